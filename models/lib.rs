@@ -1,1 +1,27 @@
-//! models
+//! Networks: a Hugging Face folder or a YAML section in, tensors with gradients out.
+//!
+//! Every network keeps its parameters in one flat buffer ([`ParamTable`]) under the names of its
+//! checkpoint. Model code is single-device and knows nothing of ranks, rewards or sampling.
+
+mod cache;
+mod config;
+mod decoder;
+mod error;
+mod init;
+mod input;
+pub mod layers;
+mod params;
+mod store;
+mod tape;
+mod tokenizer;
+
+pub use cache::KvCache;
+pub use config::{Architecture, DecoderConfig, GenerationConfig};
+pub use decoder::Decoder;
+pub use error::ModelError;
+pub use init::{InitConfig, ModelConfig};
+pub use input::{LmInput, Segment, Span};
+pub use params::{Leaf, ParamSpec, ParamTable};
+pub use store::{SafeTensorsFile, load_folder, read_tensors, save_folder, write_tensors};
+pub use tape::{Recompute, Tape};
+pub use tokenizer::Tokenizer;

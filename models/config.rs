@@ -1,0 +1,320 @@
+//! `config.json` and `generation_config.json` of a Hugging Face folder, typed.
+//!
+//! Both layouts are read: the older one (`rope_theta`, `rope_scaling`, `torch_dtype`) and that of
+//! transformers 5 (`rope_parameters`, `dtype`). A key that would change the network in a way this
+//! crate does not build is refused by name; keys that only matter to other software are kept
+//! for export and otherwise ignored.
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use tch::Kind;
+
+use crate::ModelError;
+
+/// The decoder families that are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Architecture {
+    /// Qwen2 and Qwen2.5: biases on q, k and v.
+    Qwen2,
+    /// Qwen3: RMS norms on the heads of q and k, no biases.
+    Qwen3,
+}
+
+/// The shape of a dense Qwen decoder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecoderConfig {
+    /// Family.
+    pub architecture: Architecture,
+    /// Rows of the embedding matrix.
+    pub vocab_size: i64,
+    /// Width of the residual stream.
+    pub hidden_size: i64,
+    /// Width of the feed-forward.
+    pub intermediate_size: i64,
+    /// Number of blocks.
+    pub num_layers: i64,
+    /// Query heads.
+    pub num_heads: i64,
+    /// Key and value heads; divides `num_heads`.
+    pub num_kv_heads: i64,
+    /// Width of a head.
+    pub head_dim: i64,
+    /// Base of the rotary embedding.
+    pub rope_theta: f64,
+    /// Epsilon of the RMS norms.
+    pub rms_norm_eps: f64,
+    /// Standard deviation of a fresh matrix.
+    pub initializer_range: f64,
+    /// Whether the head is the embedding matrix.
+    pub tied: bool,
+    /// Longest sequence the model was made for.
+    pub max_positions: i64,
+    /// The kind its checkpoint is stored in.
+    pub kind: Kind,
+    /// The file's own keys, written back on export.
+    pub source: Map<String, Value>,
+}
+
+/// What `generation_config.json` says: only the ids that end a completion.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GenerationConfig {
+    /// Ids after which a completion has ended.
+    pub eos: Vec<i64>,
+}
+
+/// Typed access to one JSON object with errors that name file and key.
+struct Keys<'a> {
+    path: &'a Path,
+    map: &'a Map<String, Value>,
+}
+
+impl Keys<'_> {
+    fn bad(&self, key: &str, reason: impl Into<String>) -> ModelError {
+        ModelError::unsupported(self.path, key, reason)
+    }
+
+    fn value(&self, key: &str) -> Option<&Value> {
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    fn int(&self, key: &str) -> Result<Option<i64>, ModelError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(value) => match value.as_i64() {
+                Some(number) if number > 0 => Ok(Some(number)),
+                _ => Err(self.bad(key, format!("must be a positive integer, got {value}"))),
+            },
+        }
+    }
+
+    fn need(&self, key: &str) -> Result<i64, ModelError> {
+        self.int(key)?.ok_or_else(|| self.bad(key, "is missing"))
+    }
+
+    fn float(&self, key: &str, default: f64) -> Result<f64, ModelError> {
+        match self.value(key) {
+            None => Ok(default),
+            Some(value) => match value.as_f64() {
+                Some(number) if number.is_finite() && number > 0.0 => Ok(number),
+                _ => Err(self.bad(key, format!("must be a positive number, got {value}"))),
+            },
+        }
+    }
+
+    fn flag(&self, key: &str, default: bool) -> Result<bool, ModelError> {
+        match self.value(key) {
+            None => Ok(default),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(other) => Err(self.bad(key, format!("must be true or false, got {other}"))),
+        }
+    }
+}
+
+/// Reads a JSON object from `path`.
+pub(crate) fn read_object(path: &Path) -> Result<Map<String, Value>, ModelError> {
+    let text = std::fs::read_to_string(path).map_err(ModelError::io(path))?;
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err(ModelError::malformed(path, "is not a JSON object")),
+        Err(error) => Err(ModelError::malformed(path, error)),
+    }
+}
+
+impl DecoderConfig {
+    /// Reads `folder/config.json`.
+    ///
+    /// # Errors
+    /// A missing or malformed file, and every key that asks for another network, by name.
+    pub fn read(folder: &Path) -> Result<Self, ModelError> {
+        let path = folder.join("config.json");
+        let source = read_object(&path)?;
+        let keys = Keys { path: &path, map: &source };
+        let architecture = architecture(&keys)?;
+        refuse_other_networks(&keys, architecture)?;
+        let hidden_size = keys.need("hidden_size")?;
+        let num_heads = keys.need("num_attention_heads")?;
+        let num_kv_heads = keys.int("num_key_value_heads")?.unwrap_or(num_heads);
+        if num_heads % num_kv_heads != 0 {
+            return Err(keys.bad(
+                "num_key_value_heads",
+                format!("must divide num_attention_heads {num_heads}, got {num_kv_heads}"),
+            ));
+        }
+        let head_dim = match (keys.int("head_dim")?, architecture) {
+            (Some(dim), _) => dim,
+            (None, Architecture::Qwen3) => 128,
+            (None, Architecture::Qwen2) => hidden_size / num_heads,
+        };
+        if head_dim % 2 != 0 {
+            return Err(keys.bad("head_dim", format!("must be even, got {head_dim}")));
+        }
+        let rope_theta = rope_theta(&keys)?;
+        let kind = stored_kind(&keys)?;
+        Ok(Self {
+            architecture,
+            vocab_size: keys.need("vocab_size")?,
+            hidden_size,
+            intermediate_size: keys.need("intermediate_size")?,
+            num_layers: keys.need("num_hidden_layers")?,
+            num_heads,
+            num_kv_heads,
+            head_dim,
+            rope_theta,
+            rms_norm_eps: keys.float("rms_norm_eps", 1e-6)?,
+            initializer_range: keys.float("initializer_range", 0.02)?,
+            tied: keys.flag("tie_word_embeddings", false)?,
+            max_positions: keys.int("max_position_embeddings")?.unwrap_or(32_768),
+            kind,
+            source: source.clone(),
+        })
+    }
+
+    /// The `config.json` of this network with weights stored as `kind`, readable by transformers
+    /// of both layouts. Keys this crate does not know are carried over from the source.
+    pub fn export(&self, kind: Kind) -> Value {
+        let mut map = self.source.clone();
+        let (class, model_type) = match self.architecture {
+            Architecture::Qwen2 => ("Qwen2ForCausalLM", "qwen2"),
+            Architecture::Qwen3 => ("Qwen3ForCausalLM", "qwen3"),
+        };
+        let name = kind_name(kind);
+        let known = json!({
+            "architectures": [class],
+            "model_type": model_type,
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.num_layers,
+            "num_attention_heads": self.num_heads,
+            "num_key_value_heads": self.num_kv_heads,
+            "head_dim": self.head_dim,
+            "hidden_act": "silu",
+            "rms_norm_eps": self.rms_norm_eps,
+            "initializer_range": self.initializer_range,
+            "tie_word_embeddings": self.tied,
+            "max_position_embeddings": self.max_positions,
+            "rope_theta": self.rope_theta,
+            "torch_dtype": name,
+        });
+        if let Value::Object(known) = known {
+            map.extend(known);
+        }
+        if map.contains_key("rope_parameters") {
+            map["rope_parameters"] = json!({"rope_type": "default", "rope_theta": self.rope_theta});
+        }
+        if map.contains_key("dtype") {
+            map["dtype"] = json!(name);
+        }
+        Value::Object(map)
+    }
+
+    /// Number of weights, a tied head counted once.
+    pub fn parameters(&self) -> i64 {
+        let attention = self.hidden_size * self.head_dim * (2 * self.num_heads + 2 * self.num_kv_heads);
+        let small = match self.architecture {
+            Architecture::Qwen2 => self.head_dim * (self.num_heads + 2 * self.num_kv_heads),
+            Architecture::Qwen3 => 2 * self.head_dim,
+        };
+        let block = attention + small + 3 * self.hidden_size * self.intermediate_size + 2 * self.hidden_size;
+        let tables = if self.tied { 1 } else { 2 } * self.vocab_size * self.hidden_size;
+        self.num_layers * block + tables + self.hidden_size
+    }
+}
+
+fn architecture(keys: &Keys) -> Result<Architecture, ModelError> {
+    match keys.value("model_type").and_then(Value::as_str) {
+        Some("qwen2") => Ok(Architecture::Qwen2),
+        Some("qwen3") => Ok(Architecture::Qwen3),
+        Some(other) => Err(keys.bad("model_type", format!("`{other}` is not supported; qwen2 and qwen3 are"))),
+        None => Err(keys.bad("model_type", "is missing")),
+    }
+}
+
+fn refuse_other_networks(keys: &Keys, architecture: Architecture) -> Result<(), ModelError> {
+    if let Some(act) = keys.value("hidden_act").filter(|act| *act != "silu") {
+        return Err(keys.bad("hidden_act", format!("only \"silu\" is supported, got {act}")));
+    }
+    if keys.flag("use_sliding_window", false)? {
+        return Err(keys.bad("use_sliding_window", "sliding-window attention is not supported"));
+    }
+    if let Some(Value::Array(types)) = keys.value("layer_types")
+        && let Some(other) = types.iter().find(|kind| *kind != "full_attention")
+    {
+        return Err(keys.bad("layer_types", format!("only \"full_attention\" is supported, got {other}")));
+    }
+    if architecture == Architecture::Qwen3 && keys.flag("attention_bias", false)? {
+        return Err(keys.bad("attention_bias", "biases in Qwen3's attention are not supported"));
+    }
+    if keys.value("attention_dropout").and_then(Value::as_f64).is_some_and(|rate| rate != 0.0) {
+        return Err(keys.bad("attention_dropout", "must be 0: training here has no dropout"));
+    }
+    if keys.value("quantization_config").is_some() {
+        return Err(keys.bad("quantization_config", "quantised checkpoints are not supported"));
+    }
+    Ok(())
+}
+
+fn rope_theta(keys: &Keys) -> Result<f64, ModelError> {
+    for name in ["rope_scaling", "rope_parameters"] {
+        let Some(Value::Object(rope)) = keys.value(name) else { continue };
+        let kind = rope.get("rope_type").or_else(|| rope.get("type")).and_then(Value::as_str);
+        if let Some(other) = kind.filter(|kind| *kind != "default") {
+            return Err(keys.bad(&format!("{name}.rope_type"), format!("only \"default\" is supported, got \"{other}\"")));
+        }
+        let inner = Keys { path: keys.path, map: rope };
+        if rope.contains_key("rope_theta") {
+            return inner.float("rope_theta", 10_000.0);
+        }
+    }
+    keys.float("rope_theta", 10_000.0)
+}
+
+fn stored_kind(keys: &Keys) -> Result<Kind, ModelError> {
+    let name = keys.value("dtype").or_else(|| keys.value("torch_dtype"));
+    match name.and_then(Value::as_str) {
+        None | Some("float32") => Ok(Kind::Float),
+        Some("bfloat16") => Ok(Kind::BFloat16),
+        Some("float16") => Ok(Kind::Half),
+        Some("float64") => Ok(Kind::Double),
+        Some(other) => Err(keys.bad("dtype", format!("`{other}` is not a floating type"))),
+    }
+}
+
+/// PyTorch's name of a floating kind.
+pub(crate) fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::BFloat16 => "bfloat16",
+        Kind::Half => "float16",
+        Kind::Double => "float64",
+        _ => "float32",
+    }
+}
+
+impl GenerationConfig {
+    /// Reads the end-of-sequence ids of `folder`: generation_config.json's if it names any, else
+    /// config.json's.
+    ///
+    /// # Errors
+    /// A malformed file or an id that is no integer.
+    pub fn read(folder: &Path) -> Result<Self, ModelError> {
+        for name in ["generation_config.json", "config.json"] {
+            let path = folder.join(name);
+            if !path.exists() {
+                continue;
+            }
+            let map = read_object(&path)?;
+            let ids = match map.get("eos_token_id") {
+                None | Some(Value::Null) => continue,
+                Some(Value::Array(ids)) => ids.iter().map(Value::as_i64).collect(),
+                Some(id) => id.as_i64().map(|id| vec![id]),
+            };
+            let eos = ids.ok_or_else(|| ModelError::unsupported(&path, "eos_token_id", "must be an id or a list of ids"))?;
+            return Ok(Self { eos });
+        }
+        Ok(Self::default())
+    }
+}

@@ -1,0 +1,177 @@
+//! The `model` section: a Hugging Face folder, or a fresh network from a shape and a tokenizer.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use crate::{Architecture, Decoder, DecoderConfig, ModelError, load_folder};
+
+/// Where the policy comes from: `path`, or `init` and `tokenizer`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    /// Folder in Hugging Face layout: config.json, safetensors and tokenizer files.
+    pub path: Option<PathBuf>,
+    /// Shape of a freshly initialised network, in place of `path`.
+    pub init: Option<InitConfig>,
+    /// Folder with the tokenizer files; default: `path`.
+    pub tokenizer: Option<PathBuf>,
+}
+
+/// The shape of a fresh decoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct InitConfig {
+    /// Family: `qwen2` or `qwen3`.
+    pub architecture: Architecture,
+    /// Rows of the embedding; 0 takes the tokenizer's size.
+    pub vocab_size: i64,
+    /// Width of the residual stream.
+    pub hidden_size: i64,
+    /// Width of the feed-forward.
+    pub intermediate_size: i64,
+    /// Number of blocks.
+    pub num_hidden_layers: i64,
+    /// Query heads.
+    pub num_attention_heads: i64,
+    /// Key and value heads; must divide `num_attention_heads`.
+    pub num_key_value_heads: i64,
+    /// Width of a head, even; 0 takes hidden_size / num_attention_heads.
+    pub head_dim: i64,
+    /// Base of the rotary embedding.
+    pub rope_theta: f64,
+    /// Epsilon of the RMS norms.
+    pub rms_norm_eps: f64,
+    /// Standard deviation of the fresh matrices.
+    pub initializer_range: f64,
+    /// Whether the head is the embedding matrix.
+    pub tie_word_embeddings: bool,
+    /// Longest sequence, written to config.json.
+    pub max_position_embeddings: i64,
+}
+
+impl Default for InitConfig {
+    fn default() -> Self {
+        Self {
+            architecture: Architecture::Qwen3,
+            vocab_size: 0,
+            hidden_size: 256,
+            intermediate_size: 768,
+            num_hidden_layers: 6,
+            num_attention_heads: 8,
+            num_key_value_heads: 4,
+            head_dim: 0,
+            rope_theta: 10_000.0,
+            rms_norm_eps: 1e-6,
+            initializer_range: 0.02,
+            tie_word_embeddings: true,
+            max_position_embeddings: 32_768,
+        }
+    }
+}
+
+impl InitConfig {
+    /// What is wrong with it, as `key: bound`.
+    pub fn check(&self) -> Result<(), String> {
+        let positive = [
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("num_key_value_heads", self.num_key_value_heads),
+            ("max_position_embeddings", self.max_position_embeddings),
+        ];
+        for (key, value) in positive {
+            if value < 1 {
+                return Err(format!("{key}: must be >= 1, got {value}"));
+            }
+        }
+        if self.num_attention_heads % self.num_key_value_heads != 0 {
+            return Err(format!("num_key_value_heads: must divide num_attention_heads {}, got {}", self.num_attention_heads, self.num_key_value_heads));
+        }
+        if self.head_dim < 0 || self.resolved_head_dim() % 2 != 0 || self.resolved_head_dim() == 0 {
+            return Err(format!("head_dim: must be even and positive (or 0 for hidden_size / heads), got {}", self.resolved_head_dim()));
+        }
+        for (key, value) in [("rope_theta", self.rope_theta), ("rms_norm_eps", self.rms_norm_eps), ("initializer_range", self.initializer_range)] {
+            if !(value.is_finite() && value > 0.0) {
+                return Err(format!("{key}: must be > 0, got {value}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn resolved_head_dim(&self) -> i64 {
+        if self.head_dim == 0 { self.hidden_size / self.num_attention_heads } else { self.head_dim }
+    }
+
+    /// The decoder's shape with `tokens` rows where `vocab_size` is 0, and `eos` for export.
+    pub fn decoder(&self, tokens: i64, eos: &[i64]) -> DecoderConfig {
+        let mut source = serde_json::Map::new();
+        if let [id] = eos {
+            source.insert("eos_token_id".into(), (*id).into());
+        } else if !eos.is_empty() {
+            source.insert("eos_token_id".into(), eos.into());
+        }
+        DecoderConfig {
+            architecture: self.architecture,
+            vocab_size: if self.vocab_size == 0 { tokens } else { self.vocab_size },
+            hidden_size: self.hidden_size,
+            intermediate_size: self.intermediate_size,
+            num_layers: self.num_hidden_layers,
+            num_heads: self.num_attention_heads,
+            num_kv_heads: self.num_key_value_heads,
+            head_dim: self.resolved_head_dim(),
+            rope_theta: self.rope_theta,
+            rms_norm_eps: self.rms_norm_eps,
+            initializer_range: self.initializer_range,
+            tied: self.tie_word_embeddings,
+            max_positions: self.max_position_embeddings,
+            kind: Kind::Float,
+            source,
+        }
+    }
+}
+
+impl ModelConfig {
+    /// The folder the tokenizer is read from.
+    pub fn tokenizer_folder(&self) -> Option<&Path> {
+        self.tokenizer.as_deref().or(self.path.as_deref())
+    }
+
+    /// Loads the folder, or makes the fresh network with `tokens` embedding rows from `seed`.
+    ///
+    /// # Errors
+    /// Whatever [`load_folder`] refuses; a section with neither `path` nor `init`.
+    pub fn load(&self, seed: u64, tokens: i64, eos: &[i64], place: (Kind, Device)) -> Result<Decoder, ModelError> {
+        match (&self.path, &self.init) {
+            (Some(path), _) => load_folder(path, place.0, place.1),
+            (None, Some(init)) => {
+                let model = Decoder::new(init.decoder(tokens, eos), place.0, place.1);
+                model.randomise(seed);
+                Ok(model)
+            }
+            (None, None) => Err(ModelError::unsupported("model", "path", "either `path` or `init` is needed")),
+        }
+    }
+}
+
+impl Decoder {
+    /// Fresh weights from `seed`: matrices normal with the config's standard deviation, norms 1,
+    /// biases 0, as transformers initialises Qwen.
+    pub fn randomise(&self, seed: u64) {
+        tch::manual_seed(seed as i64);
+        tch::no_grad(|| {
+            for spec in self.params.specs() {
+                let mut view = self.params.view(spec);
+                if spec.shape.len() > 1 {
+                    let fresh = Tensor::randn(spec.shape.as_slice(), (Kind::Float, Device::Cpu)) * self.config.initializer_range;
+                    view.copy_(&fresh);
+                } else {
+                    let _ = view.fill_(if spec.name.ends_with(".bias") { 0.0 } else { 1.0 });
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,114 @@
+//! Pieces shared by the networks: norms, rotary embedding, segment attention.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::input::Segment;
+
+/// The kind in which reductions run: float64 stays, all else is float32.
+pub fn reduce_kind(kind: Kind) -> Kind {
+    if kind == Kind::Double { Kind::Double } else { Kind::Float }
+}
+
+/// RMS norm over the last dimension, reduced in float32 (float64 stays): `x [.., H]`, `weight [H]`.
+pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
+    let kind = x.kind();
+    let size = *weight.size().last().expect("a norm's weight has one dimension");
+    if kind == Kind::Float || kind == Kind::Double {
+        return x.rms_norm([size], Some(weight), eps);
+    }
+    let wide = x.to_kind(Kind::Float);
+    let normed = wide.rms_norm([size], None::<&Tensor>, eps);
+    normed.to_kind(kind) * weight
+}
+
+/// Cosines and sines `[T, D]` of the rotary embedding for `positions [T]`, angles in float32.
+pub struct Rotary {
+    inv_freq: Tensor,
+}
+
+impl Rotary {
+    /// `1 / theta^(2i/D)` in float32, as transformers computes it.
+    pub fn new(theta: f64, head_dim: i64, device: Device) -> Self {
+        let exponent = Tensor::arange_start_step(0, head_dim, 2, (Kind::Int64, device)).to_kind(Kind::Float) / head_dim as f64;
+        let inv_freq = Tensor::pow_scalar(theta, &exponent).reciprocal();
+        Self { inv_freq }
+    }
+
+    /// The tables for `positions`, each `[T, D]` of `kind`.
+    pub fn tables(&self, positions: &Tensor, kind: Kind) -> (Tensor, Tensor) {
+        let angles = positions.to_kind(Kind::Float).unsqueeze(-1) * &self.inv_freq;
+        let angles = Tensor::cat(&[&angles, &angles], -1);
+        (angles.cos().to_kind(kind), angles.sin().to_kind(kind))
+    }
+}
+
+/// Rotates the halves of each head: `x [T, heads, D]`, tables `[T, D]`.
+pub fn rotate(x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Tensor {
+    let half = x.size()[2] / 2;
+    let turned = Tensor::cat(&[&x.narrow(2, half, half).neg(), &x.narrow(2, 0, half)], 2);
+    x * cos.unsqueeze(1) + turned * sin.unsqueeze(1)
+}
+
+/// Attention of packed rows within their segments: `q [T, Hq, D]`, `k` and `v [T, Hkv, D]`; each
+/// row sees its segment's prefix whole and its own segment up to itself. Returns `[T, Hq * D]`.
+///
+/// The query heads that share a key head are laid out as further rows of one attention, so
+/// keys and values are never repeated.
+pub fn segment_attention(q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment]) -> Tensor {
+    let (heads, dim) = (q.size()[1], q.size()[2]);
+    let shared = heads / k.size()[1];
+    let lengths: Vec<i64> = segments.iter().map(|segment| segment.rows.len).collect();
+    let pieces = |x: &Tensor| -> Vec<Tensor> {
+        x.transpose(0, 1).split_with_sizes(lengths.as_slice(), 1)
+    };
+    let (q, k, v) = (pieces(q), pieces(k), pieces(v));
+    let mut masks = Masks::new(q[0].device());
+    let out: Vec<Tensor> = segments
+        .iter()
+        .enumerate()
+        .map(|(index, segment)| {
+            let rows = segment.rows.len;
+            let (keys, values) = match segment.prefix {
+                Some(prefix) => (
+                    Tensor::cat(&[&k[prefix], &k[index]], 1),
+                    Tensor::cat(&[&v[prefix], &v[index]], 1),
+                ),
+                None => (k[index].shallow_clone(), v[index].shallow_clone()),
+            };
+            let kv_heads = keys.size()[0];
+            let queries = q[index].reshape([1, kv_heads, shared * rows, dim]);
+            let (keys, values) = (keys.unsqueeze(0), values.unsqueeze(0));
+            let mask = (rows > 1).then(|| masks.get(rows, keys.size()[2], shared, queries.kind()));
+            let out = Tensor::scaled_dot_product_attention(&queries, &keys, &values, mask, 0.0, false, None, false);
+            out.reshape([heads, rows, dim])
+        })
+        .collect();
+    let total: i64 = lengths.iter().sum();
+    Tensor::cat(&out, 1).transpose(0, 1).reshape([total, heads * dim])
+}
+
+/// Additive causal masks, cut out of the largest one made so far.
+struct Masks {
+    device: Device,
+    last: Option<(i64, i64, Tensor)>,
+}
+
+impl Masks {
+    fn new(device: Device) -> Self {
+        Self { device, last: None }
+    }
+
+    /// `[shared * rows, keys]`: 0 where the key is seen, minus infinity elsewhere.
+    fn get(&mut self, rows: i64, keys: i64, shared: i64, kind: Kind) -> Tensor {
+        if let Some((last_rows, last_keys, mask)) = &self.last
+            && (*last_rows, *last_keys) == (rows, keys)
+        {
+            return mask.shallow_clone();
+        }
+        let mask = Tensor::full([rows, keys], f64::NEG_INFINITY, (kind, self.device))
+            .triu(keys - rows + 1)
+            .repeat([shared, 1]);
+        self.last = Some((rows, keys, mask.shallow_clone()));
+        mask
+    }
+}
