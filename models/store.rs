@@ -31,7 +31,10 @@ impl SafeTensorsFile {
     /// The file cannot be opened.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let file = File::open(path).map_err(ModelError::io(path))?;
-        let bytes = torch_ext::map_file(&file).map_err(ModelError::io(path))?;
+        // SAFETY: the map is read-only; a file that another process cuts short meanwhile is a fault
+        // of that process, as for every reader of checkpoints.
+        #[expect(unsafe_code, reason = "the one memory map outside torch-ext")]
+        let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(ModelError::io(path))?;
         Ok(Self { path: path.to_owned(), bytes })
     }
 
