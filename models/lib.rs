@@ -5,6 +5,7 @@
 
 mod cache;
 mod config;
+mod decode;
 mod decoder;
 mod error;
 mod init;
@@ -15,12 +16,13 @@ mod store;
 mod tape;
 mod tokenizer;
 
-pub use cache::KvCache;
+pub use cache::{KvCache, Prefix};
 pub use config::{Architecture, DecoderConfig, GenerationConfig};
+pub use decode::DecodeRows;
 pub use decoder::Decoder;
 pub use error::ModelError;
 pub use init::{InitConfig, ModelConfig};
-pub use input::{LmInput, Segment, Span};
+pub use input::{LmInput, LmInputBuilder, Segment, Span};
 pub use params::{Leaf, ParamSpec, ParamTable};
 pub use store::{SafeTensorsFile, load_folder, read_tensors, save_folder, write_tensors};
 pub use tape::{Recompute, Tape};

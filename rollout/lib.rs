@@ -1,1 +1,15 @@
-//! rollout
+//! Prompts in, completions out.
+//!
+//! Data sources and curricula draw prompts; an [`Engine`] samples completions of them. Nothing
+//! here knows of gradients or of rewards beyond the [`rewards::Reference`] that a prompt carries.
+
+mod completion;
+mod engine;
+mod error;
+mod random;
+
+pub use completion::{Completion, FinishReason, Group, Prompt};
+pub use engine::local::{LocalEngine, Sampler, Sampling};
+pub use engine::{Engine, Finished, Request};
+pub use error::RolloutError;
+pub use random::{DrawKey, mix};

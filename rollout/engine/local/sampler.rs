@@ -1,0 +1,194 @@
+//! From logits and one uniform number per row to tokens: inversion through the distribution.
+//!
+//! Temperature, then top-k, top-p and min-p, as transformers orders them. The log-probability of
+//! the token is given twice: under temperature alone, and under the distribution drawn from.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::RolloutError;
+
+/// How tokens are drawn and when a completion ends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sampling {
+    /// Divides the logits, > 0; 0 takes the most probable token.
+    pub temperature: f64,
+    /// Keeps the smallest set of tokens with this much probability, in (0, 1]; 1 is off.
+    pub top_p: f64,
+    /// Keeps this many most probable tokens; 0 is off.
+    pub top_k: i64,
+    /// Keeps tokens at least this probable relative to the most probable one, in [0, 1]; 0 is off.
+    pub min_p: f64,
+    /// Longest completion, in tokens.
+    pub max_new_tokens: usize,
+    /// Strings that end a completion.
+    pub stop: Vec<String>,
+    /// Whether the text keeps the stop string that ended it.
+    pub include_stop: bool,
+    /// Token ids that end a completion besides the tokenizer's end tokens.
+    pub stop_token_ids: Vec<i64>,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            max_new_tokens: 512,
+            stop: Vec::new(),
+            include_stop: false,
+            stop_token_ids: Vec::new(),
+        }
+    }
+}
+
+impl Sampling {
+    /// What is out of bounds, as `key: bound`.
+    pub fn check(&self) -> Result<(), String> {
+        let Self { temperature, top_p, top_k, min_p, .. } = self;
+        if !(temperature.is_finite() && *temperature >= 0.0) {
+            return Err(format!("temperature: must be >= 0, got {temperature}"));
+        }
+        if !(*top_p > 0.0 && *top_p <= 1.0) {
+            return Err(format!("top_p: must be in (0, 1], got {top_p}"));
+        }
+        if *top_k < 0 {
+            return Err(format!("top_k: must be >= 0 (0 is off), got {top_k}"));
+        }
+        if !(0.0..=1.0).contains(min_p) {
+            return Err(format!("min_p: must be in [0, 1], got {min_p}"));
+        }
+        if self.max_new_tokens == 0 {
+            return Err("max_new_tokens: must be >= 1, got 0".into());
+        }
+        if self.stop.iter().any(String::is_empty) {
+            return Err("stop: a stop string must not be empty".into());
+        }
+        Ok(())
+    }
+
+    fn filters(&self) -> bool {
+        self.top_p < 1.0 || self.top_k > 0 || self.min_p > 0.0
+    }
+}
+
+/// One drawn token per row.
+#[derive(Debug)]
+pub struct Drawn {
+    /// Token ids.
+    pub ids: Vec<i64>,
+    /// Natural log-probabilities under temperature alone.
+    pub logprobs: Vec<f32>,
+    /// Natural log-probabilities under the distribution drawn from.
+    pub drawn_logprobs: Vec<f32>,
+}
+
+/// Draws tokens.
+#[derive(Debug, Clone)]
+pub struct Sampler {
+    pub(super) sampling: Sampling,
+}
+
+impl Sampler {
+    /// A sampler; the values are taken as checked.
+    pub fn new(sampling: Sampling) -> Self {
+        Self { sampling }
+    }
+
+    /// Draws one token per row of `logits [n, V]` float32 with one of `uniforms` in [0, 1) each.
+    ///
+    /// # Errors
+    /// Logits that are not numbers.
+    pub fn draw(&self, logits: &Tensor, uniforms: &[f64]) -> Result<Drawn, RolloutError> {
+        let greedy = self.sampling.temperature == 0.0;
+        let scaled = if greedy || self.sampling.temperature == 1.0 { logits.shallow_clone() } else { logits / self.sampling.temperature };
+        let logprobs = scaled.log_softmax(-1, Kind::Float);
+        let (ids, drawn) = if greedy {
+            let ids = logprobs.argmax(-1, true);
+            let zeros = ids.zeros_like().to_kind(Kind::Float);
+            (ids, zeros)
+        } else {
+            let mut probs = logprobs.exp();
+            if self.sampling.filters() {
+                probs = probs.where_self(&self.kept(&probs), &probs.zeros_like());
+            }
+            let cumulative = probs.cumsum(-1, Kind::Double);
+            let total = cumulative.narrow(-1, -1, 1);
+            let target = Tensor::from_slice(uniforms).to_device(logits.device()).unsqueeze(-1) * &total;
+            let ids = cumulative
+                .searchsorted(&target, false, true, "right", None::<&Tensor>)
+                .clamp_max(logits.size()[1] - 1);
+            let drawn = logprobs.gather(-1, &ids, false) - total.log().to_kind(Kind::Float);
+            (ids, drawn)
+        };
+        let logprobs = logprobs.gather(-1, &ids, false);
+        let read = |values: &Tensor| Vec::<f32>::try_from(values.view(-1)).map_err(models::ModelError::from);
+        let drawn = Drawn {
+            ids: Vec::<i64>::try_from(ids.view(-1)).map_err(models::ModelError::from)?,
+            logprobs: read(&logprobs)?,
+            drawn_logprobs: read(&drawn)?,
+        };
+        match drawn.logprobs.iter().any(|value| value.is_nan()) {
+            true => Err(RolloutError::Torch("the policy's logits are not numbers (NaN): its weights are broken".into())),
+            false => Ok(drawn),
+        }
+    }
+
+    /// Which tokens of `probs [n, V]` stay, `[n, V]` bool.
+    fn kept(&self, probs: &Tensor) -> Tensor {
+        let Sampling { top_p, top_k, min_p, .. } = self.sampling;
+        let (sorted, order) = probs.sort(-1, true);
+        let vocab = probs.size()[1];
+        let rank = Tensor::arange(vocab, (Kind::Int64, probs.device()));
+        let mut keep = rank.lt(if top_k > 0 { top_k.min(vocab) } else { vocab }).expand_as(&sorted);
+        if top_p < 1.0 {
+            let among = &sorted * keep.to_kind(Kind::Float);
+            let share = &among / among.sum_dim_intlist(-1, true, Kind::Float);
+            keep = keep.logical_and(&(share.cumsum(-1, Kind::Double) - &share).lt(top_p));
+        }
+        if min_p > 0.0 {
+            keep = keep.logical_and(&sorted.ge_tensor(&(sorted.narrow(-1, 0, 1) * min_p)));
+        }
+        keep.zeros_like().scatter(-1, &order, &keep)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draw(sampling: Sampling, uniform: f64) -> Drawn {
+        let logits = Tensor::from_slice(&[0.5f32, 0.25, 0.125, 0.125]).log().unsqueeze(0);
+        Sampler::new(sampling).draw(&logits, &[uniform]).expect("finite logits")
+    }
+
+    #[test]
+    fn a_uniform_is_inverted_through_the_distribution() {
+        let ids: Vec<i64> = [0.0, 0.49, 0.51, 0.76, 0.99].iter().map(|&u| draw(Sampling::default(), u).ids[0]).collect();
+        assert_eq!(ids, [0, 0, 1, 2, 3]);
+        assert!((draw(Sampling::default(), 0.6).logprobs[0] - 0.25f32.ln()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn filters_renormalise_what_is_drawn_but_not_the_logged_probability() {
+        for sampling in [
+            Sampling { top_k: 2, ..Sampling::default() },
+            Sampling { top_p: 0.7, ..Sampling::default() },
+            Sampling { min_p: 0.4, ..Sampling::default() },
+        ] {
+            let drawn = draw(sampling, 0.99);
+            assert_eq!(drawn.ids, [1]);
+            assert!((drawn.logprobs[0] - 0.25f32.ln()).abs() < 1e-6);
+            assert!((drawn.drawn_logprobs[0] - (1.0f32 / 3.0).ln()).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn zero_temperature_takes_the_most_probable() {
+        assert_eq!(draw(Sampling { temperature: 0.0, ..Sampling::default() }, 0.99).ids, [0]);
+    }
+}

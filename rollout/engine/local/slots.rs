@@ -1,0 +1,74 @@
+//! One sequence being decoded.
+
+use super::sampler::Drawn;
+use super::stop::Stops;
+use crate::engine::{Finished, Request};
+use crate::{Completion, DrawKey, FinishReason};
+
+/// A slot's sequence.
+pub(super) struct Slot {
+    group: usize,
+    index: usize,
+    prompt_len: usize,
+    draw: DrawKey,
+    ids: Vec<i64>,
+    logprobs: Vec<f32>,
+    drawn_logprobs: Vec<f32>,
+    /// Bytes of the text so far, kept only where stop strings are looked for.
+    tail: Vec<u8>,
+}
+
+impl Slot {
+    pub(super) fn new(request: &Request, index: usize, draw: DrawKey) -> Self {
+        Self {
+            group: request.group,
+            index,
+            prompt_len: request.ids.len(),
+            draw,
+            ids: Vec::new(),
+            logprobs: Vec::new(),
+            drawn_logprobs: Vec::new(),
+            tail: Vec::new(),
+        }
+    }
+
+    /// The uniform number for the next token.
+    pub(super) fn uniform(&self) -> f64 {
+        self.draw.uniform(self.ids.len() as u64)
+    }
+
+    pub(super) fn last_token(&self) -> i64 {
+        self.ids.last().copied().unwrap_or_default()
+    }
+
+    /// Where the last token goes: the number of rows the cache holds for this sequence.
+    pub(super) fn position(&self) -> i64 {
+        (self.prompt_len + self.ids.len()) as i64 - 1
+    }
+
+    pub(super) fn push(&mut self, drawn: &Drawn, row: usize, stops: &Stops) {
+        self.ids.push(drawn.ids[row]);
+        self.logprobs.push(drawn.logprobs[row]);
+        self.drawn_logprobs.push(drawn.drawn_logprobs[row]);
+        stops.extend(&mut self.tail, &self.ids);
+    }
+
+    pub(super) fn finish(&self, stops: &Stops, max_new: usize) -> Option<FinishReason> {
+        if stops.ends(self.last_token()) || stops.find(&self.tail).is_some() {
+            return Some(FinishReason::Stop);
+        }
+        (self.ids.len() >= max_new).then_some(FinishReason::Length)
+    }
+
+    pub(super) fn finished(self, finish: FinishReason, stops: &Stops) -> Finished {
+        let text = stops.text(&self.ids);
+        let completion = Completion {
+            ids: self.ids,
+            logprobs: self.logprobs,
+            drawn_logprobs: self.drawn_logprobs,
+            text,
+            finish,
+        };
+        Finished { group: self.group, index: self.index, completion }
+    }
+}

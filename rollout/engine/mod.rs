@@ -1,0 +1,48 @@
+//! Where completions come from: one trait for the engine in this process, for dedicated workers
+//! and for external servers.
+
+pub mod local;
+
+use std::sync::Arc;
+
+use crate::{Completion, RolloutError};
+
+/// One prompt to complete `samples` times.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The caller's number for it, given back with each completion.
+    pub group: usize,
+    /// Prompt token ids, not empty.
+    pub ids: Arc<[i64]>,
+    /// Number of completions.
+    pub samples: usize,
+    /// The prompt's draw number in the run: keys the random numbers.
+    pub draw: u64,
+}
+
+/// A completion that has ended.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// [`Request::group`].
+    pub group: usize,
+    /// Which of the group's completions.
+    pub index: usize,
+    /// The completion.
+    pub completion: Completion,
+}
+
+/// Samples completions. What it holds is decided by the requests alone, never by when the caller
+/// asks for the next completion.
+pub trait Engine {
+    /// Queues requests.
+    ///
+    /// # Errors
+    /// A prompt that is empty or cannot fit.
+    fn submit(&mut self, requests: Vec<Request>) -> Result<(), RolloutError>;
+
+    /// The next completion to end, decoding as far as needed; `None` when nothing is queued.
+    ///
+    /// # Errors
+    /// libtorch's, out of memory for instance.
+    fn next(&mut self) -> Result<Option<Finished>, RolloutError>;
+}
