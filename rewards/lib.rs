@@ -1,4 +1,36 @@
-//! rewards
-use serde::{Deserialize,Serialize};
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Reference { pub svg: Option<String>, pub text: Option<String> }
+//! Rewards for completions that hold an SVG: format rules, rendering beside the reference, picture
+//! and length rewards, and the rubric that combines them. A bad completion is a value and a reason,
+//! never an error.
+//!
+//! Nothing here knows tokens (a caller's counter gives lengths), policies or training; no encoder
+//! networks either.
+
+mod cache;
+mod completion;
+mod config;
+mod edges;
+mod error;
+mod length;
+mod picture;
+mod pixel;
+mod reference;
+mod rubric;
+mod score;
+mod scorer;
+mod shape;
+mod ssim;
+mod weight;
+
+pub use completion::{CompletionConfig, CtrlS, PlainSvg, Sgp};
+pub use config::{Common, RewardConfig, RewardsConfig, TaskScoring};
+pub use edges::L2Canny;
+pub use error::RewardError;
+pub use length::{CodeEfficiency, LengthLinear, LengthRatio, Unit};
+pub use pixel::{L2, Mse, MseForeground, Psnr};
+pub use reference::{Candidate, ImageSource, Reference};
+pub use rubric::{Composition, Format, RubricConfig, Truncated};
+pub use score::Reward;
+pub use scorer::{ScoreJob, Scored, Scorer, TokenCounter};
+pub use shape::{Aspect, BlankPenalty};
+pub use ssim::{Ssim, Window};
+pub use weight::Weight;

@@ -1,0 +1,207 @@
+//! The configuration of scoring: the top-level `rewards` section, what a task adds, and the list of
+//! reward types. Each type's options live beside its formula.
+
+use crate::completion::CompletionConfig;
+use crate::edges::L2Canny;
+use crate::length::{CodeEfficiency, LengthLinear, LengthRatio};
+use crate::pixel::{L2, Mse, MseForeground, Psnr};
+use crate::rubric::{Format, RubricConfig};
+use crate::shape::{Aspect, BlankPenalty};
+use crate::ssim::Ssim;
+use crate::weight::Weight;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How scoring runs (`rewards`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RewardsConfig {
+    /// Address of a remote scoring service. Not available yet: must be absent.
+    pub endpoint: Option<String>,
+    /// Scoring threads; 0 means one per processor core.
+    pub workers: usize,
+    /// Milliseconds, at least 1, that one SVG may take in a worker process before it counts as unrenderable.
+    pub deadline_ms: u64,
+    /// References whose renderings are kept, at least 1; the least recently used leaves first.
+    pub reference_cache: usize,
+}
+
+impl Default for RewardsConfig {
+    fn default() -> Self {
+        RewardsConfig { endpoint: None, workers: 0, deadline_ms: 2000, reference_cache: 4096 }
+    }
+}
+
+impl RewardsConfig {
+    /// The first value out of bounds, as `key: rule, got value`.
+    pub fn validate(&self) -> Result<(), String> {
+        if let Some(endpoint) = &self.endpoint {
+            return Err(format!("endpoint: remote scoring is not available, got {endpoint:?} (remove the key)"));
+        }
+        if self.deadline_ms == 0 {
+            return Err("deadline_ms: must be >= 1, got 0".into());
+        }
+        if self.reference_cache == 0 {
+            return Err("reference_cache: must be >= 1, got 0".into());
+        }
+        Ok(())
+    }
+}
+
+/// What a task adds to scoring: the shape of its completions, how they are drawn, how they are judged.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TaskScoring {
+    /// The shape a completion must have.
+    pub completion: CompletionConfig,
+    /// How SVGs become pictures.
+    pub render: svg::RenderConfig,
+    /// The rewards and how they combine.
+    pub rubric: RubricConfig,
+}
+
+impl TaskScoring {
+    /// The first value out of bounds, as `key: rule, got value`.
+    pub fn validate(&self) -> Result<(), String> {
+        self.render.validate().map_err(|e| format!("render.{e}"))?;
+        self.rubric.validate().map_err(|e| format!("rubric.{e}"))
+    }
+}
+
+/// What every reward has: how it is called, what it weighs, where it is cut.
+#[derive(Clone, Copy, Debug)]
+pub struct Common<'a> {
+    pub name: &'a str,
+    pub weight: &'a Weight,
+    pub clip: Option<[f64; 2]>,
+}
+
+/// Declares a reward's options: the three every reward has, and its own with their defaults.
+macro_rules! reward_options {
+    ($(#[$doc:meta])* $name:ident (clip $clip:expr) { $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name {
+            /// The part's name in metrics and files; its type when absent.
+            pub name: Option<String>,
+            /// Its weight in the total: a number, or a schedule `[[step, weight], ..]` joined by straight lines.
+            pub weight: $crate::weight::Weight,
+            /// Lower and upper bound the value is cut to, before it is weighted; null for none.
+            pub clip: Option<[f64; 2]>,
+            $($(#[$field_doc])* pub $field: $type,)*
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                $name { name: None, weight: Default::default(), clip: $clip, $($field: $default,)* }
+            }
+        }
+    };
+}
+pub(crate) use reward_options;
+
+/// One reward of a rubric, by its `type`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum RewardConfig {
+    Format(Format),
+    CodeEfficiency(CodeEfficiency),
+    LengthRatio(LengthRatio),
+    LengthLinear(LengthLinear),
+    Mse(Mse),
+    L2(L2),
+    L2Canny(L2Canny),
+    #[serde(rename = "mse_fg")]
+    MseForeground(MseForeground),
+    Ssim(Ssim),
+    Psnr(Psnr),
+    Aspect(Aspect),
+    BlankPenalty(BlankPenalty),
+}
+
+impl RewardConfig {
+    /// Name, weight and clip range.
+    pub fn common(&self) -> Common<'_> {
+        macro_rules! common {
+            ($($variant:ident = $default:literal),*) => {
+                match self {
+                    $(RewardConfig::$variant(r) => Common {
+                        name: r.name.as_deref().unwrap_or($default),
+                        weight: &r.weight,
+                        clip: r.clip,
+                    },)*
+                }
+            };
+        }
+        common!(
+            Format = "format",
+            CodeEfficiency = "code_efficiency",
+            LengthRatio = "length_ratio",
+            LengthLinear = "length_linear",
+            Mse = "mse",
+            L2 = "l2",
+            L2Canny = "l2_canny",
+            MseForeground = "mse_fg",
+            Ssim = "ssim",
+            Psnr = "psnr",
+            Aspect = "aspect",
+            BlankPenalty = "blank_penalty"
+        )
+    }
+
+    /// Whether it needs the reference's SVG text.
+    pub(crate) fn needs_reference_svg(&self) -> bool {
+        matches!(self, RewardConfig::CodeEfficiency(_) | RewardConfig::LengthRatio(_))
+    }
+
+    /// Whether it needs the reference as a picture.
+    pub(crate) fn needs_reference_picture(&self) -> bool {
+        use RewardConfig::*;
+        matches!(self, Mse(_) | L2(_) | L2Canny(_) | MseForeground(_) | Ssim(_) | Psnr(_) | Aspect(_))
+    }
+
+    /// Pixels of the longer side at which it compares, when not the rendering's own.
+    pub(crate) fn size(&self) -> Option<u32> {
+        match self {
+            RewardConfig::Mse(r) => r.size,
+            RewardConfig::L2(r) => r.size,
+            RewardConfig::L2Canny(r) => r.size,
+            RewardConfig::MseForeground(r) => r.size,
+            RewardConfig::Ssim(r) => r.size,
+            RewardConfig::Psnr(r) => r.size,
+            _ => None,
+        }
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), String> {
+        let common = self.common();
+        common.weight.validate().map_err(|e| format!("weight: {e}"))?;
+        if let Some([low, high]) = common.clip
+            && !(low <= high)
+        {
+            return Err(format!("clip: the lower bound must not exceed the upper, got [{low}, {high}]"));
+        }
+        if matches!(common.name, "" | "total") || common.name.contains('/') {
+            return Err(format!("name: must not be empty, \"total\" or hold a slash, got {:?}", common.name));
+        }
+        if self.size().is_some_and(|s| !(1..=4096).contains(&s)) {
+            return Err("size: must be from 1 to 4096".into());
+        }
+        match self {
+            RewardConfig::Ssim(r) => r.check(),
+            RewardConfig::L2(r) => r.check(),
+            RewardConfig::LengthLinear(r) => r.check(),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn unit(&self) -> Option<crate::length::Unit> {
+        match self {
+            RewardConfig::CodeEfficiency(r) => Some(r.unit),
+            RewardConfig::LengthRatio(r) => Some(r.unit),
+            RewardConfig::LengthLinear(r) => Some(r.unit),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The scorer: threads that judge completions while others are still being written. Results come
+//! back as they are ready, or in order for a batch.
+
+use crate::config::{RewardsConfig, TaskScoring};
+use crate::error::RewardError;
+use crate::length::Unit;
+use crate::reference::{Candidate, Reference};
+use crate::score::{Reward, Task};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use indexmap::IndexMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Counts the tokens of an SVG, for lengths in tokens.
+pub type TokenCounter = Arc<dyn Fn(&str) -> usize + Send + Sync>;
+
+/// One completion to judge.
+#[derive(Clone, Debug)]
+pub struct ScoreJob {
+    /// The caller's name for it; comes back with the result.
+    pub key: u64,
+    pub task: String,
+    /// Training step, for weight schedules.
+    pub step: u64,
+    pub prompt: Arc<str>,
+    pub reference: Arc<Reference>,
+    pub candidate: Candidate,
+}
+
+/// A finished judgement.
+#[derive(Clone, Debug)]
+pub struct Scored {
+    pub key: u64,
+    pub reward: Reward,
+}
+
+/// Judges completions on its own threads; dropping it waits for the one each thread is at.
+pub struct Scorer {
+    tasks: Arc<IndexMap<String, Task>>,
+    jobs: Option<Sender<(ScoreJob, Sender<Scored>)>>,
+    results: (Sender<Scored>, Receiver<Scored>),
+    outstanding: AtomicUsize,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Scorer {
+    /// Validates every section and starts the threads. Fails on a bad value, on lengths in tokens
+    /// without a counter, and when the renderer's worker program is missing.
+    pub fn new(
+        config: &RewardsConfig,
+        tasks: IndexMap<String, TaskScoring>,
+        tokens: Option<TokenCounter>,
+    ) -> Result<Scorer, RewardError> {
+        config.validate().map_err(|e| RewardError::Config(format!("rewards.{e}")))?;
+        let deadline = Duration::from_millis(config.deadline_ms);
+        let renderer = Arc::new(svg::Renderer::new(&svg::WorkerProgram::Installed, deadline)?);
+        let mut ready = IndexMap::new();
+        for (name, scoring) in tasks {
+            scoring.validate().map_err(|e| RewardError::Config(format!("tasks.{name}.{e}")))?;
+            let counts_tokens = scoring.rubric.rewards.iter().position(|r| r.unit() == Some(Unit::Tokens));
+            if let (Some(i), None) = (counts_tokens, &tokens) {
+                let key = format!("tasks.{name}.rubric.rewards.{i}.unit");
+                return Err(RewardError::Config(format!("{key}: tokens need a tokenizer (use chars or non_space)")));
+            }
+            ready.insert(name, Task::new(scoring, renderer.clone(), tokens.clone(), config.reference_cache));
+        }
+        let tasks = Arc::new(ready);
+        let (sender, receiver) = unbounded::<(ScoreJob, Sender<Scored>)>();
+        let count = match config.workers {
+            0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+            n => n,
+        };
+        let mut threads = Vec::new();
+        for i in 0..count {
+            let (tasks, receiver) = (tasks.clone(), receiver.clone());
+            threads.push(svg::spawn_large_stack(&format!("score-{i}"), move || serve(&tasks, &receiver))?);
+        }
+        Ok(Scorer { tasks, jobs: Some(sender), results: unbounded(), outstanding: AtomicUsize::new(0), threads })
+    }
+
+    /// Hands a completion over; returns at once.
+    pub fn submit(&self, job: ScoreJob) {
+        self.outstanding.fetch_add(1, Ordering::SeqCst);
+        self.send(job, self.results.0.clone());
+    }
+
+    /// The next finished judgement of those submitted, waiting while any is outstanding; none when
+    /// there is nothing to wait for.
+    pub fn next(&self) -> Option<Scored> {
+        let claim = |n: usize| n.checked_sub(1);
+        self.outstanding.fetch_update(Ordering::SeqCst, Ordering::SeqCst, claim).ok()?;
+        self.results.1.recv().ok()
+    }
+
+    /// Judges a batch and answers in its order; independent of `submit` and `next`.
+    pub fn score(&self, jobs: Vec<ScoreJob>) -> Vec<Reward> {
+        let (sender, receiver) = unbounded();
+        let count = jobs.len();
+        for (i, job) in jobs.into_iter().enumerate() {
+            self.send(ScoreJob { key: i as u64, ..job }, sender.clone());
+        }
+        drop(sender);
+        let mut scored: Vec<Scored> = receiver.iter().take(count).collect();
+        scored.sort_by_key(|s| s.key);
+        scored.into_iter().map(|s| s.reward).collect()
+    }
+
+    /// Whether a reference can serve a task: what its rewards need is there, and it renders. The
+    /// answer names the key and the rule.
+    pub fn check_reference(&self, task: &str, reference: &Reference) -> Result<(), String> {
+        match self.tasks.get(task) {
+            Some(task) => task.check_reference(reference),
+            None => Err(format!("task: no task is named {task:?}")),
+        }
+    }
+
+    fn send(&self, job: ScoreJob, reply: Sender<Scored>) {
+        if let Some(jobs) = &self.jobs {
+            // The threads hold the receiver as long as the scorer lives.
+            let _ = jobs.send((job, reply));
+        }
+    }
+}
+
+impl Drop for Scorer {
+    fn drop(&mut self) {
+        self.jobs = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(tasks: &IndexMap<String, Task>, jobs: &Receiver<(ScoreJob, Sender<Scored>)>) {
+    for (job, reply) in jobs {
+        let reward = match tasks.get(&job.task) {
+            None => unknown_task(),
+            Some(task) => {
+                let judge = || task.score(&job.reference, &job.candidate, job.step);
+                catch_unwind(AssertUnwindSafe(judge)).unwrap_or_else(|_| task.failed("panic: scoring".into(), job.step))
+            }
+        };
+        // A caller that went away does not want its answer.
+        let _ = reply.send(Scored { key: job.key, reward });
+    }
+}
+
+fn unknown_task() -> Reward {
+    let reason = Some("unknown_task".into());
+    Reward { total: 0.0, parts: IndexMap::new(), valid: false, reason, render_ms: 0.0, deadline_hit: false }
+}

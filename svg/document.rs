@@ -1,0 +1,115 @@
+//! From source text to a document that may be drawn: repair if asked, byte limits, the root given
+//! its target size, one XML parse, and the survey of what it asks for.
+
+use crate::config::{Limits, ParseMode, RenderConfig};
+use crate::failure::{Failure, Reason};
+use crate::geometry::Geometry;
+use crate::prolog::RootTag;
+use crate::renderer::Target;
+use crate::{limits, recover};
+use resvg::usvg::roxmltree::{self, Error, ParsingOptions};
+use std::borrow::Cow;
+
+const SVG_NS: &str = "http://www.w3.org/2000/svg";
+
+/// Source text whose root carries the target size, with the picture's own size beside it.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub source: String,
+    /// Width and height the document gives itself, CSS pixels.
+    pub intrinsic: (f64, f64),
+    /// Canvas in pixels.
+    pub canvas: (u32, u32),
+}
+
+/// Checks the bytes and gives the root its target size.
+pub(crate) fn prepare(source: &str, target: Target, config: &RenderConfig) -> Result<Prepared, Failure> {
+    limits::check_bytes(source, &config.limits)?;
+    let source = match config.mode {
+        ParseMode::Strict => Cow::Borrowed(source),
+        ParseMode::Recover => Cow::Owned(recover::repair(source)),
+    };
+    limits::check_markup(&source)?;
+    let Some(root) = RootTag::find(&source) else {
+        return Err(malformed(&source));
+    };
+    if root.name.rsplit(':').next() != Some("svg") {
+        return Err(Failure::new(Reason::NotSvg, format!("the root element is <{}>", root.name)));
+    }
+    let Some(geometry) = Geometry::of(&root) else {
+        // A malformed document must not be reported as one without a size.
+        parse(&source, &config.limits)?;
+        return Err(Failure::new(Reason::NoSize, "neither width and height nor a viewBox give the picture a size"));
+    };
+    let canvas = match target {
+        Target::Exact { width, height } => (width, height),
+        Target::Longest(side) => geometry.fit(side),
+        Target::Intrinsic { cap } => geometry.fit((geometry.width.max(geometry.height).round().max(1.0) as u32).min(cap)),
+    };
+    let max = config.limits.max_side;
+    if canvas.0.max(canvas.1) > max || canvas.0.min(canvas.1) == 0 {
+        let detail = format!("sides must be from 1 to {max} pixels, got {}x{}", canvas.0, canvas.1);
+        return Err(Failure::new(Reason::CanvasTooLarge, detail));
+    }
+    let source = resize_root(&source, &root, &geometry, canvas);
+    Ok(Prepared { source, intrinsic: (geometry.width, geometry.height), canvas })
+}
+
+/// The one XML parse; iterative, so nesting cannot overflow the stack.
+pub(crate) fn parse<'a>(source: &'a str, limits: &Limits) -> Result<roxmltree::Document<'a>, Failure> {
+    // Text nodes, comments and attributes count as nodes too.
+    let nodes_limit = u32::try_from(limits.max_elements.saturating_mul(8)).unwrap_or(u32::MAX);
+    let options = ParsingOptions { allow_dtd: true, nodes_limit, ..ParsingOptions::default() };
+    let document = roxmltree::Document::parse_with_options(source, options).map_err(xml_failure)?;
+    let name = document.root_element().tag_name();
+    if name.name() != "svg" || name.namespace() != Some(SVG_NS) {
+        let detail = format!("the root element is {}:{}", name.namespace().unwrap_or("(no namespace)"), name.name());
+        return Err(Failure::new(Reason::NotSvg, detail));
+    }
+    Ok(document)
+}
+
+/// The reason behind an XML parser's error.
+pub(crate) fn xml_failure(error: Error) -> Failure {
+    let reason = match error {
+        Error::NodesLimitReached => Reason::TooManyElements,
+        _ => Reason::MalformedXml,
+    };
+    Failure::new(reason, error.to_string())
+}
+
+fn malformed(source: &str) -> Failure {
+    let detail = match roxmltree::Document::parse(source) {
+        Err(error) => error.to_string(),
+        Ok(_) => "the root element's tag cannot be read".into(),
+    };
+    Failure::new(Reason::MalformedXml, detail)
+}
+
+/// Replaces the root's width and height; adds a viewBox and the SVG namespace where they are missing
+/// (CairoSVG draws a document without the namespace).
+fn resize_root(source: &str, root: &RootTag<'_>, geometry: &Geometry, canvas: (u32, u32)) -> String {
+    let mut added = format!(" width=\"{}\" height=\"{}\"", canvas.0, canvas.1);
+    if !geometry.has_view_box {
+        added += &format!(" viewBox=\"0 0 {} {}\"", geometry.width, geometry.height);
+    }
+    if !root.name.contains(':') && root.get("xmlns").is_none() {
+        added += &format!(" xmlns=\"{SVG_NS}\"");
+    }
+    let mut result = String::with_capacity(source.len() + added.len());
+    result += &source[..root.name_end];
+    result += &added;
+    let mut at = root.name_end;
+    let dropped = |name: &str| matches!(name, "width" | "height") || (name == "viewBox" && !geometry.has_view_box);
+    let mut seen = Vec::new();
+    for attribute in &root.attributes {
+        // A repeated name is left in place, so that the XML parser refuses it.
+        if dropped(attribute.name) && !seen.contains(&attribute.name) {
+            seen.push(attribute.name);
+            result += &source[at..attribute.span.start];
+            at = attribute.span.end;
+        }
+    }
+    result += &source[at..];
+    result
+}

@@ -1,0 +1,154 @@
+//! Worker processes: started when needed, kept for the next document, killed when the clock or the
+//! pipe says so. Callers may draw at the same time; each holds a process of its own meanwhile.
+
+use crate::failure::{Failure, Reason};
+use crate::protocol::{Answer, Request, read_frame, read_json, write_frame, write_json};
+use crate::raster::Raster;
+use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+/// Where the worker program is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum WorkerProgram {
+    /// The file that `SVGRL_RENDER_WORKER` names, else `svgrl-render-worker` beside the running program or one folder up.
+    #[default]
+    Installed,
+    /// This file.
+    At(PathBuf),
+}
+
+const VARIABLE: &str = "SVGRL_RENDER_WORKER";
+const NAMES: [&str; 2] = ["svgrl-render-worker", "svg-render-worker"];
+
+impl WorkerProgram {
+    fn find(&self) -> Result<PathBuf, Failure> {
+        let missing = |detail: String| Failure::new(Reason::WorkerUnavailable, detail);
+        let named = match self {
+            WorkerProgram::At(path) => Some(path.clone()),
+            WorkerProgram::Installed => std::env::var_os(VARIABLE).map(PathBuf::from),
+        };
+        if let Some(path) = named {
+            return if path.is_file() { Ok(path) } else { Err(missing(format!("no such program: {}", path.display()))) };
+        }
+        let program = std::env::current_exe().map_err(|e| missing(e.to_string()))?;
+        let folders = program.ancestors().skip(1).take(2).map(Path::to_path_buf).collect::<Vec<_>>();
+        folders.iter().flat_map(|folder| NAMES.map(|name| folder.join(name))).find(|path| path.is_file()).ok_or_else(|| {
+            missing(format!("{} is not beside {} (build it, or name it in {VARIABLE})", NAMES[0], program.display()))
+        })
+    }
+}
+
+/// The idle processes and how to start another.
+pub(crate) struct Pool {
+    program: PathBuf,
+    idle: Mutex<Vec<Process>>,
+}
+
+impl Pool {
+    /// Finds the program; starts nothing yet.
+    pub fn new(program: &WorkerProgram) -> Result<Self, Failure> {
+        Ok(Pool { program: program.find()?, idle: Mutex::new(Vec::new()) })
+    }
+
+    /// Draws in a worker process within the request's deadline.
+    pub fn draw(&self, request: &Request, source: &str) -> Result<Raster, Failure> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let reused = idle.is_some();
+        let mut process = match idle {
+            Some(process) => process,
+            None => Process::start(&self.program)?,
+        };
+        if process.send(request, source).is_err() {
+            // An idle process may have been killed from outside; a fresh one that cannot be fed is broken.
+            if !reused {
+                return Err(process.post_mortem());
+            }
+            process = Process::start(&self.program)?;
+            process.send(request, source).map_err(|e| Failure::new(Reason::WorkerCrashed, e.to_string()))?;
+        }
+        match process.answers.recv_timeout(Duration::from_millis(request.deadline_ms)) {
+            Ok((answer, rgba)) => {
+                self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(process);
+                let (width, height) = request.canvas;
+                answer.map(|()| Raster { width, height, rgba })
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                Err(Failure::new(Reason::Deadline, format!("still drawing after {} ms", request.deadline_ms)))
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(process.post_mortem()),
+        }
+    }
+}
+
+/// One worker process and the thread that reads its answers. Dropping it kills it.
+struct Process {
+    child: Child,
+    input: Option<ChildStdin>,
+    answers: mpsc::Receiver<(Answer, Vec<u8>)>,
+}
+
+impl Process {
+    fn start(program: &Path) -> Result<Self, Failure> {
+        let unavailable = |e: io::Error| Failure::new(Reason::WorkerUnavailable, format!("{}: {e}", program.display()));
+        let mut command = Command::new(program);
+        command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Its own process group: an interrupt of the run must not end it before its answer is used.
+        let mut child = command.process_group(0).spawn().map_err(unavailable)?;
+        let (input, output) = (child.stdin.take(), child.stdout.take());
+        let (sender, answers) = mpsc::channel();
+        if let Some(mut output) = output {
+            let read = move || {
+                while let Ok(answer) = read_answer(&mut output) {
+                    if sender.send(answer).is_err() {
+                        break;
+                    }
+                }
+            };
+            std::thread::Builder::new().name("svg-answers".into()).spawn(read).map_err(unavailable)?;
+        }
+        Ok(Process { child, input, answers })
+    }
+
+    fn send(&mut self, request: &Request, source: &str) -> io::Result<()> {
+        let input = self.input.as_mut().ok_or_else(|| io::Error::other("no pipe"))?;
+        write_json(input, request)?;
+        write_frame(input, source.as_bytes())
+    }
+
+    /// Why the process ended, from its last words.
+    fn post_mortem(&mut self) -> Failure {
+        drop(self.input.take());
+        let _ = self.child.kill();
+        let mut words = String::new();
+        if let Some(errors) = self.child.stderr.take() {
+            let _ = errors.take(4096).read_to_string(&mut words);
+        }
+        let reason = if words.contains("overflowed its stack") {
+            Reason::StackOverflow
+        } else if words.contains("memory allocation") {
+            Reason::OutOfMemory
+        } else {
+            Reason::WorkerCrashed
+        };
+        let status = self.child.wait().map_or_else(|e| e.to_string(), |s| s.to_string());
+        let last = words.lines().rfind(|l| !l.trim().is_empty()).unwrap_or("no message");
+        Failure::new(reason, format!("{last} ({status})"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read_answer(output: &mut impl Read) -> io::Result<(Answer, Vec<u8>)> {
+    let answer: Answer = read_json(output)?;
+    let rgba = if answer.is_ok() { read_frame(output)? } else { Vec::new() };
+    Ok((answer, rgba))
+}

@@ -1,0 +1,97 @@
+//! A picture in memory and its PNG form. Colour space sRGB, 8 bits, straight (not premultiplied) alpha.
+
+use std::io::Cursor;
+
+/// `rgba` holds `height * width` pixels of four bytes, rows from the top, straight alpha.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raster {
+    pub width: u32,
+    pub height: u32,
+    pub rgba: Vec<u8>,
+}
+
+/// A PNG that could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum RasterError {
+    #[error("cannot read PNG: {0}")]
+    Decode(#[from] png::DecodingError),
+    #[error("cannot write PNG: {0}")]
+    Encode(#[from] png::EncodingError),
+    #[error("PNG of {width}x{height} pixels: at most {max} on a side")]
+    TooLarge { width: u32, height: u32, max: u32 },
+}
+
+impl Raster {
+    /// A canvas of one colour.
+    pub fn filled(width: u32, height: u32, rgba: [u8; 4]) -> Self {
+        Raster { width, height, rgba: rgba.repeat(width as usize * height as usize) }
+    }
+
+    /// The pixels as `[height, width, 3]` bytes, composited over `background`.
+    pub fn rgb_over(&self, background: [u8; 3]) -> Vec<u8> {
+        let mut rgb = Vec::with_capacity(self.rgba.len() / 4 * 3);
+        for pixel in self.rgba.as_chunks::<4>().0 {
+            let alpha = u32::from(pixel[3]);
+            for channel in 0..3 {
+                let mixed = u32::from(pixel[channel]) * alpha + u32::from(background[channel]) * (255 - alpha);
+                rgb.push(((mixed + 127) / 255) as u8);
+            }
+        }
+        rgb
+    }
+
+    /// Encodes as an 8-bit RGBA PNG.
+    pub fn to_png(&self) -> Result<Vec<u8>, RasterError> {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, self.width, self.height);
+        encoder.set_color(png::ColorType::Rgba);
+        encoder.set_depth(png::BitDepth::Eight);
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(&self.rgba)?;
+        writer.finish()?;
+        Ok(bytes)
+    }
+
+    /// Decodes any PNG; palettes, grey and 16-bit images become 8-bit RGBA. Sides over `max_side` are refused.
+    pub fn from_png(bytes: &[u8], max_side: u32) -> Result<Self, RasterError> {
+        let mut decoder = png::Decoder::new(Cursor::new(bytes));
+        decoder.set_transformations(png::Transformations::EXPAND | png::Transformations::STRIP_16);
+        let mut reader = decoder.read_info()?;
+        let (width, height) = (reader.info().width, reader.info().height);
+        if width > max_side || height > max_side {
+            return Err(RasterError::TooLarge { width, height, max: max_side });
+        }
+        let too_large = RasterError::TooLarge { width, height, max: max_side };
+        let mut data = vec![0; reader.output_buffer_size().ok_or(too_large)?];
+        let frame = reader.next_frame(&mut data)?;
+        data.truncate(frame.buffer_size());
+        let rgba = match frame.color_type {
+            png::ColorType::Rgba => data,
+            png::ColorType::Rgb => data.as_chunks::<3>().0.iter().flat_map(|p| [p[0], p[1], p[2], 255]).collect(),
+            png::ColorType::GrayscaleAlpha => {
+                data.as_chunks::<2>().0.iter().flat_map(|p| [p[0], p[0], p[0], p[1]]).collect()
+            }
+            _ => data.iter().flat_map(|&v| [v, v, v, 255]).collect(),
+        };
+        Ok(Raster { width, height, rgba })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn png_round_trip_keeps_every_byte() {
+        let raster = Raster { width: 2, height: 1, rgba: vec![1, 2, 3, 4, 250, 251, 252, 253] };
+        let png = raster.to_png().unwrap();
+        assert_eq!(Raster::from_png(&png, 16).unwrap(), raster);
+        assert!(matches!(Raster::from_png(&png, 1), Err(RasterError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn half_transparent_black_over_white_is_grey() {
+        let raster = Raster { width: 1, height: 1, rgba: vec![0, 0, 0, 128] };
+        assert_eq!(raster.rgb_over([255; 3]), [127, 127, 127]);
+    }
+}
