@@ -1,1 +1,3 @@
 //! rewards
+pub mod reference;
+pub use reference::{ImageSource, Reference};

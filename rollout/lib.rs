@@ -1,1 +1,2 @@
 //! rollout
+pub mod data;
