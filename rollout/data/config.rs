@@ -1,0 +1,198 @@
+//! The `data` section and a stage's `curriculum`, as they stand in YAML.
+
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where examples come from.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// What a malformed row does: `error` stops with its file and line, `skip` leaves it
+    /// out, counts it and reports it.
+    pub on_bad_row: OnBadRow,
+    /// The sources by name; the name appears in example ids and messages.
+    pub sources: IndexMap<String, SourceConfig>,
+}
+
+/// Treatment of malformed rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBadRow {
+    /// Stop.
+    #[default]
+    Error,
+    /// Leave the row out and report it.
+    Skip,
+}
+
+/// One source; `format` says which kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "format", rename_all = "snake_case")]
+pub enum SourceConfig {
+    /// Built-in drawings of one or two coloured shapes, made on the fly.
+    Shapes(ShapesConfig),
+    /// A file with one JSON object per line.
+    Jsonl(JsonlConfig),
+}
+
+/// Which list a source's rows go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// Rows are trained on, apart from those that `held_out` sets aside.
+    #[default]
+    Train,
+    /// Rows are evaluated on and never trained on.
+    HeldOut,
+}
+
+/// The built-in source `shapes`: prompts such as "a large red circle above a blue star"
+/// with their exact drawing on a canvas of 128. Prompts whose first shape is yellow are
+/// never trained on; the held-out prompts are drawn from them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShapesConfig {
+    /// Name of the task in `tasks` that the rows belong to; the first one when absent.
+    pub task: Option<String>,
+    /// `train` gives both lists, `held_out` the held-out prompts alone.
+    pub split: Split,
+    /// Share of this source in the draws, relative to the other sources' weights; > 0. Given
+    /// for every source of a stage or for none; without it sources are drawn by their size.
+    pub weight: Option<f64>,
+    /// `text_to_svg` draws from words, `refinement` corrects a flawed draft given in the prompt.
+    pub kind: ShapesKind,
+    /// Number of training examples; >= 1.
+    pub count: usize,
+    /// Number of held-out examples, all with different prompts; at most 2000.
+    pub held_out: usize,
+    /// Seed of the drawings; an example depends on it and on its own number alone.
+    pub seed: u64,
+    /// How sloppy the drawings are that supervised training imitates; exact when absent. Rewards
+    /// always compare with the exact drawing.
+    pub teacher_noise: Option<TeacherNoise>,
+}
+
+impl Default for ShapesConfig {
+    fn default() -> Self {
+        Self {
+            task: None,
+            split: Split::Train,
+            weight: None,
+            kind: ShapesKind::TextToSvg,
+            count: 4096,
+            held_out: 96,
+            seed: 0,
+            teacher_noise: None,
+        }
+    }
+}
+
+/// What the `shapes` source asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ShapesKind {
+    /// Words in, drawing out.
+    #[default]
+    TextToSvg,
+    /// Words and a flawed drawing (field `draft`) in, exact drawing out.
+    Refinement,
+}
+
+/// The ways in which a drawing deviates from the exact one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TeacherNoise {
+    /// Largest shift of a shape along each axis, in pixels of the 128 canvas; 0 to 64.
+    pub position: f64,
+    /// Largest relative change of a shape's size; 0 to 0.9.
+    pub size: f64,
+    /// Probability that a shape has a wrong colour; 0 to 1.
+    pub wrong_colour: f64,
+    /// Probability that a shape is of a wrong kind; 0 to 1.
+    pub wrong_shape: f64,
+    /// Probability that the file is cut short somewhere; 0 to 1.
+    pub cut_short: f64,
+}
+
+impl Default for TeacherNoise {
+    fn default() -> Self {
+        Self {
+            position: 12.0,
+            size: 0.3,
+            wrong_colour: 1.0 / 7.0,
+            wrong_shape: 0.1,
+            cut_short: 0.06,
+        }
+    }
+}
+
+/// A file with one JSON object per line.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct JsonlConfig {
+    /// The file, relative to the config's folder.
+    pub path: PathBuf,
+    /// Name of the task in `tasks` that the rows belong to; the first one when absent.
+    pub task: Option<String>,
+    /// Which key of a row holds which of our fields: `prompt`, `draft` (SVG to be corrected),
+    /// `svg`, `text`, `image` (the references), `target` (what supervised training imitates:
+    /// the svg, else the text, when absent), `id`, or any further name that a prompt template
+    /// inserts. Dots reach into objects and lists (`conversations.0.value`). A mapped field
+    /// must be in every row; unmapped, a row's key of the same name is taken when it is there.
+    pub fields: IndexMap<String, String>,
+    /// Folder that image paths are relative to; the file's own folder when absent.
+    pub media_root: Option<PathBuf>,
+    /// Whether the rows are trained on (`train`) or only evaluated on (`held_out`).
+    pub split: Split,
+    /// Share of this source in the draws, relative to the other sources' weights; > 0. Given
+    /// for every source of a stage or for none; without it sources are drawn by their size.
+    pub weight: Option<f64>,
+    /// Rows set aside for evaluation, chosen by `seed`; only with split `train`, and fewer than
+    /// the file has.
+    pub held_out: usize,
+    /// Seed that chooses the held-out rows.
+    pub seed: u64,
+}
+
+/// In which order a stage draws its prompts.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CurriculumConfig {
+    /// `shuffled`: a fresh order each epoch. `sorted`: by ascending length of the reference
+    /// within each task, the same in each epoch.
+    pub order: Order,
+    /// Names of the sources that the stage draws from; all of them when empty.
+    pub sources: Vec<String>,
+}
+
+/// Order within a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// A fresh order each epoch, from the seed.
+    #[default]
+    Shuffled,
+    /// Short references first.
+    Sorted,
+}
+
+impl SourceConfig {
+    /// The task that the source names, if it names one.
+    pub fn task(&self) -> Option<&str> {
+        match self {
+            Self::Shapes(shapes) => shapes.task.as_deref(),
+            Self::Jsonl(jsonl) => jsonl.task.as_deref(),
+        }
+    }
+
+    /// The source's share in the draws, if it is given.
+    pub fn weight(&self) -> Option<f64> {
+        match self {
+            Self::Shapes(shapes) => shapes.weight,
+            Self::Jsonl(jsonl) => jsonl.weight,
+        }
+    }
+}

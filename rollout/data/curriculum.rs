@@ -1,0 +1,266 @@
+//! The order in which a stage draws its prompts.
+//!
+//! Sources of one task form a strand, drawn in proportion to its rows; where sources have
+//! weights, each is a strand of its own with its weight as share. The next draw goes to
+//! the strand that is furthest behind its share, so every batch holds the proportions as
+//! exactly as whole numbers allow, and with shares by size one pass over everything draws
+//! each row once. Within a strand the order is a permutation computed from seed and epoch,
+//! or ascending reference length: counts of draws are all the state there is. Ranks do not
+//! appear here: each takes its part of the same list.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use super::catalog::Catalog;
+use super::config::{CurriculumConfig, Order};
+use super::error::DataError;
+use super::example::{Draw, Example};
+use super::shuffle::{mix, name_key, permuted};
+
+/// A stage's place in its data.
+#[derive(Debug, Clone)]
+pub struct Cursor {
+    catalog: Arc<Catalog>,
+    strands: Vec<Strand>,
+    draws: u64,
+}
+
+/// What a checkpoint holds of a [`Cursor`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CursorState {
+    /// Draws made in the stage.
+    pub draws: u64,
+    /// Draws made of each strand, and its size, which must be the same on resume.
+    pub strands: IndexMap<String, StrandState>,
+}
+
+/// One strand's part of a [`CursorState`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StrandState {
+    /// Draws made.
+    pub drawn: u64,
+    /// Rows.
+    pub rows: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Strand {
+    name: String,
+    share: f64,
+    drawn: u64,
+    key: u64,
+    /// Places of its sources in the catalog, with their row counts.
+    sources: Vec<(usize, usize)>,
+    /// Rows by ascending reference length; `None` when they are shuffled.
+    sorted: Option<Arc<Vec<u32>>>,
+}
+
+impl Cursor {
+    /// The beginning of a stage whose data order depends on `seed`.
+    ///
+    /// # Errors
+    /// An unknown source, no row to train on, or weights given for some sources only.
+    pub fn new(
+        catalog: Arc<Catalog>,
+        config: &CurriculumConfig,
+        seed: u64,
+    ) -> Result<Self, DataError> {
+        let chosen: Vec<usize> = catalog
+            .select(&config.sources, "curriculum.sources")?
+            .into_iter()
+            .filter(|index| catalog.source(*index).train_len() > 0)
+            .collect();
+        if chosen.is_empty() {
+            return Err(DataError::config(
+                "curriculum.sources",
+                "no source has a row to train on (see data.sources and their `split`)",
+            ));
+        }
+        let weighted = chosen
+            .iter()
+            .filter(|index| catalog.source(**index).weight.is_some())
+            .count();
+        if weighted != 0 && weighted != chosen.len() {
+            return Err(DataError::config(
+                "data.sources",
+                "some sources of the stage have a weight and some have none; give it to all or to none",
+            ));
+        }
+        let mut strands: Vec<Strand> = Vec::new();
+        for index in chosen {
+            let source = catalog.source(index);
+            let rows = source.train_len();
+            match strands.iter_mut().find(|s| s.name == source.task) {
+                Some(strand) if source.weight.is_none() => {
+                    strand.sources.push((index, rows));
+                    strand.share += rows as f64;
+                }
+                _ => {
+                    let name = match source.weight {
+                        Some(_) => source.name.clone(),
+                        None => source.task.clone(),
+                    };
+                    strands.push(Strand {
+                        key: mix(&[seed, name_key(&name)]),
+                        name,
+                        share: source.weight.unwrap_or(rows as f64),
+                        drawn: 0,
+                        sources: vec![(index, rows)],
+                        sorted: None,
+                    });
+                }
+            }
+        }
+        let total: f64 = strands.iter().map(|strand| strand.share).sum();
+        for strand in &mut strands {
+            strand.share /= total;
+            if config.order == Order::Sorted {
+                strand.sorted = Some(Arc::new(strand.by_length(&catalog)));
+            }
+        }
+        Ok(Self {
+            catalog,
+            strands,
+            draws: 0,
+        })
+    }
+
+    /// The next `n` draws.
+    ///
+    /// # Errors
+    /// A file that changed or vanished since it was opened; the cursor then stands at the
+    /// draw that failed.
+    pub fn next(&mut self, n: usize) -> Result<Vec<Draw>, DataError> {
+        let mut draws = Vec::with_capacity(n);
+        for _ in 0..n {
+            let strand = self.furthest_behind();
+            let example = self.strands[strand].example(&self.catalog)?;
+            draws.push(Draw {
+                example,
+                draw: self.draws,
+            });
+            self.strands[strand].drawn += 1;
+            self.draws += 1;
+        }
+        Ok(draws)
+    }
+
+    /// Passes over the data made so far, as a fraction, of the strand that is furthest.
+    pub fn epoch(&self) -> f64 {
+        self.strands
+            .iter()
+            .map(|strand| strand.drawn as f64 / strand.rows() as f64)
+            .fold(0.0, f64::max)
+    }
+
+    /// Rows of all strands: the draws of one pass when tasks are drawn by their size.
+    pub fn rows(&self) -> usize {
+        self.strands.iter().map(Strand::rows).sum()
+    }
+
+    /// What has to be stored to go on from here.
+    pub fn state(&self) -> CursorState {
+        CursorState {
+            draws: self.draws,
+            strands: self
+                .strands
+                .iter()
+                .map(|strand| {
+                    let state = StrandState {
+                        drawn: strand.drawn,
+                        rows: strand.rows() as u64,
+                    };
+                    (strand.name.clone(), state)
+                })
+                .collect(),
+        }
+    }
+
+    /// Goes to a stored place.
+    ///
+    /// # Errors
+    /// The stored strands are not this config's, by name or by size.
+    pub fn restore(&mut self, state: &CursorState) -> Result<(), DataError> {
+        if state.strands.len() != self.strands.len() {
+            let stored: Vec<_> = state.strands.keys().collect();
+            let ours: Vec<_> = self.strands.iter().map(|strand| &strand.name).collect();
+            return Err(DataError::State(format!(
+                "it holds {stored:?}, the config gives {ours:?}"
+            )));
+        }
+        for strand in &self.strands {
+            let rows = strand.rows() as u64;
+            match state.strands.get(&strand.name) {
+                Some(stored) if stored.rows == rows => {}
+                Some(stored) => {
+                    return Err(DataError::State(format!(
+                        "`{}` had {} rows and now has {rows}",
+                        strand.name, stored.rows
+                    )));
+                }
+                None => {
+                    return Err(DataError::State(format!("`{}` is not in it", strand.name)));
+                }
+            }
+        }
+        for strand in &mut self.strands {
+            strand.drawn = state.strands[&strand.name].drawn;
+        }
+        self.draws = state.draws;
+        Ok(())
+    }
+
+    /// The strand that lacks most of its share once one more draw is made.
+    fn furthest_behind(&self) -> usize {
+        let after = (self.draws + 1) as f64;
+        let mut best = (0, f64::NEG_INFINITY);
+        for (index, strand) in self.strands.iter().enumerate() {
+            let lack = after * strand.share - strand.drawn as f64;
+            if lack > best.1 {
+                best = (index, lack);
+            }
+        }
+        best.0
+    }
+}
+
+impl Strand {
+    fn rows(&self) -> usize {
+        self.sources.iter().map(|(_, rows)| rows).sum()
+    }
+
+    /// The example of the strand's next draw.
+    fn example(&self, catalog: &Catalog) -> Result<Example, DataError> {
+        let rows = self.rows() as u64;
+        let (epoch, at) = (self.drawn / rows, (self.drawn % rows) as usize);
+        let row = match &self.sorted {
+            Some(order) => order[at] as usize,
+            None => permuted(at, rows as usize, mix(&[self.key, epoch])),
+        };
+        let (source, row) = self.locate(row);
+        catalog.source(source).train(row)
+    }
+
+    /// Source and row within it of a row counted over all sources of the strand.
+    fn locate(&self, mut row: usize) -> (usize, usize) {
+        for (source, rows) in &self.sources {
+            if row < *rows {
+                return (*source, row);
+            }
+            row -= rows;
+        }
+        unreachable!("a row number below the sum of all row counts lies in one of them")
+    }
+
+    fn by_length(&self, catalog: &Catalog) -> Vec<u32> {
+        let length = |row: u32| {
+            let (source, row) = self.locate(row as usize);
+            catalog.source(source).train_length(row)
+        };
+        let mut order: Vec<u32> = (0..self.rows() as u32).collect();
+        order.sort_by_cached_key(|row| (length(*row), *row));
+        order
+    }
+}

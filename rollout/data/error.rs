@@ -1,0 +1,49 @@
+//! What can be wrong with a data source; every message says key, or file and line.
+
+use std::path::PathBuf;
+
+/// A data source that cannot be used as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A config value that no source can be opened with.
+    #[error("{key}: {problem}")]
+    Config {
+        /// Dotted key in the config.
+        key: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// A file that cannot be read.
+    #[error("{key}: cannot read {}: {source}", path.display())]
+    Read {
+        /// Dotted key in the config that names the file.
+        key: String,
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A row that is not what the source's `fields` ask for.
+    #[error("{}:{line}: {problem}", path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A checkpoint's cursor that does not fit the config's sources.
+    #[error("data cursor of the checkpoint: {0}")]
+    State(String),
+}
+
+impl DataError {
+    /// A [`DataError::Config`] about `key`.
+    pub(crate) fn config(key: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Config {
+            key: key.into(),
+            problem: problem.into(),
+        }
+    }
+}
