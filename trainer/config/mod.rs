@@ -1,0 +1,158 @@
+//! The run's configuration: what the YAML file may say, with defaults and bounds.
+//!
+//! Each crate owns its section; this one composes them. [`Config::validate`] checks what types
+//! cannot say; later code sees only valid values.
+
+mod stage;
+
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+use models::ModelConfig;
+use rewards::{CompletionConfig, RewardsConfig, RubricConfig, TaskScoring};
+use rollout::data::DataConfig;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use stage::*;
+
+/// A whole run.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Name of the run and of its folder under `output_dir`.
+    pub name: String,
+    /// Seed of everything random: fresh weights, data order, sampling.
+    pub seed: u64,
+    /// `auto` (a GPU when there is one), `cpu`, `cuda` or `cuda:N`.
+    pub device: DeviceName,
+    /// Kind the policy computes in. With bfloat16 the optimizer keeps float32 master weights.
+    pub dtype: Dtype,
+    /// Threads libtorch computes with on the CPU; 0 leaves libtorch's default.
+    pub threads: usize,
+    /// Folder of run folders, relative to the working directory.
+    pub output_dir: OutputDir,
+    /// Seconds a step in flight may take to finish after SIGTERM or SIGINT before it is dropped.
+    pub grace_s: f64,
+    /// The policy.
+    pub model: ModelConfig,
+    /// Where examples come from.
+    pub data: DataConfig,
+    /// How scoring runs.
+    pub rewards: RewardsConfig,
+    /// The tasks by name: how a prompt is put and how a completion is scored.
+    pub tasks: IndexMap<String, TaskConfig>,
+    /// What is done, in order, each stage from the last one's weights.
+    pub stages: Vec<StageConfig>,
+}
+
+/// Folder of run folders.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct OutputDir(pub PathBuf);
+
+impl Default for OutputDir {
+    fn default() -> Self {
+        Self("runs".into())
+    }
+}
+
+/// What the policy computes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Dtype {
+    /// 32-bit floats.
+    #[default]
+    Float32,
+    /// 16-bit brain floats.
+    Bfloat16,
+}
+
+impl Dtype {
+    /// libtorch's name of it.
+    pub fn kind(self) -> tch::Kind {
+        match self {
+            Self::Float32 => tch::Kind::Float,
+            Self::Bfloat16 => tch::Kind::BFloat16,
+        }
+    }
+}
+
+impl std::str::FromStr for Dtype {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "float32" => Ok(Self::Float32),
+            "bfloat16" => Ok(Self::Bfloat16),
+            _ => Err(format!("must be float32 or bfloat16, got `{text}`")),
+        }
+    }
+}
+
+/// A device as the user names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct DeviceName(pub String);
+
+impl Default for DeviceName {
+    fn default() -> Self {
+        Self("auto".into())
+    }
+}
+
+impl DeviceName {
+    /// The device, `local_rank` choosing among GPUs when none is named.
+    ///
+    /// # Errors
+    /// An unknown name, or a GPU that is not there.
+    pub fn resolve(&self, local_rank: usize) -> Result<tch::Device, String> {
+        let available = tch::Cuda::is_available();
+        let gpu = |index: usize| match available && (index as i64) < tch::Cuda::device_count() {
+            true => Ok(tch::Device::Cuda(index)),
+            false => Err(format!("device: {}: no such GPU answers; use cpu, or build with the CUDA libtorch (`make setup CUDA=1`)", self.0)),
+        };
+        match (self.0.as_str(), self.0.strip_prefix("cuda:")) {
+            ("cpu", _) => Ok(tch::Device::Cpu),
+            ("auto", _) if !available => Ok(tch::Device::Cpu),
+            ("auto" | "cuda", _) => gpu(local_rank),
+            (_, Some(index)) => gpu(index.parse().map_err(|_| format!("device: `{}` is not cuda:N", self.0))?),
+            _ => Err(format!("device: must be auto, cpu, cuda or cuda:N, got `{}`", self.0)),
+        }
+    }
+}
+
+/// What kind of work a task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskType {
+    /// Words in, SVG out.
+    #[default]
+    TextToSvg,
+    /// Words and a flawed SVG in, SVG out.
+    Refinement,
+}
+
+/// One task: its prompts and its scoring.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TaskConfig {
+    /// What kind of work it is; gives the default template.
+    #[serde(rename = "type")]
+    pub task_type: TaskType,
+    /// Prompt templates with placeholders such as {prompt} and {draft}; one is chosen by seed and
+    /// draw. Empty: the type's own.
+    pub templates: Vec<String>,
+    /// System message, for chat prompts.
+    pub system: Option<String>,
+    /// Whether the prompt goes through the tokenizer's chat template: `auto` if it has one.
+    pub chat: rollout::prompt::ChatMode,
+    /// Text that the completion's turn begins with, as part of the prompt.
+    pub prefill: Option<String>,
+    /// What a completion must look like and where its SVG stands.
+    pub completion: CompletionConfig,
+    /// How SVG is rendered for scoring.
+    pub render: svg::RenderConfig,
+    /// The rewards and how they are combined.
+    pub rubric: RubricConfig,
+}

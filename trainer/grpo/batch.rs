@@ -1,0 +1,147 @@
+//! Trajectories packed into micro-batches without padding, a group's prompt once.
+
+use std::sync::Arc;
+
+use models::LmInput;
+use tch::{Device, Tensor};
+
+use crate::config::Aggregation;
+
+/// One row to learn from: a prompt and the tokens whose probability is to change.
+#[derive(Debug, Clone)]
+pub struct Trajectory {
+    /// The prompt's token ids; siblings share the allocation.
+    pub prompt: Arc<[i64]>,
+    /// The completion's token ids, not empty.
+    pub ids: Vec<i64>,
+    /// Log-probability of each under the sampler, temperature alone.
+    pub sampler_logprobs: Vec<f32>,
+    /// Advantage of each of its tokens.
+    pub advantage: f64,
+}
+
+impl Trajectory {
+    fn rows(&self) -> usize {
+        self.ids.len() - 1
+    }
+}
+
+/// What the loss of one update is divided by, over all its micro-batches and ranks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Normaliser {
+    /// How token losses are summed up.
+    pub aggregation: Aggregation,
+    /// Completion tokens of the update on all ranks.
+    pub tokens: f64,
+    /// Completions of the update on all ranks.
+    pub sequences: f64,
+    /// The constant length of Dr. GRPO, in tokens.
+    pub constant: f64,
+}
+
+impl Normaliser {
+    /// The weight of each token of a completion of `len` tokens.
+    pub fn weight(&self, len: usize) -> f64 {
+        match self.aggregation {
+            Aggregation::TokenMean => 1.0 / self.tokens.max(1.0),
+            Aggregation::SequenceMean => 1.0 / (self.sequences.max(1.0) * len as f64),
+            Aggregation::ConstantLength => 1.0 / (self.sequences.max(1.0) * self.constant),
+        }
+    }
+}
+
+/// Packed rows and what is to be learnt of them; tensors are `[n]` over the completion tokens.
+pub struct MicroBatch {
+    /// The packed rows.
+    pub input: LmInput,
+    /// Row of `input` that predicts each token.
+    pub rows: Tensor,
+    /// The tokens, int64.
+    pub targets: Tensor,
+    /// The sampler's log-probabilities, float32.
+    pub sampler: Tensor,
+    /// Advantages, float32.
+    pub advantage: Tensor,
+    /// Weights in the loss, float32.
+    pub weight: Tensor,
+    /// Completion lengths, in order.
+    pub lengths: Vec<usize>,
+}
+
+impl MicroBatch {
+    /// Number of completion tokens.
+    pub fn tokens(&self) -> i64 {
+        self.targets.size()[0]
+    }
+
+    /// Number of rows the network computes.
+    pub fn computed_rows(&self) -> i64 {
+        self.input.ids.size()[0]
+    }
+}
+
+/// Packs `trajectories` in order into micro-batches of up to `budget` rows. Neighbours with the
+/// same prompt share its rows.
+pub fn micro_batches(trajectories: &[Trajectory], normaliser: &Normaliser, budget: usize, device: Device) -> Vec<MicroBatch> {
+    let mut out = Vec::new();
+    let mut start = 0;
+    while start < trajectories.len() {
+        let mut end = start;
+        let mut rows = 0;
+        while end < trajectories.len() {
+            let next = &trajectories[end];
+            let shared = end > start && Arc::ptr_eq(&trajectories[end - 1].prompt, &next.prompt);
+            let cost = next.rows() + if shared { 0 } else { next.prompt.len() };
+            if end > start && rows + cost > budget {
+                break;
+            }
+            rows += cost;
+            end += 1;
+        }
+        out.push(pack(&trajectories[start..end], normaliser, device));
+        start = end;
+    }
+    out
+}
+
+fn pack(trajectories: &[Trajectory], normaliser: &Normaliser, device: Device) -> MicroBatch {
+    let mut input = LmInput::builder();
+    let (mut rows, mut targets, mut sampler) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut advantage, mut weight) = (Vec::new(), Vec::new());
+    for family in trajectories.chunk_by(|a, b| Arc::ptr_eq(&a.prompt, &b.prompt)) {
+        let prompt = &family[0].prompt;
+        let alone = family.len() == 1;
+        let first = match alone {
+            true => input.push(&[prompt, &family[0].ids[..family[0].rows()]].concat(), None),
+            false => input.push(prompt, None),
+        };
+        let last_prompt_row = input.rows(first).start + prompt.len() as i64 - 1;
+        for trajectory in family {
+            let own = match (alone, trajectory.rows()) {
+                (true, _) | (_, 0) => last_prompt_row + 1,
+                _ => {
+                    let segment = input.push(&trajectory.ids[..trajectory.rows()], Some(first));
+                    input.rows(segment).start
+                }
+            };
+            rows.push(last_prompt_row);
+            rows.extend(own..own + trajectory.rows() as i64);
+            targets.extend_from_slice(&trajectory.ids);
+            sampler.extend_from_slice(&trajectory.sampler_logprobs);
+            let len = trajectory.ids.len();
+            advantage.extend(std::iter::repeat_n(trajectory.advantage as f32, len));
+            weight.extend(std::iter::repeat_n(normaliser.weight(len) as f32, len));
+        }
+    }
+    let ints = |values: &[i64]| Tensor::from_slice(values).to_device(device);
+    let floats = |values: &[f32]| Tensor::from_slice(values).to_device(device);
+    MicroBatch {
+        input: input.build(device),
+        rows: ints(&rows),
+        targets: ints(&targets),
+        sampler: floats(&sampler),
+        advantage: floats(&advantage),
+        weight: floats(&weight),
+        lengths: trajectories.iter().map(|trajectory| trajectory.ids.len()).collect(),
+    }
+}

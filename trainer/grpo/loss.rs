@@ -1,0 +1,126 @@
+//! The policy loss: log-probabilities in, loss and its statistics out.
+//!
+//! Per token: `-min(rho A, clip(rho) A)`, capped from above by `-c A` for negative A under dual
+//! clipping (Ye et al. 2020), times an optional truncated importance weight, plus
+//! `beta KL(p || p_ref)`, minus an entropy bonus. Each token's weight already holds the
+//! normaliser, so sums over micro-batches and ranks are the loss.
+
+use tch::{Kind, Tensor};
+
+use crate::config::{KlEstimator, LossConfig};
+
+/// What the loss needs to know of a set of tokens; all `[n]` float32 (float64 in tests).
+pub struct TokenTerms<'a> {
+    /// Log-probabilities under the policy, with gradient.
+    pub logprobs: &'a Tensor,
+    /// Entropies of the policy's distributions, with gradient.
+    pub entropy: &'a Tensor,
+    /// The ratio's denominator; `None` takes the policy's own, detached: the ratio is then 1.
+    pub old: Option<&'a Tensor>,
+    /// Log-probabilities under the sampler, temperature alone.
+    pub sampler: &'a Tensor,
+    /// Log-probabilities under the reference policy.
+    pub reference: Option<&'a Tensor>,
+    /// Advantages.
+    pub advantage: &'a Tensor,
+    /// Share of each token in the loss: the normaliser of the whole update.
+    pub weight: &'a Tensor,
+}
+
+/// The options of the loss.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LossOptions {
+    /// Lower and upper clip distance of the ratio from 1.
+    pub clip: (Option<f64>, Option<f64>),
+    /// Cap of the loss of tokens with negative advantage, as a multiple of -A.
+    pub dual_clip: Option<f64>,
+    /// Weight of the entropy bonus.
+    pub entropy: f64,
+    /// Weight and estimator of the KL term.
+    pub kl: Option<(f64, KlEstimator)>,
+    /// Cap of the importance weight; `None`: no weight.
+    pub importance_cap: Option<f64>,
+}
+
+impl LossOptions {
+    /// From a stage's section, with the KL term if it acts in the loss.
+    pub fn new(config: &LossConfig, kl: Option<(f64, KlEstimator)>) -> Self {
+        Self {
+            clip: (config.clip_low, config.clip_high),
+            dual_clip: config.dual_clip,
+            entropy: config.entropy,
+            kl,
+            importance_cap: config.importance_cap,
+        }
+    }
+}
+
+/// Names of [`LossOutput::sums`], in order.
+pub const SUMS: [&str; 7] = ["policy/loss", "policy/entropy", "policy/kl_ref", "policy/kl_sampler", "policy/ratio_mean", "policy/clip_low_frac", "policy/clip_high_frac"];
+
+/// The loss of some tokens.
+pub struct LossOutput {
+    /// Scalar, attached to the graph.
+    pub loss: Tensor,
+    /// `[7]` float64, detached, named by [`SUMS`]: the weighted policy loss, then sums over tokens.
+    pub sums: Tensor,
+}
+
+/// The estimate of KL(p || p_ref) from `d = log p_ref - log p` (Schulman 2020).
+pub fn kl_estimate(d: &Tensor, estimator: KlEstimator) -> Tensor {
+    match estimator {
+        KlEstimator::K1 => d.neg(),
+        KlEstimator::K2 => d.square() * 0.5,
+        KlEstimator::K3 => d.exp() - 1.0 - d,
+    }
+}
+
+/// The loss of the tokens in `terms`.
+pub fn grpo_loss(terms: &TokenTerms, options: &LossOptions) -> LossOutput {
+    let own = terms.logprobs.detach();
+    let ratio = (terms.logprobs - terms.old.unwrap_or(&own)).exp();
+    let (low, high) = options.clip;
+    let clipped = ratio.clamp(low.map_or(f64::NEG_INFINITY, |low| 1.0 - low), high.map_or(f64::INFINITY, |high| 1.0 + high));
+    let (plain, bounded) = (&ratio * terms.advantage, &clipped * terms.advantage);
+    let mut policy = plain.minimum(&bounded).neg();
+    let negative = terms.advantage.lt(0.0);
+    if let Some(cap) = options.dual_clip {
+        let capped = policy.minimum(&(terms.advantage * -cap));
+        policy = capped.where_self(&negative, &policy);
+    }
+    if let Some(cap) = options.importance_cap {
+        policy = policy * (&own - terms.sampler).exp().clamp_max(cap);
+    }
+    let mut token = policy.shallow_clone();
+    let mut kl_ref = own.zeros_like();
+    if let Some(reference) = terms.reference {
+        let d = reference - terms.logprobs;
+        let estimator = options.kl.map_or(KlEstimator::K3, |(_, estimator)| estimator);
+        let kl = kl_estimate(&d, estimator);
+        kl_ref = kl.detach();
+        if let Some((coefficient, _)) = options.kl {
+            token = token + kl * coefficient;
+        }
+    }
+    if options.entropy != 0.0 {
+        token = token - terms.entropy * options.entropy;
+    }
+    let ratio = ratio.detach();
+    let outside = |side: Tensor| side.to_kind(Kind::Double);
+    let clip_low = low.map_or_else(|| own.zeros_like().to_kind(Kind::Double), |low| outside(ratio.lt(1.0 - low).logical_and(&negative)));
+    let clip_high = high.map_or_else(|| own.zeros_like().to_kind(Kind::Double), |high| outside(ratio.gt(1.0 + high).logical_and(&terms.advantage.gt(0.0))));
+    let wide = |tensor: &Tensor| tensor.detach().to_kind(Kind::Double);
+    let sums = Tensor::stack(
+        &[
+            (wide(&policy) * wide(terms.weight)).sum(Kind::Double),
+            wide(terms.entropy).sum(Kind::Double),
+            wide(&kl_ref).sum(Kind::Double),
+            wide(&kl_estimate(&(&own - terms.sampler), KlEstimator::K3)).sum(Kind::Double),
+            wide(&ratio).sum(Kind::Double),
+            clip_low.sum(Kind::Double),
+            clip_high.sum(Kind::Double),
+        ],
+        0,
+    );
+    LossOutput { loss: (token * terms.weight).sum(terms.logprobs.kind()), sums }
+}

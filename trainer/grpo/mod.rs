@@ -1,0 +1,10 @@
+//! Group-relative policy optimisation: a step, and the pure functions it is made of.
+
+pub mod advantage;
+pub mod batch;
+pub mod loss;
+mod scored;
+mod step;
+
+pub use scored::{ScoredGroup, collect};
+pub use step::{GrpoStats, Trainer};
