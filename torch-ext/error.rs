@@ -1,0 +1,49 @@
+//! The crate's error, and the fetching of a C++ exception's message.
+
+use std::ffi::{CStr, c_int};
+
+use crate::ffi;
+
+/// What can go wrong between Rust and libtorch.
+#[derive(Debug, thiserror::Error)]
+pub enum TorchError {
+    /// A C++ exception, its message without the stack trace.
+    #[error("libtorch, {call}: {message}")]
+    Libtorch {
+        /// The function of this crate that was called.
+        call: &'static str,
+        /// libtorch's own words.
+        message: String,
+    },
+    /// An argument that this crate refuses before libtorch sees it.
+    #[error("{call}: {message}")]
+    Argument {
+        /// The function of this crate that was called.
+        call: &'static str,
+        /// What must hold, and what was given.
+        message: String,
+    },
+}
+
+impl TorchError {
+    pub(crate) fn argument(call: &'static str, message: impl Into<String>) -> Self {
+        Self::Argument {
+            call,
+            message: message.into(),
+        }
+    }
+}
+
+/// Turns the shim's status into a result; `call` names the function at fault.
+pub(crate) fn check(call: &'static str, status: c_int) -> Result<(), TorchError> {
+    if status == 0 {
+        return Ok(());
+    }
+    // SAFETY: the shim returns a NUL-terminated thread-local string that lives
+    // until the next failing call on this thread; it is copied at once.
+    let message = unsafe { CStr::from_ptr(ffi::svgrl_last_error()) };
+    Err(TorchError::Libtorch {
+        call,
+        message: message.to_string_lossy().trim_end().to_owned(),
+    })
+}

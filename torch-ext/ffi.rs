@@ -1,0 +1,38 @@
+//! The shim's functions as Rust sees them, and tensors crossing the border.
+
+use std::ffi::{c_char, c_double, c_int};
+
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+pub(crate) type In = *const C_tensor;
+pub(crate) type Out = *mut *mut C_tensor;
+
+unsafe extern "C" {
+    pub(crate) fn svgrl_last_error() -> *const c_char;
+
+    pub(crate) fn svgrl_set_grad(param: In, grad: In) -> c_int;
+    pub(crate) fn svgrl_backward(output: In, output_grad: In, keep_graph: c_int) -> c_int;
+
+    pub(crate) fn svgrl_fused_adamw(
+        params: *const In,
+        grads: *const In,
+        exp_avg: *const In,
+        exp_avg_sq: *const In,
+        steps: *const In,
+        count: usize,
+        scalars: *const c_double,
+    ) -> c_int;
+    pub(crate) fn svgrl_foreach_norm(tensors: *const In, count: usize, out: Out) -> c_int;
+
+    pub(crate) fn svgrl_set_deterministic(on: c_int) -> c_int;
+    pub(crate) fn svgrl_allow_tf32(on: c_int) -> c_int;
+    pub(crate) fn svgrl_memory_stats(device: c_int, out: *mut i64, known: *mut c_int) -> c_int;
+    pub(crate) fn svgrl_memory_reset_peak(device: c_int) -> c_int;
+    pub(crate) fn svgrl_memory_empty_cache() -> c_int;
+}
+
+/// Pointers to the tensors of a list, in order.
+pub(crate) fn pointers(tensors: &[Tensor]) -> Vec<In> {
+    tensors.iter().map(Tensor::as_ptr).collect()
+}

@@ -1,0 +1,61 @@
+// Process-wide switches, and the caching allocator's counters.
+#include "shim.h"
+
+#include <ATen/Context.h>
+#include <c10/core/CachingDeviceAllocator.h>
+
+extern "C" int svgrl_set_deterministic(int on) {
+  return svgrl::guarded([&] {
+    auto& context = at::globalContext();
+    context.setDeterministicAlgorithms(on != 0, /*warn_only=*/false);
+    // Filling every fresh buffer with NaN costs time and repeats nothing.
+    context.setDeterministicFillUninitializedMemory(false);
+    context.setDeterministicCuDNN(on != 0);
+    context.setBenchmarkCuDNN(on == 0);
+  });
+}
+
+extern "C" int svgrl_allow_tf32(int on) {
+  return svgrl::guarded([&] {
+    auto& context = at::globalContext();
+    context.setAllowTF32CuBLAS(on != 0);
+    context.setAllowTF32CuDNN(on != 0);
+  });
+}
+
+namespace {
+c10::DeviceAllocator* cuda_allocator() {
+  if (!at::globalContext().hasCUDA()) return nullptr;
+  auto* allocator = c10::getDeviceAllocator(c10::kCUDA);
+  return allocator->initialized() ? allocator : nullptr;
+}
+}  // namespace
+
+// out: allocated, peak allocated, reserved, peak reserved; in bytes.
+// *known is 0 where there is no CUDA device in use.
+extern "C" int svgrl_memory_stats(int device, int64_t* out, int* known) {
+  return svgrl::guarded([&] {
+    *known = 0;
+    auto* allocator = cuda_allocator();
+    if (allocator == nullptr) return;
+    auto stats = allocator->getDeviceStats(static_cast<c10::DeviceIndex>(device));
+    out[0] = stats.allocated_bytes[0].current;
+    out[1] = stats.allocated_bytes[0].peak;
+    out[2] = stats.reserved_bytes[0].current;
+    out[3] = stats.reserved_bytes[0].peak;
+    *known = 1;
+  });
+}
+
+extern "C" int svgrl_memory_reset_peak(int device) {
+  return svgrl::guarded([&] {
+    if (auto* allocator = cuda_allocator())
+      allocator->resetPeakStats(static_cast<c10::DeviceIndex>(device));
+  });
+}
+
+extern "C" int svgrl_memory_empty_cache() {
+  return svgrl::guarded([&] {
+    if (auto* allocator = cuda_allocator()) allocator->emptyCache();
+  });
+}
