@@ -1,6 +1,6 @@
 //! The shim's functions as Rust sees them, and tensors crossing the border.
 
-use std::ffi::{c_char, c_double, c_int};
+use std::ffi::{c_char, c_double, c_float, c_int};
 
 use tch::Tensor;
 use torch_sys::C_tensor;
@@ -30,9 +30,42 @@ unsafe extern "C" {
     pub(crate) fn svgrl_memory_stats(device: c_int, out: *mut i64, known: *mut c_int) -> c_int;
     pub(crate) fn svgrl_memory_reset_peak(device: c_int) -> c_int;
     pub(crate) fn svgrl_memory_empty_cache() -> c_int;
+
+    #[cfg(test)]
+    pub(crate) fn svgrl_limit_isa(level: c_int) -> c_int;
+    pub(crate) fn svgrl_decode_attention(
+        q: In,
+        k_cache: In,
+        v_cache: In,
+        slots: In,
+        lengths: In,
+        out: Out,
+    ) -> c_int;
+    pub(crate) fn svgrl_fused_qkv_post(inputs: *const In, eps: c_float, out: Out) -> c_int;
+    pub(crate) fn svgrl_silu_mul(gate_up: In, out: Out) -> c_int;
+    pub(crate) fn svgrl_rms_norm(x: In, weight: In, eps: c_float, out: Out) -> c_int;
+    pub(crate) fn svgrl_add_rms_norm(
+        x: In,
+        residual: In,
+        weight: In,
+        eps: c_float,
+        out: Out,
+    ) -> c_int;
 }
 
 /// Pointers to the tensors of a list, in order.
 pub(crate) fn pointers(tensors: &[Tensor]) -> Vec<In> {
     tensors.iter().map(Tensor::as_ptr).collect()
+}
+
+/// Calls `fill` with room for `N` new tensors and takes them over.
+pub(crate) fn receive<const N: usize>(
+    call: &'static str,
+    fill: impl FnOnce(Out) -> c_int,
+) -> Result<[Tensor; N], crate::TorchError> {
+    let mut raw = [std::ptr::null_mut::<C_tensor>(); N];
+    crate::error::check(call, fill(raw.as_mut_ptr()))?;
+    // SAFETY: on status 0 the shim has filled every place with a fresh heap
+    // tensor that nobody else owns.
+    Ok(raw.map(|pointer| unsafe { Tensor::from_ptr(pointer) }))
 }

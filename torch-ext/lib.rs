@@ -6,13 +6,19 @@
 
 mod adamw;
 mod context;
+mod decode;
 mod error;
 mod ffi;
+mod fused;
 mod grad;
 mod memory;
 
 pub use adamw::{AdamwArgs, AdamwScalars, foreach_norm, fused_adamw_, global_norm};
 pub use context::{allow_tf32, set_deterministic};
+pub use decode::decode_attention;
 pub use error::TorchError;
+pub use fused::{
+    CachePlaces, HeadNorms, QkvPost, Rotation, add_rms_norm, fused_qkv_post, rms_norm, silu_mul,
+};
 pub use grad::{backward, set_grad};
 pub use memory::{MemoryStats, empty_cache, memory_stats, reset_peak_memory};

@@ -1,0 +1,193 @@
+// The decode kernels for one instruction set (ISA names it).
+#include "kernels.h"
+
+#include "simd.h"
+
+#ifndef ISA
+#error "ISA names the table, for instance kernels_v3"
+#endif
+
+namespace {
+
+using svgrl::AttendTask;
+using svgrl::QkvTask;
+
+// Dot products of H query heads with every key, times scale, into
+// scores[h][padded]; DIM is the head size, 0 when it is known only at run time.
+template <int H, int DIM>
+INLINE void scores_of(const AttendTask& t, const float* q, float* scores, int64_t padded) {
+  const int64_t dim = DIM > 0 ? DIM : t.dim;
+  const int64_t whole = dim / LANES * LANES;
+  for (int64_t l = 0; l + 4 <= t.length; l += 4) {
+    Vec acc[H][4] = {};
+    for (int64_t d = 0; d < whole; d += LANES) {
+      for (int j = 0; j < 4; ++j) {
+        Vec key = load(t.k + (l + j) * dim + d);
+        for (int h = 0; h < H; ++h) acc[h][j] += load(q + h * dim + d) * key;
+      }
+    }
+    for (int h = 0; h < H; ++h) {
+      Vec4 s = sums(acc[h][0], acc[h][1], acc[h][2], acc[h][3]);
+      for (int j = 0; j < 4; ++j) {
+        float rest = s[j];
+        for (int64_t d = whole; d < dim; ++d) rest += q[h * dim + d] * t.k[(l + j) * dim + d];
+        scores[h * padded + l + j] = rest * t.scale;
+      }
+    }
+  }
+  for (int64_t l = t.length / 4 * 4; l < t.length; ++l) {
+    for (int h = 0; h < H; ++h) {
+      Vec acc = {};
+      for (int64_t d = 0; d < whole; d += LANES) acc += load(q + h * dim + d) * load(t.k + l * dim + d);
+      float s = sum(acc);
+      for (int64_t d = whole; d < dim; ++d) s += q[h * dim + d] * t.k[l * dim + d];
+      scores[h * padded + l] = s * t.scale;
+    }
+  }
+}
+
+// Softmax numerators in place; returns one over their sum.
+INLINE float softmax(float* scores, int64_t length, int64_t padded) {
+  for (int64_t l = length; l < padded; ++l) scores[l] = -1e30f;
+  Vec top = broadcast(-1e30f);
+  for (int64_t l = 0; l < padded; l += LANES) top = max(load(scores + l), top);
+  const float m = largest(top);
+  Vec total = {};
+  for (int64_t l = 0; l < padded; l += LANES) {
+    Vec e = exp(load(scores + l) - m);
+    store(scores + l, e);
+    total += e;
+  }
+  return 1.0f / sum(total);
+}
+
+// out[h] = sum over l of weights[h][l] * v[l], for whole vectors of the head.
+template <int H, int DIM>
+INLINE void mix_values(const AttendTask& t, const float* weights, int64_t padded,
+                       const float* inverse, float* out) {
+  constexpr int VECS = DIM / LANES;
+  constexpr int STEP = H * VECS <= 4 ? 2 : 1;  // two chains hide the latency of few sums
+  Vec acc[STEP][H][VECS] = {};
+  const int64_t even = t.length / STEP * STEP;
+  for (int64_t l = 0; l < even; l += STEP) {
+    for (int s = 0; s < STEP; ++s)
+      for (int c = 0; c < VECS; ++c) {
+        Vec value = load(t.v + (l + s) * DIM + c * LANES);
+        for (int h = 0; h < H; ++h) acc[s][h][c] += value * weights[h * padded + l + s];
+      }
+  }
+  for (int64_t l = even; l < t.length; ++l)
+    for (int h = 0; h < H; ++h)
+      for (int c = 0; c < VECS; ++c)
+        acc[0][h][c] += load(t.v + l * DIM + c * LANES) * weights[h * padded + l];
+  for (int h = 0; h < H; ++h)
+    for (int c = 0; c < VECS; ++c) {
+      Vec whole = acc[0][h][c];
+      if (STEP == 2) whole += acc[STEP - 1][h][c];
+      store(out + h * DIM + c * LANES, whole * inverse[h]);
+    }
+}
+
+// The same for a head size known only at run time.
+template <int H>
+INLINE void mix_values_any(const AttendTask& t, const float* weights, int64_t padded,
+                           const float* inverse, float* out) {
+  for (int h = 0; h < H; ++h) {
+    float* o = out + h * t.dim;
+    for (int64_t d = 0; d < t.dim; ++d) o[d] = 0.0f;
+    for (int64_t l = 0; l < t.length; ++l) {
+      const float w = weights[h * padded + l] * inverse[h];
+      for (int64_t d = 0; d < t.dim; ++d) o[d] += w * t.v[l * t.dim + d];
+    }
+  }
+}
+
+template <int H, int DIM>
+INLINE void attend_heads(const AttendTask& t, int64_t first) {
+  const int64_t padded = (t.length + 15) / 16 * 16;
+  scores_of<H, DIM>(t, t.q + first * t.dim, t.scratch, padded);
+  float inverse[H];
+  for (int h = 0; h < H; ++h) inverse[h] = softmax(t.scratch + h * padded, t.length, padded);
+  float* out = t.out + first * t.dim;
+  if constexpr (DIM > 0)
+    mix_values<H, DIM>(t, t.scratch, padded, inverse, out);
+  else
+    mix_values_any<H>(t, t.scratch, padded, inverse, out);
+}
+
+template <int DIM>
+void attend_dim(const AttendTask& t) {
+  int64_t head = 0;
+  for (; head + 2 <= t.group; head += 2) attend_heads<2, DIM>(t, head);
+  if (head < t.group) attend_heads<1, DIM>(t, head);
+}
+
+void attend(const AttendTask& t) {
+  switch (t.dim) {
+    case 32: return attend_dim<32>(t);
+    case 64: return attend_dim<64>(t);
+    case 128: return attend_dim<128>(t);
+    default: return attend_dim<0>(t);
+  }
+}
+
+INLINE float inverse_rms(const float* x, int64_t count, float eps) {
+  const int64_t whole = count / LANES * LANES;
+  Vec acc = {};
+  for (int64_t i = 0; i < whole; i += LANES) acc += load(x + i) * load(x + i);
+  float total = sum(acc);
+  for (int64_t i = whole; i < count; ++i) total += x[i] * x[i];
+  return 1.0f / __builtin_sqrtf(total / static_cast<float>(count) + eps);
+}
+
+// RMSNorm of one head when it has a weight, then the rotation that pairs
+// element i with element i + dim / 2.
+INLINE void place_head(const QkvTask& t, const float* x, const float* weight, float* out) {
+  const int64_t half = t.dim / 2;
+  const float inverse = weight ? inverse_rms(x, t.dim, t.eps) : 1.0f;
+  for (int64_t i = 0; i < half; ++i) {
+    float a = x[i], b = x[i + half];
+    if (weight) {
+      a = a * inverse * weight[i];
+      b = b * inverse * weight[i + half];
+    }
+    out[i] = a * t.cos[i] - b * t.sin[i];
+    out[i + half] = b * t.cos[i + half] + a * t.sin[i + half];
+  }
+}
+
+void qkv_row(const QkvTask& t) {
+  const float* x = t.qkv;
+  for (int64_t h = 0; h < t.q_heads; ++h, x += t.dim) place_head(t, x, t.q_weight, t.q_out + h * t.dim);
+  for (int64_t h = 0; h < t.kv_heads; ++h, x += t.dim) place_head(t, x, t.k_weight, t.k_out + h * t.head_stride);
+  for (int64_t h = 0; h < t.kv_heads; ++h, x += t.dim)
+    __builtin_memcpy(t.v_out + h * t.head_stride, x, static_cast<unsigned long>(t.dim) * sizeof(float));
+}
+
+void silu_mul(const float* gate, const float* up, float* out, int64_t count) {
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) {
+    Vec g = load(gate + i);
+    store(out + i, g / (1.0f + exp(-g)) * load(up + i));
+  }
+  for (; i < count; ++i) {
+    Vec e = exp(broadcast(-gate[i]));
+    out[i] = gate[i] / (1.0f + e[0]) * up[i];
+  }
+}
+
+void rms_norm(const float* x, const float* residual, const float* weight, float eps, int64_t count,
+              float* sum, float* out) {
+  if (residual) {
+    for (int64_t i = 0; i < count; ++i) sum[i] = x[i] + residual[i];
+    x = sum;
+  }
+  const float inverse = inverse_rms(x, count, eps);
+  for (int64_t i = 0; i < count; ++i) out[i] = x[i] * inverse * weight[i];
+}
+
+}  // namespace
+
+namespace svgrl {
+extern const Kernels ISA = {attend, qkv_row, silu_mul, rms_norm};
+}

@@ -1,0 +1,52 @@
+// The CPU decode kernels' table. `kernels.cpp` is compiled once per instruction
+// set into one table each; `dispatch.cpp` picks the widest the machine has.
+//
+// This header and `kernels.cpp` include nothing that could emit shared inline
+// code: such a copy, compiled for a newer machine, might be linked everywhere.
+#pragma once
+
+#include <cstdint>
+
+namespace svgrl {
+
+// One row and one key-value head of the attention of one new token.
+struct AttendTask {
+  const float* q;    // [group, dim], the query heads of this key-value head
+  const float* k;    // [length, dim]
+  const float* v;    // [length, dim]
+  float* out;        // [group, dim]
+  float* scratch;    // room for 2 * (length rounded up to 16)
+  int64_t group, dim, length;
+  float scale;
+};
+
+// One row: q, k and v heads of one new token on their way to attention.
+struct QkvTask {
+  const float* qkv;           // [(q_heads + 2 kv_heads) * dim]
+  const float *q_weight, *k_weight;  // [dim] each, or null for no norm
+  const float *cos, *sin;     // [dim]
+  float* q_out;               // [q_heads, dim]
+  float *k_out, *v_out;       // first head's place in the caches
+  int64_t q_heads, kv_heads, dim, head_stride;
+  float eps;
+};
+
+struct Kernels {
+  void (*attend)(const AttendTask&);
+  void (*qkv_row)(const QkvTask&);
+  // out[i] = silu(gate[i]) * up[i]
+  void (*silu_mul)(const float* gate, const float* up, float* out, int64_t count);
+  // sum = x + residual if residual is given, else x; out = sum / rms(sum) * weight
+  void (*rms_norm)(const float* x, const float* residual, const float* weight, float eps,
+                   int64_t count, float* sum, float* out);
+};
+
+extern const Kernels kernels_base;
+#ifdef __x86_64__
+extern const Kernels kernels_v3;
+extern const Kernels kernels_v4;
+#endif
+
+const Kernels& kernels();
+
+}  // namespace svgrl
