@@ -142,8 +142,10 @@ INLINE float inverse_rms(const float* x, int64_t count, float eps) {
 
 // RMSNorm of one head when it has a weight, then the rotation that pairs
 // element i with element i + dim / 2.
-INLINE void place_head(const QkvTask& t, const float* x, const float* weight, float* out) {
+INLINE void place_head(const QkvTask& t, const float* __restrict x, const float* __restrict weight,
+                       float* __restrict out) {
   const int64_t half = t.dim / 2;
+  const float *__restrict cos = t.cos, *__restrict sin = t.sin;
   const float inverse = weight ? inverse_rms(x, t.dim, t.eps) : 1.0f;
   for (int64_t i = 0; i < half; ++i) {
     float a = x[i], b = x[i + half];
@@ -151,8 +153,8 @@ INLINE void place_head(const QkvTask& t, const float* x, const float* weight, fl
       a = a * inverse * weight[i];
       b = b * inverse * weight[i + half];
     }
-    out[i] = a * t.cos[i] - b * t.sin[i];
-    out[i + half] = b * t.cos[i + half] + a * t.sin[i + half];
+    out[i] = a * cos[i] - b * sin[i];
+    out[i + half] = b * cos[i + half] + a * sin[i + half];
   }
 }
 
@@ -176,8 +178,9 @@ void silu_mul(const float* gate, const float* up, float* out, int64_t count) {
   }
 }
 
-void rms_norm(const float* x, const float* residual, const float* weight, float eps, int64_t count,
-              float* sum, float* out) {
+void rms_norm(const float* __restrict x, const float* __restrict residual,
+              const float* __restrict weight, float eps, int64_t count,
+              float* __restrict sum, float* __restrict out) {
   if (residual) {
     for (int64_t i = 0; i < count; ++i) sum[i] = x[i] + residual[i];
     x = sum;
