@@ -32,7 +32,8 @@ CUDA_HEADERS = ["nvidia-cuda-crt==13.0.88", "nvidia-cuda-cccl==13.0.85"]
 CPU_LIBRARIES = {
     "libtorch_cpu.so", "libc10.so", "libgomp.so.1", "libcupti.so.13", "libcudart.so.13",
 }
-PLATFORMS = ["manylinux_2_28", "manylinux_2_27", "manylinux_2_25", "manylinux2014", "manylinux_2_17"]
+# The wheels need glibc 2.28 at most.
+PLATFORMS = [f"manylinux_2_{minor}" for minor in range(28, 16, -1)] + ["manylinux2014"]
 HEADER = "# Written by `make setup`; run it again rather than editing this file.\n"
 ROOT = Path(__file__).resolve().parent.parent
 
