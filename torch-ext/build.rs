@@ -1,10 +1,18 @@
 //! Compiles the C++ shim against the libtorch that torch-sys was built with.
 
+<<<<<<< HEAD
 use std::path::PathBuf;
 use std::{env, error::Error};
 
 const SOURCES: &[&str] = &[
     "error", "autograd", "optim", "context", "decode", "fused", "dispatch",
+=======
+use std::path::{Path, PathBuf};
+use std::{env, error::Error, fs};
+
+const SOURCES: &[&str] = &[
+    "error", "autograd", "optim", "context", "decode", "fused", "dispatch", "store", "group",
+>>>>>>> h2
 ];
 
 /// The kernels' tables and the instruction set that each is compiled for.
@@ -45,6 +53,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     for name in SOURCES {
         build.file(format!("shim/{name}.cpp"));
     }
+<<<<<<< HEAD
+=======
+    println!("cargo:rustc-check-cfg=cfg(svgrl_cuda)");
+    println!("cargo:rerun-if-env-changed=SVGRL_CUDA");
+    if env::var("SVGRL_CUDA").is_ok_and(|flag| flag == "1") {
+        println!("cargo:rustc-cfg=svgrl_cuda");
+        build.file("shim/nccl.cpp");
+        for folder in cuda_includes(&lib)? {
+            build.flag(format!("-isystem{}", folder.display()));
+        }
+    }
+>>>>>>> h2
     build.try_compile("svgrl_shim")?;
 
     let kernels = match env::var("CARGO_CFG_TARGET_ARCH").as_deref() {
@@ -69,3 +89,26 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     Ok(())
 }
+<<<<<<< HEAD
+=======
+
+/// The include folders of the CUDA wheels, which lie beside that of torch:
+/// `torch/lib` and `nvidia/<package>/include`.
+fn cuda_includes(lib: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let packages = lib
+        .ancestors()
+        .nth(2)
+        .ok_or("libtorch's lib folder has no place beside it")?
+        .join("nvidia");
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(packages)? {
+        let include = entry?.path().join("include");
+        for folder in [include.join("cccl"), include] {
+            if folder.is_dir() {
+                folders.push(folder);
+            }
+        }
+    }
+    Ok(folders)
+}
+>>>>>>> h2

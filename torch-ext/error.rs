@@ -23,6 +23,45 @@ pub enum TorchError {
         /// What must hold, and what was given.
         message: String,
     },
+<<<<<<< HEAD
+=======
+    /// The store could not be opened or reached.
+    #[error("could not {role} the store at {place} ({cause})")]
+    Store {
+        /// `host:port`.
+        place: String,
+        /// `open` or `reach`.
+        role: &'static str,
+        /// libtorch's own words.
+        cause: String,
+    },
+    /// Some ranks did not join a group in time.
+    #[error("of {size} ranks these have not joined within {seconds} s: {ranks}")]
+    NotJoined {
+        /// The ranks, separated by commas.
+        ranks: String,
+        /// How many were expected.
+        size: usize,
+        /// The deadline.
+        seconds: u64,
+    },
+    /// A collective broke or reached its deadline.
+    #[error("{diagnosis} (rank {rank} in phase `{phase}`, collective {number}, {cause})")]
+    Collective {
+        /// Who is missing, as the heartbeats tell.
+        diagnosis: String,
+        /// The collective.
+        call: &'static str,
+        /// Its number in this group, from 1.
+        number: u64,
+        /// The rank that reports.
+        rank: usize,
+        /// What that rank was doing.
+        phase: String,
+        /// The backend's error.
+        cause: Box<TorchError>,
+    },
+>>>>>>> h2
 }
 
 impl TorchError {

@@ -9,9 +9,16 @@ mod context;
 mod decode;
 mod error;
 mod ffi;
+mod ffi_c10d;
 mod fused;
 mod grad;
+mod group;
+mod heartbeat;
 mod memory;
+#[cfg_attr(svgrl_cuda, path = "nccl/enabled.rs")]
+#[cfg_attr(not(svgrl_cuda), path = "nccl/disabled.rs")]
+mod nccl;
+mod store;
 
 pub use adamw::{AdamwArgs, AdamwScalars, foreach_norm, fused_adamw_, global_norm};
 pub use context::{allow_tf32, set_deterministic};
@@ -21,4 +28,6 @@ pub use fused::{
     CachePlaces, HeadNorms, QkvPost, Rotation, add_rms_norm, fused_qkv_post, rms_norm, silu_mul,
 };
 pub use grad::{backward, set_grad};
+pub use group::{Backend, C10dGroup, GroupOptions, ProcessGroup};
 pub use memory::{MemoryStats, empty_cache, memory_stats, reset_peak_memory};
+pub use store::Store;

@@ -1,0 +1,355 @@
+//! Collectives among the ranks of a run, each with a deadline.
+//!
+//! PyTorch's own process groups: Gloo between CPUs, NCCL between GPUs. A group
+//! is made from a store, a prefix, a rank and a size, never from the
+//! environment, so that several may live side by side. A call blocks until this
+//! rank's part is done; asynchronous overlap is left out.
+
+use std::ffi::{CString, c_int};
+use std::ptr;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use tch::{Device, Tensor, no_grad};
+
+use crate::TorchError;
+use crate::error::check;
+use crate::ffi_c10d::{self as ffi, GroupPtr};
+use crate::heartbeat::{Heart, Pulse, who_is_missing};
+use crate::nccl;
+use crate::store::{Store, millis};
+
+/// What carries a group's collectives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// CPU tensors, over TCP.
+    Gloo,
+    /// Tensors of one CUDA device for each rank.
+    Nccl {
+        /// This rank's device on its machine.
+        device: usize,
+    },
+}
+
+impl Backend {
+    /// The backend for tensors of `device`.
+    pub fn of(device: Device) -> Self {
+        match device {
+            Device::Cuda(device) => Self::Nccl { device },
+            _ => Self::Gloo,
+        }
+    }
+
+    /// Whether this build has NCCL.
+    pub fn has_nccl() -> bool {
+        nccl::AVAILABLE
+    }
+}
+
+/// How a group is made.
+#[derive(Debug, Clone, Copy)]
+pub struct GroupOptions {
+    /// This process's place, `0..size`.
+    pub rank: usize,
+    /// How many processes take part.
+    pub size: usize,
+    /// The deadline of joining and of each collective.
+    pub timeout: Duration,
+    /// What carries the collectives.
+    pub backend: Backend,
+    /// Time between signs of life; a failed collective takes four of them to say
+    /// who is missing.
+    pub heartbeat: Duration,
+}
+
+/// The ranks that compute together.
+#[derive(Debug)]
+pub enum ProcessGroup {
+    /// A world of one: nothing is sent.
+    Solo,
+    /// Several processes.
+    C10d(C10dGroup),
+}
+
+/// A group of several processes; made by [`ProcessGroup::connect`].
+#[derive(Debug)]
+pub struct C10dGroup {
+    raw: GroupPtr,
+    options: GroupOptions,
+    heart: Heart,
+    /// For reading the others' hearts when a collective has failed.
+    watch: Arc<Store>,
+}
+
+// SAFETY: the handle is owned and moves with its owner; it is not shared.
+unsafe impl Send for C10dGroup {}
+
+impl Drop for C10dGroup {
+    fn drop(&mut self) {
+        // SAFETY: `raw` came from the shim and is freed once.
+        unsafe { ffi::svgrl_group_free(self.raw) }
+    }
+}
+
+impl ProcessGroup {
+    /// Joins the group `prefix` of `store` and waits for all its ranks.
+    ///
+    /// # Errors
+    /// Names the ranks that have not joined within the timeout.
+    pub fn connect(store: &Store, prefix: &str, options: GroupOptions) -> Result<Self, TorchError> {
+        let GroupOptions { rank, size, .. } = options;
+        if rank >= size {
+            return Err(TorchError::argument(
+                "ProcessGroup::connect",
+                format!("the rank must be below the size {size}, got {rank}"),
+            ));
+        }
+        let store = store.prefix(prefix)?;
+        let heart = Heart::start(store.reconnect()?, rank, options.heartbeat)?;
+        let joined = |rank: usize| format!("joined/{rank}");
+        store.set(&joined(rank), b"1")?;
+        let keys: Vec<String> = (0..size).map(joined).collect();
+        let missing = store.wait(&keys, options.timeout)?;
+        if !missing.is_empty() {
+            return Err(TorchError::NotJoined {
+                ranks: missing.join(", ").replace("joined/", ""),
+                size,
+                seconds: options.timeout.as_secs(),
+            });
+        }
+        let meeting = store.prefix("backend")?;
+        let raw = match options.backend {
+            Backend::Gloo => gloo(&meeting, &options)?,
+            Backend::Nccl { device } => nccl::connect(&meeting, &options, device)?,
+        };
+        let watch = Arc::new(store.reconnect()?);
+        Ok(Self::C10d(C10dGroup {
+            raw,
+            options,
+            heart,
+            watch,
+        }))
+    }
+
+    /// This process's place, `0..size`.
+    pub fn rank(&self) -> usize {
+        match self {
+            Self::Solo => 0,
+            Self::C10d(group) => group.options.rank,
+        }
+    }
+
+    /// How many processes take part.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Solo => 1,
+            Self::C10d(group) => group.options.size,
+        }
+    }
+
+    /// Says what this rank is doing from now on; it shows in the others' error
+    /// when this rank is missing, and in this rank's own.
+    pub fn enter_phase(&self, name: &str) {
+        if let Self::C10d(group) = self {
+            group.heart.update(|pulse| pulse.phase = name.to_owned());
+        }
+    }
+
+    /// Replaces `tensor` by its sum over the ranks, in place, in the tensor's type.
+    ///
+    /// # Errors
+    /// A failed collective says which ranks are missing.
+    pub fn all_reduce(&self, tensor: &Tensor) -> Result<(), TorchError> {
+        let Self::C10d(group) = self else {
+            return Ok(());
+        };
+        dense("all_reduce", tensor)?;
+        // SAFETY: a live group and tensor for the length of the call.
+        group.collective("all_reduce", |raw| unsafe {
+            ffi::svgrl_group_all_reduce(raw, tensor.as_ptr())
+        })
+    }
+
+    /// Sums `input` over the ranks and leaves to rank `r` the `r`-th of `size`
+    /// equal parts, in `output`.
+    ///
+    /// # Errors
+    /// When `input` is not `size` times `output`; a failed collective says which
+    /// ranks are missing.
+    pub fn reduce_scatter(&self, output: &Tensor, input: &Tensor) -> Result<(), TorchError> {
+        parts("reduce_scatter", input, output, self.size())?;
+        let Self::C10d(group) = self else {
+            return copy(output, input);
+        };
+        // SAFETY: a live group and tensors for the length of the call.
+        group.collective("reduce_scatter", |raw| unsafe {
+            ffi::svgrl_group_reduce_scatter(raw, output.as_ptr(), input.as_ptr())
+        })
+    }
+
+    /// Lays every rank's `input` one after the other into `output`, by rank.
+    ///
+    /// # Errors
+    /// When `output` is not `size` times `input`; a failed collective says which
+    /// ranks are missing.
+    pub fn all_gather(&self, output: &Tensor, input: &Tensor) -> Result<(), TorchError> {
+        parts("all_gather", output, input, self.size())?;
+        let Self::C10d(group) = self else {
+            return copy(output, input);
+        };
+        // SAFETY: a live group and tensors for the length of the call.
+        group.collective("all_gather", |raw| unsafe {
+            ffi::svgrl_group_all_gather(raw, output.as_ptr(), input.as_ptr())
+        })
+    }
+
+    /// Overwrites `tensor` with that of rank `root`.
+    ///
+    /// # Errors
+    /// A failed collective says which ranks are missing.
+    pub fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<(), TorchError> {
+        if root >= self.size() {
+            return Err(TorchError::argument(
+                "broadcast",
+                format!(
+                    "the root must be below the size {}, got {root}",
+                    self.size()
+                ),
+            ));
+        }
+        let Self::C10d(group) = self else {
+            return Ok(());
+        };
+        dense("broadcast", tensor)?;
+        // SAFETY: a live group and tensor for the length of the call.
+        group.collective("broadcast", |raw| unsafe {
+            ffi::svgrl_group_broadcast(raw, tensor.as_ptr(), as_int(root))
+        })
+    }
+
+    /// Returns when every rank has called it.
+    ///
+    /// # Errors
+    /// A failed collective says which ranks are missing.
+    pub fn barrier(&self) -> Result<(), TorchError> {
+        let Self::C10d(group) = self else {
+            return Ok(());
+        };
+        let device = match group.options.backend {
+            Backend::Gloo => -1,
+            Backend::Nccl { device } => as_int(device),
+        };
+        // SAFETY: a live group for the length of the call.
+        group.collective("barrier", |raw| unsafe {
+            ffi::svgrl_group_barrier(raw, device)
+        })
+    }
+}
+
+impl C10dGroup {
+    fn collective(
+        &self,
+        call: &'static str,
+        body: impl FnOnce(GroupPtr) -> c_int,
+    ) -> Result<(), TorchError> {
+        self.heart.update(|pulse| pulse.collectives += 1);
+        check(call, body(self.raw)).map_err(|cause| {
+            let own = self.heart.update(|pulse| pulse.failed = true);
+            TorchError::Collective {
+                diagnosis: self.diagnose(&own),
+                call,
+                number: own.collectives,
+                rank: self.options.rank,
+                phase: own.phase,
+                cause: Box::new(cause),
+            }
+        })
+    }
+
+    /// In a thread of its own, for a store whose keeper is the missing one may
+    /// never answer.
+    fn diagnose(&self, own: &Pulse) -> String {
+        let (answer, result) = channel();
+        let (store, own) = (Arc::clone(&self.watch), own.clone());
+        let place = (self.options.rank, self.options.size);
+        let watch = 4 * self.options.heartbeat;
+        let spawned = std::thread::Builder::new()
+            .name("diagnosis".to_owned())
+            .spawn(move || answer.send(who_is_missing(&store, place, &own, watch)));
+        let limit = watch + Duration::from_secs(5);
+        match spawned.map(|_| result.recv_timeout(limit)) {
+            Ok(Ok(Ok(sentence))) => sentence,
+            _ => format!(
+                "the store at {} no longer answers, so its keeper (rank 0, as a rule) is missing",
+                self.watch.host()
+            ),
+        }
+    }
+}
+
+fn gloo(store: &Store, options: &GroupOptions) -> Result<GroupPtr, TorchError> {
+    // Ranks that meet on the loopback need no name resolution, which
+    // containers often lack.
+    let host = store.host();
+    let local = host == "localhost" || host == "::1" || host.starts_with("127.");
+    let listen = CString::new(if local { "127.0.0.1" } else { "" }).unwrap_or_default();
+    let mut raw: GroupPtr = ptr::null_mut();
+    // SAFETY: a live store and C string, and room for one handle.
+    let status = unsafe {
+        ffi::svgrl_group_gloo(
+            store.raw(),
+            as_int(options.rank),
+            as_int(options.size),
+            millis(options.timeout),
+            listen.as_ptr(),
+            &mut raw,
+        )
+    };
+    check("ProcessGroup::connect", status)?;
+    Ok(raw)
+}
+
+fn as_int(number: usize) -> c_int {
+    c_int::try_from(number).unwrap_or(c_int::MAX)
+}
+
+fn dense(call: &'static str, tensor: &Tensor) -> Result<(), TorchError> {
+    if tensor.is_contiguous() {
+        return Ok(());
+    }
+    Err(TorchError::argument(
+        call,
+        format!(
+            "the tensor must be contiguous, got strides {:?}",
+            tensor.stride()
+        ),
+    ))
+}
+
+fn parts(call: &'static str, whole: &Tensor, part: &Tensor, size: usize) -> Result<(), TorchError> {
+    dense(call, whole)?;
+    dense(call, part)?;
+    if whole.numel() == part.numel() * size && whole.kind() == part.kind() {
+        return Ok(());
+    }
+    Err(TorchError::argument(
+        call,
+        format!(
+            "{:?} of {:?} is not {size} times {:?} of {:?}",
+            whole.size(),
+            whole.kind(),
+            part.size(),
+            part.kind()
+        ),
+    ))
+}
+
+fn copy(output: &Tensor, input: &Tensor) -> Result<(), TorchError> {
+    no_grad(|| output.view_as(input).shallow_clone().copy_(input));
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "group_tests.rs"]
+mod tests;

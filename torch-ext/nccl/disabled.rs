@@ -1,0 +1,18 @@
+//! NCCL groups in a build without CUDA: a sentence instead.
+
+use crate::ffi_c10d::GroupPtr;
+use crate::{GroupOptions, Store, TorchError};
+
+/// Whether this build can make NCCL groups.
+pub(crate) const AVAILABLE: bool = false;
+
+pub(crate) fn connect(
+    _store: &Store,
+    _options: &GroupOptions,
+    _device: usize,
+) -> Result<GroupPtr, TorchError> {
+    Err(TorchError::argument(
+        "ProcessGroup::connect",
+        "this build has no NCCL; set libtorch up for CUDA (`make setup CUDA=1`) and build again",
+    ))
+}

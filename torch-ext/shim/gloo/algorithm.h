@@ -1,0 +1,2 @@
+// Nothing of it is used; ProcessGroupGloo.hpp includes it.
+#pragma once

@@ -1,0 +1,22 @@
+// Process groups over NCCL; compiled only with a CUDA libtorch (see build.rs).
+#define USE_C10D_NCCL
+#include "c10d.h"
+
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+
+#include <c10/cuda/CUDAFunctions.h>
+
+#include <cstdlib>
+
+extern "C" int svgrl_group_nccl(StorePtr store, int rank, int size, int64_t timeout_ms, int device,
+                                GroupPtr* out) {
+  return svgrl::guarded([&] {
+    // wait() then blocks until done and raises at the timeout, instead of a
+    // watchdog ending the process with no word of who is missing.
+    setenv("TORCH_NCCL_BLOCKING_WAIT", "1", /*overwrite=*/0);
+    c10::cuda::set_device(static_cast<c10::DeviceIndex>(device));
+    auto options = c10d::ProcessGroupNCCL::Options::create();
+    options->timeout = std::chrono::milliseconds(timeout_ms);
+    *out = new GroupRef(c10::make_intrusive<c10d::ProcessGroupNCCL>(*store, rank, size, options));
+  });
+}
