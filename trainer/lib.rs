@@ -1,1 +1,47 @@
-//! trainer
+//! The trainer: a run's stages, their steps, checkpoints, metrics and exact resume.
+//!
+//! [`grpo`] holds the policy step, [`sft`] the supervised one; [`run`] the cadence around them.
+//! Networks come from `models`, completions from `rollout`, scores from `rewards`.
+
+mod checkpoint;
+pub mod config;
+mod error;
+mod eval;
+mod exchange;
+mod files;
+pub mod grpo;
+pub mod head;
+mod interrupt;
+pub mod learner;
+pub mod metrics;
+pub mod optim;
+mod prompts;
+pub mod replica;
+mod resume;
+mod run;
+pub mod samples;
+pub mod sft;
+mod world;
+
+pub use checkpoint::{Checkpoint, State};
+pub use error::TrainError;
+pub use interrupt::Interrupt;
+pub use learner::Learner;
+pub use prompts::Prompts;
+pub use run::{Observer, Resume, RunEnd, RunOptions, run, scoring};
+pub use world::{World, threads};
+
+/// How a step ended.
+pub enum StepEnd {
+    /// It was finished.
+    Done {
+        /// Its metrics.
+        metrics: metrics::Metrics,
+        /// Its completions, all ranks' (none in SFT).
+        rows: Vec<samples::SampleRow>,
+        /// Tokens learnt from.
+        tokens: u64,
+    },
+    /// It was dropped for an interrupt; nothing has changed.
+    Dropped,
+}

@@ -146,7 +146,7 @@ pub struct TaskConfig {
     /// System message, for chat prompts.
     pub system: Option<String>,
     /// Whether the prompt goes through the tokenizer's chat template: `auto` if it has one.
-    pub chat: rollout::prompt::ChatMode,
+    pub chat: rollout::prompt::ChatUse,
     /// Text that the completion's turn begins with, as part of the prompt.
     pub prefill: Option<String>,
     /// What a completion must look like and where its SVG stands.

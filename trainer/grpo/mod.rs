@@ -6,5 +6,5 @@ pub mod loss;
 mod scored;
 mod step;
 
-pub use scored::{ScoredGroup, collect};
+pub use scored::{Collect, CollectTimes, ScoredGroup, collect};
 pub use step::{GrpoStats, Trainer};

@@ -1,0 +1,90 @@
+//! Held-out evaluation: completions of rows that are never trained on, scored by their tasks.
+
+use rewards::Scorer;
+use rollout::data::{Draw, Example};
+use rollout::{LocalEngine, Prompt, Sampling};
+
+use crate::config::EvalConfig;
+use crate::grpo::{Collect, collect};
+use crate::interrupt::Interrupt;
+use crate::learner::Learner;
+use crate::metrics::Metrics;
+use crate::prompts::Prompts;
+use crate::samples::{Place, SampleRow, reward_metrics};
+use crate::{TrainError, exchange};
+
+/// Draw numbers of held-out prompts: apart from every training draw, the same at each evaluation.
+const HELD_OUT: u64 = 1 << 62;
+
+/// What an evaluation needs besides the policy.
+pub struct Evaluation<'a> {
+    /// How many prompts and samples.
+    pub config: &'a EvalConfig,
+    /// Sampling of the stage; temperature and greediness are the evaluation's.
+    pub sampling: Sampling,
+    /// The rows.
+    pub examples: &'a [Example],
+    /// Makes prompts.
+    pub prompts: &'a Prompts<'a>,
+    /// Scores completions.
+    pub scorer: &'a Scorer,
+    /// The run's seed and the number of slots.
+    pub seed: (u64, usize),
+}
+
+/// `count` of `examples`, evenly spread over them.
+pub fn spread(examples: Vec<Example>, count: usize) -> Vec<Example> {
+    let total = examples.len();
+    let count = count.min(total);
+    let mut chosen: Vec<usize> = (0..count).map(|index| index * total / count.max(1)).collect();
+    chosen.dedup();
+    let mut examples: Vec<Option<Example>> = examples.into_iter().map(Some).collect();
+    chosen.into_iter().filter_map(|index| examples[index].take()).collect()
+}
+
+impl Evaluation<'_> {
+    /// One row of metrics for each set: sampled, and greedy if asked for.
+    ///
+    /// # Errors
+    /// The engine's, a bad row, a lost rank.
+    pub fn run(&self, learner: &Learner, place: &Place) -> Result<Vec<Metrics>, TrainError> {
+        let sampled = Sampling { temperature: self.config.temperature, ..self.sampling.clone() };
+        let mut sets = vec![("heldout", sampled, self.config.samples)];
+        if self.config.greedy {
+            sets.push(("heldout_greedy", Sampling { temperature: 0.0, ..self.sampling.clone() }, 1));
+        }
+        sets.into_iter()
+            .map(|(set, sampling, samples)| {
+                let rows = self.rows(learner, place, (sampling, samples))?;
+                let metrics = reward_metrics(&rows.iter().collect::<Vec<_>>());
+                Ok(metrics.into_iter().map(|(name, value)| (format!("eval/{set}/{name}"), value)).collect())
+            })
+            .collect()
+    }
+
+    fn rows(&self, learner: &Learner, place: &Place, (sampling, samples): (Sampling, usize)) -> Result<Vec<SampleRow>, TrainError> {
+        let (rank, size) = (learner.group.rank(), learner.group.size());
+        let own: Vec<Prompt> = self
+            .examples
+            .iter()
+            .enumerate()
+            .skip(rank)
+            .step_by(size)
+            .map(|(index, example)| self.prompts.prompt(&Draw { example: example.clone(), draw: HELD_OUT + index as u64 }))
+            .collect::<Result<_, _>>()?;
+        let mut engine = LocalEngine::new(&learner.model, Some(self.prompts.tokenizer()), sampling, self.seed)?;
+        let never = Interrupt::never();
+        let how = Collect { samples, step: place.step, policy_version: place.policy_version, interrupt: &never };
+        let Some((groups, _)) = collect(&mut engine, self.scorer, own, &how)? else { return Ok(Vec::new()) };
+        let own = groups
+            .iter()
+            .map(|scored| {
+                let completions = scored.group.completions.iter().enumerate().zip(&scored.rewards);
+                let rows = completions.map(|(completion, reward)| SampleRow::new(place, &scored.group.prompt, completion, reward)).collect();
+                exchange::SharedGroup { draw: scored.group.prompt.draw, rows, shaped: Vec::new() }
+            })
+            .collect();
+        let all = exchange::all_groups(&learner.group, learner.device(), own)?;
+        Ok(all.into_iter().flat_map(|group| group.rows).collect())
+    }
+}

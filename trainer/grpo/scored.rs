@@ -1,0 +1,94 @@
+//! Completions scored as they finish: rendering runs on threads while others still decode.
+
+use std::time::Instant;
+
+use rewards::{Candidate, Reward, ScoreJob, Scorer};
+use rollout::{Engine, FinishReason, Group, Prompt, Request};
+
+use crate::TrainError;
+use crate::interrupt::Interrupt;
+
+/// A group with the reward of each completion.
+#[derive(Debug, Clone)]
+pub struct ScoredGroup {
+    /// The prompt and its completions.
+    pub group: Group,
+    /// Their rewards, aligned.
+    pub rewards: Vec<Reward>,
+}
+
+/// What sampling and scoring took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CollectTimes {
+    /// Seconds until the last completion ended.
+    pub generate_s: f64,
+    /// Seconds of scoring that decoding did not hide.
+    pub score_exposed_s: f64,
+}
+
+/// How the completions of a set of prompts are collected.
+pub struct Collect<'a> {
+    /// Completions of each prompt.
+    pub samples: usize,
+    /// Training step, for weight schedules.
+    pub step: u64,
+    /// Recorded with each group.
+    pub policy_version: u64,
+    /// Ends the collection early.
+    pub interrupt: &'a Interrupt,
+}
+
+/// Samples and scores `prompts`; `None` when the interrupt's grace ran out.
+///
+/// # Errors
+/// The engine's.
+pub fn collect(engine: &mut dyn Engine, scorer: &Scorer, prompts: Vec<Prompt>, how: &Collect) -> Result<Option<(Vec<ScoredGroup>, CollectTimes)>, TrainError> {
+    let started = Instant::now();
+    let requests = prompts
+        .iter()
+        .enumerate()
+        .map(|(group, prompt)| Request { group, ids: prompt.ids.clone(), samples: how.samples, draw: prompt.draw })
+        .collect();
+    engine.submit(requests)?;
+    let mut completions: Vec<Vec<_>> = prompts.iter().map(|_| (0..how.samples).map(|_| None).collect()).collect();
+    while let Some(finished) = engine.next()? {
+        if how.interrupt.expired() {
+            while scorer.next().is_some() {}
+            return Ok(None);
+        }
+        let prompt = &prompts[finished.group];
+        let completion = finished.completion;
+        scorer.submit(ScoreJob {
+            key: (finished.group * how.samples + finished.index) as u64,
+            task: prompt.task.clone(),
+            step: how.step,
+            prompt: prompt.text.clone().unwrap_or_else(|| "".into()),
+            reference: prompt.reference.clone(),
+            candidate: Candidate {
+                text: completion.text.clone().unwrap_or_default(),
+                truncated: completion.finish == FinishReason::Length,
+            },
+        });
+        completions[finished.group][finished.index] = Some(completion);
+    }
+    let generated = Instant::now();
+    let mut rewards: Vec<Vec<Option<Reward>>> = prompts.iter().map(|_| vec![None; how.samples]).collect();
+    while let Some(scored) = scorer.next() {
+        let key = scored.key as usize;
+        rewards[key / how.samples][key % how.samples] = Some(scored.reward);
+    }
+    let times = CollectTimes {
+        generate_s: (generated - started).as_secs_f64(),
+        score_exposed_s: generated.elapsed().as_secs_f64(),
+    };
+    let groups = prompts
+        .into_iter()
+        .zip(completions)
+        .zip(rewards)
+        .map(|((prompt, completions), rewards)| ScoredGroup {
+            group: Group { prompt, completions: completions.into_iter().flatten().collect(), policy_version: how.policy_version },
+            rewards: rewards.into_iter().flatten().collect(),
+        })
+        .collect();
+    Ok(Some((groups, times)))
+}

@@ -1,0 +1,339 @@
+//! One GRPO step, as the paper has it: sample groups, score them, compare siblings, ascend.
+//!
+//! Shao et al. 2024 (arXiv 2402.03300), with the variants of [`crate::config::GrpoStage`]. Left
+//! out on purpose: a critic, a reward model trained alongside, and any state between steps but
+//! the policy, the optimizer and the data cursor.
+
+use std::time::Instant;
+
+use models::Decoder;
+use rewards::Scorer;
+use rollout::data::{Cursor, CursorState};
+use rollout::{FinishReason, LocalEngine, Prompt};
+use tch::{Kind, Tensor};
+
+use super::advantage::{advantages, is_zero_spread};
+use super::batch::{MicroBatch, Normaliser, Trajectory, micro_batches};
+use super::loss::{LossOptions, SUMS, TokenTerms, grpo_loss, kl_estimate};
+use super::scored::{Collect, ScoredGroup, collect};
+use crate::config::{Denominator, GrpoStage, KlPlace, Truncated, ZeroSpread};
+use crate::head::HeadOptions;
+use crate::interrupt::Interrupt;
+use crate::learner::{Learner, Update};
+use crate::metrics::Metrics;
+use crate::optim::learning_rate;
+use crate::prompts::Prompts;
+use crate::samples::{Place, SampleRow, reward_metrics};
+use crate::{StepEnd, TrainError, exchange, replica};
+
+/// How often a step draws further prompts to replace zero-spread groups.
+const REFILLS: usize = 2;
+
+/// What a GRPO stage's steps share.
+pub struct Trainer<'a> {
+    /// The stage's section.
+    pub config: &'a GrpoStage,
+    /// Makes prompts.
+    pub prompts: &'a Prompts<'a>,
+    /// Scores completions.
+    pub scorer: &'a Scorer,
+    /// The reference policy, where a KL term needs one.
+    pub reference: Option<Decoder>,
+    /// Seed of the completions' random numbers.
+    pub seed: u64,
+    /// Asks the step to be dropped.
+    pub interrupt: &'a Interrupt,
+}
+
+/// Seconds and sums of one step.
+#[derive(Debug, Default)]
+pub struct GrpoStats {
+    generate_s: f64,
+    score_exposed_s: f64,
+    forward_backward_s: f64,
+    update: Update,
+    skipped: f64,
+    too_long: u64,
+    /// [`SUMS`] over all tokens, then the tokens.
+    sums: Vec<f64>,
+}
+
+/// What one update learns from.
+struct Part {
+    micros: Vec<(MicroBatch, Option<Tensor>)>,
+    /// Completion tokens on all ranks.
+    tokens: f64,
+}
+
+impl Trainer<'_> {
+    /// Runs step `step` (from 1).
+    ///
+    /// # Errors
+    /// The engine's, the learner's, a bad row, a lost rank.
+    pub fn step(&self, learner: &mut Learner, cursor: &mut Cursor, step: u64) -> Result<StepEnd, TrainError> {
+        let started = Instant::now();
+        let before: CursorState = cursor.state();
+        let mut stats = GrpoStats::default();
+        let Some(scored) = self.rollout(learner, cursor, step, &mut stats)? else {
+            cursor.restore(&before)?;
+            return Ok(StepEnd::Dropped);
+        };
+        let (rows, trajectories) = self.advantages(learner, scored, step)?;
+        let lr = learning_rate(&self.config.optimizer, step, self.config.steps);
+        let learning = Instant::now();
+        self.learn(learner, &trajectories, lr, &mut stats)?;
+        stats.forward_backward_s = learning.elapsed().as_secs_f64() - stats.update.reduce_s - stats.update.optim_s;
+        let metrics = self.metrics(&rows, &stats, (lr, started.elapsed().as_secs_f64()));
+        let tokens = stats.sums.last().copied().unwrap_or(0.0) as u64;
+        Ok(StepEnd::Done { metrics, rows, tokens })
+    }
+
+    /// Samples and scores this rank's share of the step's prompts.
+    fn rollout(&self, learner: &Learner, cursor: &mut Cursor, step: u64, stats: &mut GrpoStats) -> Result<Option<Vec<ScoredGroup>>, TrainError> {
+        let rollout = &self.config.rollout;
+        let tokenizer = self.prompts.tokenizer();
+        let mut engine = LocalEngine::new(&learner.model, Some(tokenizer), rollout.sampling(), (self.seed, rollout.slots))?;
+        let mut all = Vec::new();
+        let mut wanted = self.config.batch.size;
+        for round in 0..=REFILLS {
+            let drawn = self.prompts.draw(cursor, wanted, rollout.max_prompt_tokens)?;
+            stats.too_long += drawn.too_long;
+            let (rank, size) = (learner.group.rank(), learner.group.size());
+            let own: Vec<Prompt> = drawn.prompts.into_iter().skip(rank).step_by(size).collect();
+            let how = Collect { samples: rollout.group_size, step, policy_version: learner.optimizer.updates, interrupt: self.interrupt };
+            let collected = collect(&mut engine, self.scorer, own, &how)?;
+            let dropped = replica::sum_numbers(&learner.group, learner.device(), &[f64::from(collected.is_none())])?[0] > 0.0;
+            let Some((groups, times)) = collected.filter(|_| !dropped) else { return Ok(None) };
+            stats.generate_s += times.generate_s;
+            stats.score_exposed_s += times.score_exposed_s;
+            all.extend(groups);
+            if self.config.advantage.zero_spread != ZeroSpread::Refill || round == REFILLS {
+                break;
+            }
+            let usable = all.iter().filter(|group| !is_zero_spread(&totals(group))).count() as f64;
+            let usable = replica::sum_numbers(&learner.group, learner.device(), &[usable])?[0] as usize;
+            wanted = self.config.batch.size.saturating_sub(usable);
+            if wanted == 0 {
+                break;
+            }
+        }
+        Ok(Some(all))
+    }
+
+    /// Compares siblings: every rank sees every reward, and keeps the trajectories of its own
+    /// groups. Zero-spread groups are dropped here and only here.
+    fn advantages(&self, learner: &Learner, scored: Vec<ScoredGroup>, step: u64) -> Result<(Vec<SampleRow>, Vec<Trajectory>), TrainError> {
+        let shaped = self.shaped_rewards(learner, &scored)?;
+        let place = Place { stage: &self.config.name, step, policy_version: learner.optimizer.updates };
+        let own: Vec<exchange::SharedGroup> = scored
+            .iter()
+            .zip(shaped)
+            .map(|(scored, shaped)| {
+                let completions = scored.group.completions.iter().enumerate().zip(&scored.rewards);
+                let rows = completions.map(|(completion, reward)| SampleRow::new(&place, &scored.group.prompt, completion, reward)).collect();
+                exchange::SharedGroup { draw: scored.group.prompt.draw, rows, shaped }
+            })
+            .collect();
+        let mut all = exchange::all_groups(&learner.group, learner.device(), own)?;
+        let rewards: Vec<Vec<f64>> = all.iter().map(|group| group.shaped.clone()).collect();
+        let advantages = advantages(&rewards, &self.config.advantage);
+        for (group, advantages) in all.iter_mut().zip(&advantages) {
+            for (row, advantage) in group.rows.iter_mut().zip(advantages) {
+                row.advantage = *advantage;
+            }
+        }
+        let keep_flat = self.config.advantage.zero_spread == ZeroSpread::Keep;
+        let mut trajectories = Vec::new();
+        for scored in scored {
+            let Some(at) = all.iter().position(|group| group.draw == scored.group.prompt.draw) else { continue };
+            if is_zero_spread(&rewards[at]) && !keep_flat {
+                continue;
+            }
+            for (completion, advantage) in scored.group.completions.into_iter().zip(&advantages[at]) {
+                if completion.finish == FinishReason::Length && self.config.loss.truncated == Truncated::Mask {
+                    continue;
+                }
+                trajectories.push(Trajectory {
+                    prompt: scored.group.prompt.ids.clone(),
+                    ids: completion.ids,
+                    sampler_logprobs: completion.logprobs,
+                    advantage: *advantage,
+                });
+            }
+        }
+        Ok((all.into_iter().flat_map(|group| group.rows).collect(), trajectories))
+    }
+
+    /// Total rewards, less the KL penalty where it acts in the reward.
+    fn shaped_rewards(&self, learner: &Learner, scored: &[ScoredGroup]) -> Result<Vec<Vec<f64>>, TrainError> {
+        let mut shaped: Vec<Vec<f64>> = scored.iter().map(totals).collect();
+        let kl = &self.config.kl;
+        let (Some(reference), KlPlace::Reward) = (&self.reference, kl.place) else { return Ok(shaped) };
+        for (group, shaped) in scored.iter().zip(&mut shaped) {
+            let trajectories: Vec<Trajectory> = group.group.completions.iter().map(|completion| Trajectory {
+                prompt: group.group.prompt.ids.clone(),
+                ids: completion.ids.clone(),
+                sampler_logprobs: completion.logprobs.clone(),
+                advantage: 0.0,
+            }).collect();
+            let mut penalties = Vec::new();
+            for micro in micro_batches(&trajectories, &self.normaliser(1.0, 1.0), self.config.batch.micro_tokens, learner.device()) {
+                let theirs = Learner::log_probs(reference, &micro, &self.head())?;
+                let kl = kl_estimate(&(theirs - &micro.sampler), kl.estimator).to_kind(Kind::Double);
+                let lengths: Vec<i64> = micro.lengths.iter().map(|len| *len as i64).collect();
+                penalties.extend(kl.split_with_sizes(lengths.as_slice(), 0).iter().map(|kl| kl.sum(Kind::Double).double_value(&[])));
+            }
+            for (reward, penalty) in shaped.iter_mut().zip(penalties) {
+                *reward -= kl.coefficient * penalty;
+            }
+        }
+        Ok(shaped)
+    }
+
+    /// Splits the batch among its updates and passes over it; each update's loss is normalised by
+    /// its own tokens on all ranks.
+    fn learn(&self, learner: &mut Learner, trajectories: &[Trajectory], lr: f64, stats: &mut GrpoStats) -> Result<(), TrainError> {
+        let parts = self.prepare(learner, trajectories)?;
+        for part in (0..self.config.loss.epochs).flat_map(|_| &parts).filter(|part| part.tokens > 0.0) {
+            let mut sums = vec![0.0; SUMS.len()];
+            for (micro, old) in &part.micros {
+                let own = self.backward(learner, micro, old.as_ref())?;
+                sums.iter_mut().zip(own).for_each(|(sum, value)| *sum += value);
+            }
+            sums.push(part.micros.iter().map(|(micro, _)| micro.tokens()).sum::<i64>() as f64);
+            let sums = replica::sum_numbers(&learner.group, learner.device(), &sums)?;
+            self.apply(learner, &sums, lr, stats)?;
+            stats.sums.resize(sums.len(), 0.0);
+            stats.sums.iter_mut().zip(sums).for_each(|(sum, value)| *sum += value);
+        }
+        Ok(())
+    }
+
+    /// Packs each update's trajectories, with the ratio's denominators from before the first.
+    fn prepare(&self, learner: &Learner, trajectories: &[Trajectory]) -> Result<Vec<Part>, TrainError> {
+        let size = trajectories.len().div_ceil(self.config.loss.updates).max(1);
+        let mut chunks: Vec<&[Trajectory]> = trajectories.chunks(size).collect();
+        chunks.resize(self.config.loss.updates, &[]);
+        let mut parts = Vec::new();
+        for chunk in chunks {
+            let tokens: usize = chunk.iter().map(|trajectory| trajectory.ids.len()).sum();
+            let counts = replica::sum_numbers(&learner.group, learner.device(), &[tokens as f64, chunk.len() as f64])?;
+            let normaliser = self.normaliser(counts[0], counts[1]);
+            let micros = micro_batches(chunk, &normaliser, self.config.batch.micro_tokens, learner.device());
+            let micros = micros.into_iter().map(|micro| {
+                let old = self.denominator(learner, &micro)?;
+                Ok((micro, old))
+            });
+            parts.push(Part { micros: micros.collect::<Result<_, TrainError>>()?, tokens: counts[0] });
+        }
+        Ok(parts)
+    }
+
+    /// Accumulates the gradients of one micro-batch; returns [`SUMS`].
+    fn backward(&self, learner: &mut Learner, micro: &MicroBatch, old: Option<&Tensor>) -> Result<Vec<f64>, TrainError> {
+        let in_loss = self.config.kl.place == KlPlace::Loss;
+        let reference = match (&self.reference, in_loss) {
+            (Some(reference), true) => Some(Learner::log_probs(reference, micro, &self.head())?),
+            _ => None,
+        };
+        let kl = reference.as_ref().map(|_| (self.config.kl.coefficient, self.config.kl.estimator));
+        let options = LossOptions::new(&self.config.loss, kl);
+        let mut sums: Option<Tensor> = None;
+        learner.accumulate(micro, &self.head(), &mut |start, logprobs, entropy| {
+            let cut = |tensor: &Tensor| tensor.narrow(0, start, logprobs.size()[0]);
+            let (old, reference) = (old.map(cut), reference.as_ref().map(cut));
+            let output = grpo_loss(
+                &TokenTerms {
+                    logprobs,
+                    entropy,
+                    old: old.as_ref(),
+                    sampler: &cut(&micro.sampler),
+                    reference: reference.as_ref(),
+                    advantage: &cut(&micro.advantage),
+                    weight: &cut(&micro.weight),
+                },
+                &options,
+            );
+            sums = Some(match sums.take() {
+                Some(sums) => sums + output.sums,
+                None => output.sums,
+            });
+            output.loss
+        })?;
+        let sums = sums.unwrap_or_else(|| Tensor::zeros([SUMS.len() as i64], (Kind::Double, learner.device())));
+        Vec::<f64>::try_from(sums).map_err(|error| TrainError::Learner(error.to_string()))
+    }
+
+    fn apply(&self, learner: &mut Learner, sums: &[f64], lr: f64, stats: &mut GrpoStats) -> Result<(), TrainError> {
+        if !sums[0].is_finite() {
+            learner.forget();
+            stats.skipped += 1.0;
+            return Ok(());
+        }
+        let update = learner.apply(lr, self.config.optimizer.clip_norm)?;
+        stats.skipped += f64::from(!update.applied);
+        stats.update = Update {
+            reduce_s: stats.update.reduce_s + update.reduce_s,
+            optim_s: stats.update.optim_s + update.optim_s,
+            ..update
+        };
+        Ok(())
+    }
+
+    /// The ratio's denominator, where it is not the policy's own log-probability.
+    fn denominator(&self, learner: &Learner, micro: &MicroBatch) -> Result<Option<Tensor>, TrainError> {
+        if self.config.loss.updates * self.config.loss.epochs == 1 {
+            return Ok(None);
+        }
+        match self.config.loss.denominator {
+            Denominator::Sampler => Ok(Some(micro.sampler.shallow_clone())),
+            Denominator::Recomputed => Learner::log_probs(&learner.model, micro, &self.head()).map(Some),
+        }
+    }
+
+    fn normaliser(&self, tokens: f64, sequences: f64) -> Normaliser {
+        let constant = match self.config.loss.constant_length {
+            0 => self.config.rollout.max_new_tokens,
+            constant => constant,
+        };
+        Normaliser { aggregation: self.config.loss.aggregation, tokens, sequences, constant: constant as f64 }
+    }
+
+    fn head(&self) -> HeadOptions {
+        HeadOptions { temperature: self.config.rollout.temperature, rows: self.config.batch.logit_rows }
+    }
+
+    fn metrics(&self, rows: &[SampleRow], stats: &GrpoStats, (lr, step_s): (f64, f64)) -> Metrics {
+        let mut metrics = reward_metrics(&rows.iter().collect::<Vec<_>>());
+        let groups: Vec<&[SampleRow]> = rows.chunk_by(|a, b| a.prompt_id == b.prompt_id).collect();
+        let flat = groups.iter().filter(|group| group.iter().all(|row| row.total == group[0].total)).count();
+        metrics.insert("reward/zero_spread_frac".into(), flat as f64 / groups.len().max(1) as f64);
+        if let Some((tokens, sums)) = stats.sums.split_last() {
+            for (index, name) in SUMS.iter().enumerate() {
+                let divisor = if index == 0 { (self.config.loss.epochs * self.config.loss.updates) as f64 } else { tokens.max(1.0) };
+                metrics.insert((*name).into(), sums[index] / divisor);
+            }
+        }
+        let sampled: usize = rows.iter().map(|row| row.token_ids.len()).sum();
+        let others = [
+            ("optim/lr", lr),
+            ("optim/grad_norm", stats.update.grad_norm),
+            ("optim/skipped", stats.skipped),
+            ("data/long_prompts", stats.too_long as f64),
+            ("time/generate_s", stats.generate_s),
+            ("time/score_exposed_s", stats.score_exposed_s),
+            ("time/forward_backward_s", stats.forward_backward_s),
+            ("time/reduce_s", stats.update.reduce_s),
+            ("time/optim_s", stats.update.optim_s),
+            ("time/step_s", step_s),
+            ("perf/tokens_per_s", sampled as f64 / step_s),
+            ("perf/rollouts_per_s", rows.len() as f64 / step_s),
+        ];
+        metrics.extend(others.map(|(name, value)| (name.to_owned(), value)));
+        metrics
+    }
+}
+
+fn totals(scored: &ScoredGroup) -> Vec<f64> {
+    scored.rewards.iter().map(|reward| reward.total).collect()
+}

@@ -1,0 +1,137 @@
+//! The policy with its optimizer: gradients are accumulated micro-batch by micro-batch, summed
+//! over the ranks, clipped and applied.
+//!
+//! Losses come in already divided by the global count, so neither the number of micro-batches
+//! nor that of ranks changes the result beyond rounding.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use models::{Decoder, Recompute, Tape};
+use tch::{Device, Kind, Tensor};
+use torch_ext::ProcessGroup;
+
+use crate::config::OptimizerConfig;
+use crate::grpo::batch::MicroBatch;
+use crate::head::{self, HeadOptions};
+use crate::optim::AdamW;
+use crate::{TrainError, replica};
+
+/// A policy that learns.
+pub struct Learner {
+    /// The policy.
+    pub model: Decoder,
+    /// Its optimizer.
+    pub optimizer: AdamW,
+    /// The ranks that learn together.
+    pub group: ProcessGroup,
+    /// Which activations are computed anew.
+    pub recompute: Recompute,
+    /// Float32 sum of the gradients `[N]`, where the network is in a narrower kind.
+    wide: Option<Tensor>,
+}
+
+/// What one update did.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Update {
+    /// Global gradient norm before clipping.
+    pub grad_norm: f64,
+    /// Whether it was applied: a gradient that is not finite is refused.
+    pub applied: bool,
+    /// Seconds in the reduction over ranks.
+    pub reduce_s: f64,
+    /// Seconds in clipping and the optimizer.
+    pub optim_s: f64,
+}
+
+impl Learner {
+    /// Makes `model` trainable with a fresh optimizer.
+    ///
+    /// # Errors
+    /// No memory for gradients and moments.
+    pub fn new(mut model: Decoder, optimizer: &OptimizerConfig, recompute: Recompute, group: ProcessGroup) -> Result<Self, TrainError> {
+        model.params.train()?;
+        let flat = model.params.flat();
+        let wide = matches!(flat.kind(), Kind::BFloat16 | Kind::Half).then(|| Tensor::zeros(flat.size(), (Kind::Float, flat.device())));
+        Ok(Self { optimizer: AdamW::new(&model, optimizer), model, group, recompute, wide })
+    }
+
+    /// The device it computes on.
+    pub fn device(&self) -> Device {
+        self.model.device()
+    }
+
+    /// Forward and backward over one micro-batch; see [`head::backward`] for `loss`.
+    ///
+    /// # Errors
+    /// libtorch ending an operation (out of memory).
+    pub fn accumulate(&mut self, micro: &MicroBatch, options: &HeadOptions, loss: &mut dyn FnMut(i64, &Tensor, &Tensor) -> Tensor) -> Result<(), TrainError> {
+        guarded(|| {
+            let tape = Tape::forward(&self.model, &micro.input, self.recompute);
+            let hidden = tape.hidden().detach();
+            let chosen = hidden.index_select(0, &micro.rows);
+            let gradient = head::backward(&self.model, &chosen, &micro.targets, (options, loss));
+            let gradient = tch::no_grad(|| hidden.zeros_like().index_add(0, &micro.rows, &gradient));
+            tape.backward(&gradient);
+        })?;
+        if let (Some(wide), Some(grad)) = (&mut self.wide, self.model.params.grad()) {
+            tch::no_grad(|| {
+                *wide += grad.to_kind(Kind::Float);
+                let _ = grad.shallow_clone().zero_();
+            });
+        }
+        Ok(())
+    }
+
+    /// Log-probability `[n]` of each completion token of `micro` under `model`, without gradient.
+    ///
+    /// # Errors
+    /// libtorch ending an operation (out of memory).
+    pub fn log_probs(model: &Decoder, micro: &MicroBatch, options: &HeadOptions) -> Result<Tensor, TrainError> {
+        guarded(|| {
+            tch::no_grad(|| {
+                let hidden = model.hidden(&micro.input).index_select(0, &micro.rows);
+                head::log_probs(model, &hidden, &micro.targets, options)
+            })
+        })
+    }
+
+    /// Sums the gradients over the ranks, clips them to `clip_norm` and applies them at learning
+    /// rate `lr`; then the gradients are zero.
+    ///
+    /// # Errors
+    /// A lost rank, or libtorch refusing the tensors.
+    pub fn apply(&mut self, lr: f64, clip_norm: Option<f64>) -> Result<Update, TrainError> {
+        let grad = self.wide.as_ref().or(self.model.params.grad()).map(Tensor::shallow_clone);
+        let mut grad = grad.ok_or_else(|| TrainError::Other("the learner has no gradients".into()))?;
+        let started = Instant::now();
+        replica::sum_buckets(&self.group, &grad)?;
+        let reduced = Instant::now();
+        let grad_norm = grad.norm().double_value(&[]);
+        let applied = grad_norm.is_finite();
+        if applied {
+            if let Some(limit) = clip_norm.filter(|limit| grad_norm > *limit) {
+                tch::no_grad(|| grad *= limit / (grad_norm + 1e-6));
+            }
+            self.optimizer.step(&self.model.params, &grad, lr)?;
+        }
+        tch::no_grad(|| grad.zero_());
+        let optim_s = reduced.elapsed().as_secs_f64();
+        Ok(Update { grad_norm, applied, reduce_s: (reduced - started).as_secs_f64(), optim_s })
+    }
+
+    /// Forgets the gradients accumulated so far.
+    pub fn forget(&mut self) {
+        for grad in [self.wide.as_ref(), self.model.params.grad()].into_iter().flatten() {
+            tch::no_grad(|| grad.shallow_clone().zero_());
+        }
+    }
+}
+
+/// Turns libtorch's panics into an error.
+pub(crate) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, TrainError> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        TrainError::Learner(text.unwrap_or("an operation panicked").to_owned())
+    })
+}

@@ -1,0 +1,116 @@
+//! One JSON object a step for machines: names are house-wide, declared in [`NAMES`].
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use indexmap::IndexMap;
+use serde_json::{Map, Value, json};
+
+use crate::TrainError;
+
+/// The metrics of one step, in the order they were set.
+pub type Metrics = IndexMap<String, f64>;
+
+/// Every metric with its meaning; `<..>` stands for the user's names.
+pub const NAMES: &[(&str, &str)] = &[
+    ("reward/total/mean", "mean total reward of the step's completions"),
+    ("reward/total/std", "its standard deviation over all completions"),
+    ("reward/<part>/mean", "mean of one reward before its weight"),
+    ("reward/<task>/total/mean", "mean total reward of one task's completions"),
+    ("reward/<task>/<part>/mean", "mean of one reward within one task"),
+    ("reward/zero_spread_frac", "share of groups whose rewards are all equal"),
+    ("sft/loss", "mean negative log-probability of the targets' tokens, natural log"),
+    ("svg/valid_frac", "share of completions of the asked form whose SVG renders"),
+    ("svg/deadline_hits", "completions whose rendering was ended by the deadline"),
+    ("svg/render_ms/mean", "mean milliseconds spent rendering a completion"),
+    ("completion/tokens/mean", "mean completion length"),
+    ("completion/tokens/max", "longest completion"),
+    ("completion/truncated_frac", "share of completions that reached the maximum length"),
+    ("policy/loss", "the policy loss, without KL and entropy terms"),
+    ("policy/entropy", "mean entropy of the policy's next-token distributions, nats"),
+    ("policy/kl_ref", "estimated KL divergence to the reference policy per token"),
+    ("policy/kl_sampler", "k3 estimate of the gap between sampler and learner per token"),
+    ("policy/ratio_mean", "mean importance ratio before clipping"),
+    ("policy/clip_low_frac", "share of tokens clipped from below"),
+    ("policy/clip_high_frac", "share of tokens clipped from above"),
+    ("optim/lr", "learning rate"),
+    ("optim/grad_norm", "global gradient norm before clipping"),
+    ("optim/skipped", "updates refused because loss or gradient was not finite"),
+    ("time/<phase>_s", "seconds: generate, score_exposed, forward_backward, reduce, optim, step"),
+    ("perf/tokens_per_s", "tokens sampled (GRPO) or learnt from (SFT) per second of the step"),
+    ("perf/rollouts_per_s", "completions per second of the step"),
+    ("perf/peak_memory_gib", "largest memory so far: the process's, or the GPU allocator's"),
+    ("progress/step", "steps of the stage done"),
+    ("progress/prompts", "examples drawn in the stage"),
+    ("progress/tokens", "completion tokens learnt from in the stage"),
+    ("data/long_prompts", "prompts left out for their length in this step"),
+    ("eval/<set>/<metric>", "the metric on held-out prompts, in a row of its own"),
+];
+
+/// `metrics.jsonl` of a run folder.
+pub struct MetricsFile {
+    file: File,
+}
+
+impl MetricsFile {
+    /// Opens the file for appending.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn open(run: &Path) -> Result<Self, TrainError> {
+        let path = path(run);
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(TrainError::io(&path))?;
+        Ok(Self { file })
+    }
+
+    /// Appends one row.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn write(&mut self, stage: &str, step: u64, metrics: &Metrics) -> Result<(), TrainError> {
+        let mut row = Map::new();
+        row.insert("stage".into(), json!(stage));
+        row.insert("step".into(), json!(step));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
+        row.insert("time".into(), json!(now));
+        row.extend(metrics.iter().filter(|(_, value)| value.is_finite()).map(|(name, value)| (name.clone(), json!(value))));
+        let mut line = Value::Object(row).to_string();
+        line.push('\n');
+        self.file.write_all(line.as_bytes()).map_err(TrainError::io("metrics.jsonl"))
+    }
+}
+
+fn path(run: &Path) -> PathBuf {
+    run.join("metrics.jsonl")
+}
+
+/// Keeps the rows for which `keep(stage, step)` holds; a last line cut short by a kill goes too.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn cut(run: &Path, keep: &dyn Fn(&str, u64) -> bool) -> Result<(), TrainError> {
+    cut_lines(&path(run), keep)
+}
+
+/// [`cut`] for any file of JSON rows with `stage` and `step`.
+pub(crate) fn cut_lines(path: &Path, keep: &dyn Fn(&str, u64) -> bool) -> Result<(), TrainError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let text = std::fs::read(path).map_err(TrainError::io(path))?;
+    let text = String::from_utf8_lossy(&text);
+    let kept: String = text
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'))
+        .filter(|line| {
+            let row: Option<Value> = serde_json::from_str(line).ok();
+            row.is_some_and(|row| match (row["stage"].as_str(), row["step"].as_u64()) {
+                (Some(stage), Some(step)) => keep(stage, step),
+                _ => false,
+            })
+        })
+        .collect();
+    crate::files::write_whole(path, kept.as_bytes())
+}

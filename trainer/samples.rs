@@ -1,0 +1,168 @@
+//! The trace log: every completion of a step with its score, one JSON row each.
+
+use std::path::Path;
+
+use indexmap::IndexMap;
+use rewards::{Reference, Reward};
+use rollout::{Completion, FinishReason, Prompt};
+use serde::{Deserialize, Serialize};
+
+use crate::metrics::Metrics;
+use crate::{TrainError, files, grpo::advantage};
+
+/// One completion as the sample files hold it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SampleRow {
+    /// Stage name.
+    pub stage: String,
+    /// Step, from 1.
+    pub step: u64,
+    /// The prompt's id, unique within the step.
+    pub prompt_id: String,
+    /// Task name.
+    pub task: String,
+    /// Which of the group's completions.
+    pub index: usize,
+    /// The prompt as the policy saw it.
+    pub prompt: String,
+    /// The completion's text without its stop token.
+    pub completion: String,
+    /// Its token ids, the stop token included.
+    pub token_ids: Vec<i64>,
+    /// Log-probability of each under temperature alone.
+    pub sampler_logprobs: Vec<f32>,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// Whether it has the asked form and its SVG renders.
+    pub valid: bool,
+    /// Why not.
+    pub reason: Option<String>,
+    /// Each reward before its weight.
+    pub parts: IndexMap<String, f64>,
+    /// Total reward.
+    pub total: f64,
+    /// The formula's number; 0 in a zero-spread group.
+    pub advantage: f64,
+    /// Updates of the policy in this stage before it was written.
+    pub policy_version: u64,
+    /// What it was compared with.
+    pub reference: Reference,
+    /// Milliseconds spent rendering it.
+    pub render_ms: f64,
+    /// Whether the renderer's deadline ended it.
+    pub deadline_hit: bool,
+}
+
+/// Where a row stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Stage name.
+    pub stage: &'a str,
+    /// Step.
+    pub step: u64,
+    /// Updates of the policy in this stage.
+    pub policy_version: u64,
+}
+
+impl SampleRow {
+    /// The row of completion `index` of `prompt`; its advantage is set later, by the batch.
+    pub fn new(place: &Place, prompt: &Prompt, (index, completion): (usize, &Completion), reward: &Reward) -> Self {
+        Self {
+            stage: place.stage.to_owned(),
+            step: place.step,
+            prompt_id: prompt.id.clone(),
+            task: prompt.task.clone(),
+            index,
+            prompt: prompt.text.as_deref().unwrap_or_default().to_owned(),
+            completion: completion.text.clone().unwrap_or_default(),
+            token_ids: completion.ids.clone(),
+            sampler_logprobs: completion.logprobs.clone(),
+            finish_reason: completion.finish,
+            valid: reward.valid,
+            reason: reward.reason.clone(),
+            parts: reward.parts.clone(),
+            total: reward.total,
+            advantage: 0.0,
+            policy_version: place.policy_version,
+            reference: (*prompt.reference).clone(),
+            render_ms: reward.render_ms,
+            deadline_hit: reward.deadline_hit,
+        }
+    }
+}
+
+/// Reward, SVG and length metrics of a set of rows.
+pub fn reward_metrics(rows: &[&SampleRow]) -> Metrics {
+    let mut metrics = Metrics::new();
+    if rows.is_empty() {
+        return metrics;
+    }
+    let count = rows.len() as f64;
+    let mean_of = |value: &dyn Fn(&SampleRow) -> f64| rows.iter().map(|row| value(row)).sum::<f64>() / count;
+    let totals: Vec<f64> = rows.iter().map(|row| row.total).collect();
+    metrics.insert("reward/total/mean".into(), advantage::mean(&totals));
+    metrics.insert("reward/total/std".into(), advantage::deviation(&totals, true));
+    let mut sums: IndexMap<String, (f64, f64)> = IndexMap::new();
+    let mut add = |name: String, value: f64| {
+        let entry = sums.entry(name).or_default();
+        *entry = (entry.0 + value, entry.1 + 1.0);
+    };
+    for row in rows {
+        add(format!("reward/{}/total/mean", row.task), row.total);
+        for (part, value) in &row.parts {
+            add(format!("reward/{part}/mean"), *value);
+            add(format!("reward/{}/{part}/mean", row.task), *value);
+        }
+    }
+    metrics.extend(sums.into_iter().map(|(name, (sum, count))| (name, sum / count)));
+    metrics.insert("svg/valid_frac".into(), mean_of(&|row| f64::from(row.valid)));
+    metrics.insert("svg/deadline_hits".into(), rows.iter().filter(|row| row.deadline_hit).count() as f64);
+    metrics.insert("svg/render_ms/mean".into(), mean_of(&|row| row.render_ms));
+    metrics.insert("completion/tokens/mean".into(), mean_of(&|row| row.token_ids.len() as f64));
+    let longest = rows.iter().map(|row| row.token_ids.len()).max().unwrap_or(0);
+    metrics.insert("completion/tokens/max".into(), longest as f64);
+    metrics.insert("completion/truncated_frac".into(), mean_of(&|row| f64::from(row.finish_reason == FinishReason::Length)));
+    metrics
+}
+
+/// Writes `samples/<stage>/step_NNNNNN.jsonl` of the run, whole.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn write(run: &Path, stage: &str, step: u64, rows: &[SampleRow]) -> Result<(), TrainError> {
+    let folder = run.join("samples").join(stage);
+    std::fs::create_dir_all(&folder).map_err(TrainError::io(&folder))?;
+    let mut text = String::new();
+    for row in rows {
+        text.push_str(&serde_json::to_string(row).map_err(|error| TrainError::Other(format!("sample row: {error}")))?);
+        text.push('\n');
+    }
+    files::write_whole(&folder.join(format!("step_{step:06}.jsonl")), text.as_bytes())
+}
+
+/// Removes the sample files for which `keep(stage, step)` does not hold.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn cut(run: &Path, keep: &dyn Fn(&str, u64) -> bool) -> Result<(), TrainError> {
+    let root = run.join("samples");
+    for stage in entries(&root)? {
+        let name = stage.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        for file in entries(&stage)? {
+            let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+            let step = stem.strip_prefix("step_").and_then(|step| step.parse().ok());
+            if !step.is_some_and(|step| keep(&name, step)) {
+                std::fs::remove_file(&file).map_err(TrainError::io(&file))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn entries(folder: &Path) -> Result<Vec<std::path::PathBuf>, TrainError> {
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let read = std::fs::read_dir(folder).map_err(TrainError::io(folder))?;
+    read.map(|entry| entry.map(|entry| entry.path()).map_err(TrainError::io(folder))).collect()
+}

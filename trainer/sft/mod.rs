@@ -1,0 +1,5 @@
+//! Supervised fine-tuning.
+
+mod step;
+
+pub use step::SftTrainer;
