@@ -1,2 +1,4 @@
 //! rollout
 pub mod data;
+pub mod prompt;
+pub mod template;
