@@ -4,9 +4,12 @@
 //! here knows of gradients or of rewards beyond the [`rewards::Reference`] that a prompt carries.
 
 mod completion;
+pub mod data;
 mod engine;
 mod error;
+pub mod prompt;
 mod random;
+pub mod template;
 
 pub use completion::{Completion, FinishReason, Group, Prompt};
 pub use engine::local::{LocalEngine, Sampler, Sampling};

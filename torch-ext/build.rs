@@ -1,18 +1,10 @@
 //! Compiles the C++ shim against the libtorch that torch-sys was built with.
 
-<<<<<<< HEAD
-use std::path::PathBuf;
-use std::{env, error::Error};
-
-const SOURCES: &[&str] = &[
-    "error", "autograd", "optim", "context", "decode", "fused", "dispatch",
-=======
 use std::path::{Path, PathBuf};
 use std::{env, error::Error, fs};
 
 const SOURCES: &[&str] = &[
     "error", "autograd", "optim", "context", "decode", "fused", "dispatch", "store", "group",
->>>>>>> h2
 ];
 
 /// The kernels' tables and the instruction set that each is compiled for.
@@ -53,8 +45,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     for name in SOURCES {
         build.file(format!("shim/{name}.cpp"));
     }
-<<<<<<< HEAD
-=======
     println!("cargo:rustc-check-cfg=cfg(svgrl_cuda)");
     println!("cargo:rerun-if-env-changed=SVGRL_CUDA");
     if env::var("SVGRL_CUDA").is_ok_and(|flag| flag == "1") {
@@ -64,7 +54,6 @@ fn main() -> Result<(), Box<dyn Error>> {
             build.flag(format!("-isystem{}", folder.display()));
         }
     }
->>>>>>> h2
     build.try_compile("svgrl_shim")?;
 
     let kernels = match env::var("CARGO_CFG_TARGET_ARCH").as_deref() {
@@ -89,8 +78,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     Ok(())
 }
-<<<<<<< HEAD
-=======
 
 /// The include folders of the CUDA wheels, which lie beside that of torch:
 /// `torch/lib` and `nvidia/<package>/include`.
@@ -111,4 +98,3 @@ fn cuda_includes(lib: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     }
     Ok(folders)
 }
->>>>>>> h2

@@ -23,8 +23,6 @@ pub enum TorchError {
         /// What must hold, and what was given.
         message: String,
     },
-<<<<<<< HEAD
-=======
     /// The store could not be opened or reached.
     #[error("could not {role} the store at {place} ({cause})")]
     Store {
@@ -61,7 +59,6 @@ pub enum TorchError {
         /// The backend's error.
         cause: Box<TorchError>,
     },
->>>>>>> h2
 }
 
 impl TorchError {

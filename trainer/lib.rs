@@ -45,3 +45,7 @@ pub enum StepEnd {
     /// It was dropped for an interrupt; nothing has changed.
     Dropped,
 }
+
+fn tensorboard_cut(_run: &std::path::Path, _keep: &dyn Fn(&str, u64) -> bool) -> Result<(), TrainError> {
+    Ok(())
+}

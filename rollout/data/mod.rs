@@ -12,7 +12,7 @@ mod error;
 mod example;
 mod jsonl;
 mod shapes;
-mod shuffle;
+pub(crate) mod shuffle;
 
 pub use catalog::{Catalog, SkippedRow, SourceSummary};
 pub use config::{
@@ -22,3 +22,6 @@ pub use config::{
 pub use curriculum::{Cursor, CursorState};
 pub use error::DataError;
 pub use example::{Draw, Example};
+
+#[cfg(test)]
+mod tests;

@@ -171,3 +171,5 @@ fn check_noise(
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tokenizer_tests;

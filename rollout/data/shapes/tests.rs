@@ -1,3 +1,5 @@
+//! The source `shapes` alone.
+
 use super::*;
 
 fn opened(config: &ShapesConfig) -> Opened<Shapes> {

@@ -1,0 +1,343 @@
+//! From an example to the text that the policy continues: a task's templates, then the
+//! chat template where the policy has one.
+//!
+//! Which template a draw gets depends on the seed and the draw's number alone. Tokens and
+//! images are made from the text later.
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::data::shuffle::Stream;
+use crate::data::{Draw, Example};
+use crate::template::{ChatTemplate, TemplateError};
+
+/// How a task asks.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PromptConfig {
+    /// The user's turn; `{prompt}`, `{draft}` and the other fields of an example are filled in,
+    /// `{{` and `}}` stand for braces. Of several templates each draw takes one, by the seed.
+    /// `{prompt}` alone when empty.
+    pub templates: Vec<String>,
+    /// The system's turn, without placeholders; none when absent. Needs a chat template.
+    pub system: Option<String>,
+    /// Whether the text goes through the policy's chat template.
+    pub chat: ChatUse,
+    /// Text that the assistant's turn begins with, such as `<think>`; it belongs to the prompt
+    /// and is not trained on.
+    pub prefill: Option<String>,
+}
+
+/// Use of the policy's chat template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChatUse {
+    /// Where the policy's folder has one.
+    #[default]
+    Auto,
+    /// Always; a folder without one is refused.
+    Always,
+    /// Never: the filled-in template is the whole prompt.
+    Never,
+}
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+/// Prompts that cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PromptError {
+    /// A config value that does not work out.
+    #[error("{key}: {problem}")]
+    Config {
+        /// Key, relative to the task.
+        key: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// An example that lacks a field its template names.
+    #[error("example {example}: templates.{template} needs `{{{field}}}`, the row has {known:?}")]
+    Field {
+        /// Id of the example.
+        example: String,
+        /// Number of the template.
+        template: usize,
+        /// The missing field.
+        field: String,
+        /// The fields that the row has.
+        known: Vec<String>,
+    },
+    /// The chat template.
+    #[error(transparent)]
+    Chat(#[from] TemplateError),
+}
+
+/// A task's checked templates, bound to a policy's chat template.
+#[derive(Debug)]
+pub struct Prompter<'a> {
+    templates: Vec<Vec<Piece>>,
+    system: Option<String>,
+    prefill: String,
+    chat: Option<&'a ChatTemplate>,
+    variables: IndexMap<String, serde_json::Value>,
+    seed: u64,
+}
+
+/// Part of a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    Field(String),
+}
+
+impl<'a> Prompter<'a> {
+    /// Checks the templates. `chat` is the policy's chat template if it has one; `seed`
+    /// chooses among several templates.
+    ///
+    /// # Errors
+    /// A malformed template, a system turn or `chat: always` without a chat template.
+    pub fn new(
+        config: &PromptConfig,
+        chat: Option<&'a ChatTemplate>,
+        seed: u64,
+    ) -> Result<Self, PromptError> {
+        let error = |key: &str, problem: &str| PromptError::Config {
+            key: key.to_owned(),
+            problem: problem.to_owned(),
+        };
+        let chat = match (config.chat, chat) {
+            (ChatUse::Never, _) => None,
+            (ChatUse::Always, None) => {
+                return Err(error(
+                    "chat",
+                    "`always`, but the model folder has no chat template \
+                     (chat_template.jinja or tokenizer_config.json)",
+                ));
+            }
+            (ChatUse::Auto | ChatUse::Always, chat) => chat,
+        };
+        if config.system.is_some() && chat.is_none() {
+            return Err(error(
+                "system",
+                "a system turn needs a chat template, and none is in use \
+                 (put the sentence into `templates` instead)",
+            ));
+        }
+        let mut templates = Vec::new();
+        for (index, text) in config.templates.iter().enumerate() {
+            let pieces =
+                parse(text).map_err(|problem| error(&format!("templates.{index}"), &problem))?;
+            templates.push(pieces);
+        }
+        if templates.is_empty() {
+            templates.push(vec![Piece::Field("prompt".to_owned())]);
+        }
+        Ok(Self {
+            templates,
+            system: config.system.clone(),
+            prefill: config.prefill.clone().unwrap_or_default(),
+            chat,
+            variables: IndexMap::new(),
+            seed,
+        })
+    }
+
+    /// Sets names that the chat template may use, such as `enable_thinking`.
+    #[must_use]
+    pub fn with_variables(mut self, variables: IndexMap<String, serde_json::Value>) -> Self {
+        self.variables = variables;
+        self
+    }
+
+    /// The text that the policy continues for a draw. Special tokens stand in it as text.
+    ///
+    /// # Errors
+    /// A field that the row lacks, or messages that the chat template refuses.
+    pub fn text(&self, draw: &Draw) -> Result<String, PromptError> {
+        let mut text = match self.chat {
+            None => self.user_turn(draw)?,
+            Some(chat) => chat.render(&self.messages(draw)?, true, &self.variables)?,
+        };
+        text.push_str(&self.prefill);
+        Ok(text)
+    }
+
+    /// The turns before the assistant's, for engines that apply chat templates themselves.
+    ///
+    /// # Errors
+    /// A field that the row lacks.
+    pub fn messages(&self, draw: &Draw) -> Result<Vec<Message>, PromptError> {
+        let turn = |role: &str, content: String| Message {
+            role: role.to_owned(),
+            content,
+        };
+        let mut messages = Vec::with_capacity(2);
+        if let Some(system) = &self.system {
+            messages.push(turn("system", system.clone()));
+        }
+        messages.push(turn("user", self.user_turn(draw)?));
+        Ok(messages)
+    }
+
+    fn user_turn(&self, draw: &Draw) -> Result<String, PromptError> {
+        let index = match self.templates.len() {
+            1 => 0,
+            several => Stream::new(&[self.seed, draw.draw]).below(several),
+        };
+        fill(&self.templates[index], &draw.example).map_err(|field| PromptError::Field {
+            example: draw.example.id.clone(),
+            template: index,
+            field,
+            known: draw.example.fields.keys().cloned().collect(),
+        })
+    }
+}
+
+/// The template with the example's fields, or the field that is missing.
+fn fill(pieces: &[Piece], example: &Example) -> Result<String, String> {
+    let mut text = String::new();
+    for piece in pieces {
+        match piece {
+            Piece::Text(part) => text.push_str(part),
+            Piece::Field(name) => {
+                text.push_str(example.fields.get(name).ok_or_else(|| name.clone())?);
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// Splits a template at its placeholders.
+fn parse(template: &str) -> Result<Vec<Piece>, String> {
+    let mut pieces = Vec::new();
+    let mut text = String::new();
+    let mut chars = template.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '{' | '}' if chars.peek() == Some(&c) => {
+                chars.next();
+                text.push(c);
+            }
+            '{' => {
+                let name: String = chars.by_ref().take_while(|c| *c != '}').collect();
+                let plain = |c: char| c.is_alphanumeric() || c == '_';
+                if name.is_empty() || !name.chars().all(plain) {
+                    return Err(format!(
+                        "`{{{name}` is no placeholder; write `{{{{` for a brace"
+                    ));
+                }
+                pieces.push(Piece::Text(std::mem::take(&mut text)));
+                pieces.push(Piece::Field(name));
+            }
+            '}' => return Err("a single `}`; write `}}` for a brace".to_owned()),
+            c => text.push(c),
+        }
+    }
+    pieces.push(Piece::Text(text));
+    Ok(pieces)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn draw(number: u64) -> Draw {
+        let fields = [("prompt", "a red circle"), ("draft", "<svg {x}/>")];
+        Draw {
+            example: Example {
+                id: "s/1".to_owned(),
+                task: "t".to_owned(),
+                fields: fields
+                    .iter()
+                    .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+                    .collect(),
+                reference: rewards::Reference::default(),
+                target: None,
+                length: 0,
+            },
+            draw: number,
+        }
+    }
+
+    fn config(templates: &[&str]) -> PromptConfig {
+        PromptConfig {
+            templates: templates.iter().map(|t| (*t).to_owned()).collect(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn placeholders_are_filled_once_and_braces_kept() {
+        let config = config(&["{{draw}} {prompt}: {draft}"]);
+        let prompter = Prompter::new(&config, None, 0).unwrap();
+        let text = prompter.text(&draw(0)).unwrap();
+        assert_eq!(text, "{draw} a red circle: <svg {x}/>");
+    }
+
+    #[test]
+    fn chat_template_wraps_the_turns_and_the_prefill_follows() {
+        let chat = ChatTemplate::compile(
+            "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}\
+             {% if add_generation_prompt %}<assistant>{% endif %}",
+            IndexMap::new(),
+        )
+        .unwrap();
+        let config = PromptConfig {
+            system: Some("Be brief.".to_owned()),
+            prefill: Some("<think>".to_owned()),
+            ..config(&["Draw {prompt}"])
+        };
+        let prompter = Prompter::new(&config, Some(&chat), 0).unwrap();
+        assert_eq!(
+            prompter.text(&draw(0)).unwrap(),
+            "<system>Be brief.<user>Draw a red circle<assistant><think>"
+        );
+    }
+
+    #[test]
+    fn the_template_of_a_draw_depends_on_seed_and_number() {
+        let config = config(&["a{prompt}", "b{prompt}", "c{prompt}"]);
+        let texts = |seed| -> Vec<String> {
+            let prompter = Prompter::new(&config, None, seed).unwrap();
+            (0..50).map(|n| prompter.text(&draw(n)).unwrap()).collect()
+        };
+        assert_eq!(texts(1), texts(1));
+        assert_ne!(texts(1), texts(2));
+        assert_eq!(texts(1).into_iter().collect::<HashSet<_>>().len(), 3);
+    }
+
+    #[test]
+    fn errors_name_the_template_and_the_field() {
+        let prompter_of = |config: &PromptConfig| Prompter::new(config, None, 0).map(|_| ());
+        let error = prompter_of(&config(&["{prompt}", "{a b}"])).unwrap_err();
+        assert!(
+            error.to_string().starts_with("templates.1: `{a b`"),
+            "{error}"
+        );
+        let missing = config(&["{text}"]);
+        let error = Prompter::new(&missing, None, 0).unwrap().text(&draw(0));
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            r#"example s/1: templates.0 needs `{text}`, the row has ["prompt", "draft"]"#
+        );
+        let always = PromptConfig {
+            chat: ChatUse::Always,
+            ..Default::default()
+        };
+        assert!(
+            prompter_of(&always)
+                .unwrap_err()
+                .to_string()
+                .starts_with("chat: ")
+        );
+    }
+}

@@ -1,0 +1,132 @@
+//! Which checkpoint a run continues from, and cutting its files back to it.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::checkpoint::{Checkpoint, remove};
+use crate::config::Config;
+use crate::{TrainError, metrics, samples};
+
+/// A checkpoint folder by name alone, not yet opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Found {
+    /// Place of its stage in the config, then its step (`final` last).
+    order: (usize, u64),
+    path: PathBuf,
+}
+
+/// The run's checkpoint folders, oldest first.
+fn found(run: &Path, config: &Config) -> Vec<Found> {
+    let mut all = Vec::new();
+    for (index, stage) in config.stages.iter().enumerate() {
+        let folder = run.join("checkpoints").join(stage.name());
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let step = match name.as_str() {
+                "final" => Some(u64::MAX),
+                _ => name.strip_prefix("step_").and_then(|step| step.parse().ok()),
+            };
+            if let Some(step) = step.filter(|_| entry.path().is_dir()) {
+                all.push(Found { order: (index, step), path: entry.path() });
+            }
+        }
+    }
+    all.sort_by_key(|found| found.order);
+    all
+}
+
+/// The newest checkpoint of `run`, verified; `None` if it has none.
+///
+/// # Errors
+/// A damaged newest checkpoint: its part is named and the previous whole one offered.
+pub fn newest(run: &Path, config: &Config) -> Result<Option<Checkpoint>, TrainError> {
+    let mut all = found(run, config);
+    let Some(last) = all.pop() else { return Ok(None) };
+    Checkpoint::open(&last.path).map(Some).map_err(|error| {
+        let whole = all.iter().rev().find(|found| Checkpoint::open(&found.path).is_ok());
+        let offer = match whole {
+            Some(whole) => format!("the previous whole one is {}: continue from it with --resume {}", whole.path.display(), whole.path.display()),
+            None => "there is no whole one before it: start over with --resume never".into(),
+        };
+        TrainError::Input(format!("{error}; {offer}"))
+    })
+}
+
+/// Cuts metrics, samples and later checkpoints of `run` back to `checkpoint`, or to nothing.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn cut_back(run: &Path, config: &Config, checkpoint: Option<&Checkpoint>) -> Result<(), TrainError> {
+    let at = checkpoint.map(|checkpoint| (checkpoint.state.stage_index, checkpoint.state.step));
+    let keep = |stage: &str, step: u64| {
+        let index = config.stages.iter().position(|known| known.name() == stage);
+        matches!((index, at), (Some(index), Some(at)) if (index, step) <= at)
+    };
+    metrics::cut(run, &keep)?;
+    samples::cut(run, &keep)?;
+    for later in found(run, config) {
+        let same = checkpoint.is_some_and(|checkpoint| checkpoint.path == later.path);
+        let (index, step) = later.order;
+        // A `final` of the checkpoint's own stage is later unless it is the checkpoint itself.
+        let earlier = at.is_some_and(|at| (index, step) <= at);
+        if !same && !earlier {
+            remove(&later.path)?;
+        }
+    }
+    crate::tensorboard_cut(run, &keep)
+}
+
+/// Keys that may differ between a run and its continuation: how long, how often, where.
+fn may_change(key: &str) -> bool {
+    const LAST: [&str; 12] = ["steps", "every", "keep_last", "keep_every", "at_end", "path", "media_root", "tokenizer", "output_dir", "threads", "grace_s", "workers"];
+    let last = key.rsplit('.').next().unwrap_or(key);
+    LAST.contains(&last) && !key.ends_with("schedule.every") || matches!(key, "device" | "name")
+}
+
+/// Dotted keys at which two resolved configs differ and a continuation must not.
+pub fn forbidden_changes(before: &Value, now: &Value) -> Vec<String> {
+    let mut out = Vec::new();
+    compare("", before, now, &mut out);
+    out.retain(|change| !may_change(change.split(':').next().unwrap_or(change)));
+    out
+}
+
+fn compare(key: &str, before: &Value, now: &Value, out: &mut Vec<String>) {
+    let child = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+    match (before, now) {
+        (Value::Object(a), Value::Object(b)) => {
+            let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for name in names {
+                compare(&child(name), a.get(name).unwrap_or(&Value::Null), b.get(name).unwrap_or(&Value::Null), out);
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (index, (a, b)) in a.iter().zip(b).enumerate() {
+                compare(&child(&index.to_string()), a, b, out);
+            }
+        }
+        (Value::Number(a), Value::Number(b)) if a.as_f64() == b.as_f64() => {}
+        _ if before == now => {}
+        _ => out.push(format!("{key}: was {before}, is {now}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_length_cadence_and_places_may_change() {
+        let before = json!({"seed": 0, "stages": [{"steps": 5, "optimizer": {"learning_rate": 0.1, "schedule": {"type": "step", "every": 3}}, "checkpoint": {"every": 2}}]});
+        let mut now = before.clone();
+        now["stages"][0]["steps"] = json!(9);
+        now["stages"][0]["checkpoint"]["every"] = json!(1);
+        assert!(forbidden_changes(&before, &now).is_empty());
+        now["seed"] = json!(1);
+        now["stages"][0]["optimizer"]["schedule"]["every"] = json!(4);
+        assert_eq!(forbidden_changes(&before, &now), ["seed: was 0, is 1", "stages.0.optimizer.schedule.every: was 3, is 4"]);
+    }
+}

@@ -1,0 +1,373 @@
+//! The cadence of a run: stages in order, steps, evaluations, checkpoints, resume.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use models::{Decoder, Tokenizer};
+use rewards::{Scorer, TaskScoring, TokenCounter};
+use rollout::Sampling;
+use rollout::data::{Catalog, Cursor, Example};
+use rollout::template::ChatTemplate;
+use serde_json::Value;
+use tch::Device;
+use torch_ext::ProcessGroup;
+
+use crate::checkpoint::{Checkpoint, Contents, State, remove};
+use crate::config::{Config, StageConfig, TaskConfig};
+use crate::eval::{Evaluation, spread};
+use crate::grpo::Trainer;
+use crate::interrupt::Interrupt;
+use crate::learner::Learner;
+use crate::metrics::{Metrics, MetricsFile};
+use crate::prompts::Prompts;
+use crate::samples::{self, Place, SampleRow};
+use crate::sft::SftTrainer;
+use crate::{StepEnd, TrainError, replica, resume};
+
+/// Where a run continues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resume {
+    /// From the newest checkpoint of the run folder, else from the start.
+    Auto,
+    /// From the start; a folder that has checkpoints is refused.
+    Never,
+    /// From this checkpoint of the run folder.
+    From(PathBuf),
+}
+
+/// A run besides its config.
+pub struct RunOptions<'a> {
+    /// The run folder.
+    pub folder: &'a Path,
+    /// The resolved config as it is saved.
+    pub resolved: &'a Value,
+    /// Where to continue.
+    pub resume: Resume,
+    /// Where to compute.
+    pub device: Device,
+    /// libtorch's threads per rank.
+    pub threads: usize,
+}
+
+/// Hears of what happens, on rank 0.
+pub trait Observer {
+    /// A step or an evaluation was finished and written.
+    fn row(&mut self, stage: &StageConfig, step: u64, metrics: &Metrics);
+    /// A checkpoint or the run's end was reached.
+    fn checkpoint(&mut self, run: &Path);
+    /// Something that people should know.
+    fn notice(&mut self, text: &str);
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunEnd {
+    /// All stages are done.
+    Finished,
+    /// All stages were done before.
+    AlreadyFinished,
+    /// A signal stopped it; its state is written.
+    Interrupted,
+}
+
+/// The tasks as the scorer takes them.
+pub fn scoring(tasks: &IndexMap<String, TaskConfig>) -> IndexMap<String, TaskScoring> {
+    let one = |task: &TaskConfig| TaskScoring { completion: task.completion.clone(), render: task.render.clone(), rubric: task.rubric.clone() };
+    tasks.iter().map(|(name, task)| (name.clone(), one(task))).collect()
+}
+
+/// What all stages share.
+struct Run<'a> {
+    config: &'a Config,
+    options: &'a RunOptions<'a>,
+    catalog: Arc<Catalog>,
+    prompts: Prompts<'a>,
+    scorer: Scorer,
+    interrupt: Interrupt,
+    metrics: Option<MetricsFile>,
+    observer: &'a mut dyn Observer,
+}
+
+/// Counts of a stage so far.
+struct Progress {
+    index: usize,
+    step: u64,
+    tokens: u64,
+    prompts: u64,
+}
+
+/// Runs `config` on this rank.
+///
+/// # Errors
+/// Wrong input, a lost rank, a full disk; whatever was checkpointed stays.
+pub fn run(config: &Config, options: &RunOptions, group: ProcessGroup, observer: &mut dyn Observer) -> Result<RunEnd, TrainError> {
+    let folder = config.model.tokenizer_folder().ok_or_else(|| TrainError::Input("model.tokenizer: a fresh network (`init`) needs a tokenizer folder".into()))?;
+    let tokenizer = Arc::new(Tokenizer::read(folder)?);
+    let chat = ChatTemplate::load(folder).map_err(|error| TrainError::Input(error.to_string()))?;
+    let default_task = config.tasks.keys().next().map(String::as_str).unwrap_or_default();
+    let catalog = Arc::new(Catalog::open(&config.data, Path::new(""), default_task)?);
+    let leader = group.rank() == 0;
+    let counter: TokenCounter = {
+        let tokenizer = tokenizer.clone();
+        Arc::new(move |text| tokenizer.encode(text).len())
+    };
+    let start = starting_point(config, options)?;
+    if let Some(start) = &start
+        && start.state.stage_index + 1 == config.stages.len()
+        && config.stages.last().is_some_and(|stage| start.state.step >= stage.steps())
+    {
+        observer.notice("this run is finished; raise a stage's steps to go on");
+        return Ok(RunEnd::AlreadyFinished);
+    }
+    if leader {
+        resume::cut_back(options.folder, config, start.as_ref())?;
+    }
+    group.barrier()?;
+    for skipped in catalog.skipped() {
+        observer.notice(&format!("skipped a bad row: {}", skipped.message));
+    }
+    let mut run = Run {
+        config,
+        options,
+        prompts: Prompts::new(&config.tasks, &tokenizer, chat.as_ref(), config.seed)?,
+        scorer: Scorer::new(&config.rewards, scoring(&config.tasks), Some(counter))?,
+        catalog,
+        interrupt: Interrupt::listen(Duration::try_from_secs_f64(config.grace_s).unwrap_or(Duration::MAX))?,
+        metrics: if leader { Some(MetricsFile::open(options.folder)?) } else { None },
+        observer,
+    };
+    run.stages(start, group)
+}
+
+/// The checkpoint to continue from, after the checks that continuing asks for.
+fn starting_point(config: &Config, options: &RunOptions) -> Result<Option<Checkpoint>, TrainError> {
+    let start = match &options.resume {
+        Resume::Auto => resume::newest(options.folder, config)?,
+        Resume::Never => None,
+        Resume::From(path) => Some(Checkpoint::open(path)?),
+    };
+    if let Some(start) = &start {
+        let stage = config.stages.get(start.state.stage_index);
+        if stage.is_none_or(|stage| stage.name() != start.state.stage) {
+            return Err(TrainError::Input(format!("checkpoint {} is of stage `{}`, which the config does not have at that place", start.path.display(), start.state.stage)));
+        }
+    }
+    Ok(start)
+}
+
+impl Run<'_> {
+    fn stages(&mut self, start: Option<Checkpoint>, mut group: ProcessGroup) -> Result<RunEnd, TrainError> {
+        let first = start.as_ref().map_or(0, |start| {
+            let done = start.state.step >= self.config.stages[start.state.stage_index].steps();
+            start.state.stage_index + usize::from(done)
+        });
+        let mut weights = start.as_ref().map(|start| start.path.clone());
+        let config = self.config;
+        for (index, stage) in config.stages.iter().enumerate().skip(first) {
+            let here = start.as_ref().filter(|start| start.state.stage_index == index);
+            if let Some(here) = here {
+                self.say_if_different(&here.state, group.size());
+            }
+            let model = self.model(weights.as_deref())?;
+            let learner = Learner::new(model, stage.optimizer(), stage.batch().recompute, group)?;
+            let (learner, end) = self.stage(index, stage, learner, here)?;
+            if end == RunEnd::Interrupted {
+                return Ok(end);
+            }
+            // The next stage continues from these very weights, by way of the folder when there is one.
+            weights = Some(self.folder(stage).join("final"));
+            group = learner.group;
+        }
+        self.observer.checkpoint(self.options.folder);
+        Ok(RunEnd::Finished)
+    }
+
+    fn say_if_different(&mut self, state: &State, size: usize) {
+        if (state.world_size, state.threads) != (size, self.options.threads) {
+            self.observer.notice(&format!(
+                "the checkpoint was written by {} rank(s) with {} thread(s) each, this is {} with {}: the run continues, but not bitwise",
+                state.world_size, state.threads, size, self.options.threads
+            ));
+        }
+    }
+
+    /// The policy from a checkpoint, or the run's first one.
+    fn model(&self, weights: Option<&Path>) -> Result<Decoder, TrainError> {
+        let place = (self.config.dtype.kind(), self.options.device);
+        let tokenizer = self.prompts.tokenizer();
+        let model = match weights {
+            Some(folder) => models::load_folder(folder, place.0, place.1)?,
+            None => self.config.model.load(self.config.seed, tokenizer.len() as i64, tokenizer.eos(), place)?,
+        };
+        if model.config.vocab_size < tokenizer.len() as i64 {
+            return Err(TrainError::Input(format!("model: {} embedding rows for a tokenizer of {} ids", model.config.vocab_size, tokenizer.len())));
+        }
+        Ok(model)
+    }
+
+    fn folder(&self, stage: &StageConfig) -> PathBuf {
+        self.options.folder.join("checkpoints").join(stage.name())
+    }
+
+    fn stage(&mut self, index: usize, stage: &StageConfig, mut learner: Learner, start: Option<&Checkpoint>) -> Result<(Learner, RunEnd), TrainError> {
+        // Each stage draws its own order, and its completions' numbers are its own.
+        let seed = rollout::mix(self.config.seed, index as u64 + 1);
+        let mut cursor = Cursor::new(self.catalog.clone(), stage.curriculum(), seed)?;
+        let mut progress = Progress { index, step: 0, tokens: 0, prompts: 0 };
+        if let Some(start) = start {
+            start.load_optimizer(&mut learner.optimizer)?;
+            cursor.restore(&start.state.cursor)?;
+            progress = Progress { index, step: start.state.step, tokens: start.state.tokens, prompts: cursor.state().draws };
+        }
+        let reference = self.reference(index, stage)?;
+        let examples = spread(self.catalog.held_out(&stage.curriculum().sources)?, stage.eval().prompts);
+        if progress.step == 0 {
+            self.evaluate(stage, &learner, &examples, &progress)?;
+        }
+        let interrupt = self.interrupt.clone();
+        let mut reference = reference;
+        while progress.step < stage.steps() {
+            let asked = replica::sum_numbers(&learner.group, learner.device(), &[f64::from(interrupt.asked())])?[0] > 0.0;
+            if asked {
+                self.checkpoint(stage, &learner, &cursor, &progress, &format!("step_{:06}", progress.step))?;
+                return Ok((learner, RunEnd::Interrupted));
+            }
+            let step = progress.step + 1;
+            let end = match stage {
+                StageConfig::Sft(config) => SftTrainer { config, prompts: &self.prompts }.step(&mut learner, &mut cursor, step)?,
+                StageConfig::Grpo(config) => {
+                    let trainer = Trainer { config, prompts: &self.prompts, scorer: &self.scorer, reference: reference.take(), seed, interrupt: &interrupt };
+                    let end = trainer.step(&mut learner, &mut cursor, step)?;
+                    reference = trainer.reference;
+                    end
+                }
+            };
+            let StepEnd::Done { metrics, rows, tokens } = end else { continue };
+            progress = Progress { step, tokens: progress.tokens + tokens, prompts: cursor.state().draws, ..progress };
+            self.record(stage, &learner, &progress, metrics, &rows)?;
+            let last = step == stage.steps();
+            if last || due(step, stage.eval().every) {
+                self.evaluate(stage, &learner, &examples, &progress)?;
+            }
+            if due(step, stage.checkpoint().every) && !last {
+                self.checkpoint(stage, &learner, &cursor, &progress, &format!("step_{step:06}"))?;
+            }
+        }
+        let last_stage = index + 1 == self.config.stages.len();
+        if stage.checkpoint().at_end || !last_stage {
+            self.checkpoint(stage, &learner, &cursor, &progress, "final")?;
+        }
+        Ok((learner, RunEnd::Finished))
+    }
+
+    /// The stage's first policy, where a KL term compares with it.
+    fn reference(&self, index: usize, stage: &StageConfig) -> Result<Option<Decoder>, TrainError> {
+        match stage {
+            StageConfig::Grpo(grpo) if grpo.kl.coefficient != 0.0 => {
+                let before = index.checked_sub(1).map(|before| self.folder(&self.config.stages[before]).join("final"));
+                self.model(before.as_deref()).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn record(&mut self, stage: &StageConfig, learner: &Learner, progress: &Progress, mut metrics: Metrics, rows: &[SampleRow]) -> Result<(), TrainError> {
+        metrics.insert("perf/peak_memory_gib".into(), peak_memory_gib(learner.device()));
+        metrics.insert("progress/step".into(), progress.step as f64);
+        metrics.insert("progress/prompts".into(), progress.prompts as f64);
+        metrics.insert("progress/tokens".into(), progress.tokens as f64);
+        if metrics.get("optim/skipped").is_some_and(|skipped| *skipped > 0.0) {
+            self.observer.notice(&format!("{} step {}: an update was refused: loss or gradient is not finite", stage.name(), progress.step));
+        }
+        let Some(file) = &mut self.metrics else { return Ok(()) };
+        if let StageConfig::Grpo(grpo) = stage
+            && due(progress.step, grpo.samples.every)
+        {
+            samples::write(self.options.folder, stage.name(), progress.step, rows)?;
+        }
+        file.write(stage.name(), progress.step, &metrics)?;
+        self.observer.row(stage, progress.step, &metrics);
+        Ok(())
+    }
+
+    fn evaluate(&mut self, stage: &StageConfig, learner: &Learner, examples: &[Example], progress: &Progress) -> Result<(), TrainError> {
+        if examples.is_empty() {
+            return Ok(());
+        }
+        let (sampling, slots) = match stage {
+            StageConfig::Grpo(grpo) => (grpo.rollout.sampling(), grpo.rollout.slots),
+            StageConfig::Sft(_) => (Sampling::default(), 0),
+        };
+        let config = stage.eval();
+        let longest = if config.max_new_tokens > 0 { config.max_new_tokens } else { sampling.max_new_tokens };
+        let evaluation = Evaluation {
+            config,
+            sampling: Sampling { max_new_tokens: longest, ..sampling },
+            examples,
+            prompts: &self.prompts,
+            scorer: &self.scorer,
+            seed: (self.config.seed, slots),
+        };
+        let place = Place { stage: stage.name(), step: progress.step, policy_version: learner.optimizer.updates };
+        let sets = evaluation.run(learner, &place)?;
+        let Some(file) = &mut self.metrics else { return Ok(()) };
+        for metrics in sets {
+            file.write(stage.name(), progress.step, &metrics)?;
+            self.observer.row(stage, progress.step, &metrics);
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, stage: &StageConfig, learner: &Learner, cursor: &Cursor, progress: &Progress, name: &str) -> Result<(), TrainError> {
+        if learner.group.rank() == 0 {
+            let state = State {
+                stage: stage.name().to_owned(),
+                stage_index: progress.index,
+                step: progress.step,
+                updates: learner.optimizer.updates,
+                cursor: cursor.state(),
+                tokens: progress.tokens,
+                world_size: learner.group.size(),
+                threads: self.options.threads,
+            };
+            let contents = Contents { model: &learner.model, optimizer: &learner.optimizer, tokenizer: self.prompts.tokenizer() };
+            Checkpoint::write(&self.folder(stage).join(name), &contents, &state)?;
+            self.prune(stage)?;
+            self.observer.checkpoint(self.options.folder);
+        }
+        Ok(learner.group.barrier()?)
+    }
+
+    /// Removes the stage's older checkpoints beyond those that are to be kept.
+    fn prune(&self, stage: &StageConfig) -> Result<(), TrainError> {
+        let folder = self.folder(stage);
+        let entries = std::fs::read_dir(&folder).map_err(TrainError::io(&folder))?;
+        let mut steps: Vec<u64> = entries.flatten().filter_map(|entry| entry.file_name().to_string_lossy().strip_prefix("step_")?.parse().ok()).collect();
+        steps.sort_unstable();
+        let keep = stage.checkpoint();
+        let old = steps.len().saturating_sub(keep.keep_last);
+        for step in steps.into_iter().take(old).filter(|step| !due(*step, keep.keep_every)) {
+            remove(&folder.join(format!("step_{step:06}")))?;
+        }
+        Ok(())
+    }
+}
+
+fn due(step: u64, every: u64) -> bool {
+    every > 0 && step.is_multiple_of(every)
+}
+
+/// The largest memory so far: the GPU allocator's, or this process's resident set.
+fn peak_memory_gib(device: Device) -> f64 {
+    const GIB: f64 = (1u64 << 30) as f64;
+    if let Ok(Some(stats)) = torch_ext::memory_stats(device) {
+        return stats.peak_allocated as f64 / GIB;
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib: Option<f64> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    kib.unwrap_or(0.0) * 1024.0 / GIB
+}
+
