@@ -11,6 +11,8 @@ mod config;
 mod edges;
 mod error;
 mod length;
+#[cfg(test)]
+mod parity;
 mod picture;
 mod pixel;
 mod reference;

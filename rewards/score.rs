@@ -49,6 +49,15 @@ struct Target {
     features: Vec<Feature>,
 }
 
+/// A rendered prediction beside its reference.
+struct Pair<'a> {
+    source: &'a str,
+    picture: Picture,
+    rendered: Rendered,
+    reference: &'a Reference,
+    target: Option<Arc<Target>>,
+}
+
 /// What a reward compares.
 #[derive(Clone)]
 enum Feature {
@@ -101,7 +110,10 @@ impl Task {
         let rendered = self.renderer.render(source, canvas, config);
         let render_ms = start.elapsed().as_secs_f64() * 1e3;
         let mut reward = match rendered {
-            Ok(rendered) => self.judge(&rendered, source, reference, target.as_deref(), step),
+            Ok(rendered) => {
+                let pair = Pair { source, picture: self.fitted(&rendered, target.as_deref()), rendered, reference, target };
+                self.judge(&pair, step)
+            }
             Err(failure) => Reward {
                 deadline_hit: failure.reason == Reason::Deadline,
                 ..self.failed(failure.to_string(), step)
@@ -111,36 +123,45 @@ impl Task {
         reward
     }
 
-    fn judge(
-        &self,
-        rendered: &Rendered,
-        source: &str,
-        reference: &Reference,
-        target: Option<&Target>,
-        step: u64,
-    ) -> Reward {
+    fn judge(&self, pair: &Pair<'_>, step: u64) -> Reward {
         let rubric = &self.scoring.rubric;
-        let picture = self.picture(&rendered.raster);
-        let value = |(i, config): (usize, &RewardConfig)| {
-            let length = |text: &str| config.unit().map_or(0.0, |u| u.count(text, self.tokens.as_deref().map(|f| f as _)));
-            let value = match config {
-                RewardConfig::Format(_) => 1.0,
-                RewardConfig::CodeEfficiency(_) => {
-                    reference.svg.as_deref().map_or(0.0, |r| CodeEfficiency::value(length(source), length(r)))
-                }
-                RewardConfig::LengthRatio(_) => {
-                    reference.svg.as_deref().map_or(0.0, |r| LengthRatio::value(length(source), length(r)))
-                }
-                RewardConfig::LengthLinear(rule) => rule.value(length(source)),
-                RewardConfig::Aspect(_) => target.map_or(0.0, |t| Aspect::value(rendered.intrinsic, t.intrinsic)),
-                RewardConfig::BlankPenalty(rule) => rule.value(&picture),
-                compared => target.map_or(0.0, |t| compare(compared, &picture, &t.features[i])),
-            };
-            clip(value, config.common().clip)
-        };
+        let value = |(i, config)| clip(self.value(i, config, pair), config.common().clip);
         let values: Vec<f64> = rubric.rewards.iter().enumerate().map(value).collect();
-        let total = rubric.total(&values, step, picture.is_blank());
+        let total = rubric.total(&values, step, pair.picture.is_blank());
         Reward { total, parts: self.named(&values), valid: true, reason: None, render_ms: 0.0, deadline_hit: false }
+    }
+
+    fn value(&self, index: usize, config: &RewardConfig, pair: &Pair<'_>) -> f64 {
+        let tokens = self.tokens.as_deref().map(|f| f as &dyn Fn(&str) -> usize);
+        let length = |text: &str| config.unit().map_or(0.0, |unit| unit.count(text, tokens));
+        let against = |rule: fn(f64, f64) -> f64| {
+            pair.reference.svg.as_deref().map_or(0.0, |r| rule(length(pair.source), length(r.trim())))
+        };
+        match config {
+            RewardConfig::Format(_) => 1.0,
+            RewardConfig::CodeEfficiency(_) => against(CodeEfficiency::value),
+            RewardConfig::LengthRatio(_) => against(LengthRatio::value),
+            RewardConfig::LengthLinear(rule) => rule.value(length(pair.source)),
+            RewardConfig::BlankPenalty(rule) => rule.value(&pair.picture),
+            compared => match &pair.target {
+                None => 0.0,
+                Some(target) => match compared {
+                    RewardConfig::Aspect(_) => Aspect::value(pair.rendered.intrinsic, target.intrinsic),
+                    _ => compare(compared, &pair.picture, &target.features[index]),
+                },
+            },
+        }
+    }
+
+    /// The prediction's picture, on the reference's pixels where it has others of its own.
+    fn fitted(&self, rendered: &Rendered, target: Option<&Target>) -> Picture {
+        let picture = self.picture(&rendered.raster);
+        match target.map(|t| (t.canvas.0 as usize, t.canvas.1 as usize)) {
+            Some((width, height)) if (width, height) != (picture.width, picture.height) => {
+                picture.resized(width, height, Filter::Bicubic)
+            }
+            _ => picture,
+        }
     }
 
     pub fn failed(&self, reason: String, step: u64) -> Reward {
@@ -226,12 +247,8 @@ fn feature(config: &RewardConfig, picture: &Picture) -> Feature {
 
 fn compare(config: &RewardConfig, picture: &Picture, target: &Feature) -> f64 {
     match (feature(config, picture), target) {
-        (Feature::Edges(a), Feature::Edges(b)) if a.len() == b.len() => L2Canny::value(&a, b),
-        (Feature::Picture(a), Feature::Picture(b)) => {
-            let fitted = (a.width, a.height) != (b.width, b.height);
-            let a = if fitted { Arc::new(a.resized(b.width, b.height, Filter::Bicubic)) } else { a };
-            compare_pictures(config, &a, b)
-        }
+        (Feature::Edges(a), Feature::Edges(b)) => L2Canny::value(&a, b),
+        (Feature::Picture(a), Feature::Picture(b)) => compare_pictures(config, &a, b),
         _ => 0.0,
     }
 }

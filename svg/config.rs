@@ -100,7 +100,8 @@ impl std::str::FromStr for Background {
     fn from_str(text: &str) -> Result<Self, String> {
         let hex = |s: &str| {
             let value = u32::from_str_radix(s, 16).ok()?;
-            (s.len() == 6 && s.is_ascii()).then(|| [(value >> 16) as u8, (value >> 8) as u8, value as u8])
+            let is_hex = s.len() == 6 && s.bytes().all(|b| b.is_ascii_hexdigit());
+            is_hex.then_some([(value >> 16) as u8, (value >> 8) as u8, value as u8])
         };
         match text {
             "white" => Ok(Background::White),

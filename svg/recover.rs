@@ -173,9 +173,9 @@ impl<'a> Repair<'a> {
         while let Some(next) = rest.find(['&', '<']) {
             self.plain(&rest[..next]);
             let tail = &rest[next..];
-            if tail.starts_with('<') {
+            if let Some(after) = tail.strip_prefix('<') {
                 self.out += "&lt;";
-                rest = &tail[1..];
+                rest = after;
                 continue;
             }
             let body = tail[1..].find(|c: char| !(c.is_ascii_alphanumeric() || c == '#')).unwrap_or(tail.len() - 1);

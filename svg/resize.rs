@@ -1,5 +1,8 @@
 //! Resizing 8-bit images exactly as Pillow does (its fixed-point resampling): a horizontal pass, then
 //! a vertical one, each rounded to 8 bits, with the filter widened when shrinking.
+//!
+//! Pillow 13 takes the vertical pass first for some sizes (seen when only the height shrinks), which
+//! moves single pixels by their rounding; this keeps the order of the versions before it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
