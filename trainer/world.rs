@@ -61,7 +61,7 @@ impl World {
         let timeout = Duration::from_secs(seconds);
         // torchrun's agent already serves a store there; then every rank is a client of it.
         let agent = env::var("TORCHELASTIC_USE_AGENT_STORE").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
-        let store = Store::tcp(host, *port, self.size, self.rank == 0 && !agent, timeout)?;
+        let store = Store::tcp(host, *port, self.rank == 0 && !agent, timeout)?;
         let options = GroupOptions { rank: self.rank, size: self.size, timeout, backend: Backend::of(device), heartbeat: HEARTBEAT };
         Ok(ProcessGroup::connect(&store, "svgrl", options)?)
     }

@@ -3,13 +3,15 @@
 //! Each crate owns its section; this one composes them. [`Config::validate`] checks what types
 //! cannot say; later code sees only valid values.
 
+mod paths;
 mod stage;
+mod validate;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use models::ModelConfig;
-use rewards::{CompletionConfig, RewardsConfig, RubricConfig, TaskScoring};
+use rewards::{CompletionConfig, RewardsConfig, RubricConfig};
 use rollout::data::DataConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use stage::*;
 
 /// A whole run.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Name of the run and of its folder under `output_dir`.
@@ -44,6 +46,25 @@ pub struct Config {
     pub tasks: IndexMap<String, TaskConfig>,
     /// What is done, in order, each stage from the last one's weights.
     pub stages: Vec<StageConfig>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: "run".into(),
+            seed: 0,
+            device: DeviceName::default(),
+            dtype: Dtype::default(),
+            threads: 0,
+            output_dir: OutputDir::default(),
+            grace_s: 30.0,
+            model: ModelConfig::default(),
+            data: DataConfig::default(),
+            rewards: RewardsConfig::default(),
+            tasks: IndexMap::new(),
+            stages: Vec::new(),
+        }
+    }
 }
 
 /// Folder of run folders.

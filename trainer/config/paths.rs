@@ -1,0 +1,24 @@
+//! Paths of a config are relative to its folder; here they are made independent of it.
+
+use std::path::{Path, PathBuf};
+
+use rollout::data::SourceConfig;
+
+use super::Config;
+
+impl Config {
+    /// Joins every relative path with `folder`, the config file's. `output_dir` stays: it is
+    /// relative to the working directory.
+    pub fn resolve_paths(&mut self, folder: &Path) {
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        let join = |path: &mut PathBuf| *path = folder.join(&*path);
+        self.model.path.iter_mut().for_each(join);
+        self.model.tokenizer.iter_mut().for_each(join);
+        for source in self.data.sources.values_mut() {
+            if let SourceConfig::Jsonl(jsonl) = source {
+                join(&mut jsonl.path);
+                jsonl.media_root.iter_mut().for_each(join);
+            }
+        }
+    }
+}
