@@ -1,1 +1,15 @@
-fn main() {}
+//! The `svgrl` program: one command family per file in `cli`.
+//!
+//! Exit status 0: done; 2: the user's input is wrong; 1: anything else.
+
+mod cli;
+mod progress;
+mod report;
+mod spawn;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    spawn::die_with_launcher();
+    cli::main()
+}

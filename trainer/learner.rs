@@ -115,7 +115,7 @@ impl Learner {
             }
             self.optimizer.step(&self.model.params, &grad, lr)?;
         }
-        tch::no_grad(|| grad.zero_());
+        let _ = tch::no_grad(|| grad.zero_());
         let optim_s = reduced.elapsed().as_secs_f64();
         Ok(Update { grad_norm, applied, reduce_s: (reduced - started).as_secs_f64(), optim_s })
     }
@@ -123,7 +123,7 @@ impl Learner {
     /// Forgets the gradients accumulated so far.
     pub fn forget(&mut self) {
         for grad in [self.wide.as_ref(), self.model.params.grad()].into_iter().flatten() {
-            tch::no_grad(|| grad.shallow_clone().zero_());
+            let _ = tch::no_grad(|| grad.shallow_clone().zero_());
         }
     }
 }

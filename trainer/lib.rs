@@ -5,6 +5,7 @@
 
 mod checkpoint;
 pub mod config;
+pub mod config_check;
 mod error;
 mod eval;
 mod exchange;
@@ -15,19 +16,23 @@ mod interrupt;
 pub mod learner;
 pub mod metrics;
 pub mod optim;
+mod plan;
 mod prompts;
 pub mod replica;
 mod resume;
 mod run;
 pub mod samples;
 pub mod sft;
+pub mod tensorboard;
 mod world;
 
 pub use checkpoint::{Checkpoint, State};
 pub use error::TrainError;
 pub use interrupt::Interrupt;
 pub use learner::Learner;
+pub use plan::{check_inputs, plan};
 pub use prompts::Prompts;
+pub use resume::{forbidden_changes, has_checkpoint};
 pub use run::{Observer, Resume, RunEnd, RunOptions, run, scoring};
 pub use world::{World, threads};
 
@@ -44,8 +49,4 @@ pub enum StepEnd {
     },
     /// It was dropped for an interrupt; nothing has changed.
     Dropped,
-}
-
-fn tensorboard_cut(_run: &std::path::Path, _keep: &dyn Fn(&str, u64) -> bool) -> Result<(), TrainError> {
-    Ok(())
 }

@@ -9,6 +9,7 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use crate::TrainError;
+use crate::tensorboard::{EventLog, Scalars};
 
 /// The metrics of one step, in the order they were set.
 pub type Metrics = IndexMap<String, f64>;
@@ -49,9 +50,10 @@ pub const NAMES: &[(&str, &str)] = &[
     ("eval/<set>/<metric>", "the metric on held-out prompts, in a row of its own"),
 ];
 
-/// `metrics.jsonl` of a run folder.
+/// `metrics.jsonl` and the TensorBoard events of a run folder.
 pub struct MetricsFile {
     file: File,
+    events: EventLog,
 }
 
 impl MetricsFile {
@@ -62,7 +64,7 @@ impl MetricsFile {
     pub fn open(run: &Path) -> Result<Self, TrainError> {
         let path = path(run);
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(TrainError::io(&path))?;
-        Ok(Self { file })
+        Ok(Self { file, events: EventLog::new(run.join("tensorboard")) })
     }
 
     /// Appends one row.
@@ -73,9 +75,12 @@ impl MetricsFile {
         let mut row = Map::new();
         row.insert("stage".into(), json!(stage));
         row.insert("step".into(), json!(step));
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
-        row.insert("time".into(), json!(now));
-        row.extend(metrics.iter().filter(|(_, value)| value.is_finite()).map(|(name, value)| (name.clone(), json!(value))));
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
+        row.insert("time".into(), json!(time));
+        let finite = || metrics.iter().filter(|(_, value)| value.is_finite());
+        row.extend(finite().map(|(name, value)| (name.clone(), json!(value))));
+        let values = finite().map(|(name, value)| (name.as_str(), *value)).collect();
+        self.events.write(stage, &Scalars { step, time, values }).map_err(TrainError::io("tensorboard"))?;
         let mut line = Value::Object(row).to_string();
         line.push('\n');
         self.file.write_all(line.as_bytes()).map_err(TrainError::io("metrics.jsonl"))

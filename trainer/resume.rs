@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::checkpoint::{Checkpoint, remove};
 use crate::config::Config;
+use crate::tensorboard::EventLog;
 use crate::{TrainError, metrics, samples};
 
 /// A checkpoint folder by name alone, not yet opened.
@@ -35,6 +36,14 @@ fn found(run: &Path, config: &Config) -> Vec<Found> {
     }
     all.sort_by_key(|found| found.order);
     all
+}
+
+/// Whether `run` has a checkpoint of any stage.
+pub fn has_checkpoint(run: &Path) -> bool {
+    let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries(&run.join("checkpoints")).any(|stage| {
+        entries(&stage).any(|path| path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with('.')))
+    })
 }
 
 /// The newest checkpoint of `run`, verified; `None` if it has none.
@@ -75,7 +84,16 @@ pub fn cut_back(run: &Path, config: &Config, checkpoint: Option<&Checkpoint>) ->
             remove(&later.path)?;
         }
     }
-    crate::tensorboard_cut(run, &keep)
+    let mut events = EventLog::new(run.join("tensorboard"));
+    for (index, stage) in config.stages.iter().enumerate() {
+        let cut = match at {
+            Some((last, _)) if index < last => Ok(()),
+            Some((last, step)) if index == last => events.cut_after(stage.name(), step),
+            _ => events.remove(stage.name()),
+        };
+        cut.map_err(TrainError::io(run.join("tensorboard")))?;
+    }
+    Ok(())
 }
 
 /// Keys that may differ between a run and its continuation: how long, how often, where.

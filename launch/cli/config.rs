@@ -1,0 +1,69 @@
+//! Reading a config, and the commands about it alone: check, reference, schema.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use trainer::config::{Config, DeviceName};
+use trainer::config_check;
+
+use super::{Failure, Shared};
+
+/// `svgrl check`
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Example:\n  svgrl check configs/quickstart.yaml")]
+pub struct CheckArgs {
+    /// The config.
+    config: PathBuf,
+    /// Overrides, as for `train`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// A config ready to run.
+pub struct Loaded {
+    /// The resolved config; paths do not depend on the working directory.
+    pub config: Config,
+    /// The same as a value, for saving and comparing.
+    pub resolved: Value,
+}
+
+/// Reads, overrides, validates and resolves a config; every error names file and key.
+pub fn load(path: &Path, set: &[String], shared: &Shared) -> Result<Loaded, Failure> {
+    let loaded = config_check::load_located::<Config>(path, set).map_err(Failure::input)?;
+    let mut config = loaded.config;
+    if let Some(device) = &shared.device {
+        config.device = DeviceName(device.clone());
+    }
+    config.dtype = shared.dtype.unwrap_or(config.dtype);
+    config.seed = shared.seed.unwrap_or(config.seed);
+    config.validate().map_err(|error| {
+        let (key, problem) = error.split_once(": ").unwrap_or(("", &error));
+        Failure::input(loaded.document.problem(key, problem))
+    })?;
+    config.resolve_paths(path.parent().unwrap_or(Path::new("")));
+    let resolved = serde_json::to_value(&config).map_err(Failure::other)?;
+    Ok(Loaded { config, resolved })
+}
+
+/// `svgrl check`: what `train` checks before it starts, data and tokenizer included.
+pub fn check(args: &CheckArgs, shared: &Shared) -> Result<(), Failure> {
+    let loaded = load(&args.config, &args.set, shared)?;
+    trainer::check_inputs(&loaded.config)?;
+    if !shared.quiet {
+        println!("{}: valid", args.config.display());
+    }
+    Ok(())
+}
+
+/// `svgrl reference`
+pub fn reference() -> Result<(), Failure> {
+    print!("{}", config_check::reference_markdown::<Config>());
+    Ok(())
+}
+
+/// `svgrl schema`
+pub fn schema() -> Result<(), Failure> {
+    let schema = serde_json::to_string_pretty(&config_check::schema::<Config>()).map_err(Failure::other)?;
+    println!("{schema}");
+    Ok(())
+}

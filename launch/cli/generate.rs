@@ -1,0 +1,130 @@
+//! `svgrl generate`: completions of prompts, in input order.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use models::{GenerationConfig, load_folder};
+use rollout::{Completion, Engine, FinishReason, LocalEngine, Request, Sampling};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::rows::{self, PromptFields, TextSide};
+use super::{Failure, Shared};
+use crate::progress::Bar;
+
+/// `svgrl generate`
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  svgrl generate --model runs/quickstart/checkpoints/rl/final --prompts prompts.jsonl --out out.jsonl
+  svgrl generate --model DIR --prompts prompts.jsonl --out out.jsonl --n 8 --temperature 0.6 --stop '</svg>'")]
+pub struct Args {
+    /// Model folder in Hugging Face layout.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Rows `{"id", "prompt" | "messages" | "token_ids"}`.
+    #[arg(long, value_name = "FILE")]
+    prompts: PathBuf,
+    /// Rows `{"id", "index", "text", "token_ids", "logprobs", "finish_reason"}`.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Completions of each prompt.
+    #[arg(long, default_value_t = 1)]
+    n: usize,
+    /// Divides the logits; 0 is greedy.
+    #[arg(long, default_value_t = 1.0)]
+    temperature: f64,
+    /// Keeps the smallest set of tokens with this much probability.
+    #[arg(long, default_value_t = 1.0)]
+    top_p: f64,
+    /// Keeps this many most probable tokens; 0 is off.
+    #[arg(long, default_value_t = 0)]
+    top_k: i64,
+    /// Keeps tokens at least this probable relative to the best; 0 is off.
+    #[arg(long, default_value_t = 0.0)]
+    min_p: f64,
+    /// Longest completion, in tokens.
+    #[arg(long, default_value_t = 512)]
+    max_new_tokens: usize,
+    /// A string that ends a completion; may be repeated.
+    #[arg(long, value_name = "STR")]
+    stop: Vec<String>,
+    /// Keep the stop string in the text.
+    #[arg(long)]
+    include_stop: bool,
+    /// Take the most probable token always.
+    #[arg(long)]
+    greedy: bool,
+    /// Sequences decoded at a time; 0: all.
+    #[arg(long, default_value_t = 64)]
+    slots: usize,
+}
+
+#[derive(Deserialize)]
+struct RowIn {
+    id: Value,
+    #[serde(flatten)]
+    prompt: PromptFields,
+}
+
+#[derive(Serialize)]
+struct RowOut<'a> {
+    id: &'a Value,
+    index: usize,
+    text: &'a Option<String>,
+    token_ids: &'a [i64],
+    logprobs: &'a [f32],
+    finish_reason: FinishReason,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
+    if args.n == 0 {
+        return Err(Failure::input("--n: must be >= 1, got 0"));
+    }
+    let rows: Vec<rows::Row<RowIn>> = rows::read(&args.prompts)?;
+    let device = shared.device()?;
+    trainer::threads(0);
+    let model = load_folder(&args.model, shared.kind(), device)?;
+    let text = TextSide::read(&args.model, model.config.vocab_size)?;
+    let sampling = Sampling {
+        temperature: if args.greedy { 0.0 } else { args.temperature },
+        top_p: args.top_p,
+        top_k: args.top_k,
+        min_p: args.min_p,
+        max_new_tokens: args.max_new_tokens,
+        stop: args.stop.clone(),
+        include_stop: args.include_stop,
+        stop_token_ids: GenerationConfig::read(&args.model)?.eos,
+    };
+    let mut engine = LocalEngine::new(&model, text.tokenizer.as_ref(), sampling, (shared.seed.unwrap_or(0), args.slots))
+        .map_err(|error| Failure::input(format!("--{}", error.to_string().replacen('_', "-", 1))))?;
+    let (mut ids, mut requests) = (Vec::new(), Vec::new());
+    for (group, row) in rows.into_iter().enumerate() {
+        let prompt = text.prompt(row.value.prompt, &row.place)?;
+        ids.push(row.value.id);
+        requests.push(Request { group, ids: prompt.into(), samples: args.n, draw: group as u64 });
+    }
+    let mut out = rows::Writer::create(&args.out)?;
+    let mut bar = Bar::new("generate", (ids.len() * args.n) as u64, shared.quiet);
+    engine.submit(requests)?;
+    let mut ready: BTreeMap<(usize, usize), Completion> = BTreeMap::new();
+    let mut next = (0, 0);
+    while let Some(finished) = engine.next()? {
+        ready.insert((finished.group, finished.index), finished.completion);
+        bar.advance(1);
+        while let Some(completion) = ready.remove(&next) {
+            out.write(&RowOut {
+                id: &ids[next.0],
+                index: next.1,
+                text: &completion.text,
+                token_ids: &completion.ids,
+                logprobs: &completion.logprobs,
+                finish_reason: completion.finish,
+            })?;
+            next = if next.1 + 1 == args.n { (next.0 + 1, 0) } else { (next.0, next.1 + 1) };
+        }
+    }
+    bar.finish();
+    out.finish()
+}

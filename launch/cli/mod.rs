@@ -1,0 +1,187 @@
+//! Commands and the flags they share.
+
+mod bench;
+mod config;
+mod generate;
+mod logprobs;
+mod render;
+mod report;
+mod reward;
+mod rows;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use trainer::TrainError;
+use trainer::config::{DeviceName, Dtype};
+
+use crate::spawn;
+
+/// Reinforcement learning for language and vision-language models that write SVG.
+#[derive(Debug, Parser)]
+#[command(name = "svgrl", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Shared {
+    /// Where to compute: auto, cpu, cuda or cuda:N; beats the config.
+    #[arg(long, global = true, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// What the policy computes in: float32 or bfloat16; beats the config.
+    #[arg(long, global = true, value_name = "DTYPE")]
+    pub dtype: Option<Dtype>,
+    /// Seed of everything random; beats the config.
+    #[arg(long, global = true, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Print errors only.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Print more.
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+impl Shared {
+    /// The device a command without a config computes on.
+    fn device(&self) -> Result<tch::Device, Failure> {
+        let name = self.device.clone().map_or_else(DeviceName::default, DeviceName);
+        name.resolve(0).map_err(|error| Failure::input(format!("--{error}")))
+    }
+
+    /// The kind a command without a config computes in.
+    fn kind(&self) -> tch::Kind {
+        self.dtype.unwrap_or_default().kind()
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a config's stages in order, or continue a run.
+    Train(train::Args),
+    /// Validate a config.
+    Check(config::CheckArgs),
+    /// Print the reference of the config's keys in Markdown.
+    Reference,
+    /// Print a JSON Schema of the config for editors.
+    Schema,
+    /// Sample completions of prompts.
+    Generate(generate::Args),
+    /// Log-probabilities of given completions.
+    Logprobs(logprobs::Args),
+    /// Render SVG files to PNG.
+    Render(render::Args),
+    /// Score completions offline with a config's rewards.
+    Reward(reward::Args),
+    /// Write a run's report as one HTML file.
+    Report(report::Args),
+    /// Start several ranks of a command on this machine.
+    Launch(spawn::Args),
+    /// Measure this machine.
+    Bench(bench::Args),
+}
+
+/// Why a command failed: a sentence and an exit status.
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// The user's input is wrong.
+    pub fn input(message: impl ToString) -> Self {
+        Self { code: 2, message: message.to_string() }
+    }
+
+    /// Anything else.
+    pub fn other(message: impl ToString) -> Self {
+        Self { code: 1, message: message.to_string() }
+    }
+}
+
+impl From<TrainError> for Failure {
+    fn from(error: TrainError) -> Self {
+        if error.is_input() { Self::input(error) } else { Self::other(error) }
+    }
+}
+
+impl From<models::ModelError> for Failure {
+    fn from(error: models::ModelError) -> Self {
+        TrainError::from(error).into()
+    }
+}
+
+impl From<rollout::RolloutError> for Failure {
+    fn from(error: rollout::RolloutError) -> Self {
+        TrainError::from(error).into()
+    }
+}
+
+impl From<rewards::RewardError> for Failure {
+    fn from(error: rewards::RewardError) -> Self {
+        TrainError::from(error).into()
+    }
+}
+
+/// Parses the command line and runs the command.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // tch panics on libtorch's errors; they are caught and told in one line.
+    std::panic::set_hook(Box::new(|_| {}));
+    let done = match std::panic::catch_unwind(|| dispatch(&cli)) {
+        Ok(done) => done,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(Failure::other(format!("internal error: {}", text.unwrap_or("a thread panicked"))))
+        }
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            eprintln!("error: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<u8, Failure> {
+    let shared = &cli.shared;
+    match &cli.command {
+        Command::Train(args) => train::run(args, shared).map(|()| 0),
+        Command::Check(args) => config::check(args, shared).map(|()| 0),
+        Command::Reference => config::reference().map(|()| 0),
+        Command::Schema => config::schema().map(|()| 0),
+        Command::Generate(args) => generate::run(args, shared).map(|()| 0),
+        Command::Logprobs(args) => logprobs::run(args, shared).map(|()| 0),
+        Command::Render(args) => render::run(args).map_err(Failure::from),
+        Command::Reward(args) => reward::run(args, shared).map(|()| 0),
+        Command::Report(args) => report::run(args).map(|()| 0),
+        Command::Launch(args) => spawn::run(args).map_err(Failure::from),
+        Command::Bench(args) => bench::run(args, shared).map(|()| 0),
+    }
+}
+
+impl From<render::RenderError> for Failure {
+    fn from(error: render::RenderError) -> Self {
+        match error {
+            render::RenderError::Out { .. } => Self::input(error),
+            render::RenderError::Renderer(_) => Self::other(error),
+        }
+    }
+}
+
+impl From<spawn::LaunchError> for Failure {
+    fn from(error: spawn::LaunchError) -> Self {
+        match error {
+            spawn::LaunchError::Usage(_) => Self::input(error),
+            _ => Self::other(error),
+        }
+    }
+}

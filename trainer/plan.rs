@@ -1,0 +1,90 @@
+//! Looking at a run without starting it: inputs, sizes, memory.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use models::{DecoderConfig, ModelConfig, Tokenizer};
+use rollout::data::{Catalog, Cursor};
+use rollout::template::ChatTemplate;
+
+use crate::TrainError;
+use crate::config::{Config, Dtype, StageConfig};
+use crate::prompts::Prompts;
+
+/// Opens what a config names, without loading weights: tokenizer, templates, data, and the first
+/// prompt of every source's task.
+///
+/// # Errors
+/// The first thing that `run` would refuse.
+pub fn check_inputs(config: &Config) -> Result<(), TrainError> {
+    inputs(config).map(|_| ())
+}
+
+fn inputs(config: &Config) -> Result<(Catalog, i64, Vec<i64>), TrainError> {
+    let folder = config.model.tokenizer_folder().ok_or_else(|| TrainError::Input("model: a tokenizer folder is needed".into()))?;
+    let tokenizer = Tokenizer::read(folder)?;
+    let chat = ChatTemplate::load(folder).map_err(|error| TrainError::Input(error.to_string()))?;
+    let default_task = config.tasks.keys().next().map(String::as_str).unwrap_or_default();
+    let catalog = Catalog::open(&config.data, Path::new(""), default_task)?;
+    let prompts = Prompts::new(&config.tasks, &tokenizer, chat.as_ref(), config.seed)?;
+    let shared = std::sync::Arc::new(Catalog::open(&config.data, Path::new(""), default_task)?);
+    for stage in &config.stages {
+        let mut cursor = Cursor::new(shared.clone(), stage.curriculum(), config.seed)?;
+        for draw in cursor.next(config.data.sources.len())? {
+            prompts.prompt(&draw)?;
+        }
+    }
+    Ok((catalog, tokenizer.len() as i64, tokenizer.eos().to_vec()))
+}
+
+fn shape(model: &ModelConfig, tokens: i64, eos: &[i64]) -> Result<DecoderConfig, TrainError> {
+    match (&model.path, &model.init) {
+        (Some(path), _) => Ok(DecoderConfig::read(path)?),
+        (None, Some(init)) => Ok(init.decoder(tokens, eos)),
+        (None, None) => Err(TrainError::Input("model: either `path` or `init` is needed".into())),
+    }
+}
+
+/// What a run will do and need, for people.
+///
+/// # Errors
+/// Whatever [`check_inputs`] refuses.
+pub fn plan(config: &Config) -> Result<String, TrainError> {
+    let (catalog, tokens, eos) = inputs(config)?;
+    let shape = shape(&config.model, tokens, &eos)?;
+    let parameters = shape.parameters() as f64;
+    let width = if config.dtype == Dtype::Bfloat16 { 2.0 } else { 4.0 };
+    let mut out = String::from("plan\n");
+    let mut line = |name: &str, text: String| {
+        let _ = writeln!(out, "  {name:<28} {text}");
+    };
+    line("parameters", format!("{:.1} M", parameters / 1e6));
+    line("memory: weights", gib(parameters * width));
+    line("memory: gradients", gib(parameters * if width == 2.0 { 6.0 } else { 4.0 }));
+    line("memory: optimizer", gib(parameters * if width == 2.0 { 12.0 } else { 8.0 }));
+    for source in catalog.summary() {
+        line(&format!("data: {}", source.name), format!("{} rows to train on, {} held out, task {}", source.train, source.held_out, source.task));
+    }
+    for stage in &config.stages {
+        let name = format!("stage: {}", stage.name());
+        match stage {
+            StageConfig::Sft(sft) => line(&name, format!("sft, {} steps of {} sequences, at most {} tokens a step", sft.steps, sft.batch.size, sft.batch.size * sft.max_tokens)),
+            StageConfig::Grpo(grpo) => {
+                let completions = grpo.batch.size * grpo.rollout.group_size;
+                line(&name, format!("grpo, {} steps of {} prompts x {} completions, at most {} new tokens a step", grpo.steps, grpo.batch.size, grpo.rollout.group_size, completions * grpo.rollout.max_new_tokens));
+                let slots = if grpo.rollout.slots == 0 { completions } else { grpo.rollout.slots.min(completions) };
+                let longest = grpo.rollout.max_prompt_tokens.min(shape.max_positions as usize) + grpo.rollout.max_new_tokens;
+                let cache = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim;
+                line("memory: KV cache, at most", gib(slots as f64 * longest as f64 * cache as f64 * width));
+                if grpo.kl.coefficient != 0.0 {
+                    line("memory: reference policy", gib(parameters * width));
+                }
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn gib(bytes: f64) -> String {
+    format!("{:.2} GiB", bytes / f64::from(1u32 << 30))
+}
