@@ -1,1 +1,3 @@
 //! trainer
+pub mod config_check;
+pub mod tensorboard;

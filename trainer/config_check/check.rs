@@ -1,0 +1,294 @@
+//! A parsed config against a JSON Schema as schemars makes them: unknown and missing keys,
+//! wrong types, unknown words, numeric bounds. Objects with listed properties are closed.
+
+use serde_json::Value;
+
+use super::nearest;
+use super::schema::{alternatives, properties, resolve, tagged, types, words};
+use super::yaml::{Kind, Node, Origin};
+
+/// One mistake.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) origin: Origin,
+    pub(super) path: String,
+    pub(super) problem: String,
+}
+
+/// Every mistake of `node` against `root`, in file order.
+pub(super) fn check(root: &Value, node: &Node) -> Vec<Problem> {
+    let mut check = Check {
+        root,
+        found: Vec::new(),
+    };
+    check.node(root, node, "");
+    check.found
+}
+
+struct Check<'a> {
+    root: &'a Value,
+    found: Vec<Problem>,
+}
+
+impl Check<'_> {
+    fn report(&mut self, origin: Origin, path: &str, problem: String) {
+        self.found.push(Problem {
+            origin,
+            path: path.to_owned(),
+            problem,
+        });
+    }
+
+    fn node(&mut self, schema: &Value, node: &Node, path: &str) {
+        let schema = resolve(self.root, schema);
+        if schema.as_bool() == Some(true) {
+            return;
+        }
+        if let Some(words) = words(self.root, schema) {
+            return self.word(&words, node, path);
+        }
+        let all = alternatives(self.root, schema);
+        if !all.is_empty() {
+            return self.union(&all, node, path);
+        }
+        let expected = types(schema);
+        if !expected.is_empty() && !expected.iter().any(|name| fits(name, node)) {
+            let problem = wrong_type(&expected, node);
+            return self.report(node.origin, path, problem);
+        }
+        match &node.kind {
+            Kind::Scalar(value) => self.bounds(schema, value, node.origin, path),
+            Kind::List(items) => self.list(schema, items, node.origin, path),
+            Kind::Map(_) => self.object(schema, node, path),
+        }
+    }
+
+    fn word(&mut self, words: &[&str], node: &Node, path: &str) {
+        let problem = match &node.kind {
+            Kind::Scalar(Value::String(word)) if words.contains(&word.as_str()) => return,
+            Kind::Scalar(Value::String(word)) => unknown_word(word, words),
+            _ => format!("must be one of {}, got {}", listed(words), shown(node)),
+        };
+        self.report(node.origin, path, problem);
+    }
+
+    fn union(&mut self, all: &[&Value], node: &Node, path: &str) {
+        let nullable = all.iter().any(|schema| types(schema).contains(&"null"));
+        if nullable && matches!(node.kind, Kind::Scalar(Value::Null)) {
+            return;
+        }
+        let others: Vec<&Value> = all
+            .iter()
+            .copied()
+            .filter(|schema| types(schema) != ["null"])
+            .collect();
+        if let [only] = others.as_slice() {
+            return self.node(only, node, path);
+        }
+        if let Some((name, branches)) = tagged(&others) {
+            let tags: Vec<&str> = branches.iter().map(|branch| branch.tag).collect();
+            let Kind::Map(map) = &node.kind else {
+                let problem = format!(
+                    "must be a mapping with `{name}` (one of {}), got {}",
+                    listed(&tags),
+                    shown(node)
+                );
+                return self.report(node.origin, path, problem);
+            };
+            let Some((_, tag)) = map.get(name) else {
+                let problem = format!("`{name}` is missing; it is one of {}", listed(&tags));
+                return self.report(node.origin, path, problem);
+            };
+            let chosen = match &tag.kind {
+                Kind::Scalar(Value::String(word)) => branches.iter().find(|b| b.tag == word),
+                _ => None,
+            };
+            return match chosen {
+                Some(branch) => self.node(branch.schema, node, path),
+                None => self.word(&tags, tag, &join(path, name)),
+            };
+        }
+        self.any_of(&others, node, path);
+    }
+
+    /// An untagged union: the mistakes of the one alternative whose type fits.
+    fn any_of(&mut self, others: &[&Value], node: &Node, path: &str) {
+        let mut closest: Option<Vec<Problem>> = None;
+        for schema in others {
+            let mut attempt = Check {
+                root: self.root,
+                found: Vec::new(),
+            };
+            attempt.node(schema, node, path);
+            if attempt.found.is_empty() {
+                return;
+            }
+            let of_type = types(schema).iter().any(|name| fits(name, node));
+            if of_type && closest.is_none() {
+                closest = Some(attempt.found);
+            }
+        }
+        match closest {
+            Some(found) => self.found.extend(found),
+            None => {
+                let expected: Vec<&str> = others.iter().flat_map(|s| types(s)).collect();
+                let words: Vec<&str> = others
+                    .iter()
+                    .filter_map(|s| words(self.root, s))
+                    .flatten()
+                    .collect();
+                let problem = match words.is_empty() {
+                    true => wrong_type(&expected, node),
+                    false => format!(
+                        "must be one of {} or {}, got {}",
+                        listed(&words),
+                        names_of(&expected),
+                        shown(node)
+                    ),
+                };
+                self.report(node.origin, path, problem);
+            }
+        }
+    }
+
+    fn list(&mut self, schema: &Value, items: &[Node], origin: Origin, path: &str) {
+        let bound = |word| schema.get(word).and_then(Value::as_u64);
+        let count = items.len() as u64;
+        if let Some(least) = bound("minItems").filter(|least| count < *least) {
+            self.report(origin, path, format!("needs {least} elements, has {count}"));
+        }
+        if let Some(most) = bound("maxItems").filter(|most| count > *most) {
+            let problem = format!("takes {most} elements at most, has {count}");
+            self.report(origin, path, problem);
+        }
+        let places = schema.get("prefixItems").and_then(Value::as_array);
+        for (index, item) in items.iter().enumerate() {
+            let of_place = places.and_then(|places| places.get(index));
+            if let Some(element) = of_place.or_else(|| schema.get("items")) {
+                self.node(element, item, &join(path, &index.to_string()));
+            }
+        }
+    }
+
+    fn object(&mut self, schema: &Value, node: &Node, path: &str) {
+        let Kind::Map(map) = &node.kind else {
+            return;
+        };
+        let named = properties(schema);
+        let additional = schema.get("additionalProperties").filter(|s| s.is_object());
+        for (key, (origin, value)) in map {
+            let inner = join(path, key);
+            match (named.and_then(|named| named.get(key)), additional) {
+                (Some(property), _) => self.node(property, value, &inner),
+                (None, Some(element)) => self.node(element, value, &inner),
+                (None, None) => {
+                    if let Some(named) = named {
+                        let known: Vec<&str> = named.keys().map(String::as_str).collect();
+                        self.report(*origin, &inner, unknown_key(key, &known));
+                    }
+                }
+            }
+        }
+        let required = schema.get("required").and_then(Value::as_array);
+        for key in required.into_iter().flatten().filter_map(Value::as_str) {
+            if !map.contains_key(key) {
+                self.report(node.origin, &join(path, key), "is required".to_owned());
+            }
+        }
+    }
+
+    fn bounds(&mut self, schema: &Value, value: &Value, origin: Origin, path: &str) {
+        let (Some(number), least, most) = (
+            value.as_f64(),
+            schema.get("minimum").and_then(Value::as_f64),
+            schema.get("maximum").and_then(Value::as_f64),
+        ) else {
+            return;
+        };
+        if let Some(least) = least.filter(|least| number < *least) {
+            self.report(origin, path, format!("must be >= {least}, got {value}"));
+        }
+        if let Some(most) = most.filter(|most| number > *most) {
+            self.report(origin, path, format!("must be <= {most}, got {value}"));
+        }
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+fn fits(name: &str, node: &Node) -> bool {
+    match (name, &node.kind) {
+        ("object", Kind::Map(_)) | ("array", Kind::List(_)) => true,
+        (_, Kind::Map(_) | Kind::List(_)) => false,
+        ("null", Kind::Scalar(value)) => value.is_null(),
+        ("boolean", Kind::Scalar(value)) => value.is_boolean(),
+        ("string", Kind::Scalar(value)) => value.is_string(),
+        ("integer", Kind::Scalar(value)) => value.is_i64() || value.is_u64(),
+        ("number", Kind::Scalar(value)) => value.is_number(),
+        _ => false,
+    }
+}
+
+fn wrong_type(expected: &[&str], node: &Node) -> String {
+    let hint = match &node.kind {
+        Kind::Scalar(Value::Null) => " (leave the key out for its default)",
+        Kind::Scalar(Value::Bool(_) | Value::Number(_)) if expected.contains(&"string") => {
+            " (put it in quotes)"
+        }
+        _ => "",
+    };
+    format!("must be {}, got {}{hint}", names_of(expected), shown(node))
+}
+
+fn names_of(types: &[&str]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for name in types {
+        let name = match *name {
+            "object" => "a mapping",
+            "array" => "a list",
+            "boolean" => "true or false",
+            "integer" => "a whole number",
+            "number" => "a number",
+            "string" => "a string",
+            _ => continue,
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.join(" or ")
+}
+
+fn shown(node: &Node) -> String {
+    match &node.kind {
+        Kind::Map(_) => "a mapping".to_owned(),
+        Kind::List(_) => "a list".to_owned(),
+        Kind::Scalar(Value::Null) => "nothing".to_owned(),
+        Kind::Scalar(value) => value.to_string(),
+    }
+}
+
+fn listed(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    quoted.join(", ")
+}
+
+fn unknown_word(word: &str, words: &[&str]) -> String {
+    match nearest(word, words.iter().copied()) {
+        Some(near) => format!("unknown value `{word}`; did you mean `{near}`?"),
+        None => format!("unknown value `{word}`; it is one of {}", listed(words)),
+    }
+}
+
+fn unknown_key(key: &str, known: &[&str]) -> String {
+    match nearest(key, known.iter().copied()) {
+        Some(near) => format!("unknown key; did you mean `{near}`?"),
+        None => format!("unknown key; known here: {}", known.join(", ")),
+    }
+}

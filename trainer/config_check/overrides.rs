@@ -1,0 +1,80 @@
+//! `--set KEY=VALUE` on a parsed config.
+
+use super::nearest;
+use super::yaml::{self, Kind, Node, Origin};
+
+/// Puts the value of override number `index` where its dotted key says, making the mappings
+/// on the way. Whether the key is a known one is found by the check of the whole.
+pub(super) fn apply(root: &mut Node, set: &str, index: usize) -> Result<(), String> {
+    let origin = Origin::Set(index);
+    let Some((key, text)) = set.split_once('=') else {
+        return Err(format!("--set {set}: expected KEY=VALUE"));
+    };
+    let key = key.trim();
+    if key.is_empty() || key.split('.').any(str::is_empty) {
+        return Err(format!("--set {set}: `{key}` is no dotted key"));
+    }
+    let mut value = yaml::parse(text, Origin::Line)
+        .map_err(|(_, problem)| format!("--set {set}: the value is {problem}"))?;
+    if text.trim().is_empty() {
+        value.kind = Kind::Scalar(serde_json::Value::Null);
+    }
+    relocate(&mut value, origin);
+    let parts: Vec<&str> = key.split('.').collect();
+    put(root, &parts, value, origin).map_err(|problem| format!("--set {set}: {problem}"))
+}
+
+fn put(node: &mut Node, parts: &[&str], value: Node, origin: Origin) -> Result<(), String> {
+    let Some((part, rest)) = parts.split_first() else {
+        *node = value;
+        return Ok(());
+    };
+    if node.kind == Kind::Scalar(serde_json::Value::Null) {
+        *node = Node::empty(origin);
+    }
+    let place = node.place(part);
+    match &mut node.kind {
+        Kind::Map(map) => {
+            let entry = map
+                .entry((*part).to_owned())
+                .or_insert_with(|| (origin, Node::empty(origin)));
+            entry.0 = origin;
+            put(&mut entry.1, rest, value, origin)
+        }
+        Kind::List(items) => match place {
+            Some(index) => put(&mut items[index], rest, value, origin),
+            None => Err(no_element(items, part)),
+        },
+        Kind::Scalar(_) => Err(format!("`{part}` is inside a single value, not a section")),
+    }
+}
+
+fn no_element(items: &[Node], part: &str) -> String {
+    let names: Vec<&str> = items.iter().filter_map(Node::name).collect();
+    let count = items.len();
+    match nearest(part, names.iter().copied()) {
+        Some(name) => format!("no list element `{part}`; did you mean `{name}`?"),
+        None => format!(
+            "no list element `{part}`; there are {count}, addressed by index from 0{}",
+            if names.is_empty() {
+                String::new()
+            } else {
+                format!(" or by name: {}", names.join(", "))
+            }
+        ),
+    }
+}
+
+fn relocate(node: &mut Node, origin: Origin) {
+    node.origin = origin;
+    match &mut node.kind {
+        Kind::Scalar(_) => {}
+        Kind::List(items) => items.iter_mut().for_each(|item| relocate(item, origin)),
+        Kind::Map(map) => {
+            for (key_origin, item) in map.values_mut() {
+                *key_origin = origin;
+                relocate(item, origin);
+            }
+        }
+    }
+}
