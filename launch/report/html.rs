@@ -1,0 +1,183 @@
+//! The page around charts and samples.
+
+use std::fmt::Write;
+
+use super::Rasterise;
+use super::chart::short;
+use super::data::{Run, Stage};
+use super::{panels, samples};
+
+/// Held-out numbers that stand at the top of the page, with their words.
+const HEADLINES: [(&str, &str); 3] = [
+    ("reward/total/mean", "held-out reward"),
+    ("svg/valid_frac", "held-out valid SVG"),
+    ("greedy/reward/total/mean", "held-out greedy reward"),
+];
+
+/// The whole page.
+pub(super) fn page(run: &Run, rasterise: Rasterise<'_>) -> String {
+    let mut out = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
+         style-src 'unsafe-inline'; img-src data:\">\
+         <title>{name}</title><style>{}</style></head><body><main>\n\
+         <header><h1>{name}</h1>{}</header>\n",
+        include_str!("style.css"),
+        environment(run),
+        name = escape(&run.name),
+    );
+    out.push_str(&tiles(run));
+    for stage in &run.stages {
+        out.push_str(&section(stage, rasterise));
+    }
+    out.push_str("</main></body></html>\n");
+    out
+}
+
+/// Commit, versions and machine, as far as the run wrote them down.
+fn environment(run: &Run) -> String {
+    let known: Vec<String> = run
+        .environment
+        .iter()
+        .filter_map(|(key, value)| {
+            let value = match value {
+                serde_json::Value::String(text) => text.clone(),
+                serde_json::Value::Number(number) => number.to_string(),
+                _ => return None,
+            };
+            Some(format!("{} {}", escape(key), escape(&value)))
+        })
+        .collect();
+    format!("<p class=\"muted\">{}</p>", known.join(" · "))
+}
+
+/// First and last held-out numbers over the whole run.
+fn tiles(run: &Run) -> String {
+    let mut out = String::new();
+    for (key, words) in HEADLINES {
+        for set in sets(run) {
+            let name = format!("eval/{set}/{key}");
+            let points: Vec<f64> = run
+                .stages
+                .iter()
+                .filter_map(|stage| stage.evals.get(&name))
+                .flatten()
+                .map(|(_, value)| *value)
+                .collect();
+            if let (Some(first), Some(last)) = (points.first(), points.last()) {
+                let words = match set.as_str() {
+                    "heldout" => words.to_owned(),
+                    set => format!("{words}, {set}"),
+                };
+                // Writing to a string cannot fail.
+                let _ = write!(
+                    out,
+                    "<div class=\"tile\"><span>{}</span><b>{}</b>\
+                     <small>from {} at the start of the run</small></div>",
+                    escape(&words),
+                    short(*last),
+                    short(*first)
+                );
+            }
+        }
+    }
+    if out.is_empty() {
+        return out;
+    }
+    format!("<div class=\"tiles\">{out}</div>\n")
+}
+
+/// Names of the held-out sets.
+fn sets(run: &Run) -> Vec<String> {
+    let mut sets: Vec<String> = Vec::new();
+    for key in run.stages.iter().flat_map(|stage| stage.evals.keys()) {
+        if let Some(set) = key.split('/').nth(1)
+            && !sets.iter().any(|known| known == set)
+        {
+            sets.push(set.to_owned());
+        }
+    }
+    sets
+}
+
+fn section(stage: &Stage, rasterise: Rasterise<'_>) -> String {
+    let mut out = format!(
+        "<section><h2>{}</h2><p class=\"muted\">{} steps{}</p>\n",
+        escape(&stage.name),
+        stage.steps,
+        stage.span.map_or_else(String::new, |(first, last)| {
+            format!(", {}", duration(last - first))
+        })
+    );
+    out.push_str(&before_and_after(stage));
+    out.push_str("<div class=\"charts\">\n");
+    for chart in panels::charts(stage) {
+        out.push_str(&chart.html());
+    }
+    out.push_str("</div>\n");
+    for (step, rows) in &stage.samples {
+        out.push_str(&samples::html(*step, rows, rasterise));
+    }
+    out.push_str("</section>\n");
+    out
+}
+
+/// The stage's held-out numbers, first and last.
+fn before_and_after(stage: &Stage) -> String {
+    let mut out = String::new();
+    for (key, points) in &stage.evals {
+        let (Some(first), Some(last)) = (points.first(), points.last()) else {
+            continue;
+        };
+        let name = key.strip_prefix("eval/").unwrap_or(key);
+        let change = last.1 - first.1;
+        let _ = write!(
+            out,
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}{}</td></tr>",
+            escape(name),
+            short(first.1),
+            short(last.1),
+            if change > 0.0 { "+" } else { "" },
+            short(change)
+        );
+    }
+    if out.is_empty() {
+        return out;
+    }
+    let steps = |pick: fn(&[(f64, f64)]) -> Option<&(f64, f64)>| {
+        let point = stage.evals.values().find_map(|points| pick(points));
+        point.map_or(0.0, |(step, _)| *step)
+    };
+    format!(
+        "<div class=\"scroll\"><table><thead><tr><th>not trained on</th><th>step {}</th>\
+         <th>step {}</th><th>change</th></tr></thead><tbody>{out}</tbody></table></div>\n",
+        steps(<[_]>::first),
+        steps(<[_]>::last)
+    )
+}
+
+fn duration(seconds: f64) -> String {
+    let seconds = seconds.max(0.0) as u64;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// Text that is safe between tags and in double-quoted attributes.
+pub(super) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    out
+}

@@ -1,0 +1,66 @@
+//! A run folder as one self-contained HTML file: curves of every stage, held-out numbers
+//! before and after, and samples with their picture beside the target's.
+//!
+//! The page loads nothing from anywhere and runs no script. What a policy wrote is shown as
+//! escaped text and as a PNG; it is never part of the markup.
+
+mod chart;
+mod data;
+mod html;
+mod panels;
+mod samples;
+
+use std::path::{Path, PathBuf};
+
+use data::Run;
+
+/// Turns a completion, or the source of a reference SVG, into a PNG; `None` when it does not
+/// render.
+pub type Rasterise<'a> = &'a dyn Fn(&str) -> Option<Vec<u8>>;
+
+/// A report that cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The folder holds no metrics.
+    #[error("{} is no run folder: it has no metrics.jsonl", .0.display())]
+    NotARun(PathBuf),
+    /// A file that cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A line that is not what the run folder's format says.
+    #[error("{}:{line}: {problem}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// Writes the report of `run_dir` to `out`, which appears whole or not at all.
+///
+/// # Errors
+/// No metrics in the folder, a malformed line, or what the file system says.
+pub fn write(run_dir: &Path, out: &Path, rasterise: Rasterise<'_>) -> Result<(), ReportError> {
+    let run = Run::read(run_dir)?;
+    let page = html::page(&run, rasterise);
+    let mut aside = out.as_os_str().to_owned();
+    aside.push(".part");
+    let aside = PathBuf::from(aside);
+    std::fs::write(&aside, page)
+        .and_then(|()| std::fs::rename(&aside, out))
+        .map_err(|source| ReportError::File {
+            path: out.to_owned(),
+            source,
+        })
+}
+
+#[cfg(test)]
+mod tests;

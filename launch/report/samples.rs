@@ -1,0 +1,108 @@
+//! Samples of one step: prompt, picture beside target, reward and source.
+
+use std::collections::HashSet;
+use std::fmt::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use super::Rasterise;
+use super::chart::short;
+use super::html::escape;
+
+/// Rows shown of a step: the first completion of each prompt, then further ones.
+const MOST_ROWS: usize = 8;
+/// Characters of a prompt or completion that are shown.
+const MOST_CHARACTERS: usize = 6000;
+
+/// The samples of a step as cards.
+pub(super) fn html(step: u64, rows: &[Value], rasterise: Rasterise<'_>) -> String {
+    let mut out = format!("<h3>Samples of step {step}</h3><div class=\"samples\">\n");
+    for row in chosen(rows) {
+        out.push_str(&card(row, rasterise));
+    }
+    out.push_str("</div>\n");
+    out
+}
+
+fn chosen(rows: &[Value]) -> Vec<&Value> {
+    let mut seen = HashSet::new();
+    let (first, further): (Vec<&Value>, Vec<&Value>) = rows
+        .iter()
+        .partition(|row| seen.insert(row["prompt_id"].to_string()));
+    first.into_iter().chain(further).take(MOST_ROWS).collect()
+}
+
+fn card(row: &Value, rasterise: Rasterise<'_>) -> String {
+    let text = |key: &str| row[key].as_str().unwrap_or_default();
+    let completion = text("completion");
+    let target = row["reference"]["svg"].as_str();
+    let reason = match text("reason") {
+        "" => "does not render",
+        reason => reason,
+    };
+    let mut out = String::from("<article><div class=\"pair\">");
+    out.push_str(&picture("completion", rasterise(completion), reason));
+    if let Some(target) = target {
+        out.push_str(&picture("target", rasterise(target), "does not render"));
+    }
+    // Writing to a string cannot fail.
+    let _ = write!(
+        out,
+        "</div><p class=\"prompt\">{}</p><p class=\"score\"><b>{}</b>",
+        escape(&clipped(text("prompt"))),
+        number(&row["total"])
+    );
+    for (name, value) in row["parts"].as_object().into_iter().flatten() {
+        let _ = write!(
+            out,
+            " <span class=\"chip\">{} {}</span>",
+            escape(name),
+            number(value)
+        );
+    }
+    let _ = write!(
+        out,
+        " <span class=\"chip\">advantage {}</span>",
+        number(&row["advantage"])
+    );
+    for (flag, show) in [
+        ("truncated", text("finish_reason") == "length"),
+        ("invalid", row["valid"] == false),
+    ] {
+        if show {
+            let _ = write!(out, " <span class=\"chip bad\">{flag}</span>");
+        }
+    }
+    let _ = write!(
+        out,
+        "</p><details><summary>source, {} characters</summary><pre>{}</pre></details></article>\n",
+        completion.chars().count(),
+        escape(&clipped(completion))
+    );
+    out
+}
+
+/// A picture, or why there is none.
+fn picture(caption: &str, png: Option<Vec<u8>>, reason: &str) -> String {
+    let inside = match png {
+        Some(png) => format!(
+            "<img alt=\"{caption}\" src=\"data:image/png;base64,{}\">",
+            STANDARD.encode(png)
+        ),
+        None => format!("<div class=\"none\">{}</div>", escape(reason)),
+    };
+    format!("<figure>{inside}<figcaption>{caption}</figcaption></figure>")
+}
+
+fn number(value: &Value) -> String {
+    value.as_f64().map_or_else(|| "–".to_owned(), short)
+}
+
+fn clipped(text: &str) -> String {
+    match text.char_indices().nth(MOST_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
