@@ -101,7 +101,7 @@ pub fn parse<T: JsonSchema + DeserializeOwned>(
     let invalid = |problem| ConfigError::Invalid {
         problems: vec![problem],
     };
-    let mut root = yaml::parse(text, |line| Origin::Line(line))
+    let mut root = yaml::parse(text, Origin::Line)
         .map_err(|(line, problem)| invalid(format!("{file}:{line}: {problem}")))?;
     for (index, set) in overrides.iter().enumerate() {
         overrides::apply(&mut root, set, index).map_err(invalid)?;
