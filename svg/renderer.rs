@@ -28,7 +28,10 @@ impl RenderConfig {
     pub fn own_target(&self) -> Target {
         match self.canvas {
             CanvasRule::Reference => Target::Longest(self.size),
-            CanvasRule::Fixed => Target::Exact { width: self.size, height: self.size },
+            CanvasRule::Fixed => Target::Exact {
+                width: self.size,
+                height: self.size,
+            },
             CanvasRule::Intrinsic => Target::Intrinsic { cap: self.size },
         }
     }
@@ -36,7 +39,10 @@ impl RenderConfig {
     /// The canvas for a prediction whose reference was drawn on `reference` pixels.
     pub fn target_beside(&self, reference: (u32, u32)) -> Target {
         match self.canvas {
-            CanvasRule::Reference => Target::Exact { width: reference.0, height: reference.1 },
+            CanvasRule::Reference => Target::Exact {
+                width: reference.0,
+                height: reference.1,
+            },
             CanvasRule::Fixed | CanvasRule::Intrinsic => self.own_target(),
         }
     }
@@ -59,23 +65,46 @@ impl Renderer {
     /// `deadline` is what a worker process may spend on one document whose work the limits cannot
     /// bound. Fails with `worker_unavailable` when the worker program cannot be found.
     pub fn new(program: &WorkerProgram, deadline: Duration) -> Result<Self, Failure> {
-        Ok(Renderer { pool: Pool::new(program)?, deadline })
+        Ok(Renderer {
+            pool: Pool::new(program)?,
+            deadline,
+        })
     }
 
     /// Draws one document. Whatever the text holds, this returns: a picture, or the reason why not.
-    pub fn render(&self, source: &str, target: Target, config: &RenderConfig) -> Result<Rendered, Failure> {
+    pub fn render(
+        &self,
+        source: &str,
+        target: Target,
+        config: &RenderConfig,
+    ) -> Result<Rendered, Failure> {
         on_large_stack(|| {
             let prepared = prepare(source, target, config)?;
             let document = parse(&prepared.source, &config.limits)?;
-            let look = Look { background: config.background, system_fonts: config.system_fonts };
-            let raster = match survey(&document, prepared.canvas, &config.limits)? {
+            let look = Look {
+                background: config.background,
+                system_fonts: config.system_fonts,
+            };
+            let raster = match survey(
+                &document,
+                prepared.canvas,
+                prepared.pixels_per_unit,
+                &config.limits,
+            )? {
                 Place::Here => draw(&document, prepared.canvas, look)?,
                 Place::Worker(_) => {
-                    let request = Request { canvas: prepared.canvas, look, deadline_ms: self.deadline.as_millis().max(1) as u64 };
+                    let request = Request {
+                        canvas: prepared.canvas,
+                        look,
+                        deadline_ms: self.deadline.as_millis().max(1) as u64,
+                    };
                     self.pool.draw(&request, &prepared.source)?
                 }
             };
-            Ok(Rendered { raster, intrinsic: prepared.intrinsic })
+            Ok(Rendered {
+                raster,
+                intrinsic: prepared.intrinsic,
+            })
         })
     }
 }
