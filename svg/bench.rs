@@ -18,8 +18,7 @@ pub struct Throughput {
 }
 
 /// Draws all `sources` at `size` pixels on white, in alternating passes of the two kinds, until
-/// `duration` has gone by (at least one pass of each). Run it on a thread made by
-/// [`crate::spawn_large_stack`], else each picture pays for a thread of its own.
+/// `duration` has gone by (at least one pass of each).
 pub fn throughput(
     renderer: &Renderer,
     sources: &[String],

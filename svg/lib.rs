@@ -8,6 +8,7 @@
 
 pub mod bench;
 mod config;
+mod cost;
 mod document;
 mod draw;
 mod extent;
@@ -16,6 +17,7 @@ mod failure;
 mod fonts;
 mod geometry;
 mod isolate;
+mod lanes;
 mod limits;
 mod pool;
 mod prolog;
