@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use indexmap::IndexMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -43,6 +43,7 @@ pub struct Scorer {
     jobs: Option<Sender<(ScoreJob, Sender<Scored>)>>,
     results: (Sender<Scored>, Receiver<Scored>),
     outstanding: AtomicUsize,
+    stopped: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -94,11 +95,12 @@ impl Scorer {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
             n => n,
         };
+        let stopped = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
         for i in 0..count {
-            let (tasks, receiver) = (tasks.clone(), receiver.clone());
+            let (tasks, receiver, stopped) = (tasks.clone(), receiver.clone(), stopped.clone());
             threads.push(svg::spawn_large_stack(&format!("score-{i}"), move || {
-                serve(&tasks, &receiver)
+                serve(&tasks, &receiver, &stopped)
             })?);
         }
         Ok(Scorer {
@@ -106,6 +108,7 @@ impl Scorer {
             jobs: Some(sender),
             results: unbounded(),
             outstanding: AtomicUsize::new(0),
+            stopped,
             threads,
         })
     }
@@ -164,6 +167,7 @@ impl Scorer {
 
 impl Drop for Scorer {
     fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
         self.jobs = None;
         for thread in self.threads.drain(..) {
             let _ = thread.join();
@@ -171,8 +175,15 @@ impl Drop for Scorer {
     }
 }
 
-fn serve(tasks: &IndexMap<String, Task>, jobs: &Receiver<(ScoreJob, Sender<Scored>)>) {
+fn serve(
+    tasks: &IndexMap<String, Task>,
+    jobs: &Receiver<(ScoreJob, Sender<Scored>)>,
+    stopped: &AtomicBool,
+) {
     for (job, reply) in jobs {
+        if stopped.load(Ordering::Relaxed) {
+            return;
+        }
         let reward = match tasks.get(&job.task) {
             None => unknown_task(),
             Some(task) => {

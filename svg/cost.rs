@@ -42,10 +42,11 @@ pub(crate) fn expanded(
     own: Vec<Cost>,
 ) -> Result<Cost, Failure> {
     let index: HashMap<_, _> = nodes.iter().enumerate().map(|(i, n)| (n.id(), i)).collect();
-    let mut by_id: HashMap<&str, usize> = HashMap::new();
+    // Which of several elements of one id is meant is the renderer's choice: all count.
+    let mut by_id: HashMap<&str, Vec<usize>> = HashMap::new();
     for (i, node) in nodes.iter().enumerate() {
         if let Some(id) = node.attribute("id") {
-            by_id.entry(id).or_insert(i);
+            by_id.entry(id).or_default().push(i);
         }
     }
     let parts = |i: usize| -> Vec<usize> {
@@ -53,8 +54,9 @@ pub(crate) fn expanded(
             .children()
             .filter(Node::is_element)
             .filter_map(|n| index.get(&n.id()).copied());
+        let targets = target(&nodes[i]).and_then(|id| by_id.get(id));
         children
-            .chain(target(&nodes[i]).and_then(|id| by_id.get(id).copied()))
+            .chain(targets.into_iter().flatten().copied())
             .collect()
     };
     let mut costs = own;

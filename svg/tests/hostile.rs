@@ -55,6 +55,16 @@ fn what_multiplies_is_refused_before_it_is_drawn() {
 }
 
 #[test]
+fn a_second_element_of_one_id_hides_no_cost() {
+    let many = "<rect width='9' height='9'/>".repeat(3000);
+    let body = format!(
+        "<g id='a'/><g id='a'>{many}</g>{}",
+        "<use href='#a'/>".repeat(50)
+    );
+    assert_eq!(strict(&wrap(&body)), Some(Reason::TooManyElements));
+}
+
+#[test]
 fn nesting_is_refused_however_deep() {
     let nested = |n: usize| wrap(&format!("{}{}", "<g>".repeat(n), "</g>".repeat(n)));
     assert_eq!(strict(&nested(100)), None);
