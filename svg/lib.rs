@@ -6,14 +6,18 @@
 //! bound is drawn by a worker process that may be killed. Nothing here knows about learning, and
 //! nothing here reads a file or a network address named by a document.
 
+pub mod bench;
 mod config;
+mod cost;
 mod document;
 mod draw;
+mod extent;
 pub mod extract;
 mod failure;
 mod fonts;
 mod geometry;
 mod isolate;
+mod lanes;
 mod limits;
 mod pool;
 mod prolog;
