@@ -238,8 +238,8 @@ impl Run<'_> {
             let end = match stage {
                 StageConfig::Sft(config) => SftTrainer { config, prompts: &self.prompts }.step(&mut learner, &mut cursor, step)?,
                 StageConfig::Grpo(config) => {
-                    let trainer = Trainer { config, prompts: &self.prompts, scorer: &self.scorer, reference: reference.take(), seed, interrupt: &interrupt };
-                    let end = trainer.step(&mut learner, &mut cursor, step)?;
+                    let trainer = Trainer { config, scorer: &self.scorer, reference: reference.take(), seed, interrupt: &interrupt };
+                    let end = trainer.step(&mut learner, (&self.prompts, &mut cursor), step)?;
                     reference = trainer.reference;
                     end
                 }
@@ -360,7 +360,7 @@ fn due(step: u64, every: u64) -> bool {
 }
 
 /// The largest memory so far: the GPU allocator's, or this process's resident set.
-fn peak_memory_gib(device: Device) -> f64 {
+pub fn peak_memory_gib(device: Device) -> f64 {
     const GIB: f64 = (1u64 << 30) as f64;
     if let Ok(Some(stats)) = torch_ext::memory_stats(device) {
         return stats.peak_allocated as f64 / GIB;
