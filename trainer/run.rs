@@ -21,6 +21,7 @@ use crate::grpo::Trainer;
 use crate::interrupt::Interrupt;
 use crate::learner::Learner;
 use crate::metrics::{Metrics, MetricsFile};
+use crate::plan::open_catalog;
 use crate::prompts::Prompts;
 use crate::samples::{self, Place, SampleRow};
 use crate::sft::SftTrainer;
@@ -106,8 +107,7 @@ pub fn run(config: &Config, options: &RunOptions, group: ProcessGroup, observer:
     let folder = config.model.tokenizer_folder().ok_or_else(|| TrainError::Input("model.tokenizer: a fresh network (`init`) needs a tokenizer folder".into()))?;
     let tokenizer = Arc::new(Tokenizer::read(folder)?);
     let chat = ChatTemplate::load(folder).map_err(|error| TrainError::Input(error.to_string()))?;
-    let default_task = config.tasks.keys().next().map(String::as_str).unwrap_or_default();
-    let catalog = Arc::new(Catalog::open(&config.data, Path::new(""), default_task)?);
+    let catalog = Arc::new(open_catalog(config)?);
     let leader = group.rank() == 0;
     let counter: TokenCounter = {
         let tokenizer = tokenizer.clone();
