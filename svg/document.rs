@@ -79,6 +79,16 @@ pub(crate) fn prepare(
     })
 }
 
+/// Whether a document may be drawn as far as its text tells: size limits, well-formed XML, an SVG
+/// root with a size. Drawing it may still fail.
+///
+/// # Errors
+/// The first reason why not.
+pub fn check(source: &str, config: &RenderConfig) -> Result<(), Failure> {
+    let prepared = prepare(source, config.own_target(), config)?;
+    parse(&prepared.source, &config.limits).map(|_| ())
+}
+
 /// The one XML parse; iterative, so nesting cannot overflow the stack.
 pub(crate) fn parse<'a>(
     source: &'a str,

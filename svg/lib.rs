@@ -30,6 +30,7 @@ mod survey;
 pub mod worker;
 
 pub use config::{Background, CanvasRule, Limits, ParseMode, RenderConfig};
+pub use document::check;
 pub use failure::{Failure, Reason};
 pub use isolate::{on_large_stack, spawn_large_stack};
 pub use pool::WorkerProgram;

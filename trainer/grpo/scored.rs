@@ -41,8 +41,12 @@ pub struct Collect<'a> {
 /// Samples and scores `prompts`; `None` when the interrupt's grace ran out.
 ///
 /// # Errors
-/// The engine's.
+/// A reference that its task's rewards cannot use; the engine's.
 pub fn collect(engine: &mut dyn Engine, scorer: &Scorer, prompts: Vec<Prompt>, how: &Collect) -> Result<Option<(Vec<ScoredGroup>, CollectTimes)>, TrainError> {
+    for prompt in &prompts {
+        let usable = scorer.check_reference(&prompt.task, &prompt.reference);
+        usable.map_err(|problem| TrainError::Input(format!("example {}: task {}: {problem}", prompt.id, prompt.task)))?;
+    }
     let started = Instant::now();
     let requests = prompts
         .iter()
