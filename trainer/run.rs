@@ -32,7 +32,7 @@ use crate::{StepEnd, TrainError, replica, resume};
 pub enum Resume {
     /// From the newest checkpoint of the run folder, else from the start.
     Auto,
-    /// From the start; a folder that has checkpoints is refused.
+    /// From the start; what the folder holds of an earlier run is removed.
     Never,
     /// From this checkpoint of the run folder.
     From(PathBuf),

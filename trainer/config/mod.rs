@@ -3,7 +3,9 @@
 //! Each crate owns its section; this one composes them. [`Config::validate`] checks what types
 //! cannot say; later code sees only valid values.
 
+mod optimizer;
 mod paths;
+mod policy;
 mod stage;
 mod validate;
 
@@ -16,6 +18,8 @@ use rollout::data::DataConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use optimizer::*;
+pub use policy::*;
 pub use stage::*;
 
 /// A whole run.

@@ -5,6 +5,7 @@ pub mod batch;
 pub mod loss;
 mod scored;
 mod step;
+mod update;
 
 pub use scored::{Collect, CollectTimes, ScoredGroup, collect};
 pub use step::{GrpoStats, Trainer};

@@ -1,0 +1,268 @@
+//! What a GRPO stage samples with and learns by: rollout, advantage, loss, KL.
+
+use rollout::Sampling;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How completions are sampled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RolloutConfig {
+    /// Completions of each prompt, >= 2.
+    pub group_size: usize,
+    /// Sequences decoded at a time; 0: all of a step's.
+    pub slots: usize,
+    /// Prompts longer than this many tokens are left out and counted; >= 1.
+    pub max_prompt_tokens: usize,
+    /// Longest completion, in tokens; >= 1.
+    pub max_new_tokens: usize,
+    /// Divides the logits, in the sampler and in the learner; > 0.
+    pub temperature: f64,
+    /// Keeps the smallest set of tokens with this much probability, in (0, 1]; 1 is off.
+    pub top_p: f64,
+    /// Keeps this many most probable tokens; 0 is off.
+    pub top_k: i64,
+    /// Keeps tokens at least this probable relative to the best, in [0, 1]; 0 is off.
+    pub min_p: f64,
+    /// Strings that end a completion.
+    pub stop: Vec<String>,
+    /// Whether the text keeps the stop string that ended it.
+    pub include_stop: bool,
+}
+
+impl Default for RolloutConfig {
+    fn default() -> Self {
+        Self {
+            group_size: 8,
+            slots: 0,
+            max_prompt_tokens: 4096,
+            max_new_tokens: 512,
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            stop: Vec::new(),
+            include_stop: false,
+        }
+    }
+}
+
+impl RolloutConfig {
+    /// The engine's view of it.
+    pub fn sampling(&self) -> Sampling {
+        Sampling {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k,
+            min_p: self.min_p,
+            max_new_tokens: self.max_new_tokens,
+            stop: self.stop.clone(),
+            include_stop: self.include_stop,
+            stop_token_ids: Vec::new(),
+        }
+    }
+}
+
+/// `(r - mean) / (std + epsilon)`, each statistic over the prompt's group or the whole batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdvantageConfig {
+    /// What the mean is taken over.
+    pub mean: MeanOver,
+    /// What the standard deviation is taken over; `none` divides by nothing.
+    pub std: StdOver,
+    /// With `std: batch`: of the raw rewards or of those with their mean taken off.
+    pub std_of: StdOf,
+    /// Whether the standard deviation divides by n - 1.
+    pub unbiased: bool,
+    /// Added to the standard deviation, >= 0.
+    pub epsilon: f64,
+    /// What becomes of a group whose rewards are all equal.
+    pub zero_spread: ZeroSpread,
+}
+
+impl Default for AdvantageConfig {
+    fn default() -> Self {
+        Self {
+            mean: MeanOver::Group,
+            std: StdOver::Group,
+            std_of: StdOf::Centred,
+            unbiased: true,
+            epsilon: 1e-4,
+            zero_spread: ZeroSpread::Drop,
+        }
+    }
+}
+
+/// What an advantage's mean is taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MeanOver {
+    /// The prompt's completions.
+    #[default]
+    Group,
+    /// All completions of the step.
+    Batch,
+}
+
+/// What an advantage's standard deviation is taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StdOver {
+    /// The prompt's completions.
+    #[default]
+    Group,
+    /// All completions of the step.
+    Batch,
+    /// Nothing: the advantage is the centred reward.
+    None,
+}
+
+/// Which rewards a batch standard deviation is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StdOf {
+    /// The rewards themselves.
+    Raw,
+    /// The rewards minus their mean.
+    #[default]
+    Centred,
+}
+
+/// What becomes of a group whose rewards are all equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ZeroSpread {
+    /// It is not learnt from; its tokens do not count in the normaliser.
+    #[default]
+    Drop,
+    /// It stays: no policy gradient, but KL and entropy act on it and its tokens count.
+    Keep,
+    /// It is dropped, and further prompts are sampled until the batch is full, at most twice the
+    /// batch over.
+    Refill,
+}
+
+/// The policy loss of one update.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LossConfig {
+    /// How token losses are summed up.
+    pub aggregation: Aggregation,
+    /// With `constant_length`: the constant, in tokens; 0 takes rollout.max_new_tokens.
+    pub constant_length: usize,
+    /// The ratio is clipped below at 1 - clip_low, in [0, 1]; null does not clip.
+    pub clip_low: Option<f64>,
+    /// The ratio is clipped above at 1 + clip_high, >= 0; null does not clip.
+    pub clip_high: Option<f64>,
+    /// With a negative advantage the loss is at most -dual_clip * advantage, > 1; null is off.
+    pub dual_clip: Option<f64>,
+    /// Weight of the entropy bonus, >= 0.
+    pub entropy: f64,
+    /// What becomes of completions that reached the maximum length.
+    pub truncated: Truncated,
+    /// Optimizer steps on each rollout batch, >= 1; the batch's groups are split among them.
+    pub updates: usize,
+    /// Passes over each rollout batch, >= 1.
+    pub epochs: usize,
+    /// With several updates: what the ratio's denominator is.
+    pub denominator: Denominator,
+    /// Importance weight exp(learner - sampler) of each token, truncated at this value, > 0; null
+    /// gives no weight. It corrects for a sampler whose distribution differs from the learner's.
+    pub importance_cap: Option<f64>,
+}
+
+impl Default for LossConfig {
+    fn default() -> Self {
+        Self {
+            aggregation: Aggregation::TokenMean,
+            constant_length: 0,
+            clip_low: Some(0.2),
+            clip_high: Some(0.2),
+            dual_clip: None,
+            entropy: 0.0,
+            truncated: Truncated::Keep,
+            updates: 1,
+            epochs: 1,
+            denominator: Denominator::Sampler,
+            importance_cap: None,
+        }
+    }
+}
+
+/// How token losses are summed up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Aggregation {
+    /// Mean over all tokens of the update (DAPO, verl's token-mean).
+    #[default]
+    TokenMean,
+    /// Mean over each completion's tokens, then over completions (GRPO as published).
+    SequenceMean,
+    /// Sum over tokens divided by completions times a constant length (Dr. GRPO).
+    ConstantLength,
+}
+
+/// What becomes of completions that reached the maximum length.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Truncated {
+    /// They are learnt from like the others; the rubric may give them a fixed reward.
+    #[default]
+    Keep,
+    /// They count in the group's statistics but are not learnt from.
+    Mask,
+}
+
+/// The denominator of the importance ratio when a batch has several updates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Denominator {
+    /// The sampler's log-probabilities.
+    #[default]
+    Sampler,
+    /// The learner's own before the first update: one more forward pass.
+    Recomputed,
+}
+
+/// KL divergence to the reference policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct KlConfig {
+    /// Its weight, >= 0; with 0 no reference policy is loaded.
+    pub coefficient: f64,
+    /// The estimator, of log p_ref - log p (Schulman 2020).
+    pub estimator: KlEstimator,
+    /// Whether it is a loss or is taken off the reward.
+    pub place: KlPlace,
+}
+
+impl Default for KlConfig {
+    fn default() -> Self {
+        Self { coefficient: 0.0, estimator: KlEstimator::K3, place: KlPlace::Loss }
+    }
+}
+
+/// Estimators of the KL divergence from one sample; d = log p_ref - log p.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KlEstimator {
+    /// -d
+    K1,
+    /// d^2 / 2
+    K2,
+    /// exp(d) - 1 - d
+    #[default]
+    K3,
+}
+
+/// Where the KL term acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KlPlace {
+    /// Added to the token loss.
+    #[default]
+    Loss,
+    /// Summed over the completion and taken off its reward.
+    Reward,
+}
