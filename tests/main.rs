@@ -6,5 +6,8 @@ mod parity;
 /// What must not matter does not: packing, micro-batches, recomputation, slots, neighbours.
 mod invariants;
 
+/// A process that is killed, stopped or misconfigured.
+mod resume;
+
 /// Folders and comparisons that several tests use.
 mod support;
