@@ -245,8 +245,16 @@ def write_cargo_config(libtorch):
     """Writes `.cargo/config.toml` unless it says the same already: a newer file
     would not matter to cargo, but another rpath makes it build everything anew."""
     lib = Path(os.environ.get("LIBTORCH_LIB", libtorch)).absolute() / "lib"
-    # With CUDA headers in place the shim is compiled with NCCL (see torch-ext/build.rs).
-    cuda = (lib / "libtorch_cuda.so").exists() and (libtorch.parent / "nvidia/nccl/include/nccl.h").exists()
+    # With the CUDA headers in place the shim is compiled with NCCL (see torch-ext/build.rs).
+    nvidia = libtorch.parent / "nvidia"
+    headers = ["nccl/include/nccl.h", "cu13/include/cuda_runtime.h", "cu13/include/crt/host_config.h",
+               "cu13/include/cccl/cuda/std/version"]
+    missing = [name for name in headers if not (nvidia / name).exists()]
+    has_cuda = (lib / "libtorch_cuda.so").exists()
+    cuda = has_cuda and not missing
+    if has_cuda and missing:
+        print(f"No NCCL: {nvidia / missing[0]} does not exist "
+              f"(`pip install {' '.join(CUDA_HEADERS)}` beside this torch, then run this again)")
     text = HEADER + "[env]\n"
     text += f"LIBTORCH = {json.dumps(str(libtorch))}\n"
     for name in ("LIBTORCH_LIB", "LIBTORCH_INCLUDE"):

@@ -118,7 +118,9 @@ impl Plan {
         }
         if args.node_rank >= nodes {
             let given = args.node_rank;
-            return usage(format!("--node-rank must be below --nnodes {nodes}, got {given}"));
+            return usage(format!(
+                "--node-rank must be below --nnodes {nodes}, got {given}"
+            ));
         }
         let (host, port) = match &args.rdzv {
             Some(place) => match place.rsplit_once(':').map(|(h, p)| (h, p.parse::<u16>())) {
@@ -243,7 +245,9 @@ fn guard(
             false
         });
         if let Some((number, status)) = first_failed {
-            eprintln!("launch: rank {number} of {world_size} ended with {status}; stopping the rest");
+            eprintln!(
+                "launch: rank {number} of {world_size} ended with {status}; stopping the rest"
+            );
             ranks.iter().for_each(|rank| rank.signal(Signal::TERM));
             failure = Some((code(status), Instant::now()));
         }

@@ -30,7 +30,13 @@ struct State<V> {
 
 impl<V: Clone> Cache<V> {
     pub fn new(capacity: usize) -> Self {
-        Cache { capacity, state: Mutex::new(State { clock: 0, entries: HashMap::new() }) }
+        Cache {
+            capacity,
+            state: Mutex::new(State {
+                clock: 0,
+                entries: HashMap::new(),
+            }),
+        }
     }
 
     pub fn get(&self, key: Key, compute: impl FnOnce() -> V) -> V {

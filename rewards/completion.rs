@@ -46,7 +46,9 @@ pub struct Sgp {
 
 impl Default for Sgp {
     fn default() -> Self {
-        Sgp { banned_tags: ["text", "tspan", "textPath"].map(String::from).to_vec() }
+        Sgp {
+            banned_tags: ["text", "tspan", "textPath"].map(String::from).to_vec(),
+        }
     }
 }
 
@@ -112,18 +114,26 @@ impl Sgp {
         if !text.ends_with("</answer>") {
             return Err("answer_not_closed");
         }
-        if self.banned_tags.iter().any(|tag| text.contains(&format!("</{tag}>"))) {
+        if self
+            .banned_tags
+            .iter()
+            .any(|tag| text.contains(&format!("</{tag}>")))
+        {
             return Err(BANNED);
         }
         let answer = answer.strip_suffix("</answer>").unwrap_or(answer);
-        last_svg(answer).or_else(|| truncated_tail(answer)).ok_or(NO_SVG)
+        last_svg(answer)
+            .or_else(|| truncated_tail(answer))
+            .ok_or(NO_SVG)
     }
 }
 
 impl PlainSvg {
     fn extract<'a>(&self, text: &'a str) -> Result<&'a str, &'static str> {
         let svg = if self.surrounding_text {
-            first_svg(text).or_else(|| truncated_tail(text)).ok_or(NO_SVG)?
+            first_svg(text)
+                .or_else(|| truncated_tail(text))
+                .ok_or(NO_SVG)?
         } else {
             text.trim()
         };
@@ -138,7 +148,11 @@ fn checked<'a>(svg: &'a str, banned: &[String]) -> Result<&'a str, &'static str>
     if truncated_tail(svg).is_none() && !svg.contains(":svg") {
         return Err(NO_SVG);
     }
-    if holds_tag(svg, banned) { Err(BANNED) } else { Ok(svg) }
+    if holds_tag(svg, banned) {
+        Err(BANNED)
+    } else {
+        Ok(svg)
+    }
 }
 
 /// Whether a start or end tag of one of these local names occurs, under any prefix.
@@ -148,7 +162,9 @@ fn holds_tag(svg: &str, names: &[String]) -> bool {
     }
     svg.split('<').skip(1).any(|tag| {
         let tag = tag.strip_prefix('/').unwrap_or(tag);
-        let end = tag.find(|c: char| c.is_whitespace() || matches!(c, '>' | '/')).unwrap_or(tag.len());
+        let end = tag
+            .find(|c: char| c.is_whitespace() || matches!(c, '>' | '/'))
+            .unwrap_or(tag.len());
         let local = tag[..end].rsplit(':').next().unwrap_or_default();
         names.iter().any(|name| name == local)
     })

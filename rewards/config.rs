@@ -28,7 +28,12 @@ pub struct RewardsConfig {
 
 impl Default for RewardsConfig {
     fn default() -> Self {
-        RewardsConfig { endpoint: None, workers: 0, deadline_ms: 2000, reference_cache: 4096 }
+        RewardsConfig {
+            endpoint: None,
+            workers: 0,
+            deadline_ms: 2000,
+            reference_cache: 4096,
+        }
     }
 }
 
@@ -36,7 +41,9 @@ impl RewardsConfig {
     /// The first value out of bounds, as `key: rule, got value`.
     pub fn validate(&self) -> Result<(), String> {
         if let Some(endpoint) = &self.endpoint {
-            return Err(format!("endpoint: remote scoring is not available, got {endpoint:?} (remove the key)"));
+            return Err(format!(
+                "endpoint: remote scoring is not available, got {endpoint:?} (remove the key)"
+            ));
         }
         if self.deadline_ms == 0 {
             return Err("deadline_ms: must be >= 1, got 0".into());
@@ -152,13 +159,19 @@ impl RewardConfig {
 
     /// Whether it needs the reference's SVG text.
     pub(crate) fn needs_reference_svg(&self) -> bool {
-        matches!(self, RewardConfig::CodeEfficiency(_) | RewardConfig::LengthRatio(_))
+        matches!(
+            self,
+            RewardConfig::CodeEfficiency(_) | RewardConfig::LengthRatio(_)
+        )
     }
 
     /// Whether it needs the reference as a picture.
     pub(crate) fn needs_reference_picture(&self) -> bool {
         use RewardConfig::*;
-        matches!(self, Mse(_) | L2(_) | L2Canny(_) | MseForeground(_) | Ssim(_) | Psnr(_) | Aspect(_))
+        matches!(
+            self,
+            Mse(_) | L2(_) | L2Canny(_) | MseForeground(_) | Ssim(_) | Psnr(_) | Aspect(_)
+        )
     }
 
     /// Pixels of the longer side at which it compares, when not the rendering's own.
@@ -176,14 +189,22 @@ impl RewardConfig {
 
     pub(crate) fn validate(&self) -> Result<(), String> {
         let common = self.common();
-        common.weight.validate().map_err(|e| format!("weight: {e}"))?;
+        common
+            .weight
+            .validate()
+            .map_err(|e| format!("weight: {e}"))?;
         if let Some([low, high]) = common.clip
-            && !(low <= high)
+            && (low > high || low.is_nan() || high.is_nan())
         {
-            return Err(format!("clip: the lower bound must not exceed the upper, got [{low}, {high}]"));
+            return Err(format!(
+                "clip: the lower bound must not exceed the upper, got [{low}, {high}]"
+            ));
         }
         if matches!(common.name, "" | "total") || common.name.contains('/') {
-            return Err(format!("name: must not be empty, \"total\" or hold a slash, got {:?}", common.name));
+            return Err(format!(
+                "name: must not be empty, \"total\" or hold a slash, got {:?}",
+                common.name
+            ));
         }
         if self.size().is_some_and(|s| !(1..=4096).contains(&s)) {
             return Err("size: must be from 1 to 4096".into());

@@ -37,8 +37,17 @@ impl L2Canny {
 
 /// OpenCV's 8-bit RGB to grey: 15-bit weights, rounded.
 pub(crate) fn grey(picture: &Picture) -> Vec<u8> {
-    let weigh = |p: &[u8; 3]| (u32::from(p[0]) * 9798 + u32::from(p[1]) * 19235 + u32::from(p[2]) * 3735 + (1 << 14)) >> 15;
-    picture.rgb.as_chunks::<3>().0.iter().map(|p| weigh(p) as u8).collect()
+    let weigh = |p: &[u8; 3]| {
+        (u32::from(p[0]) * 9798 + u32::from(p[1]) * 19235 + u32::from(p[2]) * 3735 + (1 << 14))
+            >> 15
+    };
+    picture
+        .rgb
+        .as_chunks::<3>()
+        .0
+        .iter()
+        .map(|p| weigh(p) as u8)
+        .collect()
 }
 
 /// Edge pixels of a grey image `[height, width]`.
@@ -75,14 +84,19 @@ pub(crate) fn canny(grey: &[u8], width: usize, height: usize) -> Vec<bool> {
         }
     }
     while let Some(place) = strong.pop() {
-        for near in [place - stride, place, place + stride].into_iter().flat_map(|p| [p - 1, p, p + 1]) {
+        for near in [place - stride, place, place + stride]
+            .into_iter()
+            .flat_map(|p| [p - 1, p, p + 1])
+        {
             if state[near] == 1 {
                 state[near] = 2;
                 strong.push(near);
             }
         }
     }
-    (0..grey.len()).map(|i| state[(i / width + 1) * stride + i % width + 1] == 2).collect()
+    (0..grey.len())
+        .map(|i| state[(i / width + 1) * stride + i % width + 1] == 2)
+        .collect()
 }
 
 /// Whether a magnitude is the largest across its edge; ties go to the earlier neighbour's loss.
@@ -106,7 +120,10 @@ fn is_ridge(magnitude: &[i32], place: usize, stride: usize, (dx, dy): (i32, i32)
 /// A pixel is set when any of its 3x3 neighbourhood is.
 fn dilate(edges: &[bool], width: usize, height: usize) -> Vec<bool> {
     let near = |i: usize, n: usize| i.saturating_sub(1)..(i + 2).min(n);
-    let wide: Vec<bool> =
-        (0..edges.len()).map(|i| near(i % width, width).any(|x| edges[i / width * width + x])).collect();
-    (0..edges.len()).map(|i| near(i / width, height).any(|y| wide[y * width + i % width])).collect()
+    let wide: Vec<bool> = (0..edges.len())
+        .map(|i| near(i % width, width).any(|x| edges[i / width * width + x]))
+        .collect();
+    (0..edges.len())
+        .map(|i| near(i / width, height).any(|y| wide[y * width + i % width]))
+        .collect()
 }

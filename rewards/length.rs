@@ -69,7 +69,11 @@ reward_options! {
 impl LengthRatio {
     pub(crate) fn value(length: f64, reference: f64) -> f64 {
         let ratio = length / reference;
-        if ratio < 0.5 { -1.0 } else { 1.0 - (ratio - 1.0).powi(2) }
+        if ratio < 0.5 {
+            -1.0
+        } else {
+            1.0 - (ratio - 1.0).powi(2)
+        }
     }
 }
 
@@ -89,7 +93,11 @@ impl LengthLinear {
     }
 
     pub(crate) fn check(&self) -> Result<(), String> {
-        if self.max_length > 0.0 { Ok(()) } else { Err(format!("max_length: must be > 0, got {}", self.max_length)) }
+        if self.max_length > 0.0 {
+            Ok(())
+        } else {
+            Err(format!("max_length: must be > 0, got {}", self.max_length))
+        }
     }
 }
 
@@ -99,20 +107,27 @@ mod tests {
 
     #[test]
     fn code_efficiency_has_the_papers_values() {
-        let got: Vec<f64> = [10.0, 50.0, 100.0, 150.0, 200.0].map(|l| CodeEfficiency::value(l, 100.0)).to_vec();
+        let got: Vec<f64> = [10.0, 50.0, 100.0, 150.0, 200.0]
+            .map(|l| CodeEfficiency::value(l, 100.0))
+            .to_vec();
         assert_eq!(got, [1.0, 1.0, 0.75, 0.0, -1.25]);
     }
 
     #[test]
     fn length_ratio_punishes_collapse() {
-        let got: Vec<f64> = [49.0, 50.0, 100.0, 200.0].map(|l| LengthRatio::value(l, 100.0)).to_vec();
+        let got: Vec<f64> = [49.0, 50.0, 100.0, 200.0]
+            .map(|l| LengthRatio::value(l, 100.0))
+            .to_vec();
         assert_eq!(got, [-1.0, 0.75, 1.0, 0.0]);
     }
 
     #[test]
     fn length_linear_stays_between_zero_and_one() {
         let rule = LengthLinear::default();
-        assert_eq!([0.0, 3000.0, 6000.0, 9000.0].map(|l| rule.value(l)), [1.0, 0.5, 0.0, 0.0]);
+        assert_eq!(
+            [0.0, 3000.0, 6000.0, 9000.0].map(|l| rule.value(l)),
+            [1.0, 0.5, 0.0, 0.0]
+        );
     }
 
     #[test]

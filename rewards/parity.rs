@@ -17,7 +17,10 @@ const PAIRS: [&str; 4] = ["shapes", "noise", "ramp", "blank"];
 const UNIT: Option<[f64; 2]> = Some([-1.0, 1.0]);
 
 fn picture(name: &str, which: &str) -> Picture {
-    let path = format!("{}/tests/fixtures/{name}_{which}.png", env!("CARGO_MANIFEST_DIR"));
+    let path = format!(
+        "{}/tests/fixtures/{name}_{which}.png",
+        env!("CARGO_MANIFEST_DIR")
+    );
     let raster = Raster::from_png(&std::fs::read(path).unwrap(), 64).unwrap();
     Picture::over(&raster, [255; 3])
 }
@@ -32,7 +35,10 @@ fn each_pair(check: impl Fn(&Picture, &Picture, &Value)) {
 
 fn close(got: f64, expected: &Value) {
     let expected = expected.as_f64().unwrap();
-    assert!((got - expected).abs() <= 1e-9 * expected.abs().max(1.0), "got {got}, expected {expected}");
+    assert!(
+        (got - expected).abs() <= 1e-9 * expected.abs().max(1.0),
+        "got {got}, expected {expected}"
+    );
 }
 
 #[test]
@@ -42,7 +48,10 @@ fn pixel_rewards_equal_numpy() {
         close(Psnr::value(a, b), &expected["psnr"]);
         close(MseForeground::value(a, b), &expected["mse_fg"]);
         close(clip(L2::default().value(a, b), UNIT), &expected["l2"]);
-        let blurred = L2 { blur: 21, ..L2::default() };
+        let blurred = L2 {
+            blur: 21,
+            ..L2::default()
+        };
         close(clip(blurred.value(a, b), UNIT), &expected["l2_blur_21"]);
     });
 }
@@ -50,10 +59,20 @@ fn pixel_rewards_equal_numpy() {
 #[test]
 fn ssim_equals_scikit_image() {
     each_pair(|a, b, expected| {
-        let uniform = |window_size| Ssim { window_size, ..Ssim::default() };
+        let uniform = |window_size| Ssim {
+            window_size,
+            ..Ssim::default()
+        };
         close(uniform(7).value(a, b), &expected["ssim_uniform_7"]);
         close(uniform(11).value(a, b), &expected["ssim_uniform_11"]);
-        close(Ssim { window: Window::Gaussian, ..Ssim::default() }.value(a, b), &expected["ssim_gaussian"]);
+        close(
+            Ssim {
+                window: Window::Gaussian,
+                ..Ssim::default()
+            }
+            .value(a, b),
+            &expected["ssim_gaussian"],
+        );
     });
 }
 
@@ -73,10 +92,17 @@ fn edges_equal_opencv_pixel_for_pixel() {
 #[test]
 fn resizing_equals_pillow_byte_for_byte() {
     each_pair(|a, _, expected| {
-        let cases = [("bilinear_17x23", 17, 23, Filter::Bilinear), ("bicubic_17x23", 17, 23, Filter::Bicubic), ("bicubic_50x60", 50, 60, Filter::Bicubic)];
+        let cases = [
+            ("bilinear_17x23", 17, 23, Filter::Bilinear),
+            ("bicubic_17x23", 17, 23, Filter::Bicubic),
+            ("bicubic_50x60", 50, 60, Filter::Bicubic),
+        ];
         for (key, width, height, filter) in cases {
             let want: Vec<u8> = serde_json::from_value(expected[key].clone()).unwrap();
-            assert!(a.resized(width, height, filter).rgb == want, "{key} differs");
+            assert!(
+                a.resized(width, height, filter).rgb == want,
+                "{key} differs"
+            );
         }
     });
 }

@@ -12,13 +12,23 @@ pub(crate) struct Picture {
 
 impl Picture {
     pub fn over(raster: &Raster, background: [u8; 3]) -> Self {
-        Picture { width: raster.width as usize, height: raster.height as usize, rgb: raster.rgb_over(background) }
+        Picture {
+            width: raster.width as usize,
+            height: raster.height as usize,
+            rgb: raster.rgb_over(background),
+        }
     }
 
     /// Shrunk or enlarged to exactly this many pixels.
     pub fn resized(&self, width: usize, height: usize, filter: Filter) -> Self {
         let to = (width as u32, height as u32);
-        let rgb = resize(&self.rgb, 3, (self.width as u32, self.height as u32), to, filter);
+        let rgb = resize(
+            &self.rgb,
+            3,
+            (self.width as u32, self.height as u32),
+            to,
+            filter,
+        );
         Picture { width, height, rgb }
     }
 
@@ -67,7 +77,9 @@ pub(crate) fn gaussian_blur(data: &[f64], shape: [usize; 3], size: usize) -> Vec
         i.min(period - i) as usize
     };
     let taps = |at: usize, n: usize| -> Vec<usize> {
-        (0..size).map(|k| mirror((at + k) as isize - half as isize, n)).collect()
+        (0..size)
+            .map(|k| mirror((at + k) as isize - half as isize, n))
+            .collect()
     };
     let mut rows = vec![0.0; data.len()];
     for x in 0..width {
@@ -75,8 +87,11 @@ pub(crate) fn gaussian_blur(data: &[f64], shape: [usize; 3], size: usize) -> Vec
         for y in 0..height {
             for c in 0..channels {
                 let line = y * width;
-                rows[(line + x) * channels + c] =
-                    taps.iter().zip(&kernel).map(|(&t, k)| data[(line + t) * channels + c] * k).sum();
+                rows[(line + x) * channels + c] = taps
+                    .iter()
+                    .zip(&kernel)
+                    .map(|(&t, k)| data[(line + t) * channels + c] * k)
+                    .sum();
             }
         }
     }
@@ -96,7 +111,9 @@ pub(crate) fn gaussian_blur(data: &[f64], shape: [usize; 3], size: usize) -> Vec
 /// Normalised samples of a Gaussian.
 pub(crate) fn gaussian_kernel(size: usize, sigma: f64) -> Vec<f64> {
     let center = (size as f64 - 1.0) / 2.0;
-    let raw: Vec<f64> = (0..size).map(|i| (-(i as f64 - center).powi(2) / (2.0 * sigma * sigma)).exp()).collect();
+    let raw: Vec<f64> = (0..size)
+        .map(|i| (-(i as f64 - center).powi(2) / (2.0 * sigma * sigma)).exp())
+        .collect();
     let total: f64 = raw.iter().sum();
     raw.into_iter().map(|v| v / total).collect()
 }

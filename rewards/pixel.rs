@@ -20,7 +20,12 @@ impl Mse {
 
 /// Mean squared difference of 8-bit values; exact in integers.
 fn mean_squared(a: &Picture, b: &Picture) -> f64 {
-    let sum: u64 = a.rgb.iter().zip(&b.rgb).map(|(&x, &y)| u64::from(x.abs_diff(y)).pow(2)).sum();
+    let sum: u64 = a
+        .rgb
+        .iter()
+        .zip(&b.rgb)
+        .map(|(&x, &y)| u64::from(x.abs_diff(y)).pow(2))
+        .sum();
     sum as f64 / a.rgb.len() as f64
 }
 
@@ -47,7 +52,14 @@ impl L2 {
 
     pub(crate) fn check(&self) -> Result<(), String> {
         let odd = self.blur == 0 || (self.blur % 2 == 1 && self.blur <= 255);
-        if odd { Ok(()) } else { Err(format!("blur: must be 0 or odd and at most 255, got {}", self.blur)) }
+        if odd {
+            Ok(())
+        } else {
+            Err(format!(
+                "blur: must be 0 or odd and at most 255, got {}",
+                self.blur
+            ))
+        }
     }
 }
 
@@ -58,7 +70,11 @@ pub(crate) fn normalised_l2(a: &[f64], b: &[f64]) -> f64 {
         return -1.0;
     };
     let ((a, (mean_a, std_a)), (b, (mean_b, std_b))) = (a, b);
-    let sum: f64 = a.iter().zip(b).map(|(x, y)| ((x - mean_a) / std_a - (y - mean_b) / std_b).powi(2)).sum();
+    let sum: f64 = a
+        .iter()
+        .zip(b)
+        .map(|(x, y)| ((x - mean_a) / std_a - (y - mean_b) / std_b).powi(2))
+        .sum();
     1.0 - sum / a.len() as f64
 }
 
@@ -83,10 +99,19 @@ reward_options! {
 impl MseForeground {
     pub(crate) fn value(a: &Picture, b: &Picture) -> f64 {
         let (mut sum, mut count) = (0u64, 0u64);
-        let pixels = a.rgb.as_chunks::<3>().0.iter().zip(b.rgb.as_chunks::<3>().0);
+        let pixels = a
+            .rgb
+            .as_chunks::<3>()
+            .0
+            .iter()
+            .zip(b.rgb.as_chunks::<3>().0);
         for ((x, y), (luma_a, luma_b)) in pixels.zip(a.luma().zip(b.luma())) {
             if luma_a.min(luma_b) < FOREGROUND * 255.0 {
-                sum += x.iter().zip(y).map(|(p, q)| u64::from(p.abs_diff(*q)).pow(2)).sum::<u64>();
+                sum += x
+                    .iter()
+                    .zip(y)
+                    .map(|(p, q)| u64::from(p.abs_diff(*q)).pow(2))
+                    .sum::<u64>();
                 count += 3;
             }
         }
@@ -111,6 +136,10 @@ reward_options! {
 impl Psnr {
     pub(crate) fn value(a: &Picture, b: &Picture) -> f64 {
         let error = mean_squared(a, b);
-        if error == 0.0 { 100.0 } else { 10.0 * (255.0 * 255.0 / error).log10() }
+        if error == 0.0 {
+            100.0
+        } else {
+            10.0 * (255.0 * 255.0 / error).log10()
+        }
     }
 }

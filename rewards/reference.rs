@@ -53,7 +53,9 @@ impl<'de> Deserialize<'de> for ImageSource {
         let text = String::deserialize(deserializer)?;
         let code = text.strip_prefix(DATA).unwrap_or(&text);
         if code.starts_with(SIGNATURE) {
-            let bytes = STANDARD.decode(code).map_err(|e| D::Error::custom(format!("base64 image: {e}")))?;
+            let bytes = STANDARD
+                .decode(code)
+                .map_err(|e| D::Error::custom(format!("base64 image: {e}")))?;
             return Ok(ImageSource::Png(bytes.into()));
         }
         Ok(ImageSource::Path(text.into()))

@@ -64,16 +64,29 @@ impl RubricConfig {
             reward.validate().map_err(|e| format!("rewards.{i}.{e}"))?;
             let name = reward.common().name;
             if self.rewards[..i].iter().any(|r| r.common().name == name) {
-                return Err(format!("rewards.{i}.name: {name:?} is taken by another reward (give this one a name)"));
+                return Err(format!(
+                    "rewards.{i}.name: {name:?} is taken by another reward (give this one a name)"
+                ));
             }
         }
         if let Some([low, high]) = self.clip
-            && !(low <= high)
+            && (low > high || low.is_nan() || high.is_nan())
         {
-            return Err(format!("clip: the lower bound must not exceed the upper, got [{low}, {high}]"));
+            return Err(format!(
+                "clip: the lower bound must not exceed the upper, got [{low}, {high}]"
+            ));
         }
-        let truncated = if let Truncated::Value(v) = self.truncated { v } else { 0.0 };
-        let fixed = [self.failure_value, self.offset, self.blank_value.unwrap_or(0.0), truncated];
+        let truncated = if let Truncated::Value(v) = self.truncated {
+            v
+        } else {
+            0.0
+        };
+        let fixed = [
+            self.failure_value,
+            self.offset,
+            self.blank_value.unwrap_or(0.0),
+            truncated,
+        ];
         if fixed.iter().any(|v| !v.is_finite()) {
             return Err("failure_value, offset, blank_value, truncated: must be finite".into());
         }
@@ -90,7 +103,13 @@ impl RubricConfig {
 
     /// The parts and total of an invalid completion.
     pub(crate) fn failure(&self, step: u64) -> (Vec<f64>, f64) {
-        let part = |r: &RewardConfig| if matches!(r, RewardConfig::Format(_)) { 0.0 } else { self.failure_value };
+        let part = |r: &RewardConfig| {
+            if matches!(r, RewardConfig::Format(_)) {
+                0.0
+            } else {
+                self.failure_value
+            }
+        };
         let values: Vec<f64> = self.rewards.iter().map(part).collect();
         let total = match self.gate {
             Composition::Product => self.failure_value,
@@ -100,7 +119,11 @@ impl RubricConfig {
     }
 
     fn weighted(&self, values: &[f64], step: u64) -> f64 {
-        self.rewards.iter().zip(values).map(|(r, v)| r.common().weight.at(step) * v).sum()
+        self.rewards
+            .iter()
+            .zip(values)
+            .map(|(r, v)| r.common().weight.at(step) * v)
+            .sum()
     }
 }
 

@@ -67,8 +67,18 @@ enum Feature {
 }
 
 impl Task {
-    pub fn new(scoring: TaskScoring, renderer: Arc<Renderer>, tokens: Option<TokenCounter>, cached: usize) -> Self {
-        Task { scoring, renderer, tokens, references: Cache::new(cached) }
+    pub fn new(
+        scoring: TaskScoring,
+        renderer: Arc<Renderer>,
+        tokens: Option<TokenCounter>,
+        cached: usize,
+    ) -> Self {
+        Task {
+            scoring,
+            renderer,
+            tokens,
+            references: Cache::new(cached),
+        }
     }
 
     pub fn score(&self, reference: &Reference, candidate: &Candidate, step: u64) -> Reward {
@@ -76,7 +86,9 @@ impl Task {
             Ok(source) => self.score_svg(source, reference, step),
             Err(reason) => self.failed(reason.into(), step),
         };
-        if let (true, Truncated::Value(value)) = (candidate.truncated, self.scoring.rubric.truncated) {
+        if let (true, Truncated::Value(value)) =
+            (candidate.truncated, self.scoring.rubric.truncated)
+        {
             reward.total = value;
         }
         reward
@@ -88,15 +100,23 @@ impl Task {
         if let Some(r) = rewards.iter().find(|r| r.needs_reference_svg())
             && reference.svg.as_deref().is_none_or(|s| s.trim().is_empty())
         {
-            return Err(format!("reference.svg: needed by the reward {:?}", r.common().name));
+            return Err(format!(
+                "reference.svg: needed by the reward {:?}",
+                r.common().name
+            ));
         }
         if reference.svg.is_none() && reference.image.is_none() {
             return match rewards.iter().find(|r| r.needs_reference_picture()) {
-                Some(r) => Err(format!("reference: svg or image needed by the reward {:?}", r.common().name)),
+                Some(r) => Err(format!(
+                    "reference: svg or image needed by the reward {:?}",
+                    r.common().name
+                )),
                 None => Ok(()),
             };
         }
-        self.target(reference).map(|_| ()).map_err(|e| format!("reference does not render: {e}"))
+        self.target(reference)
+            .map(|_| ())
+            .map_err(|e| format!("reference does not render: {e}"))
     }
 
     fn score_svg(&self, source: &str, reference: &Reference, step: u64) -> Reward {
@@ -105,13 +125,21 @@ impl Task {
             Err(failure) => return self.failed(format!("reference_{failure}"), step),
         };
         let config = &self.scoring.render;
-        let canvas = target.as_ref().map_or(config.own_target(), |t| config.target_beside(t.canvas));
+        let canvas = target
+            .as_ref()
+            .map_or(config.own_target(), |t| config.target_beside(t.canvas));
         let start = Instant::now();
         let rendered = self.renderer.render(source, canvas, config);
         let render_ms = start.elapsed().as_secs_f64() * 1e3;
         let mut reward = match rendered {
             Ok(rendered) => {
-                let pair = Pair { source, picture: self.fitted(&rendered, target.as_deref()), rendered, reference, target };
+                let pair = Pair {
+                    source,
+                    picture: self.fitted(&rendered, target.as_deref()),
+                    rendered,
+                    reference,
+                    target,
+                };
                 self.judge(&pair, step)
             }
             Err(failure) => Reward {
@@ -128,14 +156,24 @@ impl Task {
         let value = |(i, config)| clip(self.value(i, config, pair), config.common().clip);
         let values: Vec<f64> = rubric.rewards.iter().enumerate().map(value).collect();
         let total = rubric.total(&values, step, pair.picture.is_blank());
-        Reward { total, parts: self.named(&values), valid: true, reason: None, render_ms: 0.0, deadline_hit: false }
+        Reward {
+            total,
+            parts: self.named(&values),
+            valid: true,
+            reason: None,
+            render_ms: 0.0,
+            deadline_hit: false,
+        }
     }
 
     fn value(&self, index: usize, config: &RewardConfig, pair: &Pair<'_>) -> f64 {
         let tokens = self.tokens.as_deref().map(|f| f as &dyn Fn(&str) -> usize);
         let length = |text: &str| config.unit().map_or(0.0, |unit| unit.count(text, tokens));
         let against = |rule: fn(f64, f64) -> f64| {
-            pair.reference.svg.as_deref().map_or(0.0, |r| rule(length(pair.source), length(r.trim())))
+            pair.reference
+                .svg
+                .as_deref()
+                .map_or(0.0, |r| rule(length(pair.source), length(r.trim())))
         };
         match config {
             RewardConfig::Format(_) => 1.0,
@@ -146,7 +184,9 @@ impl Task {
             compared => match &pair.target {
                 None => 0.0,
                 Some(target) => match compared {
-                    RewardConfig::Aspect(_) => Aspect::value(pair.rendered.intrinsic, target.intrinsic),
+                    RewardConfig::Aspect(_) => {
+                        Aspect::value(pair.rendered.intrinsic, target.intrinsic)
+                    }
                     _ => compare(compared, &pair.picture, &target.features[index]),
                 },
             },
@@ -167,16 +207,31 @@ impl Task {
     pub fn failed(&self, reason: String, step: u64) -> Reward {
         let (values, total) = self.scoring.rubric.failure(step);
         let parts = self.named(&values);
-        Reward { total, parts, valid: false, reason: Some(reason), render_ms: 0.0, deadline_hit: false }
+        Reward {
+            total,
+            parts,
+            valid: false,
+            reason: Some(reason),
+            render_ms: 0.0,
+            deadline_hit: false,
+        }
     }
 
     fn named(&self, values: &[f64]) -> IndexMap<String, f64> {
-        let names = self.scoring.rubric.rewards.iter().map(|r| r.common().name.to_owned());
+        let names = self
+            .scoring
+            .rubric
+            .rewards
+            .iter()
+            .map(|r| r.common().name.to_owned());
         names.zip(values.iter().copied()).collect()
     }
 
     fn picture(&self, raster: &Raster) -> Picture {
-        Picture::over(raster, self.scoring.render.background.rgb().unwrap_or([255; 3]))
+        Picture::over(
+            raster,
+            self.scoring.render.background.rgb().unwrap_or([255; 3]),
+        )
     }
 
     /// The reference's picture and features from the cache; none when it has neither SVG nor image.
@@ -189,7 +244,9 @@ impl Task {
         } else {
             return Ok(None);
         };
-        self.references.get(key, || self.compute_target(reference).map(Arc::new)).map(Some)
+        self.references
+            .get(key, || self.compute_target(reference).map(Arc::new))
+            .map(Some)
     }
 
     fn compute_target(&self, reference: &Reference) -> Result<Target, Failure> {
@@ -206,8 +263,18 @@ impl Task {
             let own = (f64::from(raster.width), f64::from(raster.height));
             (self.fit_image(&self.picture(&raster)), own)
         };
-        let features = self.scoring.rubric.rewards.iter().map(|r| feature(r, &picture)).collect();
-        Ok(Target { canvas: (picture.width as u32, picture.height as u32), intrinsic, features })
+        let features = self
+            .scoring
+            .rubric
+            .rewards
+            .iter()
+            .map(|r| feature(r, &picture))
+            .collect();
+        Ok(Target {
+            canvas: (picture.width as u32, picture.height as u32),
+            intrinsic,
+            features,
+        })
     }
 
     /// A reference image on the canvas the task asks for.
@@ -218,7 +285,9 @@ impl Task {
                 picture.resized(width as usize, height as usize, Filter::Bicubic)
             }
             svg::Target::Longest(side) => picture.longest(side as usize, Filter::Bicubic),
-            svg::Target::Intrinsic { cap } if longer > cap => picture.longest(cap as usize, Filter::Bicubic),
+            svg::Target::Intrinsic { cap } if longer > cap => {
+                picture.longest(cap as usize, Filter::Bicubic)
+            }
             svg::Target::Intrinsic { .. } => picture.clone(),
         }
     }

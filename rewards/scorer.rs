@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use indexmap::IndexMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -43,6 +43,7 @@ pub struct Scorer {
     jobs: Option<Sender<(ScoreJob, Sender<Scored>)>>,
     results: (Sender<Scored>, Receiver<Scored>),
     outstanding: AtomicUsize,
+    stopped: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -54,18 +55,39 @@ impl Scorer {
         tasks: IndexMap<String, TaskScoring>,
         tokens: Option<TokenCounter>,
     ) -> Result<Scorer, RewardError> {
-        config.validate().map_err(|e| RewardError::Config(format!("rewards.{e}")))?;
+        config
+            .validate()
+            .map_err(|e| RewardError::Config(format!("rewards.{e}")))?;
         let deadline = Duration::from_millis(config.deadline_ms);
-        let renderer = Arc::new(svg::Renderer::new(&svg::WorkerProgram::Installed, deadline)?);
+        let renderer = Arc::new(svg::Renderer::new(
+            &svg::WorkerProgram::Installed,
+            deadline,
+        )?);
         let mut ready = IndexMap::new();
         for (name, scoring) in tasks {
-            scoring.validate().map_err(|e| RewardError::Config(format!("tasks.{name}.{e}")))?;
-            let counts_tokens = scoring.rubric.rewards.iter().position(|r| r.unit() == Some(Unit::Tokens));
+            scoring
+                .validate()
+                .map_err(|e| RewardError::Config(format!("tasks.{name}.{e}")))?;
+            let counts_tokens = scoring
+                .rubric
+                .rewards
+                .iter()
+                .position(|r| r.unit() == Some(Unit::Tokens));
             if let (Some(i), None) = (counts_tokens, &tokens) {
                 let key = format!("tasks.{name}.rubric.rewards.{i}.unit");
-                return Err(RewardError::Config(format!("{key}: tokens need a tokenizer (use chars or non_space)")));
+                return Err(RewardError::Config(format!(
+                    "{key}: tokens need a tokenizer (use chars or non_space)"
+                )));
             }
-            ready.insert(name, Task::new(scoring, renderer.clone(), tokens.clone(), config.reference_cache));
+            ready.insert(
+                name,
+                Task::new(
+                    scoring,
+                    renderer.clone(),
+                    tokens.clone(),
+                    config.reference_cache,
+                ),
+            );
         }
         let tasks = Arc::new(ready);
         let (sender, receiver) = unbounded::<(ScoreJob, Sender<Scored>)>();
@@ -73,12 +95,22 @@ impl Scorer {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
             n => n,
         };
+        let stopped = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
         for i in 0..count {
-            let (tasks, receiver) = (tasks.clone(), receiver.clone());
-            threads.push(svg::spawn_large_stack(&format!("score-{i}"), move || serve(&tasks, &receiver))?);
+            let (tasks, receiver, stopped) = (tasks.clone(), receiver.clone(), stopped.clone());
+            threads.push(svg::spawn_large_stack(&format!("score-{i}"), move || {
+                serve(&tasks, &receiver, &stopped)
+            })?);
         }
-        Ok(Scorer { tasks, jobs: Some(sender), results: unbounded(), outstanding: AtomicUsize::new(0), threads })
+        Ok(Scorer {
+            tasks,
+            jobs: Some(sender),
+            results: unbounded(),
+            outstanding: AtomicUsize::new(0),
+            stopped,
+            threads,
+        })
     }
 
     /// Hands a completion over; returns at once.
@@ -91,7 +123,9 @@ impl Scorer {
     /// there is nothing to wait for.
     pub fn next(&self) -> Option<Scored> {
         let claim = |n: usize| n.checked_sub(1);
-        self.outstanding.fetch_update(Ordering::SeqCst, Ordering::SeqCst, claim).ok()?;
+        self.outstanding
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, claim)
+            .ok()?;
         self.results.1.recv().ok()
     }
 
@@ -100,7 +134,13 @@ impl Scorer {
         let (sender, receiver) = unbounded();
         let count = jobs.len();
         for (i, job) in jobs.into_iter().enumerate() {
-            self.send(ScoreJob { key: i as u64, ..job }, sender.clone());
+            self.send(
+                ScoreJob {
+                    key: i as u64,
+                    ..job
+                },
+                sender.clone(),
+            );
         }
         drop(sender);
         let mut scored: Vec<Scored> = receiver.iter().take(count).collect();
@@ -127,6 +167,7 @@ impl Scorer {
 
 impl Drop for Scorer {
     fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
         self.jobs = None;
         for thread in self.threads.drain(..) {
             let _ = thread.join();
@@ -134,21 +175,39 @@ impl Drop for Scorer {
     }
 }
 
-fn serve(tasks: &IndexMap<String, Task>, jobs: &Receiver<(ScoreJob, Sender<Scored>)>) {
+fn serve(
+    tasks: &IndexMap<String, Task>,
+    jobs: &Receiver<(ScoreJob, Sender<Scored>)>,
+    stopped: &AtomicBool,
+) {
     for (job, reply) in jobs {
+        if stopped.load(Ordering::Relaxed) {
+            return;
+        }
         let reward = match tasks.get(&job.task) {
             None => unknown_task(),
             Some(task) => {
                 let judge = || task.score(&job.reference, &job.candidate, job.step);
-                catch_unwind(AssertUnwindSafe(judge)).unwrap_or_else(|_| task.failed("panic: scoring".into(), job.step))
+                catch_unwind(AssertUnwindSafe(judge))
+                    .unwrap_or_else(|_| task.failed("panic: scoring".into(), job.step))
             }
         };
         // A caller that went away does not want its answer.
-        let _ = reply.send(Scored { key: job.key, reward });
+        let _ = reply.send(Scored {
+            key: job.key,
+            reward,
+        });
     }
 }
 
 fn unknown_task() -> Reward {
     let reason = Some("unknown_task".into());
-    Reward { total: 0.0, parts: IndexMap::new(), valid: false, reason, render_ms: 0.0, deadline_hit: false }
+    Reward {
+        total: 0.0,
+        parts: IndexMap::new(),
+        valid: false,
+        reason,
+        render_ms: 0.0,
+        deadline_hit: false,
+    }
 }

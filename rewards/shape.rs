@@ -28,6 +28,10 @@ impl BlankPenalty {
     pub(crate) fn value(&self, picture: &Picture) -> f64 {
         let drawn = picture.luma().filter(|&v| v < 250.0).count();
         let fraction = drawn as f64 / (picture.width * picture.height) as f64;
-        if fraction < self.min_fraction { -1.0 } else { 0.0 }
+        if fraction < self.min_fraction {
+            -1.0
+        } else {
+            0.0
+        }
     }
 }

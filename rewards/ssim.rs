@@ -32,7 +32,14 @@ reward_options! {
 impl Ssim {
     pub(crate) fn check(&self) -> Result<(), String> {
         let fits = self.window_size % 2 == 1 && (3..=63).contains(&self.window_size);
-        if fits { Ok(()) } else { Err(format!("window_size: must be odd, from 3 to 63, got {}", self.window_size)) }
+        if fits {
+            Ok(())
+        } else {
+            Err(format!(
+                "window_size: must be odd, from 3 to 63, got {}",
+                self.window_size
+            ))
+        }
     }
 
     pub(crate) fn value(&self, a: &Picture, b: &Picture) -> f64 {
@@ -48,8 +55,24 @@ impl Ssim {
             Window::Gaussian => gaussian_kernel(size, 1.5),
         };
         // A uniform window sums integers, so it is normalised once; a Gaussian's kernel already is.
-        let scale = if self.window == Window::Uniform { 1.0 / (size * size) as f64 } else { 1.0 };
-        let total: f64 = (0..3).map(|c| channel(a, b, c, &Kernel { taps: &kernel, scale })).sum();
+        let scale = if self.window == Window::Uniform {
+            1.0 / (size * size) as f64
+        } else {
+            1.0
+        };
+        let total: f64 = (0..3)
+            .map(|c| {
+                channel(
+                    a,
+                    b,
+                    c,
+                    &Kernel {
+                        taps: &kernel,
+                        scale,
+                    },
+                )
+            })
+            .sum();
         total / 3.0
     }
 }
@@ -72,7 +95,10 @@ fn channel(a: &Picture, b: &Picture, channel: usize, kernel: &Kernel<'_>) -> f64
             let (p, q) = (f64::from(a.rgb[at]), f64::from(b.rgb[at]));
             *moments = [p, q, p * p, q * q, p * q];
         }
-        for (x, out) in rows[y * out_width..(y + 1) * out_width].iter_mut().enumerate() {
+        for (x, out) in rows[y * out_width..(y + 1) * out_width]
+            .iter_mut()
+            .enumerate()
+        {
             for (moments, tap) in line[x..x + size].iter().zip(kernel.taps) {
                 for (o, m) in out.iter_mut().zip(moments) {
                     *o += m * tap;
@@ -93,7 +119,10 @@ fn channel(a: &Picture, b: &Picture, channel: usize, kernel: &Kernel<'_>) -> f64
                 }
             }
         }
-        sum += columns.iter().map(|m| similarity(&m.map(|v| v * kernel.scale), covariance)).sum::<f64>();
+        sum += columns
+            .iter()
+            .map(|m| similarity(&m.map(|v| v * kernel.scale), covariance))
+            .sum::<f64>();
     }
     sum / (out_width * out_height) as f64
 }

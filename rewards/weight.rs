@@ -27,7 +27,9 @@ impl Weight {
         };
         let after = points.partition_point(|p| p.0 <= step);
         match (after.checked_sub(1).map(|i| points[i]), points.get(after)) {
-            (Some((s0, w0)), Some(&(s1, w1))) => w0 + (w1 - w0) * (step - s0) as f64 / (s1 - s0) as f64,
+            (Some((s0, w0)), Some(&(s1, w1))) => {
+                w0 + (w1 - w0) * (step - s0) as f64 / (s1 - s0) as f64
+            }
             (Some((_, w)), None) => w,
             (None, Some(&(_, w))) => w,
             (None, None) => 0.0,
@@ -39,8 +41,12 @@ impl Weight {
         match self {
             Weight::Constant(w) if w.is_finite() => Ok(()),
             Weight::Constant(w) => Err(format!("must be finite, got {w}")),
-            Weight::Schedule(points) if points.is_empty() => Err("a schedule needs at least one [step, weight]".into()),
-            Weight::Schedule(points) if points.iter().any(|p| !p.1.is_finite()) => Err("weights must be finite".into()),
+            Weight::Schedule(points) if points.is_empty() => {
+                Err("a schedule needs at least one [step, weight]".into())
+            }
+            Weight::Schedule(points) if points.iter().any(|p| !p.1.is_finite()) => {
+                Err("weights must be finite".into())
+            }
             Weight::Schedule(points) if points.windows(2).any(|p| p[0].0 >= p[1].0) => {
                 Err("the steps of a schedule must ascend".into())
             }
@@ -58,6 +64,10 @@ mod tests {
         let weight = Weight::Schedule(vec![(10, 0.0), (20, 1.0)]);
         let got: Vec<f64> = [0, 10, 15, 20, 99].iter().map(|&s| weight.at(s)).collect();
         assert_eq!(got, [0.0, 0.0, 0.5, 1.0, 1.0]);
-        assert!(Weight::Schedule(vec![(2, 0.0), (2, 1.0)]).validate().is_err());
+        assert!(
+            Weight::Schedule(vec![(2, 0.0), (2, 1.0)])
+                .validate()
+                .is_err()
+        );
     }
 }

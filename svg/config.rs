@@ -39,13 +39,21 @@ impl RenderConfig {
     pub fn validate(&self) -> Result<(), String> {
         let max = self.limits.max_side;
         if self.size < 1 || self.size > max {
-            return Err(format!("size: must be from 1 to limits.max_side = {max}, got {}", self.size));
+            return Err(format!(
+                "size: must be from 1 to limits.max_side = {max}, got {}",
+                self.size
+            ));
         }
         if !(1..=16_384).contains(&max) {
-            return Err(format!("limits.max_side: must be from 1 to 16384, got {max}"));
+            return Err(format!(
+                "limits.max_side: must be from 1 to 16384, got {max}"
+            ));
         }
         if !(1..=512).contains(&self.limits.max_depth) {
-            return Err(format!("limits.max_depth: must be from 1 to 512, got {}", self.limits.max_depth));
+            return Err(format!(
+                "limits.max_depth: must be from 1 to 512, got {}",
+                self.limits.max_depth
+            ));
         }
         Ok(())
     }
@@ -133,7 +141,9 @@ impl Serialize for Background {
 
 impl<'de> Deserialize<'de> for Background {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
     }
 }
 

@@ -20,10 +20,16 @@ pub(crate) struct Prepared {
     pub intrinsic: (f64, f64),
     /// Canvas in pixels.
     pub canvas: (u32, u32),
+    /// Pixels that one unit of the document's coordinates takes, at most.
+    pub pixels_per_unit: f64,
 }
 
 /// Checks the bytes and gives the root its target size.
-pub(crate) fn prepare(source: &str, target: Target, config: &RenderConfig) -> Result<Prepared, Failure> {
+pub(crate) fn prepare(
+    source: &str,
+    target: Target,
+    config: &RenderConfig,
+) -> Result<Prepared, Failure> {
     limits::check_bytes(source, &config.limits)?;
     let source = match config.mode {
         ParseMode::Strict => Cow::Borrowed(source),
@@ -34,36 +40,75 @@ pub(crate) fn prepare(source: &str, target: Target, config: &RenderConfig) -> Re
         return Err(malformed(&source));
     };
     if root.name.rsplit(':').next() != Some("svg") {
-        return Err(Failure::new(Reason::NotSvg, format!("the root element is <{}>", root.name)));
+        return Err(Failure::new(
+            Reason::NotSvg,
+            format!("the root element is <{}>", root.name),
+        ));
     }
     let Some(geometry) = Geometry::of(&root) else {
         // A malformed document must not be reported as one without a size.
         parse(&source, &config.limits)?;
-        return Err(Failure::new(Reason::NoSize, "neither width and height nor a viewBox give the picture a size"));
+        return Err(Failure::new(
+            Reason::NoSize,
+            "neither width and height nor a viewBox give the picture a size",
+        ));
     };
     let canvas = match target {
         Target::Exact { width, height } => (width, height),
         Target::Longest(side) => geometry.fit(side),
-        Target::Intrinsic { cap } => geometry.fit((geometry.width.max(geometry.height).round().max(1.0) as u32).min(cap)),
+        Target::Intrinsic { cap } => {
+            geometry.fit((geometry.width.max(geometry.height).round().max(1.0) as u32).min(cap))
+        }
     };
     let max = config.limits.max_side;
     if canvas.0.max(canvas.1) > max || canvas.0.min(canvas.1) == 0 {
-        let detail = format!("sides must be from 1 to {max} pixels, got {}x{}", canvas.0, canvas.1);
+        let detail = format!(
+            "sides must be from 1 to {max} pixels, got {}x{}",
+            canvas.0, canvas.1
+        );
         return Err(Failure::new(Reason::CanvasTooLarge, detail));
     }
     let source = resize_root(&source, &root, &geometry, canvas);
-    Ok(Prepared { source, intrinsic: (geometry.width, geometry.height), canvas })
+    let (units_x, units_y) = geometry.units;
+    let pixels_per_unit = (f64::from(canvas.0) / units_x).max(f64::from(canvas.1) / units_y);
+    Ok(Prepared {
+        source,
+        intrinsic: (geometry.width, geometry.height),
+        canvas,
+        pixels_per_unit,
+    })
+}
+
+/// Whether a document may be drawn as far as its text tells: size limits, well-formed XML, an SVG
+/// root with a size. Drawing it may still fail.
+///
+/// # Errors
+/// The first reason why not.
+pub fn check(source: &str, config: &RenderConfig) -> Result<(), Failure> {
+    let prepared = prepare(source, config.own_target(), config)?;
+    parse(&prepared.source, &config.limits).map(|_| ())
 }
 
 /// The one XML parse; iterative, so nesting cannot overflow the stack.
-pub(crate) fn parse<'a>(source: &'a str, limits: &Limits) -> Result<roxmltree::Document<'a>, Failure> {
+pub(crate) fn parse<'a>(
+    source: &'a str,
+    limits: &Limits,
+) -> Result<roxmltree::Document<'a>, Failure> {
     // Text nodes, comments and attributes count as nodes too.
     let nodes_limit = u32::try_from(limits.max_elements.saturating_mul(8)).unwrap_or(u32::MAX);
-    let options = ParsingOptions { allow_dtd: true, nodes_limit, ..ParsingOptions::default() };
+    let options = ParsingOptions {
+        allow_dtd: true,
+        nodes_limit,
+        ..ParsingOptions::default()
+    };
     let document = roxmltree::Document::parse_with_options(source, options).map_err(xml_failure)?;
     let name = document.root_element().tag_name();
     if name.name() != "svg" || name.namespace() != Some(SVG_NS) {
-        let detail = format!("the root element is {}:{}", name.namespace().unwrap_or("(no namespace)"), name.name());
+        let detail = format!(
+            "the root element is {}:{}",
+            name.namespace().unwrap_or("(no namespace)"),
+            name.name()
+        );
         return Err(Failure::new(Reason::NotSvg, detail));
     }
     Ok(document)
@@ -88,7 +133,12 @@ fn malformed(source: &str) -> Failure {
 
 /// Replaces the root's width and height; adds a viewBox and the SVG namespace where they are missing
 /// (CairoSVG draws a document without the namespace).
-fn resize_root(source: &str, root: &RootTag<'_>, geometry: &Geometry, canvas: (u32, u32)) -> String {
+fn resize_root(
+    source: &str,
+    root: &RootTag<'_>,
+    geometry: &Geometry,
+    canvas: (u32, u32),
+) -> String {
     let mut added = format!(" width=\"{}\" height=\"{}\"", canvas.0, canvas.1);
     if !geometry.has_view_box {
         added += &format!(" viewBox=\"0 0 {} {}\"", geometry.width, geometry.height);
@@ -100,7 +150,9 @@ fn resize_root(source: &str, root: &RootTag<'_>, geometry: &Geometry, canvas: (u
     result += &source[..root.name_end];
     result += &added;
     let mut at = root.name_end;
-    let dropped = |name: &str| matches!(name, "width" | "height") || (name == "viewBox" && !geometry.has_view_box);
+    let dropped = |name: &str| {
+        matches!(name, "width" | "height") || (name == "viewBox" && !geometry.has_view_box)
+    };
     let mut seen = Vec::new();
     for attribute in &root.attributes {
         // A repeated name is left in place, so that the XML parser refuses it.

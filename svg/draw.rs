@@ -9,10 +9,16 @@ use resvg::tiny_skia::{Color, Pixmap, Transform};
 use resvg::usvg::{ImageHrefResolver, Options, Tree, roxmltree::Document};
 
 /// Draws a document whose root has the canvas' size (pixels).
-pub(crate) fn draw(document: &Document<'_>, canvas: (u32, u32), look: Look) -> Result<Raster, Failure> {
+pub(crate) fn draw(
+    document: &Document<'_>,
+    canvas: (u32, u32),
+    look: Look,
+) -> Result<Raster, Failure> {
     let failed = |detail: String| Failure::new(Reason::RenderFailed, detail);
-    let tree = Tree::from_xmltree(document, &options(look.system_fonts)).map_err(|e| failed(e.to_string()))?;
-    let mut pixmap = Pixmap::new(canvas.0, canvas.1).ok_or_else(|| failed("the canvas is empty".into()))?;
+    let tree = Tree::from_xmltree(document, &options(look.system_fonts))
+        .map_err(|e| failed(e.to_string()))?;
+    let mut pixmap =
+        Pixmap::new(canvas.0, canvas.1).ok_or_else(|| failed("the canvas is empty".into()))?;
     if let Some([r, g, b]) = look.background.rgb() {
         pixmap.fill(Color::from_rgba8(r, g, b, 255));
     }
@@ -21,7 +27,11 @@ pub(crate) fn draw(document: &Document<'_>, canvas: (u32, u32), look: Look) -> R
     if look.background.rgb().is_none() {
         straighten(&mut rgba);
     }
-    Ok(Raster { width: canvas.0, height: canvas.1, rgba })
+    Ok(Raster {
+        width: canvas.0,
+        height: canvas.1,
+        rgba,
+    })
 }
 
 /// What a drawing depends on besides the document.

@@ -12,7 +12,9 @@ pub fn first_svg(text: &str) -> Option<&str> {
 pub fn last_svg(text: &str) -> Option<&str> {
     let (mut from, mut found) = (0, None);
     while let Some(start) = find_open(text, from) {
-        let Some(length) = text[start..].find(CLOSE) else { break };
+        let Some(length) = text[start..].find(CLOSE) else {
+            break;
+        };
         from = start + length + CLOSE.len();
         found = Some(&text[start..from]);
     }
@@ -55,7 +57,11 @@ pub fn fences(text: &str) -> Vec<Fence<'_>> {
                 None => open = Some((offset, next, rest.trim())),
                 Some((start, body, language)) if rest.trim().is_empty() => {
                     let content = text[body..offset].trim_end_matches(['\n', '\r']);
-                    found.push(Fence { language, content, span: (start, offset + 3) });
+                    found.push(Fence {
+                        language,
+                        content,
+                        span: (start, offset + 3),
+                    });
                 }
                 still => open = still,
             }
@@ -69,7 +75,10 @@ const OPEN: &str = "<svg";
 const CLOSE: &str = "</svg>";
 
 fn opens(text: &str, start: usize) -> bool {
-    matches!(text.as_bytes().get(start + OPEN.len()), None | Some(b' ' | b'\t' | b'\n' | b'\r' | b'>' | b'/'))
+    matches!(
+        text.as_bytes().get(start + OPEN.len()),
+        None | Some(b' ' | b'\t' | b'\n' | b'\r' | b'>' | b'/')
+    )
 }
 
 fn find_open(text: &str, mut from: usize) -> Option<usize> {

@@ -99,7 +99,10 @@ pub struct Failure {
 impl Failure {
     /// A failure from a reason and its detail.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Failure { reason, detail: detail.into() }
+        Failure {
+            reason,
+            detail: detail.into(),
+        }
     }
 
     /// `what` exceeded `bound`.

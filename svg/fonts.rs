@@ -47,8 +47,22 @@ mod tests {
         let database = database(false);
         assert_eq!(database.len(), 4);
         use resvg::usvg::fontdb::{Family, Query};
-        for family in [Family::Serif, Family::SansSerif, Family::Monospace, Family::Cursive, Family::Fantasy] {
-            assert!(database.query(&Query { families: &[family], ..Query::default() }).is_some(), "{family:?}");
+        for family in [
+            Family::Serif,
+            Family::SansSerif,
+            Family::Monospace,
+            Family::Cursive,
+            Family::Fantasy,
+        ] {
+            assert!(
+                database
+                    .query(&Query {
+                        families: &[family],
+                        ..Query::default()
+                    })
+                    .is_some(),
+                "{family:?}"
+            );
         }
     }
 }

@@ -9,6 +9,8 @@ pub(crate) struct Geometry {
     pub width: f64,
     pub height: f64,
     pub has_view_box: bool,
+    /// Units of the coordinate system across the picture: of the viewBox, or of the size.
+    pub units: (f64, f64),
 }
 
 impl Geometry {
@@ -30,7 +32,12 @@ impl Geometry {
             _ => return None,
         };
         let usable = |v: f64| v.is_finite() && v > 0.0;
-        (usable(width) && usable(height)).then_some(Geometry { width, height, has_view_box: view_box.is_some() })
+        (usable(width) && usable(height)).then_some(Geometry {
+            width,
+            height,
+            has_view_box: view_box.is_some(),
+            units: view_box.map_or((width, height), |b| (b[2], b[3])),
+        })
     }
 
     /// Pixels of a canvas with this aspect ratio whose longer side is `longest`; no side is below 1.
@@ -66,7 +73,10 @@ fn length(text: &str) -> Option<Length> {
 }
 
 fn view_box(text: &str) -> Option<[f64; 4]> {
-    let mut numbers = text.split([' ', ',', '\t', '\n', '\r']).filter(|s| !s.is_empty()).map(str::parse::<f64>);
+    let mut numbers = text
+        .split([' ', ',', '\t', '\n', '\r'])
+        .filter(|s| !s.is_empty())
+        .map(str::parse::<f64>);
     let mut next = || numbers.next()?.ok().filter(|v| v.is_finite());
     let values = [next()?, next()?, next()?, next()?];
     (values[2] > 0.0 && values[3] > 0.0 && numbers.next().is_none()).then_some(values)
@@ -83,23 +93,41 @@ mod tests {
 
     #[test]
     fn sizes_come_from_lengths_then_from_the_view_box() {
-        assert_eq!(size("width='10' height='20px' viewBox='0 0 1 1'"), Some((10.0, 20.0)));
+        assert_eq!(
+            size("width='10' height='20px' viewBox='0 0 1 1'"),
+            Some((10.0, 20.0))
+        );
         assert_eq!(size("viewBox='0,0 24 12'"), Some((24.0, 12.0)));
         assert_eq!(size("width='48' viewBox='0 0 24 12'"), Some((48.0, 24.0)));
-        assert_eq!(size("width='50%' height='100%' viewBox='0 0 24 12'"), Some((12.0, 12.0)));
+        assert_eq!(
+            size("width='50%' height='100%' viewBox='0 0 24 12'"),
+            Some((12.0, 12.0))
+        );
         assert_eq!(size("width='1in' height='25.4mm'"), Some((96.0, 96.0)));
     }
 
     #[test]
     fn a_size_that_is_missing_zero_or_negative_is_undefined() {
-        for attributes in ["", "width='10'", "width='0' height='1'", "width='-3' height='1'", "viewBox='0 0 0 1'", "width='1e999' height='1'"] {
+        for attributes in [
+            "",
+            "width='10'",
+            "width='0' height='1'",
+            "width='-3' height='1'",
+            "viewBox='0 0 0 1'",
+            "width='1e999' height='1'",
+        ] {
             assert_eq!(size(attributes), None, "{attributes}");
         }
     }
 
     #[test]
     fn an_extreme_aspect_keeps_a_pixel() {
-        let geometry = Geometry { width: 1e9, height: 1.0, has_view_box: true };
+        let geometry = Geometry {
+            width: 1e9,
+            height: 1.0,
+            has_view_box: true,
+            units: (1e9, 1.0),
+        };
         assert_eq!(geometry.fit(224), (224, 1));
     }
 }

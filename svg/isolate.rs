@@ -14,27 +14,41 @@ thread_local! {
 }
 
 /// Starts a thread on which documents can be drawn without changing threads.
-pub fn spawn_large_stack(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    Builder::new().name(name.into()).stack_size(STACK).spawn(move || {
-        LARGE.set(true);
-        work();
-    })
+pub fn spawn_large_stack(
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
+    Builder::new()
+        .name(name.into())
+        .stack_size(STACK)
+        .spawn(move || {
+            LARGE.set(true);
+            work();
+        })
 }
 
 /// Runs `work` on a large stack: here, if this thread has one, else on a thread of its own. A panic
 /// becomes [`Reason::Panic`].
-pub fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T, Failure> {
+pub fn on_large_stack<T: Send>(
+    work: impl FnOnce() -> Result<T, Failure> + Send,
+) -> Result<T, Failure> {
     if LARGE.get() {
         return caught(work);
     }
     std::thread::scope(|scope: &Scope<'_, '_>| {
-        let thread = Builder::new().name("svg-render".into()).stack_size(STACK).spawn_scoped(scope, || {
-            LARGE.set(true);
-            caught(work)
-        });
+        let thread = Builder::new()
+            .name("svg-render".into())
+            .stack_size(STACK)
+            .spawn_scoped(scope, || {
+                LARGE.set(true);
+                caught(work)
+            });
         match thread {
             Ok(handle) => handle.join().unwrap_or_else(|panic| Err(panicked(&panic))),
-            Err(error) => Err(Failure::new(Reason::RenderFailed, format!("cannot start a thread: {error}"))),
+            Err(error) => Err(Failure::new(
+                Reason::RenderFailed,
+                format!("cannot start a thread: {error}"),
+            )),
         }
     })
 }
@@ -46,7 +60,10 @@ fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
 fn panicked(panic: &Box<dyn Any + Send>) -> Failure {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    Failure::new(Reason::Panic, text.unwrap_or_else(|| "the drawing code panicked".into()))
+    Failure::new(
+        Reason::Panic,
+        text.unwrap_or_else(|| "the drawing code panicked".into()),
+    )
 }
 
 #[cfg(test)]

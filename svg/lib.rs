@@ -6,14 +6,18 @@
 //! bound is drawn by a worker process that may be killed. Nothing here knows about learning, and
 //! nothing here reads a file or a network address named by a document.
 
+pub mod bench;
 mod config;
+mod cost;
 mod document;
 mod draw;
+mod extent;
 pub mod extract;
 mod failure;
 mod fonts;
 mod geometry;
 mod isolate;
+mod lanes;
 mod limits;
 mod pool;
 mod prolog;
@@ -26,6 +30,7 @@ mod survey;
 pub mod worker;
 
 pub use config::{Background, CanvasRule, Limits, ParseMode, RenderConfig};
+pub use document::check;
 pub use failure::{Failure, Reason};
 pub use isolate::{on_large_stack, spawn_large_stack};
 pub use pool::WorkerProgram;

@@ -32,13 +32,30 @@ impl WorkerProgram {
             WorkerProgram::Installed => std::env::var_os(VARIABLE).map(PathBuf::from),
         };
         if let Some(path) = named {
-            return if path.is_file() { Ok(path) } else { Err(missing(format!("no such program: {}", path.display()))) };
+            return if path.is_file() {
+                Ok(path)
+            } else {
+                Err(missing(format!("no such program: {}", path.display())))
+            };
         }
         let program = std::env::current_exe().map_err(|e| missing(e.to_string()))?;
-        let folders = program.ancestors().skip(1).take(2).map(Path::to_path_buf).collect::<Vec<_>>();
-        folders.iter().flat_map(|folder| NAMES.map(|name| folder.join(name))).find(|path| path.is_file()).ok_or_else(|| {
-            missing(format!("{} is not beside {} (build it, or name it in {VARIABLE})", NAMES[0], program.display()))
-        })
+        let folders = program
+            .ancestors()
+            .skip(1)
+            .take(2)
+            .map(Path::to_path_buf)
+            .collect::<Vec<_>>();
+        folders
+            .iter()
+            .flat_map(|folder| NAMES.map(|name| folder.join(name)))
+            .find(|path| path.is_file())
+            .ok_or_else(|| {
+                missing(format!(
+                    "{} is not beside {} (build it, or name it in {VARIABLE})",
+                    NAMES[0],
+                    program.display()
+                ))
+            })
     }
 }
 
@@ -51,12 +68,19 @@ pub(crate) struct Pool {
 impl Pool {
     /// Finds the program; starts nothing yet.
     pub fn new(program: &WorkerProgram) -> Result<Self, Failure> {
-        Ok(Pool { program: program.find()?, idle: Mutex::new(Vec::new()) })
+        Ok(Pool {
+            program: program.find()?,
+            idle: Mutex::new(Vec::new()),
+        })
     }
 
     /// Draws in a worker process within the request's deadline.
     pub fn draw(&self, request: &Request, source: &str) -> Result<Raster, Failure> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
         let reused = idle.is_some();
         let mut process = match idle {
             Some(process) => process,
@@ -68,17 +92,30 @@ impl Pool {
                 return Err(process.post_mortem());
             }
             process = Process::start(&self.program)?;
-            process.send(request, source).map_err(|e| Failure::new(Reason::WorkerCrashed, e.to_string()))?;
+            process
+                .send(request, source)
+                .map_err(|e| Failure::new(Reason::WorkerCrashed, e.to_string()))?;
         }
-        match process.answers.recv_timeout(Duration::from_millis(request.deadline_ms)) {
+        match process
+            .answers
+            .recv_timeout(Duration::from_millis(request.deadline_ms))
+        {
             Ok((answer, rgba)) => {
-                self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(process);
+                self.idle
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(process);
                 let (width, height) = request.canvas;
-                answer.map(|()| Raster { width, height, rgba })
+                answer.map(|()| Raster {
+                    width,
+                    height,
+                    rgba,
+                })
             }
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                Err(Failure::new(Reason::Deadline, format!("still drawing after {} ms", request.deadline_ms)))
-            }
+            Err(mpsc::RecvTimeoutError::Timeout) => Err(Failure::new(
+                Reason::Deadline,
+                format!("still drawing after {} ms", request.deadline_ms),
+            )),
             Err(mpsc::RecvTimeoutError::Disconnected) => Err(process.post_mortem()),
         }
     }
@@ -93,9 +130,18 @@ struct Process {
 
 impl Process {
     fn start(program: &Path) -> Result<Self, Failure> {
-        let unavailable = |e: io::Error| Failure::new(Reason::WorkerUnavailable, format!("{}: {e}", program.display()));
+        let unavailable = |e: io::Error| {
+            Failure::new(
+                Reason::WorkerUnavailable,
+                format!("{}: {e}", program.display()),
+            )
+        };
         let mut command = Command::new(program);
-        command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         // Its own process group: an interrupt of the run must not end it before its answer is used.
         let mut child = command.process_group(0).spawn().map_err(unavailable)?;
         let (input, output) = (child.stdin.take(), child.stdout.take());
@@ -108,13 +154,23 @@ impl Process {
                     }
                 }
             };
-            std::thread::Builder::new().name("svg-answers".into()).spawn(read).map_err(unavailable)?;
+            std::thread::Builder::new()
+                .name("svg-answers".into())
+                .spawn(read)
+                .map_err(unavailable)?;
         }
-        Ok(Process { child, input, answers })
+        Ok(Process {
+            child,
+            input,
+            answers,
+        })
     }
 
     fn send(&mut self, request: &Request, source: &str) -> io::Result<()> {
-        let input = self.input.as_mut().ok_or_else(|| io::Error::other("no pipe"))?;
+        let input = self
+            .input
+            .as_mut()
+            .ok_or_else(|| io::Error::other("no pipe"))?;
         write_json(input, request)?;
         write_frame(input, source.as_bytes())
     }
@@ -134,8 +190,14 @@ impl Process {
         } else {
             Reason::WorkerCrashed
         };
-        let status = self.child.wait().map_or_else(|e| e.to_string(), |s| s.to_string());
-        let last = words.lines().rfind(|l| !l.trim().is_empty()).unwrap_or("no message");
+        let status = self
+            .child
+            .wait()
+            .map_or_else(|e| e.to_string(), |s| s.to_string());
+        let last = words
+            .lines()
+            .rfind(|l| !l.trim().is_empty())
+            .unwrap_or("no message");
         Failure::new(reason, format!("{last} ({status})"))
     }
 }
@@ -149,6 +211,10 @@ impl Drop for Process {
 
 fn read_answer(output: &mut impl Read) -> io::Result<(Answer, Vec<u8>)> {
     let answer: Answer = read_json(output)?;
-    let rgba = if answer.is_ok() { read_frame(output)? } else { Vec::new() };
+    let rgba = if answer.is_ok() {
+        read_frame(output)?
+    } else {
+        Vec::new()
+    };
     Ok((answer, rgba))
 }

@@ -43,12 +43,19 @@ impl<'a> RootTag<'a> {
             at = attribute.span.end;
             attributes.push(attribute);
         }
-        (!name.is_empty()).then_some(RootTag { name, name_end, attributes })
+        (!name.is_empty()).then_some(RootTag {
+            name,
+            name_end,
+            attributes,
+        })
     }
 
     /// The raw value of the attribute with this exact qualified name.
     pub fn get(&self, name: &str) -> Option<&'a str> {
-        self.attributes.iter().find(|a| a.name == name).map(|a| a.value)
+        self.attributes
+            .iter()
+            .find(|a| a.name == name)
+            .map(|a| a.value)
     }
 }
 
@@ -70,7 +77,11 @@ fn attribute(source: &str, start: usize) -> Option<RootAttribute<'_>> {
     }
     let length = bytes[at + 1..].iter().position(|&b| b == quote)?;
     let value = &source[at + 1..at + 1 + length];
-    Some(RootAttribute { name, value, span: start..at + length + 2 })
+    Some(RootAttribute {
+        name,
+        value,
+        span: start..at + length + 2,
+    })
 }
 
 fn skip_prolog(source: &str) -> Option<usize> {
@@ -127,7 +138,10 @@ mod tests {
     fn the_root_is_found_behind_a_prolog() {
         let source = "<?xml version='1.0'?><!-- <svg> --><!DOCTYPE svg [ <!ENTITY a '>'> ]>\n<s:svg a='1' b = \"<\" >";
         let root = RootTag::find(source).unwrap();
-        assert_eq!((root.name, root.get("a"), root.get("b")), ("s:svg", Some("1"), Some("<")));
+        assert_eq!(
+            (root.name, root.get("a"), root.get("b")),
+            ("s:svg", Some("1"), Some("<"))
+        );
     }
 
     #[test]

@@ -24,7 +24,11 @@ pub enum RasterError {
 impl Raster {
     /// A canvas of one colour.
     pub fn filled(width: u32, height: u32, rgba: [u8; 4]) -> Self {
-        Raster { width, height, rgba: rgba.repeat(width as usize * height as usize) }
+        Raster {
+            width,
+            height,
+            rgba: rgba.repeat(width as usize * height as usize),
+        }
     }
 
     /// The pixels as `[height, width, 3]` bytes, composited over `background`.
@@ -33,7 +37,8 @@ impl Raster {
         for pixel in self.rgba.as_chunks::<4>().0 {
             let alpha = u32::from(pixel[3]);
             for channel in 0..3 {
-                let mixed = u32::from(pixel[channel]) * alpha + u32::from(background[channel]) * (255 - alpha);
+                let mixed = u32::from(pixel[channel]) * alpha
+                    + u32::from(background[channel]) * (255 - alpha);
                 rgb.push(((mixed + 127) / 255) as u8);
             }
         }
@@ -59,21 +64,41 @@ impl Raster {
         let mut reader = decoder.read_info()?;
         let (width, height) = (reader.info().width, reader.info().height);
         if width > max_side || height > max_side {
-            return Err(RasterError::TooLarge { width, height, max: max_side });
+            return Err(RasterError::TooLarge {
+                width,
+                height,
+                max: max_side,
+            });
         }
-        let too_large = RasterError::TooLarge { width, height, max: max_side };
+        let too_large = RasterError::TooLarge {
+            width,
+            height,
+            max: max_side,
+        };
         let mut data = vec![0; reader.output_buffer_size().ok_or(too_large)?];
         let frame = reader.next_frame(&mut data)?;
         data.truncate(frame.buffer_size());
         let rgba = match frame.color_type {
             png::ColorType::Rgba => data,
-            png::ColorType::Rgb => data.as_chunks::<3>().0.iter().flat_map(|p| [p[0], p[1], p[2], 255]).collect(),
-            png::ColorType::GrayscaleAlpha => {
-                data.as_chunks::<2>().0.iter().flat_map(|p| [p[0], p[0], p[0], p[1]]).collect()
-            }
+            png::ColorType::Rgb => data
+                .as_chunks::<3>()
+                .0
+                .iter()
+                .flat_map(|p| [p[0], p[1], p[2], 255])
+                .collect(),
+            png::ColorType::GrayscaleAlpha => data
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .flat_map(|p| [p[0], p[0], p[0], p[1]])
+                .collect(),
             _ => data.iter().flat_map(|&v| [v, v, v, 255]).collect(),
         };
-        Ok(Raster { width, height, rgba })
+        Ok(Raster {
+            width,
+            height,
+            rgba,
+        })
     }
 }
 
@@ -83,15 +108,26 @@ mod tests {
 
     #[test]
     fn png_round_trip_keeps_every_byte() {
-        let raster = Raster { width: 2, height: 1, rgba: vec![1, 2, 3, 4, 250, 251, 252, 253] };
+        let raster = Raster {
+            width: 2,
+            height: 1,
+            rgba: vec![1, 2, 3, 4, 250, 251, 252, 253],
+        };
         let png = raster.to_png().unwrap();
         assert_eq!(Raster::from_png(&png, 16).unwrap(), raster);
-        assert!(matches!(Raster::from_png(&png, 1), Err(RasterError::TooLarge { .. })));
+        assert!(matches!(
+            Raster::from_png(&png, 1),
+            Err(RasterError::TooLarge { .. })
+        ));
     }
 
     #[test]
     fn half_transparent_black_over_white_is_grey() {
-        let raster = Raster { width: 1, height: 1, rgba: vec![0, 0, 0, 128] };
+        let raster = Raster {
+            width: 1,
+            height: 1,
+            rgba: vec![0, 0, 0, 128],
+        };
         assert_eq!(raster.rgb_over([255; 3]), [127, 127, 127]);
     }
 }

@@ -10,7 +10,13 @@ use crate::prolog::{is_name, skip_space};
 
 /// Well-formed XML made of what can be saved of `source`; empty when it holds no element.
 pub(crate) fn repair(source: &str) -> String {
-    let mut repair = Repair { source, at: 0, out: String::with_capacity(source.len() + 64), open: Vec::new(), root: None };
+    let mut repair = Repair {
+        source,
+        at: 0,
+        out: String::with_capacity(source.len() + 64),
+        open: Vec::new(),
+        root: None,
+    };
     repair.run();
     repair.finish()
 }
@@ -158,12 +164,13 @@ impl<'a> Repair<'a> {
     }
 
     fn text_raw(&mut self, text: &str) {
-        self.out.extend(text.chars().filter(|&c| is_xml(c)).map(|c| match c {
-            '<' => "&lt;".to_owned(),
-            '&' => "&amp;".to_owned(),
-            '>' => "&gt;".to_owned(),
-            c => c.to_string(),
-        }));
+        self.out
+            .extend(text.chars().filter(|&c| is_xml(c)).map(|c| match c {
+                '<' => "&lt;".to_owned(),
+                '&' => "&amp;".to_owned(),
+                '>' => "&gt;".to_owned(),
+                c => c.to_string(),
+            }));
     }
 
     /// Copies text, keeping valid references and dropping `&name;` that nothing defines, a lone `&`,
@@ -178,7 +185,9 @@ impl<'a> Repair<'a> {
                 rest = after;
                 continue;
             }
-            let body = tail[1..].find(|c: char| !(c.is_ascii_alphanumeric() || c == '#')).unwrap_or(tail.len() - 1);
+            let body = tail[1..]
+                .find(|c: char| !(c.is_ascii_alphanumeric() || c == '#'))
+                .unwrap_or(tail.len() - 1);
             let name = &tail[1..1 + body];
             let closed = tail[1 + body..].starts_with(';');
             if closed && is_reference(name) {
@@ -196,9 +205,15 @@ impl<'a> Repair<'a> {
     /// The XML name at a byte offset, possibly empty.
     fn name_at(&self, start: usize) -> &'a str {
         let bytes = self.source.as_bytes();
-        let starts = bytes.get(start).is_some_and(|&b| is_name(b) && !b.is_ascii_digit() && b != b'-' && b != b'.');
+        let starts = bytes
+            .get(start)
+            .is_some_and(|&b| is_name(b) && !b.is_ascii_digit() && b != b'-' && b != b'.');
         let length = bytes[start..].iter().take_while(|&&b| is_name(b)).count();
-        if starts { &self.source[start..start + length] } else { "" }
+        if starts {
+            &self.source[start..start + length]
+        } else {
+            ""
+        }
     }
 
     fn finish(mut self) -> String {
@@ -209,7 +224,8 @@ impl<'a> Repair<'a> {
             && self.out.contains("xlink:")
             && !self.out.contains("xmlns:xlink")
         {
-            self.out.insert_str(at, " xmlns:xlink=\"http://www.w3.org/1999/xlink\"");
+            self.out
+                .insert_str(at, " xmlns:xlink=\"http://www.w3.org/1999/xlink\"");
         }
         self.out
     }
@@ -248,14 +264,38 @@ mod tests {
     #[test]
     fn documents_are_repaired_as_lxml_repairs_them() {
         let cases = [
-            (r#"<svg><g><rect x="1"/><path d="M0 0"#, r#"<svg><g><rect x="1"/><path/></g></svg>"#),
-            (r#"<svg><g><rect x="1"/><pa"#, r#"<svg><g><rect x="1"/><pa/></g></svg>"#),
-            (r#"<svg><g><rect x="1"/></g"#, r#"<svg><g><rect x="1"/></g></svg>"#),
-            (r#"<svg><g><rect/></b><circle/></g></svg>"#, r#"<svg><g><rect/></g><circle/></svg>"#),
-            (r#"<svg><text>a & b &nbsp; c</text><rect/></svg>"#, r#"<svg><text>a  b  c</text><rect/></svg>"#),
-            (r#"<svg><g><rect></svg>"#, r#"<svg><g><rect></rect></g></svg>"#),
-            (r#"<svg><rect a="1" a="2"/></svg>"#, r#"<svg><rect a="1"/></svg>"#),
-            (r#"<svg><rect a="x<y"/></svg>"#, r#"<svg><rect a="x&lt;y"/></svg>"#),
+            (
+                r#"<svg><g><rect x="1"/><path d="M0 0"#,
+                r#"<svg><g><rect x="1"/><path/></g></svg>"#,
+            ),
+            (
+                r#"<svg><g><rect x="1"/><pa"#,
+                r#"<svg><g><rect x="1"/><pa/></g></svg>"#,
+            ),
+            (
+                r#"<svg><g><rect x="1"/></g"#,
+                r#"<svg><g><rect x="1"/></g></svg>"#,
+            ),
+            (
+                r#"<svg><g><rect/></b><circle/></g></svg>"#,
+                r#"<svg><g><rect/></g><circle/></svg>"#,
+            ),
+            (
+                r#"<svg><text>a & b &nbsp; c</text><rect/></svg>"#,
+                r#"<svg><text>a  b  c</text><rect/></svg>"#,
+            ),
+            (
+                r#"<svg><g><rect></svg>"#,
+                r#"<svg><g><rect></rect></g></svg>"#,
+            ),
+            (
+                r#"<svg><rect a="1" a="2"/></svg>"#,
+                r#"<svg><rect a="1"/></svg>"#,
+            ),
+            (
+                r#"<svg><rect a="x<y"/></svg>"#,
+                r#"<svg><rect a="x&lt;y"/></svg>"#,
+            ),
             (r#"<svg><rect/></svg><g/>"#, r#"<svg><rect/></svg>"#),
             (r#"<svg><!-- foo"#, r#"<svg></svg>"#),
             (r#"<svg><style>a{b"#, r#"<svg><style>a{b</style></svg>"#),
@@ -263,16 +303,34 @@ mod tests {
             (r#"<svg><rect x="1" y"#, r#"<svg><rect x="1"/></svg>"#),
             (r#"<svg wi"#, r#"<svg/>"#),
             (r#"<svg width="10"#, r#"<svg/>"#),
-            (r#"<svg><text>a < b</text><rect/></svg>"#, r#"<svg><text>a  b</text><rect/></svg>"#),
-            (r#"<svg><a x="a&b"/><b/></svg>"#, r#"<svg><a x="a"/><b/></svg>"#),
-            (r#"<svg><g><rect/></svg></g><b/>"#, r#"<svg><g><rect/></g></svg>"#),
+            (
+                r#"<svg><text>a < b</text><rect/></svg>"#,
+                r#"<svg><text>a  b</text><rect/></svg>"#,
+            ),
+            (
+                r#"<svg><a x="a&b"/><b/></svg>"#,
+                r#"<svg><a x="a"/><b/></svg>"#,
+            ),
+            (
+                r#"<svg><g><rect/></svg></g><b/>"#,
+                r#"<svg><g><rect/></g></svg>"#,
+            ),
             (r#"<svg><![CDATA[ab"#, r#"<svg></svg>"#),
             (r#"<svg><a></g></a><b/></svg>"#, r#"<svg><a></a></svg>"#),
-            (r#"<svg><g><a></g><b/></svg>"#, r#"<svg><g><a></a><b/></g></svg>"#),
+            (
+                r#"<svg><g><a></g><b/></svg>"#,
+                r#"<svg><g><a></a><b/></g></svg>"#,
+            ),
             ("<svg><text>\u{1}</text></svg>", "<svg><text></text></svg>"),
             (r#"<svg><g a><b/></g></svg>"#, r#"<svg><g><b/></g></svg>"#),
-            (r#"<svg><g a=1 b="2"><rect/></g></svg>"#, r#"<svg><g/>1 b="2"><rect/></svg>"#),
-            (r#"<svg><a x="1"y="2"/><b/></svg>"#, r#"<svg><a x="1"/>y="2"/><b/></svg>"#),
+            (
+                r#"<svg><g a=1 b="2"><rect/></g></svg>"#,
+                r#"<svg><g/>1 b="2"><rect/></svg>"#,
+            ),
+            (
+                r#"<svg><a x="1"y="2"/><b/></svg>"#,
+                r#"<svg><a x="1"/>y="2"/><b/></svg>"#,
+            ),
         ];
         for (broken, repaired) in cases {
             assert_eq!(repair(broken), repaired, "{broken}");
@@ -281,10 +339,18 @@ mod tests {
 
     #[test]
     fn what_is_repaired_parses() {
-        let sources = ["<svg><use xlink:href='#a'/>", "<svg>]]> &#0; &#65; &#x1F600;", "<!DOCTYPE a [<!ENTITY b 'c'>]><svg>", "<svg a='\u{2}'>"];
+        let sources = [
+            "<svg><use xlink:href='#a'/>",
+            "<svg>]]> &#0; &#65; &#x1F600;",
+            "<!DOCTYPE a [<!ENTITY b 'c'>]><svg>",
+            "<svg a='\u{2}'>",
+        ];
         for source in sources {
             let text = repair(source);
-            assert!(resvg::usvg::roxmltree::Document::parse(&text).is_ok(), "{source} -> {text}");
+            assert!(
+                resvg::usvg::roxmltree::Document::parse(&text).is_ok(),
+                "{source} -> {text}"
+            );
         }
     }
 }

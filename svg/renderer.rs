@@ -2,10 +2,10 @@
 //! worker process where it is not.
 
 use crate::config::{CanvasRule, RenderConfig};
-use crate::document::{parse, prepare};
+use crate::document::{Prepared, parse, prepare};
 use crate::draw::{Look, draw};
 use crate::failure::Failure;
-use crate::isolate::on_large_stack;
+use crate::lanes::Lanes;
 use crate::pool::{Pool, WorkerProgram};
 use crate::protocol::Request;
 use crate::raster::Raster;
@@ -28,7 +28,10 @@ impl RenderConfig {
     pub fn own_target(&self) -> Target {
         match self.canvas {
             CanvasRule::Reference => Target::Longest(self.size),
-            CanvasRule::Fixed => Target::Exact { width: self.size, height: self.size },
+            CanvasRule::Fixed => Target::Exact {
+                width: self.size,
+                height: self.size,
+            },
             CanvasRule::Intrinsic => Target::Intrinsic { cap: self.size },
         }
     }
@@ -36,7 +39,10 @@ impl RenderConfig {
     /// The canvas for a prediction whose reference was drawn on `reference` pixels.
     pub fn target_beside(&self, reference: (u32, u32)) -> Target {
         match self.canvas {
-            CanvasRule::Reference => Target::Exact { width: reference.0, height: reference.1 },
+            CanvasRule::Reference => Target::Exact {
+                width: reference.0,
+                height: reference.1,
+            },
             CanvasRule::Fixed | CanvasRule::Intrinsic => self.own_target(),
         }
     }
@@ -49,33 +55,82 @@ pub struct Rendered {
     pub intrinsic: (f64, f64),
 }
 
-/// Draws documents; shared by threads. Threads made by [`crate::spawn_large_stack`] draw fastest.
+/// Draws documents; shared by threads, which may draw at the same time.
 pub struct Renderer {
     pool: Pool,
+    lanes: Lanes,
     deadline: Duration,
 }
 
 impl Renderer {
-    /// `deadline` is what a worker process may spend on one document whose work the limits cannot
-    /// bound. Fails with `worker_unavailable` when the worker program cannot be found.
+    /// `deadline` is what one document may take; only those whose work the limits cannot bound come
+    /// near it. Fails with `worker_unavailable` when the worker program cannot be found.
     pub fn new(program: &WorkerProgram, deadline: Duration) -> Result<Self, Failure> {
-        Ok(Renderer { pool: Pool::new(program)?, deadline })
+        Ok(Renderer {
+            lanes: Lanes::default(),
+            pool: Pool::new(program)?,
+            deadline,
+        })
     }
 
     /// Draws one document. Whatever the text holds, this returns: a picture, or the reason why not.
-    pub fn render(&self, source: &str, target: Target, config: &RenderConfig) -> Result<Rendered, Failure> {
-        on_large_stack(|| {
-            let prepared = prepare(source, target, config)?;
-            let document = parse(&prepared.source, &config.limits)?;
-            let look = Look { background: config.background, system_fonts: config.system_fonts };
-            let raster = match survey(&document, prepared.canvas, &config.limits)? {
-                Place::Here => draw(&document, prepared.canvas, look)?,
-                Place::Worker(_) => {
-                    let request = Request { canvas: prepared.canvas, look, deadline_ms: self.deadline.as_millis().max(1) as u64 };
-                    self.pool.draw(&request, &prepared.source)?
-                }
-            };
-            Ok(Rendered { raster, intrinsic: prepared.intrinsic })
+    pub fn render(
+        &self,
+        source: &str,
+        target: Target,
+        config: &RenderConfig,
+    ) -> Result<Rendered, Failure> {
+        let (owned, settings) = (source.to_owned(), config.clone());
+        let here = self.lanes.are_open();
+        let step = self.lanes.run(self.deadline, move || {
+            first_step(&owned, target, &settings, here)
+        })?;
+        let (prepared, raster) = match step {
+            (prepared, Some(raster)) => (prepared, raster),
+            (prepared, None) => {
+                let deadline_ms = self.deadline.as_millis().max(1) as u64;
+                let request = Request {
+                    canvas: prepared.canvas,
+                    look: look(config),
+                    deadline_ms,
+                };
+                let raster = self.pool.draw(&request, &prepared.source)?;
+                (prepared, raster)
+            }
+        };
+        Ok(Rendered {
+            raster,
+            intrinsic: prepared.intrinsic,
         })
+    }
+}
+
+/// Checks and parses; draws too where `here` and the survey allow it.
+fn first_step(
+    source: &str,
+    target: Target,
+    config: &RenderConfig,
+    here: bool,
+) -> Result<(Prepared, Option<Raster>), Failure> {
+    let prepared = prepare(source, target, config)?;
+    let document = parse(&prepared.source, &config.limits)?;
+    let place = survey(
+        &document,
+        prepared.canvas,
+        prepared.pixels_per_unit,
+        &config.limits,
+    )?;
+    let raster = match place {
+        Place::Here if here => Some(draw(&document, prepared.canvas, look(config))?),
+        Place::Here | Place::Worker => None,
+    };
+    drop(document);
+    Ok((prepared, raster))
+}
+
+fn look(config: &RenderConfig) -> Look {
+    Look {
+        background: config.background,
+        system_fonts: config.system_fonts,
     }
 }

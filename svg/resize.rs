@@ -44,9 +44,19 @@ const BITS: u32 = 22;
 ///
 /// # Panics
 /// If `pixels` does not hold `from` pixels of `channels` bytes.
-pub fn resize(pixels: &[u8], channels: usize, from: (u32, u32), to: (u32, u32), filter: Filter) -> Vec<u8> {
+pub fn resize(
+    pixels: &[u8],
+    channels: usize,
+    from: (u32, u32),
+    to: (u32, u32),
+    filter: Filter,
+) -> Vec<u8> {
     let (width, height) = (from.0 as usize, from.1 as usize);
-    assert_eq!(pixels.len(), width * height * channels, "pixels do not fill the image");
+    assert_eq!(
+        pixels.len(),
+        width * height * channels,
+        "pixels do not fill the image"
+    );
     let (new_width, new_height) = (to.0 as usize, to.1 as usize);
     let mut rows = pixels.to_vec();
     if from.0 != to.0 {
@@ -77,9 +87,13 @@ struct Tap {
 
 impl Tap {
     fn apply(&self, sample: impl Fn(usize) -> u8) -> u8 {
-        let sum = self.weights.iter().enumerate().fold(1i64 << (BITS - 1), |sum, (i, weight)| {
-            sum + i64::from(sample(self.first + i)) * weight
-        });
+        let sum = self
+            .weights
+            .iter()
+            .enumerate()
+            .fold(1i64 << (BITS - 1), |sum, (i, weight)| {
+                sum + i64::from(sample(self.first + i)) * weight
+            });
         (sum >> BITS).clamp(0, 255) as u8
     }
 }
@@ -93,11 +107,15 @@ fn taps(from: u32, to: u32, filter: Filter) -> Vec<Tap> {
             let center = (f64::from(out) + 0.5) * scale;
             let first = (center - support + 0.5).max(0.0) as usize;
             let last = ((center + support + 0.5) as usize).min(from as usize);
-            let weights: Vec<f64> =
-                (first..last).map(|i| filter.weight((i as f64 - center + 0.5) / stretch)).collect();
+            let weights: Vec<f64> = (first..last)
+                .map(|i| filter.weight((i as f64 - center + 0.5) / stretch))
+                .collect();
             let total: f64 = weights.iter().sum();
             let fixed = |w: &f64| (w / total * f64::from(1u32 << BITS)).round() as i64;
-            Tap { first, weights: weights.iter().map(fixed).collect() }
+            Tap {
+                first,
+                weights: weights.iter().map(fixed).collect(),
+            }
         })
         .collect()
 }

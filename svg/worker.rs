@@ -61,12 +61,25 @@ fn serve() -> io::Result<()> {
 
 /// The renderer has checked the source: only parsing and drawing are left.
 fn render(source: &str, request: &Request) -> Result<Raster, Failure> {
-    let options = ParsingOptions { allow_dtd: true, ..ParsingOptions::default() };
+    let options = ParsingOptions {
+        allow_dtd: true,
+        ..ParsingOptions::default()
+    };
     let document = Document::parse_with_options(source, options).map_err(document::xml_failure)?;
     draw(&document, request.canvas, request.look)
 }
 
 fn limit(resource: Resource, value: u64) -> io::Result<()> {
-    let maximum = if matches!(resource, Resource::Cpu) { None } else { Some(value) };
-    Ok(setrlimit(resource, Rlimit { current: Some(value), maximum })?)
+    let maximum = if matches!(resource, Resource::Cpu) {
+        None
+    } else {
+        Some(value)
+    };
+    Ok(setrlimit(
+        resource,
+        Rlimit {
+            current: Some(value),
+            maximum,
+        },
+    )?)
 }

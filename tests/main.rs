@@ -1,13 +1,17 @@
-//! What the crates promise together, checked through their public doors.
+//! What the program and its crates promise, checked through their public doors; one binary, so
+//! that it links once.
 
-/// Networks, losses, advantages and the optimizer equal their references in Python.
-mod parity;
-
+/// Commands as processes: rows in, rows out, exit status, sentences, files.
+mod cli;
+/// The config's reference and schema, and what is said about mistakes in it.
+mod config;
 /// What must not matter does not: packing, micro-batches, recomputation, slots, neighbours.
 mod invariants;
-
-/// A process that is killed, stopped or misconfigured.
+/// Networks, losses, advantages and the optimizer equal their references in Python.
+mod parity;
+/// Several ranks against one, and ranks that are lost.
+mod ranks;
+/// A run that is killed, stopped or damaged, and continued.
 mod resume;
-
 /// Folders and comparisons that several tests use.
 mod support;

@@ -1,4 +1,8 @@
 //! Compiles the C++ shim against the libtorch that torch-sys was built with.
+//!
+//! With SVGRL_CUDA=1, which `make setup` writes into `.cargo/config.toml` when
+//! it finds a CUDA libtorch with its headers, NCCL groups are compiled in and
+//! the CUDA libraries linked; the code sees it as `cfg(svgrl_cuda)`.
 
 use std::path::{Path, PathBuf};
 use std::{env, error::Error, fs};
@@ -41,13 +45,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         .flag("-fopenmp")
         .flag("-fno-math-errno")
         .flag("-Wno-psabi")
-        .opt_level(3);
+        // Only glue: the arithmetic is in the kernels below, and in libtorch.
+        .opt_level(1);
     for name in SOURCES {
         build.file(format!("shim/{name}.cpp"));
     }
     println!("cargo:rustc-check-cfg=cfg(svgrl_cuda)");
     println!("cargo:rerun-if-env-changed=SVGRL_CUDA");
-    if env::var("SVGRL_CUDA").is_ok_and(|flag| flag == "1") {
+    let cuda = env::var("SVGRL_CUDA").is_ok_and(|flag| flag == "1");
+    if cuda {
         println!("cargo:rustc-cfg=svgrl_cuda");
         build.file("shim/nccl.cpp");
         for folder in cuda_includes(&lib)? {
@@ -55,6 +61,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     build.try_compile("svgrl_shim")?;
+    if cuda {
+        println!("cargo:rustc-link-search=native={}", lib.display());
+        println!("cargo:rustc-link-lib=torch_cuda");
+        println!("cargo:rustc-link-lib=c10_cuda");
+    }
 
     let kernels = match env::var("CARGO_CFG_TARGET_ARCH").as_deref() {
         Ok("x86_64") => X86_KERNELS,

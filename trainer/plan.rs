@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use models::{DecoderConfig, ModelConfig, Tokenizer};
+use rewards::Reference;
 use rollout::data::{Catalog, Cursor};
 use rollout::template::ChatTemplate;
 
@@ -20,16 +22,27 @@ pub fn check_inputs(config: &Config) -> Result<(), TrainError> {
     inputs(config).map(|_| ())
 }
 
-fn inputs(config: &Config) -> Result<(Catalog, i64, Vec<i64>), TrainError> {
+/// Opens the sources; a file's row whose reference SVG its task could not draw is a bad row.
+///
+/// # Errors
+/// A bad row unless rows are skipped, an unreadable file.
+pub fn open_catalog(config: &Config) -> Result<Catalog, TrainError> {
+    let first = config.tasks.keys().next().map(String::as_str).unwrap_or_default();
+    let check = |task: &str, reference: &Reference| match (&reference.svg, config.tasks.get(task)) {
+        (Some(source), Some(task)) => svg::check(source, &task.render).map_err(|failure| format!("the reference SVG cannot be drawn: {failure}")),
+        _ => Ok(()),
+    };
+    Ok(Catalog::open(&config.data, Path::new(""), first, &check)?)
+}
+
+fn inputs(config: &Config) -> Result<(Arc<Catalog>, i64, Vec<i64>), TrainError> {
     let folder = config.model.tokenizer_folder().ok_or_else(|| TrainError::Input("model: a tokenizer folder is needed".into()))?;
     let tokenizer = Tokenizer::read(folder)?;
     let chat = ChatTemplate::load(folder).map_err(|error| TrainError::Input(error.to_string()))?;
-    let default_task = config.tasks.keys().next().map(String::as_str).unwrap_or_default();
-    let catalog = Catalog::open(&config.data, Path::new(""), default_task)?;
+    let catalog = Arc::new(open_catalog(config)?);
     let prompts = Prompts::new(&config.tasks, &tokenizer, chat.as_ref(), config.seed)?;
-    let shared = std::sync::Arc::new(Catalog::open(&config.data, Path::new(""), default_task)?);
     for stage in &config.stages {
-        let mut cursor = Cursor::new(shared.clone(), stage.curriculum(), config.seed)?;
+        let mut cursor = Cursor::new(catalog.clone(), stage.curriculum(), config.seed)?;
         for draw in cursor.next(config.data.sources.len())? {
             prompts.prompt(&draw)?;
         }

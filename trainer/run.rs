@@ -21,6 +21,7 @@ use crate::grpo::Trainer;
 use crate::interrupt::Interrupt;
 use crate::learner::Learner;
 use crate::metrics::{Metrics, MetricsFile};
+use crate::plan::open_catalog;
 use crate::prompts::Prompts;
 use crate::samples::{self, Place, SampleRow};
 use crate::sft::SftTrainer;
@@ -106,8 +107,7 @@ pub fn run(config: &Config, options: &RunOptions, group: ProcessGroup, observer:
     let folder = config.model.tokenizer_folder().ok_or_else(|| TrainError::Input("model.tokenizer: a fresh network (`init`) needs a tokenizer folder".into()))?;
     let tokenizer = Arc::new(Tokenizer::read(folder)?);
     let chat = ChatTemplate::load(folder).map_err(|error| TrainError::Input(error.to_string()))?;
-    let default_task = config.tasks.keys().next().map(String::as_str).unwrap_or_default();
-    let catalog = Arc::new(Catalog::open(&config.data, Path::new(""), default_task)?);
+    let catalog = Arc::new(open_catalog(config)?);
     let leader = group.rank() == 0;
     let counter: TokenCounter = {
         let tokenizer = tokenizer.clone();
@@ -125,9 +125,7 @@ pub fn run(config: &Config, options: &RunOptions, group: ProcessGroup, observer:
         resume::cut_back(options.folder, config, start.as_ref())?;
     }
     group.barrier()?;
-    for skipped in catalog.skipped() {
-        observer.notice(&format!("skipped a bad row: {}", skipped.message));
-    }
+    say_skipped(&catalog, observer);
     let mut run = Run {
         config,
         options,
@@ -139,6 +137,18 @@ pub fn run(config: &Config, options: &RunOptions, group: ProcessGroup, observer:
         observer,
     };
     run.stages(start, group)
+}
+
+/// Says how many bad rows were left out, and the first few of them.
+fn say_skipped(catalog: &Catalog, observer: &mut dyn Observer) {
+    const SHOWN: usize = 20;
+    let skipped = catalog.skipped();
+    for row in skipped.iter().take(SHOWN) {
+        observer.notice(&format!("source {}: bad row left out: {}", row.source, row.message));
+    }
+    if !skipped.is_empty() {
+        observer.notice(&format!("bad rows left out: {}", skipped.len()));
+    }
 }
 
 /// The checkpoint to continue from, after the checks that continuing asks for.
@@ -223,7 +233,8 @@ impl Run<'_> {
         }
         let reference = self.reference(index, stage)?;
         let examples = spread(self.catalog.held_out(&stage.curriculum().sources)?, stage.eval().prompts);
-        if progress.step == 0 {
+        // A checkpoint of step 0 (a signal before the first step) has its evaluation on file.
+        if start.is_none() {
             self.evaluate(stage, &learner, &examples, &progress)?;
         }
         let interrupt = self.interrupt.clone();
@@ -238,8 +249,8 @@ impl Run<'_> {
             let end = match stage {
                 StageConfig::Sft(config) => SftTrainer { config, prompts: &self.prompts }.step(&mut learner, &mut cursor, step)?,
                 StageConfig::Grpo(config) => {
-                    let trainer = Trainer { config, prompts: &self.prompts, scorer: &self.scorer, reference: reference.take(), seed, interrupt: &interrupt };
-                    let end = trainer.step(&mut learner, &mut cursor, step)?;
+                    let trainer = Trainer { config, scorer: &self.scorer, reference: reference.take(), seed, interrupt: &interrupt };
+                    let end = trainer.step(&mut learner, (&self.prompts, &mut cursor), step)?;
                     reference = trainer.reference;
                     end
                 }
@@ -360,7 +371,7 @@ fn due(step: u64, every: u64) -> bool {
 }
 
 /// The largest memory so far: the GPU allocator's, or this process's resident set.
-fn peak_memory_gib(device: Device) -> f64 {
+pub fn peak_memory_gib(device: Device) -> f64 {
     const GIB: f64 = (1u64 << 30) as f64;
     if let Ok(Some(stats)) = torch_ext::memory_stats(device) {
         return stats.peak_allocated as f64 / GIB;

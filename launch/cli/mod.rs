@@ -68,8 +68,10 @@ enum Command {
     /// Validate a config.
     Check(config::CheckArgs),
     /// Print the reference of the config's keys in Markdown.
+    #[command(after_help = "Example:\n  svgrl reference > configs/REFERENCE.md")]
     Reference,
     /// Print a JSON Schema of the config for editors.
+    #[command(after_help = "Example:\n  svgrl schema > svgrl.schema.json")]
     Schema,
     /// Sample completions of prompts.
     Generate(generate::Args),

@@ -114,7 +114,7 @@ impl Chart<'_> {
             let last = series.points.last().map_or(f64::NAN, |(_, value)| *value);
             let _ = write!(
                 out,
-                "<span class=\"key c{}\">{}</span> <b>{}</b> ",
+                "<span class=\"item\"><span class=\"key c{}\">{}</span> <b>{}</b></span> ",
                 index % COLOURS,
                 escape(&series.label),
                 short(last)
@@ -202,7 +202,10 @@ fn ticks(low: f64, high: f64) -> (Vec<f64>, f64) {
 
 /// A tick's value with as many digits as the spacing needs.
 fn label(value: f64, spacing: f64) -> String {
-    if value != 0.0 && (spacing < 1e-3 || value.abs() >= 1e6) {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    if spacing < 1e-3 || value.abs() >= 1e6 {
         return format!("{value:.1e}");
     }
     let mut decimals = (-spacing.log10().floor()).max(0.0) as usize;

@@ -52,34 +52,44 @@ fn environment(run: &Run) -> String {
     format!("<p class=\"muted\">{}</p>", known.join(" · "))
 }
 
-/// First and last held-out numbers over the whole run.
+/// Last held-out numbers of the run, with what each stage made of them.
 fn tiles(run: &Run) -> String {
     let mut out = String::new();
     for (key, words) in HEADLINES {
         for set in sets(run) {
             let name = format!("eval/{set}/{key}");
-            let points: Vec<f64> = run
+            let spans: Vec<(&str, f64, f64)> = run
                 .stages
                 .iter()
-                .filter_map(|stage| stage.evals.get(&name))
-                .flatten()
-                .map(|(_, value)| *value)
+                .filter_map(|stage| {
+                    let points = stage.evals.get(&name)?;
+                    Some((stage.name.as_str(), points.first()?.1, points.last()?.1))
+                })
                 .collect();
-            if let (Some(first), Some(last)) = (points.first(), points.last()) {
-                let words = match set.as_str() {
-                    "heldout" => words.to_owned(),
-                    set => format!("{words}, {set}"),
-                };
-                // Writing to a string cannot fail.
+            let Some((_, _, last)) = spans.last() else {
+                continue;
+            };
+            let words = match set.as_str() {
+                "heldout" => words.to_owned(),
+                set => format!("{words}, {set}"),
+            };
+            // Writing to a string cannot fail.
+            let _ = write!(
+                out,
+                "<div class=\"tile\"><span>{}</span><b>{}</b>",
+                escape(&words),
+                short(*last)
+            );
+            for (stage, first, last) in &spans {
                 let _ = write!(
                     out,
-                    "<div class=\"tile\"><span>{}</span><b>{}</b>\
-                     <small>from {} at the start of the run</small></div>",
-                    escape(&words),
-                    short(*last),
-                    short(*first)
+                    "<small>{}: {} → {}</small>",
+                    escape(stage),
+                    short(*first),
+                    short(*last)
                 );
             }
+            out.push_str("</div>");
         }
     }
     if out.is_empty() {
@@ -145,15 +155,15 @@ fn before_and_after(stage: &Stage) -> String {
     if out.is_empty() {
         return out;
     }
-    let steps = |pick: fn(&[(f64, f64)]) -> Option<&(f64, f64)>| {
-        let point = stage.evals.values().find_map(|points| pick(points));
-        point.map_or(0.0, |(step, _)| *step)
-    };
+    let points = || stage.evals.values().flatten().map(|(step, _)| *step);
+    let (first, last) = (
+        points().fold(f64::INFINITY, f64::min),
+        points().fold(0.0, f64::max),
+    );
     format!(
         "<div class=\"scroll\"><table><thead><tr><th>not trained on</th><th>step {}</th>\
          <th>step {}</th><th>change</th></tr></thead><tbody>{out}</tbody></table></div>\n",
-        steps(<[_]>::first),
-        steps(<[_]>::last)
+        first, last
     )
 }
 

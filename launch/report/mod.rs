@@ -51,9 +51,14 @@ pub enum ReportError {
 pub fn write_rendered(run_dir: &Path, out: &Path) -> Result<(), ReportError> {
     let deadline = std::time::Duration::from_secs(5);
     let renderer = svg::Renderer::new(&svg::WorkerProgram::Installed, deadline).ok();
-    let config = svg::RenderConfig { mode: svg::ParseMode::Recover, ..svg::RenderConfig::default() };
-    write(run_dir, out, &|source| {
-        let rendered = renderer.as_ref()?.render(source, svg::Target::Longest(160), &config).ok()?;
+    let config = svg::RenderConfig {
+        mode: svg::ParseMode::Recover,
+        ..svg::RenderConfig::default()
+    };
+    write(run_dir, out, &|text| {
+        let source = svg::extract::first_svg(text).or_else(|| svg::extract::truncated_tail(text))?;
+        let target = svg::Target::Longest(160);
+        let rendered = renderer.as_ref()?.render(source, target, &config).ok()?;
         rendered.raster.to_png().ok()
     })
 }

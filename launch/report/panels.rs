@@ -59,14 +59,14 @@ pub(super) fn charts(stage: &Stage) -> Vec<Chart<'_>> {
             &[("perf/tokens_per_s", "tokens/s")],
         ),
     ];
-    charts.extend(fixed.iter().map(|(title, keys)| Chart {
-        title,
-        series: keys
-            .iter()
-            .filter_map(|(key, label)| {
-                Some(Series::line(*label, stage.curves.get(*key)?))
-            })
-            .collect(),
+    charts.extend(fixed.iter().map(|(title, keys)| {
+        Chart {
+            title,
+            series: keys
+                .iter()
+                .filter_map(|(key, label)| Some(Series::line(*label, stage.curves.get(*key)?)))
+                .collect(),
+        }
     }));
     charts.retain(|chart| !chart.series.is_empty());
     charts
@@ -82,7 +82,7 @@ fn total(stage: &Stage) -> Chart<'_> {
             .strip_prefix("eval/")
             .and_then(|key| key.strip_suffix("/reward/total/mean"));
         if let Some(set) = set {
-            series.push(Series::dots(format!("{set} (not trained on)"), points));
+            series.push(Series::dots(set, points));
         }
     }
     Chart {

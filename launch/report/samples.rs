@@ -75,9 +75,9 @@ fn card(row: &Value, rasterise: Rasterise<'_>) -> String {
             let _ = write!(out, " <span class=\"chip bad\">{flag}</span>");
         }
     }
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "</p><details><summary>source, {} characters</summary><pre>{}</pre></details></article>\n",
+        "</p><details><summary>source, {} characters</summary><pre>{}</pre></details></article>",
         completion.chars().count(),
         escape(&clipped(completion))
     );

@@ -16,9 +16,13 @@ fn run_folder(folder: &Path) {
         writeln!(metrics, "{value}").unwrap();
     };
     for step in 1..=5 {
-        row(json!({"stage": "sft", "step": step, "time": 1e9 + f64::from(step), "sft/loss": 3.0 / f64::from(step)}));
+        row(
+            json!({"stage": "sft", "step": step, "time": 1e9 + f64::from(step), "sft/loss": 3.0 / f64::from(step)}),
+        );
     }
-    row(json!({"stage": "rl", "step": 0, "time": 1e9, "eval/heldout/reward/total/mean": 0.625, "eval/heldout/svg/valid_frac": 0.875}));
+    row(
+        json!({"stage": "rl", "step": 0, "time": 1e9, "eval/heldout/reward/total/mean": 0.625, "eval/heldout/svg/valid_frac": 0.875}),
+    );
     for step in 1..=400 {
         row(json!({
             "stage": "rl", "step": step, "time": 1e9 + f64::from(step),
@@ -26,7 +30,9 @@ fn run_folder(folder: &Path) {
             "reward/draw/total/mean": 0.5, "reward/edit/total/mean": 0.25, "optim/lr": 3e-4, "policy/kl_ref": null,
         }));
     }
-    row(json!({"stage": "rl", "step": 400, "time": 1e9, "eval/heldout/reward/total/mean": 0.75, "eval/heldout/svg/valid_frac": 1.0}));
+    row(
+        json!({"stage": "rl", "step": 400, "time": 1e9, "eval/heldout/reward/total/mean": 0.75, "eval/heldout/svg/valid_frac": 1.0}),
+    );
     metrics.push_str("{\"stage\": \"rl\", \"st");
     std::fs::write(folder.join("metrics.jsonl"), metrics).unwrap();
     std::fs::write(folder.join("environment.json"), r#"{"commit": "abc<"}"#).unwrap();
@@ -52,7 +58,9 @@ fn run_folder(folder: &Path) {
 
 /// Targets render, completions do not.
 fn target_only(source: &str) -> Option<Vec<u8>> {
-    source.contains("target").then(|| vec![0x89, b'P', b'N', b'G'])
+    source
+        .contains("target")
+        .then(|| vec![0x89, b'P', b'N', b'G'])
 }
 
 fn page() -> String {
@@ -77,8 +85,16 @@ fn every_stage_has_its_curves() {
     let page = page();
     let (sft, rl) = page.split_once("<h2>rl</h2>").unwrap();
     assert!(sft.contains("<figcaption>Loss</figcaption>"));
-    for title in ["Reward, total", "Reward parts", "Reward by task", "Learning rate"] {
-        assert!(rl.contains(&format!("<figcaption>{title}</figcaption>")), "{title}");
+    for title in [
+        "Reward, total",
+        "Reward parts",
+        "Reward by task",
+        "Learning rate",
+    ] {
+        assert!(
+            rl.contains(&format!("<figcaption>{title}</figcaption>")),
+            "{title}"
+        );
     }
     assert!(!rl.contains("KL divergence"), "null is no point");
 }

@@ -16,11 +16,31 @@ fn task(value: serde_json::Value) -> TaskScoring {
 fn scorer(tasks: &[(&str, serde_json::Value)]) -> Scorer {
     static BUILT: Once = Once::new();
     BUILT.call_once(|| {
-        let cargo = std::process::Command::new(env!("CARGO")).args(["build", "-q", "-p", "svgrl-svg", "--bin", "svg-render-worker"]).status();
+        let cargo = std::process::Command::new(env!("CARGO"))
+            .args([
+                "build",
+                "-q",
+                "-p",
+                "svgrl-svg",
+                "--bin",
+                "svg-render-worker",
+            ])
+            .status();
         assert!(cargo.unwrap().success());
     });
-    let tasks: IndexMap<String, TaskScoring> = tasks.iter().map(|(n, v)| ((*n).to_owned(), task(v.clone()))).collect();
-    Scorer::new(&RewardsConfig { workers: 2, ..RewardsConfig::default() }, tasks, None).unwrap()
+    let tasks: IndexMap<String, TaskScoring> = tasks
+        .iter()
+        .map(|(n, v)| ((*n).to_owned(), task(v.clone())))
+        .collect();
+    Scorer::new(
+        &RewardsConfig {
+            workers: 2,
+            ..RewardsConfig::default()
+        },
+        tasks,
+        None,
+    )
+    .unwrap()
 }
 
 fn job(text: &str) -> ScoreJob {
@@ -29,8 +49,14 @@ fn job(text: &str) -> ScoreJob {
         task: "t".into(),
         step: 1,
         prompt: "".into(),
-        reference: Arc::new(Reference { svg: Some(RED.into()), ..Reference::default() }),
-        candidate: Candidate { text: text.into(), truncated: false },
+        reference: Arc::new(Reference {
+            svg: Some(RED.into()),
+            ..Reference::default()
+        }),
+        candidate: Candidate {
+            text: text.into(),
+            truncated: false,
+        },
     }
 }
 
@@ -45,19 +71,31 @@ fn rubric() -> serde_json::Value {
 #[test]
 fn the_reference_itself_earns_the_weighted_sum() {
     let reward = one(json!({"rubric": {"rewards": rubric()}}), RED);
-    assert_eq!(reward.parts.keys().collect::<Vec<_>>(), ["ssim", "mse", "code_efficiency"]);
+    assert_eq!(
+        reward.parts.keys().collect::<Vec<_>>(),
+        ["ssim", "mse", "code_efficiency"]
+    );
     assert!((reward.parts["ssim"] - 1.0).abs() < 1e-12);
-    assert_eq!((reward.parts["mse"], reward.parts["code_efficiency"]), (1.0, 0.75));
+    assert_eq!(
+        (reward.parts["mse"], reward.parts["code_efficiency"]),
+        (1.0, 0.75)
+    );
     assert!((reward.total - 3.375).abs() < 1e-12);
     assert!(reward.valid && reward.reason.is_none());
 }
 
 #[test]
 fn a_gated_failure_is_the_failure_value_and_a_summed_one_is_weighted() {
-    let gated = one(json!({"rubric": {"rewards": rubric(), "failure_value": -0.25}}), "no svg");
+    let gated = one(
+        json!({"rubric": {"rewards": rubric(), "failure_value": -0.25}}),
+        "no svg",
+    );
     assert_eq!((gated.total, gated.valid), (-0.25, false));
     assert_eq!(gated.reason.as_deref(), Some("no_svg"));
-    let summed = one(json!({"rubric": {"gate": "sum", "rewards": rubric(), "failure_value": -1.0}}), "<svg");
+    let summed = one(
+        json!({"rubric": {"gate": "sum", "rewards": rubric(), "failure_value": -1.0}}),
+        "<svg",
+    );
     assert_eq!(summed.total, -3.5);
     assert_eq!(summed.parts["mse"], -1.0);
     assert!(summed.reason.unwrap().starts_with("malformed_xml"));
@@ -80,13 +118,20 @@ fn truncated_blank_offset_and_clip_change_the_total() {
     )]);
     let mut cut = job(RED);
     cut.candidate.truncated = true;
-    let totals: Vec<f64> = scorer.score(vec![cut, job(RED), job("<svg viewBox=\"0 0 8 8\"/>")]).iter().map(|r| r.total).collect();
+    let totals: Vec<f64> = scorer
+        .score(vec![cut, job(RED), job("<svg viewBox=\"0 0 8 8\"/>")])
+        .iter()
+        .map(|r| r.total)
+        .collect();
     assert_eq!(totals, [-0.5, 3.5, -1.0]);
 }
 
 #[test]
 fn weights_follow_their_schedule() {
-    let scorer = scorer(&[("t", json!({"rubric": {"rewards": [{"type": "mse", "weight": [[0, 0], [10, 1]]}]}}))]);
+    let scorer = scorer(&[(
+        "t",
+        json!({"rubric": {"rewards": [{"type": "mse", "weight": [[0, 0], [10, 1]]}]}}),
+    )]);
     let at = |step| scorer.score(vec![ScoreJob { step, ..job(RED) }])[0].total;
     assert_eq!((at(0), at(5), at(20)), (0.0, 0.5, 1.0));
 }
@@ -97,14 +142,35 @@ fn ctrl_s_wants_one_think_block_and_one_fence() {
     let cases = [
         (format!("<think>a</think>\n{fence}"), None),
         (fence.clone(), Some("no_think_block")),
-        (format!("<think>a</think><think>b</think>{fence}"), Some("several_think_blocks")),
-        (format!("<think>a</think>\n{fence}\n{fence}"), Some("several_fences")),
+        (
+            format!("<think>a</think><think>b</think>{fence}"),
+            Some("several_think_blocks"),
+        ),
+        (
+            format!("<think>a</think>\n{fence}\n{fence}"),
+            Some("several_fences"),
+        ),
         (format!("<think>a</think>\n{RED}"), Some("no_svg_fence")),
-        (format!("<think>a</think>\n```xml\n{RED}\n```"), Some("no_svg_fence")),
-        (format!("<think>a</think>\n{fence}\nmore"), Some("text_outside_fence")),
-        (format!("<think>a</think>\n```svg\n{}\n```", RED.replace("<rect", "<text/><rect")), Some("banned_tag")),
+        (
+            format!("<think>a</think>\n```xml\n{RED}\n```"),
+            Some("no_svg_fence"),
+        ),
+        (
+            format!("<think>a</think>\n{fence}\nmore"),
+            Some("text_outside_fence"),
+        ),
+        (
+            format!(
+                "<think>a</think>\n```svg\n{}\n```",
+                RED.replace("<rect", "<text/><rect")
+            ),
+            Some("banned_tag"),
+        ),
     ];
-    let scorer = scorer(&[("t", json!({"completion": {"format": "ctrl_s", "banned_tags": ["text"]}}))]);
+    let scorer = scorer(&[(
+        "t",
+        json!({"completion": {"format": "ctrl_s", "banned_tags": ["text"]}}),
+    )]);
     for (text, reason) in cases {
         let reward = &scorer.score(vec![job(&text)])[0];
         assert_eq!(reward.reason.as_deref(), reason, "{text}");
@@ -116,15 +182,37 @@ fn ctrl_s_wants_one_think_block_and_one_fence() {
 fn sgp_wants_its_exact_string_and_no_text_elements() {
     let cases = [
         (format!("a </think> <answer>{RED}</answer>"), None),
-        (format!("a </think><answer>{RED}</answer>"), Some("no_answer_block")),
-        (format!("a </think> <answer>{RED}</answer> "), Some("answer_not_closed")),
-        (format!("a </think> <answer>{}</answer>", RED.replace("<rect", "<text></text><rect")), Some("banned_tag")),
+        (
+            format!("a </think><answer>{RED}</answer>"),
+            Some("no_answer_block"),
+        ),
+        (
+            format!("a </think> <answer>{RED}</answer> "),
+            Some("answer_not_closed"),
+        ),
+        (
+            format!(
+                "a </think> <answer>{}</answer>",
+                RED.replace("<rect", "<text></text><rect")
+            ),
+            Some("banned_tag"),
+        ),
         ("a </think> <answer>b</answer>".to_owned(), Some("no_svg")),
-        (format!("a </think> <answer>{}</answer>", &RED[..RED.len() - 9]), None),
+        (
+            format!("a </think> <answer>{}</answer>", &RED[..RED.len() - 9]),
+            None,
+        ),
     ];
-    let scorer = scorer(&[("t", json!({"completion": {"format": "sgp"}, "render": {"mode": "recover"}}))]);
+    let scorer = scorer(&[(
+        "t",
+        json!({"completion": {"format": "sgp"}, "render": {"mode": "recover"}}),
+    )]);
     for (text, reason) in cases {
-        assert_eq!(scorer.score(vec![job(&text)])[0].reason.as_deref(), reason, "{text}");
+        assert_eq!(
+            scorer.score(vec![job(&text)])[0].reason.as_deref(),
+            reason,
+            "{text}"
+        );
     }
 }
 
@@ -132,12 +220,18 @@ fn sgp_wants_its_exact_string_and_no_text_elements() {
 fn submitted_jobs_come_back_once_each() {
     let scorer = scorer(&[("t", json!({}))]);
     for key in 0..50 {
-        scorer.submit(ScoreJob { key, ..job(if key % 2 == 0 { RED } else { "<svg" }) });
+        scorer.submit(ScoreJob {
+            key,
+            ..job(if key % 2 == 0 { RED } else { "<svg" })
+        });
     }
-    let mut keys: Vec<u64> = std::iter::from_fn(|| scorer.next()).map(|s| (s.key, s.reward.valid)).map(|(k, v)| {
-        assert_eq!(v, k % 2 == 0);
-        k
-    }).collect();
+    let mut keys: Vec<u64> = std::iter::from_fn(|| scorer.next())
+        .map(|s| (s.key, s.reward.valid))
+        .map(|(k, v)| {
+            assert_eq!(v, k % 2 == 0);
+            k
+        })
+        .collect();
     keys.sort_unstable();
     assert_eq!(keys, (0..50).collect::<Vec<_>>());
 }
@@ -147,23 +241,61 @@ fn a_reference_is_checked_for_what_the_rewards_need() {
     let scorer = scorer(&[("t", json!({"rubric": {"rewards": rubric()}}))]);
     let check = |r: &Reference| scorer.check_reference("t", r);
     assert_eq!(check(&job("").reference), Ok(()));
-    assert!(check(&Reference::default()).unwrap_err().contains("reference.svg"));
-    let broken = Reference { svg: Some("<svg".into()), ..Reference::default() };
+    assert!(
+        check(&Reference::default())
+            .unwrap_err()
+            .contains("reference.svg")
+    );
+    let broken = Reference {
+        svg: Some("<svg".into()),
+        ..Reference::default()
+    };
     assert!(check(&broken).unwrap_err().contains("malformed_xml"));
-    assert!(scorer.check_reference("u", &broken).unwrap_err().contains("no task"));
+    assert!(
+        scorer
+            .check_reference("u", &broken)
+            .unwrap_err()
+            .contains("no task")
+    );
 }
 
 #[test]
 fn bad_values_are_refused_by_key() {
     let error = |value: serde_json::Value| {
         let tasks = IndexMap::from([("t".to_owned(), task(value))]);
-        Scorer::new(&RewardsConfig::default(), tasks, None).err().unwrap().to_string()
+        Scorer::new(&RewardsConfig::default(), tasks, None)
+            .err()
+            .unwrap()
+            .to_string()
     };
-    assert!(error(json!({"rubric": {"rewards": [{"type": "code_efficiency", "unit": "tokens"}]}})).starts_with("tasks.t.rubric.rewards.0.unit"));
-    assert!(error(json!({"rubric": {"rewards": [{"type": "mse"}, {"type": "mse"}]}})).contains("rewards.1.name"));
-    assert!(error(json!({"rubric": {"rewards": [{"type": "ssim", "window_size": 4}]}})).contains("window_size"));
+    assert!(
+        error(json!({"rubric": {"rewards": [{"type": "code_efficiency", "unit": "tokens"}]}}))
+            .starts_with("tasks.t.rubric.rewards.0.unit")
+    );
+    assert!(
+        error(json!({"rubric": {"rewards": [{"type": "mse"}, {"type": "mse"}]}}))
+            .contains("rewards.1.name")
+    );
+    assert!(
+        error(json!({"rubric": {"rewards": [{"type": "ssim", "window_size": 4}]}}))
+            .contains("window_size")
+    );
     assert!(error(json!({"render": {"size": 0}})).contains("render.size"));
-    assert!(serde_json::from_value::<TaskScoring>(json!({"rubric": {"rewards": [{"type": "mse", "sise": 1}]}})).is_err());
-    let remote = RewardsConfig { endpoint: Some("http://a".into()), ..RewardsConfig::default() };
-    assert!(Scorer::new(&remote, IndexMap::new(), None).err().unwrap().to_string().contains("rewards.endpoint"));
+    assert!(
+        serde_json::from_value::<TaskScoring>(
+            json!({"rubric": {"rewards": [{"type": "mse", "sise": 1}]}})
+        )
+        .is_err()
+    );
+    let remote = RewardsConfig {
+        endpoint: Some("http://a".into()),
+        ..RewardsConfig::default()
+    };
+    assert!(
+        Scorer::new(&remote, IndexMap::new(), None)
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("rewards.endpoint")
+    );
 }

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use rewards::Reference;
+
 use super::config::{DataConfig, SourceConfig};
 use super::error::DataError;
 use super::example::Example;
@@ -55,8 +57,8 @@ enum Rows {
     Jsonl(Jsonl),
 }
 
-#[derive(Debug)]
 /// What a format hands over when it is opened.
+#[derive(Debug)]
 pub(crate) struct Opened<R> {
     /// The reader of single rows.
     pub(crate) rows: R,
@@ -68,15 +70,23 @@ pub(crate) struct Opened<R> {
     pub(crate) skipped: Vec<String>,
 }
 
+/// What a reference must pass, beside its task's name; the answer is what is wrong with it.
+pub type CheckReference<'a> = dyn Fn(&str, &Reference) -> Result<(), String> + 'a;
+
 impl Catalog {
     /// Opens every source; files are read once from end to end to validate their rows.
     /// `base` is the folder that paths are relative to, `default_task` the task of sources
-    /// that name none.
+    /// that name none, `check` says what is wrong with a file's row for its reference.
     ///
     /// # Errors
     /// A config value out of bounds, an unreadable file, a malformed row unless rows are
     /// skipped, a source with no row at all.
-    pub fn open(config: &DataConfig, base: &Path, default_task: &str) -> Result<Self, DataError> {
+    pub fn open(
+        config: &DataConfig,
+        base: &Path,
+        default_task: &str,
+        check: &CheckReference,
+    ) -> Result<Self, DataError> {
         let mut catalog = Self {
             sources: Vec::new(),
             skipped: Vec::new(),
@@ -103,7 +113,7 @@ impl Catalog {
                     )
                 }
                 SourceConfig::Jsonl(jsonl) => {
-                    let opened = Jsonl::open(jsonl, &key, base, config.on_bad_row)?;
+                    let opened = Jsonl::open(jsonl, &key, base, config.on_bad_row, &|r| check(&task, r))?;
                     (
                         Rows::Jsonl(opened.rows),
                         opened.train,

@@ -244,14 +244,16 @@ impl Strand {
     }
 
     /// Source and row within it of a row counted over all sources of the strand.
-    fn locate(&self, mut row: usize) -> (usize, usize) {
-        for (source, rows) in &self.sources {
-            if row < *rows {
-                return (*source, row);
-            }
-            row -= rows;
-        }
-        unreachable!("a row number below the sum of all row counts lies in one of them")
+    fn locate(&self, row: usize) -> (usize, usize) {
+        let mut first = 0;
+        self.sources
+            .iter()
+            .find_map(|(source, rows)| {
+                let within = (row - first < *rows).then_some((*source, row - first));
+                first += rows;
+                within
+            })
+            .expect("a row below the sum of all row counts lies in one source")
     }
 
     fn by_length(&self, catalog: &Catalog) -> Vec<u32> {

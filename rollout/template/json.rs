@@ -16,7 +16,7 @@ struct Style {
     sort_keys: bool,
 }
 
-/// The filter; also takes `indent` as its second positional argument's Python name only.
+/// The filter, with its options as keywords.
 pub(super) fn tojson(value: &Jinja, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     let separators: Option<Vec<String>> = options.get("separators")?;

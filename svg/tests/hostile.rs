@@ -15,11 +15,18 @@ fn wrap(body: &str) -> String {
 
 /// The reason, or none for a picture; fails when it takes long.
 fn outcome(renderer: &Renderer, source: &str, mode: ParseMode) -> Option<Reason> {
-    let config = RenderConfig { mode, ..RenderConfig::default() };
+    let config = RenderConfig {
+        mode,
+        ..RenderConfig::default()
+    };
     let start = Instant::now();
     let result = renderer.render(source, Target::Longest(224), &config);
     let elapsed = start.elapsed();
-    assert!(elapsed < Duration::from_secs(5), "{elapsed:?} for {}", &source[..source.len().min(80)]);
+    assert!(
+        elapsed < Duration::from_secs(5),
+        "{elapsed:?} for {}",
+        &source[..source.len().min(80)]
+    );
     result.err().map(|f| f.reason)
 }
 
@@ -30,7 +37,10 @@ fn strict(source: &str) -> Option<Reason> {
 fn bomb(levels: usize, width: usize) -> String {
     let mut body = "<defs><g id='b0'><rect width='9' height='9'/></g>".to_owned();
     for i in 1..=levels {
-        body += &format!("<g id='b{i}'>{}</g>", format!("<use href='#b{}'/>", i - 1).repeat(width));
+        body += &format!(
+            "<g id='b{i}'>{}</g>",
+            format!("<use href='#b{}'/>", i - 1).repeat(width)
+        );
     }
     wrap(&format!("{body}</defs><use href='#b{levels}'/>"))
 }
@@ -42,6 +52,16 @@ fn what_multiplies_is_refused_before_it_is_drawn() {
     assert_eq!(strict(&bomb(12, 10)), Some(Reason::TooManyElements));
     assert_eq!(strict(&bomb(80, 1)), Some(Reason::TooDeep));
     assert_eq!(strict(&bomb(2, 3)), None);
+}
+
+#[test]
+fn a_second_element_of_one_id_hides_no_cost() {
+    let many = "<rect width='9' height='9'/>".repeat(3000);
+    let body = format!(
+        "<g id='a'/><g id='a'>{many}</g>{}",
+        "<use href='#a'/>".repeat(50)
+    );
+    assert_eq!(strict(&wrap(&body)), Some(Reason::TooManyElements));
 }
 
 #[test]
@@ -57,8 +77,16 @@ fn nesting_is_refused_however_deep() {
 
 #[test]
 fn references_to_themselves_do_not_hang() {
-    assert_eq!(strict(&wrap("<g id='a'><use href='#a'/></g>")), Some(Reason::ReferenceCycle));
-    assert_eq!(strict(&wrap("<use id='a' xlink:href='#b'/><use id='b' xlink:href='#a'/>")), Some(Reason::ReferenceCycle));
+    assert_eq!(
+        strict(&wrap("<g id='a'><use href='#a'/></g>")),
+        Some(Reason::ReferenceCycle)
+    );
+    assert_eq!(
+        strict(&wrap(
+            "<use id='a' xlink:href='#b'/><use id='b' xlink:href='#a'/>"
+        )),
+        Some(Reason::ReferenceCycle)
+    );
     let harmless = [
         "<pattern id='p' width='9' height='9'><rect width='9' height='9' fill='url(#p)'/></pattern><rect width='50' height='50' fill='url(#p)'/>",
         "<mask id='m'><rect width='9' height='9' mask='url(#m)'/></mask><rect width='50' height='50' mask='url(#m)'/>",
@@ -76,28 +104,100 @@ fn references_to_themselves_do_not_hang() {
 fn large_canvases_are_ours_to_choose() {
     let giant = "<svg xmlns='http://www.w3.org/2000/svg' width='1000000' height='999999'><rect width='9' height='9'/></svg>";
     let config = RenderConfig::default();
-    let rendered = renderer(2000).render(giant, Target::Intrinsic { cap: 64 }, &config).unwrap();
+    let rendered = renderer(2000)
+        .render(giant, Target::Intrinsic { cap: 64 }, &config)
+        .unwrap();
     assert_eq!((rendered.raster.width, rendered.raster.height), (64, 64));
     assert_eq!(rendered.intrinsic, (1_000_000.0, 999_999.0));
-    let exact = renderer(2000).render(giant, Target::Exact { width: 100_000, height: 9 }, &config);
+    let exact = renderer(2000).render(
+        giant,
+        Target::Exact {
+            width: 100_000,
+            height: 9,
+        },
+        &config,
+    );
     assert_eq!(exact.err().map(|f| f.reason), Some(Reason::CanvasTooLarge));
-    for size in ["width='0' height='5'", "width='-1' height='5'", "width='nan' height='5'", "width='1e40' height='1e40'", ""] {
-        let source = format!("<svg xmlns='http://www.w3.org/2000/svg' {size}><rect width='9' height='9'/></svg>");
+    for size in [
+        "width='0' height='5'",
+        "width='-1' height='5'",
+        "width='nan' height='5'",
+        "width='1e40' height='1e40'",
+        "",
+    ] {
+        let source = format!(
+            "<svg xmlns='http://www.w3.org/2000/svg' {size}><rect width='9' height='9'/></svg>"
+        );
         let reason = strict(&source);
-        assert!(matches!(reason, Some(Reason::NoSize | Reason::RenderFailed) | None), "{size}: {reason:?}");
+        assert!(
+            matches!(reason, Some(Reason::NoSize | Reason::RenderFailed) | None),
+            "{size}: {reason:?}"
+        );
     }
 }
 
 #[test]
 fn slow_filters_are_refused_or_end_at_the_deadline() {
-    let morphology = |radius: &str| wrap(&format!("<filter id='f'><feMorphology operator='dilate' radius='{radius}'/></filter><rect width='90' height='90' filter='url(#f)'/>"));
+    let morphology = |radius: &str| {
+        wrap(&format!(
+            "<filter id='f'><feMorphology operator='dilate' radius='{radius}'/></filter><rect width='90' height='90' filter='url(#f)'/>"
+        ))
+    };
     assert_eq!(strict(&morphology("1")), None);
     assert_eq!(strict(&morphology("100000")), Some(Reason::TooMuchFilter));
     let turbulence = "<feTurbulence baseFrequency='0.01' numOctaves='20'/>".repeat(90);
-    let slow = wrap(&format!("<filter id='f'>{turbulence}</filter><rect width='90' height='90' filter='url(#f)'/>"));
+    let slow = wrap(&format!(
+        "<filter id='f'>{turbulence}</filter><rect width='90' height='90' filter='url(#f)'/>"
+    ));
     let renderer = renderer(50);
-    assert_eq!(outcome(&renderer, &slow, ParseMode::Strict), Some(Reason::Deadline));
-    assert_eq!(outcome(&renderer, &wrap("<text y='20'>after</text>"), ParseMode::Strict), None, "a killed worker is replaced");
+    assert_eq!(
+        outcome(&renderer, &slow, ParseMode::Strict),
+        Some(Reason::Deadline)
+    );
+    assert_eq!(
+        outcome(
+            &renderer,
+            &wrap("<text y='20'>after</text>"),
+            ParseMode::Strict
+        ),
+        None,
+        "a killed worker is replaced"
+    );
+}
+
+#[test]
+fn shapes_far_larger_than_the_canvas_cannot_stall_it() {
+    let renderer = renderer(300);
+    let bodies = [
+        "<circle r='1e9' stroke-width='1e8' stroke='red'/>".repeat(2000),
+        "<circle cx='50' cy='50' r='45' stroke='red' stroke-width='.001' transform='scale(1e6)'/>"
+            .repeat(2000),
+        "<g transform='scale(999)'>".repeat(9) + "<circle r='9' stroke='red'/>" + &"</g>".repeat(9),
+        "<path stroke='red' stroke-width='1e20' d='M-1e30 -1e30 L1e30 1e30 L1e30 -1e30Z'/>"
+            .repeat(100),
+        "<style>circle{r:1e9;stroke:red;stroke-width:1e9}</style>".to_owned()
+            + &"<circle r='9'/>".repeat(999),
+        "<radialGradient id='g'>".to_owned()
+            + &"<stop offset='.5' stop-color='red'/>".repeat(300)
+            + "</radialGradient>"
+            + &"<rect width='100' height='100' fill='url(#g)'/>".repeat(4000),
+    ];
+    for body in bodies {
+        let reason = outcome(&renderer, &wrap(&body), ParseMode::Strict);
+        assert!(
+            matches!(reason, None | Some(Reason::Deadline | Reason::Panic)),
+            "{reason:?}: {}",
+            &body[..40]
+        );
+    }
+    assert_eq!(
+        outcome(
+            &renderer,
+            &wrap("<text y='20'>after</text>"),
+            ParseMode::Strict
+        ),
+        None
+    );
 }
 
 #[test]
@@ -105,26 +205,53 @@ fn paths_and_styles_have_caps() {
     let zigzag = |n: usize| format!("<path d='M0 0{}'/>", " 99 99 0 99 99 0".repeat(n));
     assert_eq!(strict(&wrap(&zigzag(12_000))), None);
     let path = "<path id='p' d='M0 0".to_owned() + &" 1 1".repeat(20_000) + "'/>";
-    assert_eq!(strict(&wrap(&(path + &"<use href='#p'/>".repeat(50)))), Some(Reason::TooMuchPath));
-    let rules = format!("<style>{}</style>{}", "a,b{}".repeat(4000), "<g/>".repeat(4000));
+    assert_eq!(
+        strict(&wrap(&(path + &"<use href='#p'/>".repeat(50)))),
+        Some(Reason::TooMuchPath)
+    );
+    let rules = format!(
+        "<style>{}</style>{}",
+        "a,b{}".repeat(4000),
+        "<g/>".repeat(4000)
+    );
     assert_eq!(strict(&wrap(&rules)), Some(Reason::TooMuchStyle));
     let layers = "<g opacity='.5'/>".repeat(9000);
     assert_eq!(strict(&wrap(&layers)), Some(Reason::TooManyLayers));
-    assert_eq!(strict(&wrap("<path d='M0 0H99' stroke='red' stroke-dasharray='1e-9'/>")), None);
-    assert_eq!(strict(&wrap("<path d='M0 0 1e38 1e38 -1e38 1e38' stroke='red' stroke-width='1e30'/>")), None);
-    assert_eq!(strict(&wrap(&format!("<g{}/>", " a=''".repeat(2000)))), Some(Reason::TooManyAttributes));
+    assert_eq!(
+        strict(&wrap(
+            "<path d='M0 0H99' stroke='red' stroke-dasharray='1e-9'/>"
+        )),
+        None
+    );
+    assert_eq!(
+        strict(&wrap(
+            "<path d='M0 0 1e38 1e38 -1e38 1e38' stroke='red' stroke-width='1e30'/>"
+        )),
+        None
+    );
+    assert_eq!(
+        strict(&wrap(&format!("<g{}/>", " a=''".repeat(2000)))),
+        Some(Reason::TooManyAttributes)
+    );
 }
 
 #[test]
 fn links_out_of_the_document_draw_nothing() {
-    let canvas = Target::Exact { width: 8, height: 8 };
+    let canvas = Target::Exact {
+        width: 8,
+        height: 8,
+    };
     let png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/red.svg").to_owned();
     let links = [file.clone(), format!("file://{file}"), "http://127.0.0.1:9/a.png".into(), format!("data:image/png;base64,{png}"),
         "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1 1'><rect width='1' height='1'/></svg>".replace('<', "&lt;").replace('\'', "&quot;")];
     for link in links {
-        let source = wrap(&format!("<image width='100' height='100' href='{link}'/><use href='{link}#a'/>"));
-        let rendered = renderer(2000).render(&source, canvas, &RenderConfig::default()).unwrap();
+        let source = wrap(&format!(
+            "<image width='100' height='100' href='{link}'/><use href='{link}#a'/>"
+        ));
+        let rendered = renderer(2000)
+            .render(&source, canvas, &RenderConfig::default())
+            .unwrap();
         assert!(rendered.raster.rgba.iter().all(|&v| v == 255), "{link}");
     }
 }
@@ -132,11 +259,27 @@ fn links_out_of_the_document_draw_nothing() {
 #[test]
 fn bytes_that_are_no_svg_are_malformed() {
     let zipped = String::from_utf8_lossy(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0]).into_owned();
-    for source in ["", "\0", " ", "<", "<svg", "<svg>", "<svg/", "text", &zipped, "<svg viewBox='0 0 1 1'>\0</svg>", "\u{feff}<a", "<svg a=1/>"] {
+    for source in [
+        "",
+        "\0",
+        " ",
+        "<",
+        "<svg",
+        "<svg>",
+        "<svg/",
+        "text",
+        &zipped,
+        "<svg viewBox='0 0 1 1'>\0</svg>",
+        "\u{feff}<a",
+        "<svg a=1/>",
+    ] {
         assert_eq!(strict(source), Some(Reason::MalformedXml), "{source:?}");
     }
     assert_eq!(strict("<html><body/></html>"), Some(Reason::NotSvg));
-    assert_eq!(strict("<svg xmlns='http://example.com' viewBox='0 0 1 1'/>"), Some(Reason::NotSvg));
+    assert_eq!(
+        strict("<svg xmlns='http://example.com' viewBox='0 0 1 1'/>"),
+        Some(Reason::NotSvg)
+    );
 }
 
 #[test]
@@ -174,8 +317,14 @@ fn a_cut_off_document_draws_when_it_may_be_repaired() {
     let whole = wrap("<rect width='100' height='100' fill='#ff0000'/><path d='M0 0L9 9'/>");
     let cut = &whole[..whole.find("L9").unwrap()];
     let renderer = renderer(2000);
-    assert_eq!(outcome(&renderer, cut, ParseMode::Strict), Some(Reason::MalformedXml));
-    let config = RenderConfig { mode: ParseMode::Recover, ..RenderConfig::default() };
+    assert_eq!(
+        outcome(&renderer, cut, ParseMode::Strict),
+        Some(Reason::MalformedXml)
+    );
+    let config = RenderConfig {
+        mode: ParseMode::Recover,
+        ..RenderConfig::default()
+    };
     let rendered = renderer.render(cut, Target::Longest(4), &config).unwrap();
     assert_eq!(rendered.raster.rgba[..4], [255, 0, 0, 255]);
     for end in 0..whole.len() {
@@ -186,6 +335,8 @@ fn a_cut_off_document_draws_when_it_may_be_repaired() {
 #[test]
 fn a_missing_worker_is_said_at_once() {
     let program = WorkerProgram::At("/nonexistent/worker".into());
-    let error = Renderer::new(&program, Duration::from_secs(1)).err().map(|f| f.reason);
+    let error = Renderer::new(&program, Duration::from_secs(1))
+        .err()
+        .map(|f| f.reason);
     assert_eq!(error, Some(Reason::WorkerUnavailable));
 }

@@ -11,6 +11,7 @@ mod reference;
 mod schema;
 mod yaml;
 
+use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -100,7 +101,7 @@ pub fn parse<T: JsonSchema + DeserializeOwned>(
     let invalid = |problem| ConfigError::Invalid {
         problems: vec![problem],
     };
-    let mut root = yaml::parse(text, |line| Origin::Line(line))
+    let mut root = yaml::parse(text, Origin::Line)
         .map_err(|(line, problem)| invalid(format!("{file}:{line}: {problem}")))?;
     for (index, set) in overrides.iter().enumerate() {
         overrides::apply(&mut root, set, index).map_err(invalid)?;
@@ -158,12 +159,17 @@ impl Document {
     }
 }
 
-/// The known name that `name` was probably meant to be: at most a third of its letters away.
+/// The known name that `name` was probably meant to be: at most a third of its letters (or
+/// two) away, the one with the longer common beginning of several.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let alike = |candidate: &str| {
+        let pairs = name.chars().zip(candidate.chars());
+        pairs.take_while(|(ours, theirs)| ours == theirs).count()
+    };
     known
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
-        .min()
+        .min_by_key(|(distance, candidate)| (*distance, Reverse(alike(candidate))))
         .filter(|(distance, _)| *distance <= (name.chars().count() / 3).max(2))
         .map(|(_, candidate)| candidate)
 }

@@ -92,7 +92,10 @@ impl<'a> Writer<'a> {
             let resolved = resolve(self.root, property);
             let mut about = description(property);
             if about.is_empty() {
-                about = description(resolved);
+                about = match property.get("const") {
+                    Some(_) => "Selects these keys.".to_owned(),
+                    None => description(resolved),
+                };
             }
             let default = property.get("default");
             let _ = writeln!(
@@ -161,6 +164,10 @@ impl<'a> Writer<'a> {
         if let Some((tag, branches)) = tagged(&variants) {
             let tags: Vec<&str> = branches.iter().map(|branch| branch.tag).collect();
             return format!("section by `{tag}`: `{}`", tags.join("`, `"));
+        }
+        let all_words: Option<Vec<_>> = variants.iter().map(|v| words(self.root, v)).collect();
+        if let Some(lists) = all_words.filter(|lists| !lists.is_empty()) {
+            return format!("`{}`", lists.concat().join("` \\| `"));
         }
         if !variants.is_empty() {
             let mut kinds: Vec<String> = variants.iter().map(|v| self.kind(v)).collect();

@@ -3,12 +3,12 @@
 use indexmap::IndexMap;
 use rollout::data::DataConfig;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::*;
 
 /// A run.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Name of the run.
@@ -25,7 +25,7 @@ struct Config {
     labels: IndexMap<String, u32>,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(tag = "algorithm", rename_all = "snake_case")]
 enum Stage {
     /// Imitation.
@@ -34,7 +34,7 @@ enum Stage {
     Grpo(Grpo),
 }
 
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Sft {
     /// Name of the stage.
@@ -43,7 +43,7 @@ struct Sft {
     steps: u64,
 }
 
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Grpo {
     /// Name of the stage.
@@ -52,7 +52,7 @@ struct Grpo {
     rollout: Rollout,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Rollout {
     /// Completions of one prompt; >= 2 | siblings are compared.
@@ -66,7 +66,7 @@ impl Default for Rollout {
 }
 
 /// How it speaks.
-#[derive(Debug, Deserialize, JsonSchema, PartialEq)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "snake_case")]
 enum Tone {
     /// No adjectives.
@@ -106,6 +106,7 @@ fn loaded(sets: &[&str]) -> Loaded<Config> {
 fn a_good_file_loads_with_what_was_given() {
     let loaded = loaded(&[]);
     assert_eq!(loaded.config.deadline_s, Some(0.1));
+    assert!(matches!(&loaded.config.stages[0], Stage::Sft(sft) if sft.steps == 3));
     assert!(matches!(&loaded.config.stages[1], Stage::Grpo(g) if g.rollout.group_size == 4));
     assert_eq!(loaded.given["stages"][0]["steps"], 3);
     assert_eq!(loaded.given.get("labels"), None);

@@ -144,10 +144,18 @@ fn integer(text: &str) -> Option<Number> {
 /// Builds the tree from the parser's events.
 struct Builder {
     origin: fn(usize) -> Origin,
-    /// Collections whose end has not come, with their anchors.
-    open: Vec<(Node, usize, Option<(String, Origin)>)>,
+    /// Collections whose end has not come.
+    open: Vec<Open>,
     anchors: HashMap<usize, Node>,
     root: Option<Node>,
+}
+
+/// A collection whose end has not come.
+struct Open {
+    node: Node,
+    anchor: usize,
+    /// The key that waits for its value.
+    pending: Option<(String, Origin)>,
 }
 
 impl Builder {
@@ -183,7 +191,7 @@ impl Builder {
                 self.open(begin(Kind::Map(IndexMap::new())), anchor)
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
-                Some((node, anchor, _)) => self.put(node, anchor),
+                Some(open) => self.put(open.node, open.anchor),
                 None => Ok(()),
             },
             Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
@@ -198,36 +206,20 @@ impl Builder {
     }
 
     fn expects_key(&self) -> bool {
-        matches!(
-            self.open.last(),
-            Some((
-                Node {
-                    kind: Kind::Map(_),
-                    ..
-                },
-                _,
-                None
-            ))
-        )
+        self.open
+            .last()
+            .is_some_and(|open| matches!(open.node.kind, Kind::Map(_)) && open.pending.is_none())
     }
 
     fn set_key(&mut self, key: String, origin: Origin) -> Result<(), String> {
         if key == "<<" {
             return Err("merge keys (`<<`) are not used here".to_owned());
         }
-        if let Some((
-            Node {
-                kind: Kind::Map(map),
-                ..
-            },
-            _,
-            pending,
-        )) = self.open.last_mut()
-        {
-            if map.contains_key(&key) {
+        if let Some(open) = self.open.last_mut() {
+            if matches!(&open.node.kind, Kind::Map(map) if map.contains_key(&key)) {
                 return Err(format!("key `{key}` stands twice in this mapping"));
             }
-            *pending = Some((key, origin));
+            open.pending = Some((key, origin));
         }
         Ok(())
     }
@@ -236,7 +228,11 @@ impl Builder {
         if self.expects_key() {
             return Err("a key must be a plain word".to_owned());
         }
-        self.open.push((node, anchor, None));
+        self.open.push(Open {
+            node,
+            anchor,
+            pending: None,
+        });
         Ok(())
     }
 
@@ -246,7 +242,11 @@ impl Builder {
         }
         match self.open.last_mut() {
             None => self.root = Some(node),
-            Some((parent, _, pending)) => match &mut parent.kind {
+            Some(Open {
+                node: parent,
+                pending,
+                ..
+            }) => match &mut parent.kind {
                 Kind::List(items) => items.push(node),
                 Kind::Map(map) => match pending.take() {
                     Some((key, origin)) => {

@@ -41,13 +41,17 @@ pub struct Collect<'a> {
 /// Samples and scores `prompts`; `None` when the interrupt's grace ran out.
 ///
 /// # Errors
-/// The engine's.
+/// A reference that its task's rewards cannot use; the engine's.
 pub fn collect(engine: &mut dyn Engine, scorer: &Scorer, prompts: Vec<Prompt>, how: &Collect) -> Result<Option<(Vec<ScoredGroup>, CollectTimes)>, TrainError> {
+    for prompt in &prompts {
+        let usable = scorer.check_reference(&prompt.task, &prompt.reference);
+        usable.map_err(|problem| TrainError::Input(format!("example {}: task {}: {problem}", prompt.id, prompt.task)))?;
+    }
     let started = Instant::now();
     let requests = prompts
         .iter()
         .enumerate()
-        .map(|(group, prompt)| Request { group, ids: prompt.ids.clone(), samples: how.samples, draw: prompt.draw })
+        .map(|(group, prompt)| Request { group, ids: prompt.ids.clone(), samples: how.samples, draw: prompt.draw, lengths: None })
         .collect();
     engine.submit(requests)?;
     let mut completions: Vec<Vec<_>> = prompts.iter().map(|_| (0..how.samples).map(|_| None).collect()).collect();

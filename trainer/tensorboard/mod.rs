@@ -189,7 +189,9 @@ mod tests {
         let bytes = std::fs::read(folder.join("rl").join(FILE)).unwrap();
         let whole = Records::of(&bytes).last().map(|(_, end)| end);
         assert_eq!(whole, Some(bytes.len()), "nothing half written");
-        Records::of(&bytes).map(|(event, _)| step_of(event)).collect()
+        Records::of(&bytes)
+            .map(|(event, _)| step_of(event))
+            .collect()
     }
 
     #[test]
@@ -197,7 +199,11 @@ mod tests {
         let mut ours = record::frame(&header(1.5e9));
         for (step, time, values) in [
             (1, 1.500_000_000_25e9, vec![("sft/loss", 2.5)]),
-            (300, 1.500_000_001_25e9, vec![("sft/loss", -0.125), ("reward/é", 0.0)]),
+            (
+                300,
+                1.500_000_001_25e9,
+                vec![("sft/loss", -0.125), ("reward/é", 0.0)],
+            ),
         ] {
             let scalars = Scalars { step, time, values };
             ours.extend(record::frame(&event(&scalars)));

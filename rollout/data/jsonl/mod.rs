@@ -11,6 +11,8 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rewards::Reference;
+
 use super::catalog::Opened;
 use super::config::{JsonlConfig, OnBadRow, Split};
 use super::error::DataError;
@@ -39,12 +41,13 @@ struct Place {
 
 impl Jsonl {
     /// Opens and validates the file of `config`, which stands at `key`; `base` is the folder
-    /// that its path is relative to.
+    /// that its path is relative to, `check` what a row's reference must pass besides.
     pub(crate) fn open(
         config: &JsonlConfig,
         key: &str,
         base: &Path,
         on_bad_row: OnBadRow,
+        check: &dyn Fn(&Reference) -> Result<(), String>,
     ) -> Result<Opened<Self>, DataError> {
         if config.path.as_os_str().is_empty() {
             return Err(DataError::config(
@@ -75,7 +78,7 @@ impl Jsonl {
             reader: RowReader::new(&config.fields, media),
             rows: Vec::new(),
         };
-        let skipped = jsonl.index(on_bad_row)?;
+        let skipped = jsonl.index(on_bad_row, check)?;
         if jsonl.rows.is_empty() {
             let path = jsonl.path.display();
             return Err(DataError::config(
@@ -113,7 +116,11 @@ impl Jsonl {
     }
 
     /// Fills in `rows`; returns the problems of rows left out.
-    fn index(&mut self, on_bad_row: OnBadRow) -> Result<Vec<String>, DataError> {
+    fn index(
+        &mut self,
+        on_bad_row: OnBadRow,
+        check: &dyn Fn(&Reference) -> Result<(), String>,
+    ) -> Result<Vec<String>, DataError> {
         let mut skipped = Vec::new();
         let mut reader = BufReader::with_capacity(1 << 20, &self.file);
         let (mut offset, mut line, mut bytes) = (0, 0, Vec::new());
@@ -131,7 +138,9 @@ impl Jsonl {
             if bytes.trim_ascii().is_empty() {
                 continue;
             }
-            match self.reader.example(&bytes, line) {
+            let example = self.reader.example(&bytes, line);
+            let checked = |example: Example| check(&example.reference).map(|()| example);
+            match example.and_then(checked) {
                 Ok(example) => self.rows.push(Place {
                     offset: start,
                     bytes: read as u32,

@@ -1,0 +1,154 @@
+//! The cost of a document by counting: elements, depth, path data, layers, filter work, summed through
+//! `use` as if every reference were written out.
+
+use crate::failure::{Failure, Reason};
+use resvg::usvg::roxmltree::{Document, Node};
+use std::collections::HashMap;
+
+/// Style words that give an element an off-screen layer.
+pub(crate) const LAYER_STYLE: [&str; 4] = ["opacity", "clip-path", "mix-blend", "isolation"];
+
+/// What an element and everything in it cost.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Cost {
+    pub elements: u64,
+    pub depth: u32,
+    pub path_bytes: u64,
+    pub layers: u64,
+    pub filter_work: u64,
+    pub stops: u64,
+    /// Enlargement by its own transform and, at most, by those inside it.
+    pub zoom: f64,
+    pub inner_zoom: f64,
+}
+
+impl Cost {
+    fn add(&mut self, part: &Cost) {
+        self.elements = self.elements.saturating_add(part.elements);
+        self.path_bytes = self.path_bytes.saturating_add(part.path_bytes);
+        self.layers = self.layers.saturating_add(part.layers);
+        self.filter_work = self.filter_work.saturating_add(part.filter_work);
+        self.stops = self.stops.saturating_add(part.stops);
+        self.depth = self.depth.max(part.depth.saturating_add(1));
+        self.inner_zoom = self.inner_zoom.max(part.zoom + part.inner_zoom);
+    }
+}
+
+/// The cost of the root with every `use` replaced by its target: depth first with memory, on an
+/// explicit stack.
+pub(crate) fn expanded(
+    document: &Document<'_>,
+    nodes: &[Node<'_, '_>],
+    own: Vec<Cost>,
+) -> Result<Cost, Failure> {
+    let index: HashMap<_, _> = nodes.iter().enumerate().map(|(i, n)| (n.id(), i)).collect();
+    // Which of several elements of one id is meant is the renderer's choice: all count.
+    let mut by_id: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (i, node) in nodes.iter().enumerate() {
+        if let Some(id) = node.attribute("id") {
+            by_id.entry(id).or_default().push(i);
+        }
+    }
+    let parts = |i: usize| -> Vec<usize> {
+        let children = nodes[i]
+            .children()
+            .filter(Node::is_element)
+            .filter_map(|n| index.get(&n.id()).copied());
+        let targets = target(&nodes[i]).and_then(|id| by_id.get(id));
+        children
+            .chain(targets.into_iter().flatten().copied())
+            .collect()
+    };
+    let mut costs = own;
+    let mut state = vec![State::New; nodes.len()];
+    let root = index
+        .get(&document.root_element().id())
+        .copied()
+        .unwrap_or(0);
+    let mut stack = vec![(root, parts(root), 0)];
+    state[root] = State::Open;
+    while let Some((node, its_parts, next)) = stack.last_mut() {
+        let node = *node;
+        if let Some(&part) = its_parts.get(*next) {
+            *next += 1;
+            match state[part] {
+                State::Done => {
+                    let cost = costs[part];
+                    costs[node].add(&cost);
+                }
+                State::New => {
+                    state[part] = State::Open;
+                    *next -= 1;
+                    let parts = parts(part);
+                    stack.push((part, parts, 0));
+                }
+                State::Open => {
+                    let detail = format!(
+                        "<{}> refers to an element it stands in",
+                        nodes[node].tag_name().name()
+                    );
+                    return Err(Failure::new(Reason::ReferenceCycle, detail));
+                }
+            }
+        } else {
+            state[node] = State::Done;
+            stack.pop();
+        }
+    }
+    Ok(costs[root])
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    New,
+    Open,
+    Done,
+}
+
+/// The id a `use` element stands for.
+fn target<'a>(node: &Node<'a, '_>) -> Option<&'a str> {
+    if node.tag_name().name() != "use" {
+        return None;
+    }
+    let href = node.attributes().find(|a| a.name() == "href")?;
+    href.value().trim().strip_prefix('#')
+}
+
+pub(crate) fn own_cost(node: &Node<'_, '_>) -> Cost {
+    let mut cost = Cost {
+        elements: 1,
+        depth: 1,
+        ..Cost::default()
+    };
+    for attribute in node.attributes() {
+        let value = attribute.value();
+        match attribute.name() {
+            "d" | "points" => cost.path_bytes += value.len() as u64,
+            "opacity" | "clip-path" | "mask" | "filter" => cost.layers += 1,
+            "style" => {
+                cost.layers += LAYER_STYLE
+                    .iter()
+                    .map(|w| value.matches(w).count() as u64)
+                    .sum::<u64>()
+            }
+            _ => {}
+        }
+    }
+    cost.stops = u64::from(node.tag_name().name() == "stop");
+    if node.tag_name().name().starts_with("fe") {
+        let number = |name| {
+            node.attribute(name)
+                .and_then(|v| v.split([' ', ',']).next()?.parse::<f64>().ok())
+        };
+        let order = number("order").unwrap_or(0.0);
+        let weights = [
+            number("radius").unwrap_or(0.0),
+            order * order,
+            number("numOctaves").unwrap_or(0.0),
+        ];
+        cost.filter_work = weights
+            .iter()
+            .fold(1, |sum, w| (sum as f64 + w.abs()) as u64);
+    }
+    cost
+}

@@ -1,0 +1,139 @@
+//! How far a document's coordinates may reach on the canvas, bounded from its numbers alone: the
+//! rasteriser's time grows without limit (and it may panic) on shapes far larger than the canvas, so
+//! such documents are drawn in a worker process.
+
+use resvg::usvg::roxmltree::Node;
+
+/// Pixels from the origin that a shape drawn in process may reach.
+const LIMIT: f64 = 1e6;
+
+/// What one element adds: the largest coordinate it writes, and the enlargement of its transform.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Reach {
+    pub coordinate: f64,
+    /// Base-2 logarithm of the factor, at least 0; nested ones add up.
+    pub zoom: f64,
+}
+
+/// Reads an element's numbers.
+pub(crate) fn reach(node: &Node<'_, '_>) -> Reach {
+    let mut reach = Reach {
+        coordinate: 0.0,
+        zoom: 0.0,
+    };
+    for attribute in node.attributes() {
+        let value = attribute.value();
+        let coordinate = match attribute.name() {
+            "transform" => {
+                reach.zoom += zoom(value);
+                largest(value)
+            }
+            // Relative commands add up.
+            "d" if value.bytes().any(|b| b.is_ascii_lowercase()) => numbers(value).sum(),
+            "id" | "class" | "href" | "viewBox" | "fill" | "stroke" | "stop-color" | "version"
+            | "font-family" => 0.0,
+            // A unit is at most an inch.
+            _ if value.ends_with(|c: char| c.is_ascii_alphabetic()) => 96.0 * largest(value),
+            _ => largest(value),
+        };
+        reach.coordinate = reach.coordinate.max(coordinate);
+    }
+    reach
+}
+
+/// Whether the farthest coordinate stays near the canvas.
+pub(crate) fn is_near(coordinate: f64, zoom: f64, pixels_per_unit: f64) -> bool {
+    coordinate * pixels_per_unit.max(1.0) * zoom.exp2() <= LIMIT
+}
+
+/// Every enlarging number of a transform list, multiplied: more than any of its orders gives.
+fn zoom(transform: &str) -> f64 {
+    let factor = |call: &str| -> f64 {
+        let (name, arguments) = call.split_once('(').unwrap_or((call, ""));
+        let scale = match name.trim_matches([' ', ',', '\n', '\t', '\r']) {
+            "scale" => largest(arguments),
+            "matrix" => 2.0 * numbers(arguments).take(4).fold(0.0, f64::max),
+            // A tangent is as large as the angle is near a right one.
+            "skewX" | "skewY" => f64::INFINITY,
+            _ => 1.0,
+        };
+        scale.max(1.0).log2()
+    };
+    transform.split(')').map(factor).sum()
+}
+
+/// The largest magnitude written in a text.
+pub(crate) fn largest(text: &str) -> f64 {
+    numbers(text).fold(0.0, f64::max)
+}
+
+/// The magnitudes of the numbers in a text; hexadecimal colours are skipped.
+fn numbers(text: &str) -> impl Iterator<Item = f64> + '_ {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let starts = |at: usize| {
+            bytes[at].is_ascii_digit()
+                || (bytes[at] == b'.' && bytes.get(at + 1).is_some_and(u8::is_ascii_digit))
+        };
+        while at < bytes.len() && !starts(at) {
+            let colour = bytes[at] == b'#';
+            at += 1;
+            while colour && bytes.get(at).is_some_and(u8::is_ascii_hexdigit) {
+                at += 1;
+            }
+        }
+        let start = at;
+        let digits = |mut at: usize| {
+            while bytes
+                .get(at)
+                .is_some_and(|b| b.is_ascii_digit() || *b == b'.')
+            {
+                at += 1;
+            }
+            at
+        };
+        at = digits(at);
+        if matches!(bytes.get(at), Some(b'e' | b'E')) {
+            let sign = usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
+            let end = digits(at + 1 + sign);
+            at = if end > at + 1 + sign { end } else { at };
+        }
+        // Points glued together (`1.2.3`) are several numbers, none larger than the first digits say.
+        let number = &text[start..at];
+        let first = number
+            .match_indices('.')
+            .nth(1)
+            .map_or(number, |(i, _)| &number[..i]);
+        (start < at).then(|| first.parse().unwrap_or(f64::INFINITY))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_found_where_they_stand() {
+        let found = |text| numbers(text).collect::<Vec<f64>>();
+        assert_eq!(found("M1-2.5.5l3e2,.4"), [1.0, 2.5, 300.0, 0.4]);
+        assert_eq!(found("fill:#123456;stroke-width:7px"), [7.0]);
+        assert_eq!(found("1e400 2em"), [f64::INFINITY, 2.0]);
+        assert_eq!(found("none"), [0.0; 0]);
+    }
+
+    #[test]
+    fn enlargement_multiplies_along_a_list() {
+        assert_eq!(zoom("scale(4) translate(9 9) scale(.5, 2)"), 3.0);
+        assert_eq!(zoom("rotate(45)"), 0.0);
+        assert_eq!(zoom("skewX(89.9999)"), f64::INFINITY);
+    }
+
+    #[test]
+    fn what_reaches_far_is_not_near() {
+        assert!(is_near(128.0, 0.0, 2.0));
+        assert!(!is_near(128.0, 20.0, 2.0));
+        assert!(!is_near(f64::INFINITY, 0.0, 1.0));
+        assert!(!is_near(1.0, 0.0, 1e9));
+    }
+}

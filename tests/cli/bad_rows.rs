@@ -1,0 +1,61 @@
+//! Rows of a JSONL source that are wrong: the run stops, or counts them and goes on.
+
+use std::path::PathBuf;
+
+use super::program::{program, scratch, told, Told, write};
+use super::tiny::{self, drawing};
+
+/// A tiny config whose drawings hold one bad line, the third.
+fn with_line(name: &str, line: &str) -> PathBuf {
+    let folder = scratch(name);
+    let config = tiny::config(&folder);
+    let text = std::fs::read_to_string(folder.join("drawings.jsonl")).unwrap();
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.insert(2, line);
+    write(&folder, "drawings.jsonl", &lines.join("\n"));
+    config
+}
+
+fn train(config: &PathBuf, flags: &[&str]) -> Told {
+    let run = config.with_file_name("run");
+    let short = ["--set", "stages.sft.steps=1", "--set", "stages.rl.steps=1"];
+    told(program().arg("train").arg(config).arg("--run-dir").arg(run).args(short).args(flags))
+}
+
+#[test]
+fn a_bad_row_stops_the_run_with_file_and_line() {
+    for (name, line, part) in [
+        ("rows_json", "{\"prompt\": ", "not JSON"),
+        ("rows_type", "{\"prompt\": 5}", "must be a string"),
+        ("rows_empty", "{\"svg\": \"<svg/>\"}", "prompt"),
+    ] {
+        let config = with_line(name, line);
+        train(&config, &[]).refused(2, &["drawings.jsonl:3", part]);
+        told(program().arg("check").arg(&config)).refused(2, &["drawings.jsonl:3", part]);
+    }
+}
+
+#[test]
+fn a_row_whose_reference_does_not_render_stops_the_run_too() {
+    let line = "{\"prompt\": \"a hole\", \"svg\": \"<svg\"}";
+    let config = with_line("rows_reference", line);
+    train(&config, &[]).refused(2, &["drawings.jsonl:3", "svg"]);
+    let skipping = train(&config, &["--set", "data.on_bad_row=skip"]).fine();
+    assert!(skipping.err.contains("drawings.jsonl:3"), "{}", skipping.err);
+}
+
+#[test]
+fn skipped_rows_are_counted_and_reported() {
+    let config = with_line("rows_skipped", "{\"prompt\": ");
+    let done = train(&config, &["--set", "data.on_bad_row=skip"]).fine();
+    assert!(done.err.contains("drawings.jsonl:3") && done.err.contains("bad rows left out: 1"), "{}", done.err);
+    let log = std::fs::read_to_string(config.with_file_name("run").join("train.log")).unwrap();
+    assert!(log.contains("drawings.jsonl:3"), "{log}");
+}
+
+#[test]
+fn a_row_without_what_its_task_needs_is_named() {
+    let line = serde_json::json!({"id": "odd", "prompt": "a hole", "target": drawing("")}).to_string();
+    let config = with_line("rows_needs", &line);
+    train(&config, &[]).refused(2, &["odd", "reference"]);
+}

@@ -1,0 +1,73 @@
+//! Runs that are finished, longer, changed or damaged when they are started again.
+
+use std::path::Path;
+
+use super::program::{Told, program, rows, told};
+use super::tiny::tiny;
+
+fn again(run: &Path, flags: &[&str]) -> Told {
+    told(program().arg("train").arg(&tiny().config).arg("--run-dir").arg(run).args(flags))
+}
+
+fn steps(run: &Path) -> Vec<u64> {
+    let rows = rows(&run.join("metrics.jsonl"));
+    let rl = rows.iter().filter(|row| row["stage"] == "rl" && row.get("policy/loss").is_some());
+    rl.map(|row| row["step"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn a_finished_run_says_so_and_a_longer_one_goes_on() {
+    let run = tiny().copy("continue_longer");
+    let before = std::fs::read(run.join("metrics.jsonl")).unwrap();
+    let told = again(&run, &[]).fine();
+    assert!(told.err.contains("finished"), "{}", told.err);
+    assert_eq!(std::fs::read(run.join("metrics.jsonl")).unwrap(), before, "nothing is written twice");
+    again(&run, &["--set", "stages.rl.steps=3"]).fine();
+    assert_eq!(steps(&run), [1, 2, 3]);
+    let now = std::fs::read(run.join("metrics.jsonl")).unwrap();
+    assert_eq!(now[..before.len()], before, "earlier rows stay as they are");
+    assert!(run.join("samples/rl/step_000003.jsonl").exists());
+}
+
+#[test]
+fn changed_keys_are_refused_by_name() {
+    let run = tiny().copy("continue_changed");
+    again(&run, &["--set", "seed=4"]).refused(2, &["seed: was 3, is 4", "--resume never"]);
+    again(&run, &["--seed", "4"]).refused(2, &["seed"]);
+    again(&run, &["--set", "stages.rl.kl.coefficient=0.1", "--set", "stages.rl.checkpoint.every=2"]).refused(2, &["stages.1.kl.coefficient"]);
+    again(&run, &["--set", "stages.rl.checkpoint.keep_last=9", "--set", "stages.rl.steps=2"]).fine();
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named_and_the_previous_whole_one_offered() {
+    let run = tiny().copy("continue_damaged");
+    let weights = run.join("checkpoints/rl/final/model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&weights, &bytes).unwrap();
+    let previous = run.join("checkpoints/rl/step_000001");
+    let told = again(&run, &[]);
+    told.refused(2, &["checkpoints/rl/final", "model.safetensors", &format!("--resume {}", previous.display())]);
+    again(&run, &["--resume", previous.to_str().unwrap()]).fine();
+    assert_eq!(steps(&run), [1, 2]);
+    let whole = std::fs::read(tiny().run.join("checkpoints/rl/final/model.safetensors")).unwrap();
+    assert!(std::fs::read(&weights).unwrap() == whole, "the replayed step gives the same weights");
+}
+
+#[test]
+fn a_missing_part_is_named() {
+    let run = tiny().copy("continue_missing");
+    std::fs::remove_file(run.join("checkpoints/rl/final/trainer/optimizer.safetensors")).unwrap();
+    std::fs::remove_file(run.join("checkpoints/rl/step_000001/trainer/manifest.json")).unwrap();
+    again(&run, &[]).refused(2, &["trainer/optimizer.safetensors", "checkpoints/sft/final"]);
+    again(&run, &["--resume", run.join("nowhere").to_str().unwrap()]).refused(2, &["nowhere"]);
+}
+
+#[test]
+fn a_folder_without_checkpoints_starts_over() {
+    let run = tiny().copy("continue_over");
+    std::fs::remove_dir_all(run.join("checkpoints")).unwrap();
+    again(&run, &["--set", "stages.sft.steps=3", "--set", "stages.rl.steps=1", "--seed", "8"]).fine();
+    assert_eq!(steps(&run), [1]);
+    assert!(!run.join("samples/rl/step_000002.jsonl").exists());
+}

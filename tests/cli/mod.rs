@@ -1,0 +1,14 @@
+//! Commands as processes. What they compute is judged elsewhere; here it is rows, order, exit
+//! status, sentences and files.
+
+mod bad_rows;
+mod continuing;
+mod generate;
+mod help;
+mod hostile;
+mod logprobs;
+pub mod program;
+mod render;
+mod reward;
+mod run_folder;
+pub mod tiny;

@@ -1,0 +1,4 @@
+//! The config as users meet it: its reference, its schema, the shipped files, and mistakes.
+
+mod mistakes;
+mod reference;
