@@ -3,6 +3,7 @@
 //! [`grpo`] holds the policy step, [`sft`] the supervised one; [`run`] the cadence around them.
 //! Networks come from `models`, completions from `rollout`, scores from `rewards`.
 
+pub mod bench;
 mod checkpoint;
 pub mod config;
 pub mod config_check;
@@ -33,7 +34,7 @@ pub use learner::Learner;
 pub use plan::{check_inputs, plan};
 pub use prompts::Prompts;
 pub use resume::{forbidden_changes, has_checkpoint};
-pub use run::{Observer, Resume, RunEnd, RunOptions, run, scoring};
+pub use run::{Observer, Resume, RunEnd, RunOptions, peak_memory_gib, run, scoring};
 pub use world::{World, threads};
 
 /// How a step ended.

@@ -175,11 +175,11 @@ impl Run<'_> {
         });
         let mut weights = start.as_ref().map(|start| start.path.clone());
         let config = self.config;
+        if let Some(start) = &start {
+            self.say_if_different(&start.state, group.size());
+        }
         for (index, stage) in config.stages.iter().enumerate().skip(first) {
             let here = start.as_ref().filter(|start| start.state.stage_index == index);
-            if let Some(here) = here {
-                self.say_if_different(&here.state, group.size());
-            }
             let model = self.model(weights.as_deref())?;
             let learner = Learner::new(model, stage.optimizer(), stage.batch().recompute, group)?;
             let (learner, end) = self.stage(index, stage, learner, here)?;
@@ -249,8 +249,8 @@ impl Run<'_> {
             let end = match stage {
                 StageConfig::Sft(config) => SftTrainer { config, prompts: &self.prompts }.step(&mut learner, &mut cursor, step)?,
                 StageConfig::Grpo(config) => {
-                    let trainer = Trainer { config, prompts: &self.prompts, scorer: &self.scorer, reference: reference.take(), seed, interrupt: &interrupt };
-                    let end = trainer.step(&mut learner, &mut cursor, step)?;
+                    let trainer = Trainer { config, scorer: &self.scorer, reference: reference.take(), seed, interrupt: &interrupt };
+                    let end = trainer.step(&mut learner, (&self.prompts, &mut cursor), step)?;
                     reference = trainer.reference;
                     end
                 }
@@ -371,7 +371,7 @@ fn due(step: u64, every: u64) -> bool {
 }
 
 /// The largest memory so far: the GPU allocator's, or this process's resident set.
-fn peak_memory_gib(device: Device) -> f64 {
+pub fn peak_memory_gib(device: Device) -> f64 {
     const GIB: f64 = (1u64 << 30) as f64;
     if let Ok(Some(stats)) = torch_ext::memory_stats(device) {
         return stats.peak_allocated as f64 / GIB;

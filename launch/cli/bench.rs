@@ -1,15 +1,162 @@
-//! `svgrl bench`: figures for this machine.
+//! `svgrl bench`: figures for this machine, with the setup they were taken in.
+//!
+//! Ratios against peers are made by `benches/compare.py`, which runs this and a peer in turn.
 
-use super::{Failure, Shared};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use serde_json::{Value, json};
+use trainer::bench::{Shape, StepBench, decode_rate, step_seconds};
+
+use super::{Failure, Shared, rows};
 
 /// `svgrl bench`
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  svgrl bench render --data icons.jsonl
+  svgrl bench step --kl 0.04 --json
+  svgrl bench step --lengths benches/lengths.json
+  svgrl bench generate --batch 8")]
 pub struct Args {
     /// What to measure.
-    what: String,
+    #[arg(value_enum)]
+    what: What,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Counted repetitions, after one that is not.
+    #[arg(long, default_value_t = 3)]
+    repeat: usize,
+    /// Rows with `svg` to render or score; default: drawings of the built-in source.
+    #[arg(long, value_name = "FILE.jsonl")]
+    data: Option<PathBuf>,
+    /// Weight of the KL term in `step`.
+    #[arg(long, default_value_t = 0.04)]
+    kl: f64,
+    /// Completion lengths of `step`, a JSON list; default: 128 each.
+    #[arg(long, value_name = "FILE.json")]
+    lengths: Option<PathBuf>,
+    /// Sequences decoded at once in `generate`.
+    #[arg(long, default_value_t = 8)]
+    batch: usize,
+    /// Tokens of each sequence in `generate`.
+    #[arg(long, default_value_t = 256)]
+    tokens: usize,
+    /// The network of `step` and `generate`.
+    #[arg(long, value_enum, default_value_t = Shape::Small)]
+    model: Shape,
+    /// libtorch's threads on the CPU; 0: all cores.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Parsing and rendering, beside bare resvg.
+    Render,
+    /// Scoring of completions against their references.
+    Reward,
+    /// Decoding.
+    Generate,
+    /// A whole GRPO step.
+    Step,
 }
 
 /// Runs the command.
-pub fn run(args: &Args, _shared: &Shared) -> Result<(), Failure> {
-    Err(Failure::input(format!("bench {}: not built yet", args.what)))
+pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
+    let threads = trainer::threads(args.threads);
+    let device = shared.device()?;
+    let measured = match args.what {
+        What::Render => render(args)?,
+        What::Reward => reward(args)?,
+        What::Generate => generate(args, (shared.kind(), device))?,
+        What::Step => step(args, (shared.kind(), device))?,
+    };
+    let setup = json!({"device": format!("{device:?}"), "dtype": format!("{:?}", shared.kind()), "threads": threads, "version": env!("CARGO_PKG_VERSION"), "repeat": args.repeat});
+    if args.json {
+        println!("{}", json!({"setup": setup, "figures": measured}));
+        return Ok(());
+    }
+    println!("setup: {setup}");
+    for (name, value) in measured.as_object().into_iter().flatten() {
+        println!("{name:<28} {value}");
+    }
+    Ok(())
+}
+
+fn sources(args: &Args) -> Result<Vec<String>, Failure> {
+    #[derive(serde::Deserialize)]
+    struct Row {
+        svg: String,
+    }
+    match &args.data {
+        Some(path) => Ok(rows::read::<Row>(path)?.into_iter().map(|row| row.value.svg).collect()),
+        None => trainer::bench::shapes(256).map_err(Failure::from),
+    }
+}
+
+fn render(args: &Args) -> Result<Value, Failure> {
+    let sources = sources(args)?;
+    let renderer = svg::Renderer::new(&svg::WorkerProgram::Installed, Duration::from_secs(5)).map_err(Failure::other)?;
+    let measured = svg::bench::throughput(&renderer, &sources, 224, Duration::from_secs(2 * args.repeat as u64));
+    Ok(json!({
+        "documents": sources.len(),
+        "guarded_per_s": measured.guarded_per_s,
+        "bare_resvg_per_s": measured.bare_per_s,
+        "ratio": measured.guarded_per_s / measured.bare_per_s,
+        "rendered_frac": measured.rendered_frac,
+    }))
+}
+
+fn reward(args: &Args) -> Result<Value, Failure> {
+    let sources = sources(args)?;
+    let (scorer, jobs) = trainer::bench::scoring_jobs(&sources)?;
+    let mut best = f64::INFINITY;
+    for _ in 0..=args.repeat {
+        let started = Instant::now();
+        scorer.score(jobs.clone());
+        best = best.min(started.elapsed().as_secs_f64());
+    }
+    Ok(json!({"completions": jobs.len(), "completions_per_s": jobs.len() as f64 / best}))
+}
+
+fn generate(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, Failure> {
+    let mut rates = Vec::new();
+    for _ in 0..=args.repeat {
+        rates.push(decode_rate(args.model, place, args.batch, args.tokens)?);
+    }
+    Ok(json!({"batch": args.batch, "tokens": args.tokens, "tokens_per_s": rates[1..].to_vec(), "median_tokens_per_s": median(&rates[1..])}))
+}
+
+fn step(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, Failure> {
+    let lengths = match &args.lengths {
+        None => vec![128; 64],
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| Failure::input(format!("{}: {error}", path.display())))?;
+            serde_json::from_str(&text).map_err(|error| Failure::input(format!("{}: {error}", path.display())))?
+        }
+    };
+    let bench = StepBench { shape: args.model, place, kl: args.kl, lengths };
+    let times = step_seconds(&bench, args.repeat + 1)?;
+    let column = |index: usize| -> Vec<f64> { times[1..].iter().map(|row| row[index]).collect() };
+    Ok(json!({
+        "step_s": column(0),
+        "median_step_s": median(&column(0)),
+        "median_generate_s": median(&column(1)),
+        "median_score_exposed_s": median(&column(2)),
+        "median_learn_s": median(&column(3)),
+        "peak_memory_gib": trainer::peak_memory_gib(place.1),
+    }))
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        len if len % 2 == 1 => sorted[len / 2],
+        len => (sorted[len / 2 - 1] + sorted[len / 2]) / 2.0,
+    }
 }

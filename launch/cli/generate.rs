@@ -103,7 +103,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     for (group, row) in rows.into_iter().enumerate() {
         let prompt = text.prompt(row.value.prompt, &row.place)?;
         ids.push(row.value.id);
-        requests.push(Request { group, ids: prompt.into(), samples: args.n, draw: group as u64 });
+        requests.push(Request { group, ids: prompt.into(), samples: args.n, draw: group as u64, lengths: None });
     }
     let mut out = rows::Writer::create(&args.out)?;
     let mut bar = Bar::new("generate", (ids.len() * args.n) as u64, shared.quiet);

@@ -18,6 +18,8 @@ pub struct Request {
     pub samples: usize,
     /// The prompt's draw number in the run: keys the random numbers.
     pub draw: u64,
+    /// For measurements: the exact length of each completion, whatever ends it otherwise.
+    pub lengths: Option<Arc<[usize]>>,
 }
 
 /// A completion that has ended.

@@ -51,7 +51,7 @@ pub fn collect(engine: &mut dyn Engine, scorer: &Scorer, prompts: Vec<Prompt>, h
     let requests = prompts
         .iter()
         .enumerate()
-        .map(|(group, prompt)| Request { group, ids: prompt.ids.clone(), samples: how.samples, draw: prompt.draw })
+        .map(|(group, prompt)| Request { group, ids: prompt.ids.clone(), samples: how.samples, draw: prompt.draw, lengths: None })
         .collect();
     engine.submit(requests)?;
     let mut completions: Vec<Vec<_>> = prompts.iter().map(|_| (0..how.samples).map(|_| None).collect()).collect();

@@ -33,8 +33,6 @@ const REFILLS: usize = 2;
 pub struct Trainer<'a> {
     /// The stage's section.
     pub config: &'a GrpoStage,
-    /// Makes prompts.
-    pub prompts: &'a Prompts<'a>,
     /// Scores completions.
     pub scorer: &'a Scorer,
     /// The reference policy, where a KL term needs one.
@@ -70,11 +68,11 @@ impl Trainer<'_> {
     ///
     /// # Errors
     /// The engine's, the learner's, a bad row, a lost rank.
-    pub fn step(&self, learner: &mut Learner, cursor: &mut Cursor, step: u64) -> Result<StepEnd, TrainError> {
+    pub fn step(&self, learner: &mut Learner, (prompts, cursor): (&Prompts, &mut Cursor), step: u64) -> Result<StepEnd, TrainError> {
         let started = Instant::now();
         let before: CursorState = cursor.state();
         let mut stats = GrpoStats::default();
-        let Some(scored) = self.rollout(learner, cursor, step, &mut stats)? else {
+        let Some(scored) = self.rollout(learner, (prompts, cursor), step, &mut stats)? else {
             cursor.restore(&before)?;
             return Ok(StepEnd::Dropped);
         };
@@ -89,14 +87,14 @@ impl Trainer<'_> {
     }
 
     /// Samples and scores this rank's share of the step's prompts.
-    fn rollout(&self, learner: &Learner, cursor: &mut Cursor, step: u64, stats: &mut GrpoStats) -> Result<Option<Vec<ScoredGroup>>, TrainError> {
+    fn rollout(&self, learner: &Learner, (prompts, cursor): (&Prompts, &mut Cursor), step: u64, stats: &mut GrpoStats) -> Result<Option<Vec<ScoredGroup>>, TrainError> {
         let rollout = &self.config.rollout;
-        let tokenizer = self.prompts.tokenizer();
+        let tokenizer = prompts.tokenizer();
         let mut engine = LocalEngine::new(&learner.model, Some(tokenizer), rollout.sampling(), (self.seed, rollout.slots))?;
         let mut all = Vec::new();
         let mut wanted = self.config.batch.size;
         for round in 0..=REFILLS {
-            let drawn = self.prompts.draw(cursor, wanted, rollout.max_prompt_tokens)?;
+            let drawn = prompts.draw(cursor, wanted, rollout.max_prompt_tokens)?;
             stats.too_long += drawn.too_long;
             let (rank, size) = (learner.group.rank(), learner.group.size());
             let own: Vec<Prompt> = drawn.prompts.into_iter().skip(rank).step_by(size).collect();
@@ -122,7 +120,7 @@ impl Trainer<'_> {
 
     /// Compares siblings: every rank sees every reward, and keeps the trajectories of its own
     /// groups. Zero-spread groups are dropped here and only here.
-    fn advantages(&self, learner: &Learner, scored: Vec<ScoredGroup>, step: u64) -> Result<(Vec<SampleRow>, Vec<Trajectory>), TrainError> {
+    pub(crate) fn advantages(&self, learner: &Learner, scored: Vec<ScoredGroup>, step: u64) -> Result<(Vec<SampleRow>, Vec<Trajectory>), TrainError> {
         let shaped = self.shaped_rewards(learner, &scored)?;
         let place = Place { stage: &self.config.name, step, policy_version: learner.optimizer.updates };
         let own: Vec<exchange::SharedGroup> = scored
@@ -192,7 +190,7 @@ impl Trainer<'_> {
 
     /// Splits the batch among its updates and passes over it; each update's loss is normalised by
     /// its own tokens on all ranks.
-    fn learn(&self, learner: &mut Learner, trajectories: &[Trajectory], lr: f64, stats: &mut GrpoStats) -> Result<(), TrainError> {
+    pub(crate) fn learn(&self, learner: &mut Learner, trajectories: &[Trajectory], lr: f64, stats: &mut GrpoStats) -> Result<(), TrainError> {
         let parts = self.prepare(learner, trajectories)?;
         for part in (0..self.config.loss.epochs).flat_map(|_| &parts).filter(|part| part.tokens > 0.0) {
             let mut sums = vec![0.0; SUMS.len()];

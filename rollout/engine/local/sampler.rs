@@ -119,8 +119,8 @@ impl Sampler {
             let cumulative = probs.cumsum(-1, Kind::Double);
             let total = cumulative.narrow(-1, -1, 1);
             let target = Tensor::from_slice(uniforms).to_device(logits.device()).unsqueeze(-1) * &total;
-            let ids = cumulative
-                .searchsorted(&target, false, true, "right", None::<&Tensor>)
+            let ids = target
+                .searchsorted(&cumulative, false, true, "right", None::<&Tensor>)
                 .clamp_max(logits.size()[1] - 1);
             let drawn = logprobs.gather(-1, &ids, false) - total.log().to_kind(Kind::Float);
             (ids, drawn)

@@ -11,6 +11,7 @@ pub(super) struct Slot {
     index: usize,
     prompt_len: usize,
     draw: DrawKey,
+    exact: Option<usize>,
     ids: Vec<i64>,
     logprobs: Vec<f32>,
     drawn_logprobs: Vec<f32>,
@@ -25,6 +26,7 @@ impl Slot {
             index,
             prompt_len: request.ids.len(),
             draw,
+            exact: request.lengths.as_ref().and_then(|lengths| lengths.get(index).copied()),
             ids: Vec::new(),
             logprobs: Vec::new(),
             drawn_logprobs: Vec::new(),
@@ -54,6 +56,9 @@ impl Slot {
     }
 
     pub(super) fn finish(&self, stops: &Stops, max_new: usize) -> Option<FinishReason> {
+        if let Some(exact) = self.exact {
+            return (self.ids.len() >= exact).then_some(FinishReason::Stop);
+        }
         if stops.ends(self.last_token()) || stops.find(&self.tail).is_some() {
             return Some(FinishReason::Stop);
         }

@@ -1,0 +1,8 @@
+//! What a run's results must not depend on.
+
+/// Packing, micro-batches, blocks of logits and recomputation change neither log-probabilities nor gradients.
+mod learning;
+/// Slots and neighbours change no completion; sampler and learner agree on probabilities.
+mod sampling;
+/// Stop strings that span tokens end a completion and are cut or kept.
+mod stops;

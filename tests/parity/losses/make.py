@@ -1,0 +1,127 @@
+"""Writes losses.json and advantages.json: the policy loss and the advantages in float64 NumPy.
+
+Each formula is written per token as in its paper, with its derivative by hand, case by case:
+
+ratio        r = exp(logp - old); without old it is 1 and its derivative that of exp(logp - const)
+A >= 0       -r A; beyond 1 + high the constant -(1 + high) A         (Schulman et al. 2017)
+A < 0        -r A; below 1 - low the constant -(1 - low) A; above -c A the constant -c A (dual clip)
+importance   times min(exp(logp - sampler), cap), a constant
+KL           of d = ref - logp: k1 = -d, k2 = d^2 / 2, k3 = exp(d) - 1 - d     (Schulman 2020)
+entropy      minus coefficient times H
+"""
+
+import itertools
+import json
+import pathlib
+
+import numpy as np
+
+HERE = pathlib.Path(__file__).parent
+LENGTHS = [3, 7, 1, 8, 5]
+ADVANTAGES = [0.75, -1.5, 0.5, -0.25, 1.25]
+CONSTANT = 6.0
+
+
+def token_weights(aggregation):
+    n, count = sum(LENGTHS), len(LENGTHS)
+    of = {
+        "token_mean": lambda length: 1 / n,
+        "sequence_mean": lambda length: 1 / count / length,
+        "constant_length": lambda length: 1 / (count * CONSTANT),
+    }[aggregation]
+    return np.repeat([of(length) for length in LENGTHS], LENGTHS)
+
+
+def surrogate(logp, old, a, low, high, dual):
+    """Value and derivative by logp of one token's clipped surrogate."""
+    r = 1.0 if old is None else np.exp(logp - old)
+    value, slope = -r * a, -r * a
+    if a >= 0 and high is not None and r > 1 + high:
+        value, slope = -(1 + high) * a, 0.0
+    if a < 0 and low is not None and r < 1 - low:
+        value, slope = -(1 - low) * a, 0.0
+    if a < 0 and dual is not None and value > -dual * a:
+        value, slope = -dual * a, 0.0
+    return r, value, slope
+
+
+def kl(logp, ref, estimator):
+    d = ref - logp
+    return {"k1": (-d, 1.0), "k2": (d * d / 2, -d), "k3": (np.exp(d) - 1 - d, 1 - np.exp(d))}[estimator]
+
+
+def case(data, clip=(0.2, 0.2), dual=None, old=False, kl_term=None, entropy=0.0, cap=None, aggregation="token_mean"):
+    weight = token_weights(aggregation)
+    n = len(weight)
+    grad, sums, loss = np.zeros(n), np.zeros(7), 0.0
+    for i in range(n):
+        logp, a = data["logprobs"][i], data["advantage"][i]
+        r, value, slope = surrogate(logp, data["old"][i] if old else None, a, *clip, dual)
+        if cap is not None:
+            w = min(np.exp(logp - data["sampler"][i]), cap)
+            value, slope = value * w, slope * w
+        sums[0] += weight[i] * value
+        if kl_term is not None:
+            k, dk = kl(logp, data["reference"][i], kl_term[1])
+            value, slope = value + kl_term[0] * k, slope + kl_term[0] * dk
+            sums[2] += k
+        value -= entropy * data["entropy"][i]
+        loss += weight[i] * value
+        grad[i] = weight[i] * slope
+        gap = logp - data["sampler"][i]
+        sums[1] += data["entropy"][i]
+        sums[3] += np.exp(gap) - 1 - gap
+        sums[4] += r
+        sums[5] += clip[0] is not None and a < 0 and r < 1 - clip[0]
+        sums[6] += clip[1] is not None and a > 0 and r > 1 + clip[1]
+    options = dict(clip=clip, dual_clip=dual, old=old, kl=kl_term, entropy=entropy, importance_cap=cap, aggregation=aggregation)
+    return dict(options=options, loss=loss, grad_logprobs=grad.tolist(), grad_entropy=(-entropy * weight).tolist(), sums=sums.tolist())
+
+
+def losses():
+    rng = np.random.default_rng(7)
+    n = sum(LENGTHS)
+    logp = -rng.exponential(1.5, n)
+    near = lambda scale: (logp + rng.normal(0, scale, n)).tolist()
+    data = dict(
+        logprobs=logp.tolist(), entropy=rng.uniform(0.1, 3, n).tolist(), old=near(0.5), sampler=near(0.2),
+        reference=near(0.7), advantage=np.repeat(ADVANTAGES, LENGTHS).tolist(),
+    )
+    cases = []
+    clips = [(None, None), (0.2, 0.2), (0.1, 0.3), (None, 0.2), (0.2, None)]
+    for clip, dual, old in itertools.product(clips, [None, 1.5], [False, True]):
+        cases.append(case(data, clip, dual, old))
+    for estimator, old in itertools.product(["k1", "k2", "k3"], [False, True]):
+        cases.append(case(data, old=old, kl_term=(0.3, estimator)))
+    for old in [False, True]:
+        cases.append(case(data, old=old, entropy=0.05))
+        cases.append(case(data, old=old, cap=1.1))
+        cases.append(case(data, old=old, cap=100.0))
+    for aggregation, estimator in itertools.product(["token_mean", "sequence_mean", "constant_length"], ["k1", "k2", "k3"]):
+        cases.append(case(data, (0.1, 0.3), 1.4, True, (0.04, estimator), 0.01, 1.2, aggregation))
+        cases.append(case(data, (0.1, 0.3), 1.4, False, (0.04, estimator), 0.01, 1.2, aggregation))
+    return dict(lengths=LENGTHS, advantages=ADVANTAGES, constant=CONSTANT, data=data, cases=cases)
+
+
+def advantages():
+    rng = np.random.default_rng(8)
+    groups = [rng.uniform(0, 1, 4), np.full(4, 0.4), rng.uniform(-1, 0.2, 4), np.array([0.0, 0.0, 0.0, 1.0])]
+    every = np.concatenate(groups)
+    cases = []
+    stds = ["group", "batch_raw", "batch_centred", "none"]
+    for mean, std, unbiased, epsilon in itertools.product(["group", "batch"], stds, [True, False], [0.0, 1e-4, 0.5]):
+        centred = [g - (g.mean() if mean == "group" else every.mean()) for g in groups]
+        ddof = int(unbiased)
+        batch = {"batch_raw": every.std(ddof=ddof), "batch_centred": np.concatenate(centred).std(ddof=ddof)}
+        out = []
+        for group, values in zip(groups, centred):
+            scale = 1.0 if std == "none" else (group.std(ddof=ddof) if std == "group" else batch[std]) + epsilon
+            # A group whose rewards are all equal teaches nothing, whatever the batch's mean.
+            out.append(np.zeros(4).tolist() if np.ptp(group) == 0 else (values / scale).tolist())
+        cases.append(dict(mean=mean, std=std, unbiased=unbiased, epsilon=epsilon, advantages=out))
+    return dict(groups=[group.tolist() for group in groups], cases=cases)
+
+
+if __name__ == "__main__":
+    for name, content in [("losses", losses()), ("advantages", advantages())]:
+        (HERE / f"{name}.json").write_text(json.dumps(content) + "\n")

@@ -1,0 +1,14 @@
+//! Equality with reference implementations; each fixture stands beside the script that made it.
+
+/// Five steps of AdamW equal torch's.
+mod adamw;
+/// Advantages under every option equal NumPy's.
+mod advantages;
+/// Logits, gradients and greedy tokens equal those of transformers.
+mod decoder;
+/// An exported folder is the one that was read.
+mod export;
+/// The policy loss and its gradients under every option equal the formulas in NumPy.
+mod losses;
+/// Folders that this project does not build are refused by tensor and key.
+mod refusals;

@@ -1,0 +1,56 @@
+//! Fixtures by name, and the largest difference of two tensors.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use models::{Decoder, LmInput, load_folder, read_tensors};
+use tch::{Device, Kind, Tensor};
+
+/// The fixtures of tests/parity/networks.
+pub const NETWORKS: [&str; 4] = ["qwen2_tied", "qwen2_untied", "qwen3_tied", "qwen3_untied"];
+
+/// A path below tests/.
+pub fn fixture(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(path)
+}
+
+/// The folder of one of [`NETWORKS`].
+pub fn network_folder(name: &str) -> PathBuf {
+    fixture("parity/networks").join(name)
+}
+
+/// One of [`NETWORKS`] in `kind`.
+pub fn network(name: &str, kind: Kind) -> Decoder {
+    load_folder(&network_folder(name), kind, Device::Cpu).unwrap()
+}
+
+/// What the reference says of one of [`NETWORKS`].
+pub fn expected(name: &str) -> BTreeMap<String, Tensor> {
+    read_tensors(&network_folder(name).join("expected.safetensors")).unwrap()
+}
+
+/// The numbers of an int64 tensor.
+pub fn ints(tensor: &Tensor) -> Vec<i64> {
+    Vec::try_from(tensor).unwrap()
+}
+
+/// Packs each of `sequences` as a segment of its own.
+pub fn packed(sequences: &[Vec<i64>]) -> LmInput {
+    let mut input = LmInput::builder();
+    for ids in sequences {
+        input.push(ids, None);
+    }
+    input.build(Device::Cpu)
+}
+
+/// The largest absolute difference of two tensors of one shape, in float64.
+pub fn gap(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.size(), b.size());
+    (a.to_kind(Kind::Double) - b.to_kind(Kind::Double)).abs().max().double_value(&[])
+}
+
+/// [`gap`] relative to the largest number of `b`; a `b` of zeros gives the absolute gap.
+pub fn relative(a: &Tensor, b: &Tensor) -> f64 {
+    let scale = b.to_kind(Kind::Double).abs().max().double_value(&[]);
+    gap(a, b) / if scale > 0.0 { scale } else { 1.0 }
+}

@@ -1,0 +1,222 @@
+//! Whole pieces of work for measuring: a GRPO step with forced completion lengths, decoding,
+//! scoring. The code that runs is the trainer's own; only the prompts, the lengths and the texts
+//! that are scored are given from outside, so that a peer can be given the same.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use indexmap::IndexMap;
+use models::{Architecture, Decoder, InitConfig};
+use rewards::{Candidate, Mse, Reference, RewardConfig, RewardsConfig, RubricConfig, ScoreJob, Scorer, TaskScoring};
+use rollout::data::{Catalog, CurriculumConfig, Cursor, DataConfig, ShapesConfig, SourceConfig};
+use rollout::{Engine, Finished, LocalEngine, Prompt, Request, RolloutError, Sampling};
+use tch::{Device, Kind};
+use torch_ext::ProcessGroup;
+
+use crate::config::{BatchConfig, GrpoStage, KlConfig, OptimizerConfig, RolloutConfig};
+use crate::grpo::{Collect, GrpoStats, Trainer, collect};
+use crate::{Interrupt, Learner, TrainError};
+
+/// Networks to measure with, freshly initialised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Shape {
+    /// Qwen3, 5 million weights: hidden 256, 6 layers, 8 heads of 32, 4 key heads, vocabulary 1,024.
+    Small,
+    /// Qwen3-8B.
+    #[value(name = "qwen3-8b")]
+    Qwen3With8b,
+    /// Qwen2.5-7B.
+    #[value(name = "qwen2.5-7b")]
+    Qwen25With7b,
+}
+
+/// Tokens of a prompt.
+const PROMPT: usize = 34;
+/// Completions of a prompt.
+const GROUP: usize = 8;
+
+impl Shape {
+    fn init(self) -> InitConfig {
+        let small = InitConfig { vocab_size: 1024, head_dim: 32, ..InitConfig::default() };
+        match self {
+            Self::Small => small,
+            Self::Qwen3With8b => InitConfig {
+                vocab_size: 151_936,
+                hidden_size: 4096,
+                intermediate_size: 12_288,
+                num_hidden_layers: 36,
+                num_attention_heads: 32,
+                num_key_value_heads: 8,
+                head_dim: 128,
+                tie_word_embeddings: false,
+                ..small
+            },
+            Self::Qwen25With7b => InitConfig {
+                architecture: Architecture::Qwen2,
+                vocab_size: 152_064,
+                hidden_size: 3584,
+                intermediate_size: 18_944,
+                num_hidden_layers: 28,
+                num_attention_heads: 28,
+                num_key_value_heads: 4,
+                head_dim: 128,
+                tie_word_embeddings: false,
+                ..small
+            },
+        }
+    }
+
+    fn model(self, (kind, device): (Kind, Device)) -> Decoder {
+        let model = Decoder::new(self.init().decoder(0, &[]), kind, device);
+        model.randomise(0);
+        model
+    }
+}
+
+/// `count` drawings of the built-in source.
+///
+/// # Errors
+/// None in practice: the source is built in.
+pub fn shapes(count: usize) -> Result<Vec<String>, TrainError> {
+    let source = SourceConfig::Shapes(ShapesConfig { count, ..ShapesConfig::default() });
+    let config = DataConfig { sources: IndexMap::from([("shapes".to_owned(), source)]), ..DataConfig::default() };
+    let catalog = Arc::new(Catalog::open(&config, std::path::Path::new(""), "draw")?);
+    let draws = Cursor::new(catalog, &CurriculumConfig::default(), 0)?.next(count)?;
+    Ok(draws.into_iter().filter_map(|draw| draw.example.reference.svg).collect())
+}
+
+/// A scorer of one task `draw` with the mean squared error at 224 pixels.
+fn scorer() -> Result<Scorer, TrainError> {
+    let rubric = RubricConfig { rewards: vec![RewardConfig::Mse(Mse::default())], ..RubricConfig::default() };
+    let task = TaskScoring { completion: rewards::CompletionConfig::default(), render: svg::RenderConfig::default(), rubric };
+    Ok(Scorer::new(&RewardsConfig::default(), IndexMap::from([("draw".to_owned(), task)]), None)?)
+}
+
+/// Each of `sources` as a completion scored against the next one.
+///
+/// # Errors
+/// The renderer's worker program is missing.
+pub fn scoring_jobs(sources: &[String]) -> Result<(Scorer, Vec<ScoreJob>), TrainError> {
+    let jobs = sources
+        .iter()
+        .enumerate()
+        .map(|(index, source)| ScoreJob {
+            key: index as u64,
+            task: "draw".into(),
+            step: 0,
+            prompt: "".into(),
+            reference: Arc::new(Reference { svg: Some(sources[(index + 1) % sources.len()].clone()), ..Reference::default() }),
+            candidate: Candidate { text: source.clone(), truncated: false },
+        })
+        .collect();
+    Ok((scorer()?, jobs))
+}
+
+fn prompt_ids(index: usize) -> Arc<[i64]> {
+    (0..PROMPT).map(|at| ((index * 131 + at * 17) % 1000) as i64).collect()
+}
+
+/// New tokens per second when `batch` sequences of `tokens` tokens are decoded together.
+///
+/// # Errors
+/// The engine's.
+pub fn decode_rate(shape: Shape, place: (Kind, Device), batch: usize, tokens: usize) -> Result<f64, TrainError> {
+    let model = shape.model(place);
+    let sampling = Sampling { max_new_tokens: tokens, ..Sampling::default() };
+    let mut engine = LocalEngine::new(&model, None, sampling, (0, 0))?;
+    let request = |group| Request { group, ids: prompt_ids(group), samples: 1, draw: group as u64, lengths: None };
+    engine.submit((0..batch).map(request).collect())?;
+    let started = Instant::now();
+    while engine.next()?.is_some() {}
+    Ok((batch * tokens) as f64 / started.elapsed().as_secs_f64())
+}
+
+/// An engine whose completions have given lengths, and given texts to score.
+struct Forced<'a> {
+    inner: LocalEngine<'a>,
+    lengths: &'a [usize],
+    texts: &'a [String],
+}
+
+impl Engine for Forced<'_> {
+    fn submit(&mut self, mut requests: Vec<Request>) -> Result<(), RolloutError> {
+        for request in &mut requests {
+            let own = (0..request.samples).map(|index| self.lengths[(request.group * GROUP + index) % self.lengths.len()]);
+            request.lengths = Some(own.collect());
+        }
+        self.inner.submit(requests)
+    }
+
+    fn next(&mut self) -> Result<Option<Finished>, RolloutError> {
+        let mut finished = self.inner.next()?;
+        if let Some(finished) = &mut finished {
+            let text = &self.texts[(finished.group * GROUP + finished.index) % self.texts.len()];
+            finished.completion.text = Some(text.clone());
+        }
+        Ok(finished)
+    }
+}
+
+/// A GRPO step to measure: 8 prompts of 34 tokens, 8 completions each.
+#[derive(Debug, Clone)]
+pub struct StepBench {
+    /// The network.
+    pub shape: Shape,
+    /// Kind and device.
+    pub place: (Kind, Device),
+    /// Weight of the KL term; 0 has no reference policy.
+    pub kl: f64,
+    /// Length of each completion, cyclically.
+    pub lengths: Vec<usize>,
+}
+
+/// Seconds of `count` steps: whole, generation, exposed scoring, learning.
+///
+/// # Errors
+/// The engine's or the learner's.
+pub fn step_seconds(bench: &StepBench, count: usize) -> Result<Vec<[f64; 4]>, TrainError> {
+    if bench.lengths.is_empty() || bench.lengths.contains(&0) {
+        return Err(TrainError::Input("lengths: a list of numbers >= 1 is needed".into()));
+    }
+    let longest = bench.lengths.iter().copied().max().unwrap_or(1);
+    let stage = GrpoStage {
+        rollout: RolloutConfig { group_size: GROUP, max_new_tokens: longest, ..RolloutConfig::default() },
+        kl: KlConfig { coefficient: bench.kl, ..KlConfig::default() },
+        optimizer: OptimizerConfig { learning_rate: 1e-6, ..OptimizerConfig::default() },
+        batch: BatchConfig { size: 8, micro_tokens: 2048, ..BatchConfig::default() },
+        ..GrpoStage::default()
+    };
+    let texts = shapes(64)?;
+    let scorer = scorer()?;
+    let interrupt = Interrupt::never();
+    let reference = (bench.kl != 0.0).then(|| bench.shape.model(bench.place));
+    let trainer = Trainer { config: &stage, scorer: &scorer, reference, seed: 0, interrupt: &interrupt };
+    let mut learner = Learner::new(bench.shape.model(bench.place), &stage.optimizer, stage.batch.recompute, ProcessGroup::Solo)?;
+    let mut out = Vec::new();
+    for step in 1..=count {
+        let started = Instant::now();
+        let prompts: Vec<Prompt> = (0..stage.batch.size)
+            .map(|index| Prompt {
+                id: index.to_string(),
+                task: "draw".into(),
+                text: Some("".into()),
+                ids: prompt_ids(index),
+                reference: Arc::new(Reference { svg: texts.get(index).cloned(), ..Reference::default() }),
+                draw: (step * stage.batch.size + index) as u64,
+            })
+            .collect();
+        let how = Collect { samples: GROUP, step: step as u64, policy_version: 0, interrupt: &interrupt };
+        let collected = {
+            let inner = LocalEngine::new(&learner.model, None, stage.rollout.sampling(), (0, 0))?;
+            let mut engine = Forced { inner, lengths: &bench.lengths, texts: &texts };
+            collect(&mut engine, &scorer, prompts, &how)?
+        };
+        let Some((scored, times)) = collected else { break };
+        let learning = Instant::now();
+        let (_, trajectories) = trainer.advantages(&learner, scored, step as u64)?;
+        let mut stats = GrpoStats::default();
+        trainer.learn(&mut learner, &trajectories, stage.optimizer.learning_rate, &mut stats)?;
+        out.push([started.elapsed().as_secs_f64(), times.generate_s, times.score_exposed_s, learning.elapsed().as_secs_f64()]);
+    }
+    Ok(out)
+}
