@@ -3,6 +3,7 @@
 //! Exit status 0: done; 2: the user's input is wrong; 1: anything else.
 
 mod cli;
+mod openmp;
 mod progress;
 mod report;
 mod spawn;
@@ -10,6 +11,7 @@ mod spawn;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    openmp::wait_politely();
     spawn::die_with_launcher();
     cli::main()
 }

@@ -1,19 +1,15 @@
-//! Tests of the whole program through its public doors; one binary, so that it links once.
+//! What the program and its crates promise, checked through their public doors; one binary, so
+//! that it links once.
 
 /// Commands as processes: rows in, rows out, exit status, sentences, files.
 mod cli;
-
 /// The config's reference and schema, and what is said about mistakes in it.
 mod config;
-
 /// What must not matter does not: packing, micro-batches, recomputation, slots, neighbours.
 mod invariants;
-
 /// Networks, losses, advantages and the optimizer equal their references in Python.
 mod parity;
-
 /// Several ranks against one, and ranks that are lost.
 mod ranks;
-
 /// Folders and comparisons that several tests use.
 mod support;

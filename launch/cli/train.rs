@@ -95,7 +95,7 @@ fn prepare(folder: &Path, args: &Args, loaded: &config::Loaded, resume: &Resume,
     std::fs::copy(&args.config, &given).map_err(failed(&given))?;
     std::fs::write(&saved, to_yaml(&loaded.resolved)?).map_err(failed(&saved))?;
     let environment = json!({
-        "commit": option_env!("SVGRL_COMMIT"),
+        "commit": commit(),
         "version": env!("CARGO_PKG_VERSION"),
         "libtorch": "2.11.0",
         "machine": {"os": std::env::consts::OS, "arch": std::env::consts::ARCH, "cpu": cpu_name(), "cores": std::thread::available_parallelism().map_or(1, |n| n.get())},
@@ -108,6 +108,14 @@ fn prepare(folder: &Path, args: &Args, loaded: &config::Loaded, resume: &Resume,
 
 fn to_yaml(value: &Value) -> Result<String, Failure> {
     serde_saphyr::to_string(value).map_err(Failure::other)
+}
+
+/// The checkout that the program lies in, if it lies in one.
+fn commit() -> Option<String> {
+    let program = std::env::current_exe().ok()?;
+    let output = std::process::Command::new("git").arg("-C").arg(program.parent()?).args(["rev-parse", "HEAD"]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
 }
 
 fn cpu_name() -> Option<String> {
