@@ -11,5 +11,7 @@ mod invariants;
 mod parity;
 /// Several ranks against one, and ranks that are lost.
 mod ranks;
+/// A run that is killed, stopped or damaged, and continued.
+mod resume;
 /// Folders and comparisons that several tests use.
 mod support;

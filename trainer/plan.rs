@@ -32,7 +32,7 @@ pub fn open_catalog(config: &Config) -> Result<Catalog, TrainError> {
         (Some(source), Some(task)) => svg::check(source, &task.render).map_err(|failure| format!("the reference SVG cannot be drawn: {failure}")),
         _ => Ok(()),
     };
-    Ok(Catalog::open(&config.data, Path::new(""), first, &check)?)
+    Ok(Catalog::open_checked(&config.data, Path::new(""), first, &check)?)
 }
 
 fn inputs(config: &Config) -> Result<(Arc<Catalog>, i64, Vec<i64>), TrainError> {

@@ -175,11 +175,11 @@ impl Run<'_> {
         });
         let mut weights = start.as_ref().map(|start| start.path.clone());
         let config = self.config;
+        if let Some(start) = &start {
+            self.say_if_different(&start.state, group.size());
+        }
         for (index, stage) in config.stages.iter().enumerate().skip(first) {
             let here = start.as_ref().filter(|start| start.state.stage_index == index);
-            if let Some(here) = here {
-                self.say_if_different(&here.state, group.size());
-            }
             let model = self.model(weights.as_deref())?;
             let learner = Learner::new(model, stage.optimizer(), stage.batch().recompute, group)?;
             let (learner, end) = self.stage(index, stage, learner, here)?;

@@ -76,12 +76,20 @@ pub type CheckReference<'a> = dyn Fn(&str, &Reference) -> Result<(), String> + '
 impl Catalog {
     /// Opens every source; files are read once from end to end to validate their rows.
     /// `base` is the folder that paths are relative to, `default_task` the task of sources
-    /// that name none, `check` says what is wrong with a file's row for its reference.
+    /// that name none.
     ///
     /// # Errors
     /// A config value out of bounds, an unreadable file, a malformed row unless rows are
     /// skipped, a source with no row at all.
-    pub fn open(
+    pub fn open(config: &DataConfig, base: &Path, default_task: &str) -> Result<Self, DataError> {
+        Self::open_checked(config, base, default_task, &|_, _| Ok(()))
+    }
+
+    /// [`Self::open`], with `check` saying what is wrong with the reference of a file's row.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; a row that does not pass is malformed.
+    pub fn open_checked(
         config: &DataConfig,
         base: &Path,
         default_task: &str,

@@ -48,7 +48,7 @@ fn config<const N: usize>(sources: [(&str, JsonlConfig); N]) -> DataConfig {
 }
 
 fn open(config: &DataConfig, base: &Path) -> Arc<Catalog> {
-    Arc::new(Catalog::open(config, base, "default", &|_, _| Ok(())).unwrap())
+    Arc::new(Catalog::open(config, base, "default").unwrap())
 }
 
 fn cursor(catalog: &Arc<Catalog>, order: Order) -> Cursor {
@@ -203,7 +203,7 @@ fn a_stage_draws_from_its_sources_alone() {
 fn bad_row_names_file_and_line() {
     let folder = folder();
     let config = config([("bad", jsonl("bad.jsonl", "t"))]);
-    let error = Catalog::open(&config, folder.path(), "t", &|_, _| Ok(())).unwrap_err();
+    let error = Catalog::open(&config, folder.path(), "t").unwrap_err();
     let expected = format!(
         "{}:3: key `prompt` (for `prompt`) must be a string, is a number",
         folder.path().join("bad.jsonl").display()

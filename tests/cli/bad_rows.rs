@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::program::{program, scratch, told, Told, write};
+use super::program::{Told, program, scratch, told, write};
 use super::tiny::{self, drawing};
 
 /// A tiny config whose drawings hold one bad line, the third.
@@ -39,7 +39,7 @@ fn a_bad_row_stops_the_run_with_file_and_line() {
 fn a_row_whose_reference_does_not_render_stops_the_run_too() {
     let line = "{\"prompt\": \"a hole\", \"svg\": \"<svg\"}";
     let config = with_line("rows_reference", line);
-    train(&config, &[]).refused(2, &["drawings.jsonl:3", "svg"]);
+    train(&config, &[]).refused(2, &["drawings.jsonl:3", "reference SVG"]);
     let skipping = train(&config, &["--set", "data.on_bad_row=skip"]).fine();
     assert!(skipping.err.contains("drawings.jsonl:3"), "{}", skipping.err);
 }
@@ -57,5 +57,6 @@ fn skipped_rows_are_counted_and_reported() {
 fn a_row_without_what_its_task_needs_is_named() {
     let line = serde_json::json!({"id": "odd", "prompt": "a hole", "target": drawing("")}).to_string();
     let config = with_line("rows_needs", &line);
-    train(&config, &[]).refused(2, &["odd", "reference"]);
+    let all = ["--set", "stages.rl.batch.size=9", "--set", "data.sources.drawings.held_out=0"];
+    train(&config, &all).refused(2, &["drawings/odd", "reference"]);
 }

@@ -40,7 +40,8 @@ fn they_are_what_generate_drew_with() {
         // Cached decoding and one packed pass round differently in float32, about 1e-6 here.
         let gap = ours_each.iter().zip(&theirs_each).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
         assert!(gap < 1e-4, "{gap}");
-        assert!((ours["sum"].as_f64().unwrap() - ours_each.iter().sum::<f64>()).abs() < 1e-9);
+        // The rows hold float32 numbers in their shortest decimals, the sum is of the numbers.
+        assert!((ours["sum"].as_f64().unwrap() - ours_each.iter().sum::<f64>()).abs() < 1e-5);
     }
 }
 

@@ -26,7 +26,7 @@ fn refused(name: &str, from: &str, to: &str, parts: &[&str]) {
 fn unknown_keys_come_with_the_nearest_known_one() {
     refused("config_key", "seed: 3", "sead: 3", &["sead: unknown key", "`seed`"]);
     refused("config_deep", "group_size: 4", "groupsize: 4", &["stages.1.rollout.groupsize: unknown key", "`group_size`"]);
-    refused("config_reward", "window_size: 7", "window: 7", &["tasks.draw.rubric.rewards.0.window: unknown key"]);
+    refused("config_reward", "window_size: 7", "window_sise: 7", &["tasks.draw.rubric.rewards.0.window_sise: unknown key", "`window_size`"]);
 }
 
 #[test]

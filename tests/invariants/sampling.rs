@@ -16,7 +16,7 @@ use crate::support::{NETWORKS, gap, network};
 /// Requests for prompts of 1 to 24 tokens.
 fn requests(count: usize, samples: usize) -> Vec<Request> {
     let ids = |group: usize| -> Arc<[i64]> { (0..1 + group * 7 % 24).map(|n| ((n * 13 + group * 29) % 64) as i64).collect() };
-    (0..count).map(|group| Request { group, ids: ids(group), samples, draw: 1000 + group as u64 }).collect()
+    (0..count).map(|group| Request { group, ids: ids(group), samples, draw: 1000 + group as u64, lengths: None }).collect()
 }
 
 type Completions = BTreeMap<(usize, usize), Completion>;

@@ -21,7 +21,7 @@ fn network(tokenizer: &Tokenizer) -> Decoder {
 fn sample(model: &Decoder, tokenizer: &Tokenizer, sampling: Sampling) -> Vec<Completion> {
     let mut engine = LocalEngine::new(model, Some(tokenizer), sampling, (1, 0)).unwrap();
     let ids = Arc::from(tokenizer.encode("a red circle"));
-    engine.submit(vec![Request { group: 0, ids, samples: 4, draw: 0 }]).unwrap();
+    engine.submit(vec![Request { group: 0, ids, samples: 4, draw: 0, lengths: None }]).unwrap();
     let mut out: Vec<Option<Completion>> = vec![None; 4];
     while let Some(finished) = engine.next().unwrap() {
         out[finished.index] = Some(finished.completion);

@@ -91,6 +91,7 @@ fn transformers_loads_an_export_with_the_same_logits() {
         let text = String::from_utf8_lossy(&output.stdout);
         let worst: f64 = text.trim().parse().unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)));
         println!("{name}: transformers on the export {worst:e}");
-        assert_eq!(worst, 0.0, "{name}");
+        // Equal weights; where they lie in memory moves the last bit of a product: 9e-16 measured.
+        assert!(worst < 1e-13, "{name}: {worst:e}");
     }
 }

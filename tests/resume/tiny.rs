@@ -1,0 +1,172 @@
+//! A run of two stages that takes seconds: SFT, then GRPO with KL, entropy and several updates.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+use tempfile::TempDir;
+
+/// Rows of metrics.jsonl: each stage has its steps and two evaluations of two sets.
+pub const ROWS: usize = 6 + 4 + 2 * 4;
+
+/// Completions end at the digit 1 or are truncated, which the rubric tells apart: even a network
+/// that writes no SVG has advantages.
+fn config() -> String {
+    let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/quickstart_tokenizer");
+    format!(
+        "name: tiny
+threads: 1
+model:
+  tokenizer: {tokenizer:?}
+  init: {{architecture: qwen3, hidden_size: 32, intermediate_size: 64, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2, head_dim: 8}}
+data:
+  sources:
+    shapes: {{format: shapes, task: draw, count: 200, held_out: 8, teacher_noise: {{}}}}
+tasks:
+  draw:
+    type: text_to_svg
+    completion: {{format: svg}}
+    render: {{canvas: reference, size: 32}}
+    rubric:
+      truncated: -1.0
+      rewards: [{{type: ssim, window_size: 7}}]
+stages:
+  - name: sft
+    algorithm: sft
+    steps: 6
+    batch: {{size: 4}}
+    optimizer: {{learning_rate: 2.0e-3, schedule: {{type: cosine}}, warmup: 0.3}}
+    eval: {{prompts: 4, max_new_tokens: 16}}
+    checkpoint: {{every: 2}}
+  - name: rl
+    algorithm: grpo
+    steps: 4
+    batch: {{size: 3, micro_tokens: 64}}
+    rollout: {{group_size: 4, max_new_tokens: 16, stop: [\"1\"], slots: 5}}
+    kl: {{coefficient: 0.05}}
+    loss: {{entropy: 0.01, updates: 2, denominator: recomputed}}
+    optimizer: {{learning_rate: 1.0e-3}}
+    eval: {{prompts: 4, samples: 2}}
+    checkpoint: {{every: 2}}
+"
+    )
+}
+
+/// A folder with the config and a run folder.
+pub struct Tiny {
+    folder: TempDir,
+}
+
+impl Tiny {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("tiny.yaml"), config()).unwrap();
+        Self { folder }
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("tiny.yaml")
+    }
+
+    pub fn run_folder(&self) -> PathBuf {
+        self.folder.path().join("run")
+    }
+
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_svgrl"));
+        command.args(["train", "-q"]).arg(self.config()).arg("--run-dir").arg(self.run_folder());
+        command.env_remove("WORLD_SIZE").stdout(Stdio::null());
+        command
+    }
+
+    /// Starts the run in the background.
+    pub fn start(&self) -> Child {
+        self.command().stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Runs to the end.
+    pub fn finish(&self) {
+        let output = self.command().output().unwrap();
+        assert!(output.status.success(), "{}", told(&output));
+    }
+
+    /// Number of whole rows in metrics.jsonl so far.
+    pub fn lines(&self) -> usize {
+        let text = std::fs::read(self.run_folder().join("metrics.jsonl")).unwrap_or_default();
+        text.iter().filter(|byte| **byte == b'\n').count()
+    }
+
+    /// Whether a checkpoint is being written aside.
+    pub fn is_writing_checkpoint(&self) -> bool {
+        let stages = std::fs::read_dir(self.run_folder().join("checkpoints")).into_iter().flatten().flatten();
+        stages.flat_map(|stage| std::fs::read_dir(stage.path())).flatten().flatten().any(|entry| entry.file_name().to_string_lossy().starts_with('.'))
+    }
+
+    pub fn outcome(&self) -> Outcome {
+        let run = self.run_folder();
+        let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+        let mut rows: Vec<Map<String, Value>> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        for row in &mut rows {
+            row.retain(|key, _| !(key == "time" || key.starts_with("time/") || key.starts_with("perf/") || key.contains("svg/render_ms")));
+        }
+        let samples = std::fs::read_dir(run.join("samples/rl")).unwrap().map(|entry| {
+            let path = entry.unwrap().path();
+            (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read_to_string(&path).unwrap())
+        });
+        let weights = ["sft", "rl"].map(|stage| std::fs::read(run.join(format!("checkpoints/{stage}/final/model.safetensors"))).unwrap());
+        Outcome { rows, samples: samples.collect(), weights }
+    }
+}
+
+/// What was said on standard error.
+pub fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Waits until `moment` comes or the process has ended.
+pub fn wait_for(child: &mut Child, moment: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !moment() && child.try_wait().unwrap().is_none() {
+        assert!(started.elapsed() < Duration::from_secs(120), "the moment never came");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// Everything of a finished run that must not depend on interruptions.
+pub struct Outcome {
+    rows: Vec<Map<String, Value>>,
+    samples: BTreeMap<String, String>,
+    weights: [Vec<u8>; 2],
+}
+
+impl Outcome {
+    /// The run that is never interrupted.
+    pub fn whole() -> &'static Self {
+        static WHOLE: OnceLock<Outcome> = OnceLock::new();
+        WHOLE.get_or_init(|| {
+            let tiny = Tiny::new();
+            tiny.finish();
+            let whole = tiny.outcome();
+            assert_eq!(whole.rows.len(), ROWS);
+            let learns = |row: &Map<String, Value>| row.get("optim/grad_norm").is_none_or(|norm| norm.as_f64() > Some(0.0));
+            assert!(whole.rows.iter().all(learns));
+            assert!(whole.rows.iter().any(|row| row.get("reward/total/std").is_some_and(|std| std.as_f64() > Some(0.0))));
+            assert_ne!(whole.weights[0], whole.weights[1]);
+            whole
+        })
+    }
+
+    /// Asserts that `self` is the run that was never interrupted.
+    pub fn assert_whole(&self, how: &str) {
+        let whole = Self::whole();
+        for (got, want) in self.rows.iter().zip(&whole.rows) {
+            assert_eq!(got, want, "{how}");
+        }
+        assert_eq!(self.rows.len(), whole.rows.len(), "{how}");
+        assert!(self.samples == whole.samples, "{how}: samples differ");
+        assert!(self.weights == whole.weights, "{how}: weights differ");
+    }
+}
