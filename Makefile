@@ -18,5 +18,5 @@ test: check ## everything that must pass before a commit
 bench: setup ## figures for this machine
 	cargo build --release && target/release/svgrl bench render && target/release/svgrl bench reward && target/release/svgrl bench generate && target/release/svgrl bench step
 
-gpu-check: setup ## the tests that need a GPU
-	nvidia-smi -L && cargo test --workspace -- --include-ignored gpu
+gpu-check: setup ## what only a GPU can show; figures to benches/runs
+	cargo build --release && benches/gpu_check.sh
