@@ -19,7 +19,7 @@ import torch
 from datasets import Dataset
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 EOS, PAD, VOCAB, PROMPT = 1022, 1023, 1024, 34
@@ -70,7 +70,11 @@ def main():
         num_key_value_heads=4, head_dim=32, tie_word_embeddings=True, eos_token_id=EOS, pad_token_id=PAD,
         bos_token_id=None,
     )
-    model = Qwen3ForCausalLM(config)
+    # The trainer loads its reference policy from the folder that the policy came from.
+    folder = tempfile.mkdtemp()
+    Qwen3ForCausalLM(config).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    model = Qwen3ForCausalLM.from_pretrained(folder)
     prompts = [" ".join(f"t{(i * 131 + at * 17) % 1000}" for at in range(PROMPT)) for i in range(8)]
     plain = model.generate
 
@@ -102,8 +106,6 @@ def main():
         return step(*inputs, **options)
 
     trainer.training_step = timed
-    from transformers import TrainerCallback
-
     class Clock(TrainerCallback):
         def on_step_end(self, *_, **__):
             times.append(time.perf_counter() - mark[0])
