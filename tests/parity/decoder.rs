@@ -115,7 +115,7 @@ fn greedy_completions_equal_transformers() {
             let model = network(name, kind);
             let sampling = Sampling { temperature: 0.0, max_new_tokens: 12, ..Sampling::default() };
             let mut engine = LocalEngine::new(&model, None, sampling, (0, 0)).unwrap();
-            let request = |(group, ids): (usize, Vec<i64>)| Request { group, ids: Arc::from(ids), samples: 1, draw: group as u64 };
+            let request = |(group, ids): (usize, Vec<i64>)| Request { group, ids: Arc::from(ids), samples: 1, draw: group as u64, lengths: None };
             engine.submit(sequences(&expected).into_iter().enumerate().map(request).collect()).unwrap();
             let mut count = 0;
             while let Some(finished) = engine.next().unwrap() {
