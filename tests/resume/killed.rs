@@ -1,3 +1,5 @@
+//! SIGKILL after given rows of metrics, several times over, and while checkpoints are written.
+
 use super::tiny::{ROWS, Tiny, wait_for};
 
 /// Kills the run with SIGKILL when `moment` comes; whether it was still running.
@@ -32,19 +34,11 @@ fn a_run_killed_again_and_again_is_the_whole_run() {
 #[test]
 fn a_run_killed_while_it_writes_checkpoints_is_the_whole_run() {
     let tiny = Tiny::new();
-    for rows in [3, 9, 13] {
+    let half_written = [3, 9, 13].into_iter().filter(|&rows| {
         kill(&tiny, || tiny.lines() >= rows && tiny.is_writing_checkpoint());
-    }
+        tiny.is_writing_checkpoint()
+    });
+    assert!(half_written.count() >= 1);
     tiny.finish();
     tiny.outcome().assert_whole("killed in checkpoint writes");
-}
-
-#[test]
-fn a_finished_run_says_so_and_changes_nothing() {
-    let tiny = Tiny::new();
-    tiny.finish();
-    let before = std::fs::read(tiny.run_folder().join("metrics.jsonl")).unwrap();
-    tiny.finish();
-    assert_eq!(std::fs::read(tiny.run_folder().join("metrics.jsonl")).unwrap(), before);
-    tiny.outcome().assert_whole("started twice");
 }

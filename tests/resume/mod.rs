@@ -1,8 +1,5 @@
-//! The `svgrl` process itself: killed at any moment and continued, stopped by a signal, given a
-//! config it must refuse.
+//! The `svgrl` process itself: killed or stopped at any moment, and continued.
 
-/// A wrong config ends with status 2 and a sentence that helps.
-mod refused;
 /// A run killed with SIGKILL and continued is the run that was never interrupted.
 mod killed;
 /// SIGTERM writes the state and ends with status 0.

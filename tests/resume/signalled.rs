@@ -1,3 +1,5 @@
+//! SIGTERM before the first step, within SFT and within GRPO.
+
 use std::process::Child;
 
 use rustix::process::{Pid, Signal, kill_process};

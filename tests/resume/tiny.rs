@@ -152,7 +152,7 @@ impl Outcome {
             let whole = tiny.outcome();
             assert_eq!(whole.rows.len(), ROWS);
             let learns = |row: &Map<String, Value>| row.get("optim/grad_norm").is_none_or(|norm| norm.as_f64() > Some(0.0));
-            assert!(whole.rows.iter().all(learns));
+            assert!(whole.rows.iter().all(learns), "{:#?}", whole.rows);
             assert!(whole.rows.iter().any(|row| row.get("reward/total/std").is_some_and(|std| std.as_f64() > Some(0.0))));
             assert_ne!(whole.weights[0], whole.weights[1]);
             whole
