@@ -44,6 +44,19 @@ fn ranks_started_by_hand_train_together() {
     assert_eq!(step_rows(&folder.join("run"), "sft").len(), 3);
 }
 
+/// Without torchrun on the path there is nothing to test.
+#[test]
+fn torchrun_can_start_the_ranks() {
+    let folder = scratch("ranks_torchrun");
+    let config = config(&folder);
+    let mut command = Command::new("torchrun");
+    command.args(["--no-python", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", env!("CARGO_BIN_EXE_svgrl"), "train"]);
+    command.arg(&config).arg("--run-dir").arg(folder.join("run")).args(["--set", "stages.sft.steps=3", "--set", "stages.rl.steps=1"]);
+    let Ok(output) = command.env("OMP_NUM_THREADS", "1").output() else { return };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(step_rows(&folder.join("run"), "sft").len(), 3);
+}
+
 #[test]
 fn a_killed_rank_is_named_and_the_other_ends() {
     let folder = scratch("ranks_killed");
