@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use models::{DecoderConfig, ModelConfig, Tokenizer};
-use rewards::Reference;
+use rewards::{ImageSource, Reference};
 use rollout::data::{Catalog, Cursor};
 use rollout::template::ChatTemplate;
 
@@ -22,15 +22,21 @@ pub fn check_inputs(config: &Config) -> Result<(), TrainError> {
     inputs(config).map(|_| ())
 }
 
-/// Opens the sources; a file's row whose reference SVG its task could not draw is a bad row.
+/// Opens the sources; a row whose image is not there, or whose reference SVG its task
+/// could not draw, is a bad row.
 ///
 /// # Errors
 /// A bad row unless rows are skipped, an unreadable file.
 pub fn open_catalog(config: &Config) -> Result<Catalog, TrainError> {
     let first = config.tasks.keys().next().map(String::as_str).unwrap_or_default();
-    let check = |task: &str, reference: &Reference| match (&reference.svg, config.tasks.get(task)) {
-        (Some(source), Some(task)) => svg::check(source, &task.render).map_err(|failure| format!("the reference SVG cannot be drawn: {failure}")),
-        _ => Ok(()),
+    let check = |task: &str, reference: &Reference| {
+        if let Some(ImageSource::Path(path)) = &reference.image {
+            std::fs::metadata(path).map_err(|error| format!("image {}: {error}", path.display()))?;
+        }
+        match (&reference.svg, config.tasks.get(task)) {
+            (Some(source), Some(task)) => svg::check(source, &task.render).map_err(|failure| format!("the reference SVG cannot be drawn: {failure}")),
+            _ => Ok(()),
+        }
     };
     Ok(Catalog::open_checked(&config.data, Path::new(""), first, &check)?)
 }

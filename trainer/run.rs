@@ -246,6 +246,7 @@ impl Run<'_> {
                 return Ok((learner, RunEnd::Interrupted));
             }
             let step = progress.step + 1;
+            learner.group.enter_phase(&format!("{} step {step}", stage.name()));
             let end = match stage {
                 StageConfig::Sft(config) => SftTrainer { config, prompts: &self.prompts }.step(&mut learner, &mut cursor, step)?,
                 StageConfig::Grpo(config) => {
@@ -322,6 +323,7 @@ impl Run<'_> {
             seed: (self.config.seed, slots),
         };
         let place = Place { stage: stage.name(), step: progress.step, policy_version: learner.optimizer.updates };
+        learner.group.enter_phase(&format!("{} evaluation", stage.name()));
         let sets = evaluation.run(learner, &place)?;
         let Some(file) = &mut self.metrics else { return Ok(()) };
         for metrics in sets {
@@ -332,6 +334,7 @@ impl Run<'_> {
     }
 
     fn checkpoint(&mut self, stage: &StageConfig, learner: &Learner, cursor: &Cursor, progress: &Progress, name: &str) -> Result<(), TrainError> {
+        learner.group.enter_phase(&format!("{} checkpoint", stage.name()));
         if learner.group.rank() == 0 {
             let state = State {
                 stage: stage.name().to_owned(),

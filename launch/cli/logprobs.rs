@@ -85,7 +85,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     for (id, len) in ids.iter().zip(lengths) {
         let (own, after) = rest.split_at(len);
         rest = after;
-        out.write(&RowOut { id, logprobs: own, sum: own.iter().map(|value| f64::from(*value)).sum() })?;
+        out.write(&RowOut { id, logprobs: own, sum: own.iter().fold(0.0, |sum, value| sum + f64::from(*value)) })?;
     }
     out.finish()
 }

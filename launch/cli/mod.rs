@@ -43,7 +43,7 @@ pub struct Shared {
     /// Print errors only.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Print more.
+    /// Print more: `train` prints every metric of each step.
     #[arg(short, long, global = true)]
     pub verbose: bool,
 }

@@ -128,6 +128,7 @@ fn cpu_name() -> Option<String> {
 struct Console {
     leader: bool,
     quiet: bool,
+    verbose: bool,
     terminal: bool,
     log: Option<std::fs::File>,
     folder: PathBuf,
@@ -149,6 +150,7 @@ impl Console {
         Ok(Self {
             leader,
             quiet: shared.quiet,
+            verbose: shared.verbose,
             terminal: std::io::stderr().is_terminal(),
             log,
             folder: folder.to_owned(),
@@ -181,6 +183,10 @@ impl Console {
 
 impl Observer for Console {
     fn row(&mut self, stage: &StageConfig, step: u64, metrics: &Metrics) {
+        if self.verbose {
+            let all: Vec<String> = metrics.iter().map(|(name, value)| format!("{name}={value:.6}")).collect();
+            self.say(&format!("{} {step}: {}", stage.name(), all.join(" ")), false);
+        }
         let brief = |names: &[(&str, &str)]| -> String {
             let shown = names.iter().filter_map(|(name, label)| metrics.get(*name).map(|value| format!("{label} {value:.4}")));
             shown.collect::<Vec<_>>().join("  ")

@@ -27,6 +27,7 @@ fn a_bad_row_stops_the_run_with_file_and_line() {
     for (name, line, part) in [
         ("rows_json", "{\"prompt\": ", "not JSON"),
         ("rows_type", "{\"prompt\": 5}", "must be a string"),
+        ("rows_image", "{\"prompt\": \"a\", \"image\": \"nowhere.png\"}", "nowhere.png"),
         ("rows_empty", "{\"svg\": \"<svg/>\"}", "prompt"),
     ] {
         let config = with_line(name, line);

@@ -11,7 +11,7 @@ fn again(run: &Path, flags: &[&str]) -> Told {
 
 fn steps(run: &Path) -> Vec<u64> {
     let rows = rows(&run.join("metrics.jsonl"));
-    let rl = rows.iter().filter(|row| row["stage"] == "rl" && row.get("policy/loss").is_some());
+    let rl = rows.iter().filter(|row| row["stage"] == "rl" && row.get("optim/grad_norm").is_some());
     rl.map(|row| row["step"].as_u64().unwrap()).collect()
 }
 

@@ -118,6 +118,20 @@ fn a_dry_run_prints_config_and_plan_and_writes_nothing() {
 }
 
 #[test]
+fn the_folder_defaults_to_the_name_under_the_working_directory() {
+    let folder = scratch("default_folder");
+    let set = ["--set", "stages.sft.steps=2", "--set", "stages.rl.steps=1", "--set", "name=named", "-v"];
+    let done = told(program().current_dir(&folder).arg("train").arg(&tiny().config).args(set)).fine();
+    let run = folder.join("runs/named");
+    assert!(run.join("checkpoints/rl/final/config.json").exists());
+    assert!(done.err.contains("optim/grad_norm="), "-v prints every metric: {}", done.err);
+    let flat = rows(&run.join("metrics.jsonl")).into_iter().find(|row| row["stage"] == "rl" && row["step"] == 1).unwrap();
+    assert_eq!((&flat["reward/zero_spread_frac"], &flat["policy/loss"]), (&json!(1.0), &json!(0.0)), "nothing drawn, nothing learnt");
+    let samples = rows(&run.join("samples/rl/step_000001.jsonl"));
+    assert!(samples.iter().all(|row| row["advantage"] == json!(0.0)), "zero spread gives 0, never null");
+}
+
+#[test]
 fn a_report_is_written_where_asked() {
     let folder = scratch("report");
     let out = folder.join("own.html");

@@ -41,6 +41,7 @@ fn wrong_types_and_words_say_what_would_be_right() {
 fn bounds_say_key_bound_value_and_way_out() {
     refused("config_group", "group_size: 4", "group_size: 1", &["stages.1.rollout.group_size: must be >= 2, got 1 (advantages need siblings)"]);
     refused("config_lr", "learning_rate: 1.0e-3", "learning_rate: 0", &["stages.1.optimizer.learning_rate: must be > 0"]);
+    refused("config_device", "device: cpu", "device: gpu", &["device: must be auto, cpu, cuda or cuda:N, got `gpu`"]);
     refused("config_size", "{size: 32}", "{size: 0}", &["tasks.draw.render.size: must be from 1"]);
 }
 

@@ -127,11 +127,24 @@ impl Default for DeviceName {
 }
 
 impl DeviceName {
+    /// Whether it is a device's name at all, answering or not.
+    ///
+    /// # Errors
+    /// `rule, got name`.
+    pub fn check(&self) -> Result<(), String> {
+        let index = self.0.strip_prefix("cuda:").map(str::parse::<usize>);
+        match matches!(self.0.as_str(), "auto" | "cpu" | "cuda") || matches!(index, Some(Ok(_))) {
+            true => Ok(()),
+            false => Err(format!("device: must be auto, cpu, cuda or cuda:N, got `{}`", self.0)),
+        }
+    }
+
     /// The device, `local_rank` choosing among GPUs when none is named.
     ///
     /// # Errors
     /// An unknown name, or a GPU that is not there.
     pub fn resolve(&self, local_rank: usize) -> Result<tch::Device, String> {
+        self.check()?;
         let available = tch::Cuda::is_available();
         let gpu = |index: usize| match available && (index as i64) < tch::Cuda::device_count() {
             true => Ok(tch::Device::Cuda(index)),
@@ -141,8 +154,7 @@ impl DeviceName {
             ("cpu", _) => Ok(tch::Device::Cpu),
             ("auto", _) if !available => Ok(tch::Device::Cpu),
             ("auto" | "cuda", _) => gpu(local_rank),
-            (_, Some(index)) => gpu(index.parse().map_err(|_| format!("device: `{}` is not cuda:N", self.0))?),
-            _ => Err(format!("device: must be auto, cpu, cuda or cuda:N, got `{}`", self.0)),
+            (_, index) => gpu(index.and_then(|index| index.parse().ok()).unwrap_or(local_rank)),
         }
     }
 }

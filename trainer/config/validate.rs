@@ -38,6 +38,7 @@ impl Config {
         ensure(!self.stages.is_empty(), || "stages: at least one stage is needed".into())?;
         ensure(!self.data.sources.is_empty(), || "data.sources: at least one source is needed".into())?;
         ensure(!self.tasks.is_empty(), || "tasks: at least one task is needed".into())?;
+        self.device.check()?;
         self.model()?;
         not_negative("grace_s", self.grace_s)?;
         self.rewards.validate().map_err(|error| format!("rewards.{error}"))?;

@@ -191,6 +191,8 @@ impl Trainer<'_> {
                 metrics.insert((*name).into(), sums[index] / divisor);
             }
         }
+        // A batch of zero-spread groups alone is not learnt from: its loss is an empty sum.
+        metrics.entry("policy/loss".into()).or_insert(0.0);
         let sampled: usize = rows.iter().map(|row| row.token_ids.len()).sum();
         let others = [
             ("optim/lr", lr),
