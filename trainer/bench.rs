@@ -80,7 +80,7 @@ impl Shape {
 pub fn shapes(count: usize) -> Result<Vec<String>, TrainError> {
     let source = SourceConfig::Shapes(ShapesConfig { count, ..ShapesConfig::default() });
     let config = DataConfig { sources: IndexMap::from([("shapes".to_owned(), source)]), ..DataConfig::default() };
-    let catalog = Arc::new(Catalog::open(&config, std::path::Path::new(""), "draw", &|_, _| Ok(()))?);
+    let catalog = Arc::new(Catalog::open(&config, std::path::Path::new(""), "draw")?);
     let draws = Cursor::new(catalog, &CurriculumConfig::default(), 0)?.next(count)?;
     Ok(draws.into_iter().filter_map(|draw| draw.example.reference.svg).collect())
 }
