@@ -20,6 +20,7 @@ pub mod optim;
 mod plan;
 mod prompts;
 pub mod replica;
+mod record;
 mod resume;
 mod run;
 pub mod samples;
@@ -33,8 +34,9 @@ pub use interrupt::Interrupt;
 pub use learner::Learner;
 pub use plan::{check_inputs, plan};
 pub use prompts::Prompts;
+pub use record::peak_memory_gib;
 pub use resume::{forbidden_changes, has_checkpoint};
-pub use run::{Observer, Resume, RunEnd, RunOptions, peak_memory_gib, run, scoring};
+pub use run::{Observer, Resume, RunEnd, RunOptions, run, scoring};
 pub use world::{World, threads};
 
 /// How a step ended.

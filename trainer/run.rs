@@ -7,23 +7,21 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use models::{Decoder, Tokenizer};
 use rewards::{Scorer, TaskScoring, TokenCounter};
-use rollout::Sampling;
-use rollout::data::{Catalog, Cursor, Example};
+use rollout::data::{Catalog, Cursor};
 use rollout::template::ChatTemplate;
-use serde_json::Value;
 use tch::Device;
 use torch_ext::ProcessGroup;
 
-use crate::checkpoint::{Checkpoint, Contents, State, remove};
+use crate::checkpoint::{Checkpoint, State};
 use crate::config::{Config, StageConfig, TaskConfig};
-use crate::eval::{Evaluation, spread};
+use crate::eval::spread;
 use crate::grpo::Trainer;
 use crate::interrupt::Interrupt;
 use crate::learner::Learner;
 use crate::metrics::{Metrics, MetricsFile};
 use crate::plan::open_catalog;
 use crate::prompts::Prompts;
-use crate::samples::{self, Place, SampleRow};
+use crate::record::due;
 use crate::sft::SftTrainer;
 use crate::{StepEnd, TrainError, replica, resume};
 
@@ -42,8 +40,6 @@ pub enum Resume {
 pub struct RunOptions<'a> {
     /// The run folder.
     pub folder: &'a Path,
-    /// The resolved config as it is saved.
-    pub resolved: &'a Value,
     /// Where to continue.
     pub resume: Resume,
     /// Where to compute.
@@ -80,23 +76,23 @@ pub fn scoring(tasks: &IndexMap<String, TaskConfig>) -> IndexMap<String, TaskSco
 }
 
 /// What all stages share.
-struct Run<'a> {
-    config: &'a Config,
-    options: &'a RunOptions<'a>,
-    catalog: Arc<Catalog>,
-    prompts: Prompts<'a>,
-    scorer: Scorer,
-    interrupt: Interrupt,
-    metrics: Option<MetricsFile>,
-    observer: &'a mut dyn Observer,
+pub(crate) struct Run<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) options: &'a RunOptions<'a>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) prompts: Prompts<'a>,
+    pub(crate) scorer: Scorer,
+    pub(crate) interrupt: Interrupt,
+    pub(crate) metrics: Option<MetricsFile>,
+    pub(crate) observer: &'a mut dyn Observer,
 }
 
 /// Counts of a stage so far.
-struct Progress {
-    index: usize,
-    step: u64,
-    tokens: u64,
-    prompts: u64,
+pub(crate) struct Progress {
+    pub(crate) index: usize,
+    pub(crate) step: u64,
+    pub(crate) tokens: u64,
+    pub(crate) prompts: u64,
 }
 
 /// Runs `config` on this rank.
@@ -217,7 +213,7 @@ impl Run<'_> {
         Ok(model)
     }
 
-    fn folder(&self, stage: &StageConfig) -> PathBuf {
+    pub(crate) fn folder(&self, stage: &StageConfig) -> PathBuf {
         self.options.folder.join("checkpoints").join(stage.name())
     }
 
@@ -284,104 +280,4 @@ impl Run<'_> {
             _ => Ok(None),
         }
     }
-
-    fn record(&mut self, stage: &StageConfig, learner: &Learner, progress: &Progress, mut metrics: Metrics, rows: &[SampleRow]) -> Result<(), TrainError> {
-        metrics.insert("perf/peak_memory_gib".into(), peak_memory_gib(learner.device()));
-        metrics.insert("progress/step".into(), progress.step as f64);
-        metrics.insert("progress/prompts".into(), progress.prompts as f64);
-        metrics.insert("progress/tokens".into(), progress.tokens as f64);
-        if metrics.get("optim/skipped").is_some_and(|skipped| *skipped > 0.0) {
-            self.observer.notice(&format!("{} step {}: an update was refused: loss or gradient is not finite", stage.name(), progress.step));
-        }
-        let Some(file) = &mut self.metrics else { return Ok(()) };
-        if let StageConfig::Grpo(grpo) = stage
-            && due(progress.step, grpo.samples.every)
-        {
-            samples::write(self.options.folder, stage.name(), progress.step, rows)?;
-        }
-        file.write(stage.name(), progress.step, &metrics)?;
-        self.observer.row(stage, progress.step, &metrics);
-        Ok(())
-    }
-
-    fn evaluate(&mut self, stage: &StageConfig, learner: &Learner, examples: &[Example], progress: &Progress) -> Result<(), TrainError> {
-        if examples.is_empty() {
-            return Ok(());
-        }
-        let (sampling, slots) = match stage {
-            StageConfig::Grpo(grpo) => (grpo.rollout.sampling(), grpo.rollout.slots),
-            StageConfig::Sft(_) => (Sampling::default(), 0),
-        };
-        let config = stage.eval();
-        let longest = if config.max_new_tokens > 0 { config.max_new_tokens } else { sampling.max_new_tokens };
-        let evaluation = Evaluation {
-            config,
-            sampling: Sampling { max_new_tokens: longest, ..sampling },
-            examples,
-            prompts: &self.prompts,
-            scorer: &self.scorer,
-            seed: (self.config.seed, slots),
-        };
-        let place = Place { stage: stage.name(), step: progress.step, policy_version: learner.optimizer.updates };
-        learner.group.enter_phase(&format!("{} evaluation", stage.name()));
-        let sets = evaluation.run(learner, &place)?;
-        let Some(file) = &mut self.metrics else { return Ok(()) };
-        for metrics in sets {
-            file.write(stage.name(), progress.step, &metrics)?;
-            self.observer.row(stage, progress.step, &metrics);
-        }
-        Ok(())
-    }
-
-    fn checkpoint(&mut self, stage: &StageConfig, learner: &Learner, cursor: &Cursor, progress: &Progress, name: &str) -> Result<(), TrainError> {
-        learner.group.enter_phase(&format!("{} checkpoint", stage.name()));
-        if learner.group.rank() == 0 {
-            let state = State {
-                stage: stage.name().to_owned(),
-                stage_index: progress.index,
-                step: progress.step,
-                updates: learner.optimizer.updates,
-                cursor: cursor.state(),
-                tokens: progress.tokens,
-                world_size: learner.group.size(),
-                threads: self.options.threads,
-            };
-            let contents = Contents { model: &learner.model, optimizer: &learner.optimizer, tokenizer: self.prompts.tokenizer() };
-            Checkpoint::write(&self.folder(stage).join(name), &contents, &state)?;
-            self.prune(stage)?;
-            self.observer.checkpoint(self.options.folder);
-        }
-        Ok(learner.group.barrier()?)
-    }
-
-    /// Removes the stage's older checkpoints beyond those that are to be kept.
-    fn prune(&self, stage: &StageConfig) -> Result<(), TrainError> {
-        let folder = self.folder(stage);
-        let entries = std::fs::read_dir(&folder).map_err(TrainError::io(&folder))?;
-        let mut steps: Vec<u64> = entries.flatten().filter_map(|entry| entry.file_name().to_string_lossy().strip_prefix("step_")?.parse().ok()).collect();
-        steps.sort_unstable();
-        let keep = stage.checkpoint();
-        let old = steps.len().saturating_sub(keep.keep_last);
-        for step in steps.into_iter().take(old).filter(|step| !due(*step, keep.keep_every)) {
-            remove(&folder.join(format!("step_{step:06}")))?;
-        }
-        Ok(())
-    }
 }
-
-fn due(step: u64, every: u64) -> bool {
-    every > 0 && step.is_multiple_of(every)
-}
-
-/// The largest memory so far: the GPU allocator's, or this process's resident set.
-pub fn peak_memory_gib(device: Device) -> f64 {
-    const GIB: f64 = (1u64 << 30) as f64;
-    if let Ok(Some(stats)) = torch_ext::memory_stats(device) {
-        return stats.peak_allocated as f64 / GIB;
-    }
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib: Option<f64> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    kib.unwrap_or(0.0) * 1024.0 / GIB
-}
-

@@ -63,7 +63,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         prepare(&folder, args, &loaded, &resume, &json!({"device": format!("{device:?}"), "threads": threads, "world_size": world.size}))?;
     }
     let group = world.connect(device)?;
-    let options = RunOptions { folder: &folder, resolved: &loaded.resolved, resume, device, threads };
+    let options = RunOptions { folder: &folder, resume, device, threads };
     let mut console = Console::new(&folder, leader, shared)?;
     let end = trainer::run(config, &options, group, &mut console)?;
     console.end(end);
