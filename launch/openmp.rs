@@ -16,13 +16,18 @@ const COMMANDS: [&str; 4] = ["train", "generate", "logprobs", "bench"];
 
 /// Starts the program again with a short spin, unless the user has chosen one.
 pub fn wait_politely() {
-    let chosen = ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"].iter().any(|name| env::var_os(name).is_some());
+    let chosen = ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"]
+        .iter()
+        .any(|name| env::var_os(name).is_some());
     let computes = env::args().any(|argument| COMMANDS.contains(&argument.as_str()));
     if chosen || !computes {
         return;
     }
     if let Ok(program) = env::current_exe() {
         // It only returns when it failed; then the defaults must do.
-        let _ = Command::new(program).args(env::args_os().skip(1)).env("GOMP_SPINCOUNT", SPIN).exec();
+        let _ = Command::new(program)
+            .args(env::args_os().skip(1))
+            .env("GOMP_SPINCOUNT", SPIN)
+            .exec();
     }
 }

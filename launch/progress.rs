@@ -25,13 +25,22 @@ impl Bar {
         let terminal = std::io::stderr().is_terminal();
         let bar = (terminal && !quiet).then(|| {
             let bar = ProgressBar::new(total);
-            let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg} {eta} left");
+            let style =
+                ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg} {eta} left");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_prefix(name.to_owned());
             bar
         });
         let now = Instant::now();
-        Self { name: name.to_owned(), bar, quiet, total, done: 0, started: now, said: now }
+        Self {
+            name: name.to_owned(),
+            bar,
+            quiet,
+            total,
+            done: 0,
+            started: now,
+            said: now,
+        }
     }
 
     /// `count` further items are done.
@@ -41,7 +50,13 @@ impl Bar {
             Some(bar) => bar.set_position(self.done),
             None if !self.quiet && self.said.elapsed() > PAUSE => {
                 self.said = Instant::now();
-                eprintln!("{}: {} of {}, {} left", self.name, self.done, self.total, duration(self.left()));
+                eprintln!(
+                    "{}: {} of {}, {} left",
+                    self.name,
+                    self.done,
+                    self.total,
+                    duration(self.left())
+                );
             }
             None => {}
         }

@@ -41,10 +41,24 @@ impl Prefix {
 impl KvCache {
     /// Room for `slots` sequences of up to `capacity` tokens.
     pub fn new(model: &Decoder, slots: i64, capacity: i64) -> Self {
-        let shape = [slots, model.config.num_kv_heads, capacity, model.config.head_dim];
+        let shape = [
+            slots,
+            model.config.num_kv_heads,
+            capacity,
+            model.config.head_dim,
+        ];
         let options = (model.kind(), model.device());
-        let make = || (0..model.num_blocks()).map(|_| Tensor::zeros(shape, options)).collect();
-        Self { keys: make(), values: make(), slots, capacity }
+        let make = || {
+            (0..model.num_blocks())
+                .map(|_| Tensor::zeros(shape, options))
+                .collect()
+        };
+        Self {
+            keys: make(),
+            values: make(),
+            slots,
+            capacity,
+        }
     }
 
     /// Number of sequences it holds.
@@ -66,7 +80,9 @@ impl KvCache {
             }
         });
         let cut = |list: &[Tensor], start: i64, len: i64| -> Vec<Tensor> {
-            list.iter().map(|rows| rows.narrow(2, start, len).contiguous()).collect()
+            list.iter()
+                .map(|rows| rows.narrow(2, start, len).contiguous())
+                .collect()
         };
         input
             .segments
@@ -84,8 +100,16 @@ impl KvCache {
 
     /// Copies a prompt's rows to the front of `slot`.
     pub fn admit(&mut self, prefix: &Prefix, slot: i64) {
-        for (cache, rows) in self.keys.iter().zip(&prefix.keys).chain(self.values.iter().zip(&prefix.values)) {
-            cache.narrow(0, slot, 1).narrow(2, 0, prefix.len()).copy_(rows);
+        for (cache, rows) in self
+            .keys
+            .iter()
+            .zip(&prefix.keys)
+            .chain(self.values.iter().zip(&prefix.values))
+        {
+            cache
+                .narrow(0, slot, 1)
+                .narrow(2, 0, prefix.len())
+                .copy_(rows);
         }
     }
 }

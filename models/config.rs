@@ -132,7 +132,10 @@ impl DecoderConfig {
     pub fn read(folder: &Path) -> Result<Self, ModelError> {
         let path = folder.join("config.json");
         let source = read_object(&path)?;
-        let keys = Keys { path: &path, map: &source };
+        let keys = Keys {
+            path: &path,
+            map: &source,
+        };
         let architecture = architecture(&keys)?;
         refuse_other_networks(&keys, architecture)?;
         let hidden_size = keys.need("hidden_size")?;
@@ -214,12 +217,16 @@ impl DecoderConfig {
 
     /// Number of weights, a tied head counted once.
     pub fn parameters(&self) -> i64 {
-        let attention = self.hidden_size * self.head_dim * (2 * self.num_heads + 2 * self.num_kv_heads);
+        let attention =
+            self.hidden_size * self.head_dim * (2 * self.num_heads + 2 * self.num_kv_heads);
         let small = match self.architecture {
             Architecture::Qwen2 => self.head_dim * (self.num_heads + 2 * self.num_kv_heads),
             Architecture::Qwen3 => 2 * self.head_dim,
         };
-        let block = attention + small + 3 * self.hidden_size * self.intermediate_size + 2 * self.hidden_size;
+        let block = attention
+            + small
+            + 3 * self.hidden_size * self.intermediate_size
+            + 2 * self.hidden_size;
         let tables = if self.tied { 1 } else { 2 } * self.vocab_size * self.hidden_size;
         self.num_layers * block + tables + self.hidden_size
     }
@@ -229,43 +236,79 @@ fn architecture(keys: &Keys) -> Result<Architecture, ModelError> {
     match keys.value("model_type").and_then(Value::as_str) {
         Some("qwen2") => Ok(Architecture::Qwen2),
         Some("qwen3") => Ok(Architecture::Qwen3),
-        Some(other) => Err(keys.bad("model_type", format!("`{other}` is not supported; qwen2 and qwen3 are"))),
+        Some(other) => Err(keys.bad(
+            "model_type",
+            format!("`{other}` is not supported; qwen2 and qwen3 are"),
+        )),
         None => Err(keys.bad("model_type", "is missing")),
     }
 }
 
 fn refuse_other_networks(keys: &Keys, architecture: Architecture) -> Result<(), ModelError> {
     if let Some(act) = keys.value("hidden_act").filter(|act| *act != "silu") {
-        return Err(keys.bad("hidden_act", format!("only \"silu\" is supported, got {act}")));
+        return Err(keys.bad(
+            "hidden_act",
+            format!("only \"silu\" is supported, got {act}"),
+        ));
     }
     if keys.flag("use_sliding_window", false)? {
-        return Err(keys.bad("use_sliding_window", "sliding-window attention is not supported"));
+        return Err(keys.bad(
+            "use_sliding_window",
+            "sliding-window attention is not supported",
+        ));
     }
     if let Some(Value::Array(types)) = keys.value("layer_types")
         && let Some(other) = types.iter().find(|kind| *kind != "full_attention")
     {
-        return Err(keys.bad("layer_types", format!("only \"full_attention\" is supported, got {other}")));
+        return Err(keys.bad(
+            "layer_types",
+            format!("only \"full_attention\" is supported, got {other}"),
+        ));
     }
     if architecture == Architecture::Qwen3 && keys.flag("attention_bias", false)? {
-        return Err(keys.bad("attention_bias", "biases in Qwen3's attention are not supported"));
+        return Err(keys.bad(
+            "attention_bias",
+            "biases in Qwen3's attention are not supported",
+        ));
     }
-    if keys.value("attention_dropout").and_then(Value::as_f64).is_some_and(|rate| rate != 0.0) {
-        return Err(keys.bad("attention_dropout", "must be 0: training here has no dropout"));
+    if keys
+        .value("attention_dropout")
+        .and_then(Value::as_f64)
+        .is_some_and(|rate| rate != 0.0)
+    {
+        return Err(keys.bad(
+            "attention_dropout",
+            "must be 0: training here has no dropout",
+        ));
     }
     if keys.value("quantization_config").is_some() {
-        return Err(keys.bad("quantization_config", "quantised checkpoints are not supported"));
+        return Err(keys.bad(
+            "quantization_config",
+            "quantised checkpoints are not supported",
+        ));
     }
     Ok(())
 }
 
 fn rope_theta(keys: &Keys) -> Result<f64, ModelError> {
     for name in ["rope_scaling", "rope_parameters"] {
-        let Some(Value::Object(rope)) = keys.value(name) else { continue };
-        let kind = rope.get("rope_type").or_else(|| rope.get("type")).and_then(Value::as_str);
+        let Some(Value::Object(rope)) = keys.value(name) else {
+            continue;
+        };
+        let kind = rope
+            .get("rope_type")
+            .or_else(|| rope.get("type"))
+            .and_then(Value::as_str);
         if let Some(other) = kind.filter(|kind| *kind != "default") {
-            return Err(keys.bad(&format!("{name}.rope_type"), format!("only \"default\" is supported, got \"{other}\"")));
+            return Err(keys.bad(
+                &format!("{name}.rope_type"),
+                format!("only \"default\" is supported, got \"{other}\""),
+            ));
         }
-        let inner = Keys { path: keys.path, map: rope };
+        let inner = Keys {
+            path: keys.path,
+            map: rope,
+        };
         if rope.contains_key("rope_theta") {
             return inner.float("rope_theta", 10_000.0);
         }
@@ -312,7 +355,9 @@ impl GenerationConfig {
                 Some(Value::Array(ids)) => ids.iter().map(Value::as_i64).collect(),
                 Some(id) => id.as_i64().map(|id| vec![id]),
             };
-            let eos = ids.ok_or_else(|| ModelError::unsupported(&path, "eos_token_id", "must be an id or a list of ids"))?;
+            let eos = ids.ok_or_else(|| {
+                ModelError::unsupported(&path, "eos_token_id", "must be an id or a list of ids")
+            })?;
             return Ok(Self { eos });
         }
         Ok(Self::default())

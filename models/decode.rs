@@ -39,7 +39,13 @@ impl KvCache {
         Ok(model.finish(&x))
     }
 
-    fn decode_block(&mut self, model: &Decoder, index: usize, x: &Tensor, (rows, tables): (&DecodeRows, &(Tensor, Tensor))) -> Tensor {
+    fn decode_block(
+        &mut self,
+        model: &Decoder,
+        index: usize,
+        x: &Tensor,
+        (rows, tables): (&DecodeRows, &(Tensor, Tensor)),
+    ) -> Tensor {
         let block = &model.blocks[index];
         let eps = model.config.rms_norm_eps;
         let (q, k, v) = model.project(&block.attention, &rms_norm(x, &block.input_norm, eps));
@@ -54,7 +60,12 @@ impl KvCache {
         x + model.feed_forward(block, &normed)
     }
 
-    fn decode_fused(&mut self, model: &Decoder, rows: &DecodeRows, tables: &(Tensor, Tensor)) -> Result<Tensor, ModelError> {
+    fn decode_fused(
+        &mut self,
+        model: &Decoder,
+        rows: &DecodeRows,
+        tables: &(Tensor, Tensor),
+    ) -> Result<Tensor, ModelError> {
         let eps = model.config.rms_norm_eps as f32;
         let lengths = &rows.positions + 1;
         let n = rows.ids.size()[0];
@@ -65,16 +76,30 @@ impl KvCache {
             let (k, v) = (&self.keys[index], &self.values[index]);
             let q = torch_ext::fused_qkv_post(torch_ext::QkvPost {
                 qkv: &normed.linear(&attention.qkv, attention.bias.as_ref()),
-                norms: attention.norms.as_ref().map(|(q, k)| torch_ext::HeadNorms { q, k, eps }),
-                rotation: torch_ext::Rotation { cos: &tables.0, sin: &tables.1 },
-                cache: torch_ext::CachePlaces { k, v, slots: &rows.slots, positions: &rows.positions },
+                norms: attention
+                    .norms
+                    .as_ref()
+                    .map(|(q, k)| torch_ext::HeadNorms { q, k, eps }),
+                rotation: torch_ext::Rotation {
+                    cos: &tables.0,
+                    sin: &tables.1,
+                },
+                cache: torch_ext::CachePlaces {
+                    k,
+                    v,
+                    slots: &rows.slots,
+                    positions: &rows.positions,
+                },
             })?;
             let mixed = torch_ext::decode_attention(&q, k, v, &rows.slots, &lengths)?;
             let mixed = mixed.view([n, -1]).linear(&attention.out, None::<&Tensor>);
             (normed, x) = torch_ext::add_rms_norm(&mixed, &x, &block.post_norm, eps)?;
             let wide = torch_ext::silu_mul(&normed.linear(&block.gate_up, None::<&Tensor>))?;
             let fed = wide.linear(&block.down, None::<&Tensor>);
-            let next = model.blocks.get(index + 1).map_or(&model.norm, |block| &block.input_norm);
+            let next = model
+                .blocks
+                .get(index + 1)
+                .map_or(&model.norm, |block| &block.input_norm);
             (normed, x) = torch_ext::add_rms_norm(&fed, &x, next, eps)?;
         }
         Ok(normed)
@@ -94,6 +119,9 @@ fn attend(q: &Tensor, keys: &Tensor, values: &Tensor, rows: &DecodeRows) -> Tens
         .unsqueeze(0)
         .gt_tensor(&rows.positions.unsqueeze(1))
         .view([n, 1, 1, span]);
-    let weights = scores.masked_fill(&beyond, f64::NEG_INFINITY).softmax(-1, None).to_kind(kind);
+    let weights = scores
+        .masked_fill(&beyond, f64::NEG_INFINITY)
+        .softmax(-1, None)
+        .to_kind(kind);
     weights.matmul(&values).reshape([n, heads * dim])
 }

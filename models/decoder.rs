@@ -65,28 +65,52 @@ struct BlockLeaves {
 
 impl BlockLeaves {
     fn declare(layout: &mut Layout, config: &DecoderConfig, index: i64) -> Self {
-        let (hidden, wide, dim) = (config.hidden_size, config.intermediate_size, config.head_dim);
+        let (hidden, wide, dim) = (
+            config.hidden_size,
+            config.intermediate_size,
+            config.head_dim,
+        );
         let (q, kv) = (config.num_heads * dim, config.num_kv_heads * dim);
         let name = |part: &str| format!("model.layers.{index}.{part}");
         let mut one = |part: &str, shape: Vec<i64>| layout.leaf(vec![(name(part), shape)]);
         let input_norm = one("input_layernorm.weight", vec![hidden]);
         let norms = (config.architecture == Architecture::Qwen3).then(|| {
-            (one("self_attn.q_norm.weight", vec![dim]), one("self_attn.k_norm.weight", vec![dim]))
+            (
+                one("self_attn.q_norm.weight", vec![dim]),
+                one("self_attn.k_norm.weight", vec![dim]),
+            )
         });
         let out = one("self_attn.o_proj.weight", vec![hidden, q]);
         let post_norm = one("post_attention_layernorm.weight", vec![hidden]);
         let down = one("mlp.down_proj.weight", vec![hidden, wide]);
         let stacked = |kind: &str, tail: &[i64]| {
             [("q_proj", q), ("k_proj", kv), ("v_proj", kv)]
-                .map(|(part, rows)| (name(&format!("self_attn.{part}.{kind}")), [&[rows], tail].concat()))
+                .map(|(part, rows)| {
+                    (
+                        name(&format!("self_attn.{part}.{kind}")),
+                        [&[rows], tail].concat(),
+                    )
+                })
                 .to_vec()
         };
         let qkv = layout.leaf(stacked("weight", &[hidden]));
-        let bias = (config.architecture == Architecture::Qwen2).then(|| layout.leaf(stacked("bias", &[])));
+        let bias =
+            (config.architecture == Architecture::Qwen2).then(|| layout.leaf(stacked("bias", &[])));
         let gate_up = layout.leaf(
-            ["gate_proj", "up_proj"].map(|part| (name(&format!("mlp.{part}.weight")), vec![wide, hidden])).to_vec(),
+            ["gate_proj", "up_proj"]
+                .map(|part| (name(&format!("mlp.{part}.weight")), vec![wide, hidden]))
+                .to_vec(),
         );
-        Self { input_norm, qkv, bias, norms, out, post_norm, gate_up, down }
+        Self {
+            input_norm,
+            qkv,
+            bias,
+            norms,
+            out,
+            post_norm,
+            gate_up,
+            down,
+        }
     }
 
     fn bind(&self, params: &ParamTable) -> Block {
@@ -95,7 +119,9 @@ impl BlockLeaves {
             attention: Attention {
                 qkv: params.tensor(self.qkv),
                 bias: self.bias.map(|index| params.tensor(index)),
-                norms: self.norms.map(|(q, k)| (params.tensor(q), params.tensor(k))),
+                norms: self
+                    .norms
+                    .map(|(q, k)| (params.tensor(q), params.tensor(k))),
                 out: params.tensor(self.out),
             },
             post_norm: params.tensor(self.post_norm),
@@ -115,7 +141,11 @@ impl Decoder {
             .map(|index| BlockLeaves::declare(&mut layout, &config, index))
             .collect();
         let norm = layout.leaf(vec![("model.norm.weight".into(), vec![config.hidden_size])]);
-        let head = if config.tied { embedding } else { layout.leaf(vec![("lm_head.weight".into(), table)]) };
+        let head = if config.tied {
+            embedding
+        } else {
+            layout.leaf(vec![("lm_head.weight".into(), table)])
+        };
         let params = layout.build(kind, device);
         Self {
             blocks: blocks.iter().map(|block| block.bind(&params)).collect(),
@@ -155,7 +185,10 @@ impl Decoder {
 
     /// What the blocks need of `input`.
     pub fn context<'a>(&self, input: &'a LmInput) -> Context<'a> {
-        Context { input, tables: self.tables(&input.positions) }
+        Context {
+            input,
+            tables: self.tables(&input.positions),
+        }
     }
 
     pub(crate) fn tables(&self, positions: &Tensor) -> (Tensor, Tensor) {
@@ -164,7 +197,13 @@ impl Decoder {
 
     /// Block `index` over the residual stream `x [T, H]`. `keep` is handed the block's rotated
     /// keys and its values, `[T, Hkv, D]` each.
-    pub fn block(&self, index: usize, x: &Tensor, context: &Context, keep: &mut dyn FnMut(usize, &Tensor, &Tensor)) -> Tensor {
+    pub fn block(
+        &self,
+        index: usize,
+        x: &Tensor,
+        context: &Context,
+        keep: &mut dyn FnMut(usize, &Tensor, &Tensor),
+    ) -> Tensor {
         let block = &self.blocks[index];
         let normed = rms_norm(x, &block.input_norm, self.config.rms_norm_eps);
         let (q, k, v) = self.project(&block.attention, &normed);
@@ -178,9 +217,15 @@ impl Decoder {
 
     /// q `[T, Hq, D]`, k and v `[T, Hkv, D]` before rotation.
     pub(crate) fn project(&self, attention: &Attention, x: &Tensor) -> (Tensor, Tensor, Tensor) {
-        let (q, kv, dim) = (self.config.num_heads, self.config.num_kv_heads, self.config.head_dim);
+        let (q, kv, dim) = (
+            self.config.num_heads,
+            self.config.num_kv_heads,
+            self.config.head_dim,
+        );
         let rows = x.size()[0];
-        let all = x.linear(&attention.qkv, attention.bias.as_ref()).view([rows, q + 2 * kv, dim]);
+        let all = x
+            .linear(&attention.qkv, attention.bias.as_ref())
+            .view([rows, q + 2 * kv, dim]);
         let mut parts = all.split_with_sizes([q, kv, kv], 1).into_iter();
         let mut next = || parts.next().expect("split into three");
         let (q, k, v) = (next(), next(), next());
@@ -196,7 +241,8 @@ impl Decoder {
     pub(crate) fn feed_forward(&self, block: &Block, x: &Tensor) -> Tensor {
         let gate_up = x.linear(&block.gate_up, None::<&Tensor>);
         let wide = self.config.intermediate_size;
-        (gate_up.narrow(-1, 0, wide).silu() * gate_up.narrow(-1, wide, wide)).linear(&block.down, None::<&Tensor>)
+        (gate_up.narrow(-1, 0, wide).silu() * gate_up.narrow(-1, wide, wide))
+            .linear(&block.down, None::<&Tensor>)
     }
 
     /// The final norm over `x [.., H]`.
@@ -210,7 +256,11 @@ impl Decoder {
     }
 
     /// [`Self::hidden`], handing out every block's keys and values.
-    pub fn hidden_keeping(&self, input: &LmInput, keep: &mut dyn FnMut(usize, &Tensor, &Tensor)) -> Tensor {
+    pub fn hidden_keeping(
+        &self,
+        input: &LmInput,
+        keep: &mut dyn FnMut(usize, &Tensor, &Tensor),
+    ) -> Tensor {
         let context = self.context(input);
         let mut x = self.embed(&input.ids);
         for index in 0..self.num_blocks() {

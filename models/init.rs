@@ -89,12 +89,22 @@ impl InitConfig {
             }
         }
         if self.num_attention_heads % self.num_key_value_heads != 0 {
-            return Err(format!("num_key_value_heads: must divide num_attention_heads {}, got {}", self.num_attention_heads, self.num_key_value_heads));
+            return Err(format!(
+                "num_key_value_heads: must divide num_attention_heads {}, got {}",
+                self.num_attention_heads, self.num_key_value_heads
+            ));
         }
         if self.head_dim < 0 || self.resolved_head_dim() % 2 != 0 || self.resolved_head_dim() == 0 {
-            return Err(format!("head_dim: must be even and positive (or 0 for hidden_size / heads), got {}", self.resolved_head_dim()));
+            return Err(format!(
+                "head_dim: must be even and positive (or 0 for hidden_size / heads), got {}",
+                self.resolved_head_dim()
+            ));
         }
-        for (key, value) in [("rope_theta", self.rope_theta), ("rms_norm_eps", self.rms_norm_eps), ("initializer_range", self.initializer_range)] {
+        for (key, value) in [
+            ("rope_theta", self.rope_theta),
+            ("rms_norm_eps", self.rms_norm_eps),
+            ("initializer_range", self.initializer_range),
+        ] {
             if !(value.is_finite() && value > 0.0) {
                 return Err(format!("{key}: must be > 0, got {value}"));
             }
@@ -103,7 +113,11 @@ impl InitConfig {
     }
 
     fn resolved_head_dim(&self) -> i64 {
-        if self.head_dim == 0 { self.hidden_size / self.num_attention_heads } else { self.head_dim }
+        if self.head_dim == 0 {
+            self.hidden_size / self.num_attention_heads
+        } else {
+            self.head_dim
+        }
     }
 
     /// The decoder's shape with `tokens` rows where `vocab_size` is 0, and `eos` for export.
@@ -116,7 +130,11 @@ impl InitConfig {
         }
         DecoderConfig {
             architecture: self.architecture,
-            vocab_size: if self.vocab_size == 0 { tokens } else { self.vocab_size },
+            vocab_size: if self.vocab_size == 0 {
+                tokens
+            } else {
+                self.vocab_size
+            },
             hidden_size: self.hidden_size,
             intermediate_size: self.intermediate_size,
             num_layers: self.num_hidden_layers,
@@ -144,7 +162,13 @@ impl ModelConfig {
     ///
     /// # Errors
     /// Whatever [`load_folder`] refuses; a section with neither `path` nor `init`.
-    pub fn load(&self, seed: u64, tokens: i64, eos: &[i64], place: (Kind, Device)) -> Result<Decoder, ModelError> {
+    pub fn load(
+        &self,
+        seed: u64,
+        tokens: i64,
+        eos: &[i64],
+        place: (Kind, Device),
+    ) -> Result<Decoder, ModelError> {
         match (&self.path, &self.init) {
             (Some(path), _) => load_folder(path, place.0, place.1),
             (None, Some(init)) => {
@@ -152,7 +176,11 @@ impl ModelConfig {
                 model.randomise(seed);
                 Ok(model)
             }
-            (None, None) => Err(ModelError::unsupported("model", "path", "either `path` or `init` is needed")),
+            (None, None) => Err(ModelError::unsupported(
+                "model",
+                "path",
+                "either `path` or `init` is needed",
+            )),
         }
     }
 }
@@ -166,10 +194,15 @@ impl Decoder {
             for spec in self.params.specs() {
                 let mut view = self.params.view(spec);
                 if spec.shape.len() > 1 {
-                    let fresh = Tensor::randn(spec.shape.as_slice(), (Kind::Float, Device::Cpu)) * self.config.initializer_range;
+                    let fresh = Tensor::randn(spec.shape.as_slice(), (Kind::Float, Device::Cpu))
+                        * self.config.initializer_range;
                     view.copy_(&fresh);
                 } else {
-                    let _ = view.fill_(if spec.name.ends_with(".bias") { 0.0 } else { 1.0 });
+                    let _ = view.fill_(if spec.name.ends_with(".bias") {
+                        0.0
+                    } else {
+                        1.0
+                    });
                 }
             }
         });

@@ -81,8 +81,12 @@ impl LmInputBuilder {
     /// The finished input on `device`.
     pub fn build(self, device: Device) -> LmInput {
         LmInput {
-            ids: Tensor::from_slice(&self.ids).to_kind(Kind::Int64).to_device(device),
-            positions: Tensor::from_slice(&self.positions).to_kind(Kind::Int64).to_device(device),
+            ids: Tensor::from_slice(&self.ids)
+                .to_kind(Kind::Int64)
+                .to_device(device),
+            positions: Tensor::from_slice(&self.positions)
+                .to_kind(Kind::Int64)
+                .to_device(device),
             segments: self.segments,
         }
     }

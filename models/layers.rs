@@ -6,13 +6,20 @@ use crate::input::Segment;
 
 /// The kind in which reductions run: float64 stays, all else is float32.
 pub fn reduce_kind(kind: Kind) -> Kind {
-    if kind == Kind::Double { Kind::Double } else { Kind::Float }
+    if kind == Kind::Double {
+        Kind::Double
+    } else {
+        Kind::Float
+    }
 }
 
 /// RMS norm over the last dimension, reduced in float32 (float64 stays): `x [.., H]`, `weight [H]`.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
     let kind = x.kind();
-    let size = *weight.size().last().expect("a norm's weight has one dimension");
+    let size = *weight
+        .size()
+        .last()
+        .expect("a norm's weight has one dimension");
     if kind == Kind::Float || kind == Kind::Double {
         return x.rms_norm([size], Some(weight), eps);
     }
@@ -29,7 +36,9 @@ pub struct Rotary {
 impl Rotary {
     /// `1 / theta^(2i/D)` in float32, as transformers computes it.
     pub fn new(theta: f64, head_dim: i64, device: Device) -> Self {
-        let exponent = Tensor::arange_start_step(0, head_dim, 2, (Kind::Int64, device)).to_kind(Kind::Float) / head_dim as f64;
+        let exponent = Tensor::arange_start_step(0, head_dim, 2, (Kind::Int64, device))
+            .to_kind(Kind::Float)
+            / head_dim as f64;
         let inv_freq = Tensor::pow_scalar(theta, &exponent).reciprocal();
         Self { inv_freq }
     }
@@ -58,9 +67,8 @@ pub fn segment_attention(q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment
     let (heads, dim) = (q.size()[1], q.size()[2]);
     let shared = heads / k.size()[1];
     let lengths: Vec<i64> = segments.iter().map(|segment| segment.rows.len).collect();
-    let pieces = |x: &Tensor| -> Vec<Tensor> {
-        x.transpose(0, 1).split_with_sizes(lengths.as_slice(), 1)
-    };
+    let pieces =
+        |x: &Tensor| -> Vec<Tensor> { x.transpose(0, 1).split_with_sizes(lengths.as_slice(), 1) };
     let (q, k, v) = (pieces(q), pieces(k), pieces(v));
     let mut masks = Masks::new(q[0].device());
     let out: Vec<Tensor> = segments
@@ -79,12 +87,16 @@ pub fn segment_attention(q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment
             let queries = q[index].reshape([1, kv_heads, shared * rows, dim]);
             let (keys, values) = (keys.unsqueeze(0), values.unsqueeze(0));
             let mask = (rows > 1).then(|| masks.get(rows, keys.size()[2], shared, queries.kind()));
-            let out = Tensor::scaled_dot_product_attention(&queries, &keys, &values, mask, 0.0, false, None, false);
+            let out = Tensor::scaled_dot_product_attention(
+                &queries, &keys, &values, mask, 0.0, false, None, false,
+            );
             out.reshape([heads, rows, dim])
         })
         .collect();
     let total: i64 = lengths.iter().sum();
-    Tensor::cat(&out, 1).transpose(0, 1).reshape([total, heads * dim])
+    Tensor::cat(&out, 1)
+        .transpose(0, 1)
+        .reshape([total, heads * dim])
 }
 
 /// Additive causal masks, cut out of the largest one made so far.

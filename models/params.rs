@@ -64,9 +64,17 @@ impl Layout {
         self.end = (self.end + ALIGN - 1) / ALIGN * ALIGN;
         let mut shape = parts[0].1.clone();
         shape[0] = parts.iter().map(|(_, shape)| shape[0]).sum();
-        self.leaves.push(Leaf { decay: shape.len() > 1, shape, offset: self.end });
+        self.leaves.push(Leaf {
+            decay: shape.len() > 1,
+            shape,
+            offset: self.end,
+        });
         for (name, shape) in parts {
-            let spec = ParamSpec { name, shape, offset: self.end };
+            let spec = ParamSpec {
+                name,
+                shape,
+                offset: self.end,
+            };
             self.end += spec.numel();
             self.specs.push(spec);
         }
@@ -77,13 +85,21 @@ impl Layout {
     pub(crate) fn build(self, kind: Kind, device: Device) -> ParamTable {
         let flat = Tensor::zeros([self.end], (kind, device));
         let tensors = self.leaves.iter().map(|leaf| view(&flat, leaf)).collect();
-        ParamTable { specs: self.specs, leaves: self.leaves, tensors, flat, grad: None }
+        ParamTable {
+            specs: self.specs,
+            leaves: self.leaves,
+            tensors,
+            flat,
+            grad: None,
+        }
     }
 }
 
 fn view(flat: &Tensor, leaf: &Leaf) -> Tensor {
     let numel: i64 = leaf.shape.iter().product();
-    flat.narrow(0, leaf.offset, numel).view(leaf.shape.as_slice()).detach()
+    flat.narrow(0, leaf.offset, numel)
+        .view(leaf.shape.as_slice())
+        .detach()
 }
 
 impl ParamTable {
@@ -114,7 +130,9 @@ impl ParamTable {
 
     /// A view of one checkpoint tensor.
     pub fn view(&self, spec: &ParamSpec) -> Tensor {
-        self.flat.narrow(0, spec.offset, spec.numel()).view(spec.shape.as_slice())
+        self.flat
+            .narrow(0, spec.offset, spec.numel())
+            .view(spec.shape.as_slice())
     }
 
     /// Slices a flat buffer `[N]` like this table's into one view per leaf.

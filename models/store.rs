@@ -35,7 +35,10 @@ impl SafeTensorsFile {
         // of that process, as for every reader of checkpoints.
         #[expect(unsafe_code, reason = "the one memory map outside torch-ext")]
         let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(ModelError::io(path))?;
-        Ok(Self { path: path.to_owned(), bytes })
+        Ok(Self {
+            path: path.to_owned(),
+            bytes,
+        })
     }
 
     /// Its tensors.
@@ -43,7 +46,8 @@ impl SafeTensorsFile {
     /// # Errors
     /// A header that is cut short or does not describe the file.
     pub fn tensors(&self) -> Result<SafeTensors<'_>, ModelError> {
-        SafeTensors::deserialize(&self.bytes).map_err(|error| ModelError::malformed(&self.path, format!("{error:?}")))
+        SafeTensors::deserialize(&self.bytes)
+            .map_err(|error| ModelError::malformed(&self.path, format!("{error:?}")))
     }
 }
 
@@ -83,9 +87,17 @@ pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, ModelError>
         .collect()
 }
 
-fn to_tensor(path: &Path, name: &str, view: &safetensors::tensor::TensorView) -> Result<Tensor, ModelError> {
-    let kind = kind_of(view.dtype())
-        .ok_or_else(|| ModelError::malformed(path, format!("{name}: dtype {:?} is not supported", view.dtype())))?;
+fn to_tensor(
+    path: &Path,
+    name: &str,
+    view: &safetensors::tensor::TensorView,
+) -> Result<Tensor, ModelError> {
+    let kind = kind_of(view.dtype()).ok_or_else(|| {
+        ModelError::malformed(
+            path,
+            format!("{name}: dtype {:?} is not supported", view.dtype()),
+        )
+    })?;
     let shape: Vec<i64> = view.shape().iter().map(|&dim| dim as i64).collect();
     Ok(Tensor::from_data_size(view.data(), &shape, kind))
 }
@@ -102,7 +114,10 @@ pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), Mo
         let (dtype, width) = dtype_name(tensor.kind());
         let start = end;
         end += tensor.numel() * width;
-        header.insert(name.clone(), json!({"dtype": dtype, "shape": tensor.size(), "data_offsets": [start, end]}));
+        header.insert(
+            name.clone(),
+            json!({"dtype": dtype, "shape": tensor.size(), "data_offsets": [start, end]}),
+        );
     }
     let mut header = Value::Object(header).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
@@ -133,7 +148,12 @@ fn locate(folder: &Path) -> Result<BTreeMap<String, PathBuf>, ModelError> {
     if !index.exists() {
         let path = folder.join("model.safetensors");
         let file = SafeTensorsFile::open(&path)?;
-        let names: Vec<String> = file.tensors()?.names().into_iter().map(|name| name.to_owned()).collect();
+        let names: Vec<String> = file
+            .tensors()?
+            .names()
+            .into_iter()
+            .map(|name| name.to_owned())
+            .collect();
         return Ok(names.into_iter().map(|name| (name, path.clone())).collect());
     }
     let map = read_object(&index)?;
@@ -144,7 +164,10 @@ fn locate(folder: &Path) -> Result<BTreeMap<String, PathBuf>, ModelError> {
         .iter()
         .map(|(name, file)| match file.as_str() {
             Some(file) if !file.contains(['/', '\\']) => Ok((name.clone(), folder.join(file))),
-            _ => Err(ModelError::malformed(&index, format!("weight_map.{name} must name a file of the folder"))),
+            _ => Err(ModelError::malformed(
+                &index,
+                format!("weight_map.{name} must name a file of the folder"),
+            )),
         })
         .collect()
 }
@@ -163,11 +186,24 @@ pub fn load_folder(folder: &Path, kind: Kind, device: Device) -> Result<Decoder,
 
 fn fill(params: &ParamTable, folder: &Path, tied: bool) -> Result<(), ModelError> {
     let places = locate(folder)?;
-    let wanted: BTreeMap<&str, &crate::ParamSpec> = params.specs().iter().map(|spec| (spec.name.as_str(), spec)).collect();
+    let wanted: BTreeMap<&str, &crate::ParamSpec> = params
+        .specs()
+        .iter()
+        .map(|spec| (spec.name.as_str(), spec))
+        .collect();
     // A tied head may be stored all the same, and old checkpoints carry rotary buffers.
-    let ignorable = |name: &str| (tied && name == "lm_head.weight") || name.ends_with("rotary_emb.inv_freq");
-    let missing: Vec<&str> = wanted.keys().filter(|name| !places.contains_key(**name)).copied().collect();
-    let unknown: Vec<&str> = places.keys().map(String::as_str).filter(|name| !wanted.contains_key(name) && !ignorable(name)).collect();
+    let ignorable =
+        |name: &str| (tied && name == "lm_head.weight") || name.ends_with("rotary_emb.inv_freq");
+    let missing: Vec<&str> = wanted
+        .keys()
+        .filter(|name| !places.contains_key(**name))
+        .copied()
+        .collect();
+    let unknown: Vec<&str> = places
+        .keys()
+        .map(String::as_str)
+        .filter(|name| !wanted.contains_key(name) && !ignorable(name))
+        .collect();
     let mut faults = Vec::new();
     if !missing.is_empty() {
         faults.push(format!("missing tensors: {}", missing.join(", ")));
@@ -186,10 +222,19 @@ fn fill(params: &ParamTable, folder: &Path, tied: bool) -> Result<(), ModelError
         let tensors = file.tensors()?;
         for name in names {
             let spec = wanted[name];
-            let view = tensors.tensor(name).map_err(|_| ModelError::malformed(path, format!("{name} is not in the file although the index says so")))?;
+            let view = tensors.tensor(name).map_err(|_| {
+                ModelError::malformed(
+                    path,
+                    format!("{name} is not in the file although the index says so"),
+                )
+            })?;
             let tensor = to_tensor(path, name, &view)?;
             if tensor.size() != spec.shape {
-                faults.push(format!("{name} has shape {:?}, config.json asks for {:?}", tensor.size(), spec.shape));
+                faults.push(format!(
+                    "{name} has shape {:?}, config.json asks for {:?}",
+                    tensor.size(),
+                    spec.shape
+                ));
             } else {
                 tch::no_grad(|| params.view(spec).copy_(&tensor));
             }
@@ -198,7 +243,10 @@ fn fill(params: &ParamTable, folder: &Path, tied: bool) -> Result<(), ModelError
     if faults.is_empty() {
         Ok(())
     } else {
-        Err(ModelError::Tensors { path: folder.to_owned(), reason: faults.join("; ") })
+        Err(ModelError::Tensors {
+            path: folder.to_owned(),
+            reason: faults.join("; "),
+        })
     }
 }
 
@@ -209,7 +257,8 @@ fn fill(params: &ParamTable, folder: &Path, tied: bool) -> Result<(), ModelError
 /// Whatever the file system says.
 pub fn save_folder(model: &Decoder, flat: &Tensor, folder: &Path) -> Result<(), ModelError> {
     std::fs::create_dir_all(folder).map_err(ModelError::io(folder))?;
-    let config = serde_json::to_string_pretty(&model.config.export(flat.kind())).expect("JSON values serialise");
+    let config = serde_json::to_string_pretty(&model.config.export(flat.kind()))
+        .expect("JSON values serialise");
     write_text(&folder.join("config.json"), &config)?;
     let (_, width) = dtype_name(flat.kind());
     let mut shards: Vec<Vec<(String, Tensor)>> = vec![Vec::new()];
@@ -221,8 +270,13 @@ pub fn save_folder(model: &Decoder, flat: &Tensor, folder: &Path) -> Result<(), 
             filled = 0;
         }
         filled += bytes;
-        let view = flat.narrow(0, spec.offset, spec.numel()).view(spec.shape.as_slice());
-        shards.last_mut().expect("one shard at least").push((spec.name.clone(), view));
+        let view = flat
+            .narrow(0, spec.offset, spec.numel())
+            .view(spec.shape.as_slice());
+        shards
+            .last_mut()
+            .expect("one shard at least")
+            .push((spec.name.clone(), view));
     }
     if let [single] = shards.as_slice() {
         return write_tensors(&folder.join("model.safetensors"), single);
@@ -232,11 +286,23 @@ pub fn save_folder(model: &Decoder, flat: &Tensor, folder: &Path) -> Result<(), 
     for (index, shard) in shards.iter().enumerate() {
         let name = format!("model-{:05}-of-{count:05}.safetensors", index + 1);
         write_tensors(&folder.join(&name), shard)?;
-        weight_map.extend(shard.iter().map(|(tensor, _)| (tensor.clone(), json!(name))));
+        weight_map.extend(
+            shard
+                .iter()
+                .map(|(tensor, _)| (tensor.clone(), json!(name))),
+        );
     }
-    let total: i64 = model.params.specs().iter().map(|spec| spec.numel() * width as i64).sum();
+    let total: i64 = model
+        .params
+        .specs()
+        .iter()
+        .map(|spec| spec.numel() * width as i64)
+        .sum();
     let index = json!({"metadata": {"total_size": total}, "weight_map": weight_map});
-    write_text(&folder.join("model.safetensors.index.json"), &index.to_string())
+    write_text(
+        &folder.join("model.safetensors.index.json"),
+        &index.to_string(),
+    )
 }
 
 /// Writes a text file and flushes it to disk.

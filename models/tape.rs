@@ -33,7 +33,12 @@ impl<'a> Tape<'a> {
     /// Runs the blocks over `input`.
     pub fn forward(model: &'a Decoder, input: &'a LmInput, recompute: Recompute) -> Self {
         match recompute {
-            Recompute::None => Self { model, input, stream: Vec::new(), hidden: model.hidden(input) },
+            Recompute::None => Self {
+                model,
+                input,
+                stream: Vec::new(),
+                hidden: model.hidden(input),
+            },
             Recompute::Blocks => {
                 let stream = tch::no_grad(|| {
                     let context = model.context(input);
@@ -44,9 +49,18 @@ impl<'a> Tape<'a> {
                     }
                     stream
                 });
-                let last = stream.last().expect("the embedding at least").detach().set_requires_grad(true);
+                let last = stream
+                    .last()
+                    .expect("the embedding at least")
+                    .detach()
+                    .set_requires_grad(true);
                 let hidden = model.finish(&last);
-                let mut tape = Self { model, input, stream, hidden };
+                let mut tape = Self {
+                    model,
+                    input,
+                    stream,
+                    hidden,
+                };
                 *tape.stream.last_mut().expect("the embedding at least") = last;
                 tape
             }
@@ -68,7 +82,10 @@ impl<'a> Tape<'a> {
         let mut gradient = self.stream[self.model.num_blocks()].grad();
         for index in (0..self.model.num_blocks()).rev() {
             let x = self.stream[index].detach().set_requires_grad(true);
-            pull(&self.model.block(index, &x, &context, &mut |_, _, _| {}), &gradient);
+            pull(
+                &self.model.block(index, &x, &context, &mut |_, _, _| {}),
+                &gradient,
+            );
             gradient = x.grad();
         }
         pull(&self.model.embed(&self.input.ids), &gradient);

@@ -34,7 +34,8 @@ impl Tokenizer {
     pub fn read(folder: &Path) -> Result<Self, ModelError> {
         let path = folder.join("tokenizer.json");
         let bytes = std::fs::read(&path).map_err(ModelError::io(&path))?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| ModelError::malformed(&path, error))?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes)
+            .map_err(|error| ModelError::malformed(&path, error))?;
         // A tokenizer.json may carry the truncation or padding of its last use; a trainer wants neither.
         inner.with_padding(None);
         let _ = inner.with_truncation(None);
@@ -45,14 +46,23 @@ impl Tokenizer {
                 return Ok(None);
             }
             let map = read_object(&config)?;
-            let token = map.get(key).and_then(|value| value.as_str().or_else(|| value.get("content")?.as_str()));
-            Ok(token.and_then(|token| inner.token_to_id(token)).map(i64::from))
+            let token = map
+                .get(key)
+                .and_then(|value| value.as_str().or_else(|| value.get("content")?.as_str()));
+            Ok(token
+                .and_then(|token| inner.token_to_id(token))
+                .map(i64::from))
         };
         let pad = named("pad_token")?;
         if eos.is_empty() {
             eos.extend(named("eos_token")?);
         }
-        Ok(Self { inner, folder: folder.to_owned(), eos, pad })
+        Ok(Self {
+            inner,
+            folder: folder.to_owned(),
+            eos,
+            pad,
+        })
     }
 
     /// The folder it was read from.
@@ -104,7 +114,10 @@ impl Tokenizer {
     }
 
     fn text(&self, ids: &[i64], skip_special: bool) -> String {
-        let ids: Vec<u32> = ids.iter().filter_map(|&id| u32::try_from(id).ok()).collect();
+        let ids: Vec<u32> = ids
+            .iter()
+            .filter_map(|&id| u32::try_from(id).ok())
+            .collect();
         self.inner.decode(&ids, skip_special).unwrap_or_default()
     }
 

@@ -7,7 +7,10 @@ use std::time::Instant;
 
 use indexmap::IndexMap;
 use models::{Architecture, Decoder, InitConfig};
-use rewards::{Candidate, Mse, Reference, RewardConfig, RewardsConfig, RubricConfig, ScoreJob, Scorer, TaskScoring};
+use rewards::{
+    Candidate, Mse, Reference, RewardConfig, RewardsConfig, RubricConfig, ScoreJob, Scorer,
+    TaskScoring,
+};
 use rollout::data::{Catalog, CurriculumConfig, Cursor, DataConfig, ShapesConfig, SourceConfig};
 use rollout::{Engine, Finished, LocalEngine, Prompt, Request, RolloutError, Sampling};
 use tch::{Device, Kind};
@@ -37,7 +40,11 @@ const GROUP: usize = 8;
 
 impl Shape {
     fn init(self) -> InitConfig {
-        let small = InitConfig { vocab_size: 1024, head_dim: 32, ..InitConfig::default() };
+        let small = InitConfig {
+            vocab_size: 1024,
+            head_dim: 32,
+            ..InitConfig::default()
+        };
         match self {
             Self::Small => small,
             Self::Qwen3With8b => InitConfig {
@@ -78,18 +85,38 @@ impl Shape {
 /// # Errors
 /// None in practice: the source is built in.
 pub fn shapes(count: usize) -> Result<Vec<String>, TrainError> {
-    let source = SourceConfig::Shapes(ShapesConfig { count, ..ShapesConfig::default() });
-    let config = DataConfig { sources: IndexMap::from([("shapes".to_owned(), source)]), ..DataConfig::default() };
+    let source = SourceConfig::Shapes(ShapesConfig {
+        count,
+        ..ShapesConfig::default()
+    });
+    let config = DataConfig {
+        sources: IndexMap::from([("shapes".to_owned(), source)]),
+        ..DataConfig::default()
+    };
     let catalog = Arc::new(Catalog::open(&config, std::path::Path::new(""), "draw")?);
     let draws = Cursor::new(catalog, &CurriculumConfig::default(), 0)?.next(count)?;
-    Ok(draws.into_iter().filter_map(|draw| draw.example.reference.svg).collect())
+    Ok(draws
+        .into_iter()
+        .filter_map(|draw| draw.example.reference.svg)
+        .collect())
 }
 
 /// A scorer of one task `draw` with the mean squared error at 224 pixels.
 fn scorer() -> Result<Scorer, TrainError> {
-    let rubric = RubricConfig { rewards: vec![RewardConfig::Mse(Mse::default())], ..RubricConfig::default() };
-    let task = TaskScoring { completion: rewards::CompletionConfig::default(), render: svg::RenderConfig::default(), rubric };
-    Ok(Scorer::new(&RewardsConfig::default(), IndexMap::from([("draw".to_owned(), task)]), None)?)
+    let rubric = RubricConfig {
+        rewards: vec![RewardConfig::Mse(Mse::default())],
+        ..RubricConfig::default()
+    };
+    let task = TaskScoring {
+        completion: rewards::CompletionConfig::default(),
+        render: svg::RenderConfig::default(),
+        rubric,
+    };
+    Ok(Scorer::new(
+        &RewardsConfig::default(),
+        IndexMap::from([("draw".to_owned(), task)]),
+        None,
+    )?)
 }
 
 /// Each of `sources` as a completion scored against the next one.
@@ -105,26 +132,48 @@ pub fn scoring_jobs(sources: &[String]) -> Result<(Scorer, Vec<ScoreJob>), Train
             task: "draw".into(),
             step: 0,
             prompt: "".into(),
-            reference: Arc::new(Reference { svg: Some(sources[(index + 1) % sources.len()].clone()), ..Reference::default() }),
-            candidate: Candidate { text: source.clone(), truncated: false },
+            reference: Arc::new(Reference {
+                svg: Some(sources[(index + 1) % sources.len()].clone()),
+                ..Reference::default()
+            }),
+            candidate: Candidate {
+                text: source.clone(),
+                truncated: false,
+            },
         })
         .collect();
     Ok((scorer()?, jobs))
 }
 
 fn prompt_ids(index: usize) -> Arc<[i64]> {
-    (0..PROMPT).map(|at| ((index * 131 + at * 17) % 1000) as i64).collect()
+    (0..PROMPT)
+        .map(|at| ((index * 131 + at * 17) % 1000) as i64)
+        .collect()
 }
 
 /// New tokens per second when `batch` sequences of `tokens` tokens are decoded together.
 ///
 /// # Errors
 /// The engine's.
-pub fn decode_rate(shape: Shape, place: (Kind, Device), batch: usize, tokens: usize) -> Result<f64, TrainError> {
+pub fn decode_rate(
+    shape: Shape,
+    place: (Kind, Device),
+    batch: usize,
+    tokens: usize,
+) -> Result<f64, TrainError> {
     let model = shape.model(place);
-    let sampling = Sampling { max_new_tokens: tokens, ..Sampling::default() };
+    let sampling = Sampling {
+        max_new_tokens: tokens,
+        ..Sampling::default()
+    };
     let mut engine = LocalEngine::new(&model, None, sampling, (0, 0))?;
-    let request = |group| Request { group, ids: prompt_ids(group), samples: 1, draw: group as u64, lengths: None };
+    let request = |group| Request {
+        group,
+        ids: prompt_ids(group),
+        samples: 1,
+        draw: group as u64,
+        lengths: None,
+    };
     engine.submit((0..batch).map(request).collect())?;
     let started = Instant::now();
     while engine.next()?.is_some() {}
@@ -141,7 +190,8 @@ struct Forced<'a> {
 impl Engine for Forced<'_> {
     fn submit(&mut self, mut requests: Vec<Request>) -> Result<(), RolloutError> {
         for request in &mut requests {
-            let own = (0..request.samples).map(|index| self.lengths[(request.group * GROUP + index) % self.lengths.len()]);
+            let own = (0..request.samples)
+                .map(|index| self.lengths[(request.group * GROUP + index) % self.lengths.len()]);
             request.lengths = Some(own.collect());
         }
         self.inner.submit(requests)
@@ -176,22 +226,49 @@ pub struct StepBench {
 /// The engine's or the learner's.
 pub fn step_seconds(bench: &StepBench, count: usize) -> Result<Vec<[f64; 4]>, TrainError> {
     if bench.lengths.is_empty() || bench.lengths.contains(&0) {
-        return Err(TrainError::Input("lengths: a list of numbers >= 1 is needed".into()));
+        return Err(TrainError::Input(
+            "lengths: a list of numbers >= 1 is needed".into(),
+        ));
     }
     let longest = bench.lengths.iter().copied().max().unwrap_or(1);
     let stage = GrpoStage {
-        rollout: RolloutConfig { group_size: GROUP, max_new_tokens: longest, ..RolloutConfig::default() },
-        kl: KlConfig { coefficient: bench.kl, ..KlConfig::default() },
-        optimizer: OptimizerConfig { learning_rate: 1e-6, ..OptimizerConfig::default() },
-        batch: BatchConfig { size: 8, micro_tokens: 2048, ..BatchConfig::default() },
+        rollout: RolloutConfig {
+            group_size: GROUP,
+            max_new_tokens: longest,
+            ..RolloutConfig::default()
+        },
+        kl: KlConfig {
+            coefficient: bench.kl,
+            ..KlConfig::default()
+        },
+        optimizer: OptimizerConfig {
+            learning_rate: 1e-6,
+            ..OptimizerConfig::default()
+        },
+        batch: BatchConfig {
+            size: 8,
+            micro_tokens: 2048,
+            ..BatchConfig::default()
+        },
         ..GrpoStage::default()
     };
     let texts = shapes(64)?;
     let scorer = scorer()?;
     let interrupt = Interrupt::never();
     let reference = (bench.kl != 0.0).then(|| bench.shape.model(bench.place));
-    let trainer = Trainer { config: &stage, scorer: &scorer, reference, seed: 0, interrupt: &interrupt };
-    let mut learner = Learner::new(bench.shape.model(bench.place), &stage.optimizer, stage.batch.recompute, ProcessGroup::Solo)?;
+    let trainer = Trainer {
+        config: &stage,
+        scorer: &scorer,
+        reference,
+        seed: 0,
+        interrupt: &interrupt,
+    };
+    let mut learner = Learner::new(
+        bench.shape.model(bench.place),
+        &stage.optimizer,
+        stage.batch.recompute,
+        ProcessGroup::Solo,
+    )?;
     let mut out = Vec::new();
     for step in 1..=count {
         let started = Instant::now();
@@ -201,22 +278,46 @@ pub fn step_seconds(bench: &StepBench, count: usize) -> Result<Vec<[f64; 4]>, Tr
                 task: "draw".into(),
                 text: Some("".into()),
                 ids: prompt_ids(index),
-                reference: Arc::new(Reference { svg: texts.get(index).cloned(), ..Reference::default() }),
+                reference: Arc::new(Reference {
+                    svg: texts.get(index).cloned(),
+                    ..Reference::default()
+                }),
                 draw: (step * stage.batch.size + index) as u64,
             })
             .collect();
-        let how = Collect { samples: GROUP, step: step as u64, policy_version: 0, interrupt: &interrupt };
+        let how = Collect {
+            samples: GROUP,
+            step: step as u64,
+            policy_version: 0,
+            interrupt: &interrupt,
+        };
         let collected = {
             let inner = LocalEngine::new(&learner.model, None, stage.rollout.sampling(), (0, 0))?;
-            let mut engine = Forced { inner, lengths: &bench.lengths, texts: &texts };
+            let mut engine = Forced {
+                inner,
+                lengths: &bench.lengths,
+                texts: &texts,
+            };
             collect(&mut engine, &scorer, prompts, &how)?
         };
-        let Some((scored, times)) = collected else { break };
+        let Some((scored, times)) = collected else {
+            break;
+        };
         let learning = Instant::now();
         let (_, trajectories) = trainer.advantages(&learner, scored, step as u64)?;
         let mut stats = GrpoStats::default();
-        trainer.learn(&mut learner, &trajectories, stage.optimizer.learning_rate, &mut stats)?;
-        out.push([started.elapsed().as_secs_f64(), times.generate_s, times.score_exposed_s, learning.elapsed().as_secs_f64()]);
+        trainer.learn(
+            &mut learner,
+            &trajectories,
+            stage.optimizer.learning_rate,
+            &mut stats,
+        )?;
+        out.push([
+            started.elapsed().as_secs_f64(),
+            times.generate_s,
+            times.score_exposed_s,
+            learning.elapsed().as_secs_f64(),
+        ]);
     }
     Ok(out)
 }

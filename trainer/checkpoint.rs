@@ -71,12 +71,19 @@ impl Checkpoint {
         contents.tokenizer.export(&aside)?;
         write_generation_config(&aside, contents.tokenizer)?;
         let optimizer = contents.optimizer;
-        let mut tensors = vec![("exp_avg".to_owned(), optimizer.exp_avg.shallow_clone()), ("exp_avg_sq".to_owned(), optimizer.exp_avg_sq.shallow_clone())];
+        let mut tensors = vec![
+            ("exp_avg".to_owned(), optimizer.exp_avg.shallow_clone()),
+            (
+                "exp_avg_sq".to_owned(),
+                optimizer.exp_avg_sq.shallow_clone(),
+            ),
+        ];
         if let Some(master) = &optimizer.master {
             tensors.push(("master".to_owned(), master.shallow_clone()));
         }
         write_tensors(&inner.join("optimizer.safetensors"), &tensors)?;
-        let text = serde_json::to_string_pretty(state).map_err(|error| TrainError::Other(error.to_string()))?;
+        let text = serde_json::to_string_pretty(state)
+            .map_err(|error| TrainError::Other(error.to_string()))?;
         files::write_whole(&inner.join("state.json"), text.as_bytes())?;
         let manifest = Value::Object(manifest(&aside)?).to_string();
         files::write_whole(&inner.join("manifest.json"), manifest.as_bytes())?;
@@ -93,20 +100,35 @@ impl Checkpoint {
     /// # Errors
     /// The part that is missing or damaged, named.
     pub fn open(folder: &Path) -> Result<Self, TrainError> {
-        let damaged = |part: &str, what: String| TrainError::Input(format!("checkpoint {} is damaged: {part}: {what}", folder.display()));
-        let read = |part: &str| fs::read(folder.join(part)).map_err(|error| damaged(part, error.to_string()));
-        let expected: Map<String, Value> = serde_json::from_slice(&read("trainer/manifest.json")?).map_err(|error| damaged("trainer/manifest.json", error.to_string()))?;
+        let damaged = |part: &str, what: String| {
+            TrainError::Input(format!(
+                "checkpoint {} is damaged: {part}: {what}",
+                folder.display()
+            ))
+        };
+        let read = |part: &str| {
+            fs::read(folder.join(part)).map_err(|error| damaged(part, error.to_string()))
+        };
+        let expected: Map<String, Value> = serde_json::from_slice(&read("trainer/manifest.json")?)
+            .map_err(|error| damaged("trainer/manifest.json", error.to_string()))?;
         for (part, entry) in &expected {
             let bytes = read(part)?;
             if entry["bytes"] != json!(bytes.len()) {
-                return Err(damaged(part, format!("has {} bytes instead of {}", bytes.len(), entry["bytes"])));
+                return Err(damaged(
+                    part,
+                    format!("has {} bytes instead of {}", bytes.len(), entry["bytes"]),
+                ));
             }
             if entry["crc32"] != json!(crc32fast::hash(&bytes)) {
                 return Err(damaged(part, "its checksum does not match".into()));
             }
         }
-        let state = serde_json::from_slice(&read("trainer/state.json")?).map_err(|error| damaged("trainer/state.json", error.to_string()))?;
-        Ok(Self { path: folder.to_owned(), state })
+        let state = serde_json::from_slice(&read("trainer/state.json")?)
+            .map_err(|error| damaged("trainer/state.json", error.to_string()))?;
+        Ok(Self {
+            path: folder.to_owned(),
+            state,
+        })
     }
 
     /// Fills `optimizer` from the folder.
@@ -121,8 +143,16 @@ impl Checkpoint {
                 tch::no_grad(|| target.shallow_clone().copy_(&tensor));
                 Ok(())
             }
-            Some(tensor) => Err(TrainError::Input(format!("{}: {name} has {:?} numbers, the network {:?}", path.display(), tensor.size(), target.size()))),
-            None => Err(TrainError::Input(format!("{}: {name} is missing", path.display()))),
+            Some(tensor) => Err(TrainError::Input(format!(
+                "{}: {name} has {:?} numbers, the network {:?}",
+                path.display(),
+                tensor.size(),
+                target.size()
+            ))),
+            None => Err(TrainError::Input(format!(
+                "{}: {name} is missing",
+                path.display()
+            ))),
         };
         fill("exp_avg", &optimizer.exp_avg)?;
         fill("exp_avg_sq", &optimizer.exp_avg_sq)?;
@@ -146,8 +176,15 @@ fn manifest(folder: &Path) -> Result<Map<String, Value>, TrainError> {
         names.sort();
         for path in names {
             let bytes = fs::read(&path).map_err(TrainError::io(&path))?;
-            let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
-            entries.insert(name, json!({"bytes": bytes.len(), "crc32": crc32fast::hash(&bytes)}));
+            let name = path
+                .strip_prefix(folder)
+                .unwrap_or(&path)
+                .to_string_lossy()
+                .into_owned();
+            entries.insert(
+                name,
+                json!({"bytes": bytes.len(), "crc32": crc32fast::hash(&bytes)}),
+            );
         }
     }
     Ok(entries)
@@ -165,7 +202,11 @@ fn write_generation_config(folder: &Path, tokenizer: &Tokenizer) -> Result<(), T
         [id] => drop(map.insert("eos_token_id".into(), json!(id))),
         ids => drop(map.insert("eos_token_id".into(), json!(ids))),
     }
-    map.extend(tokenizer.pad().map(|pad| ("pad_token_id".to_owned(), json!(pad))));
+    map.extend(
+        tokenizer
+            .pad()
+            .map(|pad| ("pad_token_id".to_owned(), json!(pad))),
+    );
     files::write_whole(&path, Value::Object(map).to_string().as_bytes())
 }
 
@@ -174,5 +215,9 @@ fn write_generation_config(folder: &Path, tokenizer: &Tokenizer) -> Result<(), T
 /// # Errors
 /// Whatever the file system says.
 pub fn remove(folder: &Path) -> Result<(), TrainError> {
-    if folder.exists() { fs::remove_dir_all(folder).map_err(TrainError::io(folder)) } else { Ok(()) }
+    if folder.exists() {
+        fs::remove_dir_all(folder).map_err(TrainError::io(folder))
+    } else {
+        Ok(())
+    }
 }

@@ -36,10 +36,15 @@ pub struct Evaluation<'a> {
 pub fn spread(examples: Vec<Example>, count: usize) -> Vec<Example> {
     let total = examples.len();
     let count = count.min(total);
-    let mut chosen: Vec<usize> = (0..count).map(|index| index * total / count.max(1)).collect();
+    let mut chosen: Vec<usize> = (0..count)
+        .map(|index| index * total / count.max(1))
+        .collect();
     chosen.dedup();
     let mut examples: Vec<Option<Example>> = examples.into_iter().map(Some).collect();
-    chosen.into_iter().filter_map(|index| examples[index].take()).collect()
+    chosen
+        .into_iter()
+        .filter_map(|index| examples[index].take())
+        .collect()
 }
 
 impl Evaluation<'_> {
@@ -48,21 +53,39 @@ impl Evaluation<'_> {
     /// # Errors
     /// The engine's, a bad row, a lost rank.
     pub fn run(&self, learner: &Learner, place: &Place) -> Result<Vec<Metrics>, TrainError> {
-        let sampled = Sampling { temperature: self.config.temperature, ..self.sampling.clone() };
+        let sampled = Sampling {
+            temperature: self.config.temperature,
+            ..self.sampling.clone()
+        };
         let mut sets = vec![("heldout", sampled, self.config.samples)];
         if self.config.greedy {
-            sets.push(("heldout_greedy", Sampling { temperature: 0.0, ..self.sampling.clone() }, 1));
+            sets.push((
+                "heldout_greedy",
+                Sampling {
+                    temperature: 0.0,
+                    ..self.sampling.clone()
+                },
+                1,
+            ));
         }
         sets.into_iter()
             .map(|(set, sampling, samples)| {
                 let rows = self.rows(learner, place, (sampling, samples))?;
                 let metrics = reward_metrics(&rows.iter().collect::<Vec<_>>());
-                Ok(metrics.into_iter().map(|(name, value)| (format!("eval/{set}/{name}"), value)).collect())
+                Ok(metrics
+                    .into_iter()
+                    .map(|(name, value)| (format!("eval/{set}/{name}"), value))
+                    .collect())
             })
             .collect()
     }
 
-    fn rows(&self, learner: &Learner, place: &Place, (sampling, samples): (Sampling, usize)) -> Result<Vec<SampleRow>, TrainError> {
+    fn rows(
+        &self,
+        learner: &Learner,
+        place: &Place,
+        (sampling, samples): (Sampling, usize),
+    ) -> Result<Vec<SampleRow>, TrainError> {
         let (rank, size) = (learner.group.rank(), learner.group.size());
         let own: Vec<Prompt> = self
             .examples
@@ -70,18 +93,48 @@ impl Evaluation<'_> {
             .enumerate()
             .skip(rank)
             .step_by(size)
-            .map(|(index, example)| self.prompts.prompt(&Draw { example: example.clone(), draw: HELD_OUT + index as u64 }))
+            .map(|(index, example)| {
+                self.prompts.prompt(&Draw {
+                    example: example.clone(),
+                    draw: HELD_OUT + index as u64,
+                })
+            })
             .collect::<Result<_, _>>()?;
-        let mut engine = LocalEngine::new(&learner.model, Some(self.prompts.tokenizer()), sampling, self.seed)?;
+        let mut engine = LocalEngine::new(
+            &learner.model,
+            Some(self.prompts.tokenizer()),
+            sampling,
+            self.seed,
+        )?;
         let never = Interrupt::never();
-        let how = Collect { samples, step: place.step, policy_version: place.policy_version, interrupt: &never };
-        let Some((groups, _)) = collect(&mut engine, self.scorer, own, &how)? else { return Ok(Vec::new()) };
+        let how = Collect {
+            samples,
+            step: place.step,
+            policy_version: place.policy_version,
+            interrupt: &never,
+        };
+        let Some((groups, _)) = collect(&mut engine, self.scorer, own, &how)? else {
+            return Ok(Vec::new());
+        };
         let own = groups
             .iter()
             .map(|scored| {
-                let completions = scored.group.completions.iter().enumerate().zip(&scored.rewards);
-                let rows = completions.map(|(completion, reward)| SampleRow::new(place, &scored.group.prompt, completion, reward)).collect();
-                exchange::SharedGroup { draw: scored.group.prompt.draw, rows, shaped: Vec::new() }
+                let completions = scored
+                    .group
+                    .completions
+                    .iter()
+                    .enumerate()
+                    .zip(&scored.rewards);
+                let rows = completions
+                    .map(|(completion, reward)| {
+                        SampleRow::new(place, &scored.group.prompt, completion, reward)
+                    })
+                    .collect();
+                exchange::SharedGroup {
+                    draw: scored.group.prompt.draw,
+                    rows,
+                    shaped: Vec::new(),
+                }
             })
             .collect();
         let all = exchange::all_groups(&learner.group, learner.device(), own)?;

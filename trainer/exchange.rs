@@ -23,11 +23,17 @@ pub struct SharedGroup {
 ///
 /// # Errors
 /// A lost rank.
-pub fn all_groups(group: &ProcessGroup, device: Device, own: Vec<SharedGroup>) -> Result<Vec<SharedGroup>, TrainError> {
+pub fn all_groups(
+    group: &ProcessGroup,
+    device: Device,
+    own: Vec<SharedGroup>,
+) -> Result<Vec<SharedGroup>, TrainError> {
     let mut all = match group.size() {
         1 => own,
         _ => {
-            let bad = |error: serde_json::Error| TrainError::Other(format!("exchange between ranks: {error}"));
+            let bad = |error: serde_json::Error| {
+                TrainError::Other(format!("exchange between ranks: {error}"))
+            };
             let bytes = serde_json::to_vec(&own).map_err(bad)?;
             let mut all = Vec::new();
             for part in replica::gather_bytes(group, device, &bytes)? {

@@ -19,7 +19,11 @@ pub struct Interrupt {
 impl Interrupt {
     /// Never interrupts.
     pub fn never() -> Self {
-        Self { at: Arc::default(), start: Instant::now(), grace: Duration::MAX }
+        Self {
+            at: Arc::default(),
+            start: Instant::now(),
+            grace: Duration::MAX,
+        }
     }
 
     /// Listens for SIGTERM and SIGINT in this process.
@@ -28,15 +32,23 @@ impl Interrupt {
     /// The system refusing the handlers.
     pub fn listen(grace: Duration) -> Result<Self, TrainError> {
         static LISTENING: OnceLock<()> = OnceLock::new();
-        let interrupt = Self { grace, ..Self::never() };
-        let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])
-            .map_err(|error| TrainError::Other(format!("signal handlers: {error}")))?;
+        let interrupt = Self {
+            grace,
+            ..Self::never()
+        };
+        let mut signals = signal_hook::iterator::Signals::new([
+            signal_hook::consts::SIGTERM,
+            signal_hook::consts::SIGINT,
+        ])
+        .map_err(|error| TrainError::Other(format!("signal handlers: {error}")))?;
         let (at, start) = (interrupt.at.clone(), interrupt.start);
         if LISTENING.set(()).is_ok() {
             std::thread::spawn(move || {
                 for signal in signals.forever() {
                     let now = start.elapsed().as_millis() as u64 + 1;
-                    let first = at.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+                    let first = at
+                        .compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst)
+                        .is_ok();
                     if !first && signal == signal_hook::consts::SIGINT {
                         std::process::exit(130);
                     }

@@ -49,11 +49,23 @@ impl Learner {
     ///
     /// # Errors
     /// No memory for gradients and moments.
-    pub fn new(mut model: Decoder, optimizer: &OptimizerConfig, recompute: Recompute, group: ProcessGroup) -> Result<Self, TrainError> {
+    pub fn new(
+        mut model: Decoder,
+        optimizer: &OptimizerConfig,
+        recompute: Recompute,
+        group: ProcessGroup,
+    ) -> Result<Self, TrainError> {
         model.params.train()?;
         let flat = model.params.flat();
-        let wide = matches!(flat.kind(), Kind::BFloat16 | Kind::Half).then(|| Tensor::zeros(flat.size(), (Kind::Float, flat.device())));
-        Ok(Self { optimizer: AdamW::new(&model, optimizer), model, group, recompute, wide })
+        let wide = matches!(flat.kind(), Kind::BFloat16 | Kind::Half)
+            .then(|| Tensor::zeros(flat.size(), (Kind::Float, flat.device())));
+        Ok(Self {
+            optimizer: AdamW::new(&model, optimizer),
+            model,
+            group,
+            recompute,
+            wide,
+        })
     }
 
     /// The device it computes on.
@@ -65,13 +77,19 @@ impl Learner {
     ///
     /// # Errors
     /// libtorch ending an operation (out of memory).
-    pub fn accumulate(&mut self, micro: &MicroBatch, options: &HeadOptions, loss: &mut dyn FnMut(i64, &Tensor, &Tensor) -> Tensor) -> Result<(), TrainError> {
+    pub fn accumulate(
+        &mut self,
+        micro: &MicroBatch,
+        options: &HeadOptions,
+        loss: &mut dyn FnMut(i64, &Tensor, &Tensor) -> Tensor,
+    ) -> Result<(), TrainError> {
         guarded(|| {
             let tape = Tape::forward(&self.model, &micro.input, self.recompute);
             let hidden = tape.hidden().detach();
             let chosen = hidden.index_select(0, &micro.rows);
             let gradient = head::backward(&self.model, &chosen, &micro.targets, (options, loss));
-            let gradient = tch::no_grad(|| hidden.zeros_like().index_add(0, &micro.rows, &gradient));
+            let gradient =
+                tch::no_grad(|| hidden.zeros_like().index_add(0, &micro.rows, &gradient));
             tape.backward(&gradient);
         })?;
         if let (Some(wide), Some(grad)) = (&mut self.wide, self.model.params.grad()) {
@@ -87,7 +105,11 @@ impl Learner {
     ///
     /// # Errors
     /// libtorch ending an operation (out of memory).
-    pub fn log_probs(model: &Decoder, micro: &MicroBatch, options: &HeadOptions) -> Result<Tensor, TrainError> {
+    pub fn log_probs(
+        model: &Decoder,
+        micro: &MicroBatch,
+        options: &HeadOptions,
+    ) -> Result<Tensor, TrainError> {
         guarded(|| {
             tch::no_grad(|| {
                 let hidden = model.hidden(&micro.input).index_select(0, &micro.rows);
@@ -102,8 +124,13 @@ impl Learner {
     /// # Errors
     /// A lost rank, or libtorch refusing the tensors.
     pub fn apply(&mut self, lr: f64, clip_norm: Option<f64>) -> Result<Update, TrainError> {
-        let grad = self.wide.as_ref().or(self.model.params.grad()).map(Tensor::shallow_clone);
-        let mut grad = grad.ok_or_else(|| TrainError::Other("the learner has no gradients".into()))?;
+        let grad = self
+            .wide
+            .as_ref()
+            .or(self.model.params.grad())
+            .map(Tensor::shallow_clone);
+        let mut grad =
+            grad.ok_or_else(|| TrainError::Other("the learner has no gradients".into()))?;
         let started = Instant::now();
         replica::sum_buckets(&self.group, &grad)?;
         let reduced = Instant::now();
@@ -117,12 +144,20 @@ impl Learner {
         }
         let _ = tch::no_grad(|| grad.zero_());
         let optim_s = reduced.elapsed().as_secs_f64();
-        Ok(Update { grad_norm, applied, reduce_s: (reduced - started).as_secs_f64(), optim_s })
+        Ok(Update {
+            grad_norm,
+            applied,
+            reduce_s: (reduced - started).as_secs_f64(),
+            optim_s,
+        })
     }
 
     /// Forgets the gradients accumulated so far.
     pub fn forget(&mut self) {
-        for grad in [self.wide.as_ref(), self.model.params.grad()].into_iter().flatten() {
+        for grad in [self.wide.as_ref(), self.model.params.grad()]
+            .into_iter()
+            .flatten()
+        {
             let _ = tch::no_grad(|| grad.shallow_clone().zero_());
         }
     }
@@ -131,7 +166,10 @@ impl Learner {
 /// Turns libtorch's panics into an error.
 pub(crate) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, TrainError> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
         TrainError::Learner(text.unwrap_or("an operation panicked").to_owned())
     })
 }

@@ -16,38 +16,104 @@ pub type Metrics = IndexMap<String, f64>;
 
 /// Every metric with its meaning; `<..>` stands for the user's names.
 pub const NAMES: &[(&str, &str)] = &[
-    ("reward/total/mean", "mean total reward of the step's completions"),
-    ("reward/total/std", "its standard deviation over all completions"),
+    (
+        "reward/total/mean",
+        "mean total reward of the step's completions",
+    ),
+    (
+        "reward/total/std",
+        "its standard deviation over all completions",
+    ),
     ("reward/<part>/mean", "mean of one reward before its weight"),
-    ("reward/<task>/total/mean", "mean total reward of one task's completions"),
-    ("reward/<task>/<part>/mean", "mean of one reward within one task"),
-    ("reward/zero_spread_frac", "share of groups whose rewards are all equal"),
-    ("sft/loss", "mean negative log-probability of the targets' tokens, natural log"),
-    ("svg/valid_frac", "share of completions of the asked form whose SVG renders"),
-    ("svg/deadline_hits", "completions whose rendering was ended by the deadline"),
-    ("svg/render_ms/mean", "mean milliseconds spent rendering a completion"),
+    (
+        "reward/<task>/total/mean",
+        "mean total reward of one task's completions",
+    ),
+    (
+        "reward/<task>/<part>/mean",
+        "mean of one reward within one task",
+    ),
+    (
+        "reward/zero_spread_frac",
+        "share of groups whose rewards are all equal",
+    ),
+    (
+        "sft/loss",
+        "mean negative log-probability of the targets' tokens, natural log",
+    ),
+    (
+        "svg/valid_frac",
+        "share of completions of the asked form whose SVG renders",
+    ),
+    (
+        "svg/deadline_hits",
+        "completions whose rendering was ended by the deadline",
+    ),
+    (
+        "svg/render_ms/mean",
+        "mean milliseconds spent rendering a completion",
+    ),
     ("completion/tokens/mean", "mean completion length"),
     ("completion/tokens/max", "longest completion"),
-    ("completion/truncated_frac", "share of completions that reached the maximum length"),
-    ("policy/loss", "the policy loss, without KL and entropy terms"),
-    ("policy/entropy", "mean entropy of the policy's next-token distributions, nats"),
-    ("policy/kl_ref", "estimated KL divergence to the reference policy per token"),
-    ("policy/kl_sampler", "k3 estimate of the gap between sampler and learner per token"),
+    (
+        "completion/truncated_frac",
+        "share of completions that reached the maximum length",
+    ),
+    (
+        "policy/loss",
+        "the policy loss, without KL and entropy terms",
+    ),
+    (
+        "policy/entropy",
+        "mean entropy of the policy's next-token distributions, nats",
+    ),
+    (
+        "policy/kl_ref",
+        "estimated KL divergence to the reference policy per token",
+    ),
+    (
+        "policy/kl_sampler",
+        "k3 estimate of the gap between sampler and learner per token",
+    ),
     ("policy/ratio_mean", "mean importance ratio before clipping"),
     ("policy/clip_low_frac", "share of tokens clipped from below"),
-    ("policy/clip_high_frac", "share of tokens clipped from above"),
+    (
+        "policy/clip_high_frac",
+        "share of tokens clipped from above",
+    ),
     ("optim/lr", "learning rate"),
     ("optim/grad_norm", "global gradient norm before clipping"),
-    ("optim/skipped", "updates refused because loss or gradient was not finite"),
-    ("time/<phase>_s", "seconds: generate, score_exposed, forward_backward, reduce, optim, step"),
-    ("perf/tokens_per_s", "tokens sampled (GRPO) or learnt from (SFT) per second of the step"),
+    (
+        "optim/skipped",
+        "updates refused because loss or gradient was not finite",
+    ),
+    (
+        "time/<phase>_s",
+        "seconds: generate, score_exposed, forward_backward, reduce, optim, step",
+    ),
+    (
+        "perf/tokens_per_s",
+        "tokens sampled (GRPO) or learnt from (SFT) per second of the step",
+    ),
     ("perf/rollouts_per_s", "completions per second of the step"),
-    ("perf/peak_memory_gib", "largest memory so far: the process's, or the GPU allocator's"),
+    (
+        "perf/peak_memory_gib",
+        "largest memory so far: the process's, or the GPU allocator's",
+    ),
     ("progress/step", "steps of the stage done"),
     ("progress/prompts", "examples drawn in the stage"),
-    ("progress/tokens", "completion tokens learnt from in the stage"),
-    ("data/long_prompts", "prompts left out for their length in this step"),
-    ("eval/<set>/<metric>", "the metric on held-out prompts, in a row of its own"),
+    (
+        "progress/tokens",
+        "completion tokens learnt from in the stage",
+    ),
+    (
+        "data/long_prompts",
+        "prompts left out for their length in this step",
+    ),
+    (
+        "eval/<set>/<metric>",
+        "the metric on held-out prompts, in a row of its own",
+    ),
 ];
 
 /// `metrics.jsonl` and the TensorBoard events of a run folder.
@@ -63,8 +129,15 @@ impl MetricsFile {
     /// Whatever the file system says.
     pub fn open(run: &Path) -> Result<Self, TrainError> {
         let path = path(run);
-        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(TrainError::io(&path))?;
-        Ok(Self { file, events: EventLog::new(run.join("tensorboard")) })
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(TrainError::io(&path))?;
+        Ok(Self {
+            file,
+            events: EventLog::new(run.join("tensorboard")),
+        })
     }
 
     /// Appends one row.
@@ -75,15 +148,23 @@ impl MetricsFile {
         let mut row = Map::new();
         row.insert("stage".into(), json!(stage));
         row.insert("step".into(), json!(step));
-        let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
+        let time = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0.0, |now| now.as_secs_f64());
         row.insert("time".into(), json!(time));
         let finite = || metrics.iter().filter(|(_, value)| value.is_finite());
         row.extend(finite().map(|(name, value)| (name.clone(), json!(value))));
-        let values = finite().map(|(name, value)| (name.as_str(), *value)).collect();
-        self.events.write(stage, &Scalars { step, time, values }).map_err(TrainError::io("tensorboard"))?;
+        let values = finite()
+            .map(|(name, value)| (name.as_str(), *value))
+            .collect();
+        self.events
+            .write(stage, &Scalars { step, time, values })
+            .map_err(TrainError::io("tensorboard"))?;
         let mut line = Value::Object(row).to_string();
         line.push('\n');
-        self.file.write_all(line.as_bytes()).map_err(TrainError::io("metrics.jsonl"))
+        self.file
+            .write_all(line.as_bytes())
+            .map_err(TrainError::io("metrics.jsonl"))
     }
 }
 

@@ -29,20 +29,37 @@ impl AdamW {
         let kind = moment_kind(flat.kind());
         let zeros = || Tensor::zeros(flat.size(), (kind, flat.device()));
         let master = (flat.kind() != kind).then(|| flat.to_kind(kind));
-        Self { config: config.clone(), exp_avg: zeros(), exp_avg_sq: zeros(), master, updates: 0 }
+        Self {
+            config: config.clone(),
+            exp_avg: zeros(),
+            exp_avg_sq: zeros(),
+            master,
+            updates: 0,
+        }
     }
 
     /// One update of `params` with `gradient [N]` at learning rate `lr`.
     ///
     /// # Errors
     /// libtorch refusing the tensors.
-    pub fn step(&mut self, params: &ParamTable, gradient: &Tensor, lr: f64) -> Result<(), ModelError> {
+    pub fn step(
+        &mut self,
+        params: &ParamTable,
+        gradient: &Tensor,
+        lr: f64,
+    ) -> Result<(), ModelError> {
         self.updates += 1;
         let weights = self.master.as_ref().unwrap_or(params.flat());
         let gradient = gradient.to_kind(weights.kind());
         let step = Tensor::from(self.updates as f32).to_device(weights.device());
         let parts = |flat: &Tensor, decay: bool| -> Vec<Tensor> {
-            params.split(flat).into_iter().zip(params.leaves()).filter(|(_, leaf)| leaf.decay == decay).map(|(view, _)| view).collect()
+            params
+                .split(flat)
+                .into_iter()
+                .zip(params.leaves())
+                .filter(|(_, leaf)| leaf.decay == decay)
+                .map(|(view, _)| view)
+                .collect()
         };
         for decay in [true, false] {
             let group = parts(weights, decay);
@@ -75,12 +92,20 @@ impl AdamW {
 }
 
 fn moment_kind(kind: Kind) -> Kind {
-    if kind == Kind::Double { Kind::Double } else { Kind::Float }
+    if kind == Kind::Double {
+        Kind::Double
+    } else {
+        Kind::Float
+    }
 }
 
 /// The learning rate of step `step` (from 1) of `steps`.
 pub fn learning_rate(config: &OptimizerConfig, step: u64, steps: u64) -> f64 {
-    let warmup = if config.warmup < 1.0 { (config.warmup * steps as f64).round() } else { config.warmup };
+    let warmup = if config.warmup < 1.0 {
+        (config.warmup * steps as f64).round()
+    } else {
+        config.warmup
+    };
     let (done, step) = ((step - 1) as f64, step as f64);
     if step <= warmup {
         return config.learning_rate * step / warmup;
@@ -92,7 +117,9 @@ pub fn learning_rate(config: &OptimizerConfig, step: u64, steps: u64) -> f64 {
             let progress = ((step - warmup) / span).clamp(0.0, 1.0);
             floor + (1.0 - floor) * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
         }
-        Schedule::Step { every, factor } => factor.powi(((done - warmup).max(0.0) as u64 / every.max(1)) as i32),
+        Schedule::Step { every, factor } => {
+            factor.powi(((done - warmup).max(0.0) as u64 / every.max(1)) as i32)
+        }
     };
     config.learning_rate * factor
 }
@@ -103,14 +130,34 @@ mod tests {
 
     #[test]
     fn schedules_rise_then_fall_as_asked() {
-        let config = OptimizerConfig { learning_rate: 1.0, warmup: 2.0, schedule: Schedule::Cosine { floor: 0.1 }, ..OptimizerConfig::default() };
-        let rates: Vec<f64> = (1..=6).map(|step| learning_rate(&config, step, 6)).collect();
+        let config = OptimizerConfig {
+            learning_rate: 1.0,
+            warmup: 2.0,
+            schedule: Schedule::Cosine { floor: 0.1 },
+            ..OptimizerConfig::default()
+        };
+        let rates: Vec<f64> = (1..=6)
+            .map(|step| learning_rate(&config, step, 6))
+            .collect();
         assert_eq!(rates[..2], [0.5, 1.0]);
         assert!((rates[5] - 0.1).abs() < 1e-12 && rates[2] > rates[3] && rates[3] > rates[4]);
-        let config = OptimizerConfig { learning_rate: 1.0, schedule: Schedule::Step { every: 2, factor: 0.3 }, ..OptimizerConfig::default() };
-        let rates: Vec<f64> = (1..=5).map(|step| learning_rate(&config, step, 5)).collect();
+        let config = OptimizerConfig {
+            learning_rate: 1.0,
+            schedule: Schedule::Step {
+                every: 2,
+                factor: 0.3,
+            },
+            ..OptimizerConfig::default()
+        };
+        let rates: Vec<f64> = (1..=5)
+            .map(|step| learning_rate(&config, step, 5))
+            .collect();
         assert_eq!(rates, [1.0, 1.0, 0.3, 0.3, 0.09]);
-        let share = OptimizerConfig { learning_rate: 1.0, warmup: 0.5, ..OptimizerConfig::default() };
+        let share = OptimizerConfig {
+            learning_rate: 1.0,
+            warmup: 0.5,
+            ..OptimizerConfig::default()
+        };
         assert_eq!(learning_rate(&share, 1, 8), 0.25);
     }
 }

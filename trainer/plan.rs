@@ -28,21 +28,36 @@ pub fn check_inputs(config: &Config) -> Result<(), TrainError> {
 /// # Errors
 /// A bad row unless rows are skipped, an unreadable file.
 pub fn open_catalog(config: &Config) -> Result<Catalog, TrainError> {
-    let first = config.tasks.keys().next().map(String::as_str).unwrap_or_default();
+    let first = config
+        .tasks
+        .keys()
+        .next()
+        .map(String::as_str)
+        .unwrap_or_default();
     let check = |task: &str, reference: &Reference| {
         if let Some(ImageSource::Path(path)) = &reference.image {
-            std::fs::metadata(path).map_err(|error| format!("image {}: {error}", path.display()))?;
+            std::fs::metadata(path)
+                .map_err(|error| format!("image {}: {error}", path.display()))?;
         }
         match (&reference.svg, config.tasks.get(task)) {
-            (Some(source), Some(task)) => svg::check(source, &task.render).map_err(|failure| format!("the reference SVG cannot be drawn: {failure}")),
+            (Some(source), Some(task)) => svg::check(source, &task.render)
+                .map_err(|failure| format!("the reference SVG cannot be drawn: {failure}")),
             _ => Ok(()),
         }
     };
-    Ok(Catalog::open_checked(&config.data, Path::new(""), first, &check)?)
+    Ok(Catalog::open_checked(
+        &config.data,
+        Path::new(""),
+        first,
+        &check,
+    )?)
 }
 
 fn inputs(config: &Config) -> Result<(Arc<Catalog>, i64, Vec<i64>), TrainError> {
-    let folder = config.model.tokenizer_folder().ok_or_else(|| TrainError::Input("model: a tokenizer folder is needed".into()))?;
+    let folder = config
+        .model
+        .tokenizer_folder()
+        .ok_or_else(|| TrainError::Input("model: a tokenizer folder is needed".into()))?;
     let tokenizer = Tokenizer::read(folder)?;
     let chat = ChatTemplate::load(folder).map_err(|error| TrainError::Input(error.to_string()))?;
     let catalog = Arc::new(open_catalog(config)?);
@@ -60,7 +75,9 @@ fn shape(model: &ModelConfig, tokens: i64, eos: &[i64]) -> Result<DecoderConfig,
     match (&model.path, &model.init) {
         (Some(path), _) => Ok(DecoderConfig::read(path)?),
         (None, Some(init)) => Ok(init.decoder(tokens, eos)),
-        (None, None) => Err(TrainError::Input("model: either `path` or `init` is needed".into())),
+        (None, None) => Err(TrainError::Input(
+            "model: either `path` or `init` is needed".into(),
+        )),
     }
 }
 
@@ -72,29 +89,73 @@ pub fn plan(config: &Config) -> Result<String, TrainError> {
     let (catalog, tokens, eos) = inputs(config)?;
     let shape = shape(&config.model, tokens, &eos)?;
     let parameters = shape.parameters() as f64;
-    let width = if config.dtype == Dtype::Bfloat16 { 2.0 } else { 4.0 };
+    let width = if config.dtype == Dtype::Bfloat16 {
+        2.0
+    } else {
+        4.0
+    };
     let mut out = String::from("plan\n");
     let mut line = |name: &str, text: String| {
         let _ = writeln!(out, "  {name:<28} {text}");
     };
     line("parameters", format!("{:.1} M", parameters / 1e6));
     line("memory: weights", gib(parameters * width));
-    line("memory: gradients", gib(parameters * if width == 2.0 { 6.0 } else { 4.0 }));
-    line("memory: optimizer", gib(parameters * if width == 2.0 { 12.0 } else { 8.0 }));
+    line(
+        "memory: gradients",
+        gib(parameters * if width == 2.0 { 6.0 } else { 4.0 }),
+    );
+    line(
+        "memory: optimizer",
+        gib(parameters * if width == 2.0 { 12.0 } else { 8.0 }),
+    );
     for source in catalog.summary() {
-        line(&format!("data: {}", source.name), format!("{} rows to train on, {} held out, task {}", source.train, source.held_out, source.task));
+        line(
+            &format!("data: {}", source.name),
+            format!(
+                "{} rows to train on, {} held out, task {}",
+                source.train, source.held_out, source.task
+            ),
+        );
     }
     for stage in &config.stages {
         let name = format!("stage: {}", stage.name());
         match stage {
-            StageConfig::Sft(sft) => line(&name, format!("sft, {} steps of {} sequences, at most {} tokens a step", sft.steps, sft.batch.size, sft.batch.size * sft.max_tokens)),
+            StageConfig::Sft(sft) => line(
+                &name,
+                format!(
+                    "sft, {} steps of {} sequences, at most {} tokens a step",
+                    sft.steps,
+                    sft.batch.size,
+                    sft.batch.size * sft.max_tokens
+                ),
+            ),
             StageConfig::Grpo(grpo) => {
                 let completions = grpo.batch.size * grpo.rollout.group_size;
-                line(&name, format!("grpo, {} steps of {} prompts x {} completions, at most {} new tokens a step", grpo.steps, grpo.batch.size, grpo.rollout.group_size, completions * grpo.rollout.max_new_tokens));
-                let slots = if grpo.rollout.slots == 0 { completions } else { grpo.rollout.slots.min(completions) };
-                let longest = grpo.rollout.max_prompt_tokens.min(shape.max_positions as usize) + grpo.rollout.max_new_tokens;
+                line(
+                    &name,
+                    format!(
+                        "grpo, {} steps of {} prompts x {} completions, at most {} new tokens a step",
+                        grpo.steps,
+                        grpo.batch.size,
+                        grpo.rollout.group_size,
+                        completions * grpo.rollout.max_new_tokens
+                    ),
+                );
+                let slots = if grpo.rollout.slots == 0 {
+                    completions
+                } else {
+                    grpo.rollout.slots.min(completions)
+                };
+                let longest = grpo
+                    .rollout
+                    .max_prompt_tokens
+                    .min(shape.max_positions as usize)
+                    + grpo.rollout.max_new_tokens;
                 let cache = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim;
-                line("memory: KV cache, at most", gib(slots as f64 * longest as f64 * cache as f64 * width));
+                line(
+                    "memory: KV cache, at most",
+                    gib(slots as f64 * longest as f64 * cache as f64 * width),
+                );
                 if grpo.kl.coefficient != 0.0 {
                     line("memory: reference policy", gib(parameters * width));
                 }

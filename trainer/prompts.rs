@@ -38,7 +38,12 @@ impl TaskConfig {
                 TaskType::Refinement => "{prompt}\n{draft}".into(),
             });
         }
-        PromptConfig { templates, system: self.system.clone(), chat: self.chat, prefill: self.prefill.clone() }
+        PromptConfig {
+            templates,
+            system: self.system.clone(),
+            chat: self.chat,
+            prefill: self.prefill.clone(),
+        }
     }
 }
 
@@ -47,11 +52,17 @@ impl<'a> Prompts<'a> {
     ///
     /// # Errors
     /// A malformed template, named by its key.
-    pub fn new(tasks: &IndexMap<String, TaskConfig>, tokenizer: &'a Tokenizer, chat: Option<&'a ChatTemplate>, seed: u64) -> Result<Self, TrainError> {
+    pub fn new(
+        tasks: &IndexMap<String, TaskConfig>,
+        tokenizer: &'a Tokenizer,
+        chat: Option<&'a ChatTemplate>,
+        seed: u64,
+    ) -> Result<Self, TrainError> {
         let tasks = tasks
             .iter()
             .map(|(name, task)| {
-                let prompter = Prompter::new(&task.prompt_config(), chat, seed).map_err(|error| TrainError::Input(format!("tasks.{name}.{error}")))?;
+                let prompter = Prompter::new(&task.prompt_config(), chat, seed)
+                    .map_err(|error| TrainError::Input(format!("tasks.{name}.{error}")))?;
                 Ok((name.clone(), prompter))
             })
             .collect::<Result<_, TrainError>>()?;
@@ -71,9 +82,14 @@ impl<'a> Prompts<'a> {
         let example = &draw.example;
         let prompter = self.tasks.get(&example.task).ok_or_else(|| {
             let known: Vec<&String> = self.tasks.keys().collect();
-            TrainError::Input(format!("example {}: task `{}` is not in `tasks` {known:?}", example.id, example.task))
+            TrainError::Input(format!(
+                "example {}: task `{}` is not in `tasks` {known:?}",
+                example.id, example.task
+            ))
         })?;
-        let text = prompter.text(draw).map_err(|error| TrainError::Input(format!("tasks.{}: {error}", example.task)))?;
+        let text = prompter
+            .text(draw)
+            .map_err(|error| TrainError::Input(format!("tasks.{}: {error}", example.task)))?;
         let ids = self.tokenizer.encode(&text);
         Ok(Prompt {
             id: example.id.clone(),
@@ -89,8 +105,17 @@ impl<'a> Prompts<'a> {
     ///
     /// # Errors
     /// A bad row, or a thousand draws in a row that are all too long.
-    pub fn draw(&self, cursor: &mut Cursor, count: usize, longest: usize) -> Result<Drawn, TrainError> {
-        let mut drawn = Drawn { prompts: Vec::new(), targets: Vec::new(), too_long: 0 };
+    pub fn draw(
+        &self,
+        cursor: &mut Cursor,
+        count: usize,
+        longest: usize,
+    ) -> Result<Drawn, TrainError> {
+        let mut drawn = Drawn {
+            prompts: Vec::new(),
+            targets: Vec::new(),
+            too_long: 0,
+        };
         let mut seen: HashMap<String, usize> = HashMap::new();
         let mut streak = 0;
         while drawn.prompts.len() < count {
@@ -100,7 +125,9 @@ impl<'a> Prompts<'a> {
                     drawn.too_long += 1;
                     streak += 1;
                     if streak >= 1000 {
-                        return Err(TrainError::Input(format!("the last 1000 prompts drawn were longer than max_prompt_tokens {longest} (or empty); raise it")));
+                        return Err(TrainError::Input(format!(
+                            "the last 1000 prompts drawn were longer than max_prompt_tokens {longest} (or empty); raise it"
+                        )));
                     }
                     continue;
                 }

@@ -14,15 +14,34 @@ use crate::run::{Progress, Run};
 use crate::samples::{self, Place, SampleRow};
 
 impl Run<'_> {
-    pub(crate) fn record(&mut self, stage: &StageConfig, learner: &Learner, progress: &Progress, mut metrics: Metrics, rows: &[SampleRow]) -> Result<(), TrainError> {
-        metrics.insert("perf/peak_memory_gib".into(), peak_memory_gib(learner.device()));
+    pub(crate) fn record(
+        &mut self,
+        stage: &StageConfig,
+        learner: &Learner,
+        progress: &Progress,
+        mut metrics: Metrics,
+        rows: &[SampleRow],
+    ) -> Result<(), TrainError> {
+        metrics.insert(
+            "perf/peak_memory_gib".into(),
+            peak_memory_gib(learner.device()),
+        );
         metrics.insert("progress/step".into(), progress.step as f64);
         metrics.insert("progress/prompts".into(), progress.prompts as f64);
         metrics.insert("progress/tokens".into(), progress.tokens as f64);
-        if metrics.get("optim/skipped").is_some_and(|skipped| *skipped > 0.0) {
-            self.observer.notice(&format!("{} step {}: an update was refused: loss or gradient is not finite", stage.name(), progress.step));
+        if metrics
+            .get("optim/skipped")
+            .is_some_and(|skipped| *skipped > 0.0)
+        {
+            self.observer.notice(&format!(
+                "{} step {}: an update was refused: loss or gradient is not finite",
+                stage.name(),
+                progress.step
+            ));
         }
-        let Some(file) = &mut self.metrics else { return Ok(()) };
+        let Some(file) = &mut self.metrics else {
+            return Ok(());
+        };
         if let StageConfig::Grpo(grpo) = stage
             && due(progress.step, grpo.samples.every)
         {
@@ -33,7 +52,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    pub(crate) fn evaluate(&mut self, stage: &StageConfig, learner: &Learner, examples: &[Example], progress: &Progress) -> Result<(), TrainError> {
+    pub(crate) fn evaluate(
+        &mut self,
+        stage: &StageConfig,
+        learner: &Learner,
+        examples: &[Example],
+        progress: &Progress,
+    ) -> Result<(), TrainError> {
         if examples.is_empty() {
             return Ok(());
         }
@@ -42,19 +67,34 @@ impl Run<'_> {
             StageConfig::Sft(_) => (Sampling::default(), 0),
         };
         let config = stage.eval();
-        let longest = if config.max_new_tokens > 0 { config.max_new_tokens } else { sampling.max_new_tokens };
+        let longest = if config.max_new_tokens > 0 {
+            config.max_new_tokens
+        } else {
+            sampling.max_new_tokens
+        };
         let evaluation = Evaluation {
             config,
-            sampling: Sampling { max_new_tokens: longest, ..sampling },
+            sampling: Sampling {
+                max_new_tokens: longest,
+                ..sampling
+            },
             examples,
             prompts: &self.prompts,
             scorer: &self.scorer,
             seed: (self.config.seed, slots),
         };
-        let place = Place { stage: stage.name(), step: progress.step, policy_version: learner.optimizer.updates };
-        learner.group.enter_phase(&format!("{} evaluation", stage.name()));
+        let place = Place {
+            stage: stage.name(),
+            step: progress.step,
+            policy_version: learner.optimizer.updates,
+        };
+        learner
+            .group
+            .enter_phase(&format!("{} evaluation", stage.name()));
         let sets = evaluation.run(learner, &place)?;
-        let Some(file) = &mut self.metrics else { return Ok(()) };
+        let Some(file) = &mut self.metrics else {
+            return Ok(());
+        };
         for metrics in sets {
             file.write(stage.name(), progress.step, &metrics)?;
             self.observer.row(stage, progress.step, &metrics);
@@ -62,8 +102,17 @@ impl Run<'_> {
         Ok(())
     }
 
-    pub(crate) fn checkpoint(&mut self, stage: &StageConfig, learner: &Learner, cursor: &Cursor, progress: &Progress, name: &str) -> Result<(), TrainError> {
-        learner.group.enter_phase(&format!("{} checkpoint", stage.name()));
+    pub(crate) fn checkpoint(
+        &mut self,
+        stage: &StageConfig,
+        learner: &Learner,
+        cursor: &Cursor,
+        progress: &Progress,
+        name: &str,
+    ) -> Result<(), TrainError> {
+        learner
+            .group
+            .enter_phase(&format!("{} checkpoint", stage.name()));
         if learner.group.rank() == 0 {
             let state = State {
                 stage: stage.name().to_owned(),
@@ -75,7 +124,11 @@ impl Run<'_> {
                 world_size: learner.group.size(),
                 threads: self.options.threads,
             };
-            let contents = Contents { model: &learner.model, optimizer: &learner.optimizer, tokenizer: self.prompts.tokenizer() };
+            let contents = Contents {
+                model: &learner.model,
+                optimizer: &learner.optimizer,
+                tokenizer: self.prompts.tokenizer(),
+            };
             Checkpoint::write(&self.folder(stage).join(name), &contents, &state)?;
             self.prune(stage)?;
             self.observer.checkpoint(self.options.folder);
@@ -87,11 +140,25 @@ impl Run<'_> {
     fn prune(&self, stage: &StageConfig) -> Result<(), TrainError> {
         let folder = self.folder(stage);
         let entries = std::fs::read_dir(&folder).map_err(TrainError::io(&folder))?;
-        let mut steps: Vec<u64> = entries.flatten().filter_map(|entry| entry.file_name().to_string_lossy().strip_prefix("step_")?.parse().ok()).collect();
+        let mut steps: Vec<u64> = entries
+            .flatten()
+            .filter_map(|entry| {
+                entry
+                    .file_name()
+                    .to_string_lossy()
+                    .strip_prefix("step_")?
+                    .parse()
+                    .ok()
+            })
+            .collect();
         steps.sort_unstable();
         let keep = stage.checkpoint();
         let old = steps.len().saturating_sub(keep.keep_last);
-        for step in steps.into_iter().take(old).filter(|step| !due(*step, keep.keep_every)) {
+        for step in steps
+            .into_iter()
+            .take(old)
+            .filter(|step| !due(*step, keep.keep_every))
+        {
             remove(&folder.join(format!("step_{step:06}")))?;
         }
         Ok(())
@@ -113,4 +180,3 @@ pub fn peak_memory_gib(device: Device) -> f64 {
     let kib: Option<f64> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
     kib.unwrap_or(0.0) * 1024.0 / GIB
 }
-

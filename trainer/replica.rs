@@ -27,28 +27,43 @@ pub fn sum_buckets(group: &ProcessGroup, flat: &Tensor) -> Result<(), TorchError
 ///
 /// # Errors
 /// A lost rank, named.
-pub fn sum_numbers(group: &ProcessGroup, device: Device, numbers: &[f64]) -> Result<Vec<f64>, TorchError> {
+pub fn sum_numbers(
+    group: &ProcessGroup,
+    device: Device,
+    numbers: &[f64],
+) -> Result<Vec<f64>, TorchError> {
     if group.size() == 1 {
         return Ok(numbers.to_vec());
     }
     let tensor = Tensor::from_slice(numbers).to_device(device);
     group.all_reduce(&tensor)?;
-    Ok((0..numbers.len() as i64).map(|index| tensor.double_value(&[index])).collect())
+    Ok((0..numbers.len() as i64)
+        .map(|index| tensor.double_value(&[index]))
+        .collect())
 }
 
 /// Every rank's bytes, in rank order, on every rank.
 ///
 /// # Errors
 /// A lost rank, named.
-pub fn gather_bytes(group: &ProcessGroup, device: Device, bytes: &[u8]) -> Result<Vec<Vec<u8>>, TorchError> {
+pub fn gather_bytes(
+    group: &ProcessGroup,
+    device: Device,
+    bytes: &[u8],
+) -> Result<Vec<Vec<u8>>, TorchError> {
     if group.size() == 1 {
         return Ok(vec![bytes.to_vec()]);
     }
     let size = group.size() as i64;
     let options = (Kind::Int64, device);
     let lengths = Tensor::zeros([size], options);
-    group.all_gather(&lengths, &Tensor::from_slice(&[bytes.len() as i64]).to_device(device))?;
-    let lengths: Vec<usize> = (0..size).map(|rank| lengths.int64_value(&[rank]) as usize).collect();
+    group.all_gather(
+        &lengths,
+        &Tensor::from_slice(&[bytes.len() as i64]).to_device(device),
+    )?;
+    let lengths: Vec<usize> = (0..size)
+        .map(|rank| lengths.int64_value(&[rank]) as usize)
+        .collect();
     let longest = lengths.iter().copied().max().unwrap_or(0).max(1);
     let mut padded = bytes.to_vec();
     padded.resize(longest, 0);
@@ -57,5 +72,9 @@ pub fn gather_bytes(group: &ProcessGroup, device: Device, bytes: &[u8]) -> Resul
     let all = all.to_device(Device::Cpu);
     let mut flat = vec![0u8; longest * size as usize];
     all.copy_data_u8(&mut flat, longest * size as usize);
-    Ok(lengths.iter().enumerate().map(|(rank, len)| flat[rank * longest..rank * longest + len].to_vec()).collect())
+    Ok(lengths
+        .iter()
+        .enumerate()
+        .map(|(rank, len)| flat[rank * longest..rank * longest + len].to_vec())
+        .collect())
 }

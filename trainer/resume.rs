@@ -22,15 +22,22 @@ fn found(run: &Path, config: &Config) -> Vec<Found> {
     let mut all = Vec::new();
     for (index, stage) in config.stages.iter().enumerate() {
         let folder = run.join("checkpoints").join(stage.name());
-        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        let Ok(entries) = std::fs::read_dir(&folder) else {
+            continue;
+        };
         for entry in entries.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let step = match name.as_str() {
                 "final" => Some(u64::MAX),
-                _ => name.strip_prefix("step_").and_then(|step| step.parse().ok()),
+                _ => name
+                    .strip_prefix("step_")
+                    .and_then(|step| step.parse().ok()),
             };
             if let Some(step) = step.filter(|_| entry.path().is_dir()) {
-                all.push(Found { order: (index, step), path: entry.path() });
+                all.push(Found {
+                    order: (index, step),
+                    path: entry.path(),
+                });
             }
         }
     }
@@ -40,9 +47,18 @@ fn found(run: &Path, config: &Config) -> Vec<Found> {
 
 /// Whether `run` has a checkpoint of any stage.
 pub fn has_checkpoint(run: &Path) -> bool {
-    let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let entries = |path: &Path| {
+        std::fs::read_dir(path)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+    };
     entries(&run.join("checkpoints")).any(|stage| {
-        entries(&stage).any(|path| path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with('.')))
+        entries(&stage).any(|path| {
+            path.file_name()
+                .is_some_and(|name| !name.to_string_lossy().starts_with('.'))
+        })
     })
 }
 
@@ -52,11 +68,20 @@ pub fn has_checkpoint(run: &Path) -> bool {
 /// A damaged newest checkpoint: its part is named and the previous whole one offered.
 pub fn newest(run: &Path, config: &Config) -> Result<Option<Checkpoint>, TrainError> {
     let mut all = found(run, config);
-    let Some(last) = all.pop() else { return Ok(None) };
+    let Some(last) = all.pop() else {
+        return Ok(None);
+    };
     Checkpoint::open(&last.path).map(Some).map_err(|error| {
-        let whole = all.iter().rev().find(|found| Checkpoint::open(&found.path).is_ok());
+        let whole = all
+            .iter()
+            .rev()
+            .find(|found| Checkpoint::open(&found.path).is_ok());
         let offer = match whole {
-            Some(whole) => format!("the previous whole one is {}: continue from it with --resume {}", whole.path.display(), whole.path.display()),
+            Some(whole) => format!(
+                "the previous whole one is {}: continue from it with --resume {}",
+                whole.path.display(),
+                whole.path.display()
+            ),
             None => "there is no whole one before it: start over with --resume never".into(),
         };
         TrainError::Input(format!("{error}; {offer}"))
@@ -67,7 +92,11 @@ pub fn newest(run: &Path, config: &Config) -> Result<Option<Checkpoint>, TrainEr
 ///
 /// # Errors
 /// Whatever the file system says.
-pub fn cut_back(run: &Path, config: &Config, checkpoint: Option<&Checkpoint>) -> Result<(), TrainError> {
+pub fn cut_back(
+    run: &Path,
+    config: &Config,
+    checkpoint: Option<&Checkpoint>,
+) -> Result<(), TrainError> {
     let at = checkpoint.map(|checkpoint| (checkpoint.state.stage_index, checkpoint.state.step));
     let keep = |stage: &str, step: u64| {
         let index = config.stages.iter().position(|known| known.name() == stage);
@@ -98,7 +127,20 @@ pub fn cut_back(run: &Path, config: &Config, checkpoint: Option<&Checkpoint>) ->
 
 /// Keys that may differ between a run and its continuation: how long, how often, where.
 fn may_change(key: &str) -> bool {
-    const LAST: [&str; 12] = ["steps", "every", "keep_last", "keep_every", "at_end", "path", "media_root", "tokenizer", "output_dir", "threads", "grace_s", "workers"];
+    const LAST: [&str; 12] = [
+        "steps",
+        "every",
+        "keep_last",
+        "keep_every",
+        "at_end",
+        "path",
+        "media_root",
+        "tokenizer",
+        "output_dir",
+        "threads",
+        "grace_s",
+        "workers",
+    ];
     let last = key.rsplit('.').next().unwrap_or(key);
     LAST.contains(&last) && !key.ends_with("schedule.every") || matches!(key, "device" | "name")
 }
@@ -112,12 +154,23 @@ pub fn forbidden_changes(before: &Value, now: &Value) -> Vec<String> {
 }
 
 fn compare(key: &str, before: &Value, now: &Value, out: &mut Vec<String>) {
-    let child = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+    let child = |name: &str| {
+        if key.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{key}.{name}")
+        }
+    };
     match (before, now) {
         (Value::Object(a), Value::Object(b)) => {
             let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
             for name in names {
-                compare(&child(name), a.get(name).unwrap_or(&Value::Null), b.get(name).unwrap_or(&Value::Null), out);
+                compare(
+                    &child(name),
+                    a.get(name).unwrap_or(&Value::Null),
+                    b.get(name).unwrap_or(&Value::Null),
+                    out,
+                );
             }
         }
         (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
@@ -145,6 +198,12 @@ mod tests {
         assert!(forbidden_changes(&before, &now).is_empty());
         now["seed"] = json!(1);
         now["stages"][0]["optimizer"]["schedule"]["every"] = json!(4);
-        assert_eq!(forbidden_changes(&before, &now), ["seed: was 0, is 1", "stages.0.optimizer.schedule.every: was 3, is 4"]);
+        assert_eq!(
+            forbidden_changes(&before, &now),
+            [
+                "seed: was 0, is 1",
+                "stages.0.optimizer.schedule.every: was 3, is 4"
+            ]
+        );
     }
 }

@@ -71,8 +71,15 @@ pub enum RunEnd {
 
 /// The tasks as the scorer takes them.
 pub fn scoring(tasks: &IndexMap<String, TaskConfig>) -> IndexMap<String, TaskScoring> {
-    let one = |task: &TaskConfig| TaskScoring { completion: task.completion.clone(), render: task.render.clone(), rubric: task.rubric.clone() };
-    tasks.iter().map(|(name, task)| (name.clone(), one(task))).collect()
+    let one = |task: &TaskConfig| TaskScoring {
+        completion: task.completion.clone(),
+        render: task.render.clone(),
+        rubric: task.rubric.clone(),
+    };
+    tasks
+        .iter()
+        .map(|(name, task)| (name.clone(), one(task)))
+        .collect()
 }
 
 /// What all stages share.
@@ -99,8 +106,17 @@ pub(crate) struct Progress {
 ///
 /// # Errors
 /// Wrong input, a lost rank, a full disk; whatever was checkpointed stays.
-pub fn run(config: &Config, options: &RunOptions, group: ProcessGroup, observer: &mut dyn Observer) -> Result<RunEnd, TrainError> {
-    let folder = config.model.tokenizer_folder().ok_or_else(|| TrainError::Input("model.tokenizer: a fresh network (`init`) needs a tokenizer folder".into()))?;
+pub fn run(
+    config: &Config,
+    options: &RunOptions,
+    group: ProcessGroup,
+    observer: &mut dyn Observer,
+) -> Result<RunEnd, TrainError> {
+    let folder = config.model.tokenizer_folder().ok_or_else(|| {
+        TrainError::Input(
+            "model.tokenizer: a fresh network (`init`) needs a tokenizer folder".into(),
+        )
+    })?;
     let tokenizer = Arc::new(Tokenizer::read(folder)?);
     let chat = ChatTemplate::load(folder).map_err(|error| TrainError::Input(error.to_string()))?;
     let catalog = Arc::new(open_catalog(config)?);
@@ -112,7 +128,10 @@ pub fn run(config: &Config, options: &RunOptions, group: ProcessGroup, observer:
     let start = starting_point(config, options)?;
     if let Some(start) = &start
         && start.state.stage_index + 1 == config.stages.len()
-        && config.stages.last().is_some_and(|stage| start.state.step >= stage.steps())
+        && config
+            .stages
+            .last()
+            .is_some_and(|stage| start.state.step >= stage.steps())
     {
         observer.notice("this run is finished; raise a stage's steps to go on");
         return Ok(RunEnd::AlreadyFinished);
@@ -128,8 +147,14 @@ pub fn run(config: &Config, options: &RunOptions, group: ProcessGroup, observer:
         prompts: Prompts::new(&config.tasks, &tokenizer, chat.as_ref(), config.seed)?,
         scorer: Scorer::new(&config.rewards, scoring(&config.tasks), Some(counter))?,
         catalog,
-        interrupt: Interrupt::listen(Duration::try_from_secs_f64(config.grace_s).unwrap_or(Duration::MAX))?,
-        metrics: if leader { Some(MetricsFile::open(options.folder)?) } else { None },
+        interrupt: Interrupt::listen(
+            Duration::try_from_secs_f64(config.grace_s).unwrap_or(Duration::MAX),
+        )?,
+        metrics: if leader {
+            Some(MetricsFile::open(options.folder)?)
+        } else {
+            None
+        },
         observer,
     };
     run.stages(start, group)
@@ -140,7 +165,10 @@ fn say_skipped(catalog: &Catalog, observer: &mut dyn Observer) {
     const SHOWN: usize = 20;
     let skipped = catalog.skipped();
     for row in skipped.iter().take(SHOWN) {
-        observer.notice(&format!("source {}: bad row left out: {}", row.source, row.message));
+        observer.notice(&format!(
+            "source {}: bad row left out: {}",
+            row.source, row.message
+        ));
     }
     if !skipped.is_empty() {
         observer.notice(&format!("bad rows left out: {}", skipped.len()));
@@ -157,14 +185,22 @@ fn starting_point(config: &Config, options: &RunOptions) -> Result<Option<Checkp
     if let Some(start) = &start {
         let stage = config.stages.get(start.state.stage_index);
         if stage.is_none_or(|stage| stage.name() != start.state.stage) {
-            return Err(TrainError::Input(format!("checkpoint {} is of stage `{}`, which the config does not have at that place", start.path.display(), start.state.stage)));
+            return Err(TrainError::Input(format!(
+                "checkpoint {} is of stage `{}`, which the config does not have at that place",
+                start.path.display(),
+                start.state.stage
+            )));
         }
     }
     Ok(start)
 }
 
 impl Run<'_> {
-    fn stages(&mut self, start: Option<Checkpoint>, mut group: ProcessGroup) -> Result<RunEnd, TrainError> {
+    fn stages(
+        &mut self,
+        start: Option<Checkpoint>,
+        mut group: ProcessGroup,
+    ) -> Result<RunEnd, TrainError> {
         let first = start.as_ref().map_or(0, |start| {
             let done = start.state.step >= self.config.stages[start.state.stage_index].steps();
             start.state.stage_index + usize::from(done)
@@ -175,7 +211,9 @@ impl Run<'_> {
             self.say_if_different(&start.state, group.size());
         }
         for (index, stage) in config.stages.iter().enumerate().skip(first) {
-            let here = start.as_ref().filter(|start| start.state.stage_index == index);
+            let here = start
+                .as_ref()
+                .filter(|start| start.state.stage_index == index);
             let model = self.model(weights.as_deref())?;
             let learner = Learner::new(model, stage.optimizer(), stage.batch().recompute, group)?;
             let (learner, end) = self.stage(index, stage, learner, here)?;
@@ -205,10 +243,19 @@ impl Run<'_> {
         let tokenizer = self.prompts.tokenizer();
         let model = match weights {
             Some(folder) => models::load_folder(folder, place.0, place.1)?,
-            None => self.config.model.load(self.config.seed, tokenizer.len() as i64, tokenizer.eos(), place)?,
+            None => self.config.model.load(
+                self.config.seed,
+                tokenizer.len() as i64,
+                tokenizer.eos(),
+                place,
+            )?,
         };
         if model.config.vocab_size < tokenizer.len() as i64 {
-            return Err(TrainError::Input(format!("model: {} embedding rows for a tokenizer of {} ids", model.config.vocab_size, tokenizer.len())));
+            return Err(TrainError::Input(format!(
+                "model: {} embedding rows for a tokenizer of {} ids",
+                model.config.vocab_size,
+                tokenizer.len()
+            )));
         }
         Ok(model)
     }
@@ -217,18 +264,37 @@ impl Run<'_> {
         self.options.folder.join("checkpoints").join(stage.name())
     }
 
-    fn stage(&mut self, index: usize, stage: &StageConfig, mut learner: Learner, start: Option<&Checkpoint>) -> Result<(Learner, RunEnd), TrainError> {
+    fn stage(
+        &mut self,
+        index: usize,
+        stage: &StageConfig,
+        mut learner: Learner,
+        start: Option<&Checkpoint>,
+    ) -> Result<(Learner, RunEnd), TrainError> {
         // Each stage draws its own order, and its completions' numbers are its own.
         let seed = rollout::mix(self.config.seed, index as u64 + 1);
         let mut cursor = Cursor::new(self.catalog.clone(), stage.curriculum(), seed)?;
-        let mut progress = Progress { index, step: 0, tokens: 0, prompts: 0 };
+        let mut progress = Progress {
+            index,
+            step: 0,
+            tokens: 0,
+            prompts: 0,
+        };
         if let Some(start) = start {
             start.load_optimizer(&mut learner.optimizer)?;
             cursor.restore(&start.state.cursor)?;
-            progress = Progress { index, step: start.state.step, tokens: start.state.tokens, prompts: cursor.state().draws };
+            progress = Progress {
+                index,
+                step: start.state.step,
+                tokens: start.state.tokens,
+                prompts: cursor.state().draws,
+            };
         }
         let reference = self.reference(index, stage)?;
-        let examples = spread(self.catalog.held_out(&stage.curriculum().sources)?, stage.eval().prompts);
+        let examples = spread(
+            self.catalog.held_out(&stage.curriculum().sources)?,
+            stage.eval().prompts,
+        );
         // A checkpoint of step 0 (a signal before the first step) has its evaluation on file.
         if start.is_none() {
             self.evaluate(stage, &learner, &examples, &progress)?;
@@ -236,31 +302,72 @@ impl Run<'_> {
         let interrupt = self.interrupt.clone();
         let mut reference = reference;
         while progress.step < stage.steps() {
-            let asked = replica::sum_numbers(&learner.group, learner.device(), &[f64::from(interrupt.asked())])?[0] > 0.0;
+            let asked = replica::sum_numbers(
+                &learner.group,
+                learner.device(),
+                &[f64::from(interrupt.asked())],
+            )?[0]
+                > 0.0;
             if asked {
-                self.checkpoint(stage, &learner, &cursor, &progress, &format!("step_{:06}", progress.step))?;
+                self.checkpoint(
+                    stage,
+                    &learner,
+                    &cursor,
+                    &progress,
+                    &format!("step_{:06}", progress.step),
+                )?;
                 return Ok((learner, RunEnd::Interrupted));
             }
             let step = progress.step + 1;
-            learner.group.enter_phase(&format!("{} step {step}", stage.name()));
+            learner
+                .group
+                .enter_phase(&format!("{} step {step}", stage.name()));
             let end = match stage {
-                StageConfig::Sft(config) => SftTrainer { config, prompts: &self.prompts }.step(&mut learner, &mut cursor, step)?,
+                StageConfig::Sft(config) => SftTrainer {
+                    config,
+                    prompts: &self.prompts,
+                }
+                .step(&mut learner, &mut cursor, step)?,
                 StageConfig::Grpo(config) => {
-                    let trainer = Trainer { config, scorer: &self.scorer, reference: reference.take(), seed, interrupt: &interrupt };
+                    let trainer = Trainer {
+                        config,
+                        scorer: &self.scorer,
+                        reference: reference.take(),
+                        seed,
+                        interrupt: &interrupt,
+                    };
                     let end = trainer.step(&mut learner, (&self.prompts, &mut cursor), step)?;
                     reference = trainer.reference;
                     end
                 }
             };
-            let StepEnd::Done { metrics, rows, tokens } = end else { continue };
-            progress = Progress { step, tokens: progress.tokens + tokens, prompts: cursor.state().draws, ..progress };
+            let StepEnd::Done {
+                metrics,
+                rows,
+                tokens,
+            } = end
+            else {
+                continue;
+            };
+            progress = Progress {
+                step,
+                tokens: progress.tokens + tokens,
+                prompts: cursor.state().draws,
+                ..progress
+            };
             self.record(stage, &learner, &progress, metrics, &rows)?;
             let last = step == stage.steps();
             if last || due(step, stage.eval().every) {
                 self.evaluate(stage, &learner, &examples, &progress)?;
             }
             if due(step, stage.checkpoint().every) && !last {
-                self.checkpoint(stage, &learner, &cursor, &progress, &format!("step_{step:06}"))?;
+                self.checkpoint(
+                    stage,
+                    &learner,
+                    &cursor,
+                    &progress,
+                    &format!("step_{step:06}"),
+                )?;
             }
         }
         let last_stage = index + 1 == self.config.stages.len();
@@ -274,7 +381,9 @@ impl Run<'_> {
     fn reference(&self, index: usize, stage: &StageConfig) -> Result<Option<Decoder>, TrainError> {
         match stage {
             StageConfig::Grpo(grpo) if grpo.kl.coefficient != 0.0 => {
-                let before = index.checked_sub(1).map(|before| self.folder(&self.config.stages[before]).join("final"));
+                let before = index
+                    .checked_sub(1)
+                    .map(|before| self.folder(&self.config.stages[before]).join("final"));
                 self.model(before.as_deref()).map(Some)
             }
             _ => Ok(None),

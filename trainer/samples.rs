@@ -66,7 +66,12 @@ pub struct Place<'a> {
 
 impl SampleRow {
     /// The row of completion `index` of `prompt`; its advantage is set later, by the batch.
-    pub fn new(place: &Place, prompt: &Prompt, (index, completion): (usize, &Completion), reward: &Reward) -> Self {
+    pub fn new(
+        place: &Place,
+        prompt: &Prompt,
+        (index, completion): (usize, &Completion),
+        reward: &Reward,
+    ) -> Self {
         Self {
             stage: place.stage.to_owned(),
             step: place.step,
@@ -98,10 +103,14 @@ pub fn reward_metrics(rows: &[&SampleRow]) -> Metrics {
         return metrics;
     }
     let count = rows.len() as f64;
-    let mean_of = |value: &dyn Fn(&SampleRow) -> f64| rows.iter().map(|row| value(row)).sum::<f64>() / count;
+    let mean_of =
+        |value: &dyn Fn(&SampleRow) -> f64| rows.iter().map(|row| value(row)).sum::<f64>() / count;
     let totals: Vec<f64> = rows.iter().map(|row| row.total).collect();
     metrics.insert("reward/total/mean".into(), advantage::mean(&totals));
-    metrics.insert("reward/total/std".into(), advantage::deviation(&totals, true));
+    metrics.insert(
+        "reward/total/std".into(),
+        advantage::deviation(&totals, true),
+    );
     let mut sums: IndexMap<String, (f64, f64)> = IndexMap::new();
     let mut add = |name: String, value: f64| {
         let entry = sums.entry(name).or_default();
@@ -114,14 +123,33 @@ pub fn reward_metrics(rows: &[&SampleRow]) -> Metrics {
             add(format!("reward/{}/{part}/mean", row.task), *value);
         }
     }
-    metrics.extend(sums.into_iter().map(|(name, (sum, count))| (name, sum / count)));
-    metrics.insert("svg/valid_frac".into(), mean_of(&|row| f64::from(row.valid)));
-    metrics.insert("svg/deadline_hits".into(), rows.iter().filter(|row| row.deadline_hit).count() as f64);
+    metrics.extend(
+        sums.into_iter()
+            .map(|(name, (sum, count))| (name, sum / count)),
+    );
+    metrics.insert(
+        "svg/valid_frac".into(),
+        mean_of(&|row| f64::from(row.valid)),
+    );
+    metrics.insert(
+        "svg/deadline_hits".into(),
+        rows.iter().filter(|row| row.deadline_hit).count() as f64,
+    );
     metrics.insert("svg/render_ms/mean".into(), mean_of(&|row| row.render_ms));
-    metrics.insert("completion/tokens/mean".into(), mean_of(&|row| row.token_ids.len() as f64));
-    let longest = rows.iter().map(|row| row.token_ids.len()).max().unwrap_or(0);
+    metrics.insert(
+        "completion/tokens/mean".into(),
+        mean_of(&|row| row.token_ids.len() as f64),
+    );
+    let longest = rows
+        .iter()
+        .map(|row| row.token_ids.len())
+        .max()
+        .unwrap_or(0);
     metrics.insert("completion/tokens/max".into(), longest as f64);
-    metrics.insert("completion/truncated_frac".into(), mean_of(&|row| f64::from(row.finish_reason == FinishReason::Length)));
+    metrics.insert(
+        "completion/truncated_frac".into(),
+        mean_of(&|row| f64::from(row.finish_reason == FinishReason::Length)),
+    );
     metrics
 }
 
@@ -134,10 +162,16 @@ pub fn write(run: &Path, stage: &str, step: u64, rows: &[SampleRow]) -> Result<(
     std::fs::create_dir_all(&folder).map_err(TrainError::io(&folder))?;
     let mut text = String::new();
     for row in rows {
-        text.push_str(&serde_json::to_string(row).map_err(|error| TrainError::Other(format!("sample row: {error}")))?);
+        text.push_str(
+            &serde_json::to_string(row)
+                .map_err(|error| TrainError::Other(format!("sample row: {error}")))?,
+        );
         text.push('\n');
     }
-    files::write_whole(&folder.join(format!("step_{step:06}.jsonl")), text.as_bytes())
+    files::write_whole(
+        &folder.join(format!("step_{step:06}.jsonl")),
+        text.as_bytes(),
+    )
 }
 
 /// Removes the sample files for which `keep(stage, step)` does not hold.
@@ -147,10 +181,16 @@ pub fn write(run: &Path, stage: &str, step: u64, rows: &[SampleRow]) -> Result<(
 pub fn cut(run: &Path, keep: &dyn Fn(&str, u64) -> bool) -> Result<(), TrainError> {
     let root = run.join("samples");
     for stage in entries(&root)? {
-        let name = stage.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = stage
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         for file in entries(&stage)? {
             let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-            let step = stem.strip_prefix("step_").and_then(|step| step.parse().ok());
+            let step = stem
+                .strip_prefix("step_")
+                .and_then(|step| step.parse().ok());
             if !step.is_some_and(|step| keep(&name, step)) {
                 std::fs::remove_file(&file).map_err(TrainError::io(&file))?;
             }
@@ -164,5 +204,10 @@ fn entries(folder: &Path) -> Result<Vec<std::path::PathBuf>, TrainError> {
         return Ok(Vec::new());
     }
     let read = std::fs::read_dir(folder).map_err(TrainError::io(folder))?;
-    read.map(|entry| entry.map(|entry| entry.path()).map_err(TrainError::io(folder))).collect()
+    read.map(|entry| {
+        entry
+            .map(|entry| entry.path())
+            .map_err(TrainError::io(folder))
+    })
+    .collect()
 }

@@ -34,21 +34,43 @@ impl World {
         let number = |name: &str| -> Result<Option<usize>, TrainError> {
             match env::var(name) {
                 Err(_) => Ok(None),
-                Ok(text) => text.parse().map(Some).map_err(|_| TrainError::Input(format!("environment variable {name}: must be a number, got `{text}`"))),
+                Ok(text) => text.parse().map(Some).map_err(|_| {
+                    TrainError::Input(format!(
+                        "environment variable {name}: must be a number, got `{text}`"
+                    ))
+                }),
             }
         };
         let size = number("WORLD_SIZE")?.unwrap_or(1);
         if size <= 1 {
-            return Ok(Self { rank: 0, local_rank: 0, size: 1, address: None });
+            return Ok(Self {
+                rank: 0,
+                local_rank: 0,
+                size: 1,
+                address: None,
+            });
         }
-        let need = |name: &str| TrainError::Input(format!("environment variable {name} is missing beside WORLD_SIZE={size}; start ranks with `svgrl launch` or torchrun"));
+        let need = |name: &str| {
+            TrainError::Input(format!(
+                "environment variable {name} is missing beside WORLD_SIZE={size}; start ranks with `svgrl launch` or torchrun"
+            ))
+        };
         let rank = number("RANK")?.ok_or_else(|| need("RANK"))?;
-        let port = number("MASTER_PORT")?.and_then(|port| u16::try_from(port).ok()).ok_or_else(|| need("MASTER_PORT"))?;
+        let port = number("MASTER_PORT")?
+            .and_then(|port| u16::try_from(port).ok())
+            .ok_or_else(|| need("MASTER_PORT"))?;
         let host = env::var("MASTER_ADDR").map_err(|_| need("MASTER_ADDR"))?;
         if rank >= size {
-            return Err(TrainError::Input(format!("environment variable RANK: must be below WORLD_SIZE {size}, got {rank}")));
+            return Err(TrainError::Input(format!(
+                "environment variable RANK: must be below WORLD_SIZE {size}, got {rank}"
+            )));
         }
-        Ok(Self { rank, local_rank: number("LOCAL_RANK")?.unwrap_or(rank), size, address: Some((host, port)) })
+        Ok(Self {
+            rank,
+            local_rank: number("LOCAL_RANK")?.unwrap_or(rank),
+            size,
+            address: Some((host, port)),
+        })
     }
 
     /// Joins the other ranks.
@@ -56,22 +78,41 @@ impl World {
     /// # Errors
     /// Ranks that do not join within the deadline, named.
     pub fn connect(&self, device: Device) -> Result<ProcessGroup, TrainError> {
-        let Some((host, port)) = &self.address else { return Ok(ProcessGroup::Solo) };
-        let seconds = env::var("SVGRL_COLLECTIVE_TIMEOUT_S").ok().and_then(|text| text.parse().ok()).unwrap_or(TIMEOUT_S);
+        let Some((host, port)) = &self.address else {
+            return Ok(ProcessGroup::Solo);
+        };
+        let seconds = env::var("SVGRL_COLLECTIVE_TIMEOUT_S")
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(TIMEOUT_S);
         let timeout = Duration::from_secs(seconds);
         // torchrun's agent already serves a store there; then every rank is a client of it.
-        let agent = env::var("TORCHELASTIC_USE_AGENT_STORE").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
+        let agent = env::var("TORCHELASTIC_USE_AGENT_STORE")
+            .is_ok_and(|value| value.eq_ignore_ascii_case("true"));
         let store = Store::tcp(host, *port, self.rank == 0 && !agent, timeout)?;
-        let options = GroupOptions { rank: self.rank, size: self.size, timeout, backend: Backend::of(device), heartbeat: HEARTBEAT };
+        let options = GroupOptions {
+            rank: self.rank,
+            size: self.size,
+            timeout,
+            backend: Backend::of(device),
+            heartbeat: HEARTBEAT,
+        };
         Ok(ProcessGroup::connect(&store, "svgrl", options)?)
     }
 }
 
 /// Sets libtorch's threads on the CPU: `wanted`, or with 0 the cores shared among the local ranks.
 pub fn threads(wanted: usize) -> usize {
-    let local: usize = env::var("LOCAL_WORLD_SIZE").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let local: usize = env::var("LOCAL_WORLD_SIZE")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1);
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    let threads = if wanted > 0 { wanted } else { (cores / local.max(1)).max(1) };
+    let threads = if wanted > 0 {
+        wanted
+    } else {
+        (cores / local.max(1)).max(1)
+    };
     tch::set_num_threads(threads as i32);
     threads
 }

@@ -92,15 +92,24 @@ fn sources(args: &Args) -> Result<Vec<String>, Failure> {
         svg: String,
     }
     match &args.data {
-        Some(path) => Ok(rows::read::<Row>(path)?.into_iter().map(|row| row.value.svg).collect()),
+        Some(path) => Ok(rows::read::<Row>(path)?
+            .into_iter()
+            .map(|row| row.value.svg)
+            .collect()),
         None => trainer::bench::shapes(256).map_err(Failure::from),
     }
 }
 
 fn render(args: &Args) -> Result<Value, Failure> {
     let sources = sources(args)?;
-    let renderer = svg::Renderer::new(&svg::WorkerProgram::Installed, Duration::from_secs(5)).map_err(Failure::other)?;
-    let measured = svg::bench::throughput(&renderer, &sources, 224, Duration::from_secs(2 * args.repeat as u64));
+    let renderer = svg::Renderer::new(&svg::WorkerProgram::Installed, Duration::from_secs(5))
+        .map_err(Failure::other)?;
+    let measured = svg::bench::throughput(
+        &renderer,
+        &sources,
+        224,
+        Duration::from_secs(2 * args.repeat as u64),
+    );
     Ok(json!({
         "documents": sources.len(),
         "guarded_per_s": measured.guarded_per_s,
@@ -127,18 +136,27 @@ fn generate(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, Failu
     for _ in 0..=args.repeat {
         rates.push(decode_rate(args.model, place, args.batch, args.tokens)?);
     }
-    Ok(json!({"batch": args.batch, "tokens": args.tokens, "tokens_per_s": rates[1..].to_vec(), "median_tokens_per_s": median(&rates[1..])}))
+    Ok(
+        json!({"batch": args.batch, "tokens": args.tokens, "tokens_per_s": rates[1..].to_vec(), "median_tokens_per_s": median(&rates[1..])}),
+    )
 }
 
 fn step(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, Failure> {
     let lengths = match &args.lengths {
         None => vec![128; 64],
         Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| Failure::input(format!("{}: {error}", path.display())))?;
-            serde_json::from_str(&text).map_err(|error| Failure::input(format!("{}: {error}", path.display())))?
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| Failure::input(format!("{}: {error}", path.display())))?;
+            serde_json::from_str(&text)
+                .map_err(|error| Failure::input(format!("{}: {error}", path.display())))?
         }
     };
-    let bench = StepBench { shape: args.model, place, kl: args.kl, lengths };
+    let bench = StepBench {
+        shape: args.model,
+        place,
+        kl: args.kl,
+        lengths,
+    };
     let times = step_seconds(&bench, args.repeat + 1)?;
     let column = |index: usize| -> Vec<f64> { times[1..].iter().map(|row| row[index]).collect() };
     Ok(json!({

@@ -63,7 +63,8 @@ pub fn reference() -> Result<(), Failure> {
 
 /// `svgrl schema`
 pub fn schema() -> Result<(), Failure> {
-    let schema = serde_json::to_string_pretty(&config_check::schema::<Config>()).map_err(Failure::other)?;
+    let schema =
+        serde_json::to_string_pretty(&config_check::schema::<Config>()).map_err(Failure::other)?;
     println!("{schema}");
     Ok(())
 }

@@ -97,13 +97,24 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         include_stop: args.include_stop,
         stop_token_ids: GenerationConfig::read(&args.model)?.eos,
     };
-    let mut engine = LocalEngine::new(&model, text.tokenizer.as_ref(), sampling, (shared.seed.unwrap_or(0), args.slots))
-        .map_err(|error| Failure::input(format!("--{}", error.to_string().replacen('_', "-", 1))))?;
+    let mut engine = LocalEngine::new(
+        &model,
+        text.tokenizer.as_ref(),
+        sampling,
+        (shared.seed.unwrap_or(0), args.slots),
+    )
+    .map_err(|error| Failure::input(format!("--{}", error.to_string().replacen('_', "-", 1))))?;
     let (mut ids, mut requests) = (Vec::new(), Vec::new());
     for (group, row) in rows.into_iter().enumerate() {
         let prompt = text.prompt(row.value.prompt, &row.place)?;
         ids.push(row.value.id);
-        requests.push(Request { group, ids: prompt.into(), samples: args.n, draw: group as u64, lengths: None });
+        requests.push(Request {
+            group,
+            ids: prompt.into(),
+            samples: args.n,
+            draw: group as u64,
+            lengths: None,
+        });
     }
     let mut out = rows::Writer::create(&args.out)?;
     let mut bar = Bar::new("generate", (ids.len() * args.n) as u64, shared.quiet);
@@ -122,7 +133,11 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
                 logprobs: &completion.logprobs,
                 finish_reason: completion.finish,
             })?;
-            next = if next.1 + 1 == args.n { (next.0 + 1, 0) } else { (next.0, next.1 + 1) };
+            next = if next.1 + 1 == args.n {
+                (next.0 + 1, 0)
+            } else {
+                (next.0, next.1 + 1)
+            };
         }
     }
     bar.finish();

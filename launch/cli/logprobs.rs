@@ -16,7 +16,9 @@ use crate::progress::Bar;
 
 /// `svgrl logprobs`
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "Example:\n  svgrl logprobs --model DIR --data pairs.jsonl --out logprobs.jsonl")]
+#[command(
+    after_help = "Example:\n  svgrl logprobs --model DIR --data pairs.jsonl --out logprobs.jsonl"
+)]
 pub struct Args {
     /// Model folder in Hugging Face layout.
     #[arg(long, value_name = "DIR")]
@@ -61,22 +63,41 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         let completion = match (row.value.completion, row.value.completion_token_ids) {
             (Some(completion), None) => text.encode(&completion, &place)?,
             (None, Some(completion)) => text.check(completion, &place)?,
-            _ => return Err(Failure::input(format!("{place}: exactly one of completion and completion_token_ids is needed"))),
+            _ => {
+                return Err(Failure::input(format!(
+                    "{place}: exactly one of completion and completion_token_ids is needed"
+                )));
+            }
         };
         let prompt = text.prompt(row.value.prompt, &place)?;
         ids.push(row.value.id);
         lengths.push(completion.len());
         if !completion.is_empty() {
-            sequences.push(Trajectory { prompt: prompt.into(), sampler_logprobs: vec![0.0; completion.len()], ids: completion, advantage: 0.0 });
+            sequences.push(Trajectory {
+                prompt: prompt.into(),
+                sampler_logprobs: vec![0.0; completion.len()],
+                ids: completion,
+                advantage: 0.0,
+            });
         }
     }
-    let normaliser = Normaliser { aggregation: Aggregation::TokenMean, tokens: 1.0, sequences: 1.0, constant: 1.0 };
-    let head = HeadOptions { temperature: 1.0, rows: 0 };
+    let normaliser = Normaliser {
+        aggregation: Aggregation::TokenMean,
+        tokens: 1.0,
+        sequences: 1.0,
+        constant: 1.0,
+    };
+    let head = HeadOptions {
+        temperature: 1.0,
+        rows: 0,
+    };
     let mut bar = Bar::new("logprobs", sequences.len() as u64, shared.quiet);
     let mut all = Vec::new();
     for micro in micro_batches(&sequences, &normaliser, ROWS, device) {
         let logprobs = Learner::log_probs(&model, &micro, &head)?;
-        all.extend(Vec::<f32>::try_from(logprobs.to_kind(tch::Kind::Float)).map_err(Failure::other)?);
+        all.extend(
+            Vec::<f32>::try_from(logprobs.to_kind(tch::Kind::Float)).map_err(Failure::other)?,
+        );
         bar.advance(micro.lengths.len() as u64);
     }
     bar.finish();
@@ -85,7 +106,11 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     for (id, len) in ids.iter().zip(lengths) {
         let (own, after) = rest.split_at(len);
         rest = after;
-        out.write(&RowOut { id, logprobs: own, sum: own.iter().fold(0.0, |sum, value| sum + f64::from(*value)) })?;
+        out.write(&RowOut {
+            id,
+            logprobs: own,
+            sum: own.iter().fold(0.0, |sum, value| sum + f64::from(*value)),
+        })?;
     }
     out.finish()
 }

@@ -51,8 +51,12 @@ pub struct Shared {
 impl Shared {
     /// The device a command without a config computes on.
     fn device(&self) -> Result<tch::Device, Failure> {
-        let name = self.device.clone().map_or_else(DeviceName::default, DeviceName);
-        name.resolve(0).map_err(|error| Failure::input(format!("--{error}")))
+        let name = self
+            .device
+            .clone()
+            .map_or_else(DeviceName::default, DeviceName);
+        name.resolve(0)
+            .map_err(|error| Failure::input(format!("--{error}")))
     }
 
     /// The kind a command without a config computes in.
@@ -99,18 +103,28 @@ pub struct Failure {
 impl Failure {
     /// The user's input is wrong.
     pub fn input(message: impl ToString) -> Self {
-        Self { code: 2, message: message.to_string() }
+        Self {
+            code: 2,
+            message: message.to_string(),
+        }
     }
 
     /// Anything else.
     pub fn other(message: impl ToString) -> Self {
-        Self { code: 1, message: message.to_string() }
+        Self {
+            code: 1,
+            message: message.to_string(),
+        }
     }
 }
 
 impl From<TrainError> for Failure {
     fn from(error: TrainError) -> Self {
-        if error.is_input() { Self::input(error) } else { Self::other(error) }
+        if error.is_input() {
+            Self::input(error)
+        } else {
+            Self::other(error)
+        }
     }
 }
 
@@ -140,8 +154,14 @@ pub fn main() -> ExitCode {
     let done = match std::panic::catch_unwind(|| dispatch(&cli)) {
         Ok(done) => done,
         Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(Failure::other(format!("internal error: {}", text.unwrap_or("a thread panicked"))))
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(Failure::other(format!(
+                "internal error: {}",
+                text.unwrap_or("a thread panicked")
+            )))
         }
     };
     match done {

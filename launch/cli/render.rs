@@ -65,7 +65,10 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the output folder cannot be made or the renderer's worker program is missing.
 pub fn run(args: &Args) -> Result<u8, RenderError> {
-    let unusable = |source| RenderError::Out { path: args.out.display().to_string(), source };
+    let unusable = |source| RenderError::Out {
+        path: args.out.display().to_string(),
+        source,
+    };
     std::fs::create_dir_all(&args.out).map_err(unusable)?;
     let renderer = Renderer::new(&WorkerProgram::Installed, DEADLINE)?;
     let config = RenderConfig {
@@ -76,7 +79,9 @@ pub fn run(args: &Args) -> Result<u8, RenderError> {
         },
         ..RenderConfig::default()
     };
-    let target = args.size.map_or(Target::Intrinsic { cap: CAP }, Target::Longest);
+    let target = args
+        .size
+        .map_or(Target::Intrinsic { cap: CAP }, Target::Longest);
     let mut written: Vec<PathBuf> = Vec::new();
     let mut failed = 0;
     for file in &args.files {
@@ -84,9 +89,20 @@ pub fn run(args: &Args) -> Result<u8, RenderError> {
         name.push(".png");
         let out = args.out.join(name);
         let outcome = if written.contains(&out) {
-            Err(format!("{} is already taken by another input", out.display()))
+            Err(format!(
+                "{} is already taken by another input",
+                out.display()
+            ))
         } else {
-            render(&renderer, file, &out, &Job { target, config: &config })
+            render(
+                &renderer,
+                file,
+                &out,
+                &Job {
+                    target,
+                    config: &config,
+                },
+            )
         };
         match outcome {
             Ok(()) => written.push(out),
@@ -112,7 +128,9 @@ fn render(renderer: &Renderer, file: &Path, out: &Path, job: &Job<'_>) -> Result
     let source = String::from_utf8(bytes)
         .map_err(|e| Failure::new(Reason::MalformedXml, e.to_string()).to_string())?;
     let source = source.trim_start_matches('\u{feff}');
-    let rendered = renderer.render(source, job.target, job.config).map_err(|e| e.to_string())?;
+    let rendered = renderer
+        .render(source, job.target, job.config)
+        .map_err(|e| e.to_string())?;
     let png = rendered.raster.to_png().map_err(|e| e.to_string())?;
     std::fs::write(out, png).map_err(|e| format!("{}: {e}", out.display()))
 }

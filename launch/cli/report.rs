@@ -18,7 +18,10 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let out = args.out.clone().unwrap_or_else(|| args.run.join("report.html"));
+    let out = args
+        .out
+        .clone()
+        .unwrap_or_else(|| args.run.join("report.html"));
     report::write_rendered(&args.run, &out).map_err(Failure::input)?;
     println!("{}", out.display());
     Ok(())

@@ -12,7 +12,9 @@ use super::{Failure, Shared, config, rows};
 
 /// `svgrl reward`
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "Example:\n  svgrl reward --config configs/quickstart.yaml --data completions.jsonl --out scores.jsonl")]
+#[command(
+    after_help = "Example:\n  svgrl reward --config configs/quickstart.yaml --data completions.jsonl --out scores.jsonl"
+)]
 pub struct Args {
     /// The config whose tasks score.
     #[arg(long, value_name = "CONFIG")]
@@ -65,8 +67,14 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         Some(task) => task.clone(),
         None => tasks.keys().next().cloned().unwrap_or_default(),
     };
-    let tokenizer = config.model.tokenizer_folder().filter(|folder| folder.join("tokenizer.json").exists()).map(Tokenizer::read).transpose()?;
-    let counter = tokenizer.map(|tokenizer| -> TokenCounter { Arc::new(move |text| tokenizer.encode(text).len()) });
+    let tokenizer = config
+        .model
+        .tokenizer_folder()
+        .filter(|folder| folder.join("tokenizer.json").exists())
+        .map(Tokenizer::read)
+        .transpose()?;
+    let counter = tokenizer
+        .map(|tokenizer| -> TokenCounter { Arc::new(move |text| tokenizer.encode(text).len()) });
     let scorer = Scorer::new(&config.rewards, tasks, counter)?;
     let folder = args.data.parent().map(PathBuf::from).unwrap_or_default();
     let (mut ids, mut jobs) = (Vec::new(), Vec::new());
@@ -76,7 +84,9 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
             *path = folder.join(&*path);
         }
         let task = value.task.unwrap_or_else(|| default.clone());
-        scorer.check_reference(&task, &value.reference).map_err(|error| Failure::input(format!("{place}: {error}")))?;
+        scorer
+            .check_reference(&task, &value.reference)
+            .map_err(|error| Failure::input(format!("{place}: {error}")))?;
         ids.push(value.id);
         jobs.push(ScoreJob {
             key: 0,
@@ -84,13 +94,30 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
             step: value.step,
             prompt: value.prompt.unwrap_or_default().into(),
             reference: Arc::new(value.reference),
-            candidate: Candidate { text: value.completion, truncated: value.truncated },
+            candidate: Candidate {
+                text: value.completion,
+                truncated: value.truncated,
+            },
         });
     }
     let mut out = rows::Writer::create(&args.out)?;
     for (id, reward) in ids.iter().zip(scorer.score(jobs)) {
-        let Reward { total, parts, valid, reason, render_ms, .. } = &reward;
-        out.write(&RowOut { id, total: *total, parts, valid: *valid, reason, render_ms: *render_ms })?;
+        let Reward {
+            total,
+            parts,
+            valid,
+            reason,
+            render_ms,
+            ..
+        } = &reward;
+        out.write(&RowOut {
+            id,
+            total: *total,
+            parts,
+            valid: *valid,
+            reason,
+            render_ms: *render_ms,
+        })?;
     }
     out.finish()
 }

@@ -23,7 +23,8 @@ pub struct Row<T> {
 
 /// All rows of `path`; empty lines are passed over.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<Row<T>>, Failure> {
-    let file = File::open(path).map_err(|error| Failure::input(format!("{}: {error}", path.display())))?;
+    let file =
+        File::open(path).map_err(|error| Failure::input(format!("{}: {error}", path.display())))?;
     let mut rows = Vec::new();
     for (index, line) in BufReader::new(file).split(b'\n').enumerate() {
         let place = format!("{}:{}", path.display(), index + 1);
@@ -31,7 +32,8 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<Row<T>>, Failure> {
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let value = serde_json::from_slice(&line).map_err(|error| Failure::input(format!("{place}: {error}")))?;
+        let value = serde_json::from_slice(&line)
+            .map_err(|error| Failure::input(format!("{place}: {error}")))?;
         rows.push(Row { value, place });
     }
     Ok(rows)
@@ -50,20 +52,30 @@ impl Writer {
         let mut aside = path.as_os_str().to_owned();
         aside.push(".partial");
         let aside = PathBuf::from(aside);
-        let file = File::create(&aside).map_err(|error| Failure::input(format!("--out {}: {error}", path.display())))?;
-        Ok(Self { path: path.to_owned(), aside, file: BufWriter::new(file) })
+        let file = File::create(&aside)
+            .map_err(|error| Failure::input(format!("--out {}: {error}", path.display())))?;
+        Ok(Self {
+            path: path.to_owned(),
+            aside,
+            file: BufWriter::new(file),
+        })
     }
 
     /// Appends a row.
     pub fn write(&mut self, row: &impl Serialize) -> Result<(), Failure> {
-        let failed = |error: &dyn std::fmt::Display| Failure::other(format!("{}: {error}", self.path.display()));
+        let failed = |error: &dyn std::fmt::Display| {
+            Failure::other(format!("{}: {error}", self.path.display()))
+        };
         let line = serde_json::to_string(row).map_err(|error| failed(&error))?;
         writeln!(self.file, "{line}").map_err(|error| failed(&error))
     }
 
     /// Puts the file in its place.
     pub fn finish(mut self) -> Result<(), Failure> {
-        let done = self.file.flush().and_then(|()| std::fs::rename(&self.aside, &self.path));
+        let done = self
+            .file
+            .flush()
+            .and_then(|()| std::fs::rename(&self.aside, &self.path));
         done.map_err(|error| Failure::other(format!("{}: {error}", self.path.display())))
     }
 }
@@ -89,21 +101,36 @@ pub struct TextSide {
 impl TextSide {
     /// Reads what the folder has; `vocab` bounds the ids.
     pub fn read(folder: &Path, vocab: i64) -> Result<Self, Failure> {
-        let tokenizer = folder.join("tokenizer.json").exists().then(|| Tokenizer::read(folder)).transpose()?;
+        let tokenizer = folder
+            .join("tokenizer.json")
+            .exists()
+            .then(|| Tokenizer::read(folder))
+            .transpose()?;
         let chat = ChatTemplate::load(folder).map_err(Failure::input)?;
-        Ok(Self { tokenizer, chat, vocab })
+        Ok(Self {
+            tokenizer,
+            chat,
+            vocab,
+        })
     }
 
     /// The ids of `text`.
     pub fn encode(&self, text: &str, place: &str) -> Result<Vec<i64>, Failure> {
-        let tokenizer = self.tokenizer.as_ref().ok_or_else(|| Failure::input(format!("{place}: text needs a tokenizer.json in the model folder; give token ids instead")))?;
+        let tokenizer = self.tokenizer.as_ref().ok_or_else(|| {
+            Failure::input(format!(
+                "{place}: text needs a tokenizer.json in the model folder; give token ids instead"
+            ))
+        })?;
         Ok(tokenizer.encode(text))
     }
 
     /// Checks that `ids` are the model's.
     pub fn check(&self, ids: Vec<i64>, place: &str) -> Result<Vec<i64>, Failure> {
         match ids.iter().find(|id| !(0..self.vocab).contains(*id)) {
-            Some(id) => Err(Failure::input(format!("{place}: token id {id} is not in 0..{}", self.vocab))),
+            Some(id) => Err(Failure::input(format!(
+                "{place}: token id {id} is not in 0..{}",
+                self.vocab
+            ))),
             None => Ok(ids),
         }
     }
@@ -111,17 +138,29 @@ impl TextSide {
     /// The prompt's ids.
     pub fn prompt(&self, fields: PromptFields, place: &str) -> Result<Vec<i64>, Failure> {
         if fields.images.is_some_and(|images| !images.is_empty()) {
-            return Err(Failure::input(format!("{place}: images: this model reads text only")));
+            return Err(Failure::input(format!(
+                "{place}: images: this model reads text only"
+            )));
         }
         let ids = match (fields.prompt, fields.messages, fields.token_ids) {
             (Some(text), None, None) => self.encode(&text, place)?,
             (None, Some(messages), None) => {
-                let chat = self.chat.as_ref().ok_or_else(|| Failure::input(format!("{place}: messages need a chat template in the model folder")))?;
-                let text = chat.render(&messages, true, &IndexMap::new()).map_err(|error| Failure::input(format!("{place}: {error}")))?;
+                let chat = self.chat.as_ref().ok_or_else(|| {
+                    Failure::input(format!(
+                        "{place}: messages need a chat template in the model folder"
+                    ))
+                })?;
+                let text = chat
+                    .render(&messages, true, &IndexMap::new())
+                    .map_err(|error| Failure::input(format!("{place}: {error}")))?;
                 self.encode(&text, place)?
             }
             (None, None, Some(ids)) => self.check(ids, place)?,
-            _ => return Err(Failure::input(format!("{place}: exactly one of prompt, messages and token ids is needed"))),
+            _ => {
+                return Err(Failure::input(format!(
+                    "{place}: exactly one of prompt, messages and token ids is needed"
+                )));
+            }
         };
         match ids.is_empty() {
             true => Err(Failure::input(format!("{place}: the prompt has no tokens"))),

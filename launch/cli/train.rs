@@ -50,9 +50,15 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         return Ok(());
     }
     let world = World::from_env()?;
-    let device = config.device.resolve(world.local_rank).map_err(Failure::input)?;
+    let device = config
+        .device
+        .resolve(world.local_rank)
+        .map_err(Failure::input)?;
     let threads = trainer::threads(config.threads);
-    let folder = args.run_dir.clone().unwrap_or_else(|| config.output_dir.0.join(&config.name));
+    let folder = args
+        .run_dir
+        .clone()
+        .unwrap_or_else(|| config.output_dir.0.join(&config.name));
     let resume = match args.resume.as_str() {
         "auto" => Resume::Auto,
         "never" => Resume::Never,
@@ -60,10 +66,21 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     };
     let leader = world.rank == 0;
     if leader {
-        prepare(&folder, args, &loaded, &resume, &json!({"device": format!("{device:?}"), "threads": threads, "world_size": world.size}))?;
+        prepare(
+            &folder,
+            args,
+            &loaded,
+            &resume,
+            &json!({"device": format!("{device:?}"), "threads": threads, "world_size": world.size}),
+        )?;
     }
     let group = world.connect(device)?;
-    let options = RunOptions { folder: &folder, resume, device, threads };
+    let options = RunOptions {
+        folder: &folder,
+        resume,
+        device,
+        threads,
+    };
     let mut console = Console::new(&folder, leader, shared)?;
     let end = trainer::run(config, &options, group, &mut console)?;
     console.end(end);
@@ -71,7 +88,13 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
 }
 
 /// Makes the run folder, refuses a changed config, and writes what describes the run.
-fn prepare(folder: &Path, args: &Args, loaded: &config::Loaded, resume: &Resume, place: &Value) -> Result<(), Failure> {
+fn prepare(
+    folder: &Path,
+    args: &Args,
+    loaded: &config::Loaded,
+    resume: &Resume,
+    place: &Value,
+) -> Result<(), Failure> {
     let failed = |path: &Path| {
         let path = path.display().to_string();
         move |error: std::io::Error| Failure::other(format!("{path}: {error}"))
@@ -81,7 +104,8 @@ fn prepare(folder: &Path, args: &Args, loaded: &config::Loaded, resume: &Resume,
     let continues = *resume != Resume::Never && trainer::has_checkpoint(folder);
     if continues && saved.exists() {
         let text = std::fs::read_to_string(&saved).map_err(failed(&saved))?;
-        let before: Value = serde_saphyr::from_str(&text).map_err(|error| Failure::input(format!("{}: {error}", saved.display())))?;
+        let before: Value = serde_saphyr::from_str(&text)
+            .map_err(|error| Failure::input(format!("{}: {error}", saved.display())))?;
         let changes = trainer::forbidden_changes(&before, &loaded.resolved);
         if !changes.is_empty() {
             return Err(Failure::input(format!(
@@ -113,7 +137,12 @@ fn to_yaml(value: &Value) -> Result<String, Failure> {
 /// The checkout that the program lies in, if it lies in one.
 fn commit() -> Option<String> {
     let program = std::env::current_exe().ok()?;
-    let output = std::process::Command::new("git").arg("-C").arg(program.parent()?).args(["rev-parse", "HEAD"]).output().ok()?;
+    let output = std::process::Command::new("git")
+        .arg("-C")
+        .arg(program.parent()?)
+        .args(["rev-parse", "HEAD"])
+        .output()
+        .ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.trim().to_owned())
 }
@@ -146,7 +175,10 @@ impl Console {
     fn new(folder: &Path, leader: bool, shared: &Shared) -> Result<Self, Failure> {
         let path = folder.join("train.log");
         let open = || OpenOptions::new().create(true).append(true).open(&path);
-        let log = leader.then(open).transpose().map_err(|error| Failure::other(format!("{}: {error}", path.display())))?;
+        let log = leader
+            .then(open)
+            .transpose()
+            .map_err(|error| Failure::other(format!("{}: {error}", path.display())))?;
         Ok(Self {
             leader,
             quiet: shared.quiet,
@@ -154,7 +186,11 @@ impl Console {
             terminal: std::io::stderr().is_terminal(),
             log,
             folder: folder.to_owned(),
-            pace: Pace { stage: String::new(), since: Instant::now(), first: 0 },
+            pace: Pace {
+                stage: String::new(),
+                since: Instant::now(),
+                first: 0,
+            },
         })
     }
 
@@ -174,9 +210,15 @@ impl Console {
 
     fn end(&mut self, end: RunEnd) {
         match end {
-            RunEnd::Finished => self.say(&format!("done: {}", self.folder.join("report.html").display()), false),
+            RunEnd::Finished => self.say(
+                &format!("done: {}", self.folder.join("report.html").display()),
+                false,
+            ),
             RunEnd::AlreadyFinished => {}
-            RunEnd::Interrupted => self.say("stopped by a signal; the state is written, run the same command to continue", false),
+            RunEnd::Interrupted => self.say(
+                "stopped by a signal; the state is written, run the same command to continue",
+                false,
+            ),
         }
     }
 }
@@ -184,22 +226,52 @@ impl Console {
 impl Observer for Console {
     fn row(&mut self, stage: &StageConfig, step: u64, metrics: &Metrics) {
         if self.verbose {
-            let all: Vec<String> = metrics.iter().map(|(name, value)| format!("{name}={value:.6}")).collect();
-            self.say(&format!("{} {step}: {}", stage.name(), all.join(" ")), false);
+            let all: Vec<String> = metrics
+                .iter()
+                .map(|(name, value)| format!("{name}={value:.6}"))
+                .collect();
+            self.say(
+                &format!("{} {step}: {}", stage.name(), all.join(" ")),
+                false,
+            );
         }
         let brief = |names: &[(&str, &str)]| -> String {
-            let shown = names.iter().filter_map(|(name, label)| metrics.get(*name).map(|value| format!("{label} {value:.4}")));
+            let shown = names.iter().filter_map(|(name, label)| {
+                metrics
+                    .get(*name)
+                    .map(|value| format!("{label} {value:.4}"))
+            });
             shown.collect::<Vec<_>>().join("  ")
         };
-        if let Some(name) = metrics.keys().next().filter(|name| name.starts_with("eval/")) {
+        if let Some(name) = metrics
+            .keys()
+            .next()
+            .filter(|name| name.starts_with("eval/"))
+        {
             let set = name.split('/').nth(1).unwrap_or_default();
-            let get = |metric: &str| metrics.get(&format!("eval/{set}/{metric}")).copied().unwrap_or(f64::NAN);
+            let get = |metric: &str| {
+                metrics
+                    .get(&format!("eval/{set}/{metric}"))
+                    .copied()
+                    .unwrap_or(f64::NAN)
+            };
             let (reward, valid) = (get("reward/total/mean"), get("svg/valid_frac"));
-            self.say(&format!("{} step {step}: {set} reward {reward:.4}, valid {:.1} %", stage.name(), 100.0 * valid), false);
+            self.say(
+                &format!(
+                    "{} step {step}: {set} reward {reward:.4}, valid {:.1} %",
+                    stage.name(),
+                    100.0 * valid
+                ),
+                false,
+            );
             return;
         }
         if self.pace.stage != stage.name() {
-            self.pace = Pace { stage: stage.name().to_owned(), since: Instant::now(), first: step };
+            self.pace = Pace {
+                stage: stage.name().to_owned(),
+                since: Instant::now(),
+                first: step,
+            };
         }
         let seconds = metrics.get("time/step_s").copied().unwrap_or(0.0);
         let each = match step - self.pace.first {
@@ -215,7 +287,11 @@ impl Observer for Console {
             ("policy/kl_ref", "kl"),
             ("optim/grad_norm", "grad"),
         ]);
-        let line = format!("{} {step}/{}  {shown}  {seconds:.2} s/step  {left} left", stage.name(), stage.steps());
+        let line = format!(
+            "{} {step}/{}  {shown}  {seconds:.2} s/step  {left} left",
+            stage.name(),
+            stage.steps()
+        );
         self.say(&line, step < stage.steps());
     }
 

@@ -56,7 +56,8 @@ pub fn write_rendered(run_dir: &Path, out: &Path) -> Result<(), ReportError> {
         ..svg::RenderConfig::default()
     };
     write(run_dir, out, &|text| {
-        let source = svg::extract::first_svg(text).or_else(|| svg::extract::truncated_tail(text))?;
+        let source =
+            svg::extract::first_svg(text).or_else(|| svg::extract::truncated_tail(text))?;
         let target = svg::Target::Longest(160);
         let rendered = renderer.as_ref()?.render(source, target, &config).ok()?;
         rendered.raster.to_png().ok()

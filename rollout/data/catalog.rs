@@ -121,7 +121,8 @@ impl Catalog {
                     )
                 }
                 SourceConfig::Jsonl(jsonl) => {
-                    let opened = Jsonl::open(jsonl, &key, base, config.on_bad_row, &|r| check(&task, r))?;
+                    let opened =
+                        Jsonl::open(jsonl, &key, base, config.on_bad_row, &|r| check(&task, r))?;
                     (
                         Rows::Jsonl(opened.rows),
                         opened.train,

@@ -19,7 +19,15 @@ fn with_line(name: &str, line: &str) -> PathBuf {
 fn train(config: &PathBuf, flags: &[&str]) -> Told {
     let run = config.with_file_name("run");
     let short = ["--set", "stages.sft.steps=1", "--set", "stages.rl.steps=1"];
-    told(program().arg("train").arg(config).arg("--run-dir").arg(run).args(short).args(flags))
+    told(
+        program()
+            .arg("train")
+            .arg(config)
+            .arg("--run-dir")
+            .arg(run)
+            .args(short)
+            .args(flags),
+    )
 }
 
 #[test]
@@ -27,7 +35,11 @@ fn a_bad_row_stops_the_run_with_file_and_line() {
     for (name, line, part) in [
         ("rows_json", "{\"prompt\": ", "not JSON"),
         ("rows_type", "{\"prompt\": 5}", "must be a string"),
-        ("rows_image", "{\"prompt\": \"a\", \"image\": \"nowhere.png\"}", "nowhere.png"),
+        (
+            "rows_image",
+            "{\"prompt\": \"a\", \"image\": \"nowhere.png\"}",
+            "nowhere.png",
+        ),
         ("rows_empty", "{\"svg\": \"<svg/>\"}", "prompt"),
     ] {
         let config = with_line(name, line);
@@ -42,22 +54,36 @@ fn a_row_whose_reference_does_not_render_stops_the_run_too() {
     let config = with_line("rows_reference", line);
     train(&config, &[]).refused(2, &["drawings.jsonl:3", "reference SVG"]);
     let skipping = train(&config, &["--set", "data.on_bad_row=skip"]).fine();
-    assert!(skipping.err.contains("drawings.jsonl:3"), "{}", skipping.err);
+    assert!(
+        skipping.err.contains("drawings.jsonl:3"),
+        "{}",
+        skipping.err
+    );
 }
 
 #[test]
 fn skipped_rows_are_counted_and_reported() {
     let config = with_line("rows_skipped", "{\"prompt\": ");
     let done = train(&config, &["--set", "data.on_bad_row=skip"]).fine();
-    assert!(done.err.contains("drawings.jsonl:3") && done.err.contains("bad rows left out: 1"), "{}", done.err);
+    assert!(
+        done.err.contains("drawings.jsonl:3") && done.err.contains("bad rows left out: 1"),
+        "{}",
+        done.err
+    );
     let log = std::fs::read_to_string(config.with_file_name("run").join("train.log")).unwrap();
     assert!(log.contains("drawings.jsonl:3"), "{log}");
 }
 
 #[test]
 fn a_row_without_what_its_task_needs_is_named() {
-    let line = serde_json::json!({"id": "odd", "prompt": "a hole", "target": drawing("")}).to_string();
+    let line =
+        serde_json::json!({"id": "odd", "prompt": "a hole", "target": drawing("")}).to_string();
     let config = with_line("rows_needs", &line);
-    let all = ["--set", "stages.rl.batch.size=9", "--set", "data.sources.drawings.held_out=0"];
+    let all = [
+        "--set",
+        "stages.rl.batch.size=9",
+        "--set",
+        "data.sources.drawings.held_out=0",
+    ];
     train(&config, &all).refused(2, &["drawings/odd", "reference"]);
 }

@@ -6,12 +6,21 @@ use super::program::{Told, program, rows, told};
 use super::tiny::tiny;
 
 fn again(run: &Path, flags: &[&str]) -> Told {
-    told(program().arg("train").arg(&tiny().config).arg("--run-dir").arg(run).args(flags))
+    told(
+        program()
+            .arg("train")
+            .arg(&tiny().config)
+            .arg("--run-dir")
+            .arg(run)
+            .args(flags),
+    )
 }
 
 fn steps(run: &Path) -> Vec<u64> {
     let rows = rows(&run.join("metrics.jsonl"));
-    let rl = rows.iter().filter(|row| row["stage"] == "rl" && row.get("optim/grad_norm").is_some());
+    let rl = rows
+        .iter()
+        .filter(|row| row["stage"] == "rl" && row.get("optim/grad_norm").is_some());
     rl.map(|row| row["step"].as_u64().unwrap()).collect()
 }
 
@@ -21,7 +30,11 @@ fn a_finished_run_says_so_and_a_longer_one_goes_on() {
     let before = std::fs::read(run.join("metrics.jsonl")).unwrap();
     let told = again(&run, &[]).fine();
     assert!(told.err.contains("finished"), "{}", told.err);
-    assert_eq!(std::fs::read(run.join("metrics.jsonl")).unwrap(), before, "nothing is written twice");
+    assert_eq!(
+        std::fs::read(run.join("metrics.jsonl")).unwrap(),
+        before,
+        "nothing is written twice"
+    );
     again(&run, &["--set", "stages.rl.steps=3"]).fine();
     assert_eq!(steps(&run), [1, 2, 3]);
     let now = std::fs::read(run.join("metrics.jsonl")).unwrap();
@@ -34,8 +47,26 @@ fn changed_keys_are_refused_by_name() {
     let run = tiny().copy("continue_changed");
     again(&run, &["--set", "seed=4"]).refused(2, &["seed: was 3, is 4", "--resume never"]);
     again(&run, &["--seed", "4"]).refused(2, &["seed"]);
-    again(&run, &["--set", "stages.rl.kl.coefficient=0.1", "--set", "stages.rl.checkpoint.every=2"]).refused(2, &["stages.1.kl.coefficient"]);
-    again(&run, &["--set", "stages.rl.checkpoint.keep_last=9", "--set", "stages.rl.steps=2"]).fine();
+    again(
+        &run,
+        &[
+            "--set",
+            "stages.rl.kl.coefficient=0.1",
+            "--set",
+            "stages.rl.checkpoint.every=2",
+        ],
+    )
+    .refused(2, &["stages.1.kl.coefficient"]);
+    again(
+        &run,
+        &[
+            "--set",
+            "stages.rl.checkpoint.keep_last=9",
+            "--set",
+            "stages.rl.steps=2",
+        ],
+    )
+    .fine();
 }
 
 #[test]
@@ -47,11 +78,21 @@ fn a_damaged_checkpoint_is_named_and_the_previous_whole_one_offered() {
     std::fs::write(&weights, &bytes).unwrap();
     let previous = run.join("checkpoints/rl/step_000001");
     let told = again(&run, &[]);
-    told.refused(2, &["checkpoints/rl/final", "model.safetensors", &format!("--resume {}", previous.display())]);
+    told.refused(
+        2,
+        &[
+            "checkpoints/rl/final",
+            "model.safetensors",
+            &format!("--resume {}", previous.display()),
+        ],
+    );
     again(&run, &["--resume", previous.to_str().unwrap()]).fine();
     assert_eq!(steps(&run), [1, 2]);
     let whole = std::fs::read(tiny().run.join("checkpoints/rl/final/model.safetensors")).unwrap();
-    assert!(std::fs::read(&weights).unwrap() == whole, "the replayed step gives the same weights");
+    assert!(
+        std::fs::read(&weights).unwrap() == whole,
+        "the replayed step gives the same weights"
+    );
 }
 
 #[test]
@@ -59,7 +100,10 @@ fn a_missing_part_is_named() {
     let run = tiny().copy("continue_missing");
     std::fs::remove_file(run.join("checkpoints/rl/final/trainer/optimizer.safetensors")).unwrap();
     std::fs::remove_file(run.join("checkpoints/rl/step_000001/trainer/manifest.json")).unwrap();
-    again(&run, &[]).refused(2, &["trainer/optimizer.safetensors", "checkpoints/sft/final"]);
+    again(&run, &[]).refused(
+        2,
+        &["trainer/optimizer.safetensors", "checkpoints/sft/final"],
+    );
     again(&run, &["--resume", run.join("nowhere").to_str().unwrap()]).refused(2, &["nowhere"]);
 }
 
@@ -67,7 +111,18 @@ fn a_missing_part_is_named() {
 fn a_folder_without_checkpoints_starts_over() {
     let run = tiny().copy("continue_over");
     std::fs::remove_dir_all(run.join("checkpoints")).unwrap();
-    again(&run, &["--set", "stages.sft.steps=3", "--set", "stages.rl.steps=1", "--seed", "8"]).fine();
+    again(
+        &run,
+        &[
+            "--set",
+            "stages.sft.steps=3",
+            "--set",
+            "stages.rl.steps=1",
+            "--seed",
+            "8",
+        ],
+    )
+    .fine();
     assert_eq!(steps(&run), [1]);
     assert!(!run.join("samples/rl/step_000002.jsonl").exists());
 }

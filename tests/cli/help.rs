@@ -2,16 +2,38 @@
 
 use super::program::svgrl;
 
-const COMMANDS: [&str; 11] = ["train", "check", "reference", "schema", "generate", "logprobs", "render", "reward", "report", "launch", "bench"];
+const COMMANDS: [&str; 11] = [
+    "train",
+    "check",
+    "reference",
+    "schema",
+    "generate",
+    "logprobs",
+    "render",
+    "reward",
+    "report",
+    "launch",
+    "bench",
+];
 
 #[test]
 fn help_lists_every_command_and_each_has_an_example() {
     let help = svgrl("--help", &[]).fine().out;
     for command in COMMANDS {
-        assert!(help.lines().any(|line| line.trim_start().starts_with(command)), "{command} is not in:\n{help}");
+        assert!(
+            help.lines()
+                .any(|line| line.trim_start().starts_with(command)),
+            "{command} is not in:\n{help}"
+        );
         let own = svgrl(&format!("{command} --help"), &[]).fine().out;
-        assert!(own.contains("Example") && own.contains(&format!("svgrl {command}")), "{command} has no example:\n{own}");
-        assert!(own.contains("--device") && own.contains("--seed"), "{command} lacks a shared flag:\n{own}");
+        assert!(
+            own.contains("Example") && own.contains(&format!("svgrl {command}")),
+            "{command} has no example:\n{own}"
+        );
+        assert!(
+            own.contains("--device") && own.contains("--seed"),
+            "{command} lacks a shared flag:\n{own}"
+        );
     }
 }
 

@@ -37,7 +37,15 @@ impl Told {
 /// The program with one thread and without the caller's ranks.
 pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_svgrl"));
-    for name in ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "SVGRL_COLLECTIVE_TIMEOUT_S"] {
+    for name in [
+        "RANK",
+        "LOCAL_RANK",
+        "WORLD_SIZE",
+        "LOCAL_WORLD_SIZE",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "SVGRL_COLLECTIVE_TIMEOUT_S",
+    ] {
         command.env_remove(name);
     }
     command.env("OMP_NUM_THREADS", "1");
@@ -48,7 +56,11 @@ pub fn program() -> Command {
 pub fn told(command: &mut Command) -> Told {
     let output = command.output().expect("the program starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Told { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+    Told {
+        code: output.status.code().unwrap_or(-1),
+        out: text(&output.stdout),
+        err: text(&output.stderr),
+    }
 }
 
 /// Runs the program with `args` split at spaces, then `paths` (which may hold any character).
@@ -92,16 +104,27 @@ pub fn write_rows(folder: &Path, name: &str, rows: &[Value]) -> PathBuf {
 /// The rows of a JSONL file.
 #[track_caller]
 pub fn rows(path: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let text =
+        std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// Numbers of a list.
 pub fn numbers(list: &Value) -> Vec<f64> {
-    list.as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
+    list.as_array()
+        .unwrap()
+        .iter()
+        .map(|value| value.as_f64().unwrap())
+        .collect()
 }
 
 /// The names of an object's keys, in their order.
 pub fn keys(row: &Value) -> Vec<&str> {
-    row.as_object().unwrap().keys().map(String::as_str).collect()
+    row.as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect()
 }

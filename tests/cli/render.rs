@@ -14,13 +14,35 @@ fn size(png: &[u8]) -> (u32, u32) {
 fn what_renders_is_written_and_the_rest_is_listed_with_reasons() {
     let folder = scratch("render");
     let good = write(&folder, "good.svg", &drawing("<circle r='20'/>"));
-    let broken = write(&folder, "broken.svg", "<svg xmlns='http://www.w3.org/2000/svg'><g>");
+    let broken = write(
+        &folder,
+        "broken.svg",
+        "<svg xmlns='http://www.w3.org/2000/svg'><g>",
+    );
     let words = write(&folder, "words.svg", "no drawing at all");
     let missing = folder.join("missing.svg");
-    let wide = write(&folder, "wide.one.svg", "<svg xmlns='http://www.w3.org/2000/svg' width='40' height='20'/>");
+    let wide = write(
+        &folder,
+        "wide.one.svg",
+        "<svg xmlns='http://www.w3.org/2000/svg' width='40' height='20'/>",
+    );
     let out = folder.join("png/deeper");
-    let done = told(program().arg("render").args([&good, &broken, &words, &missing, &wide]).arg("--out").arg(&out));
-    done.refused(1, &["broken.svg: malformed_xml", "words.svg: ", "missing.svg: ", "3 of 5"]);
+    let done = told(
+        program()
+            .arg("render")
+            .args([&good, &broken, &words, &missing, &wide])
+            .arg("--out")
+            .arg(&out),
+    );
+    done.refused(
+        1,
+        &[
+            "broken.svg: malformed_xml",
+            "words.svg: ",
+            "missing.svg: ",
+            "3 of 5",
+        ],
+    );
     let png = |name: &str| size(&std::fs::read(out.join(name)).unwrap());
     assert_eq!(png("good.png"), (64, 64));
     assert_eq!(png("wide.one.png"), (40, 20));
@@ -30,13 +52,34 @@ fn what_renders_is_written_and_the_rest_is_listed_with_reasons() {
 #[test]
 fn size_background_and_repair_are_as_asked() {
     let folder = scratch("render_flags");
-    let cut = write(&folder, "cut.svg", "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 20 10'><g><rect width='5'");
+    let cut = write(
+        &folder,
+        "cut.svg",
+        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 20 10'><g><rect width='5'",
+    );
     let out = folder.join("png");
-    let run = |flags: &[&str]| told(program().arg("render").arg(&cut).arg("--out").arg(&out).args(flags));
+    let run = |flags: &[&str]| {
+        told(
+            program()
+                .arg("render")
+                .arg(&cut)
+                .arg("--out")
+                .arg(&out)
+                .args(flags),
+        )
+    };
     run(&["--mode", "recover", "--size", "100"]).fine();
     let white = std::fs::read(out.join("cut.png")).unwrap();
     assert_eq!(size(&white), (100, 50));
-    run(&["--mode", "recover", "--size", "100", "--background", "#ff0000"]).fine();
+    run(&[
+        "--mode",
+        "recover",
+        "--size",
+        "100",
+        "--background",
+        "#ff0000",
+    ])
+    .fine();
     assert_ne!(std::fs::read(out.join("cut.png")).unwrap(), white);
     run(&["--size", "0"]).refused(2, &["--size"]);
     run(&["--background", "mauve"]).refused(2, &["--background"]);

@@ -27,18 +27,33 @@ struct Case(PathBuf);
 impl Case {
     fn new(name: &str) -> Self {
         let folder = scratch(name);
-        write(&folder, "rewards.yaml", &CONFIG.replace("TOKENIZER", super::tiny::TOKENIZER));
+        write(
+            &folder,
+            "rewards.yaml",
+            &CONFIG.replace("TOKENIZER", super::tiny::TOKENIZER),
+        );
         Self(folder)
     }
 
     fn tell(&self, data: &Path, flags: &[&str]) -> Told {
         let mut command = program();
-        command.arg("reward").arg("--config").arg(self.0.join("rewards.yaml")).arg("--data").arg(data);
-        told(command.arg("--out").arg(self.0.join("out.jsonl")).args(flags))
+        command
+            .arg("reward")
+            .arg("--config")
+            .arg(self.0.join("rewards.yaml"))
+            .arg("--data")
+            .arg(data);
+        told(
+            command
+                .arg("--out")
+                .arg(self.0.join("out.jsonl"))
+                .args(flags),
+        )
     }
 
     fn rows(&self, data: &[Value], flags: &[&str]) -> Vec<Value> {
-        self.tell(&write_rows(&self.0, "data.jsonl", data), flags).fine();
+        self.tell(&write_rows(&self.0, "data.jsonl", data), flags)
+            .fine();
         rows(&self.0.join("out.jsonl"))
     }
 }
@@ -56,19 +71,50 @@ fn rows_keep_their_order_and_a_bad_svg_is_a_row() {
     let case = Case::new("reward_order");
     let target = circle("red");
     let row = |id: Value, completion: &str| json!({"id": id, "prompt": "a red circle", "completion": completion, "reference": {"svg": target}});
-    let out = case.rows(&[row(json!("same"), &target), row(json!(2), "<svg"), row(json!("other"), &circle("blue")), row(json!(null), "words"), row(json!("empty"), "")], &[]);
-    assert_eq!(out.iter().map(|row| row["id"].clone()).collect::<Vec<_>>(), [json!("same"), json!(2), json!("other"), json!(null), json!("empty")]);
+    let out = case.rows(
+        &[
+            row(json!("same"), &target),
+            row(json!(2), "<svg"),
+            row(json!("other"), &circle("blue")),
+            row(json!(null), "words"),
+            row(json!("empty"), ""),
+        ],
+        &[],
+    );
+    assert_eq!(
+        out.iter().map(|row| row["id"].clone()).collect::<Vec<_>>(),
+        [
+            json!("same"),
+            json!(2),
+            json!("other"),
+            json!(null),
+            json!("empty")
+        ]
+    );
     for row in &out {
-        assert_eq!(keys(row), ["id", "total", "parts", "valid", "reason", "render_ms"]);
+        assert_eq!(
+            keys(row),
+            ["id", "total", "parts", "valid", "reason", "render_ms"]
+        );
         assert_eq!(keys(&row["parts"]), ["mse", "code_efficiency"]);
-        assert_eq!(row["valid"] == json!(true), row["reason"].is_null(), "{row}");
+        assert_eq!(
+            row["valid"] == json!(true),
+            row["reason"].is_null(),
+            "{row}"
+        );
     }
     let same = &out[0]["parts"];
     let weighted = same["mse"].as_f64().unwrap() + 0.5 * same["code_efficiency"].as_f64().unwrap();
     assert!((total(&out[0]) - weighted).abs() < 1e-12);
-    assert!(total(&out[0]) > total(&out[2]), "the right colour earns more");
+    assert!(
+        total(&out[0]) > total(&out[2]),
+        "the right colour earns more"
+    );
     for bad in [1, 3, 4] {
-        assert_eq!((out[bad]["valid"].clone(), total(&out[bad])), (json!(false), -1.0));
+        assert_eq!(
+            (out[bad]["valid"].clone(), total(&out[bad])),
+            (json!(false), -1.0)
+        );
     }
 }
 
@@ -78,8 +124,11 @@ fn task_step_and_truncation_come_from_the_row() {
     let target = circle("red");
     let fenced = format!("<think>a circle</think>\n```svg\n{target}\n```");
     let row = |extra: Value| {
-        let mut row = json!({"id": 0, "prompt": "", "completion": target, "reference": {"svg": target}});
-        row.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let mut row =
+            json!({"id": 0, "prompt": "", "completion": target, "reference": {"svg": target}});
+        row.as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
         row
     };
     let out = case.rows(
@@ -93,9 +142,18 @@ fn task_step_and_truncation_come_from_the_row() {
         &[],
     );
     let mse = out[0]["parts"]["mse"].as_f64().unwrap();
-    assert!((total(&out[1]) - total(&out[0]) - 2.0 * mse).abs() < 1e-12, "the weight rises from 1 to 3");
-    let found: Vec<_> = out[2..].iter().map(|row| (total(row), row["valid"].clone())).collect();
-    assert_eq!(found, [(1.0, json!(true)), (-0.5, json!(true)), (0.0, json!(false))]);
+    assert!(
+        (total(&out[1]) - total(&out[0]) - 2.0 * mse).abs() < 1e-12,
+        "the weight rises from 1 to 3"
+    );
+    let found: Vec<_> = out[2..]
+        .iter()
+        .map(|row| (total(row), row["valid"].clone()))
+        .collect();
+    assert_eq!(
+        found,
+        [(1.0, json!(true)), (-0.5, json!(true)), (0.0, json!(false))]
+    );
     let out = case.rows(&[row(json!({"completion": fenced}))], &["--task", "fenced"]);
     assert_eq!(total(&out[0]), 1.0);
 }
@@ -104,29 +162,56 @@ fn task_step_and_truncation_come_from_the_row() {
 fn an_image_reference_is_relative_to_the_data_file() {
     let case = Case::new("reward_image");
     let target = write(&case.0, "target.svg", &circle("red"));
-    svgrl("render --size 32 --out", &[&case.0.join("pictures"), &target]).fine();
+    svgrl(
+        "render --size 32 --out",
+        &[&case.0.join("pictures"), &target],
+    )
+    .fine();
     let image = json!({"id": 0, "prompt": "", "completion": circle("red"), "reference": {"image": "pictures/target.png"}});
     let set = ["--set", "tasks.draw.rubric.rewards=[{type: mse}]"];
     let out = case.rows(std::slice::from_ref(&image), &set);
     assert!(total(&out[0]) > 0.999, "{}", out[0]);
     let mut gone = image;
     gone["reference"]["image"] = json!("pictures/gone.png");
-    case.tell(&write_rows(&case.0, "gone.jsonl", &[gone]), &set).refused(2, &["gone.jsonl:1"]);
+    case.tell(&write_rows(&case.0, "gone.jsonl", &[gone]), &set)
+        .refused(2, &["gone.jsonl:1"]);
 }
 
 #[test]
 fn what_a_row_lacks_is_named_with_file_and_line() {
     let case = Case::new("reward_wrong");
-    let good = json!({"id": 0, "prompt": "", "completion": "x", "reference": {"svg": circle("red")}});
+    let good =
+        json!({"id": 0, "prompt": "", "completion": "x", "reference": {"svg": circle("red")}});
     for (name, row, part) in [
-        ("lacks", json!({"id": 0, "prompt": "", "completion": "x", "reference": {}}), "reference.svg"),
-        ("absent", json!({"id": 0, "prompt": "", "completion": "x"}), "reference"),
-        ("broken", json!({"id": 0, "prompt": "", "completion": "x", "reference": {"svg": "<svg"}}), "does not render"),
-        ("task", json!({"id": 0, "task": "drow", "prompt": "", "completion": "x", "reference": {"svg": circle("red")}}), "drow"),
-        ("type", json!({"id": 0, "prompt": "", "completion": 5, "reference": {"svg": circle("red")}}), "string"),
+        (
+            "lacks",
+            json!({"id": 0, "prompt": "", "completion": "x", "reference": {}}),
+            "reference.svg",
+        ),
+        (
+            "absent",
+            json!({"id": 0, "prompt": "", "completion": "x"}),
+            "reference",
+        ),
+        (
+            "broken",
+            json!({"id": 0, "prompt": "", "completion": "x", "reference": {"svg": "<svg"}}),
+            "does not render",
+        ),
+        (
+            "task",
+            json!({"id": 0, "task": "drow", "prompt": "", "completion": "x", "reference": {"svg": circle("red")}}),
+            "drow",
+        ),
+        (
+            "type",
+            json!({"id": 0, "prompt": "", "completion": 5, "reference": {"svg": circle("red")}}),
+            "string",
+        ),
     ] {
         let data = write_rows(&case.0, &format!("{name}.jsonl"), &[good.clone(), row]);
-        case.tell(&data, &[]).refused(2, &[&format!("{name}.jsonl:2"), part]);
+        case.tell(&data, &[])
+            .refused(2, &[&format!("{name}.jsonl:2"), part]);
         assert!(!case.0.join("out.jsonl").exists());
     }
     let data = write_rows(&case.0, "good.jsonl", &[good]);
@@ -144,7 +229,17 @@ fn offline_scores_are_the_scores_of_the_run() {
         .collect();
     let data = write_rows(&case.0, "data.jsonl", &data);
     let out = case.0.join("out.jsonl");
-    told(program().arg("reward").arg("--config").arg(&tiny().config).arg("--data").arg(&data).arg("--out").arg(&out)).fine();
+    told(
+        program()
+            .arg("reward")
+            .arg("--config")
+            .arg(&tiny().config)
+            .arg("--data")
+            .arg(&data)
+            .arg("--out")
+            .arg(&out),
+    )
+    .fine();
     for (row, sample) in rows(&out).iter().zip(&samples) {
         for key in ["total", "parts", "valid", "reason"] {
             assert_eq!(row[key], sample[key], "{key} of {}", sample["completion"]);

@@ -14,7 +14,10 @@ fn json_of(path: &Path) -> Value {
 #[test]
 fn the_folder_holds_every_named_file() {
     let run = &tiny().run;
-    assert_eq!(std::fs::read(run.join("config.yaml")).unwrap(), std::fs::read(&tiny().config).unwrap());
+    assert_eq!(
+        std::fs::read(run.join("config.yaml")).unwrap(),
+        std::fs::read(&tiny().config).unwrap()
+    );
     let environment = json_of(&run.join("environment.json"));
     for part in ["commit", "version", "libtorch", "machine"] {
         assert!(environment.get(part).is_some(), "{part}");
@@ -23,8 +26,14 @@ fn the_folder_holds_every_named_file() {
     let log = std::fs::read_to_string(run.join("train.log")).unwrap();
     assert!(log.contains("sft 60/60") && log.contains("rl 2/2"), "{log}");
     let report = std::fs::read_to_string(run.join("report.html")).unwrap();
-    assert!(report.contains("reward/total/mean") || report.contains("Reward"), "no reward in the report");
-    assert!(!report.contains("src=\"http") && !report.contains("href=\"http"), "the report is self-contained");
+    assert!(
+        report.contains("reward/total/mean") || report.contains("Reward"),
+        "no reward in the report"
+    );
+    assert!(
+        !report.contains("src=\"http") && !report.contains("href=\"http"),
+        "the report is self-contained"
+    );
     let events = std::fs::read_dir(run.join("tensorboard")).unwrap().count();
     assert!(events > 0);
     svgrl("check", &[&run.join("config.resolved.yaml")]).fine();
@@ -34,15 +43,30 @@ fn the_folder_holds_every_named_file() {
 fn checkpoints_are_whole_folders_and_none_is_left_half() {
     let stages = tiny().run.join("checkpoints");
     for folder in ["sft/final", "rl/step_000001", "rl/final"] {
-        for part in ["model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "trainer"] {
+        for part in [
+            "model.safetensors",
+            "config.json",
+            "generation_config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "trainer",
+        ] {
             assert!(stages.join(folder).join(part).exists(), "{folder}/{part}");
         }
         let header = std::fs::read(stages.join(folder).join("model.safetensors")).unwrap();
         let length = u64::from_le_bytes(header[..8].try_into().unwrap()) as usize;
         let header: Value = serde_json::from_slice(&header[8..8 + length]).unwrap();
-        assert!(header["__metadata__"].as_object().is_none_or(|metadata| metadata.len() <= 1));
+        assert!(
+            header["__metadata__"]
+                .as_object()
+                .is_none_or(|metadata| metadata.len() <= 1)
+        );
     }
-    let names: Vec<String> = std::fs::read_dir(stages.join("rl")).unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap()).collect();
+    let names: Vec<String> = std::fs::read_dir(stages.join("rl"))
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
     assert_eq!(names.len(), 2, "{names:?}");
 }
 
@@ -50,68 +74,195 @@ fn checkpoints_are_whole_folders_and_none_is_left_half() {
 fn metrics_have_one_row_a_step_and_evaluations_their_own() {
     let all = rows(&tiny().run.join("metrics.jsonl"));
     let is_eval = |row: &&Value| keys(row).iter().any(|key| key.starts_with("eval/"));
-    let steps: Vec<(String, u64)> = all.iter().filter(|row| !is_eval(row)).map(|row| (row["stage"].as_str().unwrap().to_owned(), row["step"].as_u64().unwrap())).collect();
-    let expected: Vec<(String, u64)> = (1..=60).map(|step| ("sft".to_owned(), step)).chain((1..=2).map(|step| ("rl".to_owned(), step))).collect();
+    let steps: Vec<(String, u64)> = all
+        .iter()
+        .filter(|row| !is_eval(row))
+        .map(|row| {
+            (
+                row["stage"].as_str().unwrap().to_owned(),
+                row["step"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    let expected: Vec<(String, u64)> = (1..=60)
+        .map(|step| ("sft".to_owned(), step))
+        .chain((1..=2).map(|step| ("rl".to_owned(), step)))
+        .collect();
     assert_eq!(steps, expected);
     for row in all.iter() {
         assert_eq!(keys(row)[..3], ["stage", "step", "time"]);
-        assert!(row["time"].as_f64().unwrap() > 1.7e9, "time is in Unix seconds");
-        assert!(row.as_object().unwrap().values().skip(1).all(Value::is_number), "{row}");
+        assert!(
+            row["time"].as_f64().unwrap() > 1.7e9,
+            "time is in Unix seconds"
+        );
+        assert!(
+            row.as_object()
+                .unwrap()
+                .values()
+                .skip(1)
+                .all(Value::is_number),
+            "{row}"
+        );
     }
-    let row = |stage: &str| all.iter().rev().filter(|row| !is_eval(row)).find(|row| row["stage"] == stage).unwrap();
-    for name in ["sft/loss", "optim/lr", "optim/grad_norm", "time/step_s", "perf/tokens_per_s", "progress/step"] {
+    let row = |stage: &str| {
+        all.iter()
+            .rev()
+            .filter(|row| !is_eval(row))
+            .find(|row| row["stage"] == stage)
+            .unwrap()
+    };
+    for name in [
+        "sft/loss",
+        "optim/lr",
+        "optim/grad_norm",
+        "time/step_s",
+        "perf/tokens_per_s",
+        "progress/step",
+    ] {
         assert!(row("sft").get(name).is_some(), "{name}");
     }
     for name in [
-        "reward/total/mean", "reward/total/std", "reward/ssim/mean", "reward/draw/total/mean", "reward/draw/ssim/mean", "reward/zero_spread_frac",
-        "svg/valid_frac", "svg/deadline_hits", "svg/render_ms/mean", "completion/tokens/mean", "completion/tokens/max", "completion/truncated_frac",
-        "policy/loss", "policy/entropy", "policy/kl_sampler", "policy/ratio_mean", "policy/clip_low_frac", "policy/clip_high_frac",
-        "optim/lr", "optim/grad_norm", "time/generate_s", "time/score_exposed_s", "time/forward_backward_s", "time/reduce_s", "time/optim_s", "time/step_s",
-        "perf/tokens_per_s", "perf/rollouts_per_s", "perf/peak_memory_gib", "progress/step", "progress/prompts", "progress/tokens",
+        "reward/total/mean",
+        "reward/total/std",
+        "reward/ssim/mean",
+        "reward/draw/total/mean",
+        "reward/draw/ssim/mean",
+        "reward/zero_spread_frac",
+        "svg/valid_frac",
+        "svg/deadline_hits",
+        "svg/render_ms/mean",
+        "completion/tokens/mean",
+        "completion/tokens/max",
+        "completion/truncated_frac",
+        "policy/loss",
+        "policy/entropy",
+        "policy/kl_sampler",
+        "policy/ratio_mean",
+        "policy/clip_low_frac",
+        "policy/clip_high_frac",
+        "optim/lr",
+        "optim/grad_norm",
+        "time/generate_s",
+        "time/score_exposed_s",
+        "time/forward_backward_s",
+        "time/reduce_s",
+        "time/optim_s",
+        "time/step_s",
+        "perf/tokens_per_s",
+        "perf/rollouts_per_s",
+        "perf/peak_memory_gib",
+        "progress/step",
+        "progress/prompts",
+        "progress/tokens",
     ] {
         assert!(row("rl").get(name).is_some(), "{name}");
     }
     let evals: Vec<&Value> = all.iter().filter(is_eval).collect();
-    let held_out: Vec<&&Value> = evals.iter().filter(|row| row.get("eval/heldout/reward/total/mean").is_some()).collect();
-    assert_eq!(held_out.iter().map(|row| row["step"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 2]);
-    assert!(held_out.iter().all(|row| row.get("eval/heldout/svg/valid_frac").is_some()));
-    assert!(evals.iter().all(|row| keys(row)[3..].iter().all(|key| key.starts_with("eval/"))));
+    let held_out: Vec<&&Value> = evals
+        .iter()
+        .filter(|row| row.get("eval/heldout/reward/total/mean").is_some())
+        .collect();
+    assert_eq!(
+        held_out
+            .iter()
+            .map(|row| row["step"].as_u64().unwrap())
+            .collect::<Vec<_>>(),
+        [0, 2]
+    );
+    assert!(
+        held_out
+            .iter()
+            .all(|row| row.get("eval/heldout/svg/valid_frac").is_some())
+    );
+    assert!(
+        evals
+            .iter()
+            .all(|row| keys(row)[3..].iter().all(|key| key.starts_with("eval/")))
+    );
 }
 
 #[test]
 fn sample_rows_hold_what_was_sampled_and_scored() {
     let expected = [
-        "stage", "step", "prompt_id", "task", "index", "prompt", "completion", "token_ids", "sampler_logprobs", "finish_reason", "valid", "reason", "parts", "total", "advantage", "policy_version",
+        "stage",
+        "step",
+        "prompt_id",
+        "task",
+        "index",
+        "prompt",
+        "completion",
+        "token_ids",
+        "sampler_logprobs",
+        "finish_reason",
+        "valid",
+        "reason",
+        "parts",
+        "total",
+        "advantage",
+        "policy_version",
     ];
     for step in 1..=2u64 {
         let samples = rows(&tiny().run.join(format!("samples/rl/step_{step:06}.jsonl")));
         assert_eq!(samples.len(), 16, "four prompts of four completions");
-        let mut places: Vec<String> = samples.iter().map(|row| format!("{} {}", row["prompt_id"], row["index"])).collect();
+        let mut places: Vec<String> = samples
+            .iter()
+            .map(|row| format!("{} {}", row["prompt_id"], row["index"]))
+            .collect();
         places.sort();
         places.dedup();
         assert_eq!(places.len(), 16, "prompt_id is unique within a step");
         for row in &samples {
             let found = keys(row);
             assert_eq!(found[..expected.len()], expected);
-            assert_eq!((&row["stage"], &row["step"], &row["policy_version"]), (&json!("rl"), &json!(step), &json!(step - 1)));
-            assert_eq!(row["token_ids"].as_array().unwrap().len(), row["sampler_logprobs"].as_array().unwrap().len());
+            assert_eq!(
+                (&row["stage"], &row["step"], &row["policy_version"]),
+                (&json!("rl"), &json!(step), &json!(step - 1))
+            );
+            assert_eq!(
+                row["token_ids"].as_array().unwrap().len(),
+                row["sampler_logprobs"].as_array().unwrap().len()
+            );
             assert!(row["advantage"].is_number());
         }
         for group in samples.chunks(4) {
-            let sum: f64 = group.iter().map(|row| row["advantage"].as_f64().unwrap()).sum();
-            assert!(sum.abs() < 1e-9, "a group's advantages have mean 0, not {sum}");
+            let sum: f64 = group
+                .iter()
+                .map(|row| row["advantage"].as_f64().unwrap())
+                .sum();
+            assert!(
+                sum.abs() < 1e-9,
+                "a group's advantages have mean 0, not {sum}"
+            );
         }
     }
     let first = rows(&tiny().run.join("samples/rl/step_000001.jsonl"));
-    assert!(first.iter().any(|row| row["valid"] == json!(true)), "the tiny policy draws nothing at all");
+    assert!(
+        first.iter().any(|row| row["valid"] == json!(true)),
+        "the tiny policy draws nothing at all"
+    );
 }
 
 #[test]
 fn a_dry_run_prints_config_and_plan_and_writes_nothing() {
     let folder = scratch("dry_run");
     let run = folder.join("run");
-    let done = told(program().arg("train").arg(&tiny().config).args(["--dry-run", "--set", "stages.rl.steps=7", "--run-dir"]).arg(&run)).fine();
-    for part in ["steps: 7", "learning_rate: ", "parameters", "memory: weights", "memory: optimizer", "KV cache", "7 steps of 4 prompts x 4 completions"] {
+    let done = told(
+        program()
+            .arg("train")
+            .arg(&tiny().config)
+            .args(["--dry-run", "--set", "stages.rl.steps=7", "--run-dir"])
+            .arg(&run),
+    )
+    .fine();
+    for part in [
+        "steps: 7",
+        "learning_rate: ",
+        "parameters",
+        "memory: weights",
+        "memory: optimizer",
+        "KV cache",
+        "7 steps of 4 prompts x 4 completions",
+    ] {
         assert!(done.out.contains(part), "{part} is not in:\n{}", done.out);
     }
     assert!(!run.exists());
@@ -120,22 +271,58 @@ fn a_dry_run_prints_config_and_plan_and_writes_nothing() {
 #[test]
 fn the_folder_defaults_to_the_name_under_the_working_directory() {
     let folder = scratch("default_folder");
-    let set = ["--set", "stages.sft.steps=2", "--set", "stages.rl.steps=1", "--set", "name=named", "-v"];
-    let done = told(program().current_dir(&folder).arg("train").arg(&tiny().config).args(set)).fine();
+    let set = [
+        "--set",
+        "stages.sft.steps=2",
+        "--set",
+        "stages.rl.steps=1",
+        "--set",
+        "name=named",
+        "-v",
+    ];
+    let done = told(
+        program()
+            .current_dir(&folder)
+            .arg("train")
+            .arg(&tiny().config)
+            .args(set),
+    )
+    .fine();
     let run = folder.join("runs/named");
     assert!(run.join("checkpoints/rl/final/config.json").exists());
-    assert!(done.err.contains("optim/grad_norm="), "-v prints every metric: {}", done.err);
-    let flat = rows(&run.join("metrics.jsonl")).into_iter().find(|row| row["stage"] == "rl" && row["step"] == 1).unwrap();
-    assert_eq!((&flat["reward/zero_spread_frac"], &flat["policy/loss"]), (&json!(1.0), &json!(0.0)), "nothing drawn, nothing learnt");
+    assert!(
+        done.err.contains("optim/grad_norm="),
+        "-v prints every metric: {}",
+        done.err
+    );
+    let flat = rows(&run.join("metrics.jsonl"))
+        .into_iter()
+        .find(|row| row["stage"] == "rl" && row["step"] == 1)
+        .unwrap();
+    assert_eq!(
+        (&flat["reward/zero_spread_frac"], &flat["policy/loss"]),
+        (&json!(1.0), &json!(0.0)),
+        "nothing drawn, nothing learnt"
+    );
     let samples = rows(&run.join("samples/rl/step_000001.jsonl"));
-    assert!(samples.iter().all(|row| row["advantage"] == json!(0.0)), "zero spread gives 0, never null");
+    assert!(
+        samples.iter().all(|row| row["advantage"] == json!(0.0)),
+        "zero spread gives 0, never null"
+    );
 }
 
 #[test]
 fn a_report_is_written_where_asked() {
     let folder = scratch("report");
     let out = folder.join("own.html");
-    told(program().arg("report").arg(&tiny().run).arg("--out").arg(&out)).fine();
+    told(
+        program()
+            .arg("report")
+            .arg(&tiny().run)
+            .arg("--out")
+            .arg(&out),
+    )
+    .fine();
     let html = std::fs::read_to_string(&out).unwrap();
     for part in ["<svg", "sft", "rl", "ssim", "draw"] {
         assert!(html.contains(part), "{part}");

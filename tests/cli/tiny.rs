@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use serde_json::json;
 
-use super::program::{copy, scratch, told, program, write, write_rows};
+use super::program::{copy, program, scratch, told, write, write_rows};
 
 /// The tokenizer that the repository carries.
 pub const TOKENIZER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/quickstart_tokenizer");
@@ -100,7 +100,14 @@ pub fn tiny() -> &'static Tiny {
         let folder = scratch("tiny");
         let config = config(&folder);
         let run = folder.join("run");
-        told(program().arg("train").arg(&config).arg("--run-dir").arg(&run)).fine();
+        told(
+            program()
+                .arg("train")
+                .arg(&config)
+                .arg("--run-dir")
+                .arg(&run),
+        )
+        .fine();
         Tiny { config, run }
     })
 }

@@ -19,8 +19,18 @@ fn the_reference_is_up_to_date() {
         std::fs::write(&path, &now).unwrap();
     }
     let saved = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(saved == now, "configs/REFERENCE.md is out of date; rewrite it with SVGRL_BLESS=1 cargo test reference");
-    for key in ["group_size", "teacher_noise", "on_bad_row", "keep_every", "failure_value", "std_of"] {
+    assert!(
+        saved == now,
+        "configs/REFERENCE.md is out of date; rewrite it with SVGRL_BLESS=1 cargo test reference"
+    );
+    for key in [
+        "group_size",
+        "teacher_noise",
+        "on_bad_row",
+        "keep_every",
+        "failure_value",
+        "std_of",
+    ] {
         assert!(now.contains(&format!("| `{key}` |")), "{key}");
     }
 }
@@ -28,7 +38,9 @@ fn the_reference_is_up_to_date() {
 #[test]
 fn the_schema_is_json_and_knows_every_section() {
     let schema: Value = serde_json::from_str(&svgrl("schema", &[]).fine().out).unwrap();
-    for section in ["name", "seed", "device", "dtype", "model", "data", "rewards", "tasks", "stages"] {
+    for section in [
+        "name", "seed", "device", "dtype", "model", "data", "rewards", "tasks", "stages",
+    ] {
         assert!(schema["properties"].get(section).is_some(), "{section}");
     }
     assert_eq!(schema["additionalProperties"], Value::Bool(false));
@@ -39,11 +51,18 @@ fn every_shipped_config_is_valid() {
     let mut seen = 0;
     for entry in std::fs::read_dir(configs()).unwrap().flatten() {
         let path = entry.path();
-        if path.extension().is_some_and(|extension| extension == "yaml") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "yaml")
+        {
             let told = svgrl("check", &[&path]).fine();
             assert!(told.out.contains("valid"), "{told:?}");
             let text = std::fs::read_to_string(&path).unwrap();
-            assert!(text.starts_with('#'), "{} does not open with its task, hardware and expected result", path.display());
+            assert!(
+                text.starts_with('#'),
+                "{} does not open with its task, hardware and expected result",
+                path.display()
+            );
             seen += 1;
         }
     }

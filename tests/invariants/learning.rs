@@ -25,7 +25,12 @@ struct Pieces {
     recompute: Recompute,
 }
 
-const WHOLE: Pieces = Pieces { shared: true, budget: 10_000, logit_rows: 0, recompute: Recompute::None };
+const WHOLE: Pieces = Pieces {
+    shared: true,
+    budget: 10_000,
+    logit_rows: 0,
+    recompute: Recompute::None,
+};
 
 /// What must be the same.
 struct Outcome {
@@ -45,7 +50,11 @@ fn trajectories(shared: bool) -> Vec<Trajectory> {
         for (index, &len) in lengths.iter().enumerate() {
             let seed = 1000 * family + 50 * index;
             out.push(Trajectory {
-                prompt: if shared { ids.clone() } else { Arc::from(ids.to_vec()) },
+                prompt: if shared {
+                    ids.clone()
+                } else {
+                    Arc::from(ids.to_vec())
+                },
                 ids: (0..len).map(|n| token(n * n + seed)).collect(),
                 sampler_logprobs: vec![-4.5; len],
                 advantage: [0.8, -0.5, 0.3][index],
@@ -55,7 +64,13 @@ fn trajectories(shared: bool) -> Vec<Trajectory> {
     out
 }
 
-const LOSS: LossOptions = LossOptions { clip: (Some(0.2), Some(0.3)), dual_clip: Some(3.0), entropy: 0.05, kl: None, importance_cap: None };
+const LOSS: LossOptions = LossOptions {
+    clip: (Some(0.2), Some(0.3)),
+    dual_clip: Some(3.0),
+    entropy: 0.05,
+    kl: None,
+    importance_cap: None,
+};
 
 /// The loss of the tokens from `start` of a micro-batch.
 fn terms_loss(micro: &MicroBatch, start: i64, logprobs: &Tensor, entropy: &Tensor) -> Tensor {
@@ -74,29 +89,48 @@ fn terms_loss(micro: &MicroBatch, start: i64, logprobs: &Tensor, entropy: &Tenso
 }
 
 fn learner(kind: Kind, recompute: Recompute) -> Learner {
-    Learner::new(network("qwen3_untied", kind), &OptimizerConfig::default(), recompute, ProcessGroup::Solo).unwrap()
+    Learner::new(
+        network("qwen3_untied", kind),
+        &OptimizerConfig::default(),
+        recompute,
+        ProcessGroup::Solo,
+    )
+    .unwrap()
 }
 
 fn micros(pieces: Pieces) -> Vec<MicroBatch> {
     let all = trajectories(pieces.shared);
     let tokens: usize = all.iter().map(|trajectory| trajectory.ids.len()).sum();
-    let normaliser = Normaliser { aggregation: Aggregation::SequenceMean, tokens: tokens as f64, sequences: all.len() as f64, constant: 1.0 };
+    let normaliser = Normaliser {
+        aggregation: Aggregation::SequenceMean,
+        tokens: tokens as f64,
+        sequences: all.len() as f64,
+        constant: 1.0,
+    };
     micro_batches(&all, &normaliser, pieces.budget, Device::Cpu)
 }
 
 fn outcome(kind: Kind, pieces: Pieces) -> Outcome {
     let mut learner = learner(kind, pieces.recompute);
-    let head = HeadOptions { temperature: 0.7, rows: pieces.logit_rows };
+    let head = HeadOptions {
+        temperature: 0.7,
+        rows: pieces.logit_rows,
+    };
     let micros = micros(pieces);
     let mut losses = Vec::new();
     for micro in &micros {
-        learner.accumulate(micro, &head, &mut |start, logprobs, entropy| {
-            let loss = terms_loss(micro, start, logprobs, entropy);
-            losses.push(loss.detach());
-            loss
-        }).unwrap();
+        learner
+            .accumulate(micro, &head, &mut |start, logprobs, entropy| {
+                let loss = terms_loss(micro, start, logprobs, entropy);
+                losses.push(loss.detach());
+                loss
+            })
+            .unwrap();
     }
-    let logprobs: Vec<Tensor> = micros.iter().map(|micro| Learner::log_probs(&learner.model, micro, &head).unwrap()).collect();
+    let logprobs: Vec<Tensor> = micros
+        .iter()
+        .map(|micro| Learner::log_probs(&learner.model, micro, &head).unwrap())
+        .collect();
     Outcome {
         micros: micros.len(),
         logprobs: Tensor::cat(&logprobs, 0),
@@ -108,7 +142,9 @@ fn outcome(kind: Kind, pieces: Pieces) -> Outcome {
 /// The largest relative difference of log-probabilities, loss and gradient between two ways.
 fn difference(a: &Outcome, b: &Outcome) -> f64 {
     assert!(b.gradient.norm().double_value(&[]) > 0.0);
-    relative(&a.logprobs, &b.logprobs).max(relative(&a.loss, &b.loss)).max(relative(&a.gradient, &b.gradient))
+    relative(&a.logprobs, &b.logprobs)
+        .max(relative(&a.loss, &b.loss))
+        .max(relative(&a.gradient, &b.gradient))
 }
 
 fn same(what: &str, pieces: Pieces, count: usize) {
@@ -123,37 +159,81 @@ fn same(what: &str, pieces: Pieces, count: usize) {
 
 #[test]
 fn packed_with_shared_prompts_is_each_sequence_alone() {
-    same("each alone", Pieces { shared: false, budget: 1, ..WHOLE }, 8);
-    same("packed, nothing shared", Pieces { shared: false, ..WHOLE }, 1);
+    same(
+        "each alone",
+        Pieces {
+            shared: false,
+            budget: 1,
+            ..WHOLE
+        },
+        8,
+    );
+    same(
+        "packed, nothing shared",
+        Pieces {
+            shared: false,
+            ..WHOLE
+        },
+        1,
+    );
 }
 
 #[test]
 fn one_micro_batch_is_eight() {
     same("eight micro-batches", Pieces { budget: 1, ..WHOLE }, 8);
-    same("micro-batches that split families", Pieces { budget: 12, ..WHOLE }, 5);
+    same(
+        "micro-batches that split families",
+        Pieces {
+            budget: 12,
+            ..WHOLE
+        },
+        5,
+    );
 }
 
 #[test]
 fn logits_three_rows_at_a_time_are_logits_at_once() {
-    same("three rows of logits", Pieces { logit_rows: 3, ..WHOLE }, 1);
+    same(
+        "three rows of logits",
+        Pieces {
+            logit_rows: 3,
+            ..WHOLE
+        },
+        1,
+    );
 }
 
 #[test]
 fn recomputing_blocks_changes_nothing() {
-    same("blocks recomputed", Pieces { recompute: Recompute::Blocks, ..WHOLE }, 1);
+    same(
+        "blocks recomputed",
+        Pieces {
+            recompute: Recompute::Blocks,
+            ..WHOLE
+        },
+        1,
+    );
 }
 
 #[test]
 fn the_heads_own_backward_is_that_of_autograd() {
     let learner = learner(Kind::Double, Recompute::None);
     for micro in &micros(WHOLE) {
-        let hidden = learner.model.hidden(&micro.input).index_select(0, &micro.rows);
+        let hidden = learner
+            .model
+            .hidden(&micro.input)
+            .index_select(0, &micro.rows);
         let all = (learner.model.logits(&hidden) / 0.7).log_softmax(-1, None);
         let entropy = (all.exp() * &all).sum_dim_intlist(-1, false, None).neg();
-        let chosen = all.gather(-1, &micro.targets.unsqueeze(-1), false).squeeze_dim(-1);
+        let chosen = all
+            .gather(-1, &micro.targets.unsqueeze(-1), false)
+            .squeeze_dim(-1);
         terms_loss(micro, 0, &chosen, &entropy).backward();
     }
-    let worst = relative(&outcome(Kind::Double, WHOLE).gradient, learner.model.params.grad().unwrap());
+    let worst = relative(
+        &outcome(Kind::Double, WHOLE).gradient,
+        learner.model.params.grad().unwrap(),
+    );
     println!("head against autograd: {worst:e}");
     assert!(worst < 1e-12, "{worst:e}");
 }

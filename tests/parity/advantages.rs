@@ -34,7 +34,14 @@ fn advantages_equal_numpy_under_every_option() {
             "none" => (StdOver::None, StdOf::Raw),
             other => panic!("{other}"),
         };
-        let config = AdvantageConfig { mean: case.mean, std, std_of, unbiased: case.unbiased, epsilon: case.epsilon, ..AdvantageConfig::default() };
+        let config = AdvantageConfig {
+            mean: case.mean,
+            std,
+            std_of,
+            unbiased: case.unbiased,
+            epsilon: case.epsilon,
+            ..AdvantageConfig::default()
+        };
         let got = advantages(&fixture.groups, &config).concat();
         for (got, want) in got.iter().zip(case.advantages.concat()) {
             worst = worst.max((got - want).abs() / want.abs().max(1.0));

@@ -12,7 +12,9 @@ use crate::support::{NETWORKS, expected, gap, ints, network, packed, relative};
 type Expected = BTreeMap<String, Tensor>;
 
 fn sequences(expected: &Expected) -> Vec<Vec<i64>> {
-    (0..2).map(|index| ints(&expected[&format!("ids.{index}")])).collect()
+    (0..2)
+        .map(|index| ints(&expected[&format!("ids.{index}")]))
+        .collect()
 }
 
 /// The largest differences of all logits: absolute, and relative to the largest logit.
@@ -27,7 +29,10 @@ fn logits_gap(name: &str, kind: Kind) -> (f64, f64) {
 #[test]
 fn logits_equal_transformers() {
     for name in NETWORKS {
-        let (double, single) = (logits_gap(name, Kind::Double).1, logits_gap(name, Kind::Float).0);
+        let (double, single) = (
+            logits_gap(name, Kind::Double).1,
+            logits_gap(name, Kind::Float).0,
+        );
         println!("{name}: logits float64 {double:e} relative, float32 {single:e} absolute");
         assert!(double < 1e-9, "{name}: {double:e}");
         assert!(single < 1e-4, "{name}: {single:e}");
@@ -37,13 +42,19 @@ fn logits_equal_transformers() {
 /// The sum of the log-probabilities of each next token; `hidden [T, H]` of both sequences.
 fn loss(model: &Decoder, hidden: &Tensor, sequences: &[Vec<i64>]) -> Tensor {
     let mut start = 0;
-    let parts: Vec<Tensor> = sequences.iter().map(|ids| {
-        let rows = ids.len() as i64 - 1;
-        let targets = Tensor::from_slice(&ids[1..]).unsqueeze(-1);
-        let logits = model.logits(&hidden.narrow(0, start, rows));
-        start += rows + 1;
-        logits.log_softmax(-1, None).gather(-1, &targets, false).sum(None)
-    }).collect();
+    let parts: Vec<Tensor> = sequences
+        .iter()
+        .map(|ids| {
+            let rows = ids.len() as i64 - 1;
+            let targets = Tensor::from_slice(&ids[1..]).unsqueeze(-1);
+            let logits = model.logits(&hidden.narrow(0, start, rows));
+            start += rows + 1;
+            logits
+                .log_softmax(-1, None)
+                .gather(-1, &targets, false)
+                .sum(None)
+        })
+        .collect();
     Tensor::stack(&parts, 0).sum(None)
 }
 
@@ -80,15 +91,24 @@ fn gradients(model: &mut Decoder, sequences: &[Vec<i64>], path: Path) -> (Tensor
 fn gradients_equal_transformers() {
     for name in NETWORKS {
         let expected = expected(name);
-        for path in [Path::Autograd, Path::Tape(Recompute::None), Path::Tape(Recompute::Blocks)] {
+        for path in [
+            Path::Autograd,
+            Path::Tape(Recompute::None),
+            Path::Tape(Recompute::Blocks),
+        ] {
             let mut model = network(name, Kind::Double);
             let (value, flat) = gradients(&mut model, &sequences(&expected), path);
             let specs = model.params.specs();
-            let known = expected.keys().filter(|key| key.starts_with("grad.")).count();
+            let known = expected
+                .keys()
+                .filter(|key| key.starts_with("grad."))
+                .count();
             assert_eq!(known, specs.len());
             let of_loss = relative(&value, &expected["loss"]);
             let worst = specs.iter().map(|spec| {
-                let got = flat.narrow(0, spec.offset, spec.numel()).view(spec.shape.as_slice());
+                let got = flat
+                    .narrow(0, spec.offset, spec.numel())
+                    .view(spec.shape.as_slice());
                 relative(&got, &expected[&format!("grad.{}", spec.name)])
             });
             let worst = worst.fold(of_loss, f64::max);
@@ -100,11 +120,22 @@ fn gradients_equal_transformers() {
 
 #[test]
 fn recomputation_changes_no_bit_of_the_gradients() {
-    let mut flats = [Recompute::None, Recompute::Blocks].map(|recompute| {
-        let mut model = network("qwen3_untied", Kind::Float);
-        gradients(&mut model, &sequences(&expected("qwen3_untied")), Path::Tape(recompute)).1
-    }).into_iter();
-    assert!(flats.next().is_some_and(|kept| flats.next().is_some_and(|anew| kept == anew && kept.norm().double_value(&[]) > 0.0)));
+    let mut flats = [Recompute::None, Recompute::Blocks]
+        .map(|recompute| {
+            let mut model = network("qwen3_untied", Kind::Float);
+            gradients(
+                &mut model,
+                &sequences(&expected("qwen3_untied")),
+                Path::Tape(recompute),
+            )
+            .1
+        })
+        .into_iter();
+    assert!(flats.next().is_some_and(|kept| {
+        flats
+            .next()
+            .is_some_and(|anew| kept == anew && kept.norm().double_value(&[]) > 0.0)
+    }));
 }
 
 #[test]
@@ -113,14 +144,36 @@ fn greedy_completions_equal_transformers() {
         let expected = expected(name);
         for kind in [Kind::Double, Kind::Float] {
             let model = network(name, kind);
-            let sampling = Sampling { temperature: 0.0, max_new_tokens: 12, ..Sampling::default() };
+            let sampling = Sampling {
+                temperature: 0.0,
+                max_new_tokens: 12,
+                ..Sampling::default()
+            };
             let mut engine = LocalEngine::new(&model, None, sampling, (0, 0)).unwrap();
-            let request = |(group, ids): (usize, Vec<i64>)| Request { group, ids: Arc::from(ids), samples: 1, draw: group as u64, lengths: None };
-            engine.submit(sequences(&expected).into_iter().enumerate().map(request).collect()).unwrap();
+            let request = |(group, ids): (usize, Vec<i64>)| Request {
+                group,
+                ids: Arc::from(ids),
+                samples: 1,
+                draw: group as u64,
+                lengths: None,
+            };
+            engine
+                .submit(
+                    sequences(&expected)
+                        .into_iter()
+                        .enumerate()
+                        .map(request)
+                        .collect(),
+                )
+                .unwrap();
             let mut count = 0;
             while let Some(finished) = engine.next().unwrap() {
                 let want = ints(&expected[&format!("greedy.{}", finished.group)]);
-                assert_eq!(finished.completion.ids, want, "{name} {kind:?} {}", finished.group);
+                assert_eq!(
+                    finished.completion.ids, want,
+                    "{name} {kind:?} {}",
+                    finished.group
+                );
                 assert_eq!(finished.completion.finish, FinishReason::Length);
                 count += 1;
             }

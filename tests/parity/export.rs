@@ -11,12 +11,16 @@ use crate::support::{NETWORKS, fixture, network, network_folder};
 
 /// The tensors of all of a folder's weight files.
 fn tensors(folder: &Path) -> BTreeMap<String, Tensor> {
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
     let weights = files.filter(|path| {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         name.starts_with("model") && name.ends_with(".safetensors")
     });
-    weights.flat_map(|path| read_tensors(&path).unwrap()).collect()
+    weights
+        .flat_map(|path| read_tensors(&path).unwrap())
+        .collect()
 }
 
 #[test]
@@ -26,12 +30,24 @@ fn an_export_holds_the_tensors_and_the_shape_that_were_read() {
         let folder = tempfile::tempdir().unwrap();
         save_folder(&model, model.params.flat(), folder.path()).unwrap();
         let (before, after) = (tensors(&network_folder(name)), tensors(folder.path()));
-        assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+        assert_eq!(
+            before.keys().collect::<Vec<_>>(),
+            after.keys().collect::<Vec<_>>()
+        );
         for (tensor, value) in &before {
-            assert!(*value == after[tensor] && value.kind() == after[tensor].kind(), "{name}: {tensor}");
+            assert!(
+                *value == after[tensor] && value.kind() == after[tensor].kind(),
+                "{name}: {tensor}"
+            );
         }
         let again = DecoderConfig::read(folder.path()).unwrap();
-        assert_eq!(DecoderConfig { source: model.config.source.clone(), ..again.clone() }, model.config);
+        assert_eq!(
+            DecoderConfig {
+                source: model.config.source.clone(),
+                ..again.clone()
+            },
+            model.config
+        );
         for (key, value) in &model.config.source {
             assert_eq!(&again.source[key], value, "{name}: {key}");
         }
@@ -58,16 +74,29 @@ fn weights_stored_in_half_widths_are_read_exactly() {
         save_folder(&source, &narrow, folder.path()).unwrap();
         let read = load_folder(folder.path(), Kind::Double, Device::Cpu).unwrap();
         assert_eq!(read.config.kind, kind);
-        assert!(*read.params.flat() == narrow.to_kind(Kind::Double), "{kind:?}");
+        assert!(
+            *read.params.flat() == narrow.to_kind(Kind::Double),
+            "{kind:?}"
+        );
     }
 }
 
 #[test]
 fn a_tied_head_that_is_stored_all_the_same_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::copy(network_folder("qwen3_tied").join("config.json"), folder.path().join("config.json")).unwrap();
-    let mut stored: Vec<(String, Tensor)> = tensors(&network_folder("qwen3_tied")).into_iter().collect();
-    let embedding = stored.iter().find(|(name, _)| name == "model.embed_tokens.weight").unwrap().1.copy();
+    std::fs::copy(
+        network_folder("qwen3_tied").join("config.json"),
+        folder.path().join("config.json"),
+    )
+    .unwrap();
+    let mut stored: Vec<(String, Tensor)> =
+        tensors(&network_folder("qwen3_tied")).into_iter().collect();
+    let embedding = stored
+        .iter()
+        .find(|(name, _)| name == "model.embed_tokens.weight")
+        .unwrap()
+        .1
+        .copy();
     stored.push(("lm_head.weight".into(), embedding));
     write_tensors(&folder.path().join("model.safetensors"), &stored).unwrap();
     let read = load_folder(folder.path(), Kind::Double, Device::Cpu).unwrap();
@@ -87,9 +116,18 @@ fn transformers_loads_an_export_with_the_same_logits() {
         save_folder(&model, model.params.flat(), folder.path()).unwrap();
         let expected = network_folder(name).join("expected.safetensors");
         let script = fixture("parity/networks/make.py");
-        let output = Command::new(&python).arg(script).arg("--check").arg(folder.path()).arg(expected).output().unwrap();
+        let output = Command::new(&python)
+            .arg(script)
+            .arg("--check")
+            .arg(folder.path())
+            .arg(expected)
+            .output()
+            .unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
-        let worst: f64 = text.trim().parse().unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)));
+        let worst: f64 = text
+            .trim()
+            .parse()
+            .unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)));
         println!("{name}: transformers on the export {worst:e}");
         // Equal weights; where they lie in memory moves the last bit of a product: 9e-16 measured.
         assert!(worst < 1e-13, "{name}: {worst:e}");

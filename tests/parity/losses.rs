@@ -51,7 +51,13 @@ struct Options {
 
 impl Options {
     fn loss(&self) -> LossOptions {
-        LossOptions { clip: self.clip, dual_clip: self.dual_clip, entropy: self.entropy, kl: self.kl, importance_cap: self.importance_cap }
+        LossOptions {
+            clip: self.clip,
+            dual_clip: self.dual_clip,
+            entropy: self.entropy,
+            kl: self.kl,
+            importance_cap: self.importance_cap,
+        }
     }
 }
 
@@ -63,12 +69,26 @@ fn read() -> Fixture {
 impl Fixture {
     fn normaliser(&self, aggregation: Aggregation) -> Normaliser {
         let tokens: usize = self.lengths.iter().sum();
-        Normaliser { aggregation, tokens: tokens as f64, sequences: self.lengths.len() as f64, constant: self.constant }
+        Normaliser {
+            aggregation,
+            tokens: tokens as f64,
+            sequences: self.lengths.len() as f64,
+            constant: self.constant,
+        }
     }
 
     /// Loss, both gradients and the sums of the tokens `[start, start + weight.len())`.
-    fn run(&self, options: &Options, start: i64, (advantage, weight): (&Tensor, &Tensor)) -> [Tensor; 4] {
-        let cut = |values: &[f64]| Tensor::from_slice(values).narrow(0, start, weight.size()[0]).copy();
+    fn run(
+        &self,
+        options: &Options,
+        start: i64,
+        (advantage, weight): (&Tensor, &Tensor),
+    ) -> [Tensor; 4] {
+        let cut = |values: &[f64]| {
+            Tensor::from_slice(values)
+                .narrow(0, start, weight.size()[0])
+                .copy()
+        };
         let logprobs = cut(&self.data.logprobs).set_requires_grad(true);
         let entropy = cut(&self.data.entropy).set_requires_grad(true);
         let (old, reference) = (cut(&self.data.old), cut(&self.data.reference));
@@ -83,17 +103,29 @@ impl Fixture {
         };
         let output = grpo_loss(&terms, &options.loss());
         output.loss.backward();
-        let bonus = if entropy.grad().defined() { entropy.grad() } else { entropy.zeros_like() };
+        let bonus = if entropy.grad().defined() {
+            entropy.grad()
+        } else {
+            entropy.zeros_like()
+        };
         [output.loss.detach(), logprobs.grad(), bonus, output.sums]
     }
 }
 
 fn wanted(case: &Case) -> [Tensor; 4] {
-    [Tensor::from(case.loss), Tensor::from_slice(&case.grad_logprobs), Tensor::from_slice(&case.grad_entropy), Tensor::from_slice(&case.sums)]
+    [
+        Tensor::from(case.loss),
+        Tensor::from_slice(&case.grad_logprobs),
+        Tensor::from_slice(&case.grad_entropy),
+        Tensor::from_slice(&case.sums),
+    ]
 }
 
 fn worst_of(got: &[Tensor; 4], want: &[Tensor; 4]) -> f64 {
-    got.iter().zip(want).map(|(got, want)| relative(&got.view(-1), &want.view(-1))).fold(0.0, f64::max)
+    got.iter()
+        .zip(want)
+        .map(|(got, want)| relative(&got.view(-1), &want.view(-1)))
+        .fold(0.0, f64::max)
 }
 
 #[test]
@@ -103,7 +135,11 @@ fn loss_and_gradients_equal_the_formulas_under_every_option() {
     let mut worst: f64 = 0.0;
     for case in &fixture.cases {
         let normaliser = fixture.normaliser(case.options.aggregation);
-        let weight: Vec<f64> = fixture.lengths.iter().flat_map(|&len| vec![normaliser.weight(len); len]).collect();
+        let weight: Vec<f64> = fixture
+            .lengths
+            .iter()
+            .flat_map(|&len| vec![normaliser.weight(len); len])
+            .collect();
         let got = fixture.run(&case.options, 0, (&advantage, &Tensor::from_slice(&weight)));
         worst = worst.max(worst_of(&got, &wanted(case)));
     }
@@ -114,25 +150,46 @@ fn loss_and_gradients_equal_the_formulas_under_every_option() {
 #[test]
 fn micro_batches_of_any_size_sum_to_the_same_loss() {
     let fixture = read();
-    let trajectories: Vec<Trajectory> = fixture.lengths.iter().zip(&fixture.advantages).map(|(&len, &advantage)| Trajectory {
-        prompt: Arc::from([1, 2, 3]),
-        ids: vec![0; len],
-        sampler_logprobs: vec![0.0; len],
-        advantage,
-    }).collect();
+    let trajectories: Vec<Trajectory> = fixture
+        .lengths
+        .iter()
+        .zip(&fixture.advantages)
+        .map(|(&len, &advantage)| Trajectory {
+            prompt: Arc::from([1, 2, 3]),
+            ids: vec![0; len],
+            sampler_logprobs: vec![0.0; len],
+            advantage,
+        })
+        .collect();
     let mut worst: f64 = 0.0;
     for budget in [1, 16, 10_000] {
         for case in &fixture.cases {
-            let micros = micro_batches(&trajectories, &fixture.normaliser(case.options.aggregation), budget, Device::Cpu);
+            let micros = micro_batches(
+                &trajectories,
+                &fixture.normaliser(case.options.aggregation),
+                budget,
+                Device::Cpu,
+            );
             let mut start = 0;
-            let parts: Vec<[Tensor; 4]> = micros.iter().map(|micro| {
-                let part = fixture.run(&case.options, start, (&micro.advantage, &micro.weight));
-                start += micro.tokens();
-                part
-            }).collect();
-            let column = |index: usize| -> Vec<&Tensor> { parts.iter().map(|part| &part[index]).collect() };
-            let sum = |index: usize| Tensor::stack(&column(index), 0).sum_dim_intlist(0, false, Kind::Double);
-            let got = [sum(0), Tensor::cat(&column(1), 0), Tensor::cat(&column(2), 0), sum(3)];
+            let parts: Vec<[Tensor; 4]> = micros
+                .iter()
+                .map(|micro| {
+                    let part = fixture.run(&case.options, start, (&micro.advantage, &micro.weight));
+                    start += micro.tokens();
+                    part
+                })
+                .collect();
+            let column =
+                |index: usize| -> Vec<&Tensor> { parts.iter().map(|part| &part[index]).collect() };
+            let sum = |index: usize| {
+                Tensor::stack(&column(index), 0).sum_dim_intlist(0, false, Kind::Double)
+            };
+            let got = [
+                sum(0),
+                Tensor::cat(&column(1), 0),
+                Tensor::cat(&column(2), 0),
+                sum(3),
+            ];
             worst = worst.max(worst_of(&got, &wanted(case)));
         }
     }

@@ -25,7 +25,11 @@ fn with_config(edits: &[(&str, Value)]) -> String {
         config[*key] = value.clone();
     }
     std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
-    std::fs::copy(from.join("model.safetensors"), folder.path().join("model.safetensors")).unwrap();
+    std::fs::copy(
+        from.join("model.safetensors"),
+        folder.path().join("model.safetensors"),
+    )
+    .unwrap();
     error(folder.path())
 }
 
@@ -34,7 +38,10 @@ fn with_tensors(edit: impl FnOnce(&mut Vec<(String, Tensor)>)) -> String {
     let folder = tempfile::tempdir().unwrap();
     let from = network_folder("qwen3_tied");
     std::fs::copy(from.join("config.json"), folder.path().join("config.json")).unwrap();
-    let mut tensors = read_tensors(&from.join("model.safetensors")).unwrap().into_iter().collect();
+    let mut tensors = read_tensors(&from.join("model.safetensors"))
+        .unwrap()
+        .into_iter()
+        .collect();
     edit(&mut tensors);
     write_tensors(&folder.path().join("model.safetensors"), &tensors).unwrap();
     error(folder.path())
@@ -45,21 +52,36 @@ fn keys_that_ask_for_another_network_are_refused_by_name() {
     let yarn = json!({"rope_type": "yarn", "factor": 4.0, "rope_theta": 500.0});
     let cases = [
         ("rope_scaling", yarn.clone(), "rope_scaling.rope_type"),
-        ("rope_scaling", json!({"type": "linear", "factor": 2.0}), "rope_scaling.rope_type"),
+        (
+            "rope_scaling",
+            json!({"type": "linear", "factor": 2.0}),
+            "rope_scaling.rope_type",
+        ),
         ("rope_parameters", yarn, "rope_parameters.rope_type"),
         ("use_sliding_window", json!(true), "use_sliding_window"),
-        ("layer_types", json!(["full_attention", "sliding_attention"]), "layer_types"),
+        (
+            "layer_types",
+            json!(["full_attention", "sliding_attention"]),
+            "layer_types",
+        ),
         ("hidden_act", json!("gelu"), "hidden_act"),
         ("attention_bias", json!(true), "attention_bias"),
         ("model_type", json!("llama"), "model_type"),
         ("num_key_value_heads", json!(3), "num_key_value_heads"),
-        ("quantization_config", json!({"bits": 4}), "quantization_config"),
+        (
+            "quantization_config",
+            json!({"bits": 4}),
+            "quantization_config",
+        ),
         ("dtype", json!("int8"), "dtype"),
         ("vocab_size", json!("64"), "vocab_size"),
     ];
     for (key, value, named) in cases {
         let error = with_config(&[(key, value)]);
-        assert!(error.contains(&format!("config.json: {named}: ")), "{key}: {error}");
+        assert!(
+            error.contains(&format!("config.json: {named}: ")),
+            "{key}: {error}"
+        );
     }
 }
 
@@ -67,20 +89,34 @@ fn keys_that_ask_for_another_network_are_refused_by_name() {
 fn missing_and_unknown_tensors_are_all_named() {
     let error = with_tensors(|tensors| {
         tensors.retain(|(name, _)| !name.ends_with("k_norm.weight"));
-        tensors.push(("model.layers.0.self_attn.q_proj.bias".into(), Tensor::zeros([24], (Kind::Float, Device::Cpu))));
+        tensors.push((
+            "model.layers.0.self_attn.q_proj.bias".into(),
+            Tensor::zeros([24], (Kind::Float, Device::Cpu)),
+        ));
     });
-    let [missing, unknown] = error.split("; ").collect::<Vec<_>>()[..] else { panic!("{error}") };
+    let [missing, unknown] = error.split("; ").collect::<Vec<_>>()[..] else {
+        panic!("{error}")
+    };
     assert!(missing.ends_with("missing tensors: model.layers.0.self_attn.k_norm.weight, model.layers.1.self_attn.k_norm.weight"), "{missing}");
-    assert_eq!(unknown, "unknown tensors: model.layers.0.self_attn.q_proj.bias");
+    assert_eq!(
+        unknown,
+        "unknown tensors: model.layers.0.self_attn.q_proj.bias"
+    );
 }
 
 #[test]
 fn a_tensor_of_another_shape_is_named_with_both_shapes() {
     let error = with_tensors(|tensors| {
-        let norm = tensors.iter_mut().find(|(name, _)| name == "model.norm.weight").unwrap();
+        let norm = tensors
+            .iter_mut()
+            .find(|(name, _)| name == "model.norm.weight")
+            .unwrap();
         norm.1 = Tensor::ones([8], (Kind::Float, Device::Cpu));
     });
-    assert!(error.contains("model.norm.weight has shape [8], config.json asks for [16]"), "{error}");
+    assert!(
+        error.contains("model.norm.weight has shape [8], config.json asks for [16]"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -89,6 +125,10 @@ fn a_file_that_is_cut_short_is_named() {
     let from = network_folder("qwen3_tied");
     std::fs::copy(from.join("config.json"), folder.path().join("config.json")).unwrap();
     let bytes = std::fs::read(from.join("model.safetensors")).unwrap();
-    std::fs::write(folder.path().join("model.safetensors"), &bytes[..bytes.len() / 2]).unwrap();
+    std::fs::write(
+        folder.path().join("model.safetensors"),
+        &bytes[..bytes.len() / 2],
+    )
+    .unwrap();
     assert!(error(folder.path()).contains("model.safetensors: "));
 }

@@ -10,17 +10,34 @@ use crate::cli::program::{program, scratch};
 use crate::cli::tiny::config;
 
 fn port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// One rank of two with torchrun's variables.
 fn rank(number: usize, port: u16, config: &Path, flags: &[&str]) -> Command {
     let mut command = program();
     let number = number.to_string();
-    command.envs([("RANK", number.as_str()), ("LOCAL_RANK", &number), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2")]);
-    command.envs([("MASTER_ADDR", "127.0.0.1".to_owned()), ("MASTER_PORT", port.to_string())]);
+    command.envs([
+        ("RANK", number.as_str()),
+        ("LOCAL_RANK", &number),
+        ("WORLD_SIZE", "2"),
+        ("LOCAL_WORLD_SIZE", "2"),
+    ]);
+    command.envs([
+        ("MASTER_ADDR", "127.0.0.1".to_owned()),
+        ("MASTER_PORT", port.to_string()),
+    ]);
     command.env("SVGRL_COLLECTIVE_TIMEOUT_S", "8");
-    command.arg("train").arg(config).arg("--run-dir").arg(config.with_file_name("run")).args(flags);
+    command
+        .arg("train")
+        .arg(config)
+        .arg("--run-dir")
+        .arg(config.with_file_name("run"))
+        .args(flags);
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }
@@ -29,7 +46,10 @@ fn rank(number: usize, port: u16, config: &Path, flags: &[&str]) -> Command {
 fn wait_for_steps(run: &Path) {
     let begin = Instant::now();
     while std::fs::metadata(run.join("metrics.jsonl")).map_or(0, |data| data.len()) < 500 {
-        assert!(begin.elapsed() < Duration::from_secs(60), "no step was made");
+        assert!(
+            begin.elapsed() < Duration::from_secs(60),
+            "no step was made"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -37,7 +57,10 @@ fn wait_for_steps(run: &Path) {
 /// Waits for the end; the exit status and what standard error holds.
 fn end(child: Child) -> (Option<i32>, String) {
     let output = child.wait_with_output().unwrap();
-    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
 }
 
 #[test]
@@ -47,9 +70,19 @@ fn ranks_started_by_hand_train_together() {
     let flags = ["--set", "stages.sft.steps=3", "--set", "stages.rl.steps=1"];
     let ranks = [0, 1].map(|number| rank(number, port, &config, &flags).spawn().unwrap());
     let [first, second] = ranks.map(end);
-    assert_eq!((first.0, second.0), (Some(0), Some(0)), "{} {}", first.1, second.1);
+    assert_eq!(
+        (first.0, second.0),
+        (Some(0), Some(0)),
+        "{} {}",
+        first.1,
+        second.1
+    );
     assert!(first.1.contains("rl 1/1"), "{}", first.1);
-    assert!(!second.1.contains("rl 1/1"), "rank 1 keeps quiet: {}", second.1);
+    assert!(
+        !second.1.contains("rl 1/1"),
+        "rank 1 keeps quiet: {}",
+        second.1
+    );
     assert_eq!(step_rows(&folder.join("run"), "sft").len(), 3);
 }
 
@@ -59,10 +92,30 @@ fn torchrun_can_start_the_ranks() {
     let folder = scratch("ranks_torchrun");
     let config = config(&folder);
     let mut command = Command::new("torchrun");
-    command.args(["--no-python", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", env!("CARGO_BIN_EXE_svgrl"), "train"]);
-    command.arg(&config).arg("--run-dir").arg(folder.join("run")).args(["--set", "stages.sft.steps=3", "--set", "stages.rl.steps=1"]);
-    let Ok(output) = command.env("OMP_NUM_THREADS", "1").output() else { return };
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    command.args([
+        "--no-python",
+        "--nproc-per-node",
+        "2",
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        "127.0.0.1:0",
+        env!("CARGO_BIN_EXE_svgrl"),
+        "train",
+    ]);
+    command
+        .arg(&config)
+        .arg("--run-dir")
+        .arg(folder.join("run"))
+        .args(["--set", "stages.sft.steps=3", "--set", "stages.rl.steps=1"]);
+    let Ok(output) = command.env("OMP_NUM_THREADS", "1").output() else {
+        return;
+    };
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert_eq!(step_rows(&folder.join("run"), "sft").len(), 3);
 }
 
@@ -71,7 +124,8 @@ fn a_killed_rank_is_named_and_the_other_ends() {
     let folder = scratch("ranks_killed");
     let (config, port) = (config(&folder), port());
     let flags = ["--set", "stages.sft.steps=1000000"];
-    let [first, mut second] = [0, 1].map(|number| rank(number, port, &config, &flags).spawn().unwrap());
+    let [first, mut second] =
+        [0, 1].map(|number| rank(number, port, &config, &flags).spawn().unwrap());
     wait_for_steps(&folder.join("run"));
     second.kill().unwrap();
     let killed = Instant::now();
@@ -79,7 +133,10 @@ fn a_killed_rank_is_named_and_the_other_ends() {
     let (code, told) = end(first);
     assert!(killed.elapsed() < Duration::from_secs(30));
     assert_eq!(code, Some(1), "{told}");
-    assert!(told.lines().last().unwrap_or_default().contains("rank 1"), "{told}");
+    assert!(
+        told.lines().last().unwrap_or_default().contains("rank 1"),
+        "{told}"
+    );
     assert!(told.contains("phase `sft step "), "{told}");
 }
 
@@ -89,20 +146,43 @@ fn launch_ends_all_ranks_when_one_is_killed() {
     let config = config(&folder);
     let run = folder.join("run");
     let mut command = two(&config, &run);
-    command.args(["--set", "stages.sft.steps=1000000"]).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .args(["--set", "stages.sft.steps=1000000"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     let launcher = command.spawn().unwrap();
     wait_for_steps(&run);
-    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", launcher.id())).unwrap();
+    let children =
+        std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", launcher.id())).unwrap();
     let ranks: Vec<&str> = children.split_whitespace().collect();
-    let is_second = |pid: &str| std::fs::read(format!("/proc/{pid}/environ")).unwrap().split(|byte| *byte == 0).any(|entry| entry == b"RANK=1");
+    let is_second = |pid: &str| {
+        std::fs::read(format!("/proc/{pid}/environ"))
+            .unwrap()
+            .split(|byte| *byte == 0)
+            .any(|entry| entry == b"RANK=1")
+    };
     let second = ranks.iter().find(|pid| is_second(pid)).unwrap();
-    assert!(Command::new("kill").args(["-9", second]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-9", second])
+            .status()
+            .unwrap()
+            .success()
+    );
     let killed = Instant::now();
     let (code, told) = end(launcher);
     assert!(killed.elapsed() < Duration::from_secs(30));
     assert_eq!(code, Some(128 + 9), "{told}");
-    assert!(told.contains("launch: rank 1 of 2 ended with signal: 9"), "{told}");
-    assert!(ranks.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()), "a rank is left behind");
+    assert!(
+        told.contains("launch: rank 1 of 2 ended with signal: 9"),
+        "{told}"
+    );
+    assert!(
+        ranks
+            .iter()
+            .all(|pid| !Path::new(&format!("/proc/{pid}")).exists()),
+        "a rank is left behind"
+    );
 }
 
 #[test]

@@ -13,7 +13,11 @@ use crate::cli::program::{program, rows};
 fn two(config: &Path, run: &Path) -> std::process::Command {
     let mut command = program();
     command.env("SVGRL_COLLECTIVE_TIMEOUT_S", "60");
-    command.args(["launch", "--nproc-per-node", "2", "--", "train"]).arg(config).arg("--run-dir").arg(run);
+    command
+        .args(["launch", "--nproc-per-node", "2", "--", "train"])
+        .arg(config)
+        .arg("--run-dir")
+        .arg(run);
     command
 }
 

@@ -17,35 +17,64 @@ fn before_rl(name: &str) -> std::path::PathBuf {
 
 /// `key` of every sample, in the order of the file.
 fn sampled(run: &Path, key: &str) -> Vec<Value> {
-    rows(&samples(run, 1)).into_iter().map(|row| row[key].clone()).collect()
+    rows(&samples(run, 1))
+        .into_iter()
+        .map(|row| row[key].clone())
+        .collect()
 }
 
 fn number(row: &Value, key: &str) -> f64 {
-    row[key].as_f64().unwrap_or_else(|| panic!("{key} is not in {row}"))
+    row[key]
+        .as_f64()
+        .unwrap_or_else(|| panic!("{key} is not in {row}"))
 }
 
 #[test]
 fn two_ranks_sample_and_learn_what_one_does() {
     let run = before_rl("ranks_same");
     let done = told(&mut two(&tiny().config, &run)).fine();
-    assert!(done.err.contains("not bitwise"), "the other world size is not told: {}", done.err);
+    assert!(
+        done.err.contains("not bitwise"),
+        "the other world size is not told: {}",
+        done.err
+    );
     for key in ["prompt_id", "index", "token_ids", "total", "advantage"] {
         assert_eq!(sampled(&run, key), sampled(&tiny().run, key), "{key}");
     }
     let (ours, theirs) = (step_rows(&run, "rl"), step_rows(&tiny().run, "rl"));
     assert_eq!(ours.len(), 2, "each row is written once");
     assert_eq!(step_rows(&run, "sft").len(), 60);
-    for key in ["policy/loss", "policy/entropy", "optim/grad_norm", "reward/total/mean", "reward/total/std"] {
+    for key in [
+        "policy/loss",
+        "policy/entropy",
+        "optim/grad_norm",
+        "reward/total/mean",
+        "reward/total/std",
+    ] {
         let (ours, theirs) = (number(&ours[0], key), number(&theirs[0], key));
         // A loss near zero is a difference of terms of about 1: relative to them.
-        let scale = if key == "policy/loss" { 1.0 } else { theirs.abs() };
-        assert!((ours - theirs).abs() <= 1e-5 * scale, "{key}: {ours} and {theirs}");
+        let scale = if key == "policy/loss" {
+            1.0
+        } else {
+            theirs.abs()
+        };
+        assert!(
+            (ours - theirs).abs() <= 1e-5 * scale,
+            "{key}: {ours} and {theirs}"
+        );
     }
-    assert!(number(&theirs[0], "optim/grad_norm") > 0.0, "no reward differs, nothing is compared");
+    assert!(
+        number(&theirs[0], "optim/grad_norm") > 0.0,
+        "no reward differs, nothing is compared"
+    );
     let environment = std::fs::read_to_string(run.join("environment.json")).unwrap();
     assert!(environment.contains("\"world_size\": 2"));
     let log = std::fs::read_to_string(run.join("train.log")).unwrap();
-    assert_eq!(log.matches("rl 2/2").count(), 2, "once from the copied run, once from rank 0:\n{log}");
+    assert_eq!(
+        log.matches("rl 2/2").count(),
+        2,
+        "once from the copied run, once from rank 0:\n{log}"
+    );
 }
 
 #[test]
@@ -56,12 +85,39 @@ fn a_checkpoint_of_two_ranks_resumes_on_one() {
     told(two(&config, &run).args(short)).fine();
     let first = std::fs::read(samples(&run, 1)).unwrap();
     let more = ["--set", "stages.sft.steps=20", "--set", "stages.rl.steps=2"];
-    let done = told(program().arg("train").arg(&config).arg("--run-dir").arg(&run).args(more)).fine();
-    assert!(done.err.contains("2 rank(s)") && done.err.contains("not bitwise"), "{}", done.err);
+    let done = told(
+        program()
+            .arg("train")
+            .arg(&config)
+            .arg("--run-dir")
+            .arg(&run)
+            .args(more),
+    )
+    .fine();
+    assert!(
+        done.err.contains("2 rank(s)") && done.err.contains("not bitwise"),
+        "{}",
+        done.err
+    );
     assert_eq!(std::fs::read(samples(&run, 1)).unwrap(), first);
-    let steps: Vec<_> = step_rows(&run, "rl").iter().map(|row| row["step"].as_u64().unwrap()).collect();
+    let steps: Vec<_> = step_rows(&run, "rl")
+        .iter()
+        .map(|row| row["step"].as_u64().unwrap())
+        .collect();
     assert_eq!(steps, [1, 2]);
-    let sft: Vec<f64> = step_rows(&run, "sft").iter().map(|row| number(row, "sft/loss")).collect();
-    let alone: Vec<f64> = step_rows(&tiny().run, "sft").iter().take(1).map(|row| number(row, "sft/loss")).collect();
-    assert!((sft[0] - alone[0]).abs() <= 1e-5 * alone[0], "{} and {}", sft[0], alone[0]);
+    let sft: Vec<f64> = step_rows(&run, "sft")
+        .iter()
+        .map(|row| number(row, "sft/loss"))
+        .collect();
+    let alone: Vec<f64> = step_rows(&tiny().run, "sft")
+        .iter()
+        .take(1)
+        .map(|row| number(row, "sft/loss"))
+        .collect();
+    assert!(
+        (sft[0] - alone[0]).abs() <= 1e-5 * alone[0],
+        "{} and {}",
+        sft[0],
+        alone[0]
+    );
 }

@@ -18,14 +18,18 @@ fn a_run_killed_after_any_row_and_continued_is_the_whole_run() {
         let tiny = Tiny::new();
         assert!(kill(&tiny, || tiny.lines() >= rows));
         tiny.finish();
-        tiny.outcome().assert_whole(&format!("killed after {rows} rows"));
+        tiny.outcome()
+            .assert_whole(&format!("killed after {rows} rows"));
     }
 }
 
 #[test]
 fn a_run_killed_again_and_again_is_the_whole_run() {
     let tiny = Tiny::new();
-    let kills = [3, 6, 7, 11, 13, 14, ROWS - 1].into_iter().filter(|&rows| kill(&tiny, || tiny.lines() >= rows)).count();
+    let kills = [3, 6, 7, 11, 13, 14, ROWS - 1]
+        .into_iter()
+        .filter(|&rows| kill(&tiny, || tiny.lines() >= rows))
+        .count();
     assert!(kills >= 5, "{kills}");
     tiny.finish();
     tiny.outcome().assert_whole("killed seven times");
@@ -35,7 +39,9 @@ fn a_run_killed_again_and_again_is_the_whole_run() {
 fn a_run_killed_while_it_writes_checkpoints_is_the_whole_run() {
     let tiny = Tiny::new();
     let half_written = [3, 9, 13].into_iter().filter(|&rows| {
-        kill(&tiny, || tiny.lines() >= rows && tiny.is_writing_checkpoint());
+        kill(&tiny, || {
+            tiny.lines() >= rows && tiny.is_writing_checkpoint()
+        });
         tiny.is_writing_checkpoint()
     });
     assert!(half_written.count() >= 1);

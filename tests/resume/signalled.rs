@@ -21,8 +21,14 @@ fn sigterm_writes_the_state_and_ends_with_status_0() {
         assert_eq!(child.wait().unwrap().code(), Some(0));
         let stage = if rows < 10 { "sft" } else { "rl" };
         let states = std::fs::read_dir(tiny.run_folder().join("checkpoints").join(stage)).unwrap();
-        assert!(states.flatten().any(|entry| entry.path().join("model.safetensors").exists()), "{rows} rows");
+        assert!(
+            states
+                .flatten()
+                .any(|entry| entry.path().join("model.safetensors").exists()),
+            "{rows} rows"
+        );
         tiny.finish();
-        tiny.outcome().assert_whole(&format!("SIGTERM after {rows} rows"));
+        tiny.outcome()
+            .assert_whole(&format!("SIGTERM after {rows} rows"));
     }
 }

@@ -77,7 +77,11 @@ impl Tiny {
 
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_svgrl"));
-        command.args(["train", "-q"]).arg(self.config()).arg("--run-dir").arg(self.run_folder());
+        command
+            .args(["train", "-q"])
+            .arg(self.config())
+            .arg("--run-dir")
+            .arg(self.run_folder());
         command.env_remove("WORLD_SIZE").stdout(Stdio::null());
         command
     }
@@ -101,23 +105,49 @@ impl Tiny {
 
     /// Whether a checkpoint is being written aside.
     pub fn is_writing_checkpoint(&self) -> bool {
-        let stages = std::fs::read_dir(self.run_folder().join("checkpoints")).into_iter().flatten().flatten();
-        stages.flat_map(|stage| std::fs::read_dir(stage.path())).flatten().flatten().any(|entry| entry.file_name().to_string_lossy().starts_with('.'))
+        let stages = std::fs::read_dir(self.run_folder().join("checkpoints"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        stages
+            .flat_map(|stage| std::fs::read_dir(stage.path()))
+            .flatten()
+            .flatten()
+            .any(|entry| entry.file_name().to_string_lossy().starts_with('.'))
     }
 
     pub fn outcome(&self) -> Outcome {
         let run = self.run_folder();
         let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-        let mut rows: Vec<Map<String, Value>> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let mut rows: Vec<Map<String, Value>> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         for row in &mut rows {
-            row.retain(|key, _| !(key == "time" || key.starts_with("time/") || key.starts_with("perf/") || key.contains("svg/render_ms")));
+            row.retain(|key, _| {
+                !(key == "time"
+                    || key.starts_with("time/")
+                    || key.starts_with("perf/")
+                    || key.contains("svg/render_ms"))
+            });
         }
-        let samples = std::fs::read_dir(run.join("samples/rl")).unwrap().map(|entry| {
-            let path = entry.unwrap().path();
-            (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read_to_string(&path).unwrap())
+        let samples = std::fs::read_dir(run.join("samples/rl"))
+            .unwrap()
+            .map(|entry| {
+                let path = entry.unwrap().path();
+                (
+                    path.file_name().unwrap().to_string_lossy().into_owned(),
+                    std::fs::read_to_string(&path).unwrap(),
+                )
+            });
+        let weights = ["sft", "rl"].map(|stage| {
+            std::fs::read(run.join(format!("checkpoints/{stage}/final/model.safetensors"))).unwrap()
         });
-        let weights = ["sft", "rl"].map(|stage| std::fs::read(run.join(format!("checkpoints/{stage}/final/model.safetensors"))).unwrap());
-        Outcome { rows, samples: samples.collect(), weights }
+        Outcome {
+            rows,
+            samples: samples.collect(),
+            weights,
+        }
     }
 }
 
@@ -130,7 +160,10 @@ pub fn told(output: &Output) -> String {
 pub fn wait_for(child: &mut Child, moment: impl Fn() -> bool) {
     let started = Instant::now();
     while !moment() && child.try_wait().unwrap().is_none() {
-        assert!(started.elapsed() < Duration::from_secs(120), "the moment never came");
+        assert!(
+            started.elapsed() < Duration::from_secs(120),
+            "the moment never came"
+        );
         std::thread::sleep(Duration::from_micros(200));
     }
 }
@@ -151,9 +184,15 @@ impl Outcome {
             tiny.finish();
             let whole = tiny.outcome();
             assert_eq!(whole.rows.len(), ROWS);
-            let learns = |row: &Map<String, Value>| row.get("optim/grad_norm").is_none_or(|norm| norm.as_f64() > Some(0.0));
+            let learns = |row: &Map<String, Value>| {
+                row.get("optim/grad_norm")
+                    .is_none_or(|norm| norm.as_f64() > Some(0.0))
+            };
             assert!(whole.rows.iter().all(learns), "{:#?}", whole.rows);
-            assert!(whole.rows.iter().any(|row| row.get("reward/total/std").is_some_and(|std| std.as_f64() > Some(0.0))));
+            assert!(whole.rows.iter().any(|row| {
+                row.get("reward/total/std")
+                    .is_some_and(|std| std.as_f64() > Some(0.0))
+            }));
             assert_ne!(whole.weights[0], whole.weights[1]);
             whole
         })

@@ -11,7 +11,9 @@ pub const NETWORKS: [&str; 4] = ["qwen2_tied", "qwen2_untied", "qwen3_tied", "qw
 
 /// A path below tests/.
 pub fn fixture(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests")
+        .join(path)
 }
 
 /// The folder of one of [`NETWORKS`].
@@ -46,7 +48,10 @@ pub fn packed(sequences: &[Vec<i64>]) -> LmInput {
 /// The largest absolute difference of two tensors of one shape, in float64.
 pub fn gap(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.size(), b.size());
-    (a.to_kind(Kind::Double) - b.to_kind(Kind::Double)).abs().max().double_value(&[])
+    (a.to_kind(Kind::Double) - b.to_kind(Kind::Double))
+        .abs()
+        .max()
+        .double_value(&[])
 }
 
 /// [`gap`] relative to the largest number of `b`; a `b` of zeros gives the absolute gap.

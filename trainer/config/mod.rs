@@ -135,7 +135,10 @@ impl DeviceName {
         let index = self.0.strip_prefix("cuda:").map(str::parse::<usize>);
         match matches!(self.0.as_str(), "auto" | "cpu" | "cuda") || matches!(index, Some(Ok(_))) {
             true => Ok(()),
-            false => Err(format!("device: must be auto, cpu, cuda or cuda:N, got `{}`", self.0)),
+            false => Err(format!(
+                "device: must be auto, cpu, cuda or cuda:N, got `{}`",
+                self.0
+            )),
         }
     }
 
@@ -148,13 +151,18 @@ impl DeviceName {
         let available = tch::Cuda::is_available();
         let gpu = |index: usize| match available && (index as i64) < tch::Cuda::device_count() {
             true => Ok(tch::Device::Cuda(index)),
-            false => Err(format!("device: {}: no such GPU answers; use cpu, or build with the CUDA libtorch (`make setup CUDA=1`)", self.0)),
+            false => Err(format!(
+                "device: {}: no such GPU answers; use cpu, or build with the CUDA libtorch (`make setup CUDA=1`)",
+                self.0
+            )),
         };
         match (self.0.as_str(), self.0.strip_prefix("cuda:")) {
             ("cpu", _) => Ok(tch::Device::Cpu),
             ("auto", _) if !available => Ok(tch::Device::Cpu),
             ("auto" | "cuda", _) => gpu(local_rank),
-            (_, index) => gpu(index.and_then(|index| index.parse().ok()).unwrap_or(local_rank)),
+            (_, index) => gpu(index
+                .and_then(|index| index.parse().ok())
+                .unwrap_or(local_rank)),
         }
     }
 }

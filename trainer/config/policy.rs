@@ -239,7 +239,11 @@ pub struct KlConfig {
 
 impl Default for KlConfig {
     fn default() -> Self {
-        Self { coefficient: 0.0, estimator: KlEstimator::K3, place: KlPlace::Loss }
+        Self {
+            coefficient: 0.0,
+            estimator: KlEstimator::K3,
+            place: KlPlace::Loss,
+        }
     }
 }
 

@@ -104,7 +104,10 @@ impl Default for SftStage {
             steps: 100,
             max_tokens: 4096,
             curriculum: CurriculumConfig::default(),
-            optimizer: OptimizerConfig { learning_rate: 1e-4, ..OptimizerConfig::default() },
+            optimizer: OptimizerConfig {
+                learning_rate: 1e-4,
+                ..OptimizerConfig::default()
+            },
             batch: BatchConfig::default(),
             eval: EvalConfig::default(),
             checkpoint: CheckpointConfig::default(),
@@ -153,7 +156,10 @@ impl Default for GrpoStage {
             kl: KlConfig::default(),
             curriculum: CurriculumConfig::default(),
             optimizer: OptimizerConfig::default(),
-            batch: BatchConfig { size: 8, ..BatchConfig::default() },
+            batch: BatchConfig {
+                size: 8,
+                ..BatchConfig::default()
+            },
             eval: EvalConfig::default(),
             checkpoint: CheckpointConfig::default(),
             samples: SamplesConfig::default(),
@@ -177,7 +183,12 @@ pub struct BatchConfig {
 
 impl Default for BatchConfig {
     fn default() -> Self {
-        Self { size: 32, micro_tokens: 8192, logit_rows: 0, recompute: Recompute::None }
+        Self {
+            size: 32,
+            micro_tokens: 8192,
+            logit_rows: 0,
+            recompute: Recompute::None,
+        }
     }
 }
 
@@ -201,7 +212,14 @@ pub struct EvalConfig {
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        Self { every: 0, prompts: 0, samples: 1, temperature: 1.0, greedy: true, max_new_tokens: 0 }
+        Self {
+            every: 0,
+            prompts: 0,
+            samples: 1,
+            temperature: 1.0,
+            greedy: true,
+            max_new_tokens: 0,
+        }
     }
 }
 
@@ -221,7 +239,12 @@ pub struct CheckpointConfig {
 
 impl Default for CheckpointConfig {
     fn default() -> Self {
-        Self { every: 50, keep_last: 2, keep_every: 0, at_end: true }
+        Self {
+            every: 50,
+            keep_last: 2,
+            keep_every: 0,
+            at_end: true,
+        }
     }
 }
 

@@ -45,7 +45,11 @@ pub fn advantages(groups: &[Vec<f64>], config: &AdvantageConfig) -> Vec<Vec<f64>
 
 /// The arithmetic mean; 0 of nothing.
 pub fn mean(values: &[f64]) -> f64 {
-    if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
+    if values.is_empty() {
+        0.0
+    } else {
+        values.iter().sum::<f64>() / values.len() as f64
+    }
 }
 
 /// The standard deviation about the values' own mean; 0 where it is undefined.
@@ -55,7 +59,12 @@ pub fn deviation(values: &[f64], unbiased: bool) -> f64 {
         return 0.0;
     }
     let mean = mean(values);
-    (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / divisor).sqrt()
+    (values
+        .iter()
+        .map(|value| (value - mean).powi(2))
+        .sum::<f64>()
+        / divisor)
+        .sqrt()
 }
 
 #[cfg(test)]
@@ -67,7 +76,12 @@ mod tests {
         let groups = vec![vec![0.1, 0.1, 0.1], vec![0.0, 1.0, 2.0]];
         for mean in [MeanOver::Group, MeanOver::Batch] {
             for std in [StdOver::Group, StdOver::Batch, StdOver::None] {
-                let config = AdvantageConfig { mean, std, epsilon: 0.0, ..AdvantageConfig::default() };
+                let config = AdvantageConfig {
+                    mean,
+                    std,
+                    epsilon: 0.0,
+                    ..AdvantageConfig::default()
+                };
                 let out = advantages(&groups, &config);
                 assert_eq!(out[0], [0.0; 3]);
                 assert!(out[1].iter().any(|value| *value != 0.0));
@@ -79,7 +93,13 @@ mod tests {
     fn a_batch_deviation_is_of_raw_or_of_centred_rewards() {
         let groups = vec![vec![0.0, 2.0], vec![10.0, 12.0]];
         let of = |std_of| {
-            let config = AdvantageConfig { std: StdOver::Batch, std_of, unbiased: false, epsilon: 0.0, ..AdvantageConfig::default() };
+            let config = AdvantageConfig {
+                std: StdOver::Batch,
+                std_of,
+                unbiased: false,
+                epsilon: 0.0,
+                ..AdvantageConfig::default()
+            };
             advantages(&groups, &config)[0][1]
         };
         assert!((of(StdOf::Centred) - 1.0).abs() < 1e-12);

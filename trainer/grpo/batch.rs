@@ -82,7 +82,12 @@ impl MicroBatch {
 
 /// Packs `trajectories` in order into micro-batches of up to `budget` rows. Neighbours with the
 /// same prompt share its rows.
-pub fn micro_batches(trajectories: &[Trajectory], normaliser: &Normaliser, budget: usize, device: Device) -> Vec<MicroBatch> {
+pub fn micro_batches(
+    trajectories: &[Trajectory],
+    normaliser: &Normaliser,
+    budget: usize,
+    device: Device,
+) -> Vec<MicroBatch> {
     let mut out = Vec::new();
     let mut start = 0;
     while start < trajectories.len() {
@@ -142,6 +147,9 @@ fn pack(trajectories: &[Trajectory], normaliser: &Normaliser, device: Device) ->
         sampler: floats(&sampler),
         advantage: floats(&advantage),
         weight: floats(&weight),
-        lengths: trajectories.iter().map(|trajectory| trajectory.ids.len()).collect(),
+        lengths: trajectories
+            .iter()
+            .map(|trajectory| trajectory.ids.len())
+            .collect(),
     }
 }

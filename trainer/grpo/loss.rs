@@ -56,7 +56,15 @@ impl LossOptions {
 }
 
 /// Names of [`LossOutput::sums`], in order.
-pub const SUMS: [&str; 7] = ["policy/loss", "policy/entropy", "policy/kl_ref", "policy/kl_sampler", "policy/ratio_mean", "policy/clip_low_frac", "policy/clip_high_frac"];
+pub const SUMS: [&str; 7] = [
+    "policy/loss",
+    "policy/entropy",
+    "policy/kl_ref",
+    "policy/kl_sampler",
+    "policy/ratio_mean",
+    "policy/clip_low_frac",
+    "policy/clip_high_frac",
+];
 
 /// The loss of some tokens.
 pub struct LossOutput {
@@ -80,7 +88,10 @@ pub fn grpo_loss(terms: &TokenTerms, options: &LossOptions) -> LossOutput {
     let own = terms.logprobs.detach();
     let ratio = (terms.logprobs - terms.old.unwrap_or(&own)).exp();
     let (low, high) = options.clip;
-    let clipped = ratio.clamp(low.map_or(f64::NEG_INFINITY, |low| 1.0 - low), high.map_or(f64::INFINITY, |high| 1.0 + high));
+    let clipped = ratio.clamp(
+        low.map_or(f64::NEG_INFINITY, |low| 1.0 - low),
+        high.map_or(f64::INFINITY, |high| 1.0 + high),
+    );
     let (plain, bounded) = (&ratio * terms.advantage, &clipped * terms.advantage);
     let mut policy = plain.minimum(&bounded).neg();
     let negative = terms.advantage.lt(0.0);
@@ -95,7 +106,9 @@ pub fn grpo_loss(terms: &TokenTerms, options: &LossOptions) -> LossOutput {
     let mut kl_ref = own.zeros_like();
     if let Some(reference) = terms.reference {
         let d = reference - terms.logprobs;
-        let estimator = options.kl.map_or(KlEstimator::K3, |(_, estimator)| estimator);
+        let estimator = options
+            .kl
+            .map_or(KlEstimator::K3, |(_, estimator)| estimator);
         let kl = kl_estimate(&d, estimator);
         kl_ref = kl.detach();
         if let Some((coefficient, _)) = options.kl {
@@ -107,8 +120,14 @@ pub fn grpo_loss(terms: &TokenTerms, options: &LossOptions) -> LossOutput {
     }
     let ratio = ratio.detach();
     let outside = |side: Tensor| side.to_kind(Kind::Double);
-    let clip_low = low.map_or_else(|| own.zeros_like().to_kind(Kind::Double), |low| outside(ratio.lt(1.0 - low).logical_and(&negative)));
-    let clip_high = high.map_or_else(|| own.zeros_like().to_kind(Kind::Double), |high| outside(ratio.gt(1.0 + high).logical_and(&terms.advantage.gt(0.0))));
+    let clip_low = low.map_or_else(
+        || own.zeros_like().to_kind(Kind::Double),
+        |low| outside(ratio.lt(1.0 - low).logical_and(&negative)),
+    );
+    let clip_high = high.map_or_else(
+        || own.zeros_like().to_kind(Kind::Double),
+        |high| outside(ratio.gt(1.0 + high).logical_and(&terms.advantage.gt(0.0))),
+    );
     let wide = |tensor: &Tensor| tensor.detach().to_kind(Kind::Double);
     let sums = Tensor::stack(
         &[
@@ -122,5 +141,8 @@ pub fn grpo_loss(terms: &TokenTerms, options: &LossOptions) -> LossOutput {
         ],
         0,
     );
-    LossOutput { loss: (token * terms.weight).sum(terms.logprobs.kind()), sums }
+    LossOutput {
+        loss: (token * terms.weight).sum(terms.logprobs.kind()),
+        sums,
+    }
 }

@@ -42,19 +42,38 @@ pub struct Collect<'a> {
 ///
 /// # Errors
 /// A reference that its task's rewards cannot use; the engine's.
-pub fn collect(engine: &mut dyn Engine, scorer: &Scorer, prompts: Vec<Prompt>, how: &Collect) -> Result<Option<(Vec<ScoredGroup>, CollectTimes)>, TrainError> {
+pub fn collect(
+    engine: &mut dyn Engine,
+    scorer: &Scorer,
+    prompts: Vec<Prompt>,
+    how: &Collect,
+) -> Result<Option<(Vec<ScoredGroup>, CollectTimes)>, TrainError> {
     for prompt in &prompts {
         let usable = scorer.check_reference(&prompt.task, &prompt.reference);
-        usable.map_err(|problem| TrainError::Input(format!("example {}: task {}: {problem}", prompt.id, prompt.task)))?;
+        usable.map_err(|problem| {
+            TrainError::Input(format!(
+                "example {}: task {}: {problem}",
+                prompt.id, prompt.task
+            ))
+        })?;
     }
     let started = Instant::now();
     let requests = prompts
         .iter()
         .enumerate()
-        .map(|(group, prompt)| Request { group, ids: prompt.ids.clone(), samples: how.samples, draw: prompt.draw, lengths: None })
+        .map(|(group, prompt)| Request {
+            group,
+            ids: prompt.ids.clone(),
+            samples: how.samples,
+            draw: prompt.draw,
+            lengths: None,
+        })
         .collect();
     engine.submit(requests)?;
-    let mut completions: Vec<Vec<_>> = prompts.iter().map(|_| (0..how.samples).map(|_| None).collect()).collect();
+    let mut completions: Vec<Vec<_>> = prompts
+        .iter()
+        .map(|_| (0..how.samples).map(|_| None).collect())
+        .collect();
     while let Some(finished) = engine.next()? {
         if how.interrupt.expired() {
             while scorer.next().is_some() {}
@@ -76,7 +95,8 @@ pub fn collect(engine: &mut dyn Engine, scorer: &Scorer, prompts: Vec<Prompt>, h
         completions[finished.group][finished.index] = Some(completion);
     }
     let generated = Instant::now();
-    let mut rewards: Vec<Vec<Option<Reward>>> = prompts.iter().map(|_| vec![None; how.samples]).collect();
+    let mut rewards: Vec<Vec<Option<Reward>>> =
+        prompts.iter().map(|_| vec![None; how.samples]).collect();
     while let Some(scored) = scorer.next() {
         let key = scored.key as usize;
         rewards[key / how.samples][key % how.samples] = Some(scored.reward);
@@ -90,7 +110,11 @@ pub fn collect(engine: &mut dyn Engine, scorer: &Scorer, prompts: Vec<Prompt>, h
         .zip(completions)
         .zip(rewards)
         .map(|((prompt, completions), rewards)| ScoredGroup {
-            group: Group { prompt, completions: completions.into_iter().flatten().collect(), policy_version: how.policy_version },
+            group: Group {
+                prompt,
+                completions: completions.into_iter().flatten().collect(),
+                policy_version: how.policy_version,
+            },
             rewards: rewards.into_iter().flatten().collect(),
         })
         .collect();

@@ -60,7 +60,12 @@ impl Trainer<'_> {
     ///
     /// # Errors
     /// The engine's, the learner's, a bad row, a lost rank.
-    pub fn step(&self, learner: &mut Learner, (prompts, cursor): (&Prompts, &mut Cursor), step: u64) -> Result<StepEnd, TrainError> {
+    pub fn step(
+        &self,
+        learner: &mut Learner,
+        (prompts, cursor): (&Prompts, &mut Cursor),
+        step: u64,
+    ) -> Result<StepEnd, TrainError> {
         let started = Instant::now();
         let before: CursorState = cursor.state();
         let mut stats = GrpoStats::default();
@@ -72,17 +77,33 @@ impl Trainer<'_> {
         let lr = learning_rate(&self.config.optimizer, step, self.config.steps);
         let learning = Instant::now();
         self.learn(learner, &trajectories, lr, &mut stats)?;
-        stats.forward_backward_s = learning.elapsed().as_secs_f64() - stats.update.reduce_s - stats.update.optim_s;
+        stats.forward_backward_s =
+            learning.elapsed().as_secs_f64() - stats.update.reduce_s - stats.update.optim_s;
         let metrics = self.metrics(&rows, &stats, (lr, started.elapsed().as_secs_f64()));
         let tokens = stats.sums.last().copied().unwrap_or(0.0) as u64;
-        Ok(StepEnd::Done { metrics, rows, tokens })
+        Ok(StepEnd::Done {
+            metrics,
+            rows,
+            tokens,
+        })
     }
 
     /// Samples and scores this rank's share of the step's prompts.
-    fn rollout(&self, learner: &Learner, (prompts, cursor): (&Prompts, &mut Cursor), step: u64, stats: &mut GrpoStats) -> Result<Option<Vec<ScoredGroup>>, TrainError> {
+    fn rollout(
+        &self,
+        learner: &Learner,
+        (prompts, cursor): (&Prompts, &mut Cursor),
+        step: u64,
+        stats: &mut GrpoStats,
+    ) -> Result<Option<Vec<ScoredGroup>>, TrainError> {
         let rollout = &self.config.rollout;
         let tokenizer = prompts.tokenizer();
-        let mut engine = LocalEngine::new(&learner.model, Some(tokenizer), rollout.sampling(), (self.seed, rollout.slots))?;
+        let mut engine = LocalEngine::new(
+            &learner.model,
+            Some(tokenizer),
+            rollout.sampling(),
+            (self.seed, rollout.slots),
+        )?;
         let mut all = Vec::new();
         let mut wanted = self.config.batch.size;
         for round in 0..=REFILLS {
@@ -90,18 +111,34 @@ impl Trainer<'_> {
             stats.too_long += drawn.too_long;
             let (rank, size) = (learner.group.rank(), learner.group.size());
             let own: Vec<Prompt> = drawn.prompts.into_iter().skip(rank).step_by(size).collect();
-            let how = Collect { samples: rollout.group_size, step, policy_version: learner.optimizer.updates, interrupt: self.interrupt };
+            let how = Collect {
+                samples: rollout.group_size,
+                step,
+                policy_version: learner.optimizer.updates,
+                interrupt: self.interrupt,
+            };
             let collected = collect(&mut engine, self.scorer, own, &how)?;
-            let dropped = replica::sum_numbers(&learner.group, learner.device(), &[f64::from(collected.is_none())])?[0] > 0.0;
-            let Some((groups, times)) = collected.filter(|_| !dropped) else { return Ok(None) };
+            let dropped = replica::sum_numbers(
+                &learner.group,
+                learner.device(),
+                &[f64::from(collected.is_none())],
+            )?[0]
+                > 0.0;
+            let Some((groups, times)) = collected.filter(|_| !dropped) else {
+                return Ok(None);
+            };
             stats.generate_s += times.generate_s;
             stats.score_exposed_s += times.score_exposed_s;
             all.extend(groups);
             if self.config.advantage.zero_spread != ZeroSpread::Refill || round == REFILLS {
                 break;
             }
-            let usable = all.iter().filter(|group| !is_zero_spread(&totals(group))).count() as f64;
-            let usable = replica::sum_numbers(&learner.group, learner.device(), &[usable])?[0] as usize;
+            let usable = all
+                .iter()
+                .filter(|group| !is_zero_spread(&totals(group)))
+                .count() as f64;
+            let usable =
+                replica::sum_numbers(&learner.group, learner.device(), &[usable])?[0] as usize;
             wanted = self.config.batch.size.saturating_sub(usable);
             if wanted == 0 {
                 break;
@@ -112,16 +149,38 @@ impl Trainer<'_> {
 
     /// Compares siblings: every rank sees every reward, and keeps the trajectories of its own
     /// groups. Zero-spread groups are dropped here and only here.
-    pub(crate) fn advantages(&self, learner: &Learner, scored: Vec<ScoredGroup>, step: u64) -> Result<(Vec<SampleRow>, Vec<Trajectory>), TrainError> {
+    pub(crate) fn advantages(
+        &self,
+        learner: &Learner,
+        scored: Vec<ScoredGroup>,
+        step: u64,
+    ) -> Result<(Vec<SampleRow>, Vec<Trajectory>), TrainError> {
         let shaped = self.shaped_rewards(learner, &scored)?;
-        let place = Place { stage: &self.config.name, step, policy_version: learner.optimizer.updates };
+        let place = Place {
+            stage: &self.config.name,
+            step,
+            policy_version: learner.optimizer.updates,
+        };
         let own: Vec<exchange::SharedGroup> = scored
             .iter()
             .zip(shaped)
             .map(|(scored, shaped)| {
-                let completions = scored.group.completions.iter().enumerate().zip(&scored.rewards);
-                let rows = completions.map(|(completion, reward)| SampleRow::new(&place, &scored.group.prompt, completion, reward)).collect();
-                exchange::SharedGroup { draw: scored.group.prompt.draw, rows, shaped }
+                let completions = scored
+                    .group
+                    .completions
+                    .iter()
+                    .enumerate()
+                    .zip(&scored.rewards);
+                let rows = completions
+                    .map(|(completion, reward)| {
+                        SampleRow::new(&place, &scored.group.prompt, completion, reward)
+                    })
+                    .collect();
+                exchange::SharedGroup {
+                    draw: scored.group.prompt.draw,
+                    rows,
+                    shaped,
+                }
             })
             .collect();
         let mut all = exchange::all_groups(&learner.group, learner.device(), own)?;
@@ -135,12 +194,20 @@ impl Trainer<'_> {
         let keep_flat = self.config.advantage.zero_spread == ZeroSpread::Keep;
         let mut trajectories = Vec::new();
         for scored in scored {
-            let Some(at) = all.iter().position(|group| group.draw == scored.group.prompt.draw) else { continue };
+            let Some(at) = all
+                .iter()
+                .position(|group| group.draw == scored.group.prompt.draw)
+            else {
+                continue;
+            };
             if is_zero_spread(&rewards[at]) && !keep_flat {
                 continue;
             }
-            for (completion, advantage) in scored.group.completions.into_iter().zip(&advantages[at]) {
-                if completion.finish == FinishReason::Length && self.config.loss.truncated == Truncated::Mask {
+            for (completion, advantage) in scored.group.completions.into_iter().zip(&advantages[at])
+            {
+                if completion.finish == FinishReason::Length
+                    && self.config.loss.truncated == Truncated::Mask
+                {
                     continue;
                 }
                 trajectories.push(Trajectory {
@@ -151,27 +218,51 @@ impl Trainer<'_> {
                 });
             }
         }
-        Ok((all.into_iter().flat_map(|group| group.rows).collect(), trajectories))
+        Ok((
+            all.into_iter().flat_map(|group| group.rows).collect(),
+            trajectories,
+        ))
     }
 
     /// Total rewards, less the KL penalty where it acts in the reward.
-    fn shaped_rewards(&self, learner: &Learner, scored: &[ScoredGroup]) -> Result<Vec<Vec<f64>>, TrainError> {
+    fn shaped_rewards(
+        &self,
+        learner: &Learner,
+        scored: &[ScoredGroup],
+    ) -> Result<Vec<Vec<f64>>, TrainError> {
         let mut shaped: Vec<Vec<f64>> = scored.iter().map(totals).collect();
         let kl = &self.config.kl;
-        let (Some(reference), KlPlace::Reward) = (&self.reference, kl.place) else { return Ok(shaped) };
+        let (Some(reference), KlPlace::Reward) = (&self.reference, kl.place) else {
+            return Ok(shaped);
+        };
         for (group, shaped) in scored.iter().zip(&mut shaped) {
-            let trajectories: Vec<Trajectory> = group.group.completions.iter().map(|completion| Trajectory {
-                prompt: group.group.prompt.ids.clone(),
-                ids: completion.ids.clone(),
-                sampler_logprobs: completion.logprobs.clone(),
-                advantage: 0.0,
-            }).collect();
+            let trajectories: Vec<Trajectory> = group
+                .group
+                .completions
+                .iter()
+                .map(|completion| Trajectory {
+                    prompt: group.group.prompt.ids.clone(),
+                    ids: completion.ids.clone(),
+                    sampler_logprobs: completion.logprobs.clone(),
+                    advantage: 0.0,
+                })
+                .collect();
             let mut penalties = Vec::new();
-            for micro in micro_batches(&trajectories, &self.normaliser(1.0, 1.0), self.config.batch.micro_tokens, learner.device()) {
+            for micro in micro_batches(
+                &trajectories,
+                &self.normaliser(1.0, 1.0),
+                self.config.batch.micro_tokens,
+                learner.device(),
+            ) {
                 let theirs = Learner::log_probs(reference, &micro, &self.head())?;
-                let kl = kl_estimate(&(theirs - &micro.sampler), kl.estimator).to_kind(Kind::Double);
+                let kl =
+                    kl_estimate(&(theirs - &micro.sampler), kl.estimator).to_kind(Kind::Double);
                 let lengths: Vec<i64> = micro.lengths.iter().map(|len| *len as i64).collect();
-                penalties.extend(kl.split_with_sizes(lengths.as_slice(), 0).iter().map(|kl| kl.sum(Kind::Double).double_value(&[])));
+                penalties.extend(
+                    kl.split_with_sizes(lengths.as_slice(), 0)
+                        .iter()
+                        .map(|kl| kl.sum(Kind::Double).double_value(&[])),
+                );
             }
             for (reward, penalty) in shaped.iter_mut().zip(penalties) {
                 *reward -= kl.coefficient * penalty;
@@ -183,11 +274,21 @@ impl Trainer<'_> {
     fn metrics(&self, rows: &[SampleRow], stats: &GrpoStats, (lr, step_s): (f64, f64)) -> Metrics {
         let mut metrics = reward_metrics(&rows.iter().collect::<Vec<_>>());
         let groups: Vec<&[SampleRow]> = rows.chunk_by(|a, b| a.prompt_id == b.prompt_id).collect();
-        let flat = groups.iter().filter(|group| group.iter().all(|row| row.total == group[0].total)).count();
-        metrics.insert("reward/zero_spread_frac".into(), flat as f64 / groups.len().max(1) as f64);
+        let flat = groups
+            .iter()
+            .filter(|group| group.iter().all(|row| row.total == group[0].total))
+            .count();
+        metrics.insert(
+            "reward/zero_spread_frac".into(),
+            flat as f64 / groups.len().max(1) as f64,
+        );
         if let Some((tokens, sums)) = stats.sums.split_last() {
             for (index, name) in SUMS.iter().enumerate() {
-                let divisor = if index == 0 { (self.config.loss.epochs * self.config.loss.updates) as f64 } else { tokens.max(1.0) };
+                let divisor = if index == 0 {
+                    (self.config.loss.epochs * self.config.loss.updates) as f64
+                } else {
+                    tokens.max(1.0)
+                };
                 metrics.insert((*name).into(), sums[index] / divisor);
             }
         }

@@ -20,51 +20,94 @@ struct Part {
 impl Trainer<'_> {
     /// Splits the batch among its updates and passes over it; each update's loss is normalised by
     /// its own tokens on all ranks.
-    pub(crate) fn learn(&self, learner: &mut Learner, trajectories: &[Trajectory], lr: f64, stats: &mut GrpoStats) -> Result<(), TrainError> {
+    pub(crate) fn learn(
+        &self,
+        learner: &mut Learner,
+        trajectories: &[Trajectory],
+        lr: f64,
+        stats: &mut GrpoStats,
+    ) -> Result<(), TrainError> {
         let parts = self.prepare(learner, trajectories)?;
-        for part in (0..self.config.loss.epochs).flat_map(|_| &parts).filter(|part| part.tokens > 0.0) {
+        for part in (0..self.config.loss.epochs)
+            .flat_map(|_| &parts)
+            .filter(|part| part.tokens > 0.0)
+        {
             let mut sums = vec![0.0; SUMS.len()];
             for (micro, old) in &part.micros {
                 let own = self.backward(learner, micro, old.as_ref())?;
-                sums.iter_mut().zip(own).for_each(|(sum, value)| *sum += value);
+                sums.iter_mut()
+                    .zip(own)
+                    .for_each(|(sum, value)| *sum += value);
             }
-            sums.push(part.micros.iter().map(|(micro, _)| micro.tokens()).sum::<i64>() as f64);
+            sums.push(
+                part.micros
+                    .iter()
+                    .map(|(micro, _)| micro.tokens())
+                    .sum::<i64>() as f64,
+            );
             let sums = replica::sum_numbers(&learner.group, learner.device(), &sums)?;
             self.apply(learner, &sums, lr, stats)?;
             stats.sums.resize(sums.len(), 0.0);
-            stats.sums.iter_mut().zip(sums).for_each(|(sum, value)| *sum += value);
+            stats
+                .sums
+                .iter_mut()
+                .zip(sums)
+                .for_each(|(sum, value)| *sum += value);
         }
         Ok(())
     }
 
     /// Packs each update's trajectories, with the ratio's denominators from before the first.
-    fn prepare(&self, learner: &Learner, trajectories: &[Trajectory]) -> Result<Vec<Part>, TrainError> {
+    fn prepare(
+        &self,
+        learner: &Learner,
+        trajectories: &[Trajectory],
+    ) -> Result<Vec<Part>, TrainError> {
         let size = trajectories.len().div_ceil(self.config.loss.updates).max(1);
         let mut chunks: Vec<&[Trajectory]> = trajectories.chunks(size).collect();
         chunks.resize(self.config.loss.updates, &[]);
         let mut parts = Vec::new();
         for chunk in chunks {
             let tokens: usize = chunk.iter().map(|trajectory| trajectory.ids.len()).sum();
-            let counts = replica::sum_numbers(&learner.group, learner.device(), &[tokens as f64, chunk.len() as f64])?;
+            let counts = replica::sum_numbers(
+                &learner.group,
+                learner.device(),
+                &[tokens as f64, chunk.len() as f64],
+            )?;
             let normaliser = self.normaliser(counts[0], counts[1]);
-            let micros = micro_batches(chunk, &normaliser, self.config.batch.micro_tokens, learner.device());
+            let micros = micro_batches(
+                chunk,
+                &normaliser,
+                self.config.batch.micro_tokens,
+                learner.device(),
+            );
             let micros = micros.into_iter().map(|micro| {
                 let old = self.denominator(learner, &micro)?;
                 Ok((micro, old))
             });
-            parts.push(Part { micros: micros.collect::<Result<_, TrainError>>()?, tokens: counts[0] });
+            parts.push(Part {
+                micros: micros.collect::<Result<_, TrainError>>()?,
+                tokens: counts[0],
+            });
         }
         Ok(parts)
     }
 
     /// Accumulates the gradients of one micro-batch; returns [`SUMS`].
-    fn backward(&self, learner: &mut Learner, micro: &MicroBatch, old: Option<&Tensor>) -> Result<Vec<f64>, TrainError> {
+    fn backward(
+        &self,
+        learner: &mut Learner,
+        micro: &MicroBatch,
+        old: Option<&Tensor>,
+    ) -> Result<Vec<f64>, TrainError> {
         let in_loss = self.config.kl.place == KlPlace::Loss;
         let reference = match (&self.reference, in_loss) {
             (Some(reference), true) => Some(Learner::log_probs(reference, micro, &self.head())?),
             _ => None,
         };
-        let kl = reference.as_ref().map(|_| (self.config.kl.coefficient, self.config.kl.estimator));
+        let kl = reference
+            .as_ref()
+            .map(|_| (self.config.kl.coefficient, self.config.kl.estimator));
         let options = LossOptions::new(&self.config.loss, kl);
         let mut sums: Option<Tensor> = None;
         learner.accumulate(micro, &self.head(), &mut |start, logprobs, entropy| {
@@ -88,11 +131,19 @@ impl Trainer<'_> {
             });
             output.loss
         })?;
-        let sums = sums.unwrap_or_else(|| Tensor::zeros([SUMS.len() as i64], (Kind::Double, learner.device())));
+        let sums = sums.unwrap_or_else(|| {
+            Tensor::zeros([SUMS.len() as i64], (Kind::Double, learner.device()))
+        });
         Vec::<f64>::try_from(sums).map_err(|error| TrainError::Learner(error.to_string()))
     }
 
-    fn apply(&self, learner: &mut Learner, sums: &[f64], lr: f64, stats: &mut GrpoStats) -> Result<(), TrainError> {
+    fn apply(
+        &self,
+        learner: &mut Learner,
+        sums: &[f64],
+        lr: f64,
+        stats: &mut GrpoStats,
+    ) -> Result<(), TrainError> {
         if !sums[0].is_finite() {
             learner.forget();
             stats.skipped += 1.0;
@@ -109,13 +160,19 @@ impl Trainer<'_> {
     }
 
     /// The ratio's denominator, where it is not the policy's own log-probability.
-    fn denominator(&self, learner: &Learner, micro: &MicroBatch) -> Result<Option<Tensor>, TrainError> {
+    fn denominator(
+        &self,
+        learner: &Learner,
+        micro: &MicroBatch,
+    ) -> Result<Option<Tensor>, TrainError> {
         if self.config.loss.updates * self.config.loss.epochs == 1 {
             return Ok(None);
         }
         match self.config.loss.denominator {
             Denominator::Sampler => Ok(Some(micro.sampler.shallow_clone())),
-            Denominator::Recomputed => Learner::log_probs(&learner.model, micro, &self.head()).map(Some),
+            Denominator::Recomputed => {
+                Learner::log_probs(&learner.model, micro, &self.head()).map(Some)
+            }
         }
     }
 
@@ -124,10 +181,18 @@ impl Trainer<'_> {
             0 => self.config.rollout.max_new_tokens,
             constant => constant,
         };
-        Normaliser { aggregation: self.config.loss.aggregation, tokens, sequences, constant: constant as f64 }
+        Normaliser {
+            aggregation: self.config.loss.aggregation,
+            tokens,
+            sequences,
+            constant: constant as f64,
+        }
     }
 
     pub(super) fn head(&self) -> HeadOptions {
-        HeadOptions { temperature: self.config.rollout.temperature, rows: self.config.batch.logit_rows }
+        HeadOptions {
+            temperature: self.config.rollout.temperature,
+            rows: self.config.batch.logit_rows,
+        }
     }
 }

@@ -26,15 +26,37 @@ impl SftTrainer<'_> {
     ///
     /// # Errors
     /// A row without a target, the learner's, a lost rank.
-    pub fn step(&self, learner: &mut Learner, cursor: &mut Cursor, step: u64) -> Result<StepEnd, TrainError> {
+    pub fn step(
+        &self,
+        learner: &mut Learner,
+        cursor: &mut Cursor,
+        step: u64,
+    ) -> Result<StepEnd, TrainError> {
         let started = Instant::now();
         let (own, too_long) = self.sequences(learner, cursor)?;
         let tokens: usize = own.iter().map(|sequence| sequence.ids.len()).sum();
-        let counts = replica::sum_numbers(&learner.group, learner.device(), &[tokens as f64, own.len() as f64])?;
-        let normaliser = Normaliser { aggregation: Aggregation::TokenMean, tokens: counts[0], sequences: counts[1], constant: 1.0 };
-        let head = HeadOptions { temperature: 1.0, rows: self.config.batch.logit_rows };
+        let counts = replica::sum_numbers(
+            &learner.group,
+            learner.device(),
+            &[tokens as f64, own.len() as f64],
+        )?;
+        let normaliser = Normaliser {
+            aggregation: Aggregation::TokenMean,
+            tokens: counts[0],
+            sequences: counts[1],
+            constant: 1.0,
+        };
+        let head = HeadOptions {
+            temperature: 1.0,
+            rows: self.config.batch.logit_rows,
+        };
         let mut loss = 0.0;
-        for micro in micro_batches(&own, &normaliser, self.config.batch.micro_tokens, learner.device()) {
+        for micro in micro_batches(
+            &own,
+            &normaliser,
+            self.config.batch.micro_tokens,
+            learner.device(),
+        ) {
             loss += backward(learner, &micro, &head)?;
         }
         let loss = replica::sum_numbers(&learner.group, learner.device(), &[loss])?[0];
@@ -60,23 +82,52 @@ impl SftTrainer<'_> {
             ("time/step_s", step_s),
             ("perf/tokens_per_s", counts[0] / step_s),
         ];
-        let metrics: Metrics = metrics.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Ok(StepEnd::Done { metrics, rows: Vec::new(), tokens: counts[0] as u64 })
+        let metrics: Metrics = metrics
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+        Ok(StepEnd::Done {
+            metrics,
+            rows: Vec::new(),
+            tokens: counts[0] as u64,
+        })
     }
 
     /// This rank's share of the step's sequences, cut off at the stage's length.
-    fn sequences(&self, learner: &Learner, cursor: &mut Cursor) -> Result<(Vec<Trajectory>, u64), TrainError> {
+    fn sequences(
+        &self,
+        learner: &Learner,
+        cursor: &mut Cursor,
+    ) -> Result<(Vec<Trajectory>, u64), TrainError> {
         let tokenizer = self.prompts.tokenizer();
         let eos = tokenizer.eos().first().copied();
-        let drawn = self.prompts.draw(cursor, self.config.batch.size, self.config.max_tokens - 1)?;
+        let drawn =
+            self.prompts
+                .draw(cursor, self.config.batch.size, self.config.max_tokens - 1)?;
         let (rank, size) = (learner.group.rank(), learner.group.size());
         let mut own = Vec::new();
-        for (prompt, target) in drawn.prompts.into_iter().zip(drawn.targets).skip(rank).step_by(size) {
-            let target = target.ok_or_else(|| TrainError::Input(format!("example {}: SFT needs a target (field `target`, `svg` or `text`)", prompt.id)))?;
+        for (prompt, target) in drawn
+            .prompts
+            .into_iter()
+            .zip(drawn.targets)
+            .skip(rank)
+            .step_by(size)
+        {
+            let target = target.ok_or_else(|| {
+                TrainError::Input(format!(
+                    "example {}: SFT needs a target (field `target`, `svg` or `text`)",
+                    prompt.id
+                ))
+            })?;
             let mut ids = tokenizer.encode(&target);
             ids.extend(eos);
             ids.truncate(self.config.max_tokens - prompt.ids.len());
-            own.push(Trajectory { prompt: prompt.ids, sampler_logprobs: vec![0.0; ids.len()], ids, advantage: 1.0 });
+            own.push(Trajectory {
+                prompt: prompt.ids,
+                sampler_logprobs: vec![0.0; ids.len()],
+                ids,
+                advantage: 1.0,
+            });
         }
         own.retain(|sequence| !sequence.ids.is_empty());
         Ok((own, drawn.too_long))
@@ -84,7 +135,11 @@ impl SftTrainer<'_> {
 }
 
 /// Accumulates the gradients of one micro-batch; returns its share of the loss.
-fn backward(learner: &mut Learner, micro: &MicroBatch, head: &HeadOptions) -> Result<f64, TrainError> {
+fn backward(
+    learner: &mut Learner,
+    micro: &MicroBatch,
+    head: &HeadOptions,
+) -> Result<f64, TrainError> {
     let mut sum = 0.0;
     learner.accumulate(micro, head, &mut |start, logprobs, _| {
         let weight = micro.weight.narrow(0, start, logprobs.size()[0]);

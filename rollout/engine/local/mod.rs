@@ -59,7 +59,12 @@ impl<'a> LocalEngine<'a> {
     ///
     /// # Errors
     /// Stop strings without a tokenizer, or sampling values out of bounds.
-    pub fn new(model: &'a Decoder, tokenizer: Option<&'a Tokenizer>, sampling: Sampling, (seed, slots): (u64, usize)) -> Result<Self, RolloutError> {
+    pub fn new(
+        model: &'a Decoder,
+        tokenizer: Option<&'a Tokenizer>,
+        sampling: Sampling,
+        (seed, slots): (u64, usize),
+    ) -> Result<Self, RolloutError> {
         sampling.check().map_err(RolloutError::Input)?;
         let stops = Stops::new(tokenizer, &sampling)?;
         Ok(Self {
@@ -80,15 +85,33 @@ impl<'a> LocalEngine<'a> {
 
     /// Makes room for all that waits, within the limit.
     fn reserve(&mut self) {
-        let longest = self.queue.waiting.iter().map(|waiting| waiting.request.ids.len()).max().unwrap_or(0);
+        let longest = self
+            .queue
+            .waiting
+            .iter()
+            .map(|waiting| waiting.request.ids.len())
+            .max()
+            .unwrap_or(0);
         let capacity = (longest + self.max_new()) as i64;
-        let asked: usize = self.queue.waiting.iter().map(|waiting| waiting.request.samples).sum();
-        let wanted = if self.limit == 0 { asked } else { asked.min(self.limit) };
+        let asked: usize = self
+            .queue
+            .waiting
+            .iter()
+            .map(|waiting| waiting.request.samples)
+            .sum();
+        let wanted = if self.limit == 0 {
+            asked
+        } else {
+            asked.min(self.limit)
+        };
         if wanted > self.slots.len() {
             self.slots.resize_with(wanted, || None);
         }
         let slots = self.slots.len() as i64;
-        let fits = self.cache.as_ref().is_some_and(|cache| cache.slots() >= slots && cache.capacity() >= capacity);
+        let fits = self
+            .cache
+            .as_ref()
+            .is_some_and(|cache| cache.slots() >= slots && cache.capacity() >= capacity);
         if !fits {
             self.cache = None;
             self.cache = Some(KvCache::new(self.model, slots, capacity));
@@ -101,16 +124,22 @@ impl<'a> LocalEngine<'a> {
 
     /// Fills free slots from the queue; freshly admitted sequences draw their first token.
     fn admit(&mut self) -> Result<(), RolloutError> {
-        let mut free: VecDeque<usize> = (0..self.slots.len()).filter(|&index| self.slots[index].is_none()).collect();
+        let mut free: VecDeque<usize> = (0..self.slots.len())
+            .filter(|&index| self.slots[index].is_none())
+            .collect();
         if free.is_empty() || self.queue.waiting.is_empty() {
             return Ok(());
         }
         self.prefill(free.len());
-        let Some(cache) = &mut self.cache else { return Ok(()) };
+        let Some(cache) = &mut self.cache else {
+            return Ok(());
+        };
         let mut rows = Vec::new();
         let mut hidden = Vec::new();
         while let Some(waiting) = self.queue.waiting.front_mut() {
-            let Some(prefix) = waiting.prefix.clone() else { break };
+            let Some(prefix) = waiting.prefix.clone() else {
+                break;
+            };
             while waiting.admitted < waiting.request.samples {
                 let Some(index) = free.pop_front() else { break };
                 cache.admit(&prefix, index as i64);
@@ -166,14 +195,21 @@ impl<'a> LocalEngine<'a> {
             return Ok(());
         }
         let logits = self.model.logits(hidden).to_kind(Kind::Float);
-        let uniforms: Vec<f64> = rows.iter().filter_map(|&index| self.slots[index].as_ref().map(Slot::uniform)).collect();
+        let uniforms: Vec<f64> = rows
+            .iter()
+            .filter_map(|&index| self.slots[index].as_ref().map(Slot::uniform))
+            .collect();
         let drawn = self.sampler.draw(&logits, &uniforms)?;
         for (row, &index) in rows.iter().enumerate() {
-            let Some(slot) = &mut self.slots[index] else { continue };
+            let Some(slot) = &mut self.slots[index] else {
+                continue;
+            };
             slot.push(&drawn, row, &self.stops);
             if let Some(finish) = slot.finish(&self.stops, self.sampler.sampling.max_new_tokens) {
                 let slot = self.slots[index].take().expect("it was there a line ago");
-                self.queue.done.push_back(slot.finished(finish, &self.stops));
+                self.queue
+                    .done
+                    .push_back(slot.finished(finish, &self.stops));
             }
         }
         Ok(())
@@ -187,7 +223,9 @@ impl<'a> LocalEngine<'a> {
             ids.push(slot.last_token());
             positions.push(slot.position());
         }
-        let Some(cache) = &mut self.cache else { return Ok(()) };
+        let Some(cache) = &mut self.cache else {
+            return Ok(());
+        };
         let device = self.model.device();
         let tensor = |values: &[i64]| Tensor::from_slice(values).to_device(device);
         let slots: Vec<i64> = rows.iter().map(|&index| index as i64).collect();
@@ -213,12 +251,23 @@ impl<'a> LocalEngine<'a> {
 impl Engine for LocalEngine<'_> {
     fn submit(&mut self, requests: Vec<Request>) -> Result<(), RolloutError> {
         if let Some(empty) = requests.iter().find(|request| request.ids.is_empty()) {
-            return Err(RolloutError::Input(format!("prompt {} has no tokens", empty.group)));
+            return Err(RolloutError::Input(format!(
+                "prompt {} has no tokens",
+                empty.group
+            )));
         }
         if !self.idle() || !self.queue.waiting.is_empty() {
-            return Err(RolloutError::Input("requests were submitted while others are still decoding".into()));
+            return Err(RolloutError::Input(
+                "requests were submitted while others are still decoding".into(),
+            ));
         }
-        self.queue.waiting.extend(requests.into_iter().map(|request| Waiting { request, admitted: 0, prefix: None }));
+        self.queue
+            .waiting
+            .extend(requests.into_iter().map(|request| Waiting {
+                request,
+                admitted: 0,
+                prefix: None,
+            }));
         self.reserve();
         Ok(())
     }
@@ -234,6 +283,9 @@ impl Engine for LocalEngine<'_> {
 
 /// What a panic carried: tch panics with libtorch's message.
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("an operation panicked").to_owned()
 }

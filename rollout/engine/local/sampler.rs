@@ -49,7 +49,13 @@ impl Default for Sampling {
 impl Sampling {
     /// What is out of bounds, as `key: bound`.
     pub fn check(&self) -> Result<(), String> {
-        let Self { temperature, top_p, top_k, min_p, .. } = self;
+        let Self {
+            temperature,
+            top_p,
+            top_k,
+            min_p,
+            ..
+        } = self;
         if !(temperature.is_finite() && *temperature >= 0.0) {
             return Err(format!("temperature: must be >= 0, got {temperature}"));
         }
@@ -105,7 +111,11 @@ impl Sampler {
     /// Logits that are not numbers.
     pub fn draw(&self, logits: &Tensor, uniforms: &[f64]) -> Result<Drawn, RolloutError> {
         let greedy = self.sampling.temperature == 0.0;
-        let scaled = if greedy || self.sampling.temperature == 1.0 { logits.shallow_clone() } else { logits / self.sampling.temperature };
+        let scaled = if greedy || self.sampling.temperature == 1.0 {
+            logits.shallow_clone()
+        } else {
+            logits / self.sampling.temperature
+        };
         let logprobs = scaled.log_softmax(-1, Kind::Float);
         let (ids, drawn) = if greedy {
             let ids = logprobs.argmax(-1, true);
@@ -118,7 +128,10 @@ impl Sampler {
             }
             let cumulative = probs.cumsum(-1, Kind::Double);
             let total = cumulative.narrow(-1, -1, 1);
-            let target = Tensor::from_slice(uniforms).to_device(logits.device()).unsqueeze(-1) * &total;
+            let target = Tensor::from_slice(uniforms)
+                .to_device(logits.device())
+                .unsqueeze(-1)
+                * &total;
             let ids = target
                 .searchsorted(&cumulative, false, true, "right", None::<&Tensor>)
                 .clamp_max(logits.size()[1] - 1);
@@ -126,25 +139,36 @@ impl Sampler {
             (ids, drawn)
         };
         let logprobs = logprobs.gather(-1, &ids, false);
-        let read = |values: &Tensor| Vec::<f32>::try_from(values.view(-1)).map_err(models::ModelError::from);
+        let read = |values: &Tensor| {
+            Vec::<f32>::try_from(values.view(-1)).map_err(models::ModelError::from)
+        };
         let drawn = Drawn {
             ids: Vec::<i64>::try_from(ids.view(-1)).map_err(models::ModelError::from)?,
             logprobs: read(&logprobs)?,
             drawn_logprobs: read(&drawn)?,
         };
         match drawn.logprobs.iter().any(|value| value.is_nan()) {
-            true => Err(RolloutError::Torch("the policy's logits are not numbers (NaN): its weights are broken".into())),
+            true => Err(RolloutError::Torch(
+                "the policy's logits are not numbers (NaN): its weights are broken".into(),
+            )),
             false => Ok(drawn),
         }
     }
 
     /// Which tokens of `probs [n, V]` stay, `[n, V]` bool.
     fn kept(&self, probs: &Tensor) -> Tensor {
-        let Sampling { top_p, top_k, min_p, .. } = self.sampling;
+        let Sampling {
+            top_p,
+            top_k,
+            min_p,
+            ..
+        } = self.sampling;
         let (sorted, order) = probs.sort(-1, true);
         let vocab = probs.size()[1];
         let rank = Tensor::arange(vocab, (Kind::Int64, probs.device()));
-        let mut keep = rank.lt(if top_k > 0 { top_k.min(vocab) } else { vocab }).expand_as(&sorted);
+        let mut keep = rank
+            .lt(if top_k > 0 { top_k.min(vocab) } else { vocab })
+            .expand_as(&sorted);
         if top_p < 1.0 {
             let among = &sorted * keep.to_kind(Kind::Float);
             let share = &among / among.sum_dim_intlist(-1, true, Kind::Float);
@@ -162,13 +186,20 @@ mod tests {
     use super::*;
 
     fn draw(sampling: Sampling, uniform: f64) -> Drawn {
-        let logits = Tensor::from_slice(&[0.5f32, 0.25, 0.125, 0.125]).log().unsqueeze(0);
-        Sampler::new(sampling).draw(&logits, &[uniform]).expect("finite logits")
+        let logits = Tensor::from_slice(&[0.5f32, 0.25, 0.125, 0.125])
+            .log()
+            .unsqueeze(0);
+        Sampler::new(sampling)
+            .draw(&logits, &[uniform])
+            .expect("finite logits")
     }
 
     #[test]
     fn a_uniform_is_inverted_through_the_distribution() {
-        let ids: Vec<i64> = [0.0, 0.49, 0.51, 0.76, 0.99].iter().map(|&u| draw(Sampling::default(), u).ids[0]).collect();
+        let ids: Vec<i64> = [0.0, 0.49, 0.51, 0.76, 0.99]
+            .iter()
+            .map(|&u| draw(Sampling::default(), u).ids[0])
+            .collect();
         assert_eq!(ids, [0, 0, 1, 2, 3]);
         assert!((draw(Sampling::default(), 0.6).logprobs[0] - 0.25f32.ln()).abs() < 1e-6);
     }
@@ -176,9 +207,18 @@ mod tests {
     #[test]
     fn filters_renormalise_what_is_drawn_but_not_the_logged_probability() {
         for sampling in [
-            Sampling { top_k: 2, ..Sampling::default() },
-            Sampling { top_p: 0.7, ..Sampling::default() },
-            Sampling { min_p: 0.4, ..Sampling::default() },
+            Sampling {
+                top_k: 2,
+                ..Sampling::default()
+            },
+            Sampling {
+                top_p: 0.7,
+                ..Sampling::default()
+            },
+            Sampling {
+                min_p: 0.4,
+                ..Sampling::default()
+            },
         ] {
             let drawn = draw(sampling, 0.99);
             assert_eq!(drawn.ids, [1]);
@@ -189,6 +229,16 @@ mod tests {
 
     #[test]
     fn zero_temperature_takes_the_most_probable() {
-        assert_eq!(draw(Sampling { temperature: 0.0, ..Sampling::default() }, 0.99).ids, [0]);
+        assert_eq!(
+            draw(
+                Sampling {
+                    temperature: 0.0,
+                    ..Sampling::default()
+                },
+                0.99
+            )
+            .ids,
+            [0]
+        );
     }
 }

@@ -26,7 +26,10 @@ impl Slot {
             index,
             prompt_len: request.ids.len(),
             draw,
-            exact: request.lengths.as_ref().and_then(|lengths| lengths.get(index).copied()),
+            exact: request
+                .lengths
+                .as_ref()
+                .and_then(|lengths| lengths.get(index).copied()),
             ids: Vec::new(),
             logprobs: Vec::new(),
             drawn_logprobs: Vec::new(),
@@ -74,6 +77,10 @@ impl Slot {
             text,
             finish,
         };
-        Finished { group: self.group, index: self.index, completion }
+        Finished {
+            group: self.group,
+            index: self.index,
+            completion,
+        }
     }
 }

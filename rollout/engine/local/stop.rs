@@ -19,14 +19,25 @@ pub(super) struct Stops<'a> {
 }
 
 impl<'a> Stops<'a> {
-    pub(super) fn new(tokenizer: Option<&'a Tokenizer>, sampling: &Sampling) -> Result<Self, RolloutError> {
+    pub(super) fn new(
+        tokenizer: Option<&'a Tokenizer>,
+        sampling: &Sampling,
+    ) -> Result<Self, RolloutError> {
         if tokenizer.is_none() && !sampling.stop.is_empty() {
-            return Err(RolloutError::Input("stop: stop strings need a tokenizer in the model folder".into()));
+            return Err(RolloutError::Input(
+                "stop: stop strings need a tokenizer in the model folder".into(),
+            ));
         }
         let mut ids = sampling.stop_token_ids.clone();
         ids.extend(tokenizer.map(Tokenizer::eos).unwrap_or_default());
         let longest = sampling.stop.iter().map(String::len).max().unwrap_or(0);
-        Ok(Self { tokenizer, ids, strings: sampling.stop.clone(), include: sampling.include_stop, window: longest + WINDOW })
+        Ok(Self {
+            tokenizer,
+            ids,
+            strings: sampling.stop.clone(),
+            include: sampling.include_stop,
+            window: longest + WINDOW,
+        })
     }
 
     /// Whether `id` ends a completion.
@@ -36,7 +47,9 @@ impl<'a> Stops<'a> {
 
     /// Rewrites `tail` as the text of the last tokens of `ids`, enough to hold a stop string.
     pub(super) fn extend(&self, tail: &mut Vec<u8>, ids: &[i64]) {
-        let (Some(tokenizer), false) = (self.tokenizer, self.strings.is_empty()) else { return };
+        let (Some(tokenizer), false) = (self.tokenizer, self.strings.is_empty()) else {
+            return;
+        };
         let from = ids.len().saturating_sub(self.window);
         *tail = tokenizer.decode(&ids[from..]).into_bytes();
     }
@@ -44,7 +57,9 @@ impl<'a> Stops<'a> {
     /// The first stop string in `tail`, as its start and length.
     pub(super) fn find(&self, tail: &[u8]) -> Option<(usize, usize)> {
         let places = self.strings.iter().filter_map(|stop| {
-            let at = tail.windows(stop.len()).position(|window| window == stop.as_bytes())?;
+            let at = tail
+                .windows(stop.len())
+                .position(|window| window == stop.as_bytes())?;
             Some((at, stop.len()))
         });
         places.min()
