@@ -12,6 +12,7 @@ fn tokenizer() -> Tokenizer {
 }
 
 fn network(tokenizer: &Tokenizer) -> Decoder {
+    tch::set_num_threads(1);
     let init = InitConfig { hidden_size: 32, intermediate_size: 64, num_hidden_layers: 1, num_attention_heads: 2, num_key_value_heads: 1, ..InitConfig::default() };
     let config = ModelConfig { init: Some(init), ..ModelConfig::default() };
     config.load(3, tokenizer.len() as i64, tokenizer.eos(), (Kind::Float, Device::Cpu)).unwrap()
