@@ -26,7 +26,7 @@ impl DrawKey {
 
     /// The uniform number in [0, 1) of token `position` of the completion.
     pub fn uniform(&self, position: u64) -> f64 {
-        (mix(mix(self.key, position), 0x746f_6b65_6e) >> 11) as f64 / (1u64 << 53) as f64
+        (mix(mix(self.key, position), 0x0074_6f6b_656e) >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 

@@ -30,6 +30,9 @@ impl HeadOptions {
     }
 }
 
+/// The loss of a block: its first row, log-probabilities `[n]` and entropies `[n]` in, a scalar out.
+pub type BlockLoss<'a> = dyn FnMut(i64, &Tensor, &Tensor) -> Tensor + 'a;
+
 /// One block of rows through the head.
 struct Block {
     hidden: Tensor,
@@ -115,10 +118,7 @@ pub fn backward(
     model: &Decoder,
     hidden: &Tensor,
     targets: &Tensor,
-    (options, loss): (
-        &HeadOptions,
-        &mut dyn FnMut(i64, &Tensor, &Tensor) -> Tensor,
-    ),
+    (options, loss): (&HeadOptions, &mut BlockLoss),
 ) -> Tensor {
     let mut gradients = Vec::new();
     let iterate = blocks(model, hidden, targets, options);

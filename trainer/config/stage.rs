@@ -10,6 +10,7 @@ use super::{AdvantageConfig, KlConfig, LossConfig, OptimizerConfig, RolloutConfi
 /// One stage; `algorithm` says which kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "algorithm", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "a run has a handful of stages")]
 pub enum StageConfig {
     /// Supervised fine-tuning on the sources' targets.
     Sft(SftStage),

@@ -100,7 +100,7 @@ pub fn grpo_loss(terms: &TokenTerms, options: &LossOptions) -> LossOutput {
         policy = capped.where_self(&negative, &policy);
     }
     if let Some(cap) = options.importance_cap {
-        policy = policy * (&own - terms.sampler).exp().clamp_max(cap);
+        policy = &policy * (&own - terms.sampler).exp().clamp_max(cap);
     }
     let mut token = policy.shallow_clone();
     let mut kl_ref = own.zeros_like();
@@ -112,11 +112,11 @@ pub fn grpo_loss(terms: &TokenTerms, options: &LossOptions) -> LossOutput {
         let kl = kl_estimate(&d, estimator);
         kl_ref = kl.detach();
         if let Some((coefficient, _)) = options.kl {
-            token = token + kl * coefficient;
+            token = &token + kl * coefficient;
         }
     }
     if options.entropy != 0.0 {
-        token = token - terms.entropy * options.entropy;
+        token = &token - terms.entropy * options.entropy;
     }
     let ratio = ratio.detach();
     let outside = |side: Tensor| side.to_kind(Kind::Double);
