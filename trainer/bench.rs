@@ -197,8 +197,8 @@ impl Engine for Forced<'_> {
         self.inner.submit(requests)
     }
 
-    fn next(&mut self) -> Result<Option<Finished>, RolloutError> {
-        let mut finished = self.inner.next()?;
+    fn next_unless(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Finished>, RolloutError> {
+        let mut finished = self.inner.next_unless(stop)?;
         if let Some(finished) = &mut finished {
             let text = &self.texts[(finished.group * GROUP + finished.index) % self.texts.len()];
             finished.completion.text = Some(text.clone());

@@ -46,5 +46,14 @@ pub trait Engine {
     ///
     /// # Errors
     /// libtorch's, out of memory for instance.
-    fn next(&mut self) -> Result<Option<Finished>, RolloutError>;
+    fn next(&mut self) -> Result<Option<Finished>, RolloutError> {
+        self.next_unless(&|| false)
+    }
+
+    /// [`Self::next`] that gives up when `stop` says so, asked between two tokens. What was
+    /// decoded is lost then: the engine is of no more use.
+    ///
+    /// # Errors
+    /// [`RolloutError::Stopped`]; those of [`Self::next`].
+    fn next_unless(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Finished>, RolloutError>;
 }

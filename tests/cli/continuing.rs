@@ -1,9 +1,11 @@
 //! Runs that are finished, longer, changed or damaged when they are started again.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use super::program::{Told, program, rows, told};
-use super::tiny::tiny;
+use super::program::{Told, program, rows, scratch, told};
+use super::tiny::{config, tiny};
 
 fn again(run: &Path, flags: &[&str]) -> Told {
     told(
@@ -105,6 +107,34 @@ fn a_missing_part_is_named() {
         &["trainer/optimizer.safetensors", "checkpoints/sft/final"],
     );
     again(&run, &["--resume", run.join("nowhere").to_str().unwrap()]).refused(2, &["nowhere"]);
+}
+
+/// The stage's first evaluation, which is on file, is not made again.
+#[test]
+fn a_signal_drops_a_step_that_cannot_end_in_its_grace() {
+    let folder = scratch("continue_dropped");
+    let (config, run) = (config(&folder), folder.join("run"));
+    // An untrained policy ends about one token in five hundred: a step takes seconds.
+    let stage = "stages=[{name: rl, algorithm: grpo, steps: 1, batch: {size: 2}, rollout: {max_new_tokens: 20000}, eval: {prompts: 2, max_new_tokens: 8}}]";
+    let train = || {
+        let mut train = program();
+        train.arg("train").arg(&config).arg("--run-dir").arg(&run).args(["--set", "grace_s=0", "--set", stage]);
+        train
+    };
+    let first = train().stderr(Stdio::piped()).spawn().unwrap();
+    let (metrics, begin) = (run.join("metrics.jsonl"), Instant::now());
+    while std::fs::read_to_string(&metrics).map_or(0, |text| text.lines().count()) < 2 {
+        assert!(begin.elapsed() < Duration::from_secs(60), "no evaluation was made");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(Command::new("kill").arg(first.id().to_string()).status().unwrap().success());
+    let output = first.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(run.join("checkpoints/rl/step_000000").exists() && !run.join("samples").exists());
+    told(&mut train()).fine();
+    let written: Vec<_> = rows(&metrics).iter().map(|row| row["step"].clone()).collect();
+    assert_eq!(written, [0, 0, 1, 1, 1], "two evaluations, the step, two evaluations");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use rewards::{Candidate, Reward, ScoreJob, Scorer};
-use rollout::{Engine, FinishReason, Group, Prompt, Request};
+use rollout::{Engine, FinishReason, Group, Prompt, Request, RolloutError};
 
 use crate::TrainError;
 use crate::interrupt::Interrupt;
@@ -74,11 +74,16 @@ pub fn collect(
         .iter()
         .map(|_| (0..how.samples).map(|_| None).collect())
         .collect();
-    while let Some(finished) = engine.next()? {
-        if how.interrupt.expired() {
-            while scorer.next().is_some() {}
-            return Ok(None);
-        }
+    loop {
+        let finished = match engine.next_unless(&|| how.interrupt.expired()) {
+            Ok(Some(finished)) => finished,
+            Ok(None) => break,
+            Err(RolloutError::Stopped) => {
+                while scorer.next().is_some() {}
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
         let prompt = &prompts[finished.group];
         let completion = finished.completion;
         scorer.submit(ScoreJob {

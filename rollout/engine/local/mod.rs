@@ -272,8 +272,11 @@ impl Engine for LocalEngine<'_> {
         Ok(())
     }
 
-    fn next(&mut self) -> Result<Option<Finished>, RolloutError> {
+    fn next_unless(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Finished>, RolloutError> {
         while self.queue.done.is_empty() && !(self.idle() && self.queue.waiting.is_empty()) {
+            if stop() {
+                return Err(RolloutError::Stopped);
+            }
             let step = catch_unwind(AssertUnwindSafe(|| tch::no_grad(|| self.advance())));
             step.map_err(|panic| RolloutError::Torch(panic_text(panic.as_ref())))??;
         }
