@@ -116,7 +116,8 @@ impl Trainer<'_> {
             let mut own: Vec<Prompt> = drawn.prompts.into_iter().skip(rank).step_by(size).collect();
             if round > 0 {
                 // The same row may have been drawn before the refill.
-                own.iter_mut().for_each(|prompt| prompt.id = format!("{}#refill{round}", prompt.id));
+                own.iter_mut()
+                    .for_each(|prompt| prompt.id = format!("{}#refill{round}", prompt.id));
             }
             let how = Collect {
                 samples: rollout.group_size,
