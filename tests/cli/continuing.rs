@@ -118,23 +118,48 @@ fn a_signal_drops_a_step_that_cannot_end_in_its_grace() {
     let stage = "stages=[{name: rl, algorithm: grpo, steps: 1, batch: {size: 2}, rollout: {max_new_tokens: 20000}, eval: {prompts: 2, max_new_tokens: 8}}]";
     let train = || {
         let mut train = program();
-        train.arg("train").arg(&config).arg("--run-dir").arg(&run).args(["--set", "grace_s=0", "--set", stage]);
+        train
+            .arg("train")
+            .arg(&config)
+            .arg("--run-dir")
+            .arg(&run)
+            .args(["--set", "grace_s=0", "--set", stage]);
         train
     };
     let first = train().stderr(Stdio::piped()).spawn().unwrap();
     let (metrics, begin) = (run.join("metrics.jsonl"), Instant::now());
     while std::fs::read_to_string(&metrics).map_or(0, |text| text.lines().count()) < 2 {
-        assert!(begin.elapsed() < Duration::from_secs(60), "no evaluation was made");
+        assert!(
+            begin.elapsed() < Duration::from_secs(60),
+            "no evaluation was made"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
     std::thread::sleep(Duration::from_millis(300));
-    assert!(Command::new("kill").arg(first.id().to_string()).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .arg(first.id().to_string())
+            .status()
+            .unwrap()
+            .success()
+    );
     let output = first.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(run.join("checkpoints/rl/step_000000").exists() && !run.join("samples").exists());
     told(&mut train()).fine();
-    let written: Vec<_> = rows(&metrics).iter().map(|row| row["step"].clone()).collect();
-    assert_eq!(written, [0, 0, 1, 1, 1], "two evaluations, the step, two evaluations");
+    let written: Vec<_> = rows(&metrics)
+        .iter()
+        .map(|row| row["step"].clone())
+        .collect();
+    assert_eq!(
+        written,
+        [0, 0, 1, 1, 1],
+        "two evaluations, the step, two evaluations"
+    );
 }
 
 #[test]
