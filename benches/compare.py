@@ -37,7 +37,7 @@ def main():
     lengths = str(HERE / "lengths.json")
     drawings = str(HERE / "drawings.jsonl")
     ours = lambda *extra: [*svgrl, *extra, "--json", "--threads", "2"]
-    trl = lambda *extra: [args.python, f"{peers}/trl_grpo.py", "--steps", "2", "--svg", drawings, *extra]
+    trl = lambda *extra: [args.python, f"{peers}/trl_grpo.py", "--steps", "1", "--svg", drawings, *extra]
     step = lambda answer: statistics.median(answer.get("figures", answer)["step_s"])
     rate = lambda answer: statistics.median(answer.get("figures", answer)["tokens_per_s"])
     cases = {

@@ -13,6 +13,7 @@ fn tokenizer() -> Tokenizer {
 }
 
 fn network(tokenizer: &Tokenizer) -> Decoder {
+    tch::set_num_threads(1);
     let init = InitConfig {
         hidden_size: 32,
         intermediate_size: 64,

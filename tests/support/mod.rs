@@ -21,8 +21,9 @@ pub fn network_folder(name: &str) -> PathBuf {
     fixture("parity/networks").join(name)
 }
 
-/// One of [`NETWORKS`] in `kind`.
+/// One of [`NETWORKS`] in `kind`. Tests run side by side, so each computes with one thread.
 pub fn network(name: &str, kind: Kind) -> Decoder {
+    tch::set_num_threads(1);
     load_folder(&network_folder(name), kind, Device::Cpu).unwrap()
 }
 

@@ -76,7 +76,10 @@ impl Trainer<'_> {
         let (rows, trajectories) = self.advantages(learner, scored, step)?;
         let lr = learning_rate(&self.config.optimizer, step, self.config.steps);
         let learning = Instant::now();
-        self.learn(learner, &trajectories, lr, &mut stats)?;
+        if !self.learn(learner, &trajectories, lr, &mut stats)? {
+            cursor.restore(&before)?;
+            return Ok(StepEnd::Dropped);
+        }
         stats.forward_backward_s =
             learning.elapsed().as_secs_f64() - stats.update.reduce_s - stats.update.optim_s;
         let metrics = self.metrics(&rows, &stats, (lr, started.elapsed().as_secs_f64()));
@@ -110,7 +113,12 @@ impl Trainer<'_> {
             let drawn = prompts.draw(cursor, wanted, rollout.max_prompt_tokens)?;
             stats.too_long += drawn.too_long;
             let (rank, size) = (learner.group.rank(), learner.group.size());
-            let own: Vec<Prompt> = drawn.prompts.into_iter().skip(rank).step_by(size).collect();
+            let mut own: Vec<Prompt> = drawn.prompts.into_iter().skip(rank).step_by(size).collect();
+            if round > 0 {
+                // The same row may have been drawn before the refill.
+                own.iter_mut()
+                    .for_each(|prompt| prompt.id = format!("{}#refill{round}", prompt.id));
+            }
             let how = Collect {
                 samples: rollout.group_size,
                 step,

@@ -19,21 +19,26 @@ struct Part {
 
 impl Trainer<'_> {
     /// Splits the batch among its updates and passes over it; each update's loss is normalised by
-    /// its own tokens on all ranks.
+    /// its own tokens on all ranks. False when an interrupt's grace ran out before the first
+    /// update: nothing has changed then. Once the policy has moved, the step is finished.
     pub(crate) fn learn(
         &self,
         learner: &mut Learner,
         trajectories: &[Trajectory],
         lr: f64,
         stats: &mut GrpoStats,
-    ) -> Result<(), TrainError> {
+    ) -> Result<bool, TrainError> {
         let parts = self.prepare(learner, trajectories)?;
+        let mut moved = false;
         for part in (0..self.config.loss.epochs)
             .flat_map(|_| &parts)
             .filter(|part| part.tokens > 0.0)
         {
             let mut sums = vec![0.0; SUMS.len()];
             for (micro, old) in &part.micros {
+                if !moved && self.interrupt.expired() {
+                    break;
+                }
                 let own = self.backward(learner, micro, old.as_ref())?;
                 sums.iter_mut()
                     .zip(own)
@@ -45,8 +50,15 @@ impl Trainer<'_> {
                     .map(|(micro, _)| micro.tokens())
                     .sum::<i64>() as f64,
             );
-            let sums = replica::sum_numbers(&learner.group, learner.device(), &sums)?;
+            // The last number is how many ranks ran out of time.
+            sums.push(f64::from(!moved && self.interrupt.expired()));
+            let mut sums = replica::sum_numbers(&learner.group, learner.device(), &sums)?;
+            if sums.pop().is_some_and(|expired| expired > 0.0) {
+                learner.forget();
+                return Ok(false);
+            }
             self.apply(learner, &sums, lr, stats)?;
+            moved = true;
             stats.sums.resize(sums.len(), 0.0);
             stats
                 .sums
@@ -54,7 +66,7 @@ impl Trainer<'_> {
                 .zip(sums)
                 .for_each(|(sum, value)| *sum += value);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Packs each update's trajectories, with the ratio's denominators from before the first.
