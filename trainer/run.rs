@@ -224,7 +224,9 @@ impl Run<'_> {
             weights = Some(self.folder(stage).join("final"));
             group = learner.group;
         }
-        self.observer.checkpoint(self.options.folder);
+        if group.rank() == 0 {
+            self.observer.checkpoint(self.options.folder);
+        }
         Ok(RunEnd::Finished)
     }
 
