@@ -105,7 +105,8 @@ pub fn cut_back(
     metrics::cut(run, &keep)?;
     samples::cut(run, &keep)?;
     for later in found(run, config) {
-        let same = checkpoint.is_some_and(|checkpoint| checkpoint.path == later.path);
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let same = checkpoint.is_some_and(|checkpoint| real(&checkpoint.path) == real(&later.path));
         let (index, step) = later.order;
         // A `final` of the checkpoint's own stage is later unless it is the checkpoint itself.
         let earlier = at.is_some_and(|at| (index, step) <= at);
