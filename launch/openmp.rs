@@ -19,7 +19,11 @@ pub fn wait_politely() {
     let chosen = ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"]
         .iter()
         .any(|name| env::var_os(name).is_some());
-    let computes = env::args().any(|argument| COMMANDS.contains(&argument.as_str()));
+    let computes = env::args_os().any(|argument| {
+        argument
+            .to_str()
+            .is_some_and(|text| COMMANDS.contains(&text))
+    });
     if chosen || !computes {
         return;
     }

@@ -3,7 +3,7 @@
 //! A folder is written aside, synced and renamed, so that it is whole or not there. A manifest of
 //! sizes and checksums tells damage; equal states are equal bytes.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use models::{Decoder, Tokenizer, read_tensors, save_folder, write_tensors};
@@ -67,8 +67,10 @@ impl Checkpoint {
         remove(&aside)?;
         let inner = aside.join("trainer");
         fs::create_dir_all(&inner).map_err(TrainError::io(&inner))?;
-        save_folder(contents.model, contents.model.params.flat(), &aside)?;
-        contents.tokenizer.export(&aside)?;
+        // A disk that is full is nobody's input.
+        let failed = |error: models::ModelError| TrainError::Other(error.to_string());
+        save_folder(contents.model, contents.model.params.flat(), &aside).map_err(failed)?;
+        contents.tokenizer.export(&aside).map_err(failed)?;
         write_generation_config(&aside, contents.tokenizer)?;
         let optimizer = contents.optimizer;
         let mut tensors = vec![
@@ -81,7 +83,7 @@ impl Checkpoint {
         if let Some(master) = &optimizer.master {
             tensors.push(("master".to_owned(), master.shallow_clone()));
         }
-        write_tensors(&inner.join("optimizer.safetensors"), &tensors)?;
+        write_tensors(&inner.join("optimizer.safetensors"), &tensors).map_err(failed)?;
         let text = serde_json::to_string_pretty(state)
             .map_err(|error| TrainError::Other(error.to_string()))?;
         files::write_whole(&inner.join("state.json"), text.as_bytes())?;
@@ -176,6 +178,9 @@ fn manifest(folder: &Path) -> Result<Map<String, Value>, TrainError> {
         names.sort();
         for path in names {
             let bytes = fs::read(&path).map_err(TrainError::io(&path))?;
+            File::open(&path)
+                .and_then(|file| file.sync_all())
+                .map_err(TrainError::io(&path))?;
             let name = path
                 .strip_prefix(folder)
                 .unwrap_or(&path)
@@ -215,9 +220,15 @@ fn write_generation_config(folder: &Path, tokenizer: &Tokenizer) -> Result<(), T
 /// # Errors
 /// Whatever the file system says.
 pub fn remove(folder: &Path) -> Result<(), TrainError> {
-    if folder.exists() {
-        fs::remove_dir_all(folder).map_err(TrainError::io(folder))
-    } else {
-        Ok(())
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let gone = folder.with_file_name(format!(".{name}.removed"));
+    if gone.exists() {
+        fs::remove_dir_all(&gone).map_err(TrainError::io(&gone))?;
     }
+    if folder.exists() {
+        // Out of sight first, so that a kill never leaves half a folder under a checkpoint's name.
+        fs::rename(folder, &gone).map_err(TrainError::io(folder))?;
+        fs::remove_dir_all(&gone).map_err(TrainError::io(&gone))?;
+    }
+    Ok(())
 }

@@ -19,7 +19,14 @@ use crate::prompts::Prompts;
 /// # Errors
 /// The first thing that `run` would refuse.
 pub fn check_inputs(config: &Config) -> Result<(), TrainError> {
-    inputs(config).map(|_| ())
+    let (_, tokens, eos) = inputs(config)?;
+    let rows = shape(&config.model, tokens, &eos)?.vocab_size;
+    match rows < tokens {
+        true => Err(TrainError::Input(format!(
+            "model: {rows} embedding rows for a tokenizer of {tokens} ids"
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// Opens the sources; a row whose image is not there, or whose reference SVG its task

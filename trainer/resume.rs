@@ -12,7 +12,7 @@ use crate::{TrainError, metrics, samples};
 /// A checkpoint folder by name alone, not yet opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Found {
-    /// Place of its stage in the config, then its step (`final` last).
+    /// Place of its stage in the config, then its step (`final` after a step's own folder).
     order: (usize, u64),
     path: PathBuf,
 }
@@ -28,7 +28,7 @@ fn found(run: &Path, config: &Config) -> Vec<Found> {
         for entry in entries.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let step = match name.as_str() {
-                "final" => Some(u64::MAX),
+                "final" => Some(recorded_step(&entry.path()).unwrap_or(u64::MAX)),
                 _ => name
                     .strip_prefix("step_")
                     .and_then(|step| step.parse().ok()),
@@ -41,8 +41,14 @@ fn found(run: &Path, config: &Config) -> Vec<Found> {
             }
         }
     }
-    all.sort_by_key(|found| found.order);
+    all.sort_by_key(|found| (found.order, found.path.ends_with("final")));
     all
+}
+
+/// The step a checkpoint says it is of; `None` when its state cannot be read.
+fn recorded_step(folder: &Path) -> Option<u64> {
+    let text = std::fs::read(folder.join("trainer/state.json")).ok()?;
+    serde_json::from_slice::<Value>(&text).ok()?["step"].as_u64()
 }
 
 /// Whether `run` has a checkpoint of any stage.
@@ -102,18 +108,18 @@ pub fn cut_back(
         let index = config.stages.iter().position(|known| known.name() == stage);
         matches!((index, at), (Some(index), Some(at)) if (index, step) <= at)
     };
-    metrics::cut(run, &keep)?;
-    samples::cut(run, &keep)?;
-    for later in found(run, config) {
+    // Checkpoints first, the newest first: a kill in between leaves a run that can be cut again.
+    for later in found(run, config).into_iter().rev() {
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let same = checkpoint.is_some_and(|checkpoint| real(&checkpoint.path) == real(&later.path));
         let (index, step) = later.order;
-        // A `final` of the checkpoint's own stage is later unless it is the checkpoint itself.
         let earlier = at.is_some_and(|at| (index, step) <= at);
         if !same && !earlier {
             remove(&later.path)?;
         }
     }
+    metrics::cut(run, &keep)?;
+    samples::cut(run, &keep)?;
     let mut events = EventLog::new(run.join("tensorboard"));
     for (index, stage) in config.stages.iter().enumerate() {
         let cut = match at {

@@ -303,6 +303,8 @@ impl Run<'_> {
         }
         let interrupt = self.interrupt.clone();
         let mut reference = reference;
+        // A stage with a successor writes `final/` in any case: the next one starts from it.
+        let ends_whole = stage.checkpoint().at_end || index + 1 < self.config.stages.len();
         while progress.step < stage.steps() {
             let asked = replica::sum_numbers(
                 &learner.group,
@@ -328,6 +330,7 @@ impl Run<'_> {
                 StageConfig::Sft(config) => SftTrainer {
                     config,
                     prompts: &self.prompts,
+                    interrupt: &interrupt,
                 }
                 .step(&mut learner, &mut cursor, step)?,
                 StageConfig::Grpo(config) => {
@@ -362,7 +365,7 @@ impl Run<'_> {
             if last || due(step, stage.eval().every) {
                 self.evaluate(stage, &learner, &examples, &progress)?;
             }
-            if due(step, stage.checkpoint().every) && !last {
+            if due(step, stage.checkpoint().every) && !(last && ends_whole) {
                 self.checkpoint(
                     stage,
                     &learner,
@@ -372,8 +375,7 @@ impl Run<'_> {
                 )?;
             }
         }
-        let last_stage = index + 1 == self.config.stages.len();
-        if stage.checkpoint().at_end || !last_stage {
+        if ends_whole {
             self.checkpoint(stage, &learner, &cursor, &progress, "final")?;
         }
         Ok((learner, RunEnd::Finished))

@@ -81,10 +81,14 @@ impl World {
         let Some((host, port)) = &self.address else {
             return Ok(ProcessGroup::Solo);
         };
-        let seconds = env::var("SVGRL_COLLECTIVE_TIMEOUT_S")
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(TIMEOUT_S);
+        let seconds = match env::var("SVGRL_COLLECTIVE_TIMEOUT_S") {
+            Err(_) => TIMEOUT_S,
+            Ok(text) => text.parse().map_err(|_| {
+                TrainError::Input(format!(
+                    "environment variable SVGRL_COLLECTIVE_TIMEOUT_S: must be a number of seconds, got `{text}`"
+                ))
+            })?,
+        };
         let timeout = Duration::from_secs(seconds);
         // torchrun's agent already serves a store there; then every rank is a client of it.
         let agent = env::var("TORCHELASTIC_USE_AGENT_STORE")
@@ -110,6 +114,8 @@ pub fn threads(wanted: usize) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     let threads = if wanted > 0 {
         wanted
+    } else if env::var_os("OMP_NUM_THREADS").is_some() {
+        tch::get_num_threads().max(1) as usize
     } else {
         (cores / local.max(1)).max(1)
     };

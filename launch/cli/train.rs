@@ -116,7 +116,9 @@ fn prepare(
         }
     }
     let given = folder.join("config.yaml");
-    std::fs::copy(&args.config, &given).map_err(failed(&given))?;
+    // Read first: the config given may be the run folder's own.
+    let as_given = std::fs::read(&args.config).map_err(failed(&args.config))?;
+    std::fs::write(&given, as_given).map_err(failed(&given))?;
     std::fs::write(&saved, to_yaml(&loaded.resolved)?).map_err(failed(&saved))?;
     let environment = json!({
         "commit": commit(),
@@ -124,7 +126,7 @@ fn prepare(
         "libtorch": "2.11.0",
         "machine": {"os": std::env::consts::OS, "arch": std::env::consts::ARCH, "cpu": cpu_name(), "cores": std::thread::available_parallelism().map_or(1, |n| n.get())},
         "run": place,
-        "arguments": std::env::args().skip(1).collect::<Vec<_>>(),
+        "arguments": std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>(),
     });
     let path = folder.join("environment.json");
     std::fs::write(&path, format!("{environment:#}\n")).map_err(failed(&path))

@@ -44,10 +44,10 @@ pub enum ReportError {
     },
 }
 
-/// [`write`] with pictures drawn by the renderer that rewards use.
+/// [`write()`] with pictures drawn by the renderer that rewards use.
 ///
 /// # Errors
-/// As [`write`]; without a renderer the pictures are left out.
+/// As [`write()`]; without a renderer the pictures are left out.
 pub fn write_rendered(run_dir: &Path, out: &Path) -> Result<(), ReportError> {
     let deadline = std::time::Duration::from_secs(5);
     let renderer = svg::Renderer::new(&svg::WorkerProgram::Installed, deadline).ok();

@@ -34,7 +34,8 @@ pub struct Config {
     pub device: DeviceName,
     /// Kind the policy computes in. With bfloat16 the optimizer keeps float32 master weights.
     pub dtype: Dtype,
-    /// Threads libtorch computes with on the CPU; 0 leaves libtorch's default.
+    /// Threads libtorch computes with on the CPU; 0: OMP_NUM_THREADS, else the cores shared among
+    /// this machine's ranks.
     pub threads: usize,
     /// Folder of run folders, relative to the working directory.
     pub output_dir: OutputDir,

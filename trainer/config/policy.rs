@@ -167,8 +167,9 @@ pub struct LossConfig {
     pub epochs: usize,
     /// With several updates: what the ratio's denominator is.
     pub denominator: Denominator,
-    /// Importance weight exp(learner - sampler) of each token, truncated at this value, > 0; null
-    /// gives no weight. It corrects for a sampler whose distribution differs from the learner's.
+    /// Importance weight exp(denominator - sampler) of each token, truncated at this value, > 0;
+    /// null gives no weight. It corrects for a sampler whose distribution differs from that of the
+    /// ratio's denominator; with the sampler as denominator it is 1.
     pub importance_cap: Option<f64>,
 }
 

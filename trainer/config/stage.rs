@@ -199,7 +199,7 @@ impl Default for BatchConfig {
 pub struct EvalConfig {
     /// Steps between evaluations; 0: only before the first step and after the last, if `prompts` > 0.
     pub every: u64,
-    /// Held-out prompts, the first of each evaluation's fixed order; 0 turns evaluation off.
+    /// Held-out prompts, evenly spread over the held-out rows and the same each time; 0 turns evaluation off.
     pub prompts: usize,
     /// Completions of each prompt, >= 1.
     pub samples: usize,
@@ -234,7 +234,7 @@ pub struct CheckpointConfig {
     pub keep_last: usize,
     /// Checkpoints at multiples of this step are kept for good; 0 keeps none.
     pub keep_every: u64,
-    /// Whether the stage's end is written as `final/`.
+    /// Whether the stage's end is written as `final/`; one with a successor always is.
     pub at_end: bool,
 }
 

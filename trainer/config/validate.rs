@@ -113,10 +113,14 @@ impl Config {
         at_least("checkpoint.keep_last", stage.checkpoint().keep_last, 1)?;
         optimizer(stage.optimizer()).map_err(|error| format!("optimizer.{error}"))?;
         eval(stage.eval()).map_err(|error| format!("eval.{error}"))?;
+        let mut drawn = HashSet::new();
         for source in &stage.curriculum().sources {
             let known: Vec<&String> = self.data.sources.keys().collect();
             ensure(self.data.sources.contains_key(source), || {
                 format!("curriculum.sources: `{source}` is not in data.sources {known:?}")
+            })?;
+            ensure(drawn.insert(source), || {
+                format!("curriculum.sources: `{source}` stands twice")
             })?;
         }
         match stage {
@@ -161,6 +165,12 @@ fn grpo(stage: &GrpoStage) -> Check {
     })?;
     not_negative("loss.entropy", loss.entropy)?;
     at_least("loss.updates", loss.updates, 1)?;
+    ensure(loss.updates <= stage.batch.size, || {
+        format!(
+            "loss.updates: must be <= batch.size {}, got {} (whole groups go to each update)",
+            stage.batch.size, loss.updates
+        )
+    })?;
     at_least("loss.epochs", loss.epochs, 1)?;
     loss.importance_cap
         .map_or(Ok(()), |value| positive("loss.importance_cap", value))?;

@@ -100,7 +100,8 @@ pub fn grpo_loss(terms: &TokenTerms, options: &LossOptions) -> LossOutput {
         policy = capped.where_self(&negative, &policy);
     }
     if let Some(cap) = options.importance_cap {
-        policy = &policy * (&own - terms.sampler).exp().clamp_max(cap);
+        let before = terms.old.unwrap_or(&own);
+        policy = &policy * (before - terms.sampler).exp().clamp_max(cap);
     }
     let mut token = policy.shallow_clone();
     let mut kl_ref = own.zeros_like();

@@ -156,13 +156,13 @@ impl Trainer<'_> {
     }
 
     /// Compares siblings: every rank sees every reward, and keeps the trajectories of its own
-    /// groups. Zero-spread groups are dropped here and only here.
+    /// groups, one list for each update. Zero-spread groups are dropped here and only here.
     pub(crate) fn advantages(
         &self,
         learner: &Learner,
         scored: Vec<ScoredGroup>,
         step: u64,
-    ) -> Result<(Vec<SampleRow>, Vec<Trajectory>), TrainError> {
+    ) -> Result<(Vec<SampleRow>, Vec<Vec<Trajectory>>), TrainError> {
         let shaped = self.shaped_rewards(learner, &scored)?;
         let place = Place {
             stage: &self.config.name,
@@ -200,17 +200,22 @@ impl Trainer<'_> {
             }
         }
         let keep_flat = self.config.advantage.zero_spread == ZeroSpread::Keep;
-        let mut trajectories = Vec::new();
+        // Whole groups go to each update, by their place among all ranks' groups.
+        let kept: Vec<u64> = (0..all.len())
+            .filter(|&at| keep_flat || !is_zero_spread(&rewards[at]))
+            .map(|at| all[at].draw)
+            .collect();
+        let updates = self.config.loss.updates;
+        let mut trajectories = vec![Vec::new(); updates];
         for scored in scored {
-            let Some(at) = all
-                .iter()
-                .position(|group| group.draw == scored.group.prompt.draw)
-            else {
+            let draw = scored.group.prompt.draw;
+            let (Ok(ordinal), Some(at)) = (
+                kept.binary_search(&draw),
+                all.iter().position(|group| group.draw == draw),
+            ) else {
                 continue;
             };
-            if is_zero_spread(&rewards[at]) && !keep_flat {
-                continue;
-            }
+            let update = ordinal * updates / kept.len();
             for (completion, advantage) in scored.group.completions.into_iter().zip(&advantages[at])
             {
                 if completion.finish == FinishReason::Length
@@ -218,7 +223,7 @@ impl Trainer<'_> {
                 {
                     continue;
                 }
-                trajectories.push(Trajectory {
+                trajectories[update].push(Trajectory {
                     prompt: scored.group.prompt.ids.clone(),
                     ids: completion.ids,
                     sampler_logprobs: completion.logprobs,

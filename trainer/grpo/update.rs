@@ -18,13 +18,13 @@ struct Part {
 }
 
 impl Trainer<'_> {
-    /// Splits the batch among its updates and passes over it; each update's loss is normalised by
+    /// Passes over the batch, one list of trajectories an update; each update's loss is normalised by
     /// its own tokens on all ranks. False when an interrupt's grace ran out before the first
     /// update: nothing has changed then. Once the policy has moved, the step is finished.
     pub(crate) fn learn(
         &self,
         learner: &mut Learner,
-        trajectories: &[Trajectory],
+        trajectories: &[Vec<Trajectory>],
         lr: f64,
         stats: &mut GrpoStats,
     ) -> Result<bool, TrainError> {
@@ -73,13 +73,10 @@ impl Trainer<'_> {
     fn prepare(
         &self,
         learner: &Learner,
-        trajectories: &[Trajectory],
+        trajectories: &[Vec<Trajectory>],
     ) -> Result<Vec<Part>, TrainError> {
-        let size = trajectories.len().div_ceil(self.config.loss.updates).max(1);
-        let mut chunks: Vec<&[Trajectory]> = trajectories.chunks(size).collect();
-        chunks.resize(self.config.loss.updates, &[]);
         let mut parts = Vec::new();
-        for chunk in chunks {
+        for chunk in trajectories {
             let tokens: usize = chunk.iter().map(|trajectory| trajectory.ids.len()).sum();
             let counts = replica::sum_numbers(
                 &learner.group,
@@ -113,13 +110,20 @@ impl Trainer<'_> {
         old: Option<&Tensor>,
     ) -> Result<Vec<f64>, TrainError> {
         let in_loss = self.config.kl.place == KlPlace::Loss;
-        let reference = match (&self.reference, in_loss) {
-            (Some(reference), true) => Some(Learner::log_probs(reference, micro, &self.head())?),
-            _ => None,
+        let reference = self
+            .reference
+            .as_ref()
+            .map(|policy| Learner::log_probs(policy, micro, &self.head()))
+            .transpose()?;
+        // In the reward the term is not part of the loss; the statistic is reported all the same.
+        let coefficient = if in_loss {
+            self.config.kl.coefficient
+        } else {
+            0.0
         };
         let kl = reference
             .as_ref()
-            .map(|_| (self.config.kl.coefficient, self.config.kl.estimator));
+            .map(|_| (coefficient, self.config.kl.estimator));
         let options = LossOptions::new(&self.config.loss, kl);
         let mut sums: Option<Tensor> = None;
         learner.accumulate(micro, &self.head(), &mut |start, logprobs, entropy| {

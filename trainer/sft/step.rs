@@ -7,6 +7,7 @@ use rollout::data::Cursor;
 use crate::config::{Aggregation, SftStage};
 use crate::grpo::batch::{MicroBatch, Normaliser, Trajectory, micro_batches};
 use crate::head::HeadOptions;
+use crate::interrupt::Interrupt;
 use crate::learner::Learner;
 use crate::metrics::Metrics;
 use crate::optim::learning_rate;
@@ -19,6 +20,8 @@ pub struct SftTrainer<'a> {
     pub config: &'a SftStage,
     /// Makes prompts.
     pub prompts: &'a Prompts<'a>,
+    /// Asks the step to be dropped.
+    pub interrupt: &'a Interrupt,
 }
 
 impl SftTrainer<'_> {
@@ -33,6 +36,7 @@ impl SftTrainer<'_> {
         step: u64,
     ) -> Result<StepEnd, TrainError> {
         let started = Instant::now();
+        let before = cursor.state();
         let (own, too_long) = self.sequences(learner, cursor)?;
         let tokens: usize = own.iter().map(|sequence| sequence.ids.len()).sum();
         let counts = replica::sum_numbers(
@@ -57,9 +61,19 @@ impl SftTrainer<'_> {
             self.config.batch.micro_tokens,
             learner.device(),
         ) {
+            if self.interrupt.expired() {
+                break;
+            }
             loss += backward(learner, &micro, &head)?;
         }
-        let loss = replica::sum_numbers(&learner.group, learner.device(), &[loss])?[0];
+        let late = f64::from(self.interrupt.expired());
+        let sums = replica::sum_numbers(&learner.group, learner.device(), &[loss, late])?;
+        if sums[1] > 0.0 {
+            learner.forget();
+            cursor.restore(&before)?;
+            return Ok(StepEnd::Dropped);
+        }
+        let loss = sums[0];
         let forward_backward_s = started.elapsed().as_secs_f64();
         let lr = learning_rate(&self.config.optimizer, step, self.config.steps);
         let mut update = crate::learner::Update::default();

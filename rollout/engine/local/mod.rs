@@ -268,8 +268,8 @@ impl Engine for LocalEngine<'_> {
                 admitted: 0,
                 prefix: None,
             }));
-        self.reserve();
-        Ok(())
+        catch_unwind(AssertUnwindSafe(|| self.reserve()))
+            .map_err(|panic| RolloutError::Torch(panic_text(panic.as_ref())))
     }
 
     fn next_unless(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Finished>, RolloutError> {

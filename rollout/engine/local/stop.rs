@@ -30,6 +30,13 @@ impl<'a> Stops<'a> {
         }
         let mut ids = sampling.stop_token_ids.clone();
         ids.extend(tokenizer.map(Tokenizer::eos).unwrap_or_default());
+        // A special token has no text: asked for as a string, it is looked for as a token.
+        let special = |tokenizer: &Tokenizer| -> Vec<i64> {
+            let ids = sampling.stop.iter().filter_map(|stop| tokenizer.id(stop));
+            ids.filter(|id| tokenizer.decode(&[*id]).is_empty())
+                .collect()
+        };
+        ids.extend(tokenizer.map(special).unwrap_or_default());
         let longest = sampling.stop.iter().map(String::len).max().unwrap_or(0);
         Ok(Self {
             tokenizer,

@@ -5,7 +5,7 @@ Each formula is written per token as in its paper, with its derivative by hand, 
 ratio        r = exp(logp - old); without old it is 1 and its derivative that of exp(logp - const)
 A >= 0       -r A; beyond 1 + high the constant -(1 + high) A         (Schulman et al. 2017)
 A < 0        -r A; below 1 - low the constant -(1 - low) A; above -c A the constant -c A (dual clip)
-importance   times min(exp(logp - sampler), cap), a constant
+importance   times min(exp(old - sampler), cap), a constant; without old it is logp's
 KL           of d = ref - logp: k1 = -d, k2 = d^2 / 2, k3 = exp(d) - 1 - d     (Schulman 2020)
 entropy      minus coefficient times H
 """
@@ -58,7 +58,7 @@ def case(data, clip=(0.2, 0.2), dual=None, old=False, kl_term=None, entropy=0.0,
         logp, a = data["logprobs"][i], data["advantage"][i]
         r, value, slope = surrogate(logp, data["old"][i] if old else None, a, *clip, dual)
         if cap is not None:
-            w = min(np.exp(logp - data["sampler"][i]), cap)
+            w = min(np.exp((data["old"][i] if old else logp) - data["sampler"][i]), cap)
             value, slope = value * w, slope * w
         sums[0] += weight[i] * value
         if kl_term is not None:
