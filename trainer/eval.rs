@@ -118,24 +118,7 @@ impl Evaluation<'_> {
         };
         let own = groups
             .iter()
-            .map(|scored| {
-                let completions = scored
-                    .group
-                    .completions
-                    .iter()
-                    .enumerate()
-                    .zip(&scored.rewards);
-                let rows = completions
-                    .map(|(completion, reward)| {
-                        SampleRow::new(place, &scored.group.prompt, completion, reward)
-                    })
-                    .collect();
-                exchange::SharedGroup {
-                    draw: scored.group.prompt.draw,
-                    rows,
-                    shaped: Vec::new(),
-                }
-            })
+            .map(|scored| exchange::SharedGroup::new(place, scored, Vec::new()))
             .collect();
         let all = exchange::all_groups(&learner.group, learner.device(), own)?;
         Ok(all.into_iter().flat_map(|group| group.rows).collect())

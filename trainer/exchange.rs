@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 use torch_ext::ProcessGroup;
 
-use crate::samples::SampleRow;
+use crate::grpo::ScoredGroup;
+use crate::samples::{Place, SampleRow};
 use crate::{TrainError, replica};
 
 /// One group as all ranks see it.
@@ -17,6 +18,23 @@ pub struct SharedGroup {
     pub rows: Vec<SampleRow>,
     /// The rewards that advantages are made of.
     pub shaped: Vec<f64>,
+}
+
+impl SharedGroup {
+    /// A scored group's rows, with the rewards that its advantages are made of.
+    pub fn new(place: &Place, scored: &ScoredGroup, shaped: Vec<f64>) -> Self {
+        let prompt = &scored.group.prompt;
+        let completions = scored.group.completions.iter().enumerate();
+        let rows = completions
+            .zip(&scored.rewards)
+            .map(|(completion, reward)| SampleRow::new(place, prompt, completion, reward))
+            .collect();
+        Self {
+            draw: prompt.draw,
+            rows,
+            shaped,
+        }
+    }
 }
 
 /// The groups of all ranks in the order of their draws.

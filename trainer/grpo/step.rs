@@ -172,24 +172,7 @@ impl Trainer<'_> {
         let own: Vec<exchange::SharedGroup> = scored
             .iter()
             .zip(shaped)
-            .map(|(scored, shaped)| {
-                let completions = scored
-                    .group
-                    .completions
-                    .iter()
-                    .enumerate()
-                    .zip(&scored.rewards);
-                let rows = completions
-                    .map(|(completion, reward)| {
-                        SampleRow::new(&place, &scored.group.prompt, completion, reward)
-                    })
-                    .collect();
-                exchange::SharedGroup {
-                    draw: scored.group.prompt.draw,
-                    rows,
-                    shaped,
-                }
-            })
+            .map(|(scored, shaped)| exchange::SharedGroup::new(&place, scored, shaped))
             .collect();
         let mut all = exchange::all_groups(&learner.group, learner.device(), own)?;
         let rewards: Vec<Vec<f64>> = all.iter().map(|group| group.shaped.clone()).collect();
