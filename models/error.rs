@@ -39,6 +39,9 @@ pub enum ModelError {
         /// Missing, unknown or misshapen tensors by name.
         reason: String,
     },
+    /// A picture cannot be read or does not fit the network.
+    #[error("image: {0}")]
+    Image(String),
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),

@@ -8,6 +8,7 @@ mod config;
 mod decode;
 mod decoder;
 mod error;
+pub mod image;
 mod init;
 mod input;
 pub mod layers;

@@ -1,0 +1,45 @@
+//! Pictures on their way into a network: decoded 8-bit sRGB, resized as Pillow does, cropped. What
+//! one network's processor does with them lies in its own file.
+
+use svg::{Filter, Raster, resize};
+
+use crate::ModelError;
+
+/// `data` holds `[height, width, 3]` bytes, sRGB, 0..255.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rgb8 {
+    pub width: usize,
+    pub height: usize,
+    pub data: Vec<u8>,
+}
+
+/// Largest side of a picture that is read, in pixels.
+const MAX_SIDE: u32 = 16_384;
+
+impl Rgb8 {
+    /// Decodes a picture file; transparency is dropped as Pillow's `convert("RGB")` drops it.
+    ///
+    /// # Errors
+    /// [`ModelError::Image`] when the bytes are no picture that can be read.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ModelError> {
+        let raster =
+            Raster::from_png(bytes, MAX_SIDE).map_err(|e| ModelError::Image(e.to_string()))?;
+        let pixels = raster.rgba.as_chunks::<4>().0;
+        Ok(Rgb8 {
+            width: raster.width as usize,
+            height: raster.height as usize,
+            data: pixels.iter().flat_map(|p| [p[0], p[1], p[2]]).collect(),
+        })
+    }
+
+    /// The picture at exactly this many pixels.
+    pub fn resized(&self, width: usize, height: usize, filter: Filter) -> Self {
+        let from = (self.width as u32, self.height as u32);
+        let data = resize(&self.data, 3, from, (width as u32, height as u32), filter);
+        Rgb8 {
+            width,
+            height,
+            data,
+        }
+    }
+}
