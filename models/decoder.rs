@@ -195,6 +195,16 @@ impl Decoder {
         self.rotary.tables(positions, self.kind())
     }
 
+    /// The residual stream `[T, H]` before the first block: embeddings, and pictures in place of
+    /// the image tokens'.
+    pub fn enter(&self, input: &LmInput) -> Tensor {
+        let x = self.embed(&input.ids);
+        match &input.features {
+            None => x,
+            Some(features) => x.index_copy(0, &input.image_rows, &features.main),
+        }
+    }
+
     /// Block `index` over the residual stream `x [T, H]`. `keep` is handed the block's rotated
     /// keys and its values, `[T, Hkv, D]` each.
     pub fn block(
@@ -212,7 +222,12 @@ impl Decoder {
         let mixed = segment_attention(&q, &k, &v, &context.input.segments);
         let x = x + mixed.linear(&block.attention.out, None::<&Tensor>);
         let normed = rms_norm(&x, &block.post_norm, self.config.rms_norm_eps);
-        x + self.feed_forward(block, &normed)
+        let x = x + self.feed_forward(block, &normed);
+        let features = context.input.features.as_ref();
+        match features.and_then(|features| features.deep.get(index)) {
+            None => x,
+            Some(deep) => x.index_add(0, &context.input.image_rows, deep),
+        }
     }
 
     /// q `[T, Hq, D]`, k and v `[T, Hkv, D]` before rotation.
@@ -262,7 +277,7 @@ impl Decoder {
         keep: &mut dyn FnMut(usize, &Tensor, &Tensor),
     ) -> Tensor {
         let context = self.context(input);
-        let mut x = self.embed(&input.ids);
+        let mut x = self.enter(input);
         for index in 0..self.num_blocks() {
             x = self.block(index, &x, &context, keep);
         }

@@ -42,7 +42,7 @@ impl<'a> Tape<'a> {
             Recompute::Blocks => {
                 let stream = tch::no_grad(|| {
                     let context = model.context(input);
-                    let mut stream = vec![model.embed(&input.ids)];
+                    let mut stream = vec![model.enter(input)];
                     for index in 0..model.num_blocks() {
                         let next = model.block(index, &stream[index], &context, &mut |_, _, _| {});
                         stream.push(next);
@@ -72,7 +72,8 @@ impl<'a> Tape<'a> {
         &self.hidden
     }
 
-    /// Accumulates the gradients of every parameter, given that of the hidden rows, `[T, H]`.
+    /// Accumulates the gradients of every parameter that learns, and of the input's features where
+    /// these are leaves, given that of the hidden rows, `[T, H]`.
     pub fn backward(self, gradient: &Tensor) {
         pull(&self.hidden, gradient);
         if self.stream.is_empty() {
@@ -88,11 +89,16 @@ impl<'a> Tape<'a> {
             );
             gradient = x.grad();
         }
-        pull(&self.model.embed(&self.input.ids), &gradient);
+        pull(&self.model.enter(self.input), &gradient);
     }
 }
 
 /// Back-propagates `gradient` from `y`: the derivative of `sum(y * gradient)`, exactly.
-fn pull(y: &Tensor, gradient: &Tensor) {
+///
+/// What depends on nothing that learns (a frozen embedding under text, say) is passed over.
+pub(crate) fn pull(y: &Tensor, gradient: &Tensor) {
+    if !y.requires_grad() {
+        return;
+    }
     (y * gradient.detach()).sum(y.kind()).backward();
 }
