@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use tch::Kind;
 
 use crate::ModelError;
-use crate::vision::{Family, Names, VisionConfig};
+use crate::vision::{Eyes, Family, Names};
 
 /// The decoder families that are built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -60,7 +60,7 @@ pub struct DecoderConfig {
     /// networks with plain positions.
     pub rope_axes: Vec<i64>,
     /// The tower that sees pictures, where there is one.
-    pub vision: Option<VisionConfig>,
+    pub vision: Option<Eyes>,
     /// What the checkpoint calls its tensors.
     pub names: Names,
     /// The file's own keys, written back on export.
@@ -171,7 +171,7 @@ impl DecoderConfig {
         let rope_theta = rope_theta(&keys, family)?;
         let kind = stored_kind(&whole)?;
         let vision = family
-            .map(|family| VisionConfig::read(&whole, family, folder))
+            .map(|family| Eyes::read(&whole, family, folder))
             .transpose()?;
         Ok(Self {
             architecture,
@@ -189,7 +189,7 @@ impl DecoderConfig {
             max_positions: keys.int("max_position_embeddings")?.unwrap_or(32_768),
             kind,
             rope_axes: rope_axes(&keys, family, head_dim)?,
-            names: vision.as_ref().map_or(Names::Text, |vision| vision.network.names()),
+            names: vision.as_ref().map_or(Names::Text, |eyes| eyes.tower.network.names()),
             vision,
             source: source.clone(),
         })

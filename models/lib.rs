@@ -16,6 +16,7 @@ mod params;
 mod store;
 mod tape;
 mod tokenizer;
+pub mod vision;
 
 pub use cache::{KvCache, Prefix};
 pub use config::{Architecture, DecoderConfig, GenerationConfig};
@@ -23,8 +24,8 @@ pub use decode::DecodeRows;
 pub use decoder::Decoder;
 pub use error::ModelError;
 pub use init::{InitConfig, ModelConfig};
-pub use input::{LmInput, LmInputBuilder, Segment, Span};
-pub use params::{Leaf, ParamSpec, ParamTable};
+pub use input::{Features, LmInput, LmInputBuilder, Segment, Sight, Span};
+pub use params::{Leaf, ParamSpec, ParamTable, Part};
 pub use store::{SafeTensorsFile, load_folder, read_tensors, save_folder, write_tensors};
 pub use tape::{Recompute, Tape};
 pub use tokenizer::Tokenizer;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::layers::{Activation, NormKind};
 use crate::ModelError;
 use crate::config::{Keys, read_object};
+use crate::image::Processor;
 
 /// Families of vision-language models, by `model_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +126,15 @@ pub struct VisionConfig {
     pub tokens: ImageTokens,
 }
 
+/// A tower and how pictures become its input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Eyes {
+    /// The tower.
+    pub tower: VisionConfig,
+    /// What pictures go through before it.
+    pub processor: Processor,
+}
+
 /// Tokens about pictures.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ImageTokens {
@@ -188,7 +198,7 @@ impl VisionNetwork {
     }
 }
 
-impl VisionConfig {
+impl Eyes {
     pub(crate) fn read(whole: &Keys, family: Family, folder: &Path) -> Result<Self, ModelError> {
         let Some(Value::Object(section)) = whole.map.get("vision_config") else {
             return Err(whole.bad("vision_config", "must be an object"));
@@ -209,7 +219,9 @@ impl VisionConfig {
             ));
         }
         let tokens = image_tokens(whole, family, folder)?;
-        Ok(Self { tokens, ..config })
+        let tower = VisionConfig { tokens, ..config };
+        let processor = Processor::read(folder, &tower, whole)?;
+        Ok(Self { tower, processor })
     }
 }
 

@@ -15,7 +15,7 @@ use std::cell::Cell;
 
 use tch::{Device, Kind, Tensor};
 
-pub use config::{Family, ImageTokens, InternVit, Names, VisionConfig, VisionNetwork};
+pub use config::{Eyes, Family, ImageTokens, InternVit, Names, VisionConfig, VisionNetwork};
 pub use layers::{Activation, NormKind};
 
 use crate::image::{Picture, Processor};
@@ -99,14 +99,15 @@ impl TowerLeaves {
         }
     }
 
-    pub(crate) fn bind(self, params: &ParamTable, config: &VisionConfig) -> Vision {
+    pub(crate) fn bind(self, params: &ParamTable, eyes: &Eyes) -> Vision {
+        let config = &eyes.tower;
         Vision {
             tower: match self {
                 Self::Qwen3(leaves) => Tower::Qwen3(leaves.bind(params, config)),
                 Self::Qwen25(leaves) => Tower::Qwen25(leaves.bind(params, config)),
                 Self::Intern(leaves) => Tower::Intern(leaves.bind(params, config)),
             },
-            processor: config.processor.clone(),
+            processor: eyes.processor.clone(),
             looked: Cell::new(0),
         }
     }
