@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use crate::{Decoder, LmInput};
+use crate::{Decoder, Features, LmInput};
 
 /// Which activations the backward pass computes anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -96,9 +96,25 @@ impl<'a> Tape<'a> {
 /// Back-propagates `gradient` from `y`: the derivative of `sum(y * gradient)`, exactly.
 ///
 /// What depends on nothing that learns (a frozen embedding under text, say) is passed over.
-pub(crate) fn pull(y: &Tensor, gradient: &Tensor) {
+fn pull(y: &Tensor, gradient: &Tensor) {
     if !y.requires_grad() {
         return;
     }
     (y * gradient.detach()).sum(y.kind()).backward();
+}
+
+impl Features {
+    /// Back-propagates into what these features were computed from, given the leaves that stood
+    /// for them in an input whose tape has run backward.
+    pub fn backward(&self, leaves: &[Tensor]) {
+        let pairs = self.tensors().zip(leaves);
+        let sums: Vec<Tensor> = pairs
+            .filter(|(own, leaf)| own.requires_grad() && leaf.grad().defined())
+            .map(|(own, leaf)| (own * leaf.grad().detach()).sum(own.kind()))
+            .collect();
+        // One pass: the features share the tower's graph.
+        if !sums.is_empty() {
+            Tensor::stack(&sums, 0).sum(None).backward();
+        }
+    }
 }

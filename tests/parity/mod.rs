@@ -12,3 +12,5 @@ mod export;
 mod losses;
 /// Folders that this project does not build are refused by tensor and key.
 mod refusals;
+/// Vision-language networks and their picture processors equal those of transformers.
+mod vlm;

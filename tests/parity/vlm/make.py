@@ -195,6 +195,152 @@ def qwen3_vl():
     make("qwen3_vl", config, processor, 1)
 
 
+def qwen2_5_vl_config():
+    # Windows of two tokens a side, on grids of up to six: inner and edge windows; one whole block.
+    return Qwen2_5_VLConfig(
+        text_config={**TEXT, "num_attention_heads": 2, "num_key_value_heads": 1, "bos_token_id": None, "eos_token_id": None,
+                     "rope_parameters": {"rope_type": "default", "rope_theta": 500.0, "mrope_section": [1, 2, 1]}},
+        vision_config=dict(depth=3, hidden_size=16, intermediate_size=20, num_heads=2, patch_size=4, out_hidden_size=16,
+                           window_size=16, fullatt_block_indexes=[1]),
+        **IDS, tie_word_embeddings=True)
+
+
+def qwen2_5_vl_processor():
+    return Qwen2VLImageProcessorPil(patch_size=4, merge_size=2, min_pixels=8 * 16, max_pixels=64 * 40)
+
+
+def nested(folder):
+    """transformers writes the names of the first checkpoints; here are those of its modules."""
+    renamed = [("visual.", "model.visual."), ("language_model.lm_head", "lm_head"), ("language_model.model.", "model.language_model."),
+               ("vision_tower.", "model.vision_tower."), ("multi_modal_projector.", "model.multi_modal_projector."),
+               ("model.embed_tokens", "model.language_model.embed_tokens"), ("model.layers.", "model.language_model.layers."),
+               ("model.norm.", "model.language_model.norm.")]
+    def new(name):
+        return next((after + name.removeprefix(before) for before, after in renamed if name.startswith(before)), name)
+    rename(folder, lambda name, value: [(new(name), value)])
+
+
+def qwen2_5_vl():
+    make("qwen2_5_vl", qwen2_5_vl_config(), qwen2_5_vl_processor(), 2, nested)
+
+
+def rename(folder, change):
+    """Rewrites the names of a folder's weights; `change` maps a name and a tensor to a list of both."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    save_file(dict(pair for name in tensors for pair in change(name, tensors[name])), path, {"format": "pt"})
+
+
+def edit(folder, name, change):
+    path = folder / name
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(change(config), indent=2) + "\n")
+
+
+def qwen2_5_vl_older():
+    """The weights of qwen2_5_vl/ with names and config.json as the first checkpoints have them: flat, with rope_scaling
+    and torch_dtype. transformers' answers are qwen2_5_vl's."""
+    folder = HERE / "qwen2_5_vl_older"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(HERE / "qwen2_5_vl", folder, ignore=shutil.ignore_patterns("expected*"))
+
+    def flat(config):
+        text = config.pop("text_config")
+        rope = text.pop("rope_parameters")
+        text = {key: value for key, value in text.items() if key not in ("model_type", "dtype", "layer_types")}
+        vision = config["vision_config"]
+        vision = {key: vision[key] for key in ("depth", "hidden_act", "hidden_size", "intermediate_size", "num_heads",
+                  "patch_size", "out_hidden_size", "window_size", "fullatt_block_indexes", "spatial_merge_size")}
+        config.pop("dtype")
+        return text | config | {
+            "torch_dtype": "bfloat16", "rope_theta": rope["rope_theta"], "vision_config": vision | {"in_chans": 3},
+            "rope_scaling": {"type": "mrope", "mrope_section": rope["mrope_section"]}}
+
+    edit(folder, "config.json", flat)
+    edit(folder, "preprocessor_config.json", lambda config: {
+        key: value for key, value in config.items() if key != "size"
+    } | {"min_pixels": config["size"]["shortest_edge"], "max_pixels": config["size"]["longest_edge"]})
+    rename(folder, lambda name, value: [(
+        name.replace("model.visual.", "visual.").replace("model.language_model.", "model."), value)])
+
+
+def internvl_config(bias, norm, qk):
+    return InternVLConfig(
+        text_config={"model_type": "qwen2", **TEXT, "rope_parameters": {"rope_type": "default", "rope_theta": 500.0}},
+        vision_config=dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=20, image_size=[16, 16],
+                           patch_size=[4, 4], attention_bias=bias, norm_type=norm, use_qk_norm=qk, layer_norm_eps=1e-6),
+        image_token_id=IMAGE, image_seq_length=4, tie_word_embeddings=False)
+
+
+def internvl_processor():
+    return GotOcr2ImageProcessorPil(size={"height": 16, "width": 16}, crop_to_patches=True, max_patches=3,
+                                    image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
+
+
+def added_tokens(folder):
+    (folder / "added_tokens.json").write_text(json.dumps({
+        "<IMG_CONTEXT>": IMAGE, "<video>": VIDEO, "<img>": START, "</img>": END}) + "\n")
+
+
+def internvl():
+    make("internvl", internvl_config(True, "layer_norm", False), internvl_processor(), 3, added_tokens)
+
+
+def internvl_qk_norm():
+    make("internvl_qk_norm", internvl_config(False, "rms_norm", True), internvl_processor(), 4,
+         lambda folder: (added_tokens(folder), nested(folder)))
+
+
+def internvl_chat():
+    """The same weights as internvl/ in the layout as first published; transformers' answers are internvl's."""
+    source, folder = HERE / "internvl", HERE / "internvl_chat"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    config = json.loads((source / "config.json").read_text())
+    vision, text = config["vision_config"], config["text_config"]
+    rope = text.pop("rope_parameters")
+    folder.joinpath("config.json").write_text(json.dumps({
+        "architectures": ["InternVLChatModel"], "model_type": "internvl_chat", "downsample_ratio": 0.5,
+        "dynamic_image_size": True, "force_image_size": 16, "max_dynamic_patch": 3, "min_dynamic_patch": 1,
+        "llm_config": text | {"architectures": ["Qwen2ForCausalLM"], "rope_theta": rope["rope_theta"],
+                              "rope_scaling": {"factor": 2.0, "rope_type": "dynamic", "type": "dynamic"},
+                              "tie_word_embeddings": False},
+        "ps_version": "v2", "select_layer": -1, "template": "internvl2_5", "torch_dtype": "bfloat16", "use_thumbnail": True,
+        "vision_config": {
+            "model_type": "intern_vit_6b", "hidden_act": "gelu", "hidden_size": vision["hidden_size"], "image_size": 16,
+            "intermediate_size": vision["intermediate_size"], "layer_norm_eps": vision["layer_norm_eps"],
+            "norm_type": vision["norm_type"], "num_attention_heads": vision["num_attention_heads"],
+            "num_hidden_layers": vision["num_hidden_layers"], "patch_size": 4, "qk_normalization": False, "qkv_bias": True},
+    }, indent=2) + "\n")
+    added_tokens(folder)
+    names = {
+        "model.language_model.": "language_model.model.", "lm_head.": "language_model.lm_head.",
+        "model.multi_modal_projector.layer_norm.": "mlp1.0.", "model.multi_modal_projector.linear_1.": "mlp1.1.",
+        "model.multi_modal_projector.linear_2.": "mlp1.3.", "model.vision_tower.": "vision_model.",
+        "cls_token": "class_embedding", "position_embeddings": "position_embedding",
+        "patch_embeddings.projection": "patch_embedding", "encoder.layer.": "encoder.layers.", "layernorm_before": "norm1",
+        "layernorm_after": "norm2", "attention.projection_layer": "attn.proj", "attention.": "attn.", "lambda_1": "ls1",
+        "lambda_2": "ls2",
+    }
+    def renamed(tensors):
+        out = {}
+        for name, value in tensors.items():
+            for old, new in names.items():
+                if not (old.startswith("attention") and "vision" not in name):
+                    name = name.replace(old, new)
+            out[name] = value
+        for name in [name for name in out if ".attn.q_proj." in name]:
+            parts = [out.pop(name.replace("q_proj", f"{part}_proj")) for part in "qkv"]
+            out[name.replace("q_proj", "qkv")] = torch.cat(parts)
+        return out
+    weights = load_file(source / "model.safetensors")
+    native = {name if name.startswith(("model.", "lm_head")) else name.replace("language_model.model.", "model.language_model.").replace(
+        "language_model.lm_head", "lm_head").replace("vision_tower.", "model.vision_tower.").replace(
+        "multi_modal_projector.", "model.multi_modal_projector."): value for name, value in weights.items()}
+    save_file(renamed(native), folder / "model.safetensors", {"format": "pt"})
+    print("internvl_chat", sorted(weights)[:2])
+
+
 def check(folder, expected):
     folder = pathlib.Path(folder)
     model, expected = load(folder), load_file(expected)
@@ -210,7 +356,7 @@ def check(folder, expected):
     print(worst)
 
 
-ALL = {"qwen3_vl": qwen3_vl}
+ALL = {make.__name__: make for make in (qwen3_vl, qwen2_5_vl, qwen2_5_vl_older, internvl, internvl_qk_norm, internvl_chat)}
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--check"]:
