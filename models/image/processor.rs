@@ -57,6 +57,29 @@ pub enum Cut {
     },
 }
 
+impl Cut {
+    /// Resizes a picture with `filter` and cuts it.
+    ///
+    /// # Errors
+    /// A picture more than 200 times as long as wide, for patches.
+    pub fn apply(&self, rgb: &Rgb8, filter: Filter) -> Result<Picture, ModelError> {
+        match *self {
+            Self::Patches { patch, merge, min_pixels, max_pixels } => {
+                let to = patches::size(
+                    (rgb.height as i64, rgb.width as i64),
+                    patch * merge,
+                    (min_pixels, max_pixels),
+                )?;
+                let resized = rgb.resized(to.1 as usize, to.0 as usize, filter);
+                Ok(patches::cut(&resized, patch as usize, merge as usize))
+            }
+            Self::Tiles { side, tokens, count, thumbnail } => {
+                Ok(tiles::cut(rgb, (side, tokens), (count, thumbnail), filter))
+            }
+        }
+    }
+}
+
 /// A picture processor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Processor {
@@ -250,20 +273,7 @@ impl Processor {
     /// # Errors
     /// A picture more than 200 times as long as wide.
     pub fn picture(&self, rgb: &Rgb8) -> Result<Picture, ModelError> {
-        match self.cut {
-            Cut::Patches { patch, merge, min_pixels, max_pixels } => {
-                let to = patches::size(
-                    (rgb.height as i64, rgb.width as i64),
-                    patch * merge,
-                    (min_pixels, max_pixels),
-                )?;
-                let resized = rgb.resized(to.1 as usize, to.0 as usize, self.filter);
-                Ok(patches::cut(&resized, patch as usize, merge as usize))
-            }
-            Cut::Tiles { side, tokens, count, thumbnail } => {
-                Ok(tiles::cut(rgb, (side, tokens), (count, thumbnail), self.filter))
-            }
-        }
+        self.cut.apply(rgb, self.filter)
     }
 
     /// The normalised numbers of `pictures`, `[rows, D]`; patches twice, once for each of the two

@@ -10,6 +10,8 @@ mod decoder;
 mod export;
 /// The policy loss and its gradients under every option equal the formulas in NumPy.
 mod losses;
+/// Picture files are decoded and cut as the Hugging Face processors do.
+mod pictures;
 /// Folders that this project does not build are refused by tensor and key.
 mod refusals;
 /// Vision-language networks and their picture processors equal those of transformers.
