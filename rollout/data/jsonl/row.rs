@@ -71,6 +71,7 @@ impl RowReader {
             id: id.unwrap_or_else(|| line.to_string()),
             task: String::new(),
             fields: found,
+            images: Vec::new(),
             length: measured
                 .or(target.as_ref())
                 .map_or(0, |text| text.chars().count()),

@@ -89,6 +89,7 @@ impl Shapes {
             id: row.to_string(),
             task: String::new(),
             fields,
+            images: Vec::new(),
             length: svg.len(),
             reference: Reference {
                 svg: Some(svg),
