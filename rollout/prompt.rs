@@ -86,7 +86,6 @@ pub struct Prompter<'a> {
     system: Option<String>,
     prefill: String,
     chat: Option<&'a ChatTemplate>,
-    variables: IndexMap<String, serde_json::Value>,
     seed: u64,
 }
 
@@ -144,16 +143,8 @@ impl<'a> Prompter<'a> {
             system: config.system.clone(),
             prefill: config.prefill.clone().unwrap_or_default(),
             chat,
-            variables: IndexMap::new(),
             seed,
         })
-    }
-
-    /// Sets names that the chat template may use, such as `enable_thinking`.
-    #[must_use]
-    pub fn with_variables(mut self, variables: IndexMap<String, serde_json::Value>) -> Self {
-        self.variables = variables;
-        self
     }
 
     /// The text that the policy continues for a draw. Special tokens stand in it as text.
@@ -163,7 +154,7 @@ impl<'a> Prompter<'a> {
     pub fn text(&self, draw: &Draw) -> Result<String, PromptError> {
         let mut text = match self.chat {
             None => self.user_turn(draw)?,
-            Some(chat) => chat.render(&self.messages(draw)?, true, &self.variables)?,
+            Some(chat) => chat.render(&self.messages(draw)?, true, &IndexMap::new())?,
         };
         text.push_str(&self.prefill);
         Ok(text)
@@ -179,7 +170,9 @@ impl<'a> Prompter<'a> {
             content,
         };
         let mut messages = Vec::with_capacity(2);
-        if let Some(system) = &self.system {
+        // The config's word goes before the row's own.
+        let of_row = || draw.example.fields.get("system");
+        if let Some(system) = self.system.as_ref().or_else(of_row) {
             messages.push(turn("system", system.clone()));
         }
         messages.push(turn("user", self.user_turn(draw)?));
@@ -260,6 +253,7 @@ mod tests {
                     .iter()
                     .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
                     .collect(),
+                images: Vec::new(),
                 reference: rewards::Reference::default(),
                 target: None,
                 length: 0,
