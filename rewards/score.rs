@@ -96,6 +96,14 @@ impl Task {
 
     /// Whether a reference can serve this task.
     pub fn check_reference(&self, reference: &Reference) -> Result<(), String> {
+        self.check_fields(reference)?;
+        self.target(reference)
+            .map(|_| ())
+            .map_err(|e| format!("reference does not render: {e}"))
+    }
+
+    /// Whether it has what the rewards need.
+    pub fn check_fields(&self, reference: &Reference) -> Result<(), String> {
         let rewards = &self.scoring.rubric.rewards;
         if let Some(r) = rewards.iter().find(|r| r.needs_reference_svg())
             && reference.svg.as_deref().is_none_or(|s| s.trim().is_empty())
@@ -114,9 +122,7 @@ impl Task {
                 None => Ok(()),
             };
         }
-        self.target(reference)
-            .map(|_| ())
-            .map_err(|e| format!("reference does not render: {e}"))
+        Ok(())
     }
 
     fn score_svg(&self, source: &str, reference: &Reference, step: u64) -> Reward {
