@@ -203,7 +203,8 @@ mod tests {
 
     #[test]
     fn where_scoring_runs_may_change() {
-        let before = json!({"rewards": {"endpoint": null, "remote": {"batch": 32}, "deadline_ms": 2}});
+        let before =
+            json!({"rewards": {"endpoint": null, "remote": {"batch": 32}, "deadline_ms": 2}});
         let mut now = before.clone();
         now["rewards"]["endpoint"] = json!("http://a:1");
         now["rewards"]["remote"]["batch"] = json!(8);

@@ -173,7 +173,9 @@ fn row(job: &crate::ScoreJob) -> Result<Value, String> {
 fn portable(reference: &Reference) -> Result<Reference, String> {
     let mut reference = reference.clone();
     if let Some(image) = &mut reference.image {
-        let bytes = image.read().map_err(|error| format!("reference.image: {error}"))?;
+        let bytes = image
+            .read()
+            .map_err(|error| format!("reference.image: {error}"))?;
         *image = ImageSource::Png(bytes);
     }
     Ok(reference)

@@ -102,7 +102,11 @@ impl Caller {
         let mut answer = sent.map_err(again)?;
         let status = answer.status().as_u16();
         let asked = retry_after(&answer);
-        let text = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_string();
+        let text = answer
+            .body_mut()
+            .with_config()
+            .limit(MAX_ANSWER)
+            .read_to_string();
         let text = text.map_err(again)?;
         if (200..300).contains(&status) {
             return serde_json::from_str(&text).map_err(|error| {
@@ -152,7 +156,11 @@ fn said(text: &str) -> String {
 fn is_local(base: &str) -> bool {
     let host = base.split("://").nth(1).unwrap_or(base);
     let host = host.split('/').next().unwrap_or(host);
-    let with_port = if host.rsplit(':').next().is_some_and(|p| p.parse::<u16>().is_ok()) {
+    let with_port = if host
+        .rsplit(':')
+        .next()
+        .is_some_and(|p| p.parse::<u16>().is_ok())
+    {
         host.to_owned()
     } else {
         format!("{host}:80")
@@ -170,7 +178,10 @@ mod tests {
     fn pauses_grow_to_a_bound_and_obey_the_other_side() {
         let pauses: Vec<u128> = [0, 1, 5, 99].map(|n| pause(n, None).as_millis()).to_vec();
         assert_eq!(pauses, [200, 400, 6400, 15_000]);
-        assert_eq!(pause(0, Some(Duration::from_secs(3))), Duration::from_secs(3));
+        assert_eq!(
+            pause(0, Some(Duration::from_secs(3))),
+            Duration::from_secs(3)
+        );
     }
 
     #[test]

@@ -59,9 +59,15 @@ pub(crate) async fn judge(
                 inner.scorer.unjudged(&task, reason, step)
             }
         };
-        if let Some(failure) = reward.reason.as_deref().and_then(|r| r.strip_prefix("reference_")) {
+        if let Some(failure) = reward
+            .reason
+            .as_deref()
+            .and_then(|r| r.strip_prefix("reference_"))
+        {
             let field = place(index, of_batch);
-            return Err(Problem::field(format!("{field}: reference does not render: {failure}")));
+            return Err(Problem::field(format!(
+                "{field}: reference does not render: {failure}"
+            )));
         }
         rows.push(ScoredRow::new(id, reward));
     }

@@ -91,15 +91,19 @@ pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             serde_json::error::Category::Data => {
                 // A question mark stands for a place the parser could not name.
                 let path = path.replace('[', ".").replace(']', "");
-                let at = if path == "." || path == "?" { String::new() } else { format!("{path}: ") };
+                let at = if path == "." || path == "?" {
+                    String::new()
+                } else {
+                    format!("{path}: ")
+                };
                 Problem::field(format!("{at}{inner}"))
             }
             _ => Problem::new(StatusCode::BAD_REQUEST, format!("body: not JSON: {inner}")),
         }
     })?;
-    source
-        .end()
-        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("body: not JSON: {error}")))?;
+    source.end().map_err(|error| {
+        Problem::new(StatusCode::BAD_REQUEST, format!("body: not JSON: {error}"))
+    })?;
     Ok(value)
 }
 
@@ -120,7 +124,11 @@ impl Score {
 }
 
 /// Replaces a registered name by its picture; `place` names the reference in what is said.
-pub(crate) fn resolve(reference: &mut Reference, images: &Images, place: &str) -> Result<(), Problem> {
+pub(crate) fn resolve(
+    reference: &mut Reference,
+    images: &Images,
+    place: &str,
+) -> Result<(), Problem> {
     let bytes = match &mut reference.image {
         None => return Ok(()),
         Some(ImageSource::Png(bytes)) => bytes.clone(),
@@ -159,7 +167,10 @@ pub(crate) fn check_sides(png: &[u8]) -> Result<(), String> {
 /// The prompt's text; of a chat, the last user turn's.
 fn prompt(value: &Value) -> String {
     let content = |message: &Value| match &message["content"] {
-        Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
+        Value::Array(parts) => parts
+            .iter()
+            .filter_map(|part| part["text"].as_str())
+            .collect(),
         other => other.as_str().unwrap_or_default().to_owned(),
     };
     match value {
@@ -173,16 +184,19 @@ fn prompt(value: &Value) -> String {
 
 fn label(value: Value) -> Result<(Reference, Option<String>), Problem> {
     let value = match value {
-        Value::String(text) if text.trim_start().starts_with('{') => {
-            serde_json::from_str(&text).map_err(|error| Problem::field(format!("label: {error}")))?
-        }
+        Value::String(text) if text.trim_start().starts_with('{') => serde_json::from_str(&text)
+            .map_err(|error| Problem::field(format!("label: {error}")))?,
         other => other,
     };
     let mut fields = match value {
         Value::Null => return Ok((Reference::default(), None)),
         Value::String(text) => {
             let is_svg = text.contains("<svg");
-            let (svg, text) = if is_svg { (Some(text), None) } else { (None, Some(text)) };
+            let (svg, text) = if is_svg {
+                (Some(text), None)
+            } else {
+                (None, Some(text))
+            };
             let image = None;
             return Ok((Reference { svg, image, text }, None));
         }
@@ -198,7 +212,11 @@ fn label(value: Value) -> Result<(Reference, Option<String>), Problem> {
     let reference = serde_path_to_error::deserialize(inner.unwrap_or(Value::Object(fields)));
     let reference = reference.map_err(|error| {
         let path = error.path().to_string();
-        let at = if path == "." { String::new() } else { format!(".{path}") };
+        let at = if path == "." {
+            String::new()
+        } else {
+            format!(".{path}")
+        };
         Problem::field(format!("label{at}: {}", error.into_inner()))
     })?;
     Ok((reference, task))
@@ -246,23 +264,42 @@ mod tests {
         assert_eq!(status, 422);
         assert!(said.starts_with("items.1.completion: "), "{said}");
         let (status, said) = batch(r#"{"items": [{"prompt": "a"}]}"#);
-        assert!(status == 422 && said.contains("items.0: missing field `completion`"), "{said}");
+        assert!(
+            status == 422 && said.contains("items.0: missing field `completion`"),
+            "{said}"
+        );
         let (_, said) = batch(r#"{"items": [{"completion": "", "reference": {"sgv": ""}}]}"#);
-        assert!(said.starts_with("items.0.reference.sgv: ") || said.contains("sgv"), "{said}");
+        assert!(
+            said.starts_with("items.0.reference.sgv: ") || said.contains("sgv"),
+            "{said}"
+        );
     }
 
     #[test]
     fn labels_come_in_every_form_slime_can_carry() {
         let read = |value| label(value).unwrap();
-        let svg = |text: &str| Reference { svg: Some(text.into()), ..Reference::default() };
+        let svg = |text: &str| Reference {
+            svg: Some(text.into()),
+            ..Reference::default()
+        };
         let object = json!({"svg": "<svg/>", "task": "t"});
         assert_eq!(read(object.clone()), (svg("<svg/>"), Some("t".into())));
-        assert_eq!(read(json!(object.to_string())), (svg("<svg/>"), Some("t".into())));
-        assert_eq!(read(json!({"reference": {"svg": "<svg/>"}})), (svg("<svg/>"), None));
+        assert_eq!(
+            read(json!(object.to_string())),
+            (svg("<svg/>"), Some("t".into()))
+        );
+        assert_eq!(
+            read(json!({"reference": {"svg": "<svg/>"}})),
+            (svg("<svg/>"), None)
+        );
         assert_eq!(read(json!("<svg/>")), (svg("<svg/>"), None));
         assert_eq!(read(json!("a cat")).0.text.as_deref(), Some("a cat"));
         assert_eq!(read(Value::Null), (Reference::default(), None));
-        assert!(refused(label(json!({"svg": 5}))).1.starts_with("label.svg: "));
+        assert!(
+            refused(label(json!({"svg": 5})))
+                .1
+                .starts_with("label.svg: ")
+        );
         assert!(refused(label(json!(5))).1.starts_with("label: "));
     }
 
@@ -278,8 +315,15 @@ mod tests {
         let images = Images::from([("logo".to_owned(), header.clone().into())]);
         let mut reference = path("logo");
         resolve(&mut reference, &images, place).unwrap();
-        assert_eq!(reference.image, Some(ImageSource::Png(header.clone().into())));
+        assert_eq!(
+            reference.image,
+            Some(ImageSource::Png(header.clone().into()))
+        );
         header[16] = 1;
-        assert!(check_sides(&header).unwrap_err().starts_with("at most 4096"));
+        assert!(
+            check_sides(&header)
+                .unwrap_err()
+                .starts_with("at most 4096")
+        );
     }
 }

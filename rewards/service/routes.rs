@@ -71,8 +71,13 @@ pub(crate) async fn handle(State(inner): State<Arc<Inner>>, request: Request) ->
     inner.metrics.request(path, status);
     if !matches!(endpoint, Some(Endpoint::Health | Endpoint::Metrics)) {
         let ms = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
-        let method = if method == Method::POST { "POST" } else { "other" };
-        let fields = json!({"method": method, "path": path, "status": status, "items": items, "ms": ms});
+        let method = if method == Method::POST {
+            "POST"
+        } else {
+            "other"
+        };
+        let fields =
+            json!({"method": method, "path": path, "status": status, "items": items, "ms": ms});
         inner.log.info("request", fields);
     }
     response
@@ -89,19 +94,30 @@ async fn respond(
         return Err(Problem::new(StatusCode::NOT_FOUND, said));
     };
     if request.method() != endpoint.method() {
-        let said = format!("method: {} wants {}", Endpoint::name(Some(endpoint)), endpoint.method());
+        let said = format!(
+            "method: {} wants {}",
+            Endpoint::name(Some(endpoint)),
+            endpoint.method()
+        );
         return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, said));
     }
     if endpoint == Endpoint::Health {
         return Ok(health(inner));
     }
-    if inner.token.as_ref().is_some_and(|token| !token.is_shown(request.headers())) {
+    if inner
+        .token
+        .as_ref()
+        .is_some_and(|token| !token.is_shown(request.headers()))
+    {
         let said = "authorization: the header `Authorization: Bearer TOKEN` is missing or wrong";
         return Err(Problem::new(StatusCode::UNAUTHORIZED, said));
     }
     if endpoint == Endpoint::Metrics {
         let text = inner.metrics.text(inner.queue.taken(), inner.queue.limit());
-        let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+        let kind = [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )];
         return Ok((kind, text).into_response());
     }
     let _place = inner
@@ -117,20 +133,35 @@ async fn respond(
     }
 }
 
-async fn read(inner: &Inner, headers: &HeaderMap, body: Body) -> Result<axum::body::Bytes, Problem> {
+async fn read(
+    inner: &Inner,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<axum::body::Bytes, Problem> {
     let limit = inner.config.max_body_mib << 20;
     let too_large = || {
         let said = format!("body: at most {} MiB", inner.config.max_body_mib);
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, said)
     };
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok());
-    if announced.and_then(|n| n.parse::<u64>().ok()).is_some_and(|n| n > limit as u64) {
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok());
+    if announced
+        .and_then(|n| n.parse::<u64>().ok())
+        .is_some_and(|n| n > limit as u64)
+    {
         return Err(too_large());
     }
     match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, limit)).await {
-        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body: did not arrive in time")),
+        Err(_) => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "body: did not arrive in time",
+        )),
         Ok(Err(error)) if is_limit(&error) => Err(too_large()),
-        Ok(Err(error)) => Err(Problem::new(StatusCode::BAD_REQUEST, format!("body: {error}"))),
+        Ok(Err(error)) => Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            format!("body: {error}"),
+        )),
         Ok(Ok(bytes)) => Ok(bytes),
     }
 }
@@ -155,7 +186,11 @@ async fn score(inner: &Arc<Inner>, bytes: &[u8], items: &mut usize) -> Result<Re
     Ok(axum::Json(with_reward(row)).into_response())
 }
 
-async fn score_batch(inner: &Arc<Inner>, bytes: &[u8], items: &mut usize) -> Result<Response, Problem> {
+async fn score_batch(
+    inner: &Arc<Inner>,
+    bytes: &[u8],
+    items: &mut usize,
+) -> Result<Response, Problem> {
     let rows = parse::json::<Batch<ScoreRow>>(bytes)?.items;
     let jobs = parse::jobs(rows, &inner.images, &inner.default_task, true)?;
     *items = jobs.len();
@@ -166,10 +201,18 @@ async fn score_batch(inner: &Arc<Inner>, bytes: &[u8], items: &mut usize) -> Res
 
 /// References alone: null where one can serve its task, else what is wrong with it. Rendering them
 /// takes a place in the queue and a thread of its own.
-async fn check(inner: &Arc<Inner>, bytes: axum::body::Bytes, items: &mut usize) -> Result<Response, Problem> {
+async fn check(
+    inner: &Arc<Inner>,
+    bytes: axum::body::Bytes,
+    items: &mut usize,
+) -> Result<Response, Problem> {
     let mut rows = parse::json::<Batch<CheckRow>>(&bytes)?.items;
     for (index, row) in rows.iter_mut().enumerate() {
-        parse::resolve(&mut row.reference, &inner.images, &parse::place(index, true))?;
+        parse::resolve(
+            &mut row.reference,
+            &inner.images,
+            &parse::place(index, true),
+        )?;
     }
     *items = rows.len();
     let places = inner
@@ -209,13 +252,20 @@ fn with_reward(row: ScoredRow) -> Value {
 }
 
 fn refusal(problem: Problem) -> Response {
-    let mut response = (problem.status, axum::Json(json!({"error": problem.message}))).into_response();
+    let mut response = (
+        problem.status,
+        axum::Json(json!({"error": problem.message})),
+    )
+        .into_response();
     let headers = response.headers_mut();
     if let Some(seconds) = problem.retry_after {
         headers.insert(header::RETRY_AFTER, seconds.into());
     }
     if problem.status == StatusCode::UNAUTHORIZED {
-        headers.insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+        headers.insert(
+            header::WWW_AUTHENTICATE,
+            header::HeaderValue::from_static("Bearer"),
+        );
     }
     response
 }

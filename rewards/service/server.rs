@@ -1,12 +1,12 @@
 //! The service's life: listening, answering, and an end that answers what is in flight.
 
+use super::ServiceConfig;
 use super::admission::Places;
 use super::log::Log;
 use super::metrics::Metrics;
 use super::parse::{Images, check_sides};
 use super::routes::handle;
 use super::token::Token;
-use super::ServiceConfig;
 use crate::config::TaskScoring;
 use crate::error::RewardError;
 use crate::scorer::Scorer;
@@ -66,7 +66,10 @@ impl Service {
             check_sides(&bytes).map_err(problem)?;
             images.insert(name.clone(), bytes.into());
         }
-        let digests = setup.tasks.iter().map(|(name, task)| (name.clone(), task.digest()));
+        let digests = setup
+            .tasks
+            .iter()
+            .map(|(name, task)| (name.clone(), task.digest()));
         Ok(Service(Arc::new(Inner {
             default_task: setup.tasks.keys().next().cloned().unwrap_or_default(),
             tasks: digests.collect(),
@@ -101,10 +104,16 @@ impl Service {
 async fn serve(inner: Arc<Inner>, listener: std::net::TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut signals = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
     let address = listener.local_addr()?;
     let names: Vec<&String> = inner.tasks.keys().collect();
-    inner.log.info("listening", json!({"address": address.to_string(), "tasks": names}));
+    inner.log.info(
+        "listening",
+        json!({"address": address.to_string(), "tasks": names}),
+    );
     let (stop, grace, log) = (Arc::new(Notify::new()), inner.config.grace_ms, inner.log);
     let stopping = stop.clone();
     let application = Router::new().fallback(handle).with_state(inner.clone());
@@ -114,7 +123,10 @@ async fn serve(inner: Arc<Inner>, listener: std::net::TcpListener) -> io::Result
         .with_graceful_shutdown(async move { stopping.notified().await });
     let watch = async {
         let name = first(&mut signals).await;
-        log.info("stopping", json!({"signal": name, "waiting": inner.queue.taken()}));
+        log.info(
+            "stopping",
+            json!({"signal": name, "waiting": inner.queue.taken()}),
+        );
         stop.notify_one();
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(grace)) => "the grace ran out",

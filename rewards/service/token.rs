@@ -28,7 +28,11 @@ impl Token {
     /// Digests are compared, all 32 bytes always: neither the length nor the first difference shows.
     fn equals(&self, token: &[u8]) -> bool {
         let other: [u8; 32] = Sha256::digest(token).into();
-        let differing = self.0.iter().zip(other).fold(0, |sum, (a, b)| sum | (a ^ b));
+        let differing = self
+            .0
+            .iter()
+            .zip(other)
+            .fold(0, |sum, (a, b)| sum | (a ^ b));
         black_box(differing) == 0
     }
 }
@@ -46,7 +50,13 @@ mod tests {
             token.is_shown(&headers)
         };
         assert!(shown("Bearer s3cret") && shown("bearer  s3cret"));
-        for wrong in ["Bearer s3cre", "Bearer s3crett", "Bearer ", "s3cret", "Basic s3cret"] {
+        for wrong in [
+            "Bearer s3cre",
+            "Bearer s3crett",
+            "Bearer ",
+            "s3cret",
+            "Basic s3cret",
+        ] {
             assert!(!shown(wrong), "{wrong}");
         }
         assert!(!token.is_shown(&HeaderMap::new()));
