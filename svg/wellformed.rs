@@ -139,7 +139,7 @@ fn bad_instruction(rest: &str, first: bool) -> Option<String> {
     let declaration = &rest[..rest.find("?>")?];
     let (_, after) = declaration.split_once("encoding")?;
     let value = after.trim_start().strip_prefix('=')?.trim_start();
-    let quote = value.chars().next()?;
+    let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''))?;
     let encoding = value[1..].split(quote).next()?.to_ascii_lowercase();
     let one_byte = [
         "iso-8859-",
@@ -189,6 +189,7 @@ mod tests {
             "<svg xmlns:a='u' a:b='&#65;&#x1F600;&lt;'><!-- a='1'b='2' &#0; --><![CDATA[<:a &#0;]]><?xmlish?></svg>",
             "<!DOCTYPE svg [<!ATTLIST a b CDATA 'c'>]><svg/>",
             "<svg>\u{1f600}</svg>",
+            "<?xml version='1.0' encoding=\u{fffd}UTF-8'?><svg/>",
             "<svg",
             "",
         ] {
