@@ -21,7 +21,8 @@ impl Geometry {
     /// The size of the picture, or a sentence on why it is undefined.
     pub fn of(root: &RootTag<'_>) -> Result<Self, String> {
         let view_box = match root.get("viewBox") {
-            None | Some("") => None,
+            None => None,
+            Some(text) if text.trim().is_empty() => None,
             Some(text) => Some(view_box(text)?),
         };
         let side = |name: &str, of_box: f64| -> Result<f64, String> {
@@ -147,7 +148,9 @@ fn view_box(text: &str) -> Result<[f64; 4], String> {
         .filter(|s| !s.is_empty());
     let numbers: Option<Vec<f64>> = words.map(number).collect();
     match numbers.as_deref() {
-        Some([x, y, width, height, ..]) => Ok([*x, *y, *width, *height]),
+        Some([x, y, width, height, ..]) if width.is_finite() && height.is_finite() => {
+            Ok([*x, *y, *width, *height])
+        }
         _ => Err(format!("viewBox: must be four numbers, got {text:?}")),
     }
 }

@@ -137,6 +137,9 @@ fn bad_instruction(rest: &str, first: bool) -> Option<String> {
         return Some("an XML declaration that does not stand first".into());
     }
     let declaration = &rest[..rest.find("?>")?];
+    if !declaration.contains("version") {
+        return Some("an XML declaration without a version".into());
+    }
     let (_, after) = declaration.split_once("encoding")?;
     let value = after.trim_start().strip_prefix('=')?.trim_start();
     let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''))?;
@@ -151,7 +154,7 @@ fn bad_instruction(rest: &str, first: bool) -> Option<String> {
     ];
     let known = matches!(
         encoding.as_str(),
-        "utf-8" | "us-ascii" | "ascii" | "latin-1"
+        "utf-8" | "utf8" | "us-ascii" | "ascii" | "latin-1"
     ) || one_byte.iter().any(|start| encoding.starts_with(start));
     (!known).then(|| format!("encoding {encoding:?} is not that of the text"))
 }
