@@ -3,6 +3,7 @@
 
 mod bad_rows;
 mod continuing;
+mod embed;
 mod generate;
 mod help;
 mod hostile;
