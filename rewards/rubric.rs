@@ -2,6 +2,7 @@
 //! completions get.
 
 use crate::config::{RewardConfig, reward_options};
+use crate::reference::Reference;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
@@ -91,6 +92,22 @@ impl RubricConfig {
             return Err("failure_value, offset, blank_value, truncated: must be finite".into());
         }
         Ok(())
+    }
+
+    /// What the rewards need of a reference and this one has not, as `key: needed by ..`.
+    pub fn lacks(&self, reference: &Reference) -> Option<String> {
+        let find = |needs: fn(&RewardConfig) -> bool| self.rewards.iter().find(|r| needs(r));
+        let no_svg = reference.svg.as_deref().is_none_or(|s| s.trim().is_empty());
+        if let Some(r) = find(RewardConfig::needs_reference_svg).filter(|_| no_svg) {
+            let name = r.common().name;
+            return Some(format!("reference.svg: needed by the reward {name:?}"));
+        }
+        let no_picture = reference.svg.is_none() && reference.image.is_none();
+        let r = find(RewardConfig::needs_reference_picture).filter(|_| no_picture)?;
+        let name = r.common().name;
+        Some(format!(
+            "reference: svg or image needed by the reward {name:?}"
+        ))
     }
 
     /// The total of a valid completion from its parts in the order of `rewards`.

@@ -96,23 +96,8 @@ impl Task {
 
     /// Whether a reference can serve this task.
     pub fn check_reference(&self, reference: &Reference) -> Result<(), String> {
-        let rewards = &self.scoring.rubric.rewards;
-        if let Some(r) = rewards.iter().find(|r| r.needs_reference_svg())
-            && reference.svg.as_deref().is_none_or(|s| s.trim().is_empty())
-        {
-            return Err(format!(
-                "reference.svg: needed by the reward {:?}",
-                r.common().name
-            ));
-        }
-        if reference.svg.is_none() && reference.image.is_none() {
-            return match rewards.iter().find(|r| r.needs_reference_picture()) {
-                Some(r) => Err(format!(
-                    "reference: svg or image needed by the reward {:?}",
-                    r.common().name
-                )),
-                None => Ok(()),
-            };
+        if let Some(lack) = self.scoring.rubric.lacks(reference) {
+            return Err(lack);
         }
         self.target(reference)
             .map(|_| ())

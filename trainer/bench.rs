@@ -304,8 +304,10 @@ pub fn step_seconds(bench: &StepBench, count: usize) -> Result<Vec<[f64; 4]>, Tr
             break;
         };
         let learning = Instant::now();
-        let (_, trajectories) = trainer.advantages(&learner, scored, step as u64)?;
+        let shaped = trainer.shaped_rewards(&learner, &scored)?;
+        let scored = scored.into_iter().zip(shaped).collect();
         let mut stats = GrpoStats::default();
+        let (_, trajectories) = trainer.advantages(&learner, scored, step as u64, &mut stats)?;
         trainer.learn(
             &mut learner,
             &trajectories,

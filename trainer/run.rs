@@ -98,6 +98,7 @@ pub(crate) struct Run<'a> {
 pub(crate) struct Progress {
     pub(crate) index: usize,
     pub(crate) step: u64,
+    pub(crate) evaluation_owed: bool,
     pub(crate) tokens: u64,
     pub(crate) prompts: u64,
 }
@@ -128,10 +129,7 @@ pub fn run(
     let start = starting_point(config, options)?;
     if let Some(start) = &start
         && start.state.stage_index + 1 == config.stages.len()
-        && config
-            .stages
-            .last()
-            .is_some_and(|stage| start.state.step >= stage.steps())
+        && stage_is_done(config, &start.state)
     {
         observer.notice("this run is finished; raise a stage's steps to go on");
         return Ok(RunEnd::AlreadyFinished);
@@ -195,6 +193,11 @@ fn starting_point(config: &Config, options: &RunOptions) -> Result<Option<Checkp
     Ok(start)
 }
 
+/// Whether nothing of the checkpoint's stage is left to do.
+fn stage_is_done(config: &Config, state: &State) -> bool {
+    !state.evaluation_owed && state.step >= config.stages[state.stage_index].steps()
+}
+
 impl Run<'_> {
     fn stages(
         &mut self,
@@ -202,8 +205,7 @@ impl Run<'_> {
         mut group: ProcessGroup,
     ) -> Result<RunEnd, TrainError> {
         let first = start.as_ref().map_or(0, |start| {
-            let done = start.state.step >= self.config.stages[start.state.stage_index].steps();
-            start.state.stage_index + usize::from(done)
+            start.state.stage_index + usize::from(stage_is_done(self.config, &start.state))
         });
         let mut weights = start.as_ref().map(|start| start.path.clone());
         let config = self.config;
@@ -279,6 +281,7 @@ impl Run<'_> {
         let mut progress = Progress {
             index,
             step: 0,
+            evaluation_owed: true,
             tokens: 0,
             prompts: 0,
         };
@@ -288,6 +291,7 @@ impl Run<'_> {
             progress = Progress {
                 index,
                 step: start.state.step,
+                evaluation_owed: start.state.evaluation_owed,
                 tokens: start.state.tokens,
                 prompts: cursor.state().draws,
             };
@@ -297,30 +301,30 @@ impl Run<'_> {
             self.catalog.held_out(&stage.curriculum().sources)?,
             stage.eval().prompts,
         );
-        // A checkpoint of step 0 (a signal before the first step) has its evaluation on file.
-        if start.is_none() {
-            self.evaluate(stage, &learner, &examples, &progress)?;
-        }
         let interrupt = self.interrupt.clone();
         let mut reference = reference;
         // A stage with a successor writes `final/` in any case: the next one starts from it.
         let ends_whole = stage.checkpoint().at_end || index + 1 < self.config.stages.len();
-        while progress.step < stage.steps() {
-            let asked = replica::sum_numbers(
-                &learner.group,
-                learner.device(),
-                &[f64::from(interrupt.asked())],
-            )?[0]
-                > 0.0;
-            if asked {
-                self.checkpoint(
-                    stage,
-                    &learner,
-                    &cursor,
-                    &progress,
-                    &format!("step_{:06}", progress.step),
-                )?;
+        let mut stepped = false;
+        loop {
+            if progress.evaluation_owed {
+                let made = self.evaluate(stage, &learner, &examples, &progress)?;
+                progress.evaluation_owed = !made;
+            }
+            let asked = [f64::from(interrupt.asked())];
+            let asked = replica::sum_numbers(&learner.group, learner.device(), &asked)?[0] > 0.0;
+            let done = progress.step >= stage.steps();
+            let stops = asked && (progress.evaluation_owed || !done);
+            let saves = stepped && due(progress.step, stage.checkpoint().every);
+            if stops || (saves && !(done && ends_whole)) {
+                let name = format!("step_{:06}", progress.step);
+                self.checkpoint(stage, &learner, &cursor, &progress, &name)?;
+            }
+            if stops {
                 return Ok((learner, RunEnd::Interrupted));
+            }
+            if done {
+                break;
             }
             let step = progress.step + 1;
             learner
@@ -356,24 +360,13 @@ impl Run<'_> {
             };
             progress = Progress {
                 step,
+                evaluation_owed: step == stage.steps() || due(step, stage.eval().every),
                 tokens: progress.tokens + tokens,
                 prompts: cursor.state().draws,
                 ..progress
             };
             self.record(stage, &learner, &progress, metrics, &rows)?;
-            let last = step == stage.steps();
-            if last || due(step, stage.eval().every) {
-                self.evaluate(stage, &learner, &examples, &progress)?;
-            }
-            if due(step, stage.checkpoint().every) && !(last && ends_whole) {
-                self.checkpoint(
-                    stage,
-                    &learner,
-                    &cursor,
-                    &progress,
-                    &format!("step_{step:06}"),
-                )?;
-            }
+            stepped = true;
         }
         if ends_whole {
             self.checkpoint(stage, &learner, &cursor, &progress, "final")?;
