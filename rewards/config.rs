@@ -5,7 +5,9 @@ use crate::completion::CompletionConfig;
 use crate::edges::L2Canny;
 use crate::length::{CodeEfficiency, LengthLinear, LengthRatio};
 use crate::pixel::{L2, Mse, MseForeground, Psnr};
+use crate::remote::{RemoteConfig, check_endpoint};
 use crate::rubric::{Format, RubricConfig};
+use crate::service::ServiceConfig;
 use crate::shape::{Aspect, BlankPenalty};
 use crate::ssim::Ssim;
 use crate::weight::Weight;
@@ -16,8 +18,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RewardsConfig {
-    /// Address of a remote scoring service. Not available yet: must be absent.
+    /// Address of a scoring service (`svgrl serve-rewards`, started with this config), such as `http://host:8700`; absent: this process scores itself.
     pub endpoint: Option<String>,
+    /// How the service at `endpoint` is called.
+    pub remote: RemoteConfig,
+    /// What a scoring service started from this config takes in.
+    pub service: ServiceConfig,
     /// Scoring threads; 0 means one per processor core.
     pub workers: usize,
     /// Milliseconds, at least 1, that one SVG may take in a worker process before it counts as unrenderable.
@@ -30,6 +36,8 @@ impl Default for RewardsConfig {
     fn default() -> Self {
         RewardsConfig {
             endpoint: None,
+            remote: RemoteConfig::default(),
+            service: ServiceConfig::default(),
             workers: 0,
             deadline_ms: 2000,
             reference_cache: 4096,
@@ -41,10 +49,12 @@ impl RewardsConfig {
     /// The first value out of bounds, as `key: rule, got value`.
     pub fn validate(&self) -> Result<(), String> {
         if let Some(endpoint) = &self.endpoint {
-            return Err(format!(
-                "endpoint: remote scoring is not available, got {endpoint:?} (remove the key)"
-            ));
+            check_endpoint(endpoint)?;
         }
+        self.remote.validate().map_err(|e| format!("remote.{e}"))?;
+        self.service
+            .validate()
+            .map_err(|e| format!("service.{e}"))?;
         if self.deadline_ms == 0 {
             return Err("deadline_ms: must be >= 1, got 0".into());
         }

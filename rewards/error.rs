@@ -9,6 +9,9 @@ pub enum RewardError {
     /// The renderer's worker program is missing.
     #[error("rendering: {0}")]
     Renderer(#[from] svg::Failure),
+    /// The scoring service cannot be reached any more.
+    #[error("{0}")]
+    Service(String),
     /// No thread could be started.
     #[error("cannot start a scoring thread: {0}")]
     Thread(#[from] std::io::Error),

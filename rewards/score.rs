@@ -96,12 +96,18 @@ impl Task {
 
     /// Whether a reference can serve this task.
     pub fn check_reference(&self, reference: &Reference) -> Result<(), String> {
-        if let Some(lack) = self.scoring.rubric.lacks(reference) {
-            return Err(lack);
-        }
+        self.check_fields(reference)?;
         self.target(reference)
             .map(|_| ())
             .map_err(|e| format!("reference does not render: {e}"))
+    }
+
+    /// Whether it has what the rewards need.
+    pub fn check_fields(&self, reference: &Reference) -> Result<(), String> {
+        if let Some(lack) = self.scoring.rubric.lacks(reference) {
+            return Err(lack);
+        }
+        Ok(())
     }
 
     fn score_svg(&self, source: &str, reference: &Reference, step: u64) -> Reward {

@@ -1,10 +1,11 @@
-//! The scorer: threads that judge completions while others are still being written. Results come
-//! back as they are ready, or in order for a batch.
+//! The scorer: threads that judge completions while others are still being written, here or by
+//! asking a service elsewhere. Results come back as they are ready, or in order for a batch.
 
 use crate::config::{RewardsConfig, TaskScoring};
 use crate::error::RewardError;
 use crate::length::Unit;
 use crate::reference::{Candidate, Reference};
+use crate::remote::Remote;
 use crate::score::{Reward, Task};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use indexmap::IndexMap;
@@ -37,10 +38,19 @@ pub struct Scored {
     pub reward: Reward,
 }
 
+/// A job with what is done with its judgement; dropped unanswered when it was cancelled.
+pub(crate) struct Order {
+    pub job: ScoreJob,
+    pub reply: Box<dyn FnOnce(Scored) + Send>,
+    /// Set when nobody waits for the judgement any more.
+    pub cancelled: Option<Arc<AtomicBool>>,
+}
+
 /// Judges completions on its own threads; dropping it waits for the one each thread is at.
 pub struct Scorer {
     tasks: Arc<IndexMap<String, Task>>,
-    jobs: Option<Sender<(ScoreJob, Sender<Scored>)>>,
+    remote: Option<Arc<Remote>>,
+    jobs: Option<Sender<Order>>,
     results: (Sender<Scored>, Receiver<Scored>),
     outstanding: AtomicUsize,
     stopped: Arc<AtomicBool>,
@@ -48,8 +58,9 @@ pub struct Scorer {
 }
 
 impl Scorer {
-    /// Validates every section and starts the threads. Fails on a bad value, on lengths in tokens
-    /// without a counter, and when the renderer's worker program is missing.
+    /// Validates every section and starts the threads. With `rewards.endpoint` they call the service
+    /// there. Fails on a bad value, on lengths in tokens without a counter, when the renderer's worker
+    /// program is missing, and when the service is out of reach or scores these tasks differently.
     pub fn new(
         config: &RewardsConfig,
         tasks: IndexMap<String, TaskScoring>,
@@ -58,6 +69,9 @@ impl Scorer {
         config
             .validate()
             .map_err(|e| RewardError::Config(format!("rewards.{e}")))?;
+        if let Some(endpoint) = &config.endpoint {
+            return Scorer::remote(config, endpoint, &tasks);
+        }
         let deadline = Duration::from_millis(config.deadline_ms);
         let renderer = Arc::new(svg::Renderer::new(
             &svg::WorkerProgram::Installed,
@@ -89,22 +103,52 @@ impl Scorer {
                 ),
             );
         }
-        let tasks = Arc::new(ready);
-        let (sender, receiver) = unbounded::<(ScoreJob, Sender<Scored>)>();
         let count = match config.workers {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
             n => n,
         };
+        let tasks = Arc::new(ready);
+        let judge = tasks.clone();
+        let work = move |jobs: &Receiver<Order>, stopped: &AtomicBool| serve(&judge, jobs, stopped);
+        Scorer::start(tasks, None, count, Arc::new(work))
+    }
+
+    /// A scorer whose threads call the service at `endpoint`.
+    fn remote(
+        config: &RewardsConfig,
+        endpoint: &str,
+        tasks: &IndexMap<String, TaskScoring>,
+    ) -> Result<Scorer, RewardError> {
+        for (name, scoring) in tasks {
+            scoring
+                .validate()
+                .map_err(|e| RewardError::Config(format!("tasks.{name}.{e}")))?;
+        }
+        let remote = Arc::new(Remote::connect(config, endpoint, tasks)?);
+        let caller = remote.clone();
+        let work = move |jobs: &Receiver<Order>, stopped: &AtomicBool| caller.serve(jobs, stopped);
+        let (tasks, count) = (Arc::new(IndexMap::new()), config.remote.connections);
+        Scorer::start(tasks, Some(remote), count, Arc::new(work))
+    }
+
+    fn start(
+        tasks: Arc<IndexMap<String, Task>>,
+        remote: Option<Arc<Remote>>,
+        count: usize,
+        work: Arc<dyn Fn(&Receiver<Order>, &AtomicBool) + Send + Sync>,
+    ) -> Result<Scorer, RewardError> {
+        let (sender, receiver) = unbounded::<Order>();
         let stopped = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
         for i in 0..count {
-            let (tasks, receiver, stopped) = (tasks.clone(), receiver.clone(), stopped.clone());
+            let (work, receiver, stopped) = (work.clone(), receiver.clone(), stopped.clone());
             threads.push(svg::spawn_large_stack(&format!("score-{i}"), move || {
-                serve(&tasks, &receiver, &stopped)
+                work(&receiver, &stopped)
             })?);
         }
         Ok(Scorer {
             tasks,
+            remote,
             jobs: Some(sender),
             results: unbounded(),
             outstanding: AtomicUsize::new(0),
@@ -151,16 +195,57 @@ impl Scorer {
     /// Whether a reference can serve a task: what its rewards need is there, and it renders. The
     /// answer names the key and the rule.
     pub fn check_reference(&self, task: &str, reference: &Reference) -> Result<(), String> {
+        if let Some(remote) = &self.remote {
+            return remote.check(task, reference);
+        }
         match self.tasks.get(task) {
             Some(task) => task.check_reference(reference),
             None => Err(format!("task: no task is named {task:?}")),
         }
     }
 
+    /// The part of [`check_reference`](Self::check_reference) that renders nothing.
+    #[cfg(feature = "service")]
+    pub(crate) fn check_fields(&self, task: &str, reference: &Reference) -> Result<(), String> {
+        match self.tasks.get(task) {
+            Some(task) => task.check_fields(reference),
+            None => Err(format!("task: no task is named {task:?}")),
+        }
+    }
+
+    /// What a completion gets that was not judged.
+    #[cfg(feature = "service")]
+    pub(crate) fn unjudged(&self, task: &str, reason: String, step: u64) -> Reward {
+        match self.tasks.get(task) {
+            Some(task) => task.failed(reason, step),
+            None => unknown_task(),
+        }
+    }
+
+    /// Whether judgements so far were made at all.
+    ///
+    /// # Errors
+    /// A scoring service that was lost: what came back since is made up and must not be used.
+    pub fn check(&self) -> Result<(), RewardError> {
+        match self.remote.as_ref().and_then(|remote| remote.lost()) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
     fn send(&self, job: ScoreJob, reply: Sender<Scored>) {
+        self.order(Order {
+            job,
+            // A caller that went away does not want its answer.
+            reply: Box::new(move |scored| drop(reply.send(scored))),
+            cancelled: None,
+        });
+    }
+
+    pub(crate) fn order(&self, order: Order) {
         if let Some(jobs) = &self.jobs {
             // The threads hold the receiver as long as the scorer lives.
-            let _ = jobs.send((job, reply));
+            let _ = jobs.send(order);
         }
     }
 }
@@ -175,14 +260,18 @@ impl Drop for Scorer {
     }
 }
 
-fn serve(
-    tasks: &IndexMap<String, Task>,
-    jobs: &Receiver<(ScoreJob, Sender<Scored>)>,
-    stopped: &AtomicBool,
-) {
-    for (job, reply) in jobs {
+fn serve(tasks: &IndexMap<String, Task>, orders: &Receiver<Order>, stopped: &AtomicBool) {
+    for order in orders {
         if stopped.load(Ordering::Relaxed) {
             return;
+        }
+        let Order {
+            job,
+            reply,
+            cancelled,
+        } = order;
+        if cancelled.is_some_and(|cancelled| cancelled.load(Ordering::Relaxed)) {
+            continue;
         }
         let reward = match tasks.get(&job.task) {
             None => unknown_task(),
@@ -192,8 +281,7 @@ fn serve(
                     .unwrap_or_else(|_| task.failed("panic: scoring".into(), job.step))
             }
         };
-        // A caller that went away does not want its answer.
-        let _ = reply.send(Scored {
+        reply(Scored {
             key: job.key,
             reward,
         });

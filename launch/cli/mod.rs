@@ -9,6 +9,7 @@ mod render;
 mod report;
 mod reward;
 mod rows;
+mod serve;
 mod train;
 
 use std::process::ExitCode;
@@ -88,6 +89,8 @@ enum Command {
     Render(render::Args),
     /// Score completions offline with a config's rewards.
     Reward(reward::Args),
+    /// Score completions over HTTP, for other trainers or another machine's run.
+    ServeRewards(serve::Args),
     /// Write a run's report as one HTML file.
     Report(report::Args),
     /// Start several ranks of a command on this machine.
@@ -188,6 +191,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Embed(args) => embed::run(args, shared).map(|()| 0),
         Command::Render(args) => render::run(args).map_err(Failure::from),
         Command::Reward(args) => reward::run(args, shared).map(|()| 0),
+        Command::ServeRewards(args) => serve::run(args, shared).map(|()| 0),
         Command::Report(args) => report::run(args).map(|()| 0),
         Command::Launch(args) => spawn::run(args).map_err(Failure::from),
         Command::Bench(args) => bench::run(args, shared).map(|()| 0),

@@ -14,6 +14,8 @@ impl Config {
         let join = |path: &mut PathBuf| *path = folder.join(&*path);
         self.model.path.iter_mut().for_each(join);
         self.model.tokenizer.iter_mut().for_each(join);
+        self.rewards.remote.token_file.iter_mut().for_each(join);
+        self.rewards.service.images.values_mut().for_each(join);
         for source in self.data.sources.values_mut() {
             if let SourceConfig::Jsonl(jsonl) = source {
                 join(&mut jsonl.path);
