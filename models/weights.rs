@@ -66,7 +66,10 @@ pub(crate) fn read_any(path: &Path) -> Result<Named, ModelError> {
         .collect();
     files.sort();
     if files.is_empty() {
-        return Err(ModelError::malformed(path, "holds no .safetensors, .pth, .pt or .bin file"));
+        return Err(ModelError::malformed(
+            path,
+            "holds no .safetensors, .pth, .pt or .bin file",
+        ));
     }
     let mut all = Named::new();
     for file in files {

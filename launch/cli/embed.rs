@@ -92,13 +92,20 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         .map_err(|error| Failure::input(format!("--out: {error}")))
 }
 
-fn images(args: &Args, shared: &Shared, encoder: &Encoder, pool: Pool) -> Result<Vec<Tensor>, Failure> {
+fn images(
+    args: &Args,
+    shared: &Shared,
+    encoder: &Encoder,
+    pool: Pool,
+) -> Result<Vec<Tensor>, Failure> {
     let mut bar = Bar::new("embed", args.images.len() as u64, shared.quiet);
     let mut parts = Vec::new();
     for files in args.images.chunks(BATCH) {
         let mut pictures = Vec::new();
         for file in files {
-            let place = |error: &dyn std::fmt::Display| Failure::input(format!("{}: {error}", file.display()));
+            let place = |error: &dyn std::fmt::Display| {
+                Failure::input(format!("{}: {error}", file.display()))
+            };
             let bytes = std::fs::read(file).map_err(|error| place(&error))?;
             let picture = Rgb8::decode(&bytes).and_then(|picture| encoder.fit(&picture));
             pictures.push(picture.map_err(|error| place(&error))?);
@@ -113,11 +120,17 @@ fn images(args: &Args, shared: &Shared, encoder: &Encoder, pool: Pool) -> Result
     Ok(parts)
 }
 
-fn texts(args: &Args, shared: &Shared, encoder: &Encoder, pool: Pool) -> Result<Vec<Tensor>, Failure> {
+fn texts(
+    args: &Args,
+    shared: &Shared,
+    encoder: &Encoder,
+    pool: Pool,
+) -> Result<Vec<Tensor>, Failure> {
     let path = args.texts.as_deref().unwrap_or(args.out.as_path());
     let mut all = Vec::new();
     for row in rows::read::<RowIn>(path)? {
-        let place = |error: &dyn std::fmt::Display| Failure::input(format!("{}: {error}", row.place));
+        let place =
+            |error: &dyn std::fmt::Display| Failure::input(format!("{}: {error}", row.place));
         let ids = match (row.value.text, row.value.token_ids) {
             (Some(text), None) => encoder.tokenize(&text),
             (None, Some(ids)) => encoder.check_ids(&ids).map(|()| ids),

@@ -164,8 +164,15 @@ pub(crate) struct Block {
 
 impl Block {
     /// Takes the tensors under `prefix`.
-    pub fn take(weights: &mut Weights, prefix: &str, names: &BlockNames, shape: BlockShape) -> Self {
-        let BlockShape { width, inner, eps, .. } = shape;
+    pub fn take(
+        weights: &mut Weights,
+        prefix: &str,
+        names: &BlockNames,
+        shape: BlockShape,
+    ) -> Self {
+        let BlockShape {
+            width, inner, eps, ..
+        } = shape;
         let name = |part: &str| format!("{prefix}.{part}");
         let parts = names
             .qkv
@@ -187,7 +194,9 @@ impl Block {
     /// `x [B, T, H]` to the same.
     pub fn forward(&self, x: &Tensor, sight: Sight) -> Tensor {
         let x = x + self.attention.forward(&self.norm1.forward(x), sight);
-        let inner = self.activation.apply(&self.fc1.forward(&self.norm2.forward(&x)));
+        let inner = self
+            .activation
+            .apply(&self.fc1.forward(&self.norm2.forward(&x)));
         x + self.fc2.forward(&inner)
     }
 }
@@ -209,7 +218,11 @@ pub(crate) fn unit_rows(x: &Tensor) -> Tensor {
 }
 
 /// An additive mask `[B, 1, 1, T]` that hides the places behind each row's length.
-pub(crate) fn length_mask(lengths: &[i64], width: i64, (kind, device): (Kind, tch::Device)) -> Tensor {
+pub(crate) fn length_mask(
+    lengths: &[i64],
+    width: i64,
+    (kind, device): (Kind, tch::Device),
+) -> Tensor {
     let places = Tensor::arange(width, (Kind::Int64, device)).unsqueeze(0);
     let lengths = Tensor::from_slice(lengths).to_device(device).unsqueeze(1);
     let hidden = places.ge_tensor(&lengths);

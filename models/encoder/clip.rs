@@ -79,7 +79,10 @@ pub(super) const NAMES: BlockNames = BlockNames {
 };
 
 /// Sizes of one tower's blocks, with the family's defaults.
-pub(super) fn block_shape(section: &Section, default: BlockShape) -> Result<BlockShape, ModelError> {
+pub(super) fn block_shape(
+    section: &Section,
+    default: BlockShape,
+) -> Result<BlockShape, ModelError> {
     let width = section.int("hidden_size", default.width)?;
     let heads = section.int("num_attention_heads", default.heads)?;
     if width % heads != 0 {
@@ -101,7 +104,9 @@ impl ClipShape {
     fn read(config: &Section) -> Result<Self, ModelError> {
         // Older folders keep what differs from the defaults in `*_config_dict`.
         let section = |name: &str| -> Result<Section, ModelError> {
-            Ok(config.inner(name)?.overlaid(config.inner(&format!("{name}_dict"))?))
+            Ok(config
+                .inner(name)?
+                .overlaid(config.inner(&format!("{name}_dict"))?))
         };
         let (text, vision) = (section("text_config")?, section("vision_config")?);
         let block = |width, heads| BlockShape {
@@ -128,7 +133,11 @@ impl ClipShape {
 }
 
 impl Clip {
-    pub(super) fn load(folder: &Path, config: &Section, mut weights: Weights) -> Result<Self, ModelError> {
+    pub(super) fn load(
+        folder: &Path,
+        config: &Section,
+        mut weights: Weights,
+    ) -> Result<Self, ModelError> {
         let shape = ClipShape::read(config)?;
         let side = shape.image as usize;
         let processor = ImageProcessor::read(folder, ImageProcessor::cropping(side, side, CLIP))?;
@@ -139,7 +148,11 @@ impl Clip {
     }
 
     /// Takes both towers; what is left stays with the caller.
-    pub(super) fn take(weights: &mut Weights, shape: &ClipShape, processor: ImageProcessor) -> Self {
+    pub(super) fn take(
+        weights: &mut Weights,
+        shape: &ClipShape,
+        processor: ImageProcessor,
+    ) -> Self {
         Self {
             processor,
             rules: TextRules {
@@ -174,7 +187,10 @@ impl Vision {
                 &name("embeddings.patch_embedding.weight"),
                 &[width, 3, shape.patch, shape.patch],
             ),
-            positions: weights.take(&name("embeddings.position_embedding.weight"), &[places, width]),
+            positions: weights.take(
+                &name("embeddings.position_embedding.weight"),
+                &[places, width],
+            ),
             // The misspelling is the checkpoints'.
             before: Norm::take(weights, &name("pre_layrnorm"), width, eps),
             blocks: blocks(weights, "vision_model", shape.vision, shape.vision_layers),
@@ -191,8 +207,11 @@ impl Vision {
         let x = self
             .blocks
             .iter()
-            .fold(self.before.forward(&x), |x, block| block.forward(&x, Sight::Full));
-        self.projection.forward(&self.after.forward(&x.select(1, 0)))
+            .fold(self.before.forward(&x), |x, block| {
+                block.forward(&x, Sight::Full)
+            });
+        self.projection
+            .forward(&self.after.forward(&x.select(1, 0)))
     }
 }
 
@@ -201,7 +220,10 @@ impl Text {
         let BlockShape { width, eps, .. } = shape.text;
         let name = |part: &str| format!("text_model.{part}");
         Self {
-            tokens: weights.take(&name("embeddings.token_embedding.weight"), &[shape.vocab, width]),
+            tokens: weights.take(
+                &name("embeddings.token_embedding.weight"),
+                &[shape.vocab, width],
+            ),
             positions: weights.take(
                 &name("embeddings.position_embedding.weight"),
                 &[shape.positions, width],
@@ -237,8 +259,20 @@ impl Text {
 }
 
 /// The blocks of one tower.
-pub(super) fn blocks(weights: &mut Weights, tower: &str, shape: BlockShape, count: i64) -> Vec<Block> {
+pub(super) fn blocks(
+    weights: &mut Weights,
+    tower: &str,
+    shape: BlockShape,
+    count: i64,
+) -> Vec<Block> {
     (0..count)
-        .map(|index| Block::take(weights, &format!("{tower}.encoder.layers.{index}"), &NAMES, shape))
+        .map(|index| {
+            Block::take(
+                weights,
+                &format!("{tower}.encoder.layers.{index}"),
+                &NAMES,
+                shape,
+            )
+        })
         .collect()
 }

@@ -43,14 +43,24 @@ enum Feed {
 }
 
 impl Dinov2 {
-    pub(super) fn load(folder: &Path, config: &Section, mut weights: Weights) -> Result<Self, ModelError> {
+    pub(super) fn load(
+        folder: &Path,
+        config: &Section,
+        mut weights: Weights,
+    ) -> Result<Self, ModelError> {
         let width = config.int("hidden_size", 768)?;
         let heads = config.int("num_attention_heads", 12)?;
         if width % heads != 0 {
-            return Err(config.bad("num_attention_heads", format!("must divide hidden_size {width}, got {heads}")));
+            return Err(config.bad(
+                "num_attention_heads",
+                format!("must divide hidden_size {width}, got {heads}"),
+            ));
         }
         config.only("num_channels", json!(3))?;
-        let (image, patch) = (config.side("image_size", 224)?, config.side("patch_size", 14)?);
+        let (image, patch) = (
+            config.side("image_size", 224)?,
+            config.side("patch_size", 14)?,
+        );
         let eps = config.float("layer_norm_eps", 1e-6)?;
         let inner = (width as f64 * config.float("mlp_ratio", 4.0)?) as i64;
         let shape = LayerShape {
@@ -69,7 +79,10 @@ impl Dinov2 {
         let made = Self {
             processor,
             cls: weights.take("embeddings.cls_token", &[1, 1, width]),
-            positions: weights.take("embeddings.position_embeddings", &[1, grid * grid + 1, width]),
+            positions: weights.take(
+                "embeddings.position_embeddings",
+                &[1, grid * grid + 1, width],
+            ),
             patch: Linear {
                 weight: weights.take(&format!("{projection}.weight"), &[width, 3, patch, patch]),
                 bias: Some(weights.take(&format!("{projection}.bias"), &[width])),
@@ -79,7 +92,8 @@ impl Dinov2 {
                 .collect(),
             norm: Norm::take(&mut weights, "layernorm", width, eps),
         };
-        weights.finish(|name| name == "embeddings.mask_token" || name.starts_with("classifier."))?;
+        weights
+            .finish(|name| name == "embeddings.mask_token" || name.starts_with("classifier."))?;
         Ok(made)
     }
 
@@ -144,8 +158,14 @@ impl Layer {
     fn take(weights: &mut Weights, prefix: &str, shape: &LayerShape) -> Self {
         let width = shape.width;
         let name = |part: &str| format!("{prefix}.{part}");
-        let qkv = ["query", "key", "value"]
-            .map(|part| Linear::take(weights, &name(&format!("attention.attention.{part}")), (width, width), shape.bias));
+        let qkv = ["query", "key", "value"].map(|part| {
+            Linear::take(
+                weights,
+                &name(&format!("attention.attention.{part}")),
+                (width, width),
+                shape.bias,
+            )
+        });
         let feed = match shape.swiglu {
             false => Feed::Plain(
                 Linear::take(weights, &name("mlp.fc1"), (shape.inner, width), true),
@@ -165,7 +185,12 @@ impl Layer {
             norm1: Norm::take(weights, &name("norm1"), width, shape.eps),
             attention: Attention {
                 qkv: Linear::fused(&qkv),
-                out: Linear::take(weights, &name("attention.output.dense"), (width, width), true),
+                out: Linear::take(
+                    weights,
+                    &name("attention.output.dense"),
+                    (width, width),
+                    true,
+                ),
                 heads: shape.heads,
             },
             scale1: weights.take(&name("layer_scale1.lambda1"), &[width]),
@@ -185,7 +210,9 @@ impl Layer {
 impl Feed {
     fn forward(&self, x: &Tensor) -> Tensor {
         match self {
-            Self::Plain(inner, activation, out) => out.forward(&activation.apply(&inner.forward(x))),
+            Self::Plain(inner, activation, out) => {
+                out.forward(&activation.apply(&inner.forward(x)))
+            }
             Self::SwiGlu(inner, out) => {
                 let halves = inner.forward(x).chunk(2, -1);
                 out.forward(&(halves[0].silu() * &halves[1]))

@@ -48,9 +48,27 @@ struct Kin {
 }
 
 const KIN: [Kin; 3] = [
-    Kin { file: "dino_vitbase16_pretrain.pth", eps: 1e-6, activation: Activation::Gelu, moments: IMAGENET, clip: false },
-    Kin { file: "clip_vitb16_pretrain.pth.tar", eps: 1e-5, activation: Activation::QuickGelu, moments: CLIP, clip: true },
-    Kin { file: "open_clip_vitb16_pretrain.pth.tar", eps: 1e-5, activation: Activation::Gelu, moments: CLIP, clip: true },
+    Kin {
+        file: "dino_vitbase16_pretrain.pth",
+        eps: 1e-6,
+        activation: Activation::Gelu,
+        moments: IMAGENET,
+        clip: false,
+    },
+    Kin {
+        file: "clip_vitb16_pretrain.pth.tar",
+        eps: 1e-5,
+        activation: Activation::QuickGelu,
+        moments: CLIP,
+        clip: true,
+    },
+    Kin {
+        file: "open_clip_vitb16_pretrain.pth.tar",
+        eps: 1e-5,
+        activation: Activation::Gelu,
+        moments: CLIP,
+        clip: true,
+    },
 ];
 
 /// Width of a head in all three.
@@ -81,7 +99,11 @@ impl DreamSim {
 
     /// `pixels [N, 3, 224, 224]` in 0..1 to `[N, D]`, centred and of unit length.
     pub(super) fn embed(&self, pixels: &Tensor) -> Tensor {
-        let parts: Vec<Tensor> = self.members.iter().map(|member| member.embed(pixels)).collect();
+        let parts: Vec<Tensor> = self
+            .members
+            .iter()
+            .map(|member| member.embed(pixels))
+            .collect();
         let whole = Tensor::cat(&parts, 1);
         let whole = whole.to_kind(crate::layers::reduce_kind(whole.kind()));
         let mean = whole.mean_dim([1i64].as_slice(), true, None);
@@ -93,10 +115,19 @@ impl DreamSim {
 fn find(folder: &Path, name: &str) -> Result<PathBuf, ModelError> {
     let stem = name.split('.').next().unwrap_or(name);
     let safe = format!("{stem}.safetensors");
-    [folder.join(name), folder.join("checkpoints").join(name), folder.join(safe)]
-        .into_iter()
-        .find(|path| path.exists())
-        .ok_or_else(|| ModelError::malformed(folder, format!("lacks {name} (also looked for in checkpoints/ and as {stem}.safetensors)")))
+    [
+        folder.join(name),
+        folder.join("checkpoints").join(name),
+        folder.join(safe),
+    ]
+    .into_iter()
+    .find(|path| path.exists())
+    .ok_or_else(|| {
+        ModelError::malformed(
+            folder,
+            format!("lacks {name} (also looked for in checkpoints/ and as {stem}.safetensors)"),
+        )
+    })
 }
 
 /// Low-rank updates `B A scale` of the members' matrices.
@@ -117,7 +148,11 @@ impl Adapter {
         let rank = config.int("r", 8)?;
         let scale = config.float("lora_alpha", 8.0)? / rank as f64;
         let safe = folder.join("adapter_model.safetensors");
-        let path = if safe.exists() { safe } else { folder.join("adapter_model.bin") };
+        let path = if safe.exists() {
+            safe
+        } else {
+            folder.join("adapter_model.bin")
+        };
         Ok(Self {
             named: weights::read_file(&path)?,
             path,
@@ -129,12 +164,18 @@ impl Adapter {
         format!("base_model.model.extractor_list.{member}.model.")
     }
 
-    /// Adds the updates of one member to its matrices, in float32 at least.
+    /// Adds the updates of one member to its matrices, in float64.
     fn merge(&self, member: usize, path: &Path, named: &mut Named) -> Result<(), ModelError> {
-        let fault = |reason: String| ModelError::Tensors { path: self.path.clone(), reason };
+        let fault = |reason: String| ModelError::Tensors {
+            path: self.path.clone(),
+            reason,
+        };
         let prefix = Self::prefix(member);
         for (name, a) in &self.named {
-            let Some(target) = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".lora_A.weight")) else {
+            let Some(target) = name
+                .strip_prefix(&prefix)
+                .and_then(|rest| rest.strip_suffix(".lora_A.weight"))
+            else {
                 continue;
             };
             let b = self
@@ -143,17 +184,29 @@ impl Adapter {
                 .ok_or_else(|| fault(format!("missing tensors: {prefix}{target}.lora_B.weight")))?;
             let plain = format!("{target}.weight");
             let nested = format!("state_dict.{plain}");
-            let key = if named.contains_key(&nested) { nested } else { plain };
-            let old = named
-                .get(&key)
-                .ok_or_else(|| fault(format!("{name} changes {key}, which {} lacks", path.display())))?;
-            let fits = a.dim() == 2 && b.dim() == 2 && a.size()[0] == b.size()[1] && old.size() == [b.size()[0], a.size()[1]];
+            let key = if named.contains_key(&nested) {
+                nested
+            } else {
+                plain
+            };
+            let old = named.get(&key).ok_or_else(|| {
+                fault(format!(
+                    "{name} changes {key}, which {} lacks",
+                    path.display()
+                ))
+            })?;
+            let fits = a.dim() == 2
+                && b.dim() == 2
+                && a.size()[0] == b.size()[1]
+                && old.size() == [b.size()[0], a.size()[1]];
             if !fits {
-                return Err(fault(format!("{name} and its lora_B do not fit {key} of {:?}", old.size())));
+                return Err(fault(format!(
+                    "{name} and its lora_B do not fit {key} of {:?}",
+                    old.size()
+                )));
             }
             let update = b.to_kind(Kind::Double).matmul(&a.to_kind(Kind::Double)) * self.scale;
-            let kind = crate::layers::reduce_kind(old.kind());
-            let new = (old.to_kind(Kind::Double) + update).to_kind(kind);
+            let new = old.to_kind(Kind::Double) + update;
             named.insert(key, new);
         }
         Ok(())
@@ -165,7 +218,12 @@ impl Adapter {
             (name.ends_with(".lora_A.weight") || name.ends_with(".lora_B.weight"))
                 && (0..members).any(|member| name.starts_with(&Self::prefix(member)))
         };
-        let unknown: Vec<&str> = self.named.keys().map(String::as_str).filter(|name| !known(name)).collect();
+        let unknown: Vec<&str> = self
+            .named
+            .keys()
+            .map(String::as_str)
+            .filter(|name| !known(name))
+            .collect();
         match unknown.is_empty() {
             true => Ok(()),
             false => Err(ModelError::Tensors {
@@ -179,15 +237,27 @@ impl Adapter {
 impl Member {
     fn take(mut weights: Weights, kin: &Kin) -> Result<Self, ModelError> {
         weights.rename(|name| name.strip_prefix("state_dict.").unwrap_or(name).to_owned());
-        let projection = weights.shape("patch_embed.proj.weight").unwrap_or(vec![768, 3, 16, 16]);
+        let projection = weights
+            .shape("patch_embed.proj.weight")
+            .unwrap_or(vec![768, 3, 16, 16]);
         let (width, patch) = (projection[0], *projection.last().unwrap_or(&16));
         let places = (224 / patch).pow(2) + 1;
-        let depth = (0..).take_while(|i| weights.has(&format!("blocks.{i}.norm1.weight"))).count();
-        let embed = weights.shape("proj").and_then(|shape| shape.last().copied()).unwrap_or(512);
-        let inner = weights.shape("blocks.0.mlp.fc1.weight").map_or(4 * width, |shape| shape[0]);
+        let depth = (0..)
+            .take_while(|i| weights.has(&format!("blocks.{i}.norm1.weight")))
+            .count();
+        let embed = weights
+            .shape("proj")
+            .and_then(|shape| shape.last().copied())
+            .unwrap_or(512);
+        let inner = weights
+            .shape("blocks.0.mlp.fc1.weight")
+            .map_or(4 * width, |shape| shape[0]);
         let (kind, device) = weights.place();
         let moments = kin.moments.map(|row| {
-            Tensor::from_slice(&row).to_device(device).to_kind(kind).view([1, 3, 1, 1])
+            Tensor::from_slice(&row)
+                .to_device(device)
+                .to_kind(kind)
+                .view([1, 3, 1, 1])
         });
         let blocks = (0..depth.max(1)).map(|index| {
             let name = |part: &str| format!("blocks.{index}.{part}");
@@ -213,7 +283,9 @@ impl Member {
                 weight: weights.take("patch_embed.proj.weight", &[width, 3, patch, patch]),
                 bias: Some(weights.take("patch_embed.proj.bias", &[width])),
             },
-            before: kin.clip.then(|| Norm::take(&mut weights, "pos_drop", width, kin.eps)),
+            before: kin
+                .clip
+                .then(|| Norm::take(&mut weights, "pos_drop", width, kin.eps)),
             blocks,
             head: kin.clip.then(|| {
                 let norm = Norm::take(&mut weights, "norm", width, kin.eps);
@@ -235,7 +307,10 @@ impl Member {
             Some(norm) => norm.forward(&x),
             None => x,
         };
-        let x = self.blocks.iter().fold(x, |x, block| block.forward(&x, Sight::Full));
+        let x = self
+            .blocks
+            .iter()
+            .fold(x, |x, block| block.forward(&x, Sight::Full));
         let first = x.select(1, 0);
         match &self.head {
             Some((norm, projection)) => norm.forward(&first).matmul(projection),

@@ -4,8 +4,6 @@
 //!
 //! Left out: the other blocks' features, the classifier.
 
-use std::path::Path;
-
 use tch::{Kind, Tensor};
 
 use crate::ModelError;
@@ -79,7 +77,12 @@ impl Inception {
             stem.push(match name {
                 "" => Stem::Pool,
                 name => {
-                    let conv = Conv::take(&mut weights, name, [out, width, kernel, kernel], (stride, [padding; 2]));
+                    let conv = Conv::take(
+                        &mut weights,
+                        name,
+                        [out, width, kernel, kernel],
+                        (stride, [padding; 2]),
+                    );
                     width = out;
                     Stem::Conv(conv)
                 }
@@ -95,11 +98,17 @@ impl Inception {
             mixed.push(branches.into_iter().map(|(branch, _)| branch).collect());
         }
         weights.finish(|name| {
-            name.ends_with("num_batches_tracked") || name.starts_with("fc.") || name.starts_with("AuxLogits.")
+            name.ends_with("num_batches_tracked")
+                || name.starts_with("fc.")
+                || name.starts_with("AuxLogits.")
         })?;
         let mut processor = ImageProcessor::square(299, svg::Filter::Bilinear, None);
         processor.resize = Resize::Keep;
-        Ok(Self { processor, stem, mixed })
+        Ok(Self {
+            processor,
+            stem,
+            mixed,
+        })
     }
 
     /// `pixels [N, 3, H, W]` in 0..1 to `[N, 2048]`.
@@ -122,7 +131,12 @@ fn halve(x: &Tensor) -> Tensor {
 }
 
 impl Conv {
-    fn take(weights: &mut Weights, name: &str, shape: [i64; 4], (stride, padding): (i64, [i64; 2])) -> Self {
+    fn take(
+        weights: &mut Weights,
+        name: &str,
+        shape: [i64; 4],
+        (stride, padding): (i64, [i64; 2]),
+    ) -> Self {
         let norm = ["weight", "bias", "running_mean", "running_var"];
         Self {
             weight: weights.take(&format!("{name}.conv.weight"), &shape),
@@ -133,20 +147,50 @@ impl Conv {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        let x = x.conv2d(&self.weight, None::<&Tensor>, [self.stride; 2], self.padding, [1, 1], 1);
+        let x = x.conv2d(
+            &self.weight,
+            None::<&Tensor>,
+            [self.stride; 2],
+            self.padding,
+            [1, 1],
+            1,
+        );
         let [weight, bias, mean, variance] = &self.norm;
-        x.batch_norm(Some(weight), Some(bias), Some(mean), Some(variance), false, 0.0, 1e-3, false)
-            .relu()
+        x.batch_norm(
+            Some(weight),
+            Some(bias),
+            Some(mean),
+            Some(variance),
+            false,
+            0.0,
+            1e-3,
+            false,
+        )
+        .relu()
     }
 }
 
 impl Branch {
     /// The branch of block `name` and how many channels it gives.
-    fn take(weights: &mut Weights, name: &str, (pool, row, split): BranchPlan, input: i64) -> (Self, i64) {
+    fn take(
+        weights: &mut Weights,
+        name: &str,
+        (pool, row, split): BranchPlan,
+        input: i64,
+    ) -> (Self, i64) {
         let mut conv = |(part, out, height, width, stride): ConvPlan, input: i64| {
             // Places are kept, but where every second one is.
-            let padding = if stride == 2 { [0, 0] } else { [(height - 1) / 2, (width - 1) / 2] };
-            Conv::take(weights, &format!("{name}.{part}"), [out, input, height, width], (stride, padding))
+            let padding = if stride == 2 {
+                [0, 0]
+            } else {
+                [(height - 1) / 2, (width - 1) / 2]
+            };
+            Conv::take(
+                weights,
+                &format!("{name}.{part}"),
+                [out, input, height, width],
+                (stride, padding),
+            )
         };
         let mut width = input;
         let mut convs = Vec::new();
@@ -203,7 +247,11 @@ fn blocks() -> Vec<(&'static str, Vec<BranchPlan>)> {
     let c = |w: i64| {
         vec![
             row(&[("branch1x1", 192, 1, 1, 1)]),
-            row(&[("branch7x7_1", w, 1, 1, 1), ("branch7x7_2", w, 1, 7, 1), ("branch7x7_3", 192, 7, 1, 1)]),
+            row(&[
+                ("branch7x7_1", w, 1, 1, 1),
+                ("branch7x7_2", w, 1, 7, 1),
+                ("branch7x7_3", 192, 7, 1, 1),
+            ]),
             row(&[
                 ("branch7x7dbl_1", w, 1, 1, 1),
                 ("branch7x7dbl_2", w, 7, 1, 1),
@@ -220,12 +268,21 @@ fn blocks() -> Vec<(&'static str, Vec<BranchPlan>)> {
             (
                 Pooling::None,
                 vec![("branch3x3_1", 384, 1, 1, 1)],
-                vec![("branch3x3_2a", 384, 1, 3, 1), ("branch3x3_2b", 384, 3, 1, 1)],
+                vec![
+                    ("branch3x3_2a", 384, 1, 3, 1),
+                    ("branch3x3_2b", 384, 3, 1, 1),
+                ],
             ),
             (
                 Pooling::None,
-                vec![("branch3x3dbl_1", 448, 1, 1, 1), ("branch3x3dbl_2", 384, 3, 3, 1)],
-                vec![("branch3x3dbl_3a", 384, 1, 3, 1), ("branch3x3dbl_3b", 384, 3, 1, 1)],
+                vec![
+                    ("branch3x3dbl_1", 448, 1, 1, 1),
+                    ("branch3x3dbl_2", 384, 3, 3, 1),
+                ],
+                vec![
+                    ("branch3x3dbl_3a", 384, 1, 3, 1),
+                    ("branch3x3dbl_3b", 384, 3, 1, 1),
+                ],
             ),
             pooled(pool, &[("branch_pool", 192, 1, 1, 1)]),
         ]

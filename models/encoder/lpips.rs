@@ -74,7 +74,10 @@ fn alexnet() -> Vec<Plan> {
 fn vgg16() -> Vec<Plan> {
     let mut plan = Vec::new();
     let mut index = 0;
-    for (stage, (width, convs)) in [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)].into_iter().enumerate() {
+    for (stage, (width, convs)) in [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)]
+        .into_iter()
+        .enumerate()
+    {
         if stage > 0 {
             plan.push(Plan::Pool(2));
             index += 1;
@@ -98,7 +101,10 @@ impl Lpips {
     pub fn load(path: &Path, place: (Kind, Device)) -> Result<Self, ModelError> {
         let mut weights = Weights::new(path, weights::read_any(path)?, place);
         weights.rename(|name| match name.strip_prefix("net.slice") {
-            Some(rest) => format!("features.{}", rest.split_once('.').map_or(rest, |(_, rest)| rest)),
+            Some(rest) => format!(
+                "features.{}",
+                rest.split_once('.').map_or(rest, |(_, rest)| rest)
+            ),
             None => name.to_owned(),
         });
         let plan = match weights.shape("features.0.weight").as_deref() {
@@ -117,9 +123,15 @@ impl Lpips {
                 Plan::Pool(side) => Step::Pool(side),
                 Plan::Conv((index, out, kernel, stride, padding)) => {
                     let name = format!("features.{index}");
-                    let weight = weights.take(&format!("{name}.weight"), &[out, width, kernel, kernel]);
+                    let weight =
+                        weights.take(&format!("{name}.weight"), &[out, width, kernel, kernel]);
                     width = out;
-                    Step::Conv(weight, weights.take(&format!("{name}.bias"), &[out]), stride, padding)
+                    Step::Conv(
+                        weight,
+                        weights.take(&format!("{name}.bias"), &[out]),
+                        stride,
+                        padding,
+                    )
                 }
                 Plan::Tap => {
                     let name = format!("lin{}.model.1.weight", heads.len());
@@ -129,16 +141,26 @@ impl Lpips {
             });
         }
         weights.finish(|name| {
-            ["classifier.", "scaling_layer.", "lins."].iter().any(|prefix| name.starts_with(prefix))
+            ["classifier.", "scaling_layer.", "lins."]
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
         })?;
-        Ok(Self { steps, heads, place })
+        Ok(Self {
+            steps,
+            heads,
+            place,
+        })
     }
 
     /// Features of pictures of one size, at least 32 pixels a side.
     ///
     /// # Errors
     /// [`ModelError::Image`] for pictures of several sizes or too small; libtorch's.
-    pub fn features(&self, pictures: &[&Rgb8], input: LpipsInput) -> Result<LpipsFeatures, ModelError> {
+    pub fn features(
+        &self,
+        pictures: &[&Rgb8],
+        input: LpipsInput,
+    ) -> Result<LpipsFeatures, ModelError> {
         if let Some(small) = pictures.iter().find(|p| p.width.min(p.height) < 32) {
             return Err(ModelError::Image(format!(
                 "LPIPS needs at least 32 pixels a side, got {}x{}",
@@ -155,7 +177,10 @@ impl Lpips {
                         .relu(),
                     Step::Pool(side) => x.max_pool2d([*side; 2], [2, 2], [0, 0], [1, 1], false),
                     Step::Tap => {
-                        let norm = x.square().sum_dim_intlist([1i64].as_slice(), true, None).sqrt();
+                        let norm = x
+                            .square()
+                            .sum_dim_intlist([1i64].as_slice(), true, None)
+                            .sqrt();
                         maps.push(&x / (norm + EPSILON));
                         x
                     }
@@ -181,7 +206,10 @@ impl Lpips {
                     .mean_dim([1i64, 2].as_slice(), false, kind)
             };
             let layers: Vec<Tensor> = a.0.iter().zip(&b.0).zip(&self.heads).map(layer).collect();
-            Ok(layers.into_iter().reduce(|sum, layer| sum + layer).expect("five layers"))
+            Ok(layers
+                .into_iter()
+                .reduce(|sum, layer| sum + layer)
+                .expect("five layers"))
         })
     }
 
@@ -216,7 +244,10 @@ impl LpipsFeatures {
 
     /// Bytes that they take.
     pub fn bytes(&self) -> usize {
-        self.0.iter().map(|map| map.numel() * map.kind().elt_size_in_bytes()).sum()
+        self.0
+            .iter()
+            .map(|map| map.numel() * map.kind().elt_size_in_bytes())
+            .sum()
     }
 }
 

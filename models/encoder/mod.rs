@@ -120,7 +120,10 @@ impl Encoder {
     /// [`ModelError::Image`] for networks of texts alone.
     pub fn processor(&self) -> Result<&ImageProcessor, ModelError> {
         self.network.processor().ok_or_else(|| {
-            ModelError::Image(format!("{}: this network encodes texts alone", self.path.display()))
+            ModelError::Image(format!(
+                "{}: this network encodes texts alone",
+                self.path.display()
+            ))
         })
     }
 
@@ -137,7 +140,9 @@ impl Encoder {
             Network::Siglip(network) => Ok(network.embed_images(&pixels)),
             Network::DreamSim(network) => Ok(network.embed(&pixels)),
             Network::Inception(network) => Ok(network.embed(&pixels)),
-            Network::XlmRoberta(_) => Err(ModelError::Image("this network encodes texts alone".into())),
+            Network::XlmRoberta(_) => {
+                Err(ModelError::Image("this network encodes texts alone".into()))
+            }
         })
     }
 
@@ -169,7 +174,9 @@ impl Encoder {
             )));
         }
         match ids.iter().find(|id| !(0..vocab).contains(*id)) {
-            Some(id) => Err(ModelError::Text(format!("token id {id} is not in 0..{vocab}"))),
+            Some(id) => Err(ModelError::Text(format!(
+                "token id {id} is not in 0..{vocab}"
+            ))),
             None => Ok(()),
         }
     }
@@ -180,14 +187,22 @@ impl Encoder {
     ///
     /// # Errors
     /// [`ModelError::Text`] as [`Self::check_ids`]; libtorch's.
-    pub fn embed_ids(&self, texts: &[&[i64]], width: usize, pool: Pool) -> Result<Tensor, ModelError> {
+    pub fn embed_ids(
+        &self,
+        texts: &[&[i64]],
+        width: usize,
+        pool: Pool,
+    ) -> Result<Tensor, ModelError> {
         let fixed = matches!(self.network, Network::Siglip(_));
         let mut flat = Vec::with_capacity(texts.len() * width);
         let mut lengths = Vec::with_capacity(texts.len());
         for ids in texts {
             self.check_ids(ids)?;
             if ids.len() > width || (fixed && ids.len() < width) {
-                return Err(ModelError::Text(format!("a text of {} ids cannot take {width} places", ids.len())));
+                return Err(ModelError::Text(format!(
+                    "a text of {} ids cannot take {width} places",
+                    ids.len()
+                )));
             }
             flat.extend_from_slice(ids);
             flat.extend(std::iter::repeat_n(0, width - ids.len()));
@@ -200,13 +215,23 @@ impl Encoder {
             Network::Clip(network) => Ok(network.embed_tokens(&ids)),
             Network::Siglip(network) => Ok(network.embed_tokens(&ids)),
             Network::XlmRoberta(network) => Ok(network.embed_tokens(&ids, &lengths, pool)),
-            _ => Err(ModelError::Text("this network encodes pictures alone".into())),
+            _ => Err(ModelError::Text(
+                "this network encodes pictures alone".into(),
+            )),
         })
+    }
+
+    /// Most ids of a text; none for networks of pictures alone.
+    pub fn longest(&self) -> Option<usize> {
+        self.network.rules().map(|rules| rules.longest as usize)
     }
 
     fn rules(&self) -> Result<TextRules, ModelError> {
         self.network.rules().ok_or_else(|| {
-            ModelError::Text(format!("{}: this network encodes pictures alone", self.path.display()))
+            ModelError::Text(format!(
+                "{}: this network encodes pictures alone",
+                self.path.display()
+            ))
         })
     }
 }
@@ -218,11 +243,13 @@ pub fn unit_rows(x: &Tensor) -> Tensor {
 
 /// Runs a network without gradients; a C++ error of libtorch comes back as one.
 fn guarded(run: impl FnOnce() -> Result<Tensor, ModelError>) -> Result<Tensor, ModelError> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tch::no_grad(run))).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.unwrap_or_else(|| "an operation failed".into());
-        Err(ModelError::Torch(tch::TchError::Torch(text)))
-    })
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tch::no_grad(run))).unwrap_or_else(
+        |panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.unwrap_or_else(|| "an operation failed".into());
+            Err(ModelError::Torch(tch::TchError::Torch(text)))
+        },
+    )
 }
 
 /// Checks that a processor's pictures have the side that the network asks for.
@@ -232,7 +259,9 @@ fn check_output(folder: &Path, processor: &ImageProcessor, side: usize) -> Resul
         got => Err(ModelError::unsupported(
             folder.join("preprocessor_config.json"),
             "size",
-            format!("must give pictures of {side}x{side} pixels, config.json's image_size, got {got:?} (interpolating this network's positions is not supported)"),
+            format!(
+                "must give pictures of {side}x{side} pixels, config.json's image_size, got {got:?} (interpolating this network's positions is not supported)"
+            ),
         )),
     }
 }
@@ -244,7 +273,8 @@ impl Network {
         }
         let path = folder.join("config.json");
         let config = Section::read(&path)?;
-        let read = || Ok::<_, ModelError>(Weights::new(folder, weights::read_folder(folder)?, place));
+        let read =
+            || Ok::<_, ModelError>(Weights::new(folder, weights::read_folder(folder)?, place));
         match config.text("model_type") {
             Some("dinov2") => Dinov2::load(folder, &config, read()?).map(Self::Dinov2),
             Some("clip") => Clip::load(folder, &config, read()?).map(Self::Clip),

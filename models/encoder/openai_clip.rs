@@ -26,7 +26,11 @@ pub(super) fn matches(weights: &Weights) -> bool {
 }
 
 /// Reads the towers out of `weights`; `heads` for tests on networks narrower than any real one.
-pub(super) fn load(path: &Path, mut weights: Weights, head: Option<i64>) -> Result<Clip, ModelError> {
+pub(super) fn load(
+    path: &Path,
+    mut weights: Weights,
+    head: Option<i64>,
+) -> Result<Clip, ModelError> {
     if !weights.has("visual.class_embedding") {
         return Err(ModelError::malformed(
             path,
@@ -38,9 +42,17 @@ pub(super) fn load(path: &Path, mut weights: Weights, head: Option<i64>) -> Resu
         let first = weights
             .raw("positional_embedding")
             .filter(|first| first.size() == rest.size() && first.size()[0] > KEPT)
-            .ok_or_else(|| ModelError::malformed(path, "positional_embedding and positional_embedding_res must have one shape"))?;
+            .ok_or_else(|| {
+                ModelError::malformed(
+                    path,
+                    "positional_embedding and positional_embedding_res must have one shape",
+                )
+            })?;
         let table = Tensor::cat(
-            &[first.narrow(0, 0, KEPT), rest.narrow(0, KEPT, rest.size()[0] - KEPT)],
+            &[
+                first.narrow(0, 0, KEPT),
+                rest.narrow(0, KEPT, rest.size()[0] - KEPT),
+            ],
             0,
         );
         weights.put("positional_embedding", table);
@@ -57,7 +69,10 @@ pub(super) fn load(path: &Path, mut weights: Weights, head: Option<i64>) -> Resu
     processor.centre = Centre::HalfEven;
     let made = Clip::take(&mut weights, &shape, processor);
     weights.finish(|name| {
-        matches!(name, "logit_scale" | "input_resolution" | "context_length" | "vocab_size")
+        matches!(
+            name,
+            "logit_scale" | "input_resolution" | "context_length" | "vocab_size"
+        )
     })?;
     Ok(made)
 }
@@ -67,11 +82,19 @@ fn split(weights: &mut Weights) {
     for tower in ["visual.transformer", "transformer"] {
         for index in 0.. {
             let prefix = format!("{tower}.resblocks.{index}.attn");
-            let (weight, bias) = (format!("{prefix}.in_proj_weight"), format!("{prefix}.in_proj_bias"));
+            let (weight, bias) = (
+                format!("{prefix}.in_proj_weight"),
+                format!("{prefix}.in_proj_bias"),
+            );
             let (Some(weight), Some(bias)) = (weights.raw(&weight), weights.raw(&bias)) else {
                 break;
             };
-            for (part, (w, b)) in weight.chunk(3, 0).into_iter().zip(bias.chunk(3, 0)).enumerate() {
+            for (part, (w, b)) in weight
+                .chunk(3, 0)
+                .into_iter()
+                .zip(bias.chunk(3, 0))
+                .enumerate()
+            {
                 weights.put(&format!("{prefix}.{part}.weight"), w);
                 weights.put(&format!("{prefix}.{part}.bias"), b);
             }
@@ -95,7 +118,10 @@ fn renamed(name: &str) -> String {
     }
     let mut name = name.to_owned();
     for (old, new) in [
-        ("visual.transformer.resblocks.", "vision_model.encoder.layers."),
+        (
+            "visual.transformer.resblocks.",
+            "vision_model.encoder.layers.",
+        ),
         ("transformer.resblocks.", "text_model.encoder.layers."),
         ("visual.ln_pre.", "vision_model.pre_layrnorm."),
         ("visual.ln_post.", "vision_model.post_layernorm."),
@@ -127,10 +153,14 @@ fn shape(path: &Path, weights: &Weights, head: i64) -> Result<ClipShape, ModelEr
         weights
             .shape(name)
             .filter(|shape| shape.len() == dims)
-            .ok_or_else(|| ModelError::malformed(path, format!("lacks {name} of {dims} dimensions")))
+            .ok_or_else(|| {
+                ModelError::malformed(path, format!("lacks {name} of {dims} dimensions"))
+            })
     };
     let layers = |tower: &str| {
-        (0..).take_while(|i| weights.has(&format!("{tower}.resblocks.{i}.ln_1.weight"))).count() as i64
+        (0..)
+            .take_while(|i| weights.has(&format!("{tower}.resblocks.{i}.ln_1.weight")))
+            .count() as i64
     };
     let block = |width: i64, inner: i64| BlockShape {
         width,
@@ -143,7 +173,9 @@ fn shape(path: &Path, weights: &Weights, head: i64) -> Result<ClipShape, ModelEr
     let patches = size("visual.positional_embedding", 2)?[0] - 1;
     let grid = (patches as f64).sqrt().round() as i64;
     let text = size("token_embedding.weight", 2)?;
-    let inner = |tower: &str| Ok::<i64, ModelError>(size(&format!("{tower}.resblocks.0.mlp.c_fc.weight"), 2)?[0]);
+    let inner = |tower: &str| {
+        Ok::<i64, ModelError>(size(&format!("{tower}.resblocks.0.mlp.c_fc.weight"), 2)?[0])
+    };
     Ok(ClipShape {
         vision: block(conv[0], inner("visual.transformer")?),
         vision_layers: layers("visual.transformer"),

@@ -57,7 +57,11 @@ struct Text {
 }
 
 impl Siglip {
-    pub(super) fn load(folder: &Path, config: &Section, mut weights: Weights) -> Result<Self, ModelError> {
+    pub(super) fn load(
+        folder: &Path,
+        config: &Section,
+        mut weights: Weights,
+    ) -> Result<Self, ModelError> {
         let (text, vision) = (config.inner("text_config")?, config.inner("vision_config")?);
         let default = BlockShape {
             width: 768,
@@ -68,12 +72,16 @@ impl Siglip {
         };
         vision.only("num_channels", json!(3))?;
         vision.only("vision_use_head", json!(true))?;
-        let (image, patch) = (vision.side("image_size", 224)?, vision.side("patch_size", 16)?);
+        let (image, patch) = (
+            vision.side("image_size", 224)?,
+            vision.side("patch_size", 16)?,
+        );
         let side = image as usize;
         let default_processor = ImageProcessor::square(side, svg::Filter::Bicubic, Some(HALF));
         let processor = ImageProcessor::read(folder, default_processor)?;
         super::check_output(folder, &processor, side)?;
-        let (vision_shape, text_shape) = (block_shape(&vision, default)?, block_shape(&text, default)?);
+        let (vision_shape, text_shape) =
+            (block_shape(&vision, default)?, block_shape(&text, default)?);
         let (vocab, positions) = (
             text.int("vocab_size", 32_000)?,
             text.int("max_position_embeddings", 64)?,
@@ -87,12 +95,33 @@ impl Siglip {
                 longest: positions,
                 pad: Some(text.id("pad_token_id", 1)?),
             },
-            vision: Vision::take(&mut weights, vision_shape, (image, patch), vision.int("num_hidden_layers", 12)?),
+            vision: Vision::take(
+                &mut weights,
+                vision_shape,
+                (image, patch),
+                vision.int("num_hidden_layers", 12)?,
+            ),
             text: Text {
-                tokens: weights.take("text_model.embeddings.token_embedding.weight", &[vocab, width]),
-                positions: weights.take("text_model.embeddings.position_embedding.weight", &[positions, width]),
-                blocks: blocks(&mut weights, "text_model", text_shape, text.int("num_hidden_layers", 12)?),
-                after: Norm::take(&mut weights, "text_model.final_layer_norm", width, text_shape.eps),
+                tokens: weights.take(
+                    "text_model.embeddings.token_embedding.weight",
+                    &[vocab, width],
+                ),
+                positions: weights.take(
+                    "text_model.embeddings.position_embedding.weight",
+                    &[positions, width],
+                ),
+                blocks: blocks(
+                    &mut weights,
+                    "text_model",
+                    text_shape,
+                    text.int("num_hidden_layers", 12)?,
+                ),
+                after: Norm::take(
+                    &mut weights,
+                    "text_model.final_layer_norm",
+                    width,
+                    text_shape.eps,
+                ),
                 head: Linear::take(&mut weights, "text_model.head", (projection, width), true),
             },
         };
@@ -117,17 +146,26 @@ impl Siglip {
             .blocks
             .iter()
             .fold(x, |x, block| block.forward(&x, Sight::Full));
-        text.head.forward(&text.after.forward(&x.select(1, rows - 1)))
+        text.head
+            .forward(&text.after.forward(&x.select(1, rows - 1)))
     }
 }
 
 impl Vision {
-    fn take(weights: &mut Weights, shape: BlockShape, (image, patch): (i64, i64), layers: i64) -> Self {
+    fn take(
+        weights: &mut Weights,
+        shape: BlockShape,
+        (image, patch): (i64, i64),
+        layers: i64,
+    ) -> Self {
         let width = shape.width;
         let name = |part: &str| format!("vision_model.{part}");
         Self {
             patch: Linear {
-                weight: weights.take(&name("embeddings.patch_embedding.weight"), &[width, 3, patch, patch]),
+                weight: weights.take(
+                    &name("embeddings.patch_embedding.weight"),
+                    &[width, 3, patch, patch],
+                ),
                 bias: Some(weights.take(&name("embeddings.patch_embedding.bias"), &[width])),
             },
             positions: weights.take(
@@ -152,7 +190,9 @@ impl Vision {
 
 impl Head {
     fn take(weights: &mut Weights, shape: BlockShape) -> Self {
-        let BlockShape { width, inner, eps, .. } = shape;
+        let BlockShape {
+            width, inner, eps, ..
+        } = shape;
         let name = |part: &str| format!("vision_model.head.{part}");
         let weight = weights.take(&name("attention.in_proj_weight"), &[3 * width, width]);
         let bias = weights.take(&name("attention.in_proj_bias"), &[3 * width]);
@@ -177,7 +217,11 @@ impl Head {
         let (batch, rows, width) = x.size3().expect("a batch of patches");
         let (heads, dim) = (self.shape.heads, width / self.shape.heads);
         let probe = self.probe.expand([batch, 1, width], false);
-        let q = self.query.forward(&probe).view([batch, 1, heads, dim]).transpose(1, 2);
+        let q = self
+            .query
+            .forward(&probe)
+            .view([batch, 1, heads, dim])
+            .transpose(1, 2);
         let kv = self
             .key_value
             .forward(x)
@@ -193,8 +237,13 @@ impl Head {
             None,
             false,
         );
-        let pooled = self.out.forward(&mixed.transpose(1, 2).reshape([batch, width]));
-        let inner = self.shape.activation.apply(&self.fc1.forward(&self.norm.forward(&pooled)));
+        let pooled = self
+            .out
+            .forward(&mixed.transpose(1, 2).reshape([batch, width]));
+        let inner = self
+            .shape
+            .activation
+            .apply(&self.fc1.forward(&self.norm.forward(&pooled)));
         self.fc2.forward(&inner) + pooled
     }
 }

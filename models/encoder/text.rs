@@ -26,7 +26,9 @@ pub(super) struct TextTokens {
 
 impl std::fmt::Debug for TextTokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TextTokens").field("rules", &self.rules).finish()
+        f.debug_struct("TextTokens")
+            .field("rules", &self.rules)
+            .finish()
     }
 }
 
@@ -59,7 +61,11 @@ impl TextTokens {
             *pad = named.map_or(*pad, i64::from);
             pad_left = map.get("padding_side").is_some_and(|side| side == "left");
         }
-        Ok(Some(Self { inner, rules, pad_left }))
+        Ok(Some(Self {
+            inner,
+            rules,
+            pad_left,
+        }))
     }
 
     /// The ids of a text, special tokens, truncation and padding included.

@@ -40,7 +40,11 @@ struct Layer {
 }
 
 impl XlmRoberta {
-    pub(super) fn load(folder: &Path, config: &Section, mut weights: Weights) -> Result<Self, ModelError> {
+    pub(super) fn load(
+        folder: &Path,
+        config: &Section,
+        mut weights: Weights,
+    ) -> Result<Self, ModelError> {
         config.only("position_embedding_type", json!("absolute"))?;
         config.only("is_decoder", json!(false))?;
         config.only("add_cross_attention", json!(false))?;
@@ -62,7 +66,10 @@ impl XlmRoberta {
         let pad = config.id("pad_token_id", 1)?;
         let longest = positions - pad - 1;
         if pad < 0 || longest < 2 {
-            return Err(config.bad("max_position_embeddings", format!("must be at least pad_token_id + 3, got {positions}")));
+            return Err(config.bad(
+                "max_position_embeddings",
+                format!("must be at least pad_token_id + 3, got {positions}"),
+            ));
         }
         weights.rename(|name| name.strip_prefix("roberta.").unwrap_or(name).to_owned());
         let types = config.int("type_vocab_size", 2)?;
@@ -72,11 +79,13 @@ impl XlmRoberta {
         let made = Self {
             rules: TextRules {
                 vocab,
-                longest: super::text::model_max_length(folder)?.map_or(longest, |own| own.min(longest)),
+                longest: super::text::model_max_length(folder)?
+                    .map_or(longest, |own| own.min(longest)),
                 pad: None,
             },
             words: weights.take("embeddings.word_embeddings.weight", &[vocab, width]),
-            places: weights.take("embeddings.position_embeddings.weight", &[positions, width]) + first_type,
+            places: weights.take("embeddings.position_embeddings.weight", &[positions, width])
+                + first_type,
             norm: Norm::take(&mut weights, "embeddings.LayerNorm", width, shape.eps),
             layers: (0..config.int("num_hidden_layers", 12)?)
                 .map(|index| Layer::take(&mut weights, &format!("encoder.layer.{index}"), shape))
@@ -84,7 +93,9 @@ impl XlmRoberta {
             pad,
         };
         weights.finish(|name| {
-            name.ends_with("position_ids") || name.starts_with("pooler.") || name.starts_with("lm_head.")
+            name.ends_with("position_ids")
+                || name.starts_with("pooler.")
+                || name.starts_with("lm_head.")
         })?;
         Ok(made)
     }
@@ -108,27 +119,48 @@ impl XlmRoberta {
     pub(super) fn hidden(&self, ids: &Tensor, lengths: &[i64]) -> Tensor {
         let rows = ids.size()[1];
         let words = Tensor::embedding(&self.words, ids, -1, false, false);
-        let x = self.norm.forward(&(words + self.places.narrow(0, self.pad + 1, rows)));
+        let x = self
+            .norm
+            .forward(&(words + self.places.narrow(0, self.pad + 1, rows)));
         let place = (x.kind(), x.device());
         let mask = lengths
             .iter()
             .any(|&length| length < rows)
             .then(|| length_mask(lengths, rows, place));
         let sight = mask.as_ref().map_or(Sight::Full, Sight::Masked);
-        self.layers.iter().fold(x, |x, layer| layer.forward(&x, sight))
+        self.layers
+            .iter()
+            .fold(x, |x, layer| layer.forward(&x, sight))
     }
 }
 
 impl Layer {
     fn take(weights: &mut Weights, prefix: &str, shape: BlockShape) -> Self {
-        let BlockShape { width, inner, heads, eps, activation } = shape;
+        let BlockShape {
+            width,
+            inner,
+            heads,
+            eps,
+            activation,
+        } = shape;
         let name = |part: &str| format!("{prefix}.{part}");
-        let qkv = ["query", "key", "value"]
-            .map(|part| Linear::take(weights, &name(&format!("attention.self.{part}")), (width, width), true));
+        let qkv = ["query", "key", "value"].map(|part| {
+            Linear::take(
+                weights,
+                &name(&format!("attention.self.{part}")),
+                (width, width),
+                true,
+            )
+        });
         Self {
             attention: Attention {
                 qkv: Linear::fused(&qkv),
-                out: Linear::take(weights, &name("attention.output.dense"), (width, width), true),
+                out: Linear::take(
+                    weights,
+                    &name("attention.output.dense"),
+                    (width, width),
+                    true,
+                ),
                 heads,
             },
             norm1: Norm::take(weights, &name("attention.output.LayerNorm"), width, eps),

@@ -111,7 +111,8 @@ impl ImageProcessor {
         let bad = |key: &str, reason: String| ModelError::unsupported(path, key, reason);
         let value = |key: &str| map.get(key).filter(|value| !value.is_null());
         let on = |key: &str| !matches!(value(key), Some(Value::Bool(false)));
-        let pixels = |value: Option<&Value>| value.and_then(Value::as_u64).map(|side| side as usize);
+        let pixels =
+            |value: Option<&Value>| value.and_then(Value::as_u64).map(|side| side as usize);
         let sides = |size: &Value| -> Option<(usize, usize)> {
             match size {
                 Value::Number(side) => side.as_u64().map(|side| (side as usize, side as usize)),
@@ -127,7 +128,12 @@ impl ImageProcessor {
             self.resize = match (shortest, size.get("longest_edge"), sides(size)) {
                 (Some(side), None, _) => Resize::Shortest(side),
                 (None, None, Some((width, height))) => Resize::Exact(width, height),
-                _ => return Err(bad("size", format!("must be {{shortest_edge}} or {{height, width}}, got {size}"))),
+                _ => {
+                    return Err(bad(
+                        "size",
+                        format!("must be {{shortest_edge}} or {{height, width}}, got {size}"),
+                    ));
+                }
             };
         }
         if !on("do_resize") {
@@ -137,18 +143,30 @@ impl ImageProcessor {
             self.filter = match filter.as_u64() {
                 Some(2) => Filter::Bilinear,
                 Some(3) => Filter::Bicubic,
-                _ => return Err(bad("resample", format!("must be 2 (bilinear) or 3 (bicubic), got {filter}"))),
+                _ => {
+                    return Err(bad(
+                        "resample",
+                        format!("must be 2 (bilinear) or 3 (bicubic), got {filter}"),
+                    ));
+                }
             };
         }
         if let Some(crop) = value("crop_size") {
-            let crop = sides(crop).ok_or_else(|| bad("crop_size", format!("must be {{height, width}}, got {crop}")))?;
+            let crop = sides(crop).ok_or_else(|| {
+                bad(
+                    "crop_size",
+                    format!("must be {{height, width}}, got {crop}"),
+                )
+            })?;
             self.crop = Some(crop);
         }
         if !on("do_center_crop") {
             self.crop = None;
         }
         if let Some(factor) = value("rescale_factor") {
-            self.rescale = factor.as_f64().ok_or_else(|| bad("rescale_factor", format!("must be a number, got {factor}")))?;
+            self.rescale = factor
+                .as_f64()
+                .ok_or_else(|| bad("rescale_factor", format!("must be a number, got {factor}")))?;
         }
         if !on("do_rescale") {
             self.rescale = 1.0;
@@ -156,8 +174,15 @@ impl ImageProcessor {
         let mut moments = self.normalise.unwrap_or(HALF);
         for (key, own) in ["image_mean", "image_std"].into_iter().zip(&mut moments) {
             if let Some(list) = value(key) {
-                let numbers: Vec<f64> = list.as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
-                let three: [f64; 3] = numbers.try_into().map_err(|_| bad(key, format!("must be three numbers, got {list}")))?;
+                let numbers: Vec<f64> = list
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Value::as_f64)
+                    .collect();
+                let three: [f64; 3] = numbers
+                    .try_into()
+                    .map_err(|_| bad(key, format!("must be three numbers, got {list}")))?;
                 *own = three;
             }
         }
@@ -198,7 +223,11 @@ impl ImageProcessor {
             Resize::Shortest(side) => {
                 let (short, long) = (width.min(height), width.max(height));
                 let longer = (side as f64 * long as f64 / short as f64) as usize;
-                if width <= height { (side, longer) } else { (longer, side) }
+                if width <= height {
+                    (side, longer)
+                } else {
+                    (longer, side)
+                }
             }
         };
         if new_width.max(new_height) > MAX_SIDE {
@@ -220,7 +249,11 @@ impl ImageProcessor {
     ///
     /// # Errors
     /// [`ModelError::Image`] when their sizes differ.
-    pub fn tensor(&self, pictures: &[&Rgb8], (kind, device): (Kind, Device)) -> Result<Tensor, ModelError> {
+    pub fn tensor(
+        &self,
+        pictures: &[&Rgb8],
+        (kind, device): (Kind, Device),
+    ) -> Result<Tensor, ModelError> {
         let Some(first) = pictures.first() else {
             return Err(ModelError::Image("no picture at all".into()));
         };
@@ -251,7 +284,10 @@ impl ImageProcessor {
             }
         }
         let shape = [pictures.len() as i64, 3, height as i64, width as i64];
-        Ok(Tensor::from_slice(&values).view(shape).to_device(device).to_kind(kind))
+        Ok(Tensor::from_slice(&values)
+            .view(shape)
+            .to_device(device)
+            .to_kind(kind))
     }
 }
 
@@ -270,9 +306,14 @@ fn centre_crop(picture: &Rgb8, (width, height): (usize, usize), centre: Centre) 
         let source = row as usize * picture.width;
         let target = (y * width) as isize + from as isize - left;
         let (target, len) = (target as usize * 3, (to - from) * 3);
-        data[target..target + len].copy_from_slice(&picture.data[(source + from) * 3..(source + to) * 3]);
+        data[target..target + len]
+            .copy_from_slice(&picture.data[(source + from) * 3..(source + to) * 3]);
     }
-    Rgb8 { width, height, data }
+    Rgb8 {
+        width,
+        height,
+        data,
+    }
 }
 
 /// First pixel of a crop along one side; negative where the picture is too small.

@@ -3,8 +3,8 @@
 
 mod encoder;
 
-pub use encoder::{ImageProcessor, Resize};
 pub(crate) use encoder::{CLIP, Centre, HALF, IMAGENET};
+pub use encoder::{ImageProcessor, Resize};
 use svg::{Filter, Raster, resize};
 
 use crate::ModelError;

@@ -108,7 +108,11 @@ impl<'a> Machine<'a> {
                 b'R' => self.call()?,
                 // BUILD sets attributes (a state dict's `_metadata`), which nobody reads here.
                 b'b' => drop(self.pop()?),
-                other => return Err(format!("has the pickle instruction {other:#04x}, which no state dict needs")),
+                other => {
+                    return Err(format!(
+                        "has the pickle instruction {other:#04x}, which no state dict needs"
+                    ));
+                }
             }
         }
     }
@@ -161,7 +165,11 @@ impl<'a> Machine<'a> {
                 self.push(Object::Tuple(items));
             }
             0x85..=0x87 => {
-                let from = self.stack.len().checked_sub(usize::from(op - 0x84)).ok_or(EMPTY)?;
+                let from = self
+                    .stack
+                    .len()
+                    .checked_sub(usize::from(op - 0x84))
+                    .ok_or(EMPTY)?;
                 let items = self.stack.split_off(from);
                 self.push(Object::Tuple(items));
             }
@@ -252,7 +260,11 @@ impl<'a> Machine<'a> {
         {
             return Err("holds a storage that is a view of another, which is not supported".into());
         }
-        let (kind, key, numel) = match (&self.objects[*kind], &self.objects[*key], &self.objects[*numel]) {
+        let (kind, key, numel) = match (
+            &self.objects[*kind],
+            &self.objects[*key],
+            &self.objects[*numel],
+        ) {
             (Object::Global(Global::StorageOf(kind)), Object::Text(key), Object::Int(numel)) => {
                 (*kind, key.clone(), *numel)
             }
@@ -280,7 +292,8 @@ impl<'a> Machine<'a> {
                 };
                 Object::Tensor(TensorRef {
                     storage: storage.clone(),
-                    offset: usize::try_from(*offset).map_err(|_| "has a tensor before its storage")?,
+                    offset: usize::try_from(*offset)
+                        .map_err(|_| "has a tensor before its storage")?,
                     size: self.ints(*size)?,
                     stride: self.ints(*stride)?,
                 })
@@ -358,7 +371,11 @@ impl<'a> Machine<'a> {
     }
 
     fn line(&mut self) -> Result<String, String> {
-        let len = self.input.iter().position(|&byte| byte == b'\n').ok_or(CUT)?;
+        let len = self
+            .input
+            .iter()
+            .position(|&byte| byte == b'\n')
+            .ok_or(CUT)?;
         let line = String::from_utf8_lossy(&self.input[..len]).into_owned();
         self.input = &self.input[len + 1..];
         Ok(line)

@@ -53,7 +53,9 @@ fn zipped(bytes: &[u8]) -> Result<Named, String> {
     let (pickled, _) = machine::load(&bytes[place.clone()])?;
     named(&pickled, |storage| {
         let name = format!("{root}data/{}", storage.key);
-        let place = entries.get(&name).ok_or_else(|| format!("lacks the entry {name}"))?;
+        let place = entries
+            .get(&name)
+            .ok_or_else(|| format!("lacks the entry {name}"))?;
         Ok(&bytes[place.clone()])
     })
 }
@@ -82,7 +84,9 @@ fn plain(bytes: &[u8]) -> Result<Named, String> {
         let Object::Text(key) = &keys.objects[*id] else {
             return Err("names a storage by something else than text".into());
         };
-        let kind = kinds.get(key.as_str()).ok_or("lists a storage that no tensor uses")?;
+        let kind = kinds
+            .get(key.as_str())
+            .ok_or("lists a storage that no tensor uses")?;
         let (numel, data) = rest.split_first_chunk::<8>().ok_or("is cut short")?;
         let size = usize::try_from(i64::from_le_bytes(*numel))
             .ok()
@@ -94,7 +98,10 @@ fn plain(bytes: &[u8]) -> Result<Named, String> {
     }
     named(&pickled, |storage| {
         let missing = || format!("lacks the storage {}", storage.key);
-        memory.get(storage.key.as_str()).copied().ok_or_else(missing)
+        memory
+            .get(storage.key.as_str())
+            .copied()
+            .ok_or_else(missing)
     })
 }
 
@@ -137,9 +144,19 @@ fn named<'a>(
 }
 
 fn tensor(view: &TensorRef, memory: &[u8]) -> Result<Tensor, String> {
-    let TensorRef { storage, offset, size, stride } = view;
+    let TensorRef {
+        storage,
+        offset,
+        size,
+        stride,
+    } = view;
     let width = storage.kind.elt_size_in_bytes();
-    if memory.len() < storage.numel.checked_mul(width).ok_or("is impossibly large")? {
+    if memory.len()
+        < storage
+            .numel
+            .checked_mul(width)
+            .ok_or("is impossibly large")?
+    {
         return Err("lies in a storage that is cut short".into());
     }
     if size.len() != stride.len() || size.iter().chain(stride).any(|&value| value < 0) {
@@ -147,7 +164,11 @@ fn tensor(view: &TensorRef, memory: &[u8]) -> Result<Tensor, String> {
     }
     let empty = size.contains(&0);
     // The last element's place, in wide integers: sizes come from the file.
-    let last: i128 = size.iter().zip(stride).map(|(&n, &step)| i128::from(n - 1) * i128::from(step)).sum();
+    let last: i128 = size
+        .iter()
+        .zip(stride)
+        .map(|(&n, &step)| i128::from(n - 1) * i128::from(step))
+        .sum();
     let end = *offset as i128 + last + 1;
     if !empty && end > storage.numel as i128 {
         return Err("reaches beyond its storage".into());

@@ -56,7 +56,10 @@ fn one_tensor(offset: u8, size: u8, stride: u8) -> Vec<u8> {
 
 #[test]
 fn a_tensor_is_read_through_its_offset_and_stride() {
-    let storage: Vec<u8> = [1f32, 2.0, 3.0, 4.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let storage: Vec<u8> = [1f32, 2.0, 3.0, 4.0]
+        .iter()
+        .flat_map(|v| v.to_le_bytes())
+        .collect();
     let data = pickle(&one_tensor(1, 2, 2));
     let found = parse(&archive(&[("a/data.pkl", &data), ("a/data/0", &storage)])).unwrap();
     assert_eq!(Vec::<f32>::try_from(&found["w"]).unwrap(), [2.0, 4.0]);
@@ -69,10 +72,16 @@ fn code_in_a_checkpoint_is_refused_by_its_name() {
         (b"cbuiltins\neval\nX\x01\0\0\01\x85R.", "builtins.eval"),
         (b"X\x05\0\0\0posixX\x06\0\0\0system\x93.", "posix.system"),
         (b"ctorch\nload\n)R.", "torch.load"),
-        (b"cnumpy.core.multiarray\nscalar\n.", "numpy.core.multiarray.scalar"),
+        (
+            b"cnumpy.core.multiarray\nscalar\n.",
+            "numpy.core.multiarray.scalar",
+        ),
     ] {
         let reason = refusal(body, &[]);
-        assert!(reason.contains(name) && reason.contains("refused"), "{reason}");
+        assert!(
+            reason.contains(name) && reason.contains("refused"),
+            "{reason}"
+        );
     }
 }
 
@@ -95,7 +104,13 @@ fn no_cut_of_a_checkpoint_is_taken_for_one() {
         assert!(parse(&whole[..len]).is_err(), "{len} bytes");
     }
     for len in 0..data.len() {
-        assert!(parse(&archive(&[("a/data.pkl", &data[..len]), ("a/data/0", &[0; 16])])).is_err());
+        assert!(
+            parse(&archive(&[
+                ("a/data.pkl", &data[..len]),
+                ("a/data/0", &[0; 16])
+            ]))
+            .is_err()
+        );
     }
 }
 

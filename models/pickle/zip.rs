@@ -9,13 +9,19 @@ pub(super) fn entries(bytes: &[u8]) -> Result<BTreeMap<String, Range<usize>>, St
     const END: u32 = 0x0605_4b50;
     const CENTRAL: u32 = 0x0201_4b50;
     const END_SIZE: usize = 22;
-    let last = bytes.len().checked_sub(END_SIZE).ok_or("is too short for a zip archive")?;
+    let last = bytes
+        .len()
+        .checked_sub(END_SIZE)
+        .ok_or("is too short for a zip archive")?;
     let end = (last.saturating_sub(0xffff)..=last)
         .rev()
         .find(|&at| u32_at(bytes, at) == Some(END))
         .ok_or("has no zip directory (is the file cut short?)")?;
     let count = u16_at(bytes, end + 10).ok_or(SHORT)?;
-    let (mut count, mut at) = (u64::from(count), u64::from(u32_at(bytes, end + 16).ok_or(SHORT)?));
+    let (mut count, mut at) = (
+        u64::from(count),
+        u64::from(u32_at(bytes, end + 16).ok_or(SHORT)?),
+    );
     if count == 0xffff || at == 0xffff_ffff {
         (count, at) = zip64(bytes, end)?;
     }
@@ -31,7 +37,9 @@ pub(super) fn entries(bytes: &[u8]) -> Result<BTreeMap<String, Range<usize>>, St
         let name = part(bytes, at + 46, name_len).ok_or(SHORT)?;
         let name = String::from_utf8_lossy(name).into_owned();
         if field(10)? != 0 {
-            return Err(format!("holds {name} compressed, which torch.save never does"));
+            return Err(format!(
+                "holds {name} compressed, which torch.save never does"
+            ));
         }
         let extra = part(bytes, at + 46 + name_len, extra_len).ok_or(SHORT)?;
         let mut sizes = Wide::of(extra);
@@ -81,8 +89,12 @@ impl<'a> Wide<'a> {
 
 /// Number of entries and place of the directory, from the records of large archives.
 fn zip64(bytes: &[u8], end: usize) -> Result<(u64, u64), String> {
-    let locator = end.checked_sub(20).filter(|&at| u32_at(bytes, at) == Some(0x0706_4b50));
-    let record = locator.and_then(|at| u64_at(bytes, at + 8)).and_then(|at| usize::try_from(at).ok());
+    let locator = end
+        .checked_sub(20)
+        .filter(|&at| u32_at(bytes, at) == Some(0x0706_4b50));
+    let record = locator
+        .and_then(|at| u64_at(bytes, at + 8))
+        .and_then(|at| usize::try_from(at).ok());
     record
         .filter(|&at| u32_at(bytes, at) == Some(0x0606_4b50))
         .and_then(|at| Some((u64_at(bytes, at + 32)?, u64_at(bytes, at + 48)?)))

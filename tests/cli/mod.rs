@@ -4,6 +4,7 @@
 mod bad_rows;
 mod continuing;
 mod embed;
+mod encoders;
 mod generate;
 mod help;
 mod hostile;

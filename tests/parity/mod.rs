@@ -16,3 +16,5 @@ mod losses;
 mod perceptual;
 /// Folders that this project does not build are refused by tensor and key.
 mod refusals;
+/// Totals of the papers' rewards equal those of an independent script.
+mod rewards;

@@ -42,10 +42,15 @@ fn close(what: &str, kind: Kind, got: &Tensor, want: &Tensor) {
 
 /// Both pictures in one batch, pixels checked on the way.
 fn images(encoder: &Encoder, expected: &Expected, kind: Kind, pool: Pool) -> Tensor {
-    let fitted: Vec<Rgb8> = pictures().iter().map(|picture| encoder.fit(picture).unwrap()).collect();
+    let fitted: Vec<Rgb8> = pictures()
+        .iter()
+        .map(|picture| encoder.fit(picture).unwrap())
+        .collect();
     let fitted: Vec<&Rgb8> = fitted.iter().collect();
     let processor = encoder.processor().unwrap();
-    let pixels = processor.tensor(&fitted, (Kind::Float, Device::Cpu)).unwrap();
+    let pixels = processor
+        .tensor(&fitted, (Kind::Float, Device::Cpu))
+        .unwrap();
     let far = gap(&pixels, &expected["pixels"]);
     assert!(far < 1e-6, "pixels: {far:e}");
     let rows = encoder.embed_images(&fitted, pool).unwrap();
@@ -55,9 +60,16 @@ fn images(encoder: &Encoder, expected: &Expected, kind: Kind, pool: Pool) -> Ten
 
 /// Each text by itself, and all as one padded batch where the network pads.
 fn read(encoder: &Encoder, expected: &Expected, pool: Pool) -> [Tensor; 2] {
-    let ids: Vec<Vec<i64>> = texts().iter().map(|text| encoder.tokenize(text).unwrap()).collect();
+    let ids: Vec<Vec<i64>> = texts()
+        .iter()
+        .map(|text| encoder.tokenize(text).unwrap())
+        .collect();
     for (index, ids) in ids.iter().enumerate() {
-        assert_eq!(*ids, ints(&expected[&format!("ids.{index}")]), "ids of text {index}");
+        assert_eq!(
+            *ids,
+            ints(&expected[&format!("ids.{index}")]),
+            "ids of text {index}"
+        );
     }
     let alone: Vec<Tensor> = ids
         .iter()
@@ -65,7 +77,10 @@ fn read(encoder: &Encoder, expected: &Expected, pool: Pool) -> [Tensor; 2] {
         .collect();
     let width = ids.iter().map(Vec::len).max().unwrap();
     let all: Vec<&[i64]> = ids.iter().map(Vec::as_slice).collect();
-    [Tensor::cat(&alone, 0), encoder.embed_ids(&all, width, pool).unwrap()]
+    [
+        Tensor::cat(&alone, 0),
+        encoder.embed_ids(&all, width, pool).unwrap(),
+    ]
 }
 
 #[test]
@@ -84,16 +99,35 @@ fn dinov2_equals_transformers() {
 
 #[test]
 fn clip_longclip_and_siglip_equal_their_references() {
-    for name in ["clip", "longclip_hf", "longclip/longclip.pt", "siglip", "siglip2"] {
+    for name in [
+        "clip",
+        "longclip_hf",
+        "longclip/longclip.pt",
+        "siglip",
+        "siglip2",
+    ] {
         let home = folder(name);
-        let home = if home.is_file() { home.parent().unwrap().to_owned() } else { home };
+        let home = if home.is_file() {
+            home.parent().unwrap().to_owned()
+        } else {
+            home
+        };
         let expected = expected_of(&home);
         for kind in [Kind::Double, Kind::Float] {
             let encoder = load(name, kind);
             let got = images(&encoder, &expected, kind, Pool::Cls);
             close(&format!("{name} images"), kind, &got, &expected["images"]);
-            for (how, got) in ["alone", "together"].into_iter().zip(read(&encoder, &expected, Pool::Cls)) {
-                close(&format!("{name} texts {how}"), kind, &got, &expected["texts"]);
+            for (how, got) in
+                ["alone", "together"]
+                    .into_iter()
+                    .zip(read(&encoder, &expected, Pool::Cls))
+            {
+                close(
+                    &format!("{name} texts {how}"),
+                    kind,
+                    &got,
+                    &expected["texts"],
+                );
             }
         }
     }
@@ -105,7 +139,10 @@ fn bge_m3_equals_transformers() {
     for kind in [Kind::Double, Kind::Float] {
         let encoder = load("bge_m3", kind);
         for (pool, key) in [(Pool::Cls, "texts"), (Pool::Mean, "mean")] {
-            for (how, got) in ["alone", "together"].into_iter().zip(read(&encoder, &expected, pool)) {
+            for (how, got) in ["alone", "together"]
+                .into_iter()
+                .zip(read(&encoder, &expected, pool))
+            {
                 close(&format!("bge_m3 {key} {how}"), kind, &got, &expected[key]);
             }
         }
@@ -118,9 +155,13 @@ fn half_precision_keeps_cosines_within_a_thousandth() {
     for kind in [Kind::BFloat16, Kind::Half] {
         let full = load("dinov2", Kind::Float);
         let half = load("dinov2", kind);
-        let fitted: Vec<Rgb8> = pictures().iter().map(|picture| full.fit(picture).unwrap()).collect();
+        let fitted: Vec<Rgb8> = pictures()
+            .iter()
+            .map(|picture| full.fit(picture).unwrap())
+            .collect();
         let fitted: Vec<&Rgb8> = fitted.iter().collect();
-        let [a, b] = [&full, &half].map(|encoder| unit(encoder.embed_images(&fitted, Pool::Mean).unwrap()));
+        let [a, b] =
+            [&full, &half].map(|encoder| unit(encoder.embed_images(&fitted, Pool::Mean).unwrap()));
         let cosines = |rows: &Tensor| (rows.get(0) * rows.get(1)).sum(None).double_value(&[]);
         let far = (cosines(&a) - cosines(&b)).abs();
         println!("{kind:?}: {far:e}");
@@ -145,13 +186,55 @@ fn refusal(path: &std::path::Path) -> String {
 #[test]
 fn what_is_not_built_is_refused_by_key() {
     for (index, (name, file, old, new, key)) in [
-        ("dinov2", "config.json", "\"dinov2\"", "\"dinov2_with_registers\"", "model_type"),
-        ("siglip", "config.json", "\"model_type\": \"siglip\"", "\"model_type\": \"siglip2\"", "NaFlex"),
-        ("clip", "config.json", "\"quick_gelu\"", "\"relu\"", "hidden_act"),
-        ("clip", "config.json", "\"image_size\": 32", "\"image_size\": 48", "image_size"),
-        ("siglip", "config.json", "\"vision_use_head\": true", "\"vision_use_head\": false", "vision_config.vision_use_head"),
-        ("dinov2", "preprocessor_config.json", "\"resample\": 3", "\"resample\": 1", "resample"),
-        ("bge_m3", "config.json", "\"num_attention_heads\": 2", "\"num_attention_heads\": 3", "num_attention_heads"),
+        (
+            "dinov2",
+            "config.json",
+            "\"dinov2\"",
+            "\"dinov2_with_registers\"",
+            "model_type",
+        ),
+        (
+            "siglip",
+            "config.json",
+            "\"model_type\": \"siglip\"",
+            "\"model_type\": \"siglip2\"",
+            "NaFlex",
+        ),
+        (
+            "clip",
+            "config.json",
+            "\"quick_gelu\"",
+            "\"relu\"",
+            "hidden_act",
+        ),
+        (
+            "clip",
+            "config.json",
+            "\"image_size\": 32",
+            "\"image_size\": 48",
+            "image_size",
+        ),
+        (
+            "siglip",
+            "config.json",
+            "\"vision_use_head\": true",
+            "\"vision_use_head\": false",
+            "vision_config.vision_use_head",
+        ),
+        (
+            "dinov2",
+            "preprocessor_config.json",
+            "\"resample\": 3",
+            "\"resample\": 1",
+            "resample",
+        ),
+        (
+            "bge_m3",
+            "config.json",
+            "\"num_attention_heads\": 2",
+            "\"num_attention_heads\": 3",
+            "num_attention_heads",
+        ),
     ]
     .into_iter()
     .enumerate()
@@ -177,7 +260,11 @@ fn missing_and_unknown_tensors_are_listed_by_name() {
     let tensors: Vec<(String, Tensor)> = tensors.into_iter().collect();
     models::write_tensors(&path, &tensors).unwrap();
     let reason = refusal(&folder);
-    for part in ["missing tensors: layernorm.bias", "unknown tensors: layernorm.bais", "embeddings.cls_token has shape [1, 24]"] {
+    for part in [
+        "missing tensors: layernorm.bias",
+        "unknown tensors: layernorm.bais",
+        "embeddings.cls_token has shape [1, 24]",
+    ] {
         assert!(reason.contains(part), "{part} is not in: {reason}");
     }
 }
@@ -189,6 +276,10 @@ fn texts_and_pictures_go_to_networks_that_take_them() {
     let bge = load("bge_m3", Kind::Float);
     assert!(matches!(bge.fit(&pictures()[0]), Err(ModelError::Image(_))));
     for ids in [&[][..], &[100_000], &[0; 49]] {
-        assert!(matches!(bge.check_ids(ids), Err(ModelError::Text(_))), "{} ids", ids.len());
+        assert!(
+            matches!(bge.check_ids(ids), Err(ModelError::Text(_))),
+            "{} ids",
+            ids.len()
+        );
     }
 }

@@ -72,7 +72,7 @@ def tensors(images):
     return [transforms.ToTensor()(image).double()[None] for image in images]
 
 
-def distances(net):
+def lpips_model(net):
     model = lpips.LPIPS(pretrained=False, net=net, pnet_rand=True, verbose=False)
     trunk = fill(getattr(torchvision.models, net + "net" if net == "alex" else "vgg16")(weights=None))
     for own in [model.net.slice1, model.net.slice2, model.net.slice3, model.net.slice4, model.net.slice5]:
@@ -80,7 +80,11 @@ def distances(net):
             layer.load_state_dict(trunk.features[int(index)].state_dict())
     for index, lin in enumerate(model.lins):
         lin.model[1].weight.data = formula(f"lin{index}.model.1.weight", tuple(lin.model[1].weight.shape))
-    model.double().eval()
+    return model.double().eval()
+
+
+def distances(net):
+    model = lpips_model(net)
     a, b = tensors(load(48))
     imagenet = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     return {
@@ -98,7 +102,7 @@ def inception():
     return model(picture)[0].flatten().tolist()[::16]
 
 
-def dreamsim():
+def dreamsim_model():
     members = []
 
     def create(model_type, load_dir):
@@ -132,7 +136,11 @@ def dreamsim():
             assert saved.startswith("base_model.model.extractor_list."), saved
             state[name] = formula(saved, tuple(state[name].shape)).double()
     model.load_state_dict(state)
-    model.double().eval()
+    return model.double().eval()
+
+
+def dreamsim():
+    model = dreamsim_model()
     a, b = tensors(load(224))
     inner = model.base_model.model
     return {"distance": model(a, b).item(), "embed": inner.embed(a)[0].tolist()}

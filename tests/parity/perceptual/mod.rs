@@ -15,13 +15,16 @@ use crate::support::fixture;
 
 /// Numbers of a tensor by its name, as make.py makes them.
 fn formula(name: &str, shape: &[i64]) -> Tensor {
-    let seed = name
-        .bytes()
-        .fold(0x811C_9DC5u32, |seed, byte| (seed ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let seed = name.bytes().fold(0x811C_9DC5u32, |seed, byte| {
+        (seed ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
     let inputs: i64 = shape.iter().skip(1).product();
     let scale = (6.0 / inputs as f64).sqrt();
     let number = |index: i64| {
-        let mut x = (index as u64).wrapping_mul(2_654_435_761).wrapping_add(u64::from(seed)) & 0xFFFF_FFFF;
+        let mut x = (index as u64)
+            .wrapping_mul(2_654_435_761)
+            .wrapping_add(u64::from(seed))
+            & 0xFFFF_FFFF;
         for _ in 0..2 {
             x = ((x ^ (x >> 16)) * 73_244_475) & 0xFFFF_FFFF;
         }
@@ -53,25 +56,38 @@ fn expected() -> Value {
 }
 
 fn pictures() -> [Rgb8; 2] {
-    ["wide.png", "tall.png"]
-        .map(|name| Rgb8::decode(&std::fs::read(fixture("parity/encoders").join(name)).unwrap()).unwrap())
+    ["wide.png", "tall.png"].map(|name| {
+        Rgb8::decode(&std::fs::read(fixture("parity/encoders").join(name)).unwrap()).unwrap()
+    })
 }
 
 fn close(what: &str, kind: Kind, got: &[f64], want: &[f64]) {
     assert_eq!(got.len(), want.len(), "{what}");
-    let scale = want.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
-    let far = got.iter().zip(want).map(|(a, b)| (a - b).abs() / scale).fold(0.0, f64::max);
+    let scale = want
+        .iter()
+        .fold(0.0, |most: f64, value| most.max(value.abs()));
+    let far = got
+        .iter()
+        .zip(want)
+        .map(|(a, b)| (a - b).abs() / scale)
+        .fold(0.0, f64::max);
     println!("{what} {kind:?}: {far:e}");
-    assert!(far < if kind == Kind::Double { 1e-9 } else { 1e-4 }, "{what} {kind:?}: {far:e}");
+    assert!(
+        far < if kind == Kind::Double { 1e-9 } else { 1e-4 },
+        "{what} {kind:?}: {far:e}"
+    );
 }
 
 /// A folder with torchvision's trunk and the package's channel weights, as users would put it together.
-fn lpips_folder(name: &str, kernels: &[(usize, i64, i64)], widths: [i64; 5]) -> PathBuf {
+pub fn lpips_folder(name: &str, kernels: &[(usize, i64, i64)], widths: [i64; 5]) -> PathBuf {
     let folder = scratch(&format!("lpips_{name}"));
     let mut trunk = Vec::new();
     let mut input = 3;
     for &(index, out, kernel) in kernels {
-        trunk.push((format!("features.{index}.weight"), vec![out, input, kernel, kernel]));
+        trunk.push((
+            format!("features.{index}.weight"),
+            vec![out, input, kernel, kernel],
+        ));
         trunk.push((format!("features.{index}.bias"), vec![out]));
         input = out;
     }
@@ -79,7 +95,9 @@ fn lpips_folder(name: &str, kernels: &[(usize, i64, i64)], widths: [i64; 5]) -> 
     trunk.push(("classifier.6.bias".into(), vec![10]));
     write(&folder.join("trunk.safetensors"), "", &trunk);
     let heads = widths.iter().enumerate();
-    let heads: Vec<_> = heads.map(|(i, &width)| (format!("lin{i}.model.1.weight"), vec![1, width, 1, 1])).collect();
+    let heads: Vec<_> = heads
+        .map(|(i, &width)| (format!("lin{i}.model.1.weight"), vec![1, width, 1, 1]))
+        .collect();
     write(&folder.join("heads.safetensors"), "", &heads);
     folder
 }
@@ -99,10 +117,18 @@ fn lpips_distances(folder: &Path, kind: Kind) -> Vec<f64> {
 #[test]
 fn lpips_equals_its_package() {
     tch::set_num_threads(1);
-    let alex = [(0, 64, 11), (3, 192, 5), (6, 384, 3), (8, 256, 3), (10, 256, 3)];
+    let alex = [
+        (0, 64, 11),
+        (3, 192, 5),
+        (6, 384, 3),
+        (8, 256, 3),
+        (10, 256, 3),
+    ];
     let vgg: Vec<(usize, i64, i64)> = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
         .into_iter()
-        .zip([64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512])
+        .zip([
+            64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512,
+        ])
         .map(|(index, width)| (index, width, 3))
         .collect();
     let want = expected();
@@ -111,7 +137,9 @@ fn lpips_equals_its_package() {
         ("vgg", &vgg[..], [64, 128, 256, 512, 512]),
     ] {
         let folder = lpips_folder(name, kernels, widths);
-        let want: Vec<f64> = ["unit", "signed", "imagenet"].map(|key| want[name][key].as_f64().unwrap()).to_vec();
+        let want: Vec<f64> = ["unit", "signed", "imagenet"]
+            .map(|key| want[name][key].as_f64().unwrap())
+            .to_vec();
         for kind in [Kind::Double, Kind::Float] {
             close(name, kind, &lpips_distances(&folder, kind), &want);
         }
@@ -121,7 +149,13 @@ fn lpips_equals_its_package() {
 #[test]
 fn lpips_of_several_pictures_is_that_of_each() {
     tch::set_num_threads(1);
-    let alex = [(0, 64, 11), (3, 192, 5), (6, 384, 3), (8, 256, 3), (10, 256, 3)];
+    let alex = [
+        (0, 64, 11),
+        (3, 192, 5),
+        (6, 384, 3),
+        (8, 256, 3),
+        (10, 256, 3),
+    ];
     let folder = lpips_folder("batch", &alex, [64, 192, 384, 256, 256]);
     let network = Lpips::load(&folder, (Kind::Double, Device::Cpu)).unwrap();
     let [a, b] = pictures().map(|picture| picture.resized(40, 36, Filter::Bicubic));
@@ -129,7 +163,10 @@ fn lpips_of_several_pictures_is_that_of_each() {
     let own = network.distances(&both, &both.one(0)).unwrap();
     assert_eq!(own.double_value(&[0]), 0.0);
     let alone = [&a, &b].map(|picture| network.features(&[picture], LpipsInput::Unit).unwrap());
-    let far = network.distances(&alone[1], &alone[0]).unwrap().double_value(&[0]);
+    let far = network
+        .distances(&alone[1], &alone[0])
+        .unwrap()
+        .double_value(&[0]);
     assert!((own.double_value(&[1]) - far).abs() < 1e-12 && far > 0.0);
     let small = a.resized(40, 20, Filter::Bicubic);
     assert!(network.features(&[&small], LpipsInput::Unit).is_err());
@@ -139,7 +176,10 @@ fn lpips_of_several_pictures_is_that_of_each() {
 fn inception_names() -> Vec<(String, Vec<i64>)> {
     let mut names = Vec::new();
     let mut conv = |name: String, out: i64, input: i64, kernel: (i64, i64)| {
-        names.push((format!("{name}.conv.weight"), vec![out, input, kernel.0, kernel.1]));
+        names.push((
+            format!("{name}.conv.weight"),
+            vec![out, input, kernel.0, kernel.1],
+        ));
         for part in ["weight", "bias", "running_mean", "running_var"] {
             names.push((format!("{name}.bn.{part}"), vec![out]));
         }
@@ -227,7 +267,11 @@ fn inception_equals_pytorch_fid() {
     for kind in [Kind::Double, Kind::Float] {
         let network = Encoder::load(&path, (kind, Device::Cpu)).unwrap();
         let picture = network.fit(&pictures()[0]).unwrap();
-        let row = network.embed_images(&[&picture], Pool::Cls).unwrap().view([-1]).to_kind(Kind::Double);
+        let row = network
+            .embed_images(&[&picture], Pool::Cls)
+            .unwrap()
+            .view([-1])
+            .to_kind(Kind::Double);
         let row = Vec::<f64>::try_from(row).unwrap();
         assert_eq!(row.len(), 2048);
         let every: Vec<f64> = row.into_iter().step_by(16).collect();
@@ -236,14 +280,21 @@ fn inception_equals_pytorch_fid() {
 }
 
 /// The cache folder of the dreamsim package with members 64 wide.
-fn dreamsim_folder(name: &str) -> PathBuf {
+pub fn dreamsim_folder(name: &str) -> PathBuf {
     let folder = scratch(name);
     let lora = folder.join("ensemble_lora");
     std::fs::create_dir(&lora).unwrap();
     let config = r#"{"peft_type": "LORA", "r": 4, "lora_alpha": 6.0, "lora_dropout": 0.1, "bias": "none", "target_modules": ["qkv"]}"#;
     std::fs::write(lora.join("adapter_config.json"), config).unwrap();
     let mut updates = Vec::new();
-    for (member, file) in ["dino_vitbase16_pretrain", "clip_vitb16_pretrain", "open_clip_vitb16_pretrain"].iter().enumerate() {
+    for (member, file) in [
+        "dino_vitbase16_pretrain",
+        "clip_vitb16_pretrain",
+        "open_clip_vitb16_pretrain",
+    ]
+    .iter()
+    .enumerate()
+    {
         let mut names: Vec<(String, Vec<i64>)> = [
             ("cls_token", vec![1, 1, 64]),
             ("pos_embed", vec![1, 197, 64]),
@@ -271,15 +322,23 @@ fn dreamsim_folder(name: &str) -> PathBuf {
             ] {
                 names.push((format!("blocks.{block}.{part}"), shape));
             }
-            let update = format!("base_model.model.extractor_list.{member}.model.blocks.{block}.attn.qkv");
+            let update =
+                format!("base_model.model.extractor_list.{member}.model.blocks.{block}.attn.qkv");
             updates.push((format!("{update}.lora_A.weight"), vec![4, 64]));
             updates.push((format!("{update}.lora_B.weight"), vec![192, 4]));
         }
         if member > 0 {
-            names.extend([("pos_drop.weight", 64), ("pos_drop.bias", 64)].map(|(name, size)| (name.to_owned(), vec![size])));
+            names.extend(
+                [("pos_drop.weight", 64), ("pos_drop.bias", 64)]
+                    .map(|(name, size)| (name.to_owned(), vec![size])),
+            );
             names.push(("proj".into(), vec![64, 24]));
         }
-        write(&folder.join(format!("{file}.safetensors")), &format!("{member}."), &names);
+        write(
+            &folder.join(format!("{file}.safetensors")),
+            &format!("{member}."),
+            &names,
+        );
     }
     write(&lora.join("adapter_model.safetensors"), "", &updates);
     folder
@@ -294,11 +353,18 @@ fn dreamsim_equals_its_package() {
     for kind in [Kind::Double, Kind::Float] {
         let network = Encoder::load(&folder, (kind, Device::Cpu)).unwrap();
         let fitted = pictures().map(|picture| network.fit(&picture).unwrap());
-        let rows = network.embed_images(&[&fitted[0], &fitted[1]], Pool::Cls).unwrap();
+        let rows = network
+            .embed_images(&[&fitted[0], &fitted[1]], Pool::Cls)
+            .unwrap();
         let first = Vec::<f64>::try_from(rows.get(0).to_kind(Kind::Double)).unwrap();
         close("dreamsim embedding", kind, &first, &embed);
         let distance = 1.0 - (rows.get(0) * rows.get(1)).sum(None).double_value(&[]);
-        close("dreamsim distance", kind, &[distance], &[want["distance"].as_f64().unwrap()]);
+        close(
+            "dreamsim distance",
+            kind,
+            &[distance],
+            &[want["distance"].as_f64().unwrap()],
+        );
     }
 }
 
@@ -306,9 +372,18 @@ fn dreamsim_equals_its_package() {
 fn an_update_of_nothing_is_refused_by_name() {
     let folder = dreamsim_folder("dreamsim_unknown");
     let path = folder.join("ensemble_lora/adapter_model.safetensors");
-    let mut tensors: Vec<(String, Tensor)> = models::read_tensors(&path).unwrap().into_iter().collect();
-    tensors.push(("base_model.model.mlp.lora_A.weight".into(), Tensor::zeros([4, 64], (Kind::Float, Device::Cpu))));
+    let mut tensors: Vec<(String, Tensor)> =
+        models::read_tensors(&path).unwrap().into_iter().collect();
+    tensors.push((
+        "base_model.model.mlp.lora_A.weight".into(),
+        Tensor::zeros([4, 64], (Kind::Float, Device::Cpu)),
+    ));
     write_tensors(&path, &tensors).unwrap();
-    let reason = Encoder::load(&folder, (Kind::Float, Device::Cpu)).unwrap_err().to_string();
-    assert!(reason.contains("base_model.model.mlp.lora_A.weight"), "{reason}");
+    let reason = Encoder::load(&folder, (Kind::Float, Device::Cpu))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        reason.contains("base_model.model.mlp.lora_A.weight"),
+        "{reason}"
+    );
 }
