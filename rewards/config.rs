@@ -4,6 +4,7 @@
 use crate::completion::CompletionConfig;
 use crate::edges::L2Canny;
 use crate::length::{CodeEfficiency, LengthLinear, LengthRatio};
+use crate::perceptual::{Dino, DreamSim, ImageText, Lpips, TextSimilarity};
 use crate::pixel::{L2, Mse, MseForeground, Psnr};
 use crate::remote::{RemoteConfig, check_endpoint};
 use crate::rubric::{Format, RubricConfig};
@@ -81,6 +82,12 @@ impl TaskScoring {
     /// The first value out of bounds, as `key: rule, got value`.
     pub fn validate(&self) -> Result<(), String> {
         self.render.validate().map_err(|e| format!("render.{e}"))?;
+        let text = self.completion.is_text();
+        for (i, reward) in self.rubric.rewards.iter().enumerate() {
+            reward
+                .suits(text)
+                .map_err(|e| format!("rubric.rewards.{i}.{e}"))?;
+        }
         self.rubric.validate().map_err(|e| format!("rubric.{e}"))
     }
 }
@@ -135,6 +142,12 @@ pub enum RewardConfig {
     Psnr(Psnr),
     Aspect(Aspect),
     BlankPenalty(BlankPenalty),
+    Dino(Dino),
+    ImageText(ImageText),
+    Lpips(Lpips),
+    #[serde(rename = "dreamsim")]
+    DreamSim(DreamSim),
+    TextSimilarity(TextSimilarity),
 }
 
 impl RewardConfig {
@@ -163,8 +176,32 @@ impl RewardConfig {
             Ssim = "ssim",
             Psnr = "psnr",
             Aspect = "aspect",
-            BlankPenalty = "blank_penalty"
+            BlankPenalty = "blank_penalty",
+            Dino = "dino",
+            ImageText = "image_text",
+            Lpips = "lpips",
+            DreamSim = "dreamsim",
+            TextSimilarity = "text_similarity"
         )
+    }
+
+    /// Whether it judges what the completions are: words, or SVGs.
+    fn suits(&self, text: bool) -> Result<(), String> {
+        let (words, any) = match self {
+            RewardConfig::TextSimilarity(_) => (true, false),
+            RewardConfig::Format(_) | RewardConfig::LengthLinear(_) => (false, true),
+            _ => (false, false),
+        };
+        match (any || words == text, text) {
+            (true, _) => Ok(()),
+            (false, true) => Err("type: judges SVGs, but completion.format is `text`".into()),
+            (false, false) => Err("type: judges words: completion.format must be `text`".into()),
+        }
+    }
+
+    /// Whether it needs the reference's words.
+    pub(crate) fn needs_reference_text(&self) -> bool {
+        matches!(self, RewardConfig::TextSimilarity(_))
     }
 
     /// Whether it needs the reference's SVG text.
@@ -180,7 +217,16 @@ impl RewardConfig {
         use RewardConfig::*;
         matches!(
             self,
-            Mse(_) | L2(_) | L2Canny(_) | MseForeground(_) | Ssim(_) | Psnr(_) | Aspect(_)
+            Mse(_)
+                | L2(_)
+                | L2Canny(_)
+                | MseForeground(_)
+                | Ssim(_)
+                | Psnr(_)
+                | Aspect(_)
+                | Dino(_)
+                | Lpips(_)
+                | DreamSim(_)
         )
     }
 
@@ -219,7 +265,13 @@ impl RewardConfig {
         if self.size().is_some_and(|s| !(1..=4096).contains(&s)) {
             return Err("size: must be from 1 to 4096".into());
         }
+        if self.encoder().is_some_and(|(name, _)| name.is_empty()) {
+            return Err("encoder: is needed: a name under `encoders`".into());
+        }
         match self {
+            RewardConfig::Lpips(r) if !(32..=4096).contains(&r.size) => {
+                Err(format!("size: must be from 32 to 4096, got {}", r.size))
+            }
             RewardConfig::Ssim(r) => r.check(),
             RewardConfig::L2(r) => r.check(),
             RewardConfig::LengthLinear(r) => r.check(),

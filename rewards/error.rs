@@ -12,6 +12,9 @@ pub enum RewardError {
     /// The scoring service cannot be reached any more.
     #[error("{0}")]
     Service(String),
+    /// An encoder failed: what was scored since is made up.
+    #[error("{0}")]
+    Encoder(String),
     /// No thread could be started.
     #[error("cannot start a scoring thread: {0}")]
     Thread(#[from] std::io::Error),

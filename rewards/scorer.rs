@@ -2,8 +2,10 @@
 //! asking a service elsewhere. Results come back as they are ready, or in order for a batch.
 
 use crate::config::{RewardsConfig, TaskScoring};
+use crate::encode::{EncoderSet, Encoders};
 use crate::error::RewardError;
 use crate::length::Unit;
+use crate::pending::{Judged, Pending};
 use crate::reference::{Candidate, Reference};
 use crate::remote::Remote;
 use crate::score::{Reward, Task};
@@ -50,6 +52,7 @@ pub(crate) struct Order {
 pub struct Scorer {
     tasks: Arc<IndexMap<String, Task>>,
     remote: Option<Arc<Remote>>,
+    encoders: Option<Arc<Encoders>>,
     jobs: Option<Sender<Order>>,
     results: (Sender<Scored>, Receiver<Scored>),
     outstanding: AtomicUsize,
@@ -66,6 +69,17 @@ impl Scorer {
         tasks: IndexMap<String, TaskScoring>,
         tokens: Option<TokenCounter>,
     ) -> Result<Scorer, RewardError> {
+        Scorer::with_encoders(config, tasks, tokens, &EncoderSet::default())
+    }
+
+    /// As [`Self::new`], with encoders for the rewards that need them; those that no task uses are not
+    /// loaded, and none is where a service scores. Fails as well on an encoder that cannot be read.
+    pub fn with_encoders(
+        config: &RewardsConfig,
+        tasks: IndexMap<String, TaskScoring>,
+        tokens: Option<TokenCounter>,
+        encoders: &EncoderSet,
+    ) -> Result<Scorer, RewardError> {
         config
             .validate()
             .map_err(|e| RewardError::Config(format!("rewards.{e}")))?;
@@ -77,11 +91,14 @@ impl Scorer {
             &svg::WorkerProgram::Installed,
             deadline,
         )?);
-        let mut ready = IndexMap::new();
-        for (name, scoring) in tasks {
+        for (name, scoring) in &tasks {
             scoring
                 .validate()
                 .map_err(|e| RewardError::Config(format!("tasks.{name}.{e}")))?;
+        }
+        let encoders = Arc::new(Encoders::open(encoders, &tasks)?);
+        let mut ready = IndexMap::new();
+        for (name, scoring) in tasks {
             let counts_tokens = scoring
                 .rubric
                 .rewards
@@ -99,6 +116,7 @@ impl Scorer {
                     scoring,
                     renderer.clone(),
                     tokens.clone(),
+                    encoders.clone(),
                     config.reference_cache,
                 ),
             );
@@ -109,8 +127,29 @@ impl Scorer {
         };
         let tasks = Arc::new(ready);
         let judge = tasks.clone();
-        let work = move |jobs: &Receiver<Order>, stopped: &AtomicBool| serve(&judge, jobs, stopped);
-        Scorer::start(tasks, None, count, Arc::new(work))
+        // Judgements that wait for encoders wait in one thread, not in those that render.
+        let (waiting, finisher) = if encoders.is_empty() {
+            (None, None)
+        } else {
+            let (sender, receiver) = unbounded::<Unfinished>();
+            let tasks = tasks.clone();
+            let thread = std::thread::Builder::new()
+                .name("score-finish".into())
+                .spawn(move || {
+                    receiver
+                        .iter()
+                        .for_each(|unfinished| unfinished.end(&tasks))
+                })?;
+            (Some(sender), Some(thread))
+        };
+        let work = move |jobs: &Receiver<Order>, stopped: &AtomicBool| {
+            serve(&judge, (jobs, waiting.as_ref()), stopped);
+        };
+        let mut scorer = Scorer::start(tasks, None, count, Arc::new(work))?;
+        scorer.encoders = Some(encoders);
+        // Behind the threads that feed it, so that it is joined after them.
+        scorer.threads.extend(finisher);
+        Ok(scorer)
     }
 
     /// A scorer whose threads call the service at `endpoint`.
@@ -149,6 +188,7 @@ impl Scorer {
         Ok(Scorer {
             tasks,
             remote,
+            encoders: None,
             jobs: Some(sender),
             results: unbounded(),
             outstanding: AtomicUsize::new(0),
@@ -225,8 +265,12 @@ impl Scorer {
     /// Whether judgements so far were made at all.
     ///
     /// # Errors
-    /// A scoring service that was lost: what came back since is made up and must not be used.
+    /// A scoring service that was lost, or an encoder that failed: what came back since is made up and
+    /// must not be used.
     pub fn check(&self) -> Result<(), RewardError> {
+        if let Some(fault) = self.encoders.as_ref().and_then(|encoders| encoders.fault()) {
+            return Err(fault);
+        }
         match self.remote.as_ref().and_then(|remote| remote.lost()) {
             Some(error) => Err(error),
             None => Ok(()),
@@ -260,7 +304,31 @@ impl Drop for Scorer {
     }
 }
 
-fn serve(tasks: &IndexMap<String, Task>, orders: &Receiver<Order>, stopped: &AtomicBool) {
+/// A judgement that waits for encoders, and what is done with it then.
+struct Unfinished {
+    job: ScoreJob,
+    pending: Box<Pending>,
+    reply: Box<dyn FnOnce(Scored) + Send>,
+}
+
+impl Unfinished {
+    fn end(self, tasks: &IndexMap<String, Task>) {
+        let reward = match tasks.get(&self.job.task) {
+            None => unknown_task(),
+            Some(task) => task.finish(&self.pending),
+        };
+        (self.reply)(Scored {
+            key: self.job.key,
+            reward,
+        });
+    }
+}
+
+fn serve(
+    tasks: &IndexMap<String, Task>,
+    (orders, waiting): (&Receiver<Order>, Option<&Sender<Unfinished>>),
+    stopped: &AtomicBool,
+) {
     for order in orders {
         if stopped.load(Ordering::Relaxed) {
             return;
@@ -273,18 +341,29 @@ fn serve(tasks: &IndexMap<String, Task>, orders: &Receiver<Order>, stopped: &Ato
         if cancelled.is_some_and(|cancelled| cancelled.load(Ordering::Relaxed)) {
             continue;
         }
-        let reward = match tasks.get(&job.task) {
-            None => unknown_task(),
-            Some(task) => {
-                let judge = || task.score(&job.reference, &job.candidate, job.step);
-                catch_unwind(AssertUnwindSafe(judge))
-                    .unwrap_or_else(|_| task.failed("panic: scoring".into(), job.step))
-            }
+        let judged = match tasks.get(&job.task) {
+            None => Judged::Done(unknown_task()),
+            Some(task) => catch_unwind(AssertUnwindSafe(|| task.score(&job)))
+                .unwrap_or_else(|_| Judged::Done(task.failed("panic: scoring".into(), job.step))),
         };
-        reply(Scored {
-            key: job.key,
-            reward,
-        });
+        match (judged, waiting) {
+            (Judged::Done(reward), _) => reply(Scored {
+                key: job.key,
+                reward,
+            }),
+            (Judged::Later(pending), waiting) => {
+                let unfinished = Unfinished {
+                    job,
+                    pending,
+                    reply,
+                };
+                match waiting {
+                    // The thread holds the receiver as long as there are senders.
+                    Some(waiting) => drop(waiting.send(unfinished)),
+                    None => unfinished.end(tasks),
+                }
+            }
+        }
     }
 }
 

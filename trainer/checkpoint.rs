@@ -24,6 +24,9 @@ pub struct State {
     pub stage_index: usize,
     /// Steps of the stage done.
     pub step: u64,
+    /// Whether the evaluation that belongs after that step is still to be made: a signal cut it short.
+    #[serde(default)]
+    pub evaluation_owed: bool,
     /// Updates the optimizer has applied in the stage.
     pub updates: u64,
     /// Place in the data.

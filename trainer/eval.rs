@@ -11,7 +11,7 @@ use crate::learner::Learner;
 use crate::metrics::Metrics;
 use crate::prompts::Prompts;
 use crate::samples::{Place, SampleRow, reward_metrics};
-use crate::{TrainError, exchange};
+use crate::{TrainError, exchange, replica};
 
 /// Draw numbers of held-out prompts: apart from every training draw, the same at each evaluation.
 const HELD_OUT: u64 = 1 << 62;
@@ -30,6 +30,8 @@ pub struct Evaluation<'a> {
     pub scorer: &'a Scorer,
     /// The run's seed and the number of slots.
     pub seed: (u64, usize),
+    /// Asks the evaluation to be dropped.
+    pub interrupt: &'a Interrupt,
 }
 
 /// `count` of `examples`, evenly spread over them.
@@ -48,11 +50,16 @@ pub fn spread(examples: Vec<Example>, count: usize) -> Vec<Example> {
 }
 
 impl Evaluation<'_> {
-    /// One row of metrics for each set: sampled, and greedy if asked for.
+    /// One row of metrics for each set: sampled, and greedy if asked for. `None` when a signal's
+    /// grace ran out on any rank.
     ///
     /// # Errors
     /// The engine's, a bad row, a lost rank.
-    pub fn run(&self, learner: &Learner, place: &Place) -> Result<Vec<Metrics>, TrainError> {
+    pub fn run(
+        &self,
+        learner: &Learner,
+        place: &Place,
+    ) -> Result<Option<Vec<Metrics>>, TrainError> {
         let sampled = Sampling {
             temperature: self.config.temperature,
             ..self.sampling.clone()
@@ -70,12 +77,14 @@ impl Evaluation<'_> {
         }
         sets.into_iter()
             .map(|(set, sampling, samples)| {
-                let rows = self.rows(learner, place, (sampling, samples))?;
+                let Some(rows) = self.rows(learner, place, (sampling, samples))? else {
+                    return Ok(None);
+                };
                 let metrics = reward_metrics(&rows.iter().collect::<Vec<_>>());
-                Ok(metrics
+                let named = metrics
                     .into_iter()
-                    .map(|(name, value)| (format!("eval/{set}/{name}"), value))
-                    .collect())
+                    .map(|(name, value)| (format!("eval/{set}/{name}"), value));
+                Ok(Some(named.collect()))
             })
             .collect()
     }
@@ -85,7 +94,7 @@ impl Evaluation<'_> {
         learner: &Learner,
         place: &Place,
         (sampling, samples): (Sampling, usize),
-    ) -> Result<Vec<SampleRow>, TrainError> {
+    ) -> Result<Option<Vec<SampleRow>>, TrainError> {
         let (rank, size) = (learner.group.rank(), learner.group.size());
         let own: Vec<Prompt> = self
             .examples
@@ -106,21 +115,23 @@ impl Evaluation<'_> {
             sampling,
             self.seed,
         )?;
-        let never = Interrupt::never();
         let how = Collect {
             samples,
             step: place.step,
             policy_version: place.policy_version,
-            interrupt: &never,
+            interrupt: self.interrupt,
         };
-        let Some((groups, _)) = collect(&mut engine, self.scorer, own, &how)? else {
-            return Ok(Vec::new());
+        let collected = collect(&mut engine, self.scorer, own, &how)?;
+        let dropped = [f64::from(collected.is_none())];
+        let dropped = replica::sum_numbers(&learner.group, learner.device(), &dropped)?[0] > 0.0;
+        let Some((groups, _)) = collected.filter(|_| !dropped) else {
+            return Ok(None);
         };
         let own = groups
             .iter()
             .map(|scored| exchange::SharedGroup::new(place, scored, Vec::new()))
             .collect();
         let all = exchange::all_groups(&learner.group, learner.device(), own)?;
-        Ok(all.into_iter().flat_map(|group| group.rows).collect())
+        Ok(Some(all.into_iter().flat_map(|group| group.rows).collect()))
     }
 }

@@ -172,16 +172,24 @@ fn path(run: &Path) -> PathBuf {
     run.join("metrics.jsonl")
 }
 
-/// Keeps the rows for which `keep(stage, step)` holds; a last line cut short by a kill goes too.
+/// Which rows a run's files keep: asked with stage, step, and whether the row is an evaluation's.
+pub type Keep<'a> = dyn Fn(&str, u64, bool) -> bool + 'a;
+
+/// Whether a metric of this name stands in an evaluation's row.
+pub fn is_evaluation(name: &str) -> bool {
+    name.starts_with("eval/")
+}
+
+/// Cuts the file to the rows that `keep` keeps; a last line cut short by a kill goes too.
 ///
 /// # Errors
 /// Whatever the file system says.
-pub fn cut(run: &Path, keep: &dyn Fn(&str, u64) -> bool) -> Result<(), TrainError> {
+pub fn cut(run: &Path, keep: &Keep) -> Result<(), TrainError> {
     cut_lines(&path(run), keep)
 }
 
 /// [`cut`] for any file of JSON rows with `stage` and `step`.
-pub(crate) fn cut_lines(path: &Path, keep: &dyn Fn(&str, u64) -> bool) -> Result<(), TrainError> {
+pub(crate) fn cut_lines(path: &Path, keep: &Keep) -> Result<(), TrainError> {
     if !path.exists() {
         return Ok(());
     }
@@ -193,7 +201,14 @@ pub(crate) fn cut_lines(path: &Path, keep: &dyn Fn(&str, u64) -> bool) -> Result
         .filter(|line| {
             let row: Option<Value> = serde_json::from_str(line).ok();
             row.is_some_and(|row| match (row["stage"].as_str(), row["step"].as_u64()) {
-                (Some(stage), Some(step)) => keep(stage, step),
+                (Some(stage), Some(step)) => {
+                    let names = row.as_object().into_iter().flat_map(Map::keys);
+                    keep(
+                        stage,
+                        step,
+                        names.into_iter().any(|name| is_evaluation(name)),
+                    )
+                }
                 _ => false,
             })
         })

@@ -1,12 +1,13 @@
 //! Looking at a run without starting it: inputs, sizes, memory.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use models::{DecoderConfig, ModelConfig, Tokenizer};
-use rewards::{ImageSource, Reference};
-use rollout::data::{Catalog, Cursor};
+use rewards::ImageSource;
+use rollout::data::{Catalog, Cursor, Example, SourceConfig, Split};
 use rollout::template::ChatTemplate;
 
 use crate::TrainError;
@@ -29,8 +30,9 @@ pub fn check_inputs(config: &Config) -> Result<(), TrainError> {
     }
 }
 
-/// Opens the sources; a row whose image is not there, or whose reference SVG its task
-/// could not draw, is a bad row.
+/// Opens the sources. A bad row is one whose image is not there, whose reference SVG its task could
+/// not draw, or which lacks what the stages that use its source need: a target to imitate, a
+/// reference to compare with.
 ///
 /// # Errors
 /// A bad row unless rows are skipped, an unreadable file.
@@ -41,15 +43,32 @@ pub fn open_catalog(config: &Config) -> Result<Catalog, TrainError> {
         .next()
         .map(String::as_str)
         .unwrap_or_default();
-    let check = |task: &str, reference: &Reference| {
+    let needs: HashMap<&str, Needs> = config
+        .data
+        .sources
+        .iter()
+        .map(|(name, source)| (name.as_str(), Needs::of(name, source, config)))
+        .collect();
+    let check = |source: &str, task: &str, row: &Example| {
+        let reference = &row.reference;
         if let Some(ImageSource::Path(path)) = &reference.image {
             std::fs::metadata(path)
                 .map_err(|error| format!("image {}: {error}", path.display()))?;
         }
-        match (&reference.svg, config.tasks.get(task)) {
-            (Some(source), Some(task)) => svg::check(source, &task.render)
+        let needs = needs.get(source).copied().unwrap_or_default();
+        if needs.target && row.target.is_none() {
+            return Err("target: needed by supervised training (or svg, or text)".into());
+        }
+        let Some(task) = config.tasks.get(task) else {
+            return Ok(());
+        };
+        if let Some(lack) = task.rubric.lacks(reference).filter(|_| needs.reference) {
+            return Err(lack);
+        }
+        match &reference.svg {
+            Some(source) => svg::check(source, &task.render)
                 .map_err(|failure| format!("the reference SVG cannot be drawn: {failure}")),
-            _ => Ok(()),
+            None => Ok(()),
         }
     };
     Ok(Catalog::open_checked(
@@ -58,6 +77,35 @@ pub fn open_catalog(config: &Config) -> Result<Catalog, TrainError> {
         first,
         &check,
     )?)
+}
+
+/// What the stages need of a source's rows.
+#[derive(Debug, Clone, Copy, Default)]
+struct Needs {
+    /// A text that supervised training imitates.
+    target: bool,
+    /// What the task's rewards compare with.
+    reference: bool,
+}
+
+impl Needs {
+    fn of(name: &str, source: &SourceConfig, config: &Config) -> Self {
+        let trains = source.split() == Split::Train;
+        let mut needs = Self::default();
+        let uses = |stage: &&StageConfig| {
+            let sources = &stage.curriculum().sources;
+            sources.is_empty() || sources.iter().any(|used| used == name)
+        };
+        for stage in config.stages.iter().filter(uses) {
+            let evaluates = source.holds_out() && stage.eval().prompts > 0;
+            match stage {
+                StageConfig::Sft(_) => needs.target |= trains,
+                StageConfig::Grpo(_) => needs.reference |= trains,
+            }
+            needs.reference |= evaluates;
+        }
+        needs
+    }
 }
 
 fn inputs(config: &Config) -> Result<(Arc<Catalog>, i64, Vec<i64>), TrainError> {

@@ -52,15 +52,16 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Evaluates and writes the rows; false when a signal cut it short and nothing is written.
     pub(crate) fn evaluate(
         &mut self,
         stage: &StageConfig,
         learner: &Learner,
         examples: &[Example],
         progress: &Progress,
-    ) -> Result<(), TrainError> {
+    ) -> Result<bool, TrainError> {
         if examples.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let (sampling, slots) = match stage {
             StageConfig::Grpo(grpo) => (grpo.rollout.sampling(), grpo.rollout.slots),
@@ -82,6 +83,7 @@ impl Run<'_> {
             prompts: &self.prompts,
             scorer: &self.scorer,
             seed: (self.config.seed, slots),
+            interrupt: &self.interrupt,
         };
         let place = Place {
             stage: stage.name(),
@@ -91,15 +93,17 @@ impl Run<'_> {
         learner
             .group
             .enter_phase(&format!("{} evaluation", stage.name()));
-        let sets = evaluation.run(learner, &place)?;
+        let Some(sets) = evaluation.run(learner, &place)? else {
+            return Ok(false);
+        };
         let Some(file) = &mut self.metrics else {
-            return Ok(());
+            return Ok(true);
         };
         for metrics in sets {
             file.write(stage.name(), progress.step, &metrics)?;
             self.observer.row(stage, progress.step, &metrics);
         }
-        Ok(())
+        Ok(true)
     }
 
     pub(crate) fn checkpoint(
@@ -118,6 +122,7 @@ impl Run<'_> {
                 stage: stage.name().to_owned(),
                 stage_index: progress.index,
                 step: progress.step,
+                evaluation_owed: progress.evaluation_owed,
                 updates: learner.optimizer.updates,
                 cursor: cursor.state(),
                 tokens: progress.tokens,

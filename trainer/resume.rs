@@ -104,9 +104,15 @@ pub fn cut_back(
     checkpoint: Option<&Checkpoint>,
 ) -> Result<(), TrainError> {
     let at = checkpoint.map(|checkpoint| (checkpoint.state.stage_index, checkpoint.state.step));
-    let keep = |stage: &str, step: u64| {
+    let owed = checkpoint.is_some_and(|checkpoint| checkpoint.state.evaluation_owed);
+    let keep = |stage: &str, step: u64, evaluation: bool| {
         let index = config.stages.iter().position(|known| known.name() == stage);
-        matches!((index, at), (Some(index), Some(at)) if (index, step) <= at)
+        // An evaluation that a signal cut short is made anew.
+        let again = |at| owed && evaluation && (index, step) == at;
+        match (index, at) {
+            (Some(index), Some(at)) => (index, step) <= at && !again((Some(at.0), at.1)),
+            _ => false,
+        }
     };
     // Checkpoints first, the newest first: a kill in between leaves a run that can be cut again.
     for later in found(run, config).into_iter().rev() {
@@ -124,7 +130,7 @@ pub fn cut_back(
     for (index, stage) in config.stages.iter().enumerate() {
         let cut = match at {
             Some((last, _)) if index < last => Ok(()),
-            Some((last, step)) if index == last => events.cut_after(stage.name(), step),
+            Some((last, step)) if index == last => events.cut_after(stage.name(), step, !owed),
             _ => events.remove(stage.name()),
         };
         cut.map_err(TrainError::io(run.join("tensorboard")))?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 use models::{Decoder, Tokenizer};
-use rewards::{Scorer, TaskScoring, TokenCounter};
+use rewards::{EncoderSet, Scorer, TaskScoring, TokenCounter};
 use rollout::data::{Catalog, Cursor};
 use rollout::template::ChatTemplate;
 use tch::Device;
@@ -82,6 +82,17 @@ pub fn scoring(tasks: &IndexMap<String, TaskConfig>) -> IndexMap<String, TaskSco
         .collect()
 }
 
+/// The encoders as the scorer takes them; those that name no device compute on `device`.
+pub fn encoders(config: &Config, device: Device) -> EncoderSet {
+    EncoderSet {
+        encoders: config.encoders.clone(),
+        device: match device {
+            Device::Cuda(index) => format!("cuda:{index}"),
+            _ => "cpu".into(),
+        },
+    }
+}
+
 /// What all stages share.
 pub(crate) struct Run<'a> {
     pub(crate) config: &'a Config,
@@ -98,6 +109,7 @@ pub(crate) struct Run<'a> {
 pub(crate) struct Progress {
     pub(crate) index: usize,
     pub(crate) step: u64,
+    pub(crate) evaluation_owed: bool,
     pub(crate) tokens: u64,
     pub(crate) prompts: u64,
 }
@@ -128,10 +140,7 @@ pub fn run(
     let start = starting_point(config, options)?;
     if let Some(start) = &start
         && start.state.stage_index + 1 == config.stages.len()
-        && config
-            .stages
-            .last()
-            .is_some_and(|stage| start.state.step >= stage.steps())
+        && stage_is_done(config, &start.state)
     {
         observer.notice("this run is finished; raise a stage's steps to go on");
         return Ok(RunEnd::AlreadyFinished);
@@ -145,7 +154,12 @@ pub fn run(
         config,
         options,
         prompts: Prompts::new(&config.tasks, &tokenizer, chat.as_ref(), config.seed)?,
-        scorer: Scorer::new(&config.rewards, scoring(&config.tasks), Some(counter))?,
+        scorer: Scorer::with_encoders(
+            &config.rewards,
+            scoring(&config.tasks),
+            Some(counter),
+            &encoders(config, options.device),
+        )?,
         catalog,
         interrupt: Interrupt::listen(
             Duration::try_from_secs_f64(config.grace_s).unwrap_or(Duration::MAX),
@@ -195,6 +209,11 @@ fn starting_point(config: &Config, options: &RunOptions) -> Result<Option<Checkp
     Ok(start)
 }
 
+/// Whether nothing of the checkpoint's stage is left to do.
+fn stage_is_done(config: &Config, state: &State) -> bool {
+    !state.evaluation_owed && state.step >= config.stages[state.stage_index].steps()
+}
+
 impl Run<'_> {
     fn stages(
         &mut self,
@@ -202,8 +221,7 @@ impl Run<'_> {
         mut group: ProcessGroup,
     ) -> Result<RunEnd, TrainError> {
         let first = start.as_ref().map_or(0, |start| {
-            let done = start.state.step >= self.config.stages[start.state.stage_index].steps();
-            start.state.stage_index + usize::from(done)
+            start.state.stage_index + usize::from(stage_is_done(self.config, &start.state))
         });
         let mut weights = start.as_ref().map(|start| start.path.clone());
         let config = self.config;
@@ -279,6 +297,7 @@ impl Run<'_> {
         let mut progress = Progress {
             index,
             step: 0,
+            evaluation_owed: true,
             tokens: 0,
             prompts: 0,
         };
@@ -288,6 +307,7 @@ impl Run<'_> {
             progress = Progress {
                 index,
                 step: start.state.step,
+                evaluation_owed: start.state.evaluation_owed,
                 tokens: start.state.tokens,
                 prompts: cursor.state().draws,
             };
@@ -297,30 +317,30 @@ impl Run<'_> {
             self.catalog.held_out(&stage.curriculum().sources)?,
             stage.eval().prompts,
         );
-        // A checkpoint of step 0 (a signal before the first step) has its evaluation on file.
-        if start.is_none() {
-            self.evaluate(stage, &learner, &examples, &progress)?;
-        }
         let interrupt = self.interrupt.clone();
         let mut reference = reference;
         // A stage with a successor writes `final/` in any case: the next one starts from it.
         let ends_whole = stage.checkpoint().at_end || index + 1 < self.config.stages.len();
-        while progress.step < stage.steps() {
-            let asked = replica::sum_numbers(
-                &learner.group,
-                learner.device(),
-                &[f64::from(interrupt.asked())],
-            )?[0]
-                > 0.0;
-            if asked {
-                self.checkpoint(
-                    stage,
-                    &learner,
-                    &cursor,
-                    &progress,
-                    &format!("step_{:06}", progress.step),
-                )?;
+        let mut stepped = false;
+        loop {
+            if progress.evaluation_owed {
+                let made = self.evaluate(stage, &learner, &examples, &progress)?;
+                progress.evaluation_owed = !made;
+            }
+            let asked = [f64::from(interrupt.asked())];
+            let asked = replica::sum_numbers(&learner.group, learner.device(), &asked)?[0] > 0.0;
+            let done = progress.step >= stage.steps();
+            let stops = asked && (progress.evaluation_owed || !done);
+            let saves = stepped && due(progress.step, stage.checkpoint().every);
+            if stops || (saves && !(done && ends_whole)) {
+                let name = format!("step_{:06}", progress.step);
+                self.checkpoint(stage, &learner, &cursor, &progress, &name)?;
+            }
+            if stops {
                 return Ok((learner, RunEnd::Interrupted));
+            }
+            if done {
+                break;
             }
             let step = progress.step + 1;
             learner
@@ -337,6 +357,7 @@ impl Run<'_> {
                     let trainer = Trainer {
                         config,
                         scorer: &self.scorer,
+                        tasks: &self.config.tasks,
                         reference: reference.take(),
                         seed,
                         interrupt: &interrupt,
@@ -356,24 +377,13 @@ impl Run<'_> {
             };
             progress = Progress {
                 step,
+                evaluation_owed: step == stage.steps() || due(step, stage.eval().every),
                 tokens: progress.tokens + tokens,
                 prompts: cursor.state().draws,
                 ..progress
             };
             self.record(stage, &learner, &progress, metrics, &rows)?;
-            let last = step == stage.steps();
-            if last || due(step, stage.eval().every) {
-                self.evaluate(stage, &learner, &examples, &progress)?;
-            }
-            if due(step, stage.checkpoint().every) && !(last && ends_whole) {
-                self.checkpoint(
-                    stage,
-                    &learner,
-                    &cursor,
-                    &progress,
-                    &format!("step_{step:06}"),
-                )?;
-            }
+            stepped = true;
         }
         if ends_whole {
             self.checkpoint(stage, &learner, &cursor, &progress, "final")?;

@@ -7,7 +7,7 @@ use rewards::{Reference, Reward};
 use rollout::{Completion, FinishReason, Prompt};
 use serde::{Deserialize, Serialize};
 
-use crate::metrics::Metrics;
+use crate::metrics::{Keep, Metrics};
 use crate::{TrainError, files, grpo::advantage};
 
 /// One completion as the sample files hold it.
@@ -178,7 +178,7 @@ pub fn write(run: &Path, stage: &str, step: u64, rows: &[SampleRow]) -> Result<(
 ///
 /// # Errors
 /// Whatever the file system says.
-pub fn cut(run: &Path, keep: &dyn Fn(&str, u64) -> bool) -> Result<(), TrainError> {
+pub fn cut(run: &Path, keep: &Keep) -> Result<(), TrainError> {
     let root = run.join("samples");
     for stage in entries(&root)? {
         let name = stage
@@ -191,7 +191,7 @@ pub fn cut(run: &Path, keep: &dyn Fn(&str, u64) -> bool) -> Result<(), TrainErro
             let step = stem
                 .strip_prefix("step_")
                 .and_then(|step| step.parse().ok());
-            if !step.is_some_and(|step| keep(&name, step)) {
+            if !step.is_some_and(|step| keep(&name, step, false)) {
                 std::fs::remove_file(&file).map_err(TrainError::io(&file))?;
             }
         }

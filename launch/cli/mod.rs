@@ -2,6 +2,7 @@
 
 mod bench;
 mod config;
+mod embed;
 mod generate;
 mod logprobs;
 mod render;
@@ -82,6 +83,8 @@ enum Command {
     Generate(generate::Args),
     /// Log-probabilities of given completions.
     Logprobs(logprobs::Args),
+    /// Features of pictures or texts by an encoder.
+    Embed(embed::Args),
     /// Render SVG files to PNG.
     Render(render::Args),
     /// Score completions offline with a config's rewards.
@@ -185,6 +188,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Schema => config::schema().map(|()| 0),
         Command::Generate(args) => generate::run(args, shared).map(|()| 0),
         Command::Logprobs(args) => logprobs::run(args, shared).map(|()| 0),
+        Command::Embed(args) => embed::run(args, shared).map(|()| 0),
         Command::Render(args) => render::run(args).map_err(Failure::from),
         Command::Reward(args) => reward::run(args, shared).map(|()| 0),
         Command::ServeRewards(args) => serve::run(args, shared).map(|()| 0),

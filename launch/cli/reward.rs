@@ -43,7 +43,12 @@ pub fn scorer(config: &Config, rewards: &RewardsConfig) -> Result<Scorer, Failur
     let counter = tokenizer
         .map(|tokenizer| -> TokenCounter { Arc::new(move |text| tokenizer.encode(text).len()) });
     let tasks = trainer::scoring(&config.tasks);
-    Ok(Scorer::new(rewards, tasks, counter)?)
+    let device = config.device.resolve(0).map_err(Failure::input)?;
+    if !config.encoders.is_empty() {
+        trainer::threads(config.threads);
+    }
+    let encoders = trainer::encoders(config, device);
+    Ok(Scorer::with_encoders(rewards, tasks, counter, &encoders)?)
 }
 
 /// Runs the command.

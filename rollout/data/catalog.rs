@@ -3,8 +3,6 @@
 
 use std::path::Path;
 
-use rewards::Reference;
-
 use super::config::{DataConfig, SourceConfig};
 use super::error::DataError;
 use super::example::Example;
@@ -70,8 +68,9 @@ pub(crate) struct Opened<R> {
     pub(crate) skipped: Vec<String>,
 }
 
-/// What a reference must pass, beside its task's name; the answer is what is wrong with it.
-pub type CheckReference<'a> = dyn Fn(&str, &Reference) -> Result<(), String> + 'a;
+/// What a file's row must pass besides being well formed: asked with the names of its source and
+/// task; the answer is what is wrong with it.
+pub type CheckRow<'a> = dyn Fn(&str, &str, &Example) -> Result<(), String> + 'a;
 
 impl Catalog {
     /// Opens every source; files are read once from end to end to validate their rows.
@@ -82,10 +81,10 @@ impl Catalog {
     /// A config value out of bounds, an unreadable file, a malformed row unless rows are
     /// skipped, a source with no row at all.
     pub fn open(config: &DataConfig, base: &Path, default_task: &str) -> Result<Self, DataError> {
-        Self::open_checked(config, base, default_task, &|_, _| Ok(()))
+        Self::open_checked(config, base, default_task, &|_, _, _| Ok(()))
     }
 
-    /// [`Self::open`], with `check` saying what is wrong with the reference of a file's row.
+    /// [`Self::open`], with `check` saying what is wrong with a file's row.
     ///
     /// # Errors
     /// As [`Self::open`]; a row that does not pass is malformed.
@@ -93,7 +92,7 @@ impl Catalog {
         config: &DataConfig,
         base: &Path,
         default_task: &str,
-        check: &CheckReference,
+        check: &CheckRow,
     ) -> Result<Self, DataError> {
         let mut catalog = Self {
             sources: Vec::new(),
@@ -121,8 +120,9 @@ impl Catalog {
                     )
                 }
                 SourceConfig::Jsonl(jsonl) => {
-                    let opened =
-                        Jsonl::open(jsonl, &key, base, config.on_bad_row, &|r| check(&task, r))?;
+                    let opened = Jsonl::open(jsonl, &key, base, config.on_bad_row, &|row| {
+                        check(name, &task, row)
+                    })?;
                     (
                         Rows::Jsonl(opened.rows),
                         opened.train,

@@ -188,6 +188,23 @@ impl SourceConfig {
         }
     }
 
+    /// Which list its rows go to.
+    pub fn split(&self) -> Split {
+        match self {
+            Self::Shapes(shapes) => shapes.split,
+            Self::Jsonl(jsonl) => jsonl.split,
+        }
+    }
+
+    /// Whether some of its rows are held out for evaluation.
+    pub fn holds_out(&self) -> bool {
+        let held_out = match self {
+            Self::Shapes(shapes) => shapes.held_out,
+            Self::Jsonl(jsonl) => jsonl.held_out,
+        };
+        held_out > 0 || self.split() == Split::HeldOut
+    }
+
     /// The source's share in the draws, if it is given.
     pub fn weight(&self) -> Option<f64> {
         match self {

@@ -14,7 +14,7 @@ mod jsonl;
 mod shapes;
 pub(crate) mod shuffle;
 
-pub use catalog::{Catalog, CheckReference, SkippedRow, SourceSummary};
+pub use catalog::{Catalog, CheckRow, SkippedRow, SourceSummary};
 pub use config::{
     CurriculumConfig, DataConfig, JsonlConfig, OnBadRow, Order, ShapesConfig, ShapesKind,
     SourceConfig, Split, TeacherNoise,

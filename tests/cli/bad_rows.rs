@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::program::{Told, program, scratch, told, write};
-use super::tiny::{self, drawing};
+use super::tiny;
 
 /// A tiny config whose drawings hold one bad line, the third.
 fn with_line(name: &str, line: &str) -> PathBuf {
@@ -75,15 +75,20 @@ fn skipped_rows_are_counted_and_reported() {
 }
 
 #[test]
-fn a_row_without_what_its_task_needs_is_named() {
-    let line =
-        serde_json::json!({"id": "odd", "prompt": "a hole", "target": drawing("")}).to_string();
-    let config = with_line("rows_needs", &line);
-    let all = [
-        "--set",
-        "stages.rl.batch.size=9",
-        "--set",
-        "data.sources.drawings.held_out=0",
-    ];
-    train(&config, &all).refused(2, &["drawings/odd", "reference"]);
+fn a_row_without_what_its_stages_need_is_a_bad_row() {
+    let no_reference = r#"{"id": "odd", "prompt": "a hole", "target": "<svg/>"}"#;
+    let no_target = r#"{"id": "odd", "prompt": "a hole"}"#;
+    for (name, line, part) in [
+        ("rows_reference", no_reference, "reference"),
+        ("rows_target", no_target, "target"),
+    ] {
+        let config = with_line(name, line);
+        told(program().arg("check").arg(&config)).refused(2, &["drawings.jsonl:3", part]);
+        let skipping = train(&config, &["--set", "data.on_bad_row=skip"]).fine();
+        assert!(
+            skipping.err.contains("bad rows left out: 1"),
+            "{}",
+            skipping.err
+        );
+    }
 }

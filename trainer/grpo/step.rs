@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use indexmap::IndexMap;
 use models::Decoder;
 use rewards::Scorer;
 use rollout::data::{Cursor, CursorState};
@@ -16,7 +17,7 @@ use super::advantage::{advantages, is_zero_spread};
 use super::batch::{Trajectory, micro_batches};
 use super::loss::{SUMS, kl_estimate};
 use super::scored::{Collect, ScoredGroup, collect};
-use crate::config::{GrpoStage, KlPlace, Truncated, ZeroSpread};
+use crate::config::{GrpoStage, KlPlace, TaskConfig, Truncated, ZeroSpread};
 use crate::interrupt::Interrupt;
 use crate::learner::{Learner, Update};
 use crate::metrics::Metrics;
@@ -34,6 +35,8 @@ pub struct Trainer<'a> {
     pub config: &'a GrpoStage,
     /// Scores completions.
     pub scorer: &'a Scorer,
+    /// The tasks, whose rubrics may normalise their parts.
+    pub tasks: &'a IndexMap<String, TaskConfig>,
     /// The reference policy, where a KL term needs one.
     pub reference: Option<Decoder>,
     /// Seed of the completions' random numbers.
@@ -41,6 +44,10 @@ pub struct Trainer<'a> {
     /// Asks the step to be dropped.
     pub interrupt: &'a Interrupt,
 }
+
+/// A group with the rewards that its advantages are made of: totals, less the KL penalty where it
+/// acts in the reward.
+pub(crate) type Shaped = (ScoredGroup, Vec<f64>);
 
 /// Seconds and sums of one step.
 #[derive(Debug, Default)]
@@ -51,6 +58,7 @@ pub struct GrpoStats {
     pub(super) update: Update,
     pub(super) skipped: f64,
     too_long: u64,
+    zero_spread: f64,
     /// [`SUMS`] over all tokens, then the tokens.
     pub(super) sums: Vec<f64>,
 }
@@ -73,7 +81,7 @@ impl Trainer<'_> {
             cursor.restore(&before)?;
             return Ok(StepEnd::Dropped);
         };
-        let (rows, trajectories) = self.advantages(learner, scored, step)?;
+        let (rows, trajectories) = self.advantages(learner, scored, step, &mut stats)?;
         let lr = learning_rate(&self.config.optimizer, step, self.config.steps);
         let learning = Instant::now();
         if !self.learn(learner, &trajectories, lr, &mut stats)? {
@@ -98,7 +106,7 @@ impl Trainer<'_> {
         (prompts, cursor): (&Prompts, &mut Cursor),
         step: u64,
         stats: &mut GrpoStats,
-    ) -> Result<Option<Vec<ScoredGroup>>, TrainError> {
+    ) -> Result<Option<Vec<Shaped>>, TrainError> {
         let rollout = &self.config.rollout;
         let tokenizer = prompts.tokenizer();
         let mut engine = LocalEngine::new(
@@ -137,13 +145,14 @@ impl Trainer<'_> {
             };
             stats.generate_s += times.generate_s;
             stats.score_exposed_s += times.score_exposed_s;
-            all.extend(groups);
+            let shaped = self.shaped_rewards(learner, &groups, step)?;
+            all.extend(groups.into_iter().zip(shaped));
             if self.config.advantage.zero_spread != ZeroSpread::Refill || round == REFILLS {
                 break;
             }
             let usable = all
                 .iter()
-                .filter(|group| !is_zero_spread(&totals(group)))
+                .filter(|(_, rewards)| !is_zero_spread(rewards))
                 .count() as f64;
             let usable =
                 replica::sum_numbers(&learner.group, learner.device(), &[usable])?[0] as usize;
@@ -160,10 +169,10 @@ impl Trainer<'_> {
     pub(crate) fn advantages(
         &self,
         learner: &Learner,
-        scored: Vec<ScoredGroup>,
+        scored: Vec<Shaped>,
         step: u64,
+        stats: &mut GrpoStats,
     ) -> Result<(Vec<SampleRow>, Vec<Vec<Trajectory>>), TrainError> {
-        let shaped = self.shaped_rewards(learner, &scored)?;
         let place = Place {
             stage: &self.config.name,
             step,
@@ -171,11 +180,12 @@ impl Trainer<'_> {
         };
         let own: Vec<exchange::SharedGroup> = scored
             .iter()
-            .zip(shaped)
-            .map(|(scored, shaped)| exchange::SharedGroup::new(&place, scored, shaped))
+            .map(|(scored, shaped)| exchange::SharedGroup::new(&place, scored, shaped.clone()))
             .collect();
         let mut all = exchange::all_groups(&learner.group, learner.device(), own)?;
         let rewards: Vec<Vec<f64>> = all.iter().map(|group| group.shaped.clone()).collect();
+        let flat = rewards.iter().filter(|group| is_zero_spread(group)).count();
+        stats.zero_spread = flat as f64 / rewards.len().max(1) as f64;
         let advantages = advantages(&rewards, &self.config.advantage);
         for (group, advantages) in all.iter_mut().zip(&advantages) {
             for (row, advantage) in group.rows.iter_mut().zip(advantages) {
@@ -190,7 +200,7 @@ impl Trainer<'_> {
             .collect();
         let updates = self.config.loss.updates;
         let mut trajectories = vec![Vec::new(); updates];
-        for scored in scored {
+        for (scored, _) in scored {
             let draw = scored.group.prompt.draw;
             let (Ok(ordinal), Some(at)) = (
                 kept.binary_search(&draw),
@@ -220,13 +230,19 @@ impl Trainer<'_> {
         ))
     }
 
-    /// Total rewards, less the KL penalty where it acts in the reward.
-    fn shaped_rewards(
+    /// What a group's advantages are made of: total rewards, or normalised parts where the task's rubric
+    /// says so, less the KL penalty where it acts in the reward.
+    pub(crate) fn shaped_rewards(
         &self,
         learner: &Learner,
         scored: &[ScoredGroup],
+        step: u64,
     ) -> Result<Vec<Vec<f64>>, TrainError> {
-        let mut shaped: Vec<Vec<f64>> = scored.iter().map(totals).collect();
+        let shape = |scored: &ScoredGroup| match self.tasks.get(&scored.group.prompt.task) {
+            Some(task) => task.rubric.shaped(&scored.rewards, step),
+            None => scored.rewards.iter().map(|reward| reward.total).collect(),
+        };
+        let mut shaped: Vec<Vec<f64>> = scored.iter().map(shape).collect();
         let kl = &self.config.kl;
         let (Some(reference), KlPlace::Reward) = (&self.reference, kl.place) else {
             return Ok(shaped);
@@ -269,15 +285,7 @@ impl Trainer<'_> {
 
     fn metrics(&self, rows: &[SampleRow], stats: &GrpoStats, (lr, step_s): (f64, f64)) -> Metrics {
         let mut metrics = reward_metrics(&rows.iter().collect::<Vec<_>>());
-        let groups: Vec<&[SampleRow]> = rows.chunk_by(|a, b| a.prompt_id == b.prompt_id).collect();
-        let flat = groups
-            .iter()
-            .filter(|group| group.iter().all(|row| row.total == group[0].total))
-            .count();
-        metrics.insert(
-            "reward/zero_spread_frac".into(),
-            flat as f64 / groups.len().max(1) as f64,
-        );
+        metrics.insert("reward/zero_spread_frac".into(), stats.zero_spread);
         if let Some((tokens, sums)) = stats.sums.split_last() {
             for (index, name) in SUMS.iter().enumerate() {
                 let divisor = if index == 0 {

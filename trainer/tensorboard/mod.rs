@@ -63,12 +63,12 @@ impl EventLog {
         }
     }
 
-    /// Drops a stage's events after `step`, and whatever a crash left half written. A stage
-    /// without a file is left alone.
+    /// Drops a stage's events after `step` (with `evaluated` false, that step's evaluation too),
+    /// and whatever a crash left half written. A stage without a file is left alone.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn cut_after(&mut self, stage: &str, step: u64) -> io::Result<()> {
+    pub fn cut_after(&mut self, stage: &str, step: u64, evaluated: bool) -> io::Result<()> {
         self.file = None;
         let path = self.folder.join(stage).join(FILE);
         let bytes = match std::fs::read(&path) {
@@ -78,7 +78,10 @@ impl EventLog {
         };
         // Rows of one step are written together, so what is kept is a beginning.
         let kept = Records::of(&bytes)
-            .take_while(|(event, _)| step_of(event) <= step)
+            .take_while(|(event, _)| {
+                let at = step_of(event);
+                at < step || at == step && (evaluated || !holds_evaluation(event))
+            })
             .last()
             .map_or(0, |(_, end)| end);
         OpenOptions::new()
@@ -113,6 +116,11 @@ fn open(folder: &Path, stage: &str) -> io::Result<File> {
         file.write_all(&record::frame(&header(now)))?;
     }
     Ok(file)
+}
+
+/// Whether an event holds a point of an evaluation: tags stand in it as they are.
+fn holds_evaluation(event: &[u8]) -> bool {
+    event.windows(5).any(|bytes| bytes == b"eval/")
 }
 
 /// The event that opens a file.
@@ -218,7 +226,7 @@ mod tests {
         for step in 0..=300 {
             log.write("rl", &point(step)).unwrap();
         }
-        log.cut_after("rl", 200).unwrap();
+        log.cut_after("rl", 200, true).unwrap();
         for step in 201..=205 {
             log.write("rl", &point(step)).unwrap();
         }
@@ -237,9 +245,9 @@ mod tests {
         let length = std::fs::metadata(&path).unwrap().len();
         let file = OpenOptions::new().write(true).open(&path).unwrap();
         file.set_len(length - 3).unwrap();
-        log.cut_after("rl", 9).unwrap();
+        log.cut_after("rl", 9, true).unwrap();
         assert_eq!(steps(folder.path()), [0, 1]);
-        log.cut_after("none", 1).unwrap();
+        log.cut_after("none", 1, true).unwrap();
         log.remove("rl").unwrap();
         assert!(!path.exists());
     }

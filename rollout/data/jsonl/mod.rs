@@ -11,8 +11,6 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rewards::Reference;
-
 use super::catalog::Opened;
 use super::config::{JsonlConfig, OnBadRow, Split};
 use super::error::DataError;
@@ -41,13 +39,13 @@ struct Place {
 
 impl Jsonl {
     /// Opens and validates the file of `config`, which stands at `key`; `base` is the folder
-    /// that its path is relative to, `check` what a row's reference must pass besides.
+    /// that its path is relative to, `check` what a row must pass besides.
     pub(crate) fn open(
         config: &JsonlConfig,
         key: &str,
         base: &Path,
         on_bad_row: OnBadRow,
-        check: &dyn Fn(&Reference) -> Result<(), String>,
+        check: &dyn Fn(&Example) -> Result<(), String>,
     ) -> Result<Opened<Self>, DataError> {
         if config.path.as_os_str().is_empty() {
             return Err(DataError::config(
@@ -119,7 +117,7 @@ impl Jsonl {
     fn index(
         &mut self,
         on_bad_row: OnBadRow,
-        check: &dyn Fn(&Reference) -> Result<(), String>,
+        check: &dyn Fn(&Example) -> Result<(), String>,
     ) -> Result<Vec<String>, DataError> {
         let mut skipped = Vec::new();
         let mut reader = BufReader::with_capacity(1 << 20, &self.file);
@@ -139,7 +137,7 @@ impl Jsonl {
                 continue;
             }
             let example = self.reader.example(&bytes, line);
-            let checked = |example: Example| check(&example.reference).map(|()| example);
+            let checked = |example: Example| check(&example).map(|()| example);
             match example.and_then(checked) {
                 Ok(example) => self.rows.push(Place {
                     offset: start,
