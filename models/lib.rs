@@ -7,15 +7,18 @@ mod cache;
 mod config;
 mod decode;
 mod decoder;
+pub mod encoder;
 mod error;
 pub mod image;
 mod init;
 mod input;
 pub mod layers;
 mod params;
+mod pickle;
 mod store;
 mod tape;
 mod tokenizer;
+mod weights;
 
 pub use cache::{KvCache, Prefix};
 pub use config::{Architecture, DecoderConfig, GenerationConfig};

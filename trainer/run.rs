@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
 use models::{Decoder, Tokenizer};
-use rewards::{Scorer, TaskScoring, TokenCounter};
+use rewards::{EncoderSet, Scorer, TaskScoring, TokenCounter};
 use rollout::data::{Catalog, Cursor};
 use rollout::template::ChatTemplate;
 use tch::Device;
@@ -106,6 +106,17 @@ pub fn scoring(tasks: &IndexMap<String, TaskConfig>) -> IndexMap<String, TaskSco
         .collect()
 }
 
+/// The encoders as the scorer takes them; those that name no device compute on `device`.
+pub fn encoders(config: &Config, device: Device) -> EncoderSet {
+    EncoderSet {
+        encoders: config.encoders.clone(),
+        device: match device {
+            Device::Cuda(index) => format!("cuda:{index}"),
+            _ => "cpu".into(),
+        },
+    }
+}
+
 /// What all stages share.
 pub(crate) struct Run<'a> {
     pub(crate) config: &'a Config,
@@ -170,7 +181,12 @@ pub fn run(
         config,
         options,
         prompts: Prompts::new(&config.tasks, &tokenizer, chat.as_ref(), config.seed)?,
-        scorer: Scorer::new(&config.rewards, scoring(&config.tasks), Some(counter))?,
+        scorer: Scorer::with_encoders(
+            &config.rewards,
+            scoring(&config.tasks),
+            Some(counter),
+            &encoders(config, options.device),
+        )?,
         catalog,
         interrupt: Interrupt::listen(
             Duration::try_from_secs_f64(config.grace_s).unwrap_or(Duration::MAX),
@@ -376,6 +392,7 @@ impl Run<'_> {
                     let trainer = Trainer {
                         config,
                         scorer: &self.scorer,
+                        tasks: &self.config.tasks,
                         reference: reference.take(),
                         seed,
                         interrupt: &interrupt,

@@ -1,6 +1,10 @@
 //! Pictures on their way into a network: decoded 8-bit sRGB, resized as Pillow does, cropped. What
 //! one network's processor does with them lies in its own file.
 
+mod encoder;
+
+pub(crate) use encoder::{CLIP, Centre, HALF, IMAGENET};
+pub use encoder::{ImageProcessor, Resize};
 use svg::{Filter, Raster, resize};
 
 use crate::ModelError;
