@@ -42,6 +42,9 @@ pub enum ModelError {
     /// A picture cannot be read or does not fit the network.
     #[error("image: {0}")]
     Image(String),
+    /// A text cannot be encoded or does not fit the network.
+    #[error("text: {0}")]
+    Text(String),
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),

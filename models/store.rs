@@ -19,6 +19,16 @@ use crate::{Decoder, DecoderConfig, ModelError, ParamTable};
 /// Largest shard written, in bytes.
 const SHARD_BYTES: usize = 5_000_000_000;
 
+/// Maps a checkpoint's file.
+pub(crate) fn map(file: &File) -> std::io::Result<memmap2::Mmap> {
+    // SAFETY: the map is read-only; a file that another process cuts short meanwhile is a fault
+    // of that process, as for every reader of checkpoints.
+    #[expect(unsafe_code, reason = "the one memory map outside torch-ext")]
+    unsafe {
+        memmap2::Mmap::map(file)
+    }
+}
+
 /// One mapped safetensors file.
 pub struct SafeTensorsFile {
     path: PathBuf,
@@ -32,10 +42,7 @@ impl SafeTensorsFile {
     /// The file cannot be opened.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let file = File::open(path).map_err(ModelError::io(path))?;
-        // SAFETY: the map is read-only; a file that another process cuts short meanwhile is a fault
-        // of that process, as for every reader of checkpoints.
-        #[expect(unsafe_code, reason = "the one memory map outside torch-ext")]
-        let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(ModelError::io(path))?;
+        let bytes = map(&file).map_err(ModelError::io(path))?;
         Ok(Self {
             path: path.to_owned(),
             bytes,
@@ -145,7 +152,7 @@ fn bytes_of(tensor: &Tensor) -> Vec<u8> {
 }
 
 /// Where each tensor of a folder lies.
-fn locate(folder: &Path) -> Result<BTreeMap<String, PathBuf>, ModelError> {
+pub(crate) fn locate(folder: &Path) -> Result<BTreeMap<String, PathBuf>, ModelError> {
     let index = folder.join("model.safetensors.index.json");
     if !index.exists() {
         let path = folder.join("model.safetensors");

@@ -18,6 +18,8 @@ pub enum CompletionConfig {
     Sgp(Sgp),
     /// The SVG alone.
     Svg(PlainSvg),
+    /// Words, such as a caption; nothing is rendered.
+    Text(PlainText),
 }
 
 impl Default for CompletionConfig {
@@ -52,6 +54,11 @@ impl Default for Sgp {
     }
 }
 
+/// Words.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlainText {}
+
 /// The SVG alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -63,12 +70,21 @@ pub struct PlainSvg {
 }
 
 impl CompletionConfig {
-    /// The SVG, or a snake-case reason why the completion has the wrong shape.
+    /// Whether completions are words and not an SVG.
+    pub fn is_text(&self) -> bool {
+        matches!(self, CompletionConfig::Text(_))
+    }
+
+    /// The SVG or the words, or a snake-case reason why the completion has the wrong shape.
     pub fn extract<'a>(&self, text: &'a str) -> Result<&'a str, &'static str> {
         match self {
             CompletionConfig::CtrlS(rule) => rule.extract(text),
             CompletionConfig::Sgp(rule) => rule.extract(text),
             CompletionConfig::Svg(rule) => rule.extract(text),
+            CompletionConfig::Text(_) => match text.trim() {
+                "" => Err("no_text"),
+                words => Ok(words),
+            },
         }
     }
 }

@@ -4,8 +4,11 @@
 use crate::completion::CompletionConfig;
 use crate::edges::L2Canny;
 use crate::length::{CodeEfficiency, LengthLinear, LengthRatio};
+use crate::perceptual::{Dino, DreamSim, ImageText, Lpips, TextSimilarity};
 use crate::pixel::{L2, Mse, MseForeground, Psnr};
+use crate::remote::{RemoteConfig, check_endpoint};
 use crate::rubric::{Format, RubricConfig};
+use crate::service::ServiceConfig;
 use crate::shape::{Aspect, BlankPenalty};
 use crate::ssim::Ssim;
 use crate::weight::Weight;
@@ -16,8 +19,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RewardsConfig {
-    /// Address of a remote scoring service. Not available yet: must be absent.
+    /// Address of a scoring service (`svgrl serve-rewards`, started with this config), such as `http://host:8700`; absent: this process scores itself.
     pub endpoint: Option<String>,
+    /// How the service at `endpoint` is called.
+    pub remote: RemoteConfig,
+    /// What a scoring service started from this config takes in.
+    pub service: ServiceConfig,
     /// Scoring threads; 0 means one per processor core.
     pub workers: usize,
     /// Milliseconds, at least 1, that one SVG may take in a worker process before it counts as unrenderable.
@@ -30,6 +37,8 @@ impl Default for RewardsConfig {
     fn default() -> Self {
         RewardsConfig {
             endpoint: None,
+            remote: RemoteConfig::default(),
+            service: ServiceConfig::default(),
             workers: 0,
             deadline_ms: 2000,
             reference_cache: 4096,
@@ -41,10 +50,12 @@ impl RewardsConfig {
     /// The first value out of bounds, as `key: rule, got value`.
     pub fn validate(&self) -> Result<(), String> {
         if let Some(endpoint) = &self.endpoint {
-            return Err(format!(
-                "endpoint: remote scoring is not available, got {endpoint:?} (remove the key)"
-            ));
+            check_endpoint(endpoint)?;
         }
+        self.remote.validate().map_err(|e| format!("remote.{e}"))?;
+        self.service
+            .validate()
+            .map_err(|e| format!("service.{e}"))?;
         if self.deadline_ms == 0 {
             return Err("deadline_ms: must be >= 1, got 0".into());
         }
@@ -71,6 +82,12 @@ impl TaskScoring {
     /// The first value out of bounds, as `key: rule, got value`.
     pub fn validate(&self) -> Result<(), String> {
         self.render.validate().map_err(|e| format!("render.{e}"))?;
+        let text = self.completion.is_text();
+        for (i, reward) in self.rubric.rewards.iter().enumerate() {
+            reward
+                .suits(text)
+                .map_err(|e| format!("rubric.rewards.{i}.{e}"))?;
+        }
         self.rubric.validate().map_err(|e| format!("rubric.{e}"))
     }
 }
@@ -125,6 +142,12 @@ pub enum RewardConfig {
     Psnr(Psnr),
     Aspect(Aspect),
     BlankPenalty(BlankPenalty),
+    Dino(Dino),
+    ImageText(ImageText),
+    Lpips(Lpips),
+    #[serde(rename = "dreamsim")]
+    DreamSim(DreamSim),
+    TextSimilarity(TextSimilarity),
 }
 
 impl RewardConfig {
@@ -153,8 +176,32 @@ impl RewardConfig {
             Ssim = "ssim",
             Psnr = "psnr",
             Aspect = "aspect",
-            BlankPenalty = "blank_penalty"
+            BlankPenalty = "blank_penalty",
+            Dino = "dino",
+            ImageText = "image_text",
+            Lpips = "lpips",
+            DreamSim = "dreamsim",
+            TextSimilarity = "text_similarity"
         )
+    }
+
+    /// Whether it judges what the completions are: words, or SVGs.
+    fn suits(&self, text: bool) -> Result<(), String> {
+        let (words, any) = match self {
+            RewardConfig::TextSimilarity(_) => (true, false),
+            RewardConfig::Format(_) | RewardConfig::LengthLinear(_) => (false, true),
+            _ => (false, false),
+        };
+        match (any || words == text, text) {
+            (true, _) => Ok(()),
+            (false, true) => Err("type: judges SVGs, but completion.format is `text`".into()),
+            (false, false) => Err("type: judges words: completion.format must be `text`".into()),
+        }
+    }
+
+    /// Whether it needs the reference's words.
+    pub(crate) fn needs_reference_text(&self) -> bool {
+        matches!(self, RewardConfig::TextSimilarity(_))
     }
 
     /// Whether it needs the reference's SVG text.
@@ -170,7 +217,16 @@ impl RewardConfig {
         use RewardConfig::*;
         matches!(
             self,
-            Mse(_) | L2(_) | L2Canny(_) | MseForeground(_) | Ssim(_) | Psnr(_) | Aspect(_)
+            Mse(_)
+                | L2(_)
+                | L2Canny(_)
+                | MseForeground(_)
+                | Ssim(_)
+                | Psnr(_)
+                | Aspect(_)
+                | Dino(_)
+                | Lpips(_)
+                | DreamSim(_)
         )
     }
 
@@ -209,7 +265,13 @@ impl RewardConfig {
         if self.size().is_some_and(|s| !(1..=4096).contains(&s)) {
             return Err("size: must be from 1 to 4096".into());
         }
+        if self.encoder().is_some_and(|(name, _)| name.is_empty()) {
+            return Err("encoder: is needed: a name under `encoders`".into());
+        }
         match self {
+            RewardConfig::Lpips(r) if !(32..=4096).contains(&r.size) => {
+                Err(format!("size: must be from 32 to 4096, got {}", r.size))
+            }
             RewardConfig::Ssim(r) => r.check(),
             RewardConfig::L2(r) => r.check(),
             RewardConfig::LengthLinear(r) => r.check(),

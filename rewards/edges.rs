@@ -35,6 +35,20 @@ impl L2Canny {
     }
 }
 
+/// The dilated edges as a picture, white on black; RLRF compares them by LPIPS and DreamSim, not blurred.
+pub(crate) fn edge_picture(picture: &Picture) -> Picture {
+    let (width, height) = (picture.width, picture.height);
+    let edges = dilate(&canny(&grey(picture), width, height), width, height);
+    Picture {
+        width,
+        height,
+        rgb: edges
+            .iter()
+            .flat_map(|&edge| [if edge { 255 } else { 0 }; 3])
+            .collect(),
+    }
+}
+
 /// OpenCV's 8-bit RGB to grey: 15-bit weights, rounded.
 pub(crate) fn grey(picture: &Picture) -> Vec<u8> {
     let weigh = |p: &[u8; 3]| {

@@ -9,6 +9,12 @@ pub enum RewardError {
     /// The renderer's worker program is missing.
     #[error("rendering: {0}")]
     Renderer(#[from] svg::Failure),
+    /// The scoring service cannot be reached any more.
+    #[error("{0}")]
+    Service(String),
+    /// An encoder failed: what was scored since is made up.
+    #[error("{0}")]
+    Encoder(String),
     /// No thread could be started.
     #[error("cannot start a scoring thread: {0}")]
     Thread(#[from] std::io::Error),

@@ -2,37 +2,50 @@
 //! and length rewards, and the rubric that combines them. A bad completion is a value and a reason,
 //! never an error.
 //!
-//! Nothing here knows tokens (a caller's counter gives lengths), policies or training; no encoder
-//! networks either.
+//! Nothing here knows tokens (a caller's counter gives lengths), policies or training. Encoder networks
+//! come with the feature `perceptual` and run beside the scoring threads.
 
 mod cache;
 mod completion;
 mod config;
 mod edges;
+mod encode;
 mod error;
 mod length;
 #[cfg(test)]
 mod parity;
+mod pending;
+mod perceptual;
 mod picture;
 mod pixel;
 mod reference;
+mod remote;
 mod rubric;
 mod score;
 mod scorer;
+pub mod service;
 mod shape;
 mod ssim;
 mod weight;
+mod wire;
 
-pub use completion::{CompletionConfig, CtrlS, PlainSvg, Sgp};
+pub use completion::{CompletionConfig, CtrlS, PlainSvg, PlainText, Sgp};
 pub use config::{Common, RewardConfig, RewardsConfig, TaskScoring};
 pub use edges::L2Canny;
+pub use encode::{EncoderConfig, EncoderDtype, EncoderSet};
 pub use error::RewardError;
 pub use length::{CodeEfficiency, LengthLinear, LengthRatio, Unit};
+pub use perceptual::{
+    Dino, DreamSim, ImageText, Lpips, LpipsScale, PictureFeature, Scale, TextSimilarity,
+};
 pub use pixel::{L2, Mse, MseForeground, Psnr};
 pub use reference::{Candidate, ImageSource, Reference};
-pub use rubric::{Composition, Format, RubricConfig, Truncated};
+pub use remote::RemoteConfig;
+pub use rubric::{Composition, Format, Normalise, RubricConfig, Truncated};
 pub use score::Reward;
 pub use scorer::{ScoreJob, Scored, Scorer, TokenCounter};
+pub use service::ServiceConfig;
 pub use shape::{Aspect, BlankPenalty};
 pub use ssim::{Ssim, Window};
 pub use weight::Weight;
+pub use wire::{ScoreRow, ScoredRow};

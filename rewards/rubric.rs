@@ -1,8 +1,9 @@
 //! How a task's rewards become one number: weights, gate or sum, what failures and truncated
 //! completions get.
 
-use crate::config::{RewardConfig, reward_options};
+use crate::config::{Common, RewardConfig, reward_options};
 use crate::reference::Reference;
+use crate::score::Reward;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
@@ -22,6 +23,19 @@ pub enum Composition {
     Sum,
 }
 
+/// What a group's advantages are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Normalise {
+    /// Totals.
+    Raw,
+    /// Weighted parts, each normalised within the group.
+    Group,
+}
+
+/// Added to a part's deviation within its group, as TRL adds it to a total's.
+const EPSILON: f64 = 1e-4;
+
 /// The rewards of a task and how they combine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -34,6 +48,10 @@ pub struct RubricConfig {
     pub failure_value: f64,
     /// Completions cut off at the length limit: `score` judges them like others, a number replaces their total.
     pub truncated: Truncated,
+    /// `raw`: advantages are made of totals. `group`: each part is first put to mean 0 and deviation 1 within the
+    /// prompt's completions, then weighted and added (GDPO); `offset`, `clip`, `blank_value` and `truncated` then act
+    /// on the reported total alone.
+    pub normalise: Normalise,
     /// Added to the total of valid completions, so that a poor one can stay above `failure_value`.
     pub offset: f64,
     /// Lower and upper bound of a valid completion's total, after the offset; null for none.
@@ -49,6 +67,7 @@ impl Default for RubricConfig {
             rewards: vec![RewardConfig::Format(Format::default())],
             failure_value: 0.0,
             truncated: Truncated::Score,
+            normalise: Normalise::Raw,
             offset: 0.0,
             clip: None,
             blank_value: None,
@@ -102,6 +121,14 @@ impl RubricConfig {
             let name = r.common().name;
             return Some(format!("reference.svg: needed by the reward {name:?}"));
         }
+        let no_text = reference
+            .text
+            .as_deref()
+            .is_none_or(|s| s.trim().is_empty());
+        if let Some(r) = find(RewardConfig::needs_reference_text).filter(|_| no_text) {
+            let name = r.common().name;
+            return Some(format!("reference.text: needed by the reward {name:?}"));
+        }
         let no_picture = reference.svg.is_none() && reference.image.is_none();
         let r = find(RewardConfig::needs_reference_picture).filter(|_| no_picture)?;
         let name = r.common().name;
@@ -133,6 +160,29 @@ impl RubricConfig {
             Composition::Sum => self.weighted(&values, step),
         };
         (values, total)
+    }
+
+    /// The numbers that a group's advantages are made of, from its judgements.
+    pub fn shaped(&self, group: &[Reward], step: u64) -> Vec<f64> {
+        if self.normalise == Normalise::Raw {
+            return group.iter().map(|reward| reward.total).collect();
+        }
+        let mut shaped = vec![0.0; group.len()];
+        for reward in &self.rewards {
+            let Common { name, weight, .. } = reward.common();
+            let values: Vec<f64> = group
+                .iter()
+                .map(|judged| judged.parts.get(name).copied().unwrap_or(0.0))
+                .collect();
+            let count = values.len() as f64;
+            let mean = values.iter().sum::<f64>() / count;
+            let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+            let deviation = (squares / (count - 1.0).max(1.0)).sqrt();
+            for (sum, value) in shaped.iter_mut().zip(values) {
+                *sum += weight.at(step) * (value - mean) / (deviation + EPSILON);
+            }
+        }
+        shaped
     }
 
     fn weighted(&self, values: &[f64], step: u64) -> f64 {

@@ -2,13 +2,16 @@
 
 use crate::cache::{Cache, key};
 use crate::config::{RewardConfig, TaskScoring};
-use crate::edges::L2Canny;
+use crate::edges::{L2Canny, edge_picture};
+use crate::encode::{self, Encoders, Ticket};
 use crate::length::{CodeEfficiency, LengthRatio};
+use crate::pending::{Judged, Part, Pending, Wait};
+use crate::perceptual::Lpips;
 use crate::picture::Picture;
 use crate::pixel::{Mse, MseForeground, Psnr};
-use crate::reference::{Candidate, Reference};
+use crate::reference::Reference;
 use crate::rubric::{Truncated, clip};
-use crate::scorer::TokenCounter;
+use crate::scorer::{ScoreJob, TokenCounter};
 use crate::shape::Aspect;
 use indexmap::IndexMap;
 use serde::Serialize;
@@ -37,6 +40,7 @@ pub(crate) struct Task {
     pub scoring: TaskScoring,
     pub renderer: Arc<Renderer>,
     pub tokens: Option<TokenCounter>,
+    pub encoders: Arc<Encoders>,
     references: Cache<Result<Arc<Target>, Failure>>,
 }
 
@@ -49,12 +53,21 @@ struct Target {
     features: Vec<Feature>,
 }
 
+/// A completion's surroundings.
+struct Case<'a> {
+    prompt: &'a str,
+    reference: &'a Reference,
+    step: u64,
+}
+
 /// A rendered prediction beside its reference.
 struct Pair<'a> {
     source: &'a str,
+    /// As it was drawn: what encoders see.
+    drawn: &'a Picture,
+    /// On the reference's pixels.
     picture: Picture,
     rendered: Rendered,
-    reference: &'a Reference,
     target: Option<Arc<Target>>,
 }
 
@@ -64,6 +77,8 @@ enum Feature {
     None,
     Picture(Arc<Picture>),
     Edges(Arc<Vec<f64>>),
+    /// On its way from an encoder.
+    Encoded(Ticket),
 }
 
 impl Task {
@@ -71,43 +86,86 @@ impl Task {
         scoring: TaskScoring,
         renderer: Arc<Renderer>,
         tokens: Option<TokenCounter>,
+        encoders: Arc<Encoders>,
         cached: usize,
     ) -> Self {
         Task {
             scoring,
             renderer,
             tokens,
+            encoders,
             references: Cache::new(cached),
         }
     }
 
-    pub fn score(&self, reference: &Reference, candidate: &Candidate, step: u64) -> Reward {
-        let mut reward = match self.scoring.completion.extract(&candidate.text) {
-            Ok(source) => self.score_svg(source, reference, step),
-            Err(reason) => self.failed(reason.into(), step),
+    pub fn score(&self, job: &ScoreJob) -> Judged {
+        let case = Case {
+            prompt: &job.prompt,
+            reference: &job.reference,
+            step: job.step,
+        };
+        let mut judged = match self.scoring.completion.extract(&job.candidate.text) {
+            Ok(words) if self.scoring.completion.is_text() => self.judge(&case, words, None),
+            Ok(source) => self.score_svg(source, &case),
+            Err(reason) => Judged::Done(self.failed(reason.into(), job.step)),
         };
         if let (true, Truncated::Value(value)) =
-            (candidate.truncated, self.scoring.rubric.truncated)
+            (job.candidate.truncated, self.scoring.rubric.truncated)
         {
-            reward.total = value;
+            match &mut judged {
+                Judged::Done(reward) => reward.total = value,
+                Judged::Later(pending) => pending.total = Some(value),
+            }
         }
-        reward
+        judged
+    }
+
+    /// The judgement with the parts that it waited for. An encoder that failed makes it invalid.
+    pub fn finish(&self, pending: &Pending) -> Reward {
+        let rubric = &self.scoring.rubric;
+        let cut = |(part, config): (&Part, &RewardConfig)| {
+            part.value().map(|value| clip(value, config.common().clip))
+        };
+        let values: Result<Vec<f64>, Arc<str>> =
+            pending.parts.iter().zip(&rubric.rewards).map(cut).collect();
+        match values {
+            Ok(values) => {
+                let total = rubric.total(&values, pending.step, pending.blank);
+                Reward {
+                    total: pending.total.unwrap_or(total),
+                    parts: self.named(&values),
+                    ..pending.reward.clone()
+                }
+            }
+            Err(reason) => self.failed(format!("encoder: {reason}"), pending.step),
+        }
     }
 
     /// Whether a reference can serve this task.
     pub fn check_reference(&self, reference: &Reference) -> Result<(), String> {
-        if let Some(lack) = self.scoring.rubric.lacks(reference) {
-            return Err(lack);
+        self.check_fields(reference)?;
+        if self.scoring.completion.is_text() {
+            return Ok(());
         }
         self.target(reference)
             .map(|_| ())
             .map_err(|e| format!("reference does not render: {e}"))
     }
 
-    fn score_svg(&self, source: &str, reference: &Reference, step: u64) -> Reward {
-        let target = match self.target(reference) {
+    /// Whether it has what the rewards need.
+    pub fn check_fields(&self, reference: &Reference) -> Result<(), String> {
+        if let Some(lack) = self.scoring.rubric.lacks(reference) {
+            return Err(lack);
+        }
+        Ok(())
+    }
+
+    fn score_svg(&self, source: &str, case: &Case) -> Judged {
+        let target = match self.target(case.reference) {
             Ok(target) => target,
-            Err(failure) => return self.failed(format!("reference_{failure}"), step),
+            Err(failure) => {
+                return Judged::Done(self.failed(format!("reference_{failure}"), case.step));
+            }
         };
         let config = &self.scoring.render;
         let canvas = target
@@ -116,46 +174,142 @@ impl Task {
         let start = Instant::now();
         let rendered = self.renderer.render(source, canvas, config);
         let render_ms = start.elapsed().as_secs_f64() * 1e3;
-        let mut reward = match rendered {
-            Ok(rendered) => {
-                let pair = Pair {
-                    source,
-                    picture: self.fitted(&rendered, target.as_deref()),
-                    rendered,
-                    reference,
-                    target,
-                };
-                self.judge(&pair, step)
+        let rendered = match rendered {
+            Ok(rendered) => rendered,
+            Err(failure) => {
+                return Judged::Done(Reward {
+                    deadline_hit: failure.reason == Reason::Deadline,
+                    render_ms,
+                    ..self.failed(failure.to_string(), case.step)
+                });
             }
-            Err(failure) => Reward {
-                deadline_hit: failure.reason == Reason::Deadline,
-                ..self.failed(failure.to_string(), step)
-            },
         };
-        reward.render_ms = render_ms;
-        reward
+        let drawn = self.picture(&rendered.raster);
+        let pair = Pair {
+            source,
+            drawn: &drawn,
+            picture: fitted(&drawn, target.as_deref()),
+            rendered,
+            target,
+        };
+        let mut judged = self.judge(case, source, Some(&pair));
+        match &mut judged {
+            Judged::Done(reward) => reward.render_ms = render_ms,
+            Judged::Later(pending) => pending.reward.render_ms = render_ms,
+        }
+        judged
     }
 
-    fn judge(&self, pair: &Pair<'_>, step: u64) -> Reward {
-        let rubric = &self.scoring.rubric;
-        let value = |(i, config)| clip(self.value(i, config, pair), config.common().clip);
-        let values: Vec<f64> = rubric.rewards.iter().enumerate().map(value).collect();
-        let total = rubric.total(&values, step, pair.picture.is_blank());
-        Reward {
-            total,
-            parts: self.named(&values),
-            valid: true,
-            reason: None,
-            render_ms: 0.0,
-            deadline_hit: false,
+    /// Every reward's value of `text`, which is the SVG where `pair` is there.
+    fn judge(&self, case: &Case, text: &str, pair: Option<&Pair>) -> Judged {
+        let rewards = self.scoring.rubric.rewards.iter().enumerate();
+        let part = |(index, config)| match pair {
+            Some(pair) => self.part(index, config, pair, case),
+            None => self.part_of_text(config, text, case),
+        };
+        let pending = Pending {
+            parts: rewards.map(part).collect(),
+            reward: Reward {
+                total: 0.0,
+                parts: IndexMap::new(),
+                valid: true,
+                reason: None,
+                render_ms: 0.0,
+                deadline_hit: false,
+            },
+            step: case.step,
+            blank: pair.is_some_and(|pair| pair.picture.is_blank()),
+            total: None,
+        };
+        match pending
+            .parts
+            .iter()
+            .all(|part| matches!(part, Part::Known(_)))
+        {
+            true => Judged::Done(self.finish(&pending)),
+            false => Judged::Later(Box::new(pending)),
         }
     }
 
-    fn value(&self, index: usize, config: &RewardConfig, pair: &Pair<'_>) -> f64 {
+    fn part_of_text(&self, config: &RewardConfig, text: &str, case: &Case) -> Part {
+        match config {
+            RewardConfig::TextSimilarity(rule) => {
+                let target = case.reference.text.as_deref().unwrap_or_default();
+                let pair = [text, target].map(|text| self.encoders.text(&rule.encoder, text));
+                Part::Waits(Wait::Cosine(pair, rule.scale))
+            }
+            RewardConfig::Format(_) => Part::Known(1.0),
+            RewardConfig::LengthLinear(rule) => {
+                let tokens = self.tokens.as_deref().map(|f| f as &dyn Fn(&str) -> usize);
+                Part::Known(rule.value(rule.unit.count(text, tokens)))
+            }
+            // Refused when the task is checked.
+            _ => Part::Known(0.0),
+        }
+    }
+
+    fn part(&self, index: usize, config: &RewardConfig, pair: &Pair, case: &Case) -> Part {
+        let target = pair.target.as_ref().map(|target| &target.features[index]);
+        let wait = match (config, target) {
+            (RewardConfig::Dino(rule), Some(Feature::Encoded(target))) => {
+                let own = self.picture_feature(config, pair.drawn);
+                own.map(|own| Wait::Cosine([own, target.clone()], rule.scale))
+            }
+            (RewardConfig::DreamSim(_), Some(Feature::Encoded(target))) => {
+                let own = self.picture_feature(config, pair.drawn);
+                own.map(|own| Wait::CosineDistance([own, target.clone()]))
+            }
+            (RewardConfig::Lpips(rule), Some(Feature::Picture(target))) => {
+                let own = Arc::new(lpips_picture(rule, pair.drawn));
+                let distance = self
+                    .encoders
+                    .distance(&rule.encoder, rule.input, [&own, target]);
+                Some(Wait::Distance(distance))
+            }
+            (RewardConfig::ImageText(rule), _) => {
+                let text = case.reference.text.as_deref().unwrap_or(case.prompt);
+                let text = self.encoders.text(&rule.encoder, text);
+                let own = self
+                    .encoders
+                    .picture(&rule.encoder, encode::Feature::Own, pair.drawn);
+                Some(Wait::Cosine([own, text], rule.scale))
+            }
+            _ => None,
+        };
+        match wait {
+            Some(wait) => Part::Waits(wait),
+            None => Part::Known(self.value(index, config, pair, case)),
+        }
+    }
+
+    /// What an encoder says of a picture for a reward that compares pictures by features.
+    fn picture_feature(&self, config: &RewardConfig, picture: &Picture) -> Option<Ticket> {
+        match config {
+            RewardConfig::Dino(rule) => {
+                let feature = encode::Feature::Pooled(rule.pool);
+                Some(self.encoders.picture(&rule.encoder, feature, picture))
+            }
+            RewardConfig::DreamSim(rule) if rule.canny => {
+                let edges = edge_picture(picture);
+                Some(
+                    self.encoders
+                        .picture(&rule.encoder, encode::Feature::Own, &edges),
+                )
+            }
+            RewardConfig::DreamSim(rule) => Some(self.encoders.picture(
+                &rule.encoder,
+                encode::Feature::Own,
+                picture,
+            )),
+            _ => None,
+        }
+    }
+
+    fn value(&self, index: usize, config: &RewardConfig, pair: &Pair, case: &Case) -> f64 {
         let tokens = self.tokens.as_deref().map(|f| f as &dyn Fn(&str) -> usize);
         let length = |text: &str| config.unit().map_or(0.0, |unit| unit.count(text, tokens));
         let against = |rule: fn(f64, f64) -> f64| {
-            pair.reference
+            case.reference
                 .svg
                 .as_deref()
                 .map_or(0.0, |r| rule(length(pair.source), length(r.trim())))
@@ -175,17 +329,6 @@ impl Task {
                     _ => compare(compared, &pair.picture, &target.features[index]),
                 },
             },
-        }
-    }
-
-    /// The prediction's picture, on the reference's pixels where it has others of its own.
-    fn fitted(&self, rendered: &Rendered, target: Option<&Target>) -> Picture {
-        let picture = self.picture(&rendered.raster);
-        match target.map(|t| (t.canvas.0 as usize, t.canvas.1 as usize)) {
-            Some((width, height)) if (width, height) != (picture.width, picture.height) => {
-                picture.resized(width, height, Filter::Bicubic)
-            }
-            _ => picture,
         }
     }
 
@@ -244,7 +387,7 @@ impl Task {
                 Some(image) => image.read().map_err(|e| image_failure(&e))?,
                 None => return Err(Failure::new(Reason::NoSvg, "the reference is empty")),
             };
-            let raster = Raster::from_png(&bytes, MAX_IMAGE_SIDE).map_err(|e| image_failure(&e))?;
+            let raster = Raster::decode(&bytes, MAX_IMAGE_SIDE).map_err(|e| image_failure(&e))?;
             let own = (f64::from(raster.width), f64::from(raster.height));
             (self.fit_image(&self.picture(&raster)), own)
         };
@@ -253,13 +396,24 @@ impl Task {
             .rubric
             .rewards
             .iter()
-            .map(|r| feature(r, &picture))
+            .map(|r| self.feature(r, &picture))
             .collect();
         Ok(Target {
             canvas: (picture.width as u32, picture.height as u32),
             intrinsic,
             features,
         })
+    }
+
+    /// What is kept of a reference for one reward.
+    fn feature(&self, config: &RewardConfig, picture: &Picture) -> Feature {
+        match (self.picture_feature(config, picture), config) {
+            (Some(ticket), _) => Feature::Encoded(ticket),
+            (None, RewardConfig::Lpips(rule)) => {
+                Feature::Picture(Arc::new(lpips_picture(rule, picture)))
+            }
+            _ => feature(config, picture),
+        }
     }
 
     /// A reference image on the canvas the task asks for.
@@ -282,6 +436,25 @@ const MAX_IMAGE_SIDE: u32 = 8192;
 
 fn image_failure(error: &dyn std::fmt::Display) -> Failure {
     Failure::new(Reason::RenderFailed, format!("image: {error}"))
+}
+
+/// A prediction's picture on the reference's pixels, where it has others of its own.
+fn fitted(picture: &Picture, target: Option<&Target>) -> Picture {
+    match target.map(|t| (t.canvas.0 as usize, t.canvas.1 as usize)) {
+        Some((width, height)) if (width, height) != (picture.width, picture.height) => {
+            picture.resized(width, height, Filter::Bicubic)
+        }
+        _ => picture.clone(),
+    }
+}
+
+/// The square that LPIPS compares.
+fn lpips_picture(rule: &Lpips, picture: &Picture) -> Picture {
+    let side = rule.size as usize;
+    match rule.canny {
+        true => edge_picture(picture).resized(side, side, Filter::Bicubic),
+        false => picture.resized(side, side, Filter::Bicubic),
+    }
 }
 
 /// The picture at the size a reward compares it, or its edges.

@@ -1,10 +1,13 @@
-//! The scorer: threads that judge completions while others are still being written. Results come
-//! back as they are ready, or in order for a batch.
+//! The scorer: threads that judge completions while others are still being written, here or by
+//! asking a service elsewhere. Results come back as they are ready, or in order for a batch.
 
 use crate::config::{RewardsConfig, TaskScoring};
+use crate::encode::{EncoderSet, Encoders};
 use crate::error::RewardError;
 use crate::length::Unit;
+use crate::pending::{Judged, Pending};
 use crate::reference::{Candidate, Reference};
+use crate::remote::Remote;
 use crate::score::{Reward, Task};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use indexmap::IndexMap;
@@ -37,10 +40,20 @@ pub struct Scored {
     pub reward: Reward,
 }
 
+/// A job with what is done with its judgement; dropped unanswered when it was cancelled.
+pub(crate) struct Order {
+    pub job: ScoreJob,
+    pub reply: Box<dyn FnOnce(Scored) + Send>,
+    /// Set when nobody waits for the judgement any more.
+    pub cancelled: Option<Arc<AtomicBool>>,
+}
+
 /// Judges completions on its own threads; dropping it waits for the one each thread is at.
 pub struct Scorer {
     tasks: Arc<IndexMap<String, Task>>,
-    jobs: Option<Sender<(ScoreJob, Sender<Scored>)>>,
+    remote: Option<Arc<Remote>>,
+    encoders: Option<Arc<Encoders>>,
+    jobs: Option<Sender<Order>>,
     results: (Sender<Scored>, Receiver<Scored>),
     outstanding: AtomicUsize,
     stopped: Arc<AtomicBool>,
@@ -48,26 +61,44 @@ pub struct Scorer {
 }
 
 impl Scorer {
-    /// Validates every section and starts the threads. Fails on a bad value, on lengths in tokens
-    /// without a counter, and when the renderer's worker program is missing.
+    /// Validates every section and starts the threads. With `rewards.endpoint` they call the service
+    /// there. Fails on a bad value, on lengths in tokens without a counter, when the renderer's worker
+    /// program is missing, and when the service is out of reach or scores these tasks differently.
     pub fn new(
         config: &RewardsConfig,
         tasks: IndexMap<String, TaskScoring>,
         tokens: Option<TokenCounter>,
     ) -> Result<Scorer, RewardError> {
+        Scorer::with_encoders(config, tasks, tokens, &EncoderSet::default())
+    }
+
+    /// As [`Self::new`], with encoders for the rewards that need them; those that no task uses are not
+    /// loaded, and none is where a service scores. Fails as well on an encoder that cannot be read.
+    pub fn with_encoders(
+        config: &RewardsConfig,
+        tasks: IndexMap<String, TaskScoring>,
+        tokens: Option<TokenCounter>,
+        encoders: &EncoderSet,
+    ) -> Result<Scorer, RewardError> {
         config
             .validate()
             .map_err(|e| RewardError::Config(format!("rewards.{e}")))?;
+        if let Some(endpoint) = &config.endpoint {
+            return Scorer::remote(config, endpoint, &tasks);
+        }
         let deadline = Duration::from_millis(config.deadline_ms);
         let renderer = Arc::new(svg::Renderer::new(
             &svg::WorkerProgram::Installed,
             deadline,
         )?);
-        let mut ready = IndexMap::new();
-        for (name, scoring) in tasks {
+        for (name, scoring) in &tasks {
             scoring
                 .validate()
                 .map_err(|e| RewardError::Config(format!("tasks.{name}.{e}")))?;
+        }
+        let encoders = Arc::new(Encoders::open(encoders, &tasks)?);
+        let mut ready = IndexMap::new();
+        for (name, scoring) in tasks {
             let counts_tokens = scoring
                 .rubric
                 .rewards
@@ -85,26 +116,79 @@ impl Scorer {
                     scoring,
                     renderer.clone(),
                     tokens.clone(),
+                    encoders.clone(),
                     config.reference_cache,
                 ),
             );
         }
-        let tasks = Arc::new(ready);
-        let (sender, receiver) = unbounded::<(ScoreJob, Sender<Scored>)>();
         let count = match config.workers {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
             n => n,
         };
+        let tasks = Arc::new(ready);
+        let judge = tasks.clone();
+        // Judgements that wait for encoders wait in one thread, not in those that render.
+        let (waiting, finisher) = if encoders.is_empty() {
+            (None, None)
+        } else {
+            let (sender, receiver) = unbounded::<Unfinished>();
+            let tasks = tasks.clone();
+            let thread = std::thread::Builder::new()
+                .name("score-finish".into())
+                .spawn(move || {
+                    receiver
+                        .iter()
+                        .for_each(|unfinished| unfinished.end(&tasks))
+                })?;
+            (Some(sender), Some(thread))
+        };
+        let work = move |jobs: &Receiver<Order>, stopped: &AtomicBool| {
+            serve(&judge, (jobs, waiting.as_ref()), stopped);
+        };
+        let mut scorer = Scorer::start(tasks, None, count, Arc::new(work))?;
+        scorer.encoders = Some(encoders);
+        // Behind the threads that feed it, so that it is joined after them.
+        scorer.threads.extend(finisher);
+        Ok(scorer)
+    }
+
+    /// A scorer whose threads call the service at `endpoint`.
+    fn remote(
+        config: &RewardsConfig,
+        endpoint: &str,
+        tasks: &IndexMap<String, TaskScoring>,
+    ) -> Result<Scorer, RewardError> {
+        for (name, scoring) in tasks {
+            scoring
+                .validate()
+                .map_err(|e| RewardError::Config(format!("tasks.{name}.{e}")))?;
+        }
+        let remote = Arc::new(Remote::connect(config, endpoint, tasks)?);
+        let caller = remote.clone();
+        let work = move |jobs: &Receiver<Order>, stopped: &AtomicBool| caller.serve(jobs, stopped);
+        let (tasks, count) = (Arc::new(IndexMap::new()), config.remote.connections);
+        Scorer::start(tasks, Some(remote), count, Arc::new(work))
+    }
+
+    fn start(
+        tasks: Arc<IndexMap<String, Task>>,
+        remote: Option<Arc<Remote>>,
+        count: usize,
+        work: Arc<dyn Fn(&Receiver<Order>, &AtomicBool) + Send + Sync>,
+    ) -> Result<Scorer, RewardError> {
+        let (sender, receiver) = unbounded::<Order>();
         let stopped = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
         for i in 0..count {
-            let (tasks, receiver, stopped) = (tasks.clone(), receiver.clone(), stopped.clone());
+            let (work, receiver, stopped) = (work.clone(), receiver.clone(), stopped.clone());
             threads.push(svg::spawn_large_stack(&format!("score-{i}"), move || {
-                serve(&tasks, &receiver, &stopped)
+                work(&receiver, &stopped)
             })?);
         }
         Ok(Scorer {
             tasks,
+            remote,
+            encoders: None,
             jobs: Some(sender),
             results: unbounded(),
             outstanding: AtomicUsize::new(0),
@@ -151,16 +235,61 @@ impl Scorer {
     /// Whether a reference can serve a task: what its rewards need is there, and it renders. The
     /// answer names the key and the rule.
     pub fn check_reference(&self, task: &str, reference: &Reference) -> Result<(), String> {
+        if let Some(remote) = &self.remote {
+            return remote.check(task, reference);
+        }
         match self.tasks.get(task) {
             Some(task) => task.check_reference(reference),
             None => Err(format!("task: no task is named {task:?}")),
         }
     }
 
+    /// The part of [`check_reference`](Self::check_reference) that renders nothing.
+    #[cfg(feature = "service")]
+    pub(crate) fn check_fields(&self, task: &str, reference: &Reference) -> Result<(), String> {
+        match self.tasks.get(task) {
+            Some(task) => task.check_fields(reference),
+            None => Err(format!("task: no task is named {task:?}")),
+        }
+    }
+
+    /// What a completion gets that was not judged.
+    #[cfg(feature = "service")]
+    pub(crate) fn unjudged(&self, task: &str, reason: String, step: u64) -> Reward {
+        match self.tasks.get(task) {
+            Some(task) => task.failed(reason, step),
+            None => unknown_task(),
+        }
+    }
+
+    /// Whether judgements so far were made at all.
+    ///
+    /// # Errors
+    /// A scoring service that was lost, or an encoder that failed: what came back since is made up and
+    /// must not be used.
+    pub fn check(&self) -> Result<(), RewardError> {
+        if let Some(fault) = self.encoders.as_ref().and_then(|encoders| encoders.fault()) {
+            return Err(fault);
+        }
+        match self.remote.as_ref().and_then(|remote| remote.lost()) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
     fn send(&self, job: ScoreJob, reply: Sender<Scored>) {
+        self.order(Order {
+            job,
+            // A caller that went away does not want its answer.
+            reply: Box::new(move |scored| drop(reply.send(scored))),
+            cancelled: None,
+        });
+    }
+
+    pub(crate) fn order(&self, order: Order) {
         if let Some(jobs) = &self.jobs {
             // The threads hold the receiver as long as the scorer lives.
-            let _ = jobs.send((job, reply));
+            let _ = jobs.send(order);
         }
     }
 }
@@ -175,28 +304,66 @@ impl Drop for Scorer {
     }
 }
 
+/// A judgement that waits for encoders, and what is done with it then.
+struct Unfinished {
+    job: ScoreJob,
+    pending: Box<Pending>,
+    reply: Box<dyn FnOnce(Scored) + Send>,
+}
+
+impl Unfinished {
+    fn end(self, tasks: &IndexMap<String, Task>) {
+        let reward = match tasks.get(&self.job.task) {
+            None => unknown_task(),
+            Some(task) => task.finish(&self.pending),
+        };
+        (self.reply)(Scored {
+            key: self.job.key,
+            reward,
+        });
+    }
+}
+
 fn serve(
     tasks: &IndexMap<String, Task>,
-    jobs: &Receiver<(ScoreJob, Sender<Scored>)>,
+    (orders, waiting): (&Receiver<Order>, Option<&Sender<Unfinished>>),
     stopped: &AtomicBool,
 ) {
-    for (job, reply) in jobs {
+    for order in orders {
         if stopped.load(Ordering::Relaxed) {
             return;
         }
-        let reward = match tasks.get(&job.task) {
-            None => unknown_task(),
-            Some(task) => {
-                let judge = || task.score(&job.reference, &job.candidate, job.step);
-                catch_unwind(AssertUnwindSafe(judge))
-                    .unwrap_or_else(|_| task.failed("panic: scoring".into(), job.step))
-            }
+        let Order {
+            job,
+            reply,
+            cancelled,
+        } = order;
+        if cancelled.is_some_and(|cancelled| cancelled.load(Ordering::Relaxed)) {
+            continue;
+        }
+        let judged = match tasks.get(&job.task) {
+            None => Judged::Done(unknown_task()),
+            Some(task) => catch_unwind(AssertUnwindSafe(|| task.score(&job)))
+                .unwrap_or_else(|_| Judged::Done(task.failed("panic: scoring".into(), job.step))),
         };
-        // A caller that went away does not want its answer.
-        let _ = reply.send(Scored {
-            key: job.key,
-            reward,
-        });
+        match (judged, waiting) {
+            (Judged::Done(reward), _) => reply(Scored {
+                key: job.key,
+                reward,
+            }),
+            (Judged::Later(pending), waiting) => {
+                let unfinished = Unfinished {
+                    job,
+                    pending,
+                    reply,
+                };
+                match waiting {
+                    // The thread holds the receiver as long as there are senders.
+                    Some(waiting) => drop(waiting.send(unfinished)),
+                    None => unfinished.end(tasks),
+                }
+            }
+        }
     }
 }
 

@@ -136,7 +136,6 @@ pub struct Prompter<'a> {
     system: Option<String>,
     prefill: String,
     chat: Option<&'a ChatTemplate>,
-    variables: IndexMap<String, serde_json::Value>,
     pictures: Pictures,
     seed: u64,
 }
@@ -195,7 +194,6 @@ impl<'a> Prompter<'a> {
             system: config.system.clone(),
             prefill: config.prefill.clone().unwrap_or_default(),
             chat,
-            variables: IndexMap::new(),
             pictures: Pictures::default(),
             seed,
         })
@@ -212,13 +210,6 @@ impl<'a> Prompter<'a> {
         self
     }
 
-    /// Sets names that the chat template may use, such as `enable_thinking`.
-    #[must_use]
-    pub fn with_variables(mut self, variables: IndexMap<String, serde_json::Value>) -> Self {
-        self.variables = variables;
-        self
-    }
-
     /// The text that the policy continues for a draw. Special tokens stand in it as text.
     ///
     /// # Errors
@@ -226,7 +217,7 @@ impl<'a> Prompter<'a> {
     pub fn text(&self, draw: &Draw) -> Result<String, PromptError> {
         let mut text = match self.chat {
             None => self.user_turn(draw)?,
-            Some(chat) => chat.render(&self.messages(draw)?, true, &self.variables)?,
+            Some(chat) => chat.render(&self.messages(draw)?, true, &IndexMap::new())?,
         };
         text.push_str(&self.prefill);
         Ok(text)
@@ -242,7 +233,9 @@ impl<'a> Prompter<'a> {
             content,
         };
         let mut messages = Vec::with_capacity(2);
-        if let Some(system) = &self.system {
+        // The config's word goes before the row's own.
+        let of_row = || draw.example.fields.get("system");
+        if let Some(system) = self.system.as_ref().or_else(of_row) {
             messages.push(turn("system", Content::Text(system.clone())));
         }
         let words = self.user_turn(draw)?;

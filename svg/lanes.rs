@@ -56,7 +56,10 @@ impl Lanes {
             }
             Err(_) => {
                 self.lost.fetch_add(1, Ordering::Relaxed);
-                let detail = format!("still drawing after {} ms", deadline.as_millis());
+                let detail = format!(
+                    "still drawing in this process after {} ms",
+                    deadline.as_millis()
+                );
                 Err(Failure::new(Reason::Deadline, detail))
             }
         }

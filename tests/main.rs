@@ -13,5 +13,7 @@ mod parity;
 mod ranks;
 /// A run that is killed, stopped or damaged, and continued.
 mod resume;
+/// The scoring service, its clients, and runs that use it.
+mod service;
 /// Folders and comparisons that several tests use.
 mod support;

@@ -260,6 +260,7 @@ pub fn step_seconds(bench: &StepBench, count: usize) -> Result<Vec<[f64; 4]>, Tr
     let trainer = Trainer {
         config: &stage,
         scorer: &scorer,
+        tasks: &IndexMap::new(),
         reference,
         seed: 0,
         interrupt: &interrupt,
@@ -307,7 +308,7 @@ pub fn step_seconds(bench: &StepBench, count: usize) -> Result<Vec<[f64; 4]>, Tr
             break;
         };
         let learning = Instant::now();
-        let shaped = trainer.shaped_rewards(&learner, &scored)?;
+        let shaped = trainer.shaped_rewards(&learner, &scored, step as u64)?;
         let scored = scored.into_iter().zip(shaped).collect();
         let mut stats = GrpoStats::default();
         let (_, trajectories) = trainer.advantages(&learner, scored, step as u64, &mut stats)?;

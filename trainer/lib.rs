@@ -36,7 +36,7 @@ pub use plan::{check_inputs, plan};
 pub use prompts::Prompts;
 pub use record::peak_memory_gib;
 pub use resume::{forbidden_changes, has_checkpoint};
-pub use run::{Observer, Resume, RunEnd, RunOptions, run, scoring};
+pub use run::{Observer, Resume, RunEnd, RunOptions, encoders, run, scoring};
 pub use world::{World, threads};
 
 /// How a step ended.

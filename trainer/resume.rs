@@ -155,6 +155,11 @@ fn may_change(key: &str) -> bool {
         "workers",
     ];
     let last = key.rsplit('.').next().unwrap_or(key);
+    // Where scoring runs does not change its numbers: a service is refused when it would.
+    let place = ["rewards.endpoint", "rewards.remote.", "rewards.service."];
+    if place.iter().any(|start| key.starts_with(start)) {
+        return true;
+    }
     LAST.contains(&last) && !key.ends_with("schedule.every") || matches!(key, "device" | "name")
 }
 
@@ -201,6 +206,18 @@ fn compare(key: &str, before: &Value, now: &Value, out: &mut Vec<String>) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn where_scoring_runs_may_change() {
+        let before =
+            json!({"rewards": {"endpoint": null, "remote": {"batch": 32}, "deadline_ms": 2}});
+        let mut now = before.clone();
+        now["rewards"]["endpoint"] = json!("http://a:1");
+        now["rewards"]["remote"]["batch"] = json!(8);
+        assert!(forbidden_changes(&before, &now).is_empty());
+        now["rewards"]["deadline_ms"] = json!(3);
+        assert_eq!(forbidden_changes(&before, &now).len(), 1);
+    }
 
     #[test]
     fn only_length_cadence_and_places_may_change() {

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
 use models::{Decoder, Tokenizer};
-use rewards::{Scorer, TaskScoring, TokenCounter};
+use rewards::{EncoderSet, Scorer, TaskScoring, TokenCounter};
 use rollout::data::{Catalog, Cursor};
 use rollout::template::ChatTemplate;
 use tch::Device;
@@ -54,8 +54,32 @@ pub trait Observer {
     fn row(&mut self, stage: &StageConfig, step: u64, metrics: &Metrics);
     /// A checkpoint or the run's end was reached.
     fn checkpoint(&mut self, run: &Path);
+    /// A long scan of a source's files goes on: bytes read so far and in all.
+    fn reading(&mut self, source: &str, done: u64, all: u64);
     /// Something that people should know.
     fn notice(&mut self, text: &str);
+}
+
+/// Tells an observer of a scan, a few times a second once it takes long.
+struct Reading {
+    last: Instant,
+    told: bool,
+}
+
+impl Reading {
+    fn new() -> Self {
+        Self {
+            last: Instant::now(),
+            told: false,
+        }
+    }
+
+    fn tell(&mut self, observer: &mut dyn Observer, source: &str, (done, all): (u64, u64)) {
+        if self.last.elapsed() > Duration::from_millis(300) || (self.told && done == all) {
+            observer.reading(source, done, all);
+            (self.last, self.told) = (Instant::now(), done < all);
+        }
+    }
 }
 
 /// How a run ended.
@@ -80,6 +104,17 @@ pub fn scoring(tasks: &IndexMap<String, TaskConfig>) -> IndexMap<String, TaskSco
         .iter()
         .map(|(name, task)| (name.clone(), one(task)))
         .collect()
+}
+
+/// The encoders as the scorer takes them; those that name no device compute on `device`.
+pub fn encoders(config: &Config, device: Device) -> EncoderSet {
+    EncoderSet {
+        encoders: config.encoders.clone(),
+        device: match device {
+            Device::Cuda(index) => format!("cuda:{index}"),
+            _ => "cpu".into(),
+        },
+    }
 }
 
 /// What all stages share.
@@ -120,8 +155,11 @@ pub fn run(
     })?;
     let tokenizer = Arc::new(Tokenizer::read(folder)?);
     let chat = ChatTemplate::load(folder).map_err(|error| TrainError::Input(error.to_string()))?;
-    let catalog = Arc::new(open_catalog(config)?);
     let leader = group.rank() == 0;
+    let mut indexing = Reading::new();
+    let catalog = Arc::new(open_catalog(config, &mut |source, done, all| {
+        indexing.tell(observer, source, (done, all));
+    })?);
     let counter: TokenCounter = {
         let tokenizer = tokenizer.clone();
         Arc::new(move |text| tokenizer.encode(text).len())
@@ -144,7 +182,12 @@ pub fn run(
         options,
         prompts: Prompts::new(&config.tasks, &tokenizer, chat.as_ref(), config.seed)?
             .with_eyes(config.model.shape(&tokenizer)?.vision),
-        scorer: Scorer::new(&config.rewards, scoring(&config.tasks), Some(counter))?,
+        scorer: Scorer::with_encoders(
+            &config.rewards,
+            scoring(&config.tasks),
+            Some(counter),
+            &encoders(config, options.device),
+        )?,
         catalog,
         interrupt: Interrupt::listen(
             Duration::try_from_secs_f64(config.grace_s).unwrap_or(Duration::MAX),
@@ -159,9 +202,17 @@ pub fn run(
     run.stages(start, group)
 }
 
-/// Says how many bad rows were left out, and the first few of them.
+/// Says what was left out: rows by their length, bad rows with the first few of them.
 fn say_skipped(catalog: &Catalog, observer: &mut dyn Observer) {
     const SHOWN: usize = 20;
+    for source in catalog.summary() {
+        if source.filtered > 0 {
+            observer.notice(&format!(
+                "source {}: {} rows left out by min_length and max_length",
+                source.name, source.filtered
+            ));
+        }
+    }
     let skipped = catalog.skipped();
     for row in skipped.iter().take(SHOWN) {
         observer.notice(&format!(
@@ -337,6 +388,7 @@ impl Run<'_> {
                     let trainer = Trainer {
                         config,
                         scorer: &self.scorer,
+                        tasks: &self.config.tasks,
                         reference: reference.take(),
                         seed,
                         interrupt: &interrupt,
@@ -361,6 +413,12 @@ impl Run<'_> {
                 prompts: cursor.state().draws,
                 ..progress
             };
+            for row in cursor.take_skipped() {
+                self.observer.notice(&format!(
+                    "source {}: bad row left out: {}",
+                    row.source, row.message
+                ));
+            }
             self.record(stage, &learner, &progress, metrics, &rows)?;
             stepped = true;
         }

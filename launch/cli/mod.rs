@@ -2,12 +2,14 @@
 
 mod bench;
 mod config;
+mod embed;
 mod generate;
 mod logprobs;
 mod render;
 mod report;
 mod reward;
 mod rows;
+mod serve;
 mod train;
 
 use std::process::ExitCode;
@@ -81,10 +83,14 @@ enum Command {
     Generate(generate::Args),
     /// Log-probabilities of given completions.
     Logprobs(logprobs::Args),
+    /// Features of pictures or texts by an encoder.
+    Embed(embed::Args),
     /// Render SVG files to PNG.
     Render(render::Args),
     /// Score completions offline with a config's rewards.
     Reward(reward::Args),
+    /// Score completions over HTTP, for other trainers or another machine's run.
+    ServeRewards(serve::Args),
     /// Write a run's report as one HTML file.
     Report(report::Args),
     /// Start several ranks of a command on this machine.
@@ -182,8 +188,10 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Schema => config::schema().map(|()| 0),
         Command::Generate(args) => generate::run(args, shared).map(|()| 0),
         Command::Logprobs(args) => logprobs::run(args, shared).map(|()| 0),
+        Command::Embed(args) => embed::run(args, shared).map(|()| 0),
         Command::Render(args) => render::run(args).map_err(Failure::from),
         Command::Reward(args) => reward::run(args, shared).map(|()| 0),
+        Command::ServeRewards(args) => serve::run(args, shared).map(|()| 0),
         Command::Report(args) => report::run(args).map(|()| 0),
         Command::Launch(args) => spawn::run(args).map_err(Failure::from),
         Command::Bench(args) => bench::run(args, shared).map(|()| 0),

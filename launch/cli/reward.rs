@@ -4,9 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use models::Tokenizer;
-use rewards::{Candidate, ImageSource, Reference, Reward, ScoreJob, Scorer, TokenCounter};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use rewards::{ImageSource, RewardsConfig, ScoreRow, ScoredRow, Scorer, TokenCounter};
+use trainer::config::Config;
 
 use super::{Failure, Shared, config, rows};
 
@@ -33,40 +32,8 @@ pub struct Args {
     set: Vec<String>,
 }
 
-#[derive(Deserialize)]
-struct RowIn {
-    id: Value,
-    task: Option<String>,
-    #[serde(default)]
-    prompt: Option<String>,
-    completion: String,
-    #[serde(default)]
-    reference: Reference,
-    #[serde(default)]
-    truncated: bool,
-    #[serde(default)]
-    step: u64,
-}
-
-/// One scored row.
-#[derive(Serialize)]
-struct RowOut<'a> {
-    id: &'a Value,
-    total: f64,
-    parts: &'a indexmap::IndexMap<String, f64>,
-    valid: bool,
-    reason: &'a Option<String>,
-    render_ms: f64,
-}
-
-/// Runs the command.
-pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
-    let config = config::load(&args.config, &args.set, shared)?.config;
-    let tasks = trainer::scoring(&config.tasks);
-    let default = match &args.task {
-        Some(task) => task.clone(),
-        None => tasks.keys().next().cloned().unwrap_or_default(),
-    };
+/// The scorer of a config's tasks, with its tokenizer for lengths in tokens where it has one.
+pub fn scorer(config: &Config, rewards: &RewardsConfig) -> Result<Scorer, Failure> {
     let tokenizer = config
         .model
         .tokenizer_folder()
@@ -75,49 +42,43 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         .transpose()?;
     let counter = tokenizer
         .map(|tokenizer| -> TokenCounter { Arc::new(move |text| tokenizer.encode(text).len()) });
-    let scorer = Scorer::new(&config.rewards, tasks, counter)?;
+    let tasks = trainer::scoring(&config.tasks);
+    let device = config.device.resolve(0).map_err(Failure::input)?;
+    if !config.encoders.is_empty() {
+        trainer::threads(config.threads);
+    }
+    let encoders = trainer::encoders(config, device);
+    Ok(Scorer::with_encoders(rewards, tasks, counter, &encoders)?)
+}
+
+/// Runs the command.
+pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
+    let config = config::load(&args.config, &args.set, shared)?.config;
+    let default = match &args.task {
+        Some(task) => task.clone(),
+        None => config.tasks.keys().next().cloned().unwrap_or_default(),
+    };
+    let scorer = scorer(&config, &config.rewards)?;
     let folder = args.data.parent().map(PathBuf::from).unwrap_or_default();
     let (mut ids, mut jobs) = (Vec::new(), Vec::new());
-    for row in rows::read::<RowIn>(&args.data)? {
+    for row in rows::read::<ScoreRow>(&args.data)? {
         let rows::Row { mut value, place } = row;
         if let Some(ImageSource::Path(path)) = &mut value.reference.image {
             *path = folder.join(&*path);
         }
-        let task = value.task.unwrap_or_else(|| default.clone());
-        scorer
-            .check_reference(&task, &value.reference)
-            .map_err(|error| Failure::input(format!("{place}: {error}")))?;
-        ids.push(value.id);
-        jobs.push(ScoreJob {
-            key: 0,
-            task,
-            step: value.step,
-            prompt: value.prompt.unwrap_or_default().into(),
-            reference: Arc::new(value.reference),
-            candidate: Candidate {
-                text: value.completion,
-                truncated: value.truncated,
-            },
-        });
+        let (id, job) = value.into_job(&default);
+        if let Err(error) = scorer.check_reference(&job.task, &job.reference) {
+            scorer.check()?;
+            return Err(Failure::input(format!("{place}: {error}")));
+        }
+        ids.push(id);
+        jobs.push(job);
     }
     let mut out = rows::Writer::create(&args.out)?;
-    for (id, reward) in ids.iter().zip(scorer.score(jobs)) {
-        let Reward {
-            total,
-            parts,
-            valid,
-            reason,
-            render_ms,
-            ..
-        } = &reward;
-        out.write(&RowOut {
-            id,
-            total: *total,
-            parts,
-            valid: *valid,
-            reason,
-            render_ms: *render_ms,
-        })?;
+    let rewards = scorer.score(jobs);
+    scorer.check()?;
+    for (id, reward) in ids.into_iter().zip(rewards) {
+        out.write(&ScoredRow::new(id, reward))?;
     }
     out.finish()
 }

@@ -2,13 +2,14 @@
 
 use super::program::svgrl;
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "train",
     "check",
     "reference",
     "schema",
     "generate",
     "logprobs",
+    "embed",
     "render",
     "reward",
     "report",

@@ -3,6 +3,8 @@
 
 mod bad_rows;
 mod continuing;
+mod embed;
+mod encoders;
 mod generate;
 mod help;
 mod hostile;

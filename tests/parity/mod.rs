@@ -6,13 +6,19 @@ mod adamw;
 mod advantages;
 /// Logits, gradients and greedy tokens equal those of transformers.
 mod decoder;
+/// Features of pictures and texts equal those of the encoders' own implementations.
+mod encoders;
 /// An exported folder is the one that was read.
 mod export;
 /// The policy loss and its gradients under every option equal the formulas in NumPy.
 mod losses;
+/// Distances and features of networks of fixed width equal those of their packages.
+mod perceptual;
 /// Picture files are decoded and cut as the Hugging Face processors do.
 mod pictures;
 /// Folders that this project does not build are refused by tensor and key.
 mod refusals;
+/// Totals of the papers' rewards equal those of an independent script.
+mod rewards;
 /// Vision-language networks and their picture processors equal those of transformers.
 mod vlm;

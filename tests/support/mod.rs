@@ -32,6 +32,11 @@ pub fn expected(name: &str) -> BTreeMap<String, Tensor> {
     read_tensors(&network_folder(name).join("expected.safetensors")).unwrap()
 }
 
+/// `expected.safetensors` of a fixture's folder.
+pub fn expected_of(folder: &Path) -> BTreeMap<String, Tensor> {
+    read_tensors(&folder.join("expected.safetensors")).unwrap()
+}
+
 /// The numbers of an int64 tensor.
 pub fn ints(tensor: &Tensor) -> Vec<i64> {
     Vec::try_from(tensor).unwrap()

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use models::ModelConfig;
-use rewards::{CompletionConfig, RewardsConfig, RubricConfig};
+use rewards::{CompletionConfig, EncoderConfig, RewardsConfig, RubricConfig};
 use rollout::data::DataConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,8 @@ pub struct Config {
     pub model: ModelConfig,
     /// Where examples come from.
     pub data: DataConfig,
+    /// The networks that rewards use, by name.
+    pub encoders: IndexMap<String, EncoderConfig>,
     /// How scoring runs.
     pub rewards: RewardsConfig,
     /// The tasks by name: how a prompt is put and how a completion is scored.
@@ -65,6 +67,7 @@ impl Default for Config {
             grace_s: 30.0,
             model: ModelConfig::default(),
             data: DataConfig::default(),
+            encoders: IndexMap::new(),
             rewards: RewardsConfig::default(),
             tasks: IndexMap::new(),
             stages: Vec::new(),

@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use rollout::data::SourceConfig;
-
 use super::Config;
 
 impl Config {
@@ -14,10 +12,15 @@ impl Config {
         let join = |path: &mut PathBuf| *path = folder.join(&*path);
         self.model.path.iter_mut().for_each(join);
         self.model.tokenizer.iter_mut().for_each(join);
+        self.rewards.remote.token_file.iter_mut().for_each(join);
+        self.rewards.service.images.values_mut().for_each(join);
+        for encoder in self.encoders.values_mut() {
+            join(&mut encoder.path);
+        }
         for source in self.data.sources.values_mut() {
-            if let SourceConfig::Jsonl(jsonl) = source {
-                join(&mut jsonl.path);
-                jsonl.media_root.iter_mut().for_each(join);
+            if let Some(file) = source.file_mut() {
+                join(&mut file.path);
+                file.media_root.iter_mut().for_each(join);
             }
         }
     }

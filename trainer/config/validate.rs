@@ -62,12 +62,28 @@ impl Config {
         self.rewards
             .validate()
             .map_err(|error| format!("rewards.{error}"))?;
+        for (name, encoder) in &self.encoders {
+            encoder
+                .validate()
+                .map_err(|error| format!("encoders.{name}.{error}"))?;
+        }
         for (name, task) in crate::scoring(&self.tasks) {
             ensure(name != "total", || {
                 "tasks.total: the name is reserved for metrics".into()
             })?;
             task.validate()
                 .map_err(|error| format!("tasks.{name}.{error}"))?;
+            for (index, reward) in task.rubric.rewards.iter().enumerate() {
+                let Some(encoder) = reward.encoder_name() else {
+                    continue;
+                };
+                let known: Vec<&String> = self.encoders.keys().collect();
+                ensure(self.encoders.contains_key(encoder), || {
+                    format!(
+                        "tasks.{name}.rubric.rewards.{index}.encoder: `{encoder}` is not in encoders {known:?}"
+                    )
+                })?;
+            }
         }
         for (name, source) in &self.data.sources {
             if let Some(task) = source.task() {

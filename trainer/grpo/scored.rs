@@ -49,7 +49,7 @@ pub struct Collect<'a> {
 /// Samples and scores `prompts`; `None` when the interrupt's grace ran out.
 ///
 /// # Errors
-/// A reference that its task's rewards cannot use; the engine's.
+/// A reference that its task's rewards cannot use; a lost scoring service; the engine's.
 pub fn collect(
     engine: &mut dyn Engine,
     scorer: &Scorer,
@@ -58,12 +58,13 @@ pub fn collect(
 ) -> Result<Option<(Vec<ScoredGroup>, CollectTimes)>, TrainError> {
     for prompt in &prompts {
         let usable = scorer.check_reference(&prompt.task, &prompt.reference);
-        usable.map_err(|problem| {
-            TrainError::Input(format!(
+        if let Err(problem) = usable {
+            scorer.check()?;
+            return Err(TrainError::Input(format!(
                 "example {}: task {}: {problem}",
                 prompt.id, prompt.task
-            ))
-        })?;
+            )));
+        }
     }
     let started = Instant::now();
     let views = looked_at(how.model, &prompts)?;
@@ -116,6 +117,7 @@ pub fn collect(
         let key = scored.key as usize;
         rewards[key / how.samples][key % how.samples] = Some(scored.reward);
     }
+    scorer.check()?;
     let times = CollectTimes {
         generate_s: (generated - started).as_secs_f64(),
         score_exposed_s: generated.elapsed().as_secs_f64(),

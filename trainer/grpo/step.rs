@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use indexmap::IndexMap;
 use models::Decoder;
 use rewards::Scorer;
 use rollout::data::{Cursor, CursorState};
@@ -16,7 +17,7 @@ use super::advantage::{advantages, is_zero_spread};
 use super::batch::{Trajectory, micro_batches};
 use super::loss::{SUMS, kl_estimate};
 use super::scored::{Collect, ScoredGroup, collect};
-use crate::config::{GrpoStage, KlPlace, Truncated, ZeroSpread};
+use crate::config::{GrpoStage, KlPlace, TaskConfig, Truncated, ZeroSpread};
 use crate::interrupt::Interrupt;
 use crate::learner::{Learner, Update};
 use crate::metrics::Metrics;
@@ -34,6 +35,8 @@ pub struct Trainer<'a> {
     pub config: &'a GrpoStage,
     /// Scores completions.
     pub scorer: &'a Scorer,
+    /// The tasks, whose rubrics may normalise their parts.
+    pub tasks: &'a IndexMap<String, TaskConfig>,
     /// The reference policy, where a KL term needs one.
     pub reference: Option<Decoder>,
     /// Seed of the completions' random numbers.
@@ -143,7 +146,7 @@ impl Trainer<'_> {
             };
             stats.generate_s += times.generate_s;
             stats.score_exposed_s += times.score_exposed_s;
-            let shaped = self.shaped_rewards(learner, &groups)?;
+            let shaped = self.shaped_rewards(learner, &groups, step)?;
             all.extend(groups.into_iter().zip(shaped));
             if self.config.advantage.zero_spread != ZeroSpread::Refill || round == REFILLS {
                 break;
@@ -229,13 +232,19 @@ impl Trainer<'_> {
         ))
     }
 
-    /// Total rewards, less the KL penalty where it acts in the reward.
+    /// What a group's advantages are made of: total rewards, or normalised parts where the task's rubric
+    /// says so, less the KL penalty where it acts in the reward.
     pub(crate) fn shaped_rewards(
         &self,
         learner: &Learner,
         scored: &[ScoredGroup],
+        step: u64,
     ) -> Result<Vec<Vec<f64>>, TrainError> {
-        let mut shaped: Vec<Vec<f64>> = scored.iter().map(totals).collect();
+        let shape = |scored: &ScoredGroup| match self.tasks.get(&scored.group.prompt.task) {
+            Some(task) => task.rubric.shaped(&scored.rewards, step),
+            None => scored.rewards.iter().map(|reward| reward.total).collect(),
+        };
+        let mut shaped: Vec<Vec<f64>> = scored.iter().map(shape).collect();
         let kl = &self.config.kl;
         let (Some(reference), KlPlace::Reward) = (&self.reference, kl.place) else {
             return Ok(shaped);

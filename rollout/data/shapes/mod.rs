@@ -60,6 +60,7 @@ impl Shapes {
             train: (0..train as u32).collect(),
             held_out: (config.count as u32..end as u32).collect(),
             skipped: Vec::new(),
+            filtered: 0,
         })
     }
 

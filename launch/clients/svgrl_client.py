@@ -1,0 +1,142 @@
+"""Calls a scoring service (`svgrl serve-rewards`). Standard library only; Python 3.9 or newer.
+
+The address and the token come from the arguments, else from SVGRL_REWARD_URL and
+SVGRL_REWARD_TOKEN. A busy or restarting service is asked again after growing pauses; what it
+refuses (a wrong row, a wrong token) is an error at once.
+"""
+
+import ipaddress
+import json
+import os
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+DEFAULT_URL = "http://127.0.0.1:8700"
+AGAIN = (408, 425, 429, 500, 502, 503, 504)
+LATE = "service_deadline"
+
+
+class ServiceError(RuntimeError):
+    """The service refused a request, or stayed away."""
+
+
+class Client:
+    def __init__(self, url=None, token=None, timeout=120.0, retries=8, batch=256):
+        self.url = (url or os.environ.get("SVGRL_REWARD_URL") or DEFAULT_URL).rstrip("/")
+        self.token = token or os.environ.get("SVGRL_REWARD_TOKEN")
+        self.timeout, self.retries, self.batch = timeout, retries, batch
+        handlers = [urllib.request.ProxyHandler({})] if _is_local(self.url) else []
+        self._open = urllib.request.build_opener(*handlers).open
+
+    def score(self, rows):
+        """Judges rows {"completion", "reference", "task"?, "prompt"?, "truncated"?, "step"?}; answers
+        in order with {"total", "parts", "valid", "reason", "render_ms", "reward"}."""
+        rows, answers = list(rows), []
+        for start in range(0, len(rows), self.batch):
+            answers += self._batch(rows[start : start + self.batch])
+        return answers
+
+    def _batch(self, rows):
+        answers = [None] * len(rows)
+        waiting = list(range(len(rows)))
+        for _ in range(self.retries + 1):
+            got = self._post("/score_batch", {"items": [rows[i] for i in waiting]})["items"]
+            for i, answer in zip(waiting, got):
+                answers[i] = answer
+            # These waited too long at the service; the completions are not at fault.
+            waiting = [i for i in waiting if (answers[i]["reason"] or "").startswith(LATE)]
+            if not waiting:
+                return answers
+        raise ServiceError(f"{self.url}: {len(waiting)} completions were not judged in time")
+
+    def _post(self, path, body):
+        data = json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        if self.token:
+            headers["Authorization"] = "Bearer " + self.token
+        for tried in range(self.retries + 1):
+            request = urllib.request.Request(self.url + path, data, headers)
+            pause = 0.2 * 2**tried
+            try:
+                with self._open(request, timeout=self.timeout) as answer:
+                    return json.load(answer)
+            except urllib.error.HTTPError as error:
+                problem = f"{self.url}{path}: status {error.code}: {_said(error)}"
+                if error.code not in AGAIN:
+                    raise ServiceError(problem) from None
+                pause = max(pause, _seconds(error.headers.get("Retry-After")))
+            except (OSError, ValueError) as error:
+                problem = f"{self.url}{path}: {error}"
+            if tried < self.retries:
+                time.sleep(min(pause, 15.0))
+        raise ServiceError(problem)
+
+
+_CLIENTS = {}
+
+
+def client(**settings):
+    """One client for each setting, made on first use."""
+    key = tuple(sorted(settings.items()))
+    if key not in _CLIENTS:
+        _CLIENTS[key] = Client(**settings)
+    return _CLIENTS[key]
+
+
+def split(label):
+    """A dataset's label as (reference, task): a dict or JSON of the reference's keys and `task`, or a
+    string that is the reference SVG or text itself."""
+    if isinstance(label, str) and label.lstrip().startswith("{"):
+        label = json.loads(label)
+    if label is None:
+        return {}, None
+    if isinstance(label, str):
+        return ({"svg": label} if "<svg" in label else {"text": label}), None
+    label = dict(label)
+    task = label.pop("task", None)
+    reference = label.pop("reference", None)
+    reference = label if reference is None else reference
+    return {k: v for k, v in reference.items() if v is not None}, task
+
+
+def text(message):
+    """The words of a prompt or completion: a string, or a chat's last message."""
+    if isinstance(message, str):
+        return message
+    if isinstance(message, (list, tuple)):
+        return text(message[-1]) if len(message) else ""
+    content = message.get("content", "") if isinstance(message, dict) else ""
+    if isinstance(content, list):
+        return "".join(part.get("text", "") for part in content if isinstance(part, dict))
+    return content or ""
+
+
+def row(completion, label, **rest):
+    """A row for `Client.score`; keys that are None are left out."""
+    reference, task = split(label)
+    made = {"completion": text(completion), "reference": reference, "task": task, **rest}
+    return {k: v for k, v in made.items() if v is not None}
+
+
+def _said(error):
+    try:
+        return json.load(error)["error"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return error.reason
+
+
+def _seconds(value):
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _is_local(url):
+    host = urllib.parse.urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,256 @@
+//! LPIPS version 0.1 with AlexNet or VGG16 (arXiv 1801.03924), after the `lpips` package: unit-length
+//! channels of five layers, squared differences weighted by learnt numbers, averaged over space.
+//!
+//! Left out: SqueezeNet, the spatial map, version 0.0.
+
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use super::guarded;
+use crate::ModelError;
+use crate::image::{IMAGENET, ImageProcessor, Resize, Rgb8};
+use crate::weights::{self, Weights};
+
+/// How bytes become the network's input, before its own scaling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LpipsInput {
+    /// To -1..1, as the package asks for.
+    Signed,
+    /// To 0..1, as RLRF's reward feeds it.
+    Unit,
+    /// To 0..1, then ImageNet's means and deviations, as SArena feeds it.
+    Imagenet,
+}
+
+/// The trunk and the five sets of channel weights.
+#[derive(Debug)]
+pub struct Lpips {
+    steps: Vec<Step>,
+    heads: Vec<Tensor>,
+    place: (Kind, Device),
+}
+
+#[derive(Debug)]
+enum Step {
+    /// Weight, bias, stride, padding; a ReLU follows.
+    Conv(Tensor, Tensor, i64, i64),
+    /// Maximum over squares of this side, every second one.
+    Pool(i64),
+    /// The layer is one of the five.
+    Tap,
+}
+
+/// Features of pictures: five maps `[N, C, H, W]`, channels of unit length.
+pub struct LpipsFeatures(Vec<Tensor>);
+
+/// Output channels, kernel, stride, padding of torchvision's `features.{index}`.
+type ConvShape = (usize, i64, i64, i64, i64);
+
+enum Plan {
+    Conv(ConvShape),
+    Pool(i64),
+    Tap,
+}
+
+fn alexnet() -> Vec<Plan> {
+    use Plan::*;
+    vec![
+        Conv((0, 64, 11, 4, 2)),
+        Tap,
+        Pool(3),
+        Conv((3, 192, 5, 1, 2)),
+        Tap,
+        Pool(3),
+        Conv((6, 384, 3, 1, 1)),
+        Tap,
+        Conv((8, 256, 3, 1, 1)),
+        Tap,
+        Conv((10, 256, 3, 1, 1)),
+        Tap,
+    ]
+}
+
+fn vgg16() -> Vec<Plan> {
+    let mut plan = Vec::new();
+    let mut index = 0;
+    for (stage, (width, convs)) in [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)]
+        .into_iter()
+        .enumerate()
+    {
+        if stage > 0 {
+            plan.push(Plan::Pool(2));
+            index += 1;
+        }
+        for _ in 0..convs {
+            plan.push(Plan::Conv((index, width, 3, 1, 1)));
+            index += 2;
+        }
+        plan.push(Plan::Tap);
+    }
+    plan
+}
+
+impl Lpips {
+    /// Reads a folder with torchvision's trunk (`features.N`) and the package's channel weights
+    /// (`linK.model.1.weight`), or one file with the package's whole state dict. Which trunk it is
+    /// shows in the first layer.
+    ///
+    /// # Errors
+    /// Missing, unknown or misshapen tensors by name.
+    pub fn load(path: &Path, place: (Kind, Device)) -> Result<Self, ModelError> {
+        let mut weights = Weights::new(path, weights::read_any(path)?, place);
+        weights.rename(|name| match name.strip_prefix("net.slice") {
+            Some(rest) => format!(
+                "features.{}",
+                rest.split_once('.').map_or(rest, |(_, rest)| rest)
+            ),
+            None => name.to_owned(),
+        });
+        let plan = match weights.shape("features.0.weight").as_deref() {
+            Some([64, 3, 11, 11]) => alexnet(),
+            Some([64, 3, 3, 3]) => vgg16(),
+            _ => {
+                return Err(ModelError::malformed(
+                    path,
+                    "holds no trunk of LPIPS: features.0.weight must be AlexNet's or VGG16's (torchvision's file beside the package's alex.pth or vgg.pth)",
+                ));
+            }
+        };
+        let (mut width, mut steps, mut heads) = (3, Vec::new(), Vec::new());
+        for step in plan {
+            steps.push(match step {
+                Plan::Pool(side) => Step::Pool(side),
+                Plan::Conv((index, out, kernel, stride, padding)) => {
+                    let name = format!("features.{index}");
+                    let weight =
+                        weights.take(&format!("{name}.weight"), &[out, width, kernel, kernel]);
+                    width = out;
+                    Step::Conv(
+                        weight,
+                        weights.take(&format!("{name}.bias"), &[out]),
+                        stride,
+                        padding,
+                    )
+                }
+                Plan::Tap => {
+                    let name = format!("lin{}.model.1.weight", heads.len());
+                    heads.push(weights.take(&name, &[1, width, 1, 1]));
+                    Step::Tap
+                }
+            });
+        }
+        weights.finish(|name| {
+            ["classifier.", "scaling_layer.", "lins."]
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+        })?;
+        Ok(Self {
+            steps,
+            heads,
+            place,
+        })
+    }
+
+    /// Features of pictures of one size, at least 32 pixels a side.
+    ///
+    /// # Errors
+    /// [`ModelError::Image`] for pictures of several sizes or too small; libtorch's.
+    pub fn features(
+        &self,
+        pictures: &[&Rgb8],
+        input: LpipsInput,
+    ) -> Result<LpipsFeatures, ModelError> {
+        if let Some(small) = pictures.iter().find(|p| p.width.min(p.height) < 32) {
+            return Err(ModelError::Image(format!(
+                "LPIPS needs at least 32 pixels a side, got {}x{}",
+                small.width, small.height
+            )));
+        }
+        let mut maps = Vec::new();
+        let last = guarded(|| {
+            let mut x = self.input(pictures, input)?;
+            for step in &self.steps {
+                x = match step {
+                    Step::Conv(weight, bias, stride, padding) => x
+                        .conv2d(weight, Some(bias), [*stride; 2], [*padding; 2], [1, 1], 1)
+                        .relu(),
+                    Step::Pool(side) => x.max_pool2d([*side; 2], [2, 2], [0, 0], [1, 1], false),
+                    Step::Tap => {
+                        let norm = x
+                            .square()
+                            .sum_dim_intlist([1i64].as_slice(), true, None)
+                            .sqrt();
+                        maps.push(&x / (norm + EPSILON));
+                        x
+                    }
+                };
+            }
+            Ok(x)
+        });
+        last.map(|_| LpipsFeatures(maps))
+    }
+
+    /// Distances `[N]`, float32 at least, between the pictures of two sets of features of one shape;
+    /// either may hold one picture only.
+    ///
+    /// # Errors
+    /// libtorch's, as for shapes that differ.
+    pub fn distances(&self, a: &LpipsFeatures, b: &LpipsFeatures) -> Result<Tensor, ModelError> {
+        guarded(|| {
+            let layer = |((a, b), head): ((&Tensor, &Tensor), &Tensor)| {
+                let weighted = (a - b).square() * head;
+                let kind = crate::layers::reduce_kind(weighted.kind());
+                weighted
+                    .sum_dim_intlist([1i64].as_slice(), false, kind)
+                    .mean_dim([1i64, 2].as_slice(), false, kind)
+            };
+            let layers: Vec<Tensor> = a.0.iter().zip(&b.0).zip(&self.heads).map(layer).collect();
+            Ok(layers
+                .into_iter()
+                .reduce(|sum, layer| sum + layer)
+                .expect("five layers"))
+        })
+    }
+
+    /// The pictures scaled as asked, then as the network's own first layer scales.
+    fn input(&self, pictures: &[&Rgb8], input: LpipsInput) -> Result<Tensor, ModelError> {
+        let normalise = match input {
+            LpipsInput::Signed | LpipsInput::Unit => None,
+            LpipsInput::Imagenet => Some(IMAGENET),
+        };
+        let mut processor = ImageProcessor::square(1, svg::Filter::Bicubic, normalise);
+        processor.resize = Resize::Keep;
+        let mut pixels = processor.tensor(pictures, self.place)?;
+        if input == LpipsInput::Signed {
+            pixels = pixels * 2.0 - 1.0;
+        }
+        let channel = |values: [f64; 3]| {
+            Tensor::from_slice(&values)
+                .to_kind(Kind::Float)
+                .to_device(self.place.1)
+                .to_kind(self.place.0)
+                .view([1, 3, 1, 1])
+        };
+        Ok((pixels - channel(SHIFT)) / channel(SCALE))
+    }
+}
+
+impl LpipsFeatures {
+    /// The features of one picture.
+    pub fn one(&self, index: i64) -> Self {
+        Self(self.0.iter().map(|map| map.narrow(0, index, 1)).collect())
+    }
+
+    /// Bytes that they take.
+    pub fn bytes(&self) -> usize {
+        self.0
+            .iter()
+            .map(|map| map.numel() * map.kind().elt_size_in_bytes())
+            .sum()
+    }
+}
+
+const SHIFT: [f64; 3] = [-0.030, -0.088, -0.188];
+const SCALE: [f64; 3] = [0.458, 0.448, 0.450];
+const EPSILON: f64 = 1e-10;

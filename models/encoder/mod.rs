@@ -1,0 +1,328 @@
+//! Encoders: networks that are only evaluated, of pictures, texts or both, each read from the form in
+//! which it is published. What a file or folder holds is found out here.
+//!
+//! A row of a result depends on its own item and on the shape of the batch alone, never on the
+//! neighbours' contents.
+
+mod block;
+mod clip;
+mod dinov2;
+mod dreamsim;
+mod inception;
+mod lpips;
+mod openai_clip;
+mod section;
+mod siglip;
+mod text;
+mod xlm_roberta;
+
+use std::path::{Path, PathBuf};
+
+use tch::{Device, Kind, Tensor};
+
+use crate::ModelError;
+use crate::image::{ImageProcessor, Rgb8};
+use crate::weights::{self, Weights};
+use clip::Clip;
+use dinov2::Dinov2;
+use dreamsim::DreamSim;
+use inception::Inception;
+pub use lpips::{Lpips, LpipsFeatures, LpipsInput};
+use section::Section;
+use siglip::Siglip;
+use text::{TextRules, TextTokens};
+use xlm_roberta::XlmRoberta;
+
+/// What stands for a whole sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pool {
+    /// Its first token.
+    Cls,
+    /// The mean of its tokens.
+    Mean,
+}
+
+/// A network, its processor and its tokenizer.
+#[derive(Debug)]
+pub struct Encoder {
+    network: Network,
+    tokens: Option<TextTokens>,
+    path: PathBuf,
+    place: (Kind, Device),
+}
+
+#[derive(Debug)]
+enum Network {
+    Dinov2(Dinov2),
+    Clip(Clip),
+    Siglip(Siglip),
+    XlmRoberta(XlmRoberta),
+    DreamSim(DreamSim),
+    Inception(Inception),
+}
+
+impl Encoder {
+    /// Reads a Hugging Face folder (`config.json`, safetensors or pytorch_model.bin), the cache folder of
+    /// the `dreamsim` package, or a checkpoint of CLIP or Long-CLIP (`tokenizer.json` may lie beside
+    /// it) or of pytorch-fid's Inception.
+    ///
+    /// # Errors
+    /// Missing, unknown or misshapen tensors by name; a configuration that is not built, by key.
+    pub fn load(path: &Path, place: (Kind, Device)) -> Result<Self, ModelError> {
+        let (network, folder) = if path.is_dir() {
+            (Network::of_folder(path, place)?, path)
+        } else {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            (Network::of_file(path, place)?, folder)
+        };
+        let tokens = match network.rules() {
+            Some(rules) => TextTokens::read(folder, rules)?,
+            None => None,
+        };
+        Ok(Self {
+            network,
+            tokens,
+            path: path.to_owned(),
+            place,
+        })
+    }
+
+    /// Whether it encodes pictures.
+    pub fn sees(&self) -> bool {
+        self.network.processor().is_some()
+    }
+
+    /// Whether it encodes texts.
+    pub fn reads(&self) -> bool {
+        self.network.rules().is_some()
+    }
+
+    /// What stands for a sequence when nobody says: the class token where there is one, and none for
+    /// networks whose pooling is part of them.
+    pub fn default_pool(&self) -> Option<Pool> {
+        match self.network {
+            Network::Dinov2(_) | Network::XlmRoberta(_) => Some(Pool::Cls),
+            _ => None,
+        }
+    }
+
+    /// Brings a picture to the network's size; may run on any thread.
+    ///
+    /// # Errors
+    /// [`ModelError::Image`] as [`ImageProcessor::fit`], and for networks of texts alone.
+    pub fn fit(&self, picture: &Rgb8) -> Result<Rgb8, ModelError> {
+        self.processor()?.fit(picture)
+    }
+
+    /// Its processor, to be kept by other threads.
+    ///
+    /// # Errors
+    /// [`ModelError::Image`] for networks of texts alone.
+    pub fn processor(&self) -> Result<&ImageProcessor, ModelError> {
+        self.network.processor().ok_or_else(|| {
+            ModelError::Image(format!(
+                "{}: this network encodes texts alone",
+                self.path.display()
+            ))
+        })
+    }
+
+    /// Features `[N, D]` in the network's kind, not normalised, of pictures as [`Self::fit`] makes them,
+    /// all of one size. `pool` is for DINOv2 and ignored by the rest.
+    ///
+    /// # Errors
+    /// [`ModelError::Image`]; libtorch's.
+    pub fn embed_images(&self, pictures: &[&Rgb8], pool: Pool) -> Result<Tensor, ModelError> {
+        let pixels = self.processor()?.tensor(pictures, self.place)?;
+        guarded(|| match &self.network {
+            Network::Dinov2(network) => Ok(network.embed(&pixels, pool)),
+            Network::Clip(network) => Ok(network.embed_images(&pixels)),
+            Network::Siglip(network) => Ok(network.embed_images(&pixels)),
+            Network::DreamSim(network) => Ok(network.embed(&pixels)),
+            Network::Inception(network) => Ok(network.embed(&pixels)),
+            Network::XlmRoberta(_) => {
+                Err(ModelError::Image("this network encodes texts alone".into()))
+            }
+        })
+    }
+
+    /// The ids of a text under the network's own rules of truncation and padding.
+    ///
+    /// # Errors
+    /// [`ModelError::Text`] for networks of pictures alone and for folders without tokenizer.json.
+    pub fn tokenize(&self, text: &str) -> Result<Vec<i64>, ModelError> {
+        self.rules()?;
+        let tokens = self.tokens.as_ref().ok_or_else(|| {
+            ModelError::Text(format!(
+                "{}: texts need the network's tokenizer.json beside its weights",
+                self.path.display()
+            ))
+        })?;
+        tokens.ids(text)
+    }
+
+    /// Checks ids that somebody else made.
+    ///
+    /// # Errors
+    /// [`ModelError::Text`] when there are none, too many, or some outside the vocabulary.
+    pub fn check_ids(&self, ids: &[i64]) -> Result<(), ModelError> {
+        let TextRules { vocab, longest, .. } = self.rules()?;
+        if ids.is_empty() || ids.len() as i64 > longest {
+            return Err(ModelError::Text(format!(
+                "a text must have from 1 to {longest} token ids, got {}",
+                ids.len()
+            )));
+        }
+        match ids.iter().find(|id| !(0..vocab).contains(*id)) {
+            Some(id) => Err(ModelError::Text(format!(
+                "token id {id} is not in 0..{vocab}"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Features `[N, D]` in the network's kind, not normalised, of texts as ids; `width`, at least the
+    /// longest, is how many places each takes. SigLIP reads its last place, so there all texts must
+    /// be `width` long. `pool` is for XLM-RoBERTa and ignored by the rest.
+    ///
+    /// # Errors
+    /// [`ModelError::Text`] as [`Self::check_ids`]; libtorch's.
+    pub fn embed_ids(
+        &self,
+        texts: &[&[i64]],
+        width: usize,
+        pool: Pool,
+    ) -> Result<Tensor, ModelError> {
+        let fixed = matches!(self.network, Network::Siglip(_));
+        let mut flat = Vec::with_capacity(texts.len() * width);
+        let mut lengths = Vec::with_capacity(texts.len());
+        for ids in texts {
+            self.check_ids(ids)?;
+            if ids.len() > width || (fixed && ids.len() < width) {
+                return Err(ModelError::Text(format!(
+                    "a text of {} ids cannot take {width} places",
+                    ids.len()
+                )));
+            }
+            flat.extend_from_slice(ids);
+            flat.extend(std::iter::repeat_n(0, width - ids.len()));
+            lengths.push(ids.len() as i64);
+        }
+        let ids = Tensor::from_slice(&flat)
+            .view([texts.len() as i64, width as i64])
+            .to_device(self.place.1);
+        guarded(|| match &self.network {
+            Network::Clip(network) => Ok(network.embed_tokens(&ids)),
+            Network::Siglip(network) => Ok(network.embed_tokens(&ids)),
+            Network::XlmRoberta(network) => Ok(network.embed_tokens(&ids, &lengths, pool)),
+            _ => Err(ModelError::Text(
+                "this network encodes pictures alone".into(),
+            )),
+        })
+    }
+
+    /// Most ids of a text; none for networks of pictures alone.
+    pub fn longest(&self) -> Option<usize> {
+        self.network.rules().map(|rules| rules.longest as usize)
+    }
+
+    fn rules(&self) -> Result<TextRules, ModelError> {
+        self.network.rules().ok_or_else(|| {
+            ModelError::Text(format!(
+                "{}: this network encodes pictures alone",
+                self.path.display()
+            ))
+        })
+    }
+}
+
+/// Rows of unit length, in float32 at least: `x [N, D]`.
+pub fn unit_rows(x: &Tensor) -> Tensor {
+    tch::no_grad(|| block::unit_rows(x))
+}
+
+/// Runs a network without gradients; a C++ error of libtorch comes back as one.
+fn guarded(run: impl FnOnce() -> Result<Tensor, ModelError>) -> Result<Tensor, ModelError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tch::no_grad(run))).unwrap_or_else(
+        |panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.unwrap_or_else(|| "an operation failed".into());
+            Err(ModelError::Torch(tch::TchError::Torch(text)))
+        },
+    )
+}
+
+/// Checks that a processor's pictures have the side that the network asks for.
+fn check_output(folder: &Path, processor: &ImageProcessor, side: usize) -> Result<(), ModelError> {
+    match processor.output() {
+        Some(size) if size == (side, side) => Ok(()),
+        got => Err(ModelError::unsupported(
+            folder.join("preprocessor_config.json"),
+            "size",
+            format!(
+                "must give pictures of {side}x{side} pixels, config.json's image_size, got {got:?} (interpolating this network's positions is not supported)"
+            ),
+        )),
+    }
+}
+
+impl Network {
+    fn of_folder(folder: &Path, place: (Kind, Device)) -> Result<Self, ModelError> {
+        if dreamsim::matches(folder) {
+            return DreamSim::load(folder, place).map(Self::DreamSim);
+        }
+        let path = folder.join("config.json");
+        let config = Section::read(&path)?;
+        let read =
+            || Ok::<_, ModelError>(Weights::new(folder, weights::read_folder(folder)?, place));
+        match config.text("model_type") {
+            Some("dinov2") => Dinov2::load(folder, &config, read()?).map(Self::Dinov2),
+            Some("clip") => Clip::load(folder, &config, read()?).map(Self::Clip),
+            Some("siglip") => Siglip::load(folder, &config, read()?).map(Self::Siglip),
+            Some("xlm-roberta") => XlmRoberta::load(folder, &config, read()?).map(Self::XlmRoberta),
+            Some("siglip2") => Err(config.bad(
+                "model_type",
+                "`siglip2` is the NaFlex form, which is not supported; use SigLIP 2 of fixed resolution (model_type siglip)",
+            )),
+            Some(other) => Err(config.bad(
+                "model_type",
+                format!("`{other}` is not supported; dinov2, clip, siglip and xlm-roberta are"),
+            )),
+            None => Err(config.bad("model_type", "is missing")),
+        }
+    }
+
+    fn of_file(path: &Path, place: (Kind, Device)) -> Result<Self, ModelError> {
+        let weights = Weights::new(path, weights::read_file(path)?, place);
+        if openai_clip::matches(&weights) {
+            return openai_clip::load(path, weights, None).map(Self::Clip);
+        }
+        if inception::matches(&weights) {
+            return Inception::load(weights).map(Self::Inception);
+        }
+        Err(ModelError::malformed(
+            path,
+            "holds no encoder that is known: of single files, CLIP's, Long-CLIP's and pytorch-fid's are",
+        ))
+    }
+
+    fn processor(&self) -> Option<&ImageProcessor> {
+        match self {
+            Self::Dinov2(network) => Some(&network.processor),
+            Self::Clip(network) => Some(&network.processor),
+            Self::Siglip(network) => Some(&network.processor),
+            Self::DreamSim(network) => Some(&network.processor),
+            Self::Inception(network) => Some(&network.processor),
+            Self::XlmRoberta(_) => None,
+        }
+    }
+
+    fn rules(&self) -> Option<TextRules> {
+        match self {
+            Self::Dinov2(_) | Self::DreamSim(_) | Self::Inception(_) => None,
+            Self::Clip(network) => Some(network.rules),
+            Self::Siglip(network) => Some(network.rules),
+            Self::XlmRoberta(network) => Some(network.rules),
+        }
+    }
+}

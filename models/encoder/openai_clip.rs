@@ -1,0 +1,191 @@
+//! CLIP as OpenAI and Long-CLIP publish it: one torch state dict under OpenAI's names, query, key and
+//! value in one matrix, and for Long-CLIP two tables of text positions. The shape is read off the
+//! tensors.
+//!
+//! Long-CLIP (arXiv 2403.15378) keeps the first 20 positions of `positional_embedding` and takes the
+//! rest from `positional_embedding_res`; both have all rows, so one table results.
+
+use std::path::Path;
+
+use tch::Tensor;
+
+use super::block::{Activation, BlockShape};
+use super::clip::{Clip, ClipShape};
+use crate::ModelError;
+use crate::image::{CLIP, Centre, ImageProcessor};
+use crate::weights::Weights;
+
+/// Positions that Long-CLIP leaves as they were.
+const KEPT: i64 = 20;
+/// Width of a head in every CLIP.
+const HEAD: i64 = 64;
+
+/// Whether these are the names of such a checkpoint.
+pub(super) fn matches(weights: &Weights) -> bool {
+    weights.has("visual.conv1.weight") && weights.has("token_embedding.weight")
+}
+
+/// Reads the towers out of `weights`; `heads` for tests on networks narrower than any real one.
+pub(super) fn load(
+    path: &Path,
+    mut weights: Weights,
+    head: Option<i64>,
+) -> Result<Clip, ModelError> {
+    if !weights.has("visual.class_embedding") {
+        return Err(ModelError::malformed(
+            path,
+            "CLIP with a ResNet (visual.layer1 ..) is not supported; a vision transformer (ViT) is",
+        ));
+    }
+    let shape = shape(path, &weights, head.unwrap_or(HEAD))?;
+    if let Some(rest) = weights.raw("positional_embedding_res") {
+        let first = weights
+            .raw("positional_embedding")
+            .filter(|first| first.size() == rest.size() && first.size()[0] > KEPT)
+            .ok_or_else(|| {
+                ModelError::malformed(
+                    path,
+                    "positional_embedding and positional_embedding_res must have one shape",
+                )
+            })?;
+        let table = Tensor::cat(
+            &[
+                first.narrow(0, 0, KEPT),
+                rest.narrow(0, KEPT, rest.size()[0] - KEPT),
+            ],
+            0,
+        );
+        weights.put("positional_embedding", table);
+    }
+    split(&mut weights);
+    for projection in ["text_projection", "visual.proj"] {
+        if let Some(matrix) = weights.raw(projection) {
+            weights.put(projection, matrix.tr().contiguous());
+        }
+    }
+    weights.rename(renamed);
+    let side = shape.image as usize;
+    let mut processor = ImageProcessor::cropping(side, side, CLIP);
+    processor.centre = Centre::HalfEven;
+    let made = Clip::take(&mut weights, &shape, processor);
+    weights.finish(|name| {
+        matches!(
+            name,
+            "logit_scale" | "input_resolution" | "context_length" | "vocab_size"
+        )
+    })?;
+    Ok(made)
+}
+
+/// Queries, keys and values apart, as the Hugging Face layout has them.
+fn split(weights: &mut Weights) {
+    for tower in ["visual.transformer", "transformer"] {
+        for index in 0.. {
+            let prefix = format!("{tower}.resblocks.{index}.attn");
+            let (weight, bias) = (
+                format!("{prefix}.in_proj_weight"),
+                format!("{prefix}.in_proj_bias"),
+            );
+            let (Some(weight), Some(bias)) = (weights.raw(&weight), weights.raw(&bias)) else {
+                break;
+            };
+            for (part, (w, b)) in weight
+                .chunk(3, 0)
+                .into_iter()
+                .zip(bias.chunk(3, 0))
+                .enumerate()
+            {
+                weights.put(&format!("{prefix}.{part}.weight"), w);
+                weights.put(&format!("{prefix}.{part}.bias"), b);
+            }
+        }
+    }
+}
+
+/// The Hugging Face name of a tensor.
+fn renamed(name: &str) -> String {
+    let whole = match name {
+        "visual.conv1.weight" => "vision_model.embeddings.patch_embedding.weight",
+        "visual.class_embedding" => "vision_model.embeddings.class_embedding",
+        "visual.positional_embedding" => "vision_model.embeddings.position_embedding.weight",
+        "visual.proj" => "visual_projection.weight",
+        "positional_embedding" => "text_model.embeddings.position_embedding.weight",
+        "text_projection" => "text_projection.weight",
+        _ => "",
+    };
+    if !whole.is_empty() {
+        return whole.to_owned();
+    }
+    let mut name = name.to_owned();
+    for (old, new) in [
+        (
+            "visual.transformer.resblocks.",
+            "vision_model.encoder.layers.",
+        ),
+        ("transformer.resblocks.", "text_model.encoder.layers."),
+        ("visual.ln_pre.", "vision_model.pre_layrnorm."),
+        ("visual.ln_post.", "vision_model.post_layernorm."),
+        ("ln_final.", "text_model.final_layer_norm."),
+        ("token_embedding.", "text_model.embeddings.token_embedding."),
+        (".attn.0.", ".self_attn.q_proj."),
+        (".attn.1.", ".self_attn.k_proj."),
+        (".attn.2.", ".self_attn.v_proj."),
+        (".attn.", ".self_attn."),
+        (".ln_1.", ".layer_norm1."),
+        (".ln_2.", ".layer_norm2."),
+        (".mlp.c_fc.", ".mlp.fc1."),
+        (".mlp.c_proj.", ".mlp.fc2."),
+    ] {
+        match old.strip_prefix('.') {
+            Some(_) => name = name.replace(old, new),
+            None => {
+                if let Some(rest) = name.strip_prefix(old) {
+                    name = format!("{new}{rest}");
+                }
+            }
+        }
+    }
+    name
+}
+
+fn shape(path: &Path, weights: &Weights, head: i64) -> Result<ClipShape, ModelError> {
+    let size = |name: &str, dims: usize| {
+        weights
+            .shape(name)
+            .filter(|shape| shape.len() == dims)
+            .ok_or_else(|| {
+                ModelError::malformed(path, format!("lacks {name} of {dims} dimensions"))
+            })
+    };
+    let layers = |tower: &str| {
+        (0..)
+            .take_while(|i| weights.has(&format!("{tower}.resblocks.{i}.ln_1.weight")))
+            .count() as i64
+    };
+    let block = |width: i64, inner: i64| BlockShape {
+        width,
+        inner,
+        heads: (width / head).max(1),
+        eps: 1e-5,
+        activation: Activation::QuickGelu,
+    };
+    let conv = size("visual.conv1.weight", 4)?;
+    let patches = size("visual.positional_embedding", 2)?[0] - 1;
+    let grid = (patches as f64).sqrt().round() as i64;
+    let text = size("token_embedding.weight", 2)?;
+    let inner = |tower: &str| {
+        Ok::<i64, ModelError>(size(&format!("{tower}.resblocks.0.mlp.c_fc.weight"), 2)?[0])
+    };
+    Ok(ClipShape {
+        vision: block(conv[0], inner("visual.transformer")?),
+        vision_layers: layers("visual.transformer"),
+        image: grid * conv[3],
+        patch: conv[3],
+        text: block(text[1], inner("transformer")?),
+        text_layers: layers("transformer"),
+        vocab: text[0],
+        positions: size("positional_embedding", 2)?[0],
+        embed: size("text_projection", 2)?[1],
+        end: 2,
+    })
+}

@@ -1,0 +1,97 @@
+//! Texts on their way into an encoder: the folder's tokenizer with its special tokens, truncation that
+//! keeps the last of them (Long-CLIP's forced EOT), padding where the network was trained with it.
+
+use std::path::Path;
+
+use crate::ModelError;
+use crate::config::read_object;
+
+/// What a network asks of its ids.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TextRules {
+    /// Ids are below it.
+    pub vocab: i64,
+    /// Most ids of a text.
+    pub longest: i64,
+    /// The id that fills every text up to `longest`; none where texts keep their length.
+    pub pad: Option<i64>,
+}
+
+/// A folder's tokenizer under a network's rules.
+pub(super) struct TextTokens {
+    inner: tokenizers::Tokenizer,
+    rules: TextRules,
+    pad_left: bool,
+}
+
+impl std::fmt::Debug for TextTokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TextTokens")
+            .field("rules", &self.rules)
+            .finish()
+    }
+}
+
+impl TextTokens {
+    /// Reads `folder/tokenizer.json`; none when it is not there.
+    pub fn read(folder: &Path, mut rules: TextRules) -> Result<Option<Self>, ModelError> {
+        let path = folder.join("tokenizer.json");
+        if !path.exists() {
+            return Ok(None);
+        }
+        let bytes = std::fs::read(&path).map_err(ModelError::io(&path))?;
+        let bad = |error: tokenizers::Error| ModelError::malformed(&path, error);
+        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(bad)?;
+        inner.with_padding(None);
+        let truncation = tokenizers::TruncationParams {
+            max_length: rules.longest as usize,
+            ..Default::default()
+        };
+        inner.with_truncation(Some(truncation)).map_err(bad)?;
+        let mut pad_left = false;
+        let config = folder.join("tokenizer_config.json");
+        if let Some(pad) = &mut rules.pad
+            && config.exists()
+        {
+            let map = read_object(&config)?;
+            let named = map
+                .get("pad_token")
+                .and_then(|token| token.as_str().or_else(|| token.get("content")?.as_str()))
+                .and_then(|token| inner.token_to_id(token));
+            *pad = named.map_or(*pad, i64::from);
+            pad_left = map.get("padding_side").is_some_and(|side| side == "left");
+        }
+        Ok(Some(Self {
+            inner,
+            rules,
+            pad_left,
+        }))
+    }
+
+    /// The ids of a text, special tokens, truncation and padding included.
+    pub fn ids(&self, text: &str) -> Result<Vec<i64>, ModelError> {
+        let encoding = self
+            .inner
+            .encode_fast(text, true)
+            .map_err(|error| ModelError::Text(error.to_string()))?;
+        let mut ids: Vec<i64> = encoding.get_ids().iter().map(|&id| i64::from(id)).collect();
+        if let Some(pad) = self.rules.pad {
+            let missing = (self.rules.longest as usize).saturating_sub(ids.len());
+            let at = if self.pad_left { 0 } else { ids.len() };
+            ids.splice(at..at, std::iter::repeat_n(pad, missing));
+        }
+        Ok(ids)
+    }
+}
+
+/// What tokenizer_config.json says of the longest text, if it names a number that means something.
+pub(super) fn model_max_length(folder: &Path) -> Result<Option<i64>, ModelError> {
+    let path = folder.join("tokenizer_config.json");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let longest = read_object(&path)?
+        .get("model_max_length")
+        .and_then(serde_json::Value::as_i64);
+    Ok(longest.filter(|&longest| longest > 1))
+}

@@ -1,0 +1,185 @@
+//! Torch checkpoints (`torch.save`, both the zip form and the older one) without Python: the tensors of
+//! a state dict by name. Nothing in the file is executed; see [`machine`].
+//!
+//! Left out on purpose: quantised and sparse tensors, tensor subclasses, whole pickled modules.
+
+mod machine;
+mod zip;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+
+use machine::{Id, Object, Pickled, Storage, TensorRef};
+use tch::{Kind, Tensor};
+
+use crate::ModelError;
+use crate::weights::Named;
+
+/// The tensors of the checkpoint at `path`, those of nested dicts under dotted names.
+///
+/// # Errors
+/// A file that cannot be read, is cut short, or asks for more than tensors and plain data (the
+/// Python global is named).
+pub(crate) fn read_checkpoint(path: &Path) -> Result<Named, ModelError> {
+    let file = File::open(path).map_err(ModelError::io(path))?;
+    let bytes = crate::store::map(&file).map_err(ModelError::io(path))?;
+    parse(&bytes).map_err(|reason| ModelError::malformed(path, reason))
+}
+
+/// As [`read_checkpoint`], from memory.
+fn parse(bytes: &[u8]) -> Result<Named, String> {
+    if bytes.starts_with(b"PK\x03\x04") {
+        return zipped(bytes);
+    }
+    // The older form starts with the pickle of one magic number.
+    if bytes.starts_with(&[0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46]) {
+        return plain(bytes);
+    }
+    Err("is neither safetensors nor a torch checkpoint".into())
+}
+
+fn zipped(bytes: &[u8]) -> Result<Named, String> {
+    let entries = zip::entries(bytes)?;
+    let (root, place) = entries
+        .iter()
+        .find_map(|(name, place)| Some((name.strip_suffix("data.pkl")?, place)))
+        .ok_or("is a zip archive without data.pkl: not a torch checkpoint")?;
+    if let Some(order) = entries.get(&format!("{root}byteorder"))
+        && &bytes[order.clone()] != b"little"
+    {
+        return Err("was saved with big-endian numbers, which is not supported".into());
+    }
+    let (pickled, _) = machine::load(&bytes[place.clone()])?;
+    named(&pickled, |storage| {
+        let name = format!("{root}data/{}", storage.key);
+        let place = entries
+            .get(&name)
+            .ok_or_else(|| format!("lacks the entry {name}"))?;
+        Ok(&bytes[place.clone()])
+    })
+}
+
+/// Magic number, protocol, system, the object, the storages' keys, then each storage's length and bytes.
+fn plain(bytes: &[u8]) -> Result<Named, String> {
+    let mut rest = bytes;
+    for _ in 0..3 {
+        rest = machine::load(rest)?.1;
+    }
+    let (pickled, after) = machine::load(rest)?;
+    let (keys, mut rest) = machine::load(after)?;
+    let Object::List(order) = &keys.objects[keys.root] else {
+        return Err("has no list of storages".into());
+    };
+    let kinds: HashMap<&str, Kind> = pickled
+        .objects
+        .iter()
+        .filter_map(|object| match object {
+            Object::Storage(storage) => Some((storage.key.as_str(), storage.kind)),
+            _ => None,
+        })
+        .collect();
+    let mut memory: HashMap<&str, &[u8]> = HashMap::new();
+    for id in order {
+        let Object::Text(key) = &keys.objects[*id] else {
+            return Err("names a storage by something else than text".into());
+        };
+        let kind = kinds
+            .get(key.as_str())
+            .ok_or("lists a storage that no tensor uses")?;
+        let (numel, data) = rest.split_first_chunk::<8>().ok_or("is cut short")?;
+        let size = usize::try_from(i64::from_le_bytes(*numel))
+            .ok()
+            .and_then(|numel| numel.checked_mul(kind.elt_size_in_bytes()))
+            .ok_or("has a storage of impossible size")?;
+        let (own, after) = data.split_at_checked(size).ok_or("is cut short")?;
+        memory.insert(key, own);
+        rest = after;
+    }
+    named(&pickled, |storage| {
+        let missing = || format!("lacks the storage {}", storage.key);
+        memory
+            .get(storage.key.as_str())
+            .copied()
+            .ok_or_else(missing)
+    })
+}
+
+/// The tensors of a pickle's root, named by their keys.
+fn named<'a>(
+    pickled: &Pickled,
+    memory: impl Fn(&Storage) -> Result<&'a [u8], String>,
+) -> Result<Named, String> {
+    let mut found = Named::new();
+    let mut open: Vec<(String, Id, usize)> = vec![(String::new(), pickled.root, 0)];
+    let mut seen = 0;
+    while let Some((name, id, depth)) = open.pop() {
+        seen += 1;
+        match &pickled.objects[id] {
+            Object::Tensor(view) => {
+                let tensor = tensor(view, memory(&view.storage)?)
+                    .map_err(|reason| format!("{name} {reason}"))?;
+                found.insert(name, tensor);
+            }
+            // Deeper nesting than any checkpoint's is a loop made to hang its reader.
+            Object::Dict(items) if depth < 8 => {
+                for (key, value) in items {
+                    let Object::Text(key) = &pickled.objects[*key] else {
+                        continue;
+                    };
+                    let dot = if name.is_empty() { "" } else { "." };
+                    open.push((format!("{name}{dot}{key}"), *value, depth + 1));
+                }
+            }
+            _ => {}
+        }
+        if seen > 1_000_000 {
+            return Err("holds more than a million entries".into());
+        }
+    }
+    match found.is_empty() {
+        true => Err("holds no tensors by name".into()),
+        false => Ok(found),
+    }
+}
+
+fn tensor(view: &TensorRef, memory: &[u8]) -> Result<Tensor, String> {
+    let TensorRef {
+        storage,
+        offset,
+        size,
+        stride,
+    } = view;
+    let width = storage.kind.elt_size_in_bytes();
+    if memory.len()
+        < storage
+            .numel
+            .checked_mul(width)
+            .ok_or("is impossibly large")?
+    {
+        return Err("lies in a storage that is cut short".into());
+    }
+    if size.len() != stride.len() || size.iter().chain(stride).any(|&value| value < 0) {
+        return Err("has an impossible shape".into());
+    }
+    let empty = size.contains(&0);
+    // The last element's place, in wide integers: sizes come from the file.
+    let last: i128 = size
+        .iter()
+        .zip(stride)
+        .map(|(&n, &step)| i128::from(n - 1) * i128::from(step))
+        .sum();
+    let end = *offset as i128 + last + 1;
+    if !empty && end > storage.numel as i128 {
+        return Err("reaches beyond its storage".into());
+    }
+    if empty {
+        return Ok(Tensor::zeros(size, (storage.kind, tch::Device::Cpu)));
+    }
+    let own = &memory[offset * width..end as usize * width];
+    let flat = Tensor::from_data_size(own, &[last as i64 + 1], storage.kind);
+    Ok(flat.as_strided(size, stride, 0).contiguous())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! What a checkpoint may not do. That good ones are read as torch reads them is checked by the parity
+//! tests of the networks.
+
+use super::parse;
+
+/// A zip archive of stored entries.
+fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let (mut out, mut directory) = (Vec::new(), Vec::new());
+    for (name, data) in entries {
+        let offset = out.len() as u32;
+        let sizes = [data.len() as u32; 2].map(u32::to_le_bytes).concat();
+        let name_len = (name.len() as u16).to_le_bytes();
+        out.extend(b"PK\x03\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+        out.extend(&sizes);
+        out.extend(name_len);
+        out.extend([0, 0]);
+        out.extend(name.as_bytes());
+        out.extend(*data);
+        directory.extend(b"PK\x01\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+        directory.extend(&sizes);
+        directory.extend(name_len);
+        directory.extend([0; 12]);
+        directory.extend(offset.to_le_bytes());
+        directory.extend(name.as_bytes());
+    }
+    let (at, len) = (out.len() as u32, directory.len() as u32);
+    let count = (entries.len() as u16).to_le_bytes();
+    out.extend(directory);
+    out.extend(b"PK\x05\x06\0\0\0\0");
+    out.extend(count);
+    out.extend(count);
+    out.extend(len.to_le_bytes());
+    out.extend(at.to_le_bytes());
+    out.extend([0, 0]);
+    out
+}
+
+fn pickle(body: &[u8]) -> Vec<u8> {
+    [&[0x80, 2][..], body].concat()
+}
+
+fn refusal(body: &[u8], storage: &[u8]) -> String {
+    let data = pickle(body);
+    parse(&archive(&[("a/data.pkl", &data), ("a/data/0", storage)]))
+        .map(|found| format!("{found:?}"))
+        .unwrap_err()
+}
+
+/// `{"w": tensor}` over a float storage of four elements, with this offset, size and stride.
+fn one_tensor(offset: u8, size: u8, stride: u8) -> Vec<u8> {
+    let mut body = b"}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\00X\x03\0\0\0cpuK\x04tQ".to_vec();
+    body.extend([b'K', offset, b'K', size, 0x85, b'K', stride, 0x85, 0x89]);
+    body.extend(b"ccollections\nOrderedDict\n)RtRs.");
+    body
+}
+
+#[test]
+fn a_tensor_is_read_through_its_offset_and_stride() {
+    let storage: Vec<u8> = [1f32, 2.0, 3.0, 4.0]
+        .iter()
+        .flat_map(|v| v.to_le_bytes())
+        .collect();
+    let data = pickle(&one_tensor(1, 2, 2));
+    let found = parse(&archive(&[("a/data.pkl", &data), ("a/data/0", &storage)])).unwrap();
+    assert_eq!(Vec::<f32>::try_from(&found["w"]).unwrap(), [2.0, 4.0]);
+}
+
+#[test]
+fn code_in_a_checkpoint_is_refused_by_its_name() {
+    for (body, name) in [
+        (&b"cos\nsystem\nX\x04\0\0\0true\x85R."[..], "os.system"),
+        (b"cbuiltins\neval\nX\x01\0\0\01\x85R.", "builtins.eval"),
+        (b"X\x05\0\0\0posixX\x06\0\0\0system\x93.", "posix.system"),
+        (b"ctorch\nload\n)R.", "torch.load"),
+        (
+            b"cnumpy.core.multiarray\nscalar\n.",
+            "numpy.core.multiarray.scalar",
+        ),
+    ] {
+        let reason = refusal(body, &[]);
+        assert!(
+            reason.contains(name) && reason.contains("refused"),
+            "{reason}"
+        );
+    }
+}
+
+#[test]
+fn a_tensor_beyond_its_storage_is_refused() {
+    for (offset, size, stride) in [(0, 5, 1), (4, 1, 1), (1, 2, 4), (255, 1, 1)] {
+        let reason = refusal(&one_tensor(offset, size, stride), &[0; 16]);
+        assert!(reason.contains("beyond its storage"), "{reason}");
+    }
+    let short = refusal(&one_tensor(0, 4, 1), &[0; 15]);
+    assert!(short.contains("cut short"), "{short}");
+}
+
+#[test]
+fn no_cut_of_a_checkpoint_is_taken_for_one() {
+    let data = pickle(&one_tensor(0, 4, 1));
+    let whole = archive(&[("a/data.pkl", &data), ("a/data/0", &[0; 16])]);
+    assert!(parse(&whole).is_ok());
+    for len in 0..whole.len() {
+        assert!(parse(&whole[..len]).is_err(), "{len} bytes");
+    }
+    for len in 0..data.len() {
+        assert!(
+            parse(&archive(&[
+                ("a/data.pkl", &data[..len]),
+                ("a/data/0", &[0; 16])
+            ]))
+            .is_err()
+        );
+    }
+}
+
+#[test]
+fn a_dict_within_itself_ends() {
+    // d = {}; d["a"] = d, twenty names deep at most.
+    let reason = refusal(b"}q\0X\x01\0\0\0ah\0s.", &[]);
+    assert!(reason.contains("no tensors"), "{reason}");
+}

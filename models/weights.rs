@@ -1,0 +1,178 @@
+//! Named tensors on their way into a network that is only evaluated: from safetensors or a torch
+//! checkpoint, each taken once by name and shape, and in the end a list of what was missing or left.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use tch::{Device, Kind, Tensor};
+
+use crate::store::{locate, read_tensors};
+use crate::{ModelError, pickle};
+
+/// Named tensors by name, on the CPU.
+pub(crate) type Named = BTreeMap<String, Tensor>;
+
+/// The tensors of a file: `.safetensors`, or a torch checkpoint with any other ending.
+///
+/// # Errors
+/// A file that is missing, malformed, or holds more than tensors and plain data.
+pub(crate) fn read_file(path: &Path) -> Result<Named, ModelError> {
+    match path.extension().and_then(|end| end.to_str()) {
+        Some("safetensors") => read_tensors(path),
+        _ => pickle::read_checkpoint(path),
+    }
+}
+
+/// The tensors of a Hugging Face folder: model.safetensors, its shards, or pytorch_model.bin.
+///
+/// # Errors
+/// As [`read_file`]; none of the files being there.
+pub(crate) fn read_folder(folder: &Path) -> Result<Named, ModelError> {
+    let single = folder.join("model.safetensors");
+    let pickled = folder.join("pytorch_model.bin");
+    let sharded = folder.join("model.safetensors.index.json");
+    if !single.exists() && !sharded.exists() && pickled.exists() {
+        return read_file(&pickled);
+    }
+    if !sharded.exists() {
+        return read_file(&single);
+    }
+    let places = locate(folder)?;
+    let files: BTreeSet<&PathBuf> = places.values().collect();
+    let mut all = Named::new();
+    for file in files {
+        all.extend(read_file(file)?);
+    }
+    all.retain(|name, _| places.contains_key(name));
+    Ok(all)
+}
+
+/// The tensors of a file, or of all checkpoints that lie in a folder.
+///
+/// # Errors
+/// As [`read_file`]; a folder without any.
+pub(crate) fn read_any(path: &Path) -> Result<Named, ModelError> {
+    if !path.is_dir() {
+        return read_file(path);
+    }
+    let mut files: Vec<PathBuf> = std::fs::read_dir(path)
+        .map_err(ModelError::io(path))?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|file| {
+            let end = file.extension().and_then(|end| end.to_str());
+            matches!(end, Some("safetensors" | "pth" | "pt" | "bin"))
+        })
+        .collect();
+    files.sort();
+    if files.is_empty() {
+        return Err(ModelError::malformed(
+            path,
+            "holds no .safetensors, .pth, .pt or .bin file",
+        ));
+    }
+    let mut all = Named::new();
+    for file in files {
+        all.extend(read_file(&file)?);
+    }
+    Ok(all)
+}
+
+/// Tensors not yet taken, and what was wrong so far.
+pub(crate) struct Weights {
+    source: PathBuf,
+    tensors: Named,
+    missing: Vec<String>,
+    misshapen: Vec<String>,
+    place: (Kind, Device),
+}
+
+impl Weights {
+    /// Of `source`, to be given out as `place` says.
+    pub fn new(source: &Path, tensors: Named, place: (Kind, Device)) -> Self {
+        Self {
+            source: source.to_owned(),
+            tensors,
+            missing: Vec::new(),
+            misshapen: Vec::new(),
+            place,
+        }
+    }
+
+    /// Kind and device of what is given out.
+    pub fn place(&self) -> (Kind, Device) {
+        self.place
+    }
+
+    /// Whether a tensor of that name is left.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// The shape of a tensor that is left.
+    pub fn shape(&self, name: &str) -> Option<Vec<i64>> {
+        self.tensors.get(name).map(Tensor::size)
+    }
+
+    /// Changes every name.
+    pub fn rename(&mut self, new: impl Fn(&str) -> String) {
+        let old = std::mem::take(&mut self.tensors);
+        self.tensors = old
+            .into_iter()
+            .map(|(name, tensor)| (new(&name), tensor))
+            .collect();
+    }
+
+    /// Takes a tensor out as it is stored.
+    pub fn raw(&mut self, name: &str) -> Option<Tensor> {
+        self.tensors.remove(name)
+    }
+
+    /// Puts a tensor in, in place of one of that name.
+    pub fn put(&mut self, name: &str, tensor: Tensor) {
+        self.tensors.insert(name.to_owned(), tensor);
+    }
+
+    /// The tensor `name` of `shape`. One that is missing or has another shape is noted for
+    /// [`Self::finish`], and zeros stand in for it till then.
+    pub fn take(&mut self, name: &str, shape: &[i64]) -> Tensor {
+        match self.tensors.remove(name) {
+            Some(tensor) if tensor.size() == shape => {
+                return tensor.to_device(self.place.1).to_kind(self.place.0);
+            }
+            Some(tensor) => self.misshapen.push(format!(
+                "{name} has shape {:?}, the configuration asks for {shape:?}",
+                tensor.size()
+            )),
+            None => self.missing.push(name.to_owned()),
+        }
+        Tensor::zeros(shape, self.place)
+    }
+
+    /// Reports what was missing, misshapen, or is left and not `ignorable`.
+    ///
+    /// # Errors
+    /// All of it by name.
+    pub fn finish(self, ignorable: impl Fn(&str) -> bool) -> Result<(), ModelError> {
+        let unknown: Vec<String> = self
+            .tensors
+            .into_keys()
+            .filter(|name| !ignorable(name))
+            .collect();
+        let mut faults = Vec::new();
+        if !self.missing.is_empty() {
+            faults.push(format!("missing tensors: {}", self.missing.join(", ")));
+        }
+        if !unknown.is_empty() {
+            faults.push(format!("unknown tensors: {}", unknown.join(", ")));
+        }
+        faults.extend(self.misshapen);
+        if faults.is_empty() {
+            return Ok(());
+        }
+        Err(ModelError::Tensors {
+            path: self.source,
+            reason: faults.join("; "),
+        })
+    }
+}

@@ -1,0 +1,66 @@
+//! The configuration of one encoder (`encoders.NAME`).
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What an encoder computes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EncoderDtype {
+    /// 32-bit floats.
+    #[default]
+    Float32,
+    /// 16-bit brain floats.
+    Bfloat16,
+    /// 16-bit floats.
+    Float16,
+}
+
+/// A network that rewards refer to by name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EncoderConfig {
+    /// Its folder in Hugging Face layout (DINOv2, CLIP, SigLIP, XLM-RoBERTa), the folder of LPIPS' or DreamSim's
+    /// files, or the original checkpoint of Long-CLIP; relative to the config's folder.
+    pub path: PathBuf,
+    /// `auto` (where the policy computes), `cpu`, `cuda` or `cuda:N`.
+    pub device: String,
+    /// What it computes in.
+    pub dtype: EncoderDtype,
+    /// Items of a forward pass; 0 chooses: 1 on the CPU, 32 on a GPU. A pass always has this many rows, so that
+    /// an item's feature does not depend on how many others were at hand.
+    pub batch: usize,
+}
+
+impl Default for EncoderConfig {
+    fn default() -> Self {
+        EncoderConfig {
+            path: PathBuf::new(),
+            device: "auto".into(),
+            dtype: EncoderDtype::default(),
+            batch: 0,
+        }
+    }
+}
+
+impl EncoderConfig {
+    /// The first value out of bounds, as `key: rule, got value`.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.path.as_os_str().is_empty() {
+            return Err("path: is needed: the encoder's folder or file".into());
+        }
+        let index = self.device.strip_prefix("cuda:").map(str::parse::<usize>);
+        if !matches!(self.device.as_str(), "auto" | "cpu" | "cuda") && !matches!(index, Some(Ok(_)))
+        {
+            return Err(format!(
+                "device: must be auto, cpu, cuda or cuda:N, got `{}`",
+                self.device
+            ));
+        }
+        if self.batch > 4096 {
+            return Err(format!("batch: must be <= 4096, got {}", self.batch));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,232 @@
+//! The networks themselves: each on its own thread, fed through a bounded channel.
+//!
+//! What a caller asks for is prepared on the caller's thread (resize, crop, tokenise); texts are kept by
+//! their content. A full channel holds the caller back, so that rendered pictures do not pile up.
+
+use super::batch::{Ask, Job, Server, Worker};
+use super::{EncoderConfig, EncoderDtype, EncoderSet, Feature, LpipsUse, Needs, Ticket, used};
+use crate::cache::{Cache, key};
+use crate::config::TaskScoring;
+use crate::error::RewardError;
+use crate::perceptual::PictureFeature;
+use crate::picture::Picture;
+use crossbeam_channel::{Sender, bounded};
+use indexmap::IndexMap;
+use models::encoder::{Encoder, Lpips, Pool};
+use models::image::{ImageProcessor, Rgb8};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use tch::{Device, Kind};
+
+/// Texts whose features are kept, for each encoder.
+const TEXTS: usize = 4096;
+
+/// The first fault of any encoder: what came back since is made up.
+pub(super) type Fault = Arc<Mutex<Option<String>>>;
+
+/// All encoders that the tasks use.
+pub(crate) struct Encoders {
+    all: IndexMap<String, Handle>,
+    fault: Fault,
+}
+
+/// One encoder's thread, seen from the others.
+struct Handle {
+    jobs: Option<Sender<Job>>,
+    /// What pictures go through first; none for networks of texts.
+    processor: Option<ImageProcessor>,
+    default_pool: Pool,
+    texts: Cache<Ticket>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Encoders {
+    /// Loads what `tasks` use and starts the threads.
+    pub fn open(
+        set: &EncoderSet,
+        tasks: &IndexMap<String, TaskScoring>,
+    ) -> Result<Encoders, RewardError> {
+        let fault = Fault::default();
+        let mut all = IndexMap::new();
+        for (name, needs) in used(set, tasks)? {
+            let config = &set.encoders[name];
+            let at = |reason: String| RewardError::Config(format!("encoders.{name}.{reason}"));
+            config.validate().map_err(at)?;
+            let device = device(config, set).map_err(at)?;
+            let server = Server {
+                name: name.to_owned(),
+                batch: match (config.batch, device) {
+                    (0, Device::Cpu) => 1,
+                    (0, _) => 32,
+                    (count, _) => count,
+                },
+                fault: fault.clone(),
+            };
+            let handle =
+                Handle::start(config, needs, device, server).map_err(|error| match error {
+                    RewardError::Config(reason) => at(format!("path: {reason}")),
+                    other => other,
+                })?;
+            all.insert(name.to_owned(), handle);
+        }
+        Ok(Encoders { all, fault })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// The feature of a picture, of unit length.
+    pub fn picture(&self, encoder: &str, feature: Feature, picture: &Picture) -> Ticket {
+        let handle = &self.all[encoder];
+        let pool = match feature {
+            Feature::Pooled(PictureFeature::Cls) => Pool::Cls,
+            Feature::Pooled(PictureFeature::Mean) => Pool::Mean,
+            Feature::Own => handle.default_pool,
+        };
+        let fitted = match &handle.processor {
+            Some(processor) => processor.fit(&rgb8(picture)),
+            None => Err(models::ModelError::Image(
+                "this network encodes texts alone".into(),
+            )),
+        };
+        match fitted {
+            Ok(picture) => handle.ask(Ask::Picture(picture, pool)),
+            Err(error) => self.failed(encoder, &error.to_string()),
+        }
+    }
+
+    /// The feature of a text, of unit length.
+    pub fn text(&self, encoder: &str, text: &str) -> Ticket {
+        let handle = &self.all[encoder];
+        let ask = || handle.ask(Ask::Text(text.to_owned()));
+        handle.texts.get(key(&[text.as_bytes()]), ask)
+    }
+
+    /// LPIPS' distance of two pictures of one size, the second one being asked for again and again.
+    pub fn distance(
+        &self,
+        encoder: &str,
+        input: LpipsUse,
+        [picture, reference]: [&Arc<Picture>; 2],
+    ) -> Ticket {
+        self.all[encoder].ask(Ask::Distance {
+            picture: rgb8(picture),
+            reference: reference.clone(),
+            input,
+        })
+    }
+
+    /// What went wrong in a network, if anything did.
+    pub fn fault(&self) -> Option<RewardError> {
+        let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        fault.clone().map(RewardError::Encoder)
+    }
+
+    fn failed(&self, encoder: &str, reason: &str) -> Ticket {
+        let ticket = Ticket::default();
+        super::batch::fail(&self.fault, encoder, reason, std::slice::from_ref(&ticket));
+        ticket
+    }
+}
+
+impl Handle {
+    fn start(
+        config: &EncoderConfig,
+        needs: Needs,
+        device: Device,
+        server: Server,
+    ) -> Result<Handle, RewardError> {
+        let kind = match config.dtype {
+            EncoderDtype::Float32 => Kind::Float,
+            EncoderDtype::Bfloat16 => Kind::BFloat16,
+            EncoderDtype::Float16 => Kind::Half,
+        };
+        let path = &config.path;
+        let bad = |error: models::ModelError| RewardError::Config(error.to_string());
+        let (worker, processor, default_pool) = match needs {
+            Needs::Distances => {
+                let network = Lpips::load(path, (kind, device)).map_err(bad)?;
+                (Worker::Lpips(network), None, Pool::Cls)
+            }
+            needs => {
+                let network = Encoder::load(path, (kind, device)).map_err(bad)?;
+                let (sees, reads) = (network.sees(), network.tokenize("").map(drop));
+                if !sees && needs != Needs::Texts {
+                    return Err(RewardError::Config(format!(
+                        "{}: this network encodes texts alone, a reward asks for pictures",
+                        path.display()
+                    )));
+                }
+                if needs != Needs::Pictures {
+                    reads.map_err(bad)?;
+                }
+                let processor = network.processor().ok().cloned();
+                let pool = network.default_pool().unwrap_or(Pool::Cls);
+                (Worker::Features(network), processor, pool)
+            }
+        };
+        let (jobs, inbox) = bounded(4 * server.batch.max(16));
+        let thread = std::thread::Builder::new()
+            .name(format!("encode-{}", server.name))
+            .spawn(move || server.run(&worker, &inbox))?;
+        Ok(Handle {
+            jobs: Some(jobs),
+            processor,
+            default_pool,
+            texts: Cache::new(TEXTS),
+            thread: Some(thread),
+        })
+    }
+
+    fn ask(&self, ask: Ask) -> Ticket {
+        let ticket = Ticket::default();
+        let job = Job {
+            ask,
+            ticket: ticket.clone(),
+        };
+        // The thread holds the receiver as long as this lives.
+        if let Some(Err(lost)) = self.jobs.as_ref().map(|jobs| jobs.send(job)) {
+            lost.into_inner()
+                .ticket
+                .give(Err("the encoder's thread has ended".into()));
+        }
+        ticket
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn rgb8(picture: &Picture) -> Rgb8 {
+    Rgb8 {
+        width: picture.width,
+        height: picture.height,
+        data: picture.rgb.clone(),
+    }
+}
+
+fn device(config: &EncoderConfig, set: &EncoderSet) -> Result<Device, String> {
+    let name = match config.device.as_str() {
+        "auto" if set.device.is_empty() => "cpu",
+        "auto" => &set.device,
+        name => name,
+    };
+    let index = match name {
+        "cpu" => return Ok(Device::Cpu),
+        name => name
+            .strip_prefix("cuda:")
+            .and_then(|index| index.parse().ok())
+            .unwrap_or(0),
+    };
+    match (index as i64) < tch::Cuda::device_count() {
+        true => Ok(Device::Cuda(index)),
+        false => Err(format!("device: {name}: no such GPU answers; use cpu")),
+    }
+}

@@ -1,0 +1,61 @@
+//! A judgement that waits for encoders: what is known of it, and what each missing part will be made of.
+
+use crate::encode::Ticket;
+use crate::perceptual::{Scale, dot, of_distance};
+use crate::score::Reward;
+use std::sync::Arc;
+
+/// A completion's judgement.
+pub(crate) enum Judged {
+    Done(Reward),
+    Later(Box<Pending>),
+}
+
+/// A judgement whose parts are not all known.
+pub(crate) struct Pending {
+    pub parts: Vec<Part>,
+    /// All but parts and total.
+    pub reward: Reward,
+    pub step: u64,
+    /// Whether the picture shows nothing.
+    pub blank: bool,
+    /// The total of a completion cut off at the length limit, where the rubric has one.
+    pub total: Option<f64>,
+}
+
+/// One reward's value, before it is cut.
+pub(crate) enum Part {
+    Known(f64),
+    Waits(Wait),
+}
+
+/// What a value is made of.
+pub(crate) enum Wait {
+    /// The cosine of two features.
+    Cosine([Ticket; 2], Scale),
+    /// RLRF's reward of one less their cosine.
+    CosineDistance([Ticket; 2]),
+    /// RLRF's reward of a distance.
+    Distance(Ticket),
+}
+
+impl Part {
+    /// The value, waiting for it if need be; or what went wrong in the encoder.
+    pub fn value(&self) -> Result<f64, Arc<str>> {
+        let cosine =
+            |pair: &[Ticket; 2]| Ok::<f64, Arc<str>>(dot(&pair[0].wait()?, &pair[1].wait()?));
+        match self {
+            Part::Known(value) => Ok(*value),
+            Part::Waits(Wait::Cosine(pair, scale)) => cosine(pair).map(|cosine| scale.of(cosine)),
+            Part::Waits(Wait::CosineDistance(pair)) => {
+                cosine(pair).map(|cosine| of_distance(1.0 - cosine))
+            }
+            Part::Waits(Wait::Distance(ticket)) => {
+                let distance = ticket.wait()?;
+                Ok(of_distance(
+                    distance.first().copied().map_or(f64::NAN, f64::from),
+                ))
+            }
+        }
+    }
+}

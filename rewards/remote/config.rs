@@ -1,0 +1,60 @@
+//! How a remote scoring service is called: `rewards.remote`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// How the service at `rewards.endpoint` is called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RemoteConfig {
+    /// File with the service's token, relative to the config's folder; absent when it needs none.
+    pub token_file: Option<PathBuf>,
+    /// Completions in one request, at least 1.
+    pub batch: usize,
+    /// Requests under way at the same time, at least 1.
+    pub connections: usize,
+    /// Milliseconds, at least 1, to wait for an answer before the request counts as failed.
+    pub timeout_ms: u64,
+    /// How often a failed request is sent again (with growing pauses) before the run stops.
+    pub retries: u32,
+}
+
+impl Default for RemoteConfig {
+    fn default() -> Self {
+        RemoteConfig {
+            token_file: None,
+            batch: 32,
+            connections: 4,
+            timeout_ms: 120_000,
+            retries: 8,
+        }
+    }
+}
+
+impl RemoteConfig {
+    pub(crate) fn validate(&self) -> Result<(), String> {
+        let counts = [
+            ("batch", self.batch as u64),
+            ("connections", self.connections as u64),
+            ("timeout_ms", self.timeout_ms),
+        ];
+        match counts.iter().find(|count| count.1 == 0) {
+            Some((key, _)) => Err(format!("{key}: must be >= 1, got 0")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether an address can be called at all.
+pub(crate) fn check_endpoint(endpoint: &str) -> Result<(), String> {
+    let host = ["http://", "https://"]
+        .iter()
+        .find_map(|scheme| endpoint.strip_prefix(scheme));
+    match host.is_some_and(|host| !host.is_empty() && !host.starts_with('/')) {
+        true => Ok(()),
+        false => Err(format!(
+            "endpoint: must be the address of a scoring service such as http://127.0.0.1:8700, got {endpoint:?}"
+        )),
+    }
+}

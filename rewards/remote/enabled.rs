@@ -1,0 +1,201 @@
+//! Scoring by a service: waiting jobs are gathered into requests, several requests are under way at
+//! a time. A service that stays away ends scoring: further jobs are answered at once and the scorer
+//! reports the loss, so that no made-up number is trained on.
+
+use super::http::{CallError, Caller};
+use crate::cache::{Cache, key};
+use crate::config::{RewardsConfig, TaskScoring};
+use crate::error::RewardError;
+use crate::reference::{ImageSource, Reference};
+use crate::score::Reward;
+use crate::scorer::{Order, Scored};
+use crate::wire::{SERVICE_DEADLINE, ScoreRow, ScoredRow};
+use crossbeam_channel::Receiver;
+use indexmap::IndexMap;
+use serde_json::{Value, json};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// The service at the other end.
+pub(crate) struct Remote {
+    caller: Caller,
+    batch: usize,
+    retries: u32,
+    /// Why the service is given up, once it is.
+    lost: OnceLock<String>,
+    /// Answers about references, by task and content.
+    checked: Cache<Result<(), String>>,
+}
+
+impl Remote {
+    /// Reaches the service and compares its tasks with `tasks`.
+    ///
+    /// # Errors
+    /// A token file that cannot be read, a service that does not answer, a task that it lacks or
+    /// scores in another way.
+    pub fn connect(
+        config: &RewardsConfig,
+        endpoint: &str,
+        tasks: &IndexMap<String, TaskScoring>,
+    ) -> Result<Remote, RewardError> {
+        let how = &config.remote;
+        let read = |path: &std::path::PathBuf| {
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                let place = path.display();
+                RewardError::Config(format!("rewards.remote.token_file: {place}: {error}"))
+            });
+            text.map(|text| text.trim().to_owned())
+        };
+        let token = how.token_file.as_ref().map(read).transpose()?;
+        let timeout = Duration::from_millis(how.timeout_ms);
+        let caller = Caller::new(endpoint, token, timeout, how.retries);
+        let health = caller.call("/health", None, &|| true).map_err(|error| {
+            RewardError::Service(format!("rewards.endpoint: {}", error.message))
+        })?;
+        for (name, scoring) in tasks {
+            let theirs = health["tasks"][name].as_str();
+            let problem = match theirs {
+                Some(digest) if digest == scoring.digest() => continue,
+                Some(_) => "is scored in another way there",
+                None => "is unknown there",
+            };
+            return Err(RewardError::Config(format!(
+                "rewards.endpoint: {endpoint}: the task {name:?} {problem} (start the service with this config)"
+            )));
+        }
+        Ok(Remote {
+            caller,
+            batch: how.batch,
+            retries: how.retries,
+            lost: OnceLock::new(),
+            checked: Cache::new(config.reference_cache),
+        })
+    }
+
+    /// Takes jobs until the channel closes.
+    pub fn serve(&self, orders: &Receiver<Order>, stopped: &AtomicBool) {
+        while let Ok(first) = orders.recv() {
+            let mut batch = vec![first];
+            batch.extend(orders.try_iter().take(self.batch - 1));
+            if stopped.load(Ordering::Relaxed) {
+                return;
+            }
+            self.answer(batch, stopped);
+        }
+    }
+
+    /// Whether a reference can serve a task, as the service sees it.
+    pub fn check(&self, task: &str, reference: &Reference) -> Result<(), String> {
+        let sent = portable(reference)?;
+        let content = serde_json::to_vec(&sent).map_err(|error| error.to_string())?;
+        self.checked.get(key(&[task.as_bytes(), &content]), || {
+            let body = json!({"items": [{"task": task, "reference": sent}]});
+            let answer = self.caller.call("/check", Some(&body), &|| true);
+            let answer = answer.map_err(|error| self.give_up(error))?;
+            match answer["items"][0].as_str() {
+                Some(problem) => Err(problem.to_owned()),
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// Why judgements are not to be trusted any more, if so.
+    pub fn lost(&self) -> Option<RewardError> {
+        self.lost.get().cloned().map(RewardError::Service)
+    }
+
+    fn give_up(&self, error: CallError) -> String {
+        let message = match error.status {
+            Some(401) => format!("{} (rewards.remote.token_file)", error.message),
+            _ => error.message,
+        };
+        self.lost.get_or_init(|| message).clone()
+    }
+
+    fn answer(&self, mut orders: Vec<Order>, stopped: &AtomicBool) {
+        for _ in 0..=self.retries {
+            let rows = match self.post(&orders, stopped) {
+                Ok(rows) => rows,
+                Err(()) => break,
+            };
+            let mut late = Vec::new();
+            for (order, row) in orders.into_iter().zip(rows) {
+                let waited = |reason: &String| reason.starts_with(SERVICE_DEADLINE);
+                if row.reason.as_ref().is_some_and(waited) {
+                    late.push(order);
+                } else {
+                    order.answer(row.into_reward());
+                }
+            }
+            orders = late;
+            if orders.is_empty() {
+                return;
+            }
+        }
+        let message = "the service did not judge in time however often it was asked";
+        let lost = self.lost.get_or_init(|| message.into());
+        for order in orders {
+            order.answer(unjudged(lost));
+        }
+    }
+
+    /// One answered row for each order.
+    fn post(&self, orders: &[Order], stopped: &AtomicBool) -> Result<Vec<ScoredRow>, ()> {
+        let go_on = || self.lost.get().is_none() && !stopped.load(Ordering::Relaxed);
+        if !go_on() {
+            return Err(());
+        }
+        let lose = |message: String| {
+            let status = None;
+            self.give_up(CallError { status, message });
+        };
+        let rows: Result<Vec<Value>, String> = orders.iter().map(|o| row(&o.job)).collect();
+        let body = json!({"items": rows.map_err(lose)?});
+        let answer = self.caller.call("/score_batch", Some(&body), &go_on);
+        let mut answer = answer.map_err(|error| drop(self.give_up(error)))?;
+        let rows: Vec<ScoredRow> = serde_json::from_value(answer["items"].take())
+            .map_err(|error| lose(format!("the service's answer: {error}")))?;
+        match rows.len() == orders.len() {
+            true => Ok(rows),
+            false => Err(lose("the service answered another number of items".into())),
+        }
+    }
+}
+
+fn row(job: &crate::ScoreJob) -> Result<Value, String> {
+    let mut row = ScoreRow::of(job);
+    row.reference = portable(&row.reference)?;
+    serde_json::to_value(row).map_err(|error| error.to_string())
+}
+
+/// The same reference with its picture's bytes in place of a path.
+fn portable(reference: &Reference) -> Result<Reference, String> {
+    let mut reference = reference.clone();
+    if let Some(image) = &mut reference.image {
+        let bytes = image
+            .read()
+            .map_err(|error| format!("reference.image: {error}"))?;
+        *image = ImageSource::Png(bytes);
+    }
+    Ok(reference)
+}
+
+/// Stands in for a judgement that never came; the scorer reports the loss.
+fn unjudged(why: &str) -> Reward {
+    Reward {
+        total: 0.0,
+        parts: IndexMap::new(),
+        valid: false,
+        reason: Some(format!("service_lost: {why}")),
+        render_ms: 0.0,
+        deadline_hit: false,
+    }
+}
+
+impl Order {
+    fn answer(self, reward: Reward) {
+        let key = self.job.key;
+        (self.reply)(Scored { key, reward });
+    }
+}

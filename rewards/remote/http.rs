@@ -1,0 +1,193 @@
+//! One HTTP call with patience: connection failures, timeouts, 429 and 5xx are tried again after
+//! growing pauses (or the pause that the other side asks for); anything else is final.
+
+use serde_json::Value;
+use std::net::ToSocketAddrs;
+use std::time::Duration;
+use ureq::{Agent, http::Response};
+
+/// Longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// No answer is longer, bytes.
+const MAX_ANSWER: u64 = 256 << 20;
+
+/// Where calls go and how patient they are.
+pub(crate) struct Caller {
+    agent: Agent,
+    base: String,
+    token: Option<String>,
+    retries: u32,
+}
+
+/// A call that failed for good.
+#[derive(Debug)]
+pub(crate) struct CallError {
+    /// The HTTP status, when there was an answer.
+    pub status: Option<u16>,
+    pub message: String,
+}
+
+impl Caller {
+    /// `base` is the address without the path of a call; `token` goes into the bearer header.
+    pub fn new(base: &str, token: Option<String>, timeout: Duration, retries: u32) -> Self {
+        let base = base.trim_end_matches('/').to_owned();
+        let mut config = Agent::config_builder()
+            .timeout_global(Some(timeout))
+            .http_status_as_error(false)
+            .max_idle_connections_per_host(16);
+        if is_local(&base) {
+            config = config.proxy(None);
+        }
+        Caller {
+            agent: config.build().into(),
+            base,
+            token,
+            retries,
+        }
+    }
+
+    /// Sends `body` (or gets, without one) until it is answered or patience ends; `go_on` is asked
+    /// before each further try.
+    pub fn call(
+        &self,
+        path: &str,
+        body: Option<&Value>,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Value, CallError> {
+        let mut tried = 0;
+        loop {
+            let (error, asked) = match self.once(path, body) {
+                Ok(answer) => return Ok(answer),
+                Err(Failed::Final(error)) => return Err(error),
+                Err(Failed::Again(error, asked)) => (error, asked),
+            };
+            if tried >= self.retries || !go_on() {
+                return Err(error);
+            }
+            std::thread::sleep(pause(tried, asked));
+            tried += 1;
+        }
+    }
+
+    fn once(&self, path: &str, body: Option<&Value>) -> Result<Value, Failed> {
+        let url = format!("{}{path}", self.base);
+        let again = |error: ureq::Error| {
+            let message = format!("{url}: {error}");
+            Failed::Again(
+                CallError {
+                    status: None,
+                    message,
+                },
+                None,
+            )
+        };
+        let sent = match body {
+            None => {
+                let request = self.agent.get(&url);
+                match &self.token {
+                    Some(token) => request.header("Authorization", format!("Bearer {token}")),
+                    None => request,
+                }
+                .call()
+            }
+            Some(body) => {
+                let request = self.agent.post(&url).content_type("application/json");
+                match &self.token {
+                    Some(token) => request.header("Authorization", format!("Bearer {token}")),
+                    None => request,
+                }
+                .send(body.to_string())
+            }
+        };
+        let mut answer = sent.map_err(again)?;
+        let status = answer.status().as_u16();
+        let asked = retry_after(&answer);
+        let text = answer
+            .body_mut()
+            .with_config()
+            .limit(MAX_ANSWER)
+            .read_to_string();
+        let text = text.map_err(again)?;
+        if (200..300).contains(&status) {
+            return serde_json::from_str(&text).map_err(|error| {
+                Failed::Final(CallError {
+                    status: Some(status),
+                    message: format!("{url}: the answer is not JSON: {error}"),
+                })
+            });
+        }
+        let error = CallError {
+            status: Some(status),
+            message: format!("{url}: status {status}: {}", said(&text)),
+        };
+        Err(match status {
+            408 | 425 | 429 | 500..=599 => Failed::Again(error, asked),
+            _ => Failed::Final(error),
+        })
+    }
+}
+
+enum Failed {
+    Again(CallError, Option<Duration>),
+    Final(CallError),
+}
+
+/// A fifth of a second, doubling, unless the other side asks for longer.
+fn pause(tried: u32, asked: Option<Duration>) -> Duration {
+    let own = Duration::from_millis(200u64 << tried.min(10));
+    own.max(asked.unwrap_or_default()).min(LONGEST_PAUSE)
+}
+
+fn retry_after<T>(answer: &Response<T>) -> Option<Duration> {
+    let seconds = answer.headers().get("retry-after")?.to_str().ok()?;
+    seconds.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// The sentence in an error's body.
+fn said(text: &str) -> String {
+    let value: Value = serde_json::from_str(text).unwrap_or_default();
+    let error = &value["error"];
+    let sentence = error.as_str().or_else(|| error["message"].as_str());
+    let sentence = sentence.unwrap_or(text.trim());
+    sentence.chars().take(300).collect()
+}
+
+/// Whether the address is this machine, which no proxy reaches.
+fn is_local(base: &str) -> bool {
+    let host = base.split("://").nth(1).unwrap_or(base);
+    let host = host.split('/').next().unwrap_or(host);
+    let with_port = if host
+        .rsplit(':')
+        .next()
+        .is_some_and(|p| p.parse::<u16>().is_ok())
+    {
+        host.to_owned()
+    } else {
+        format!("{host}:80")
+    };
+    with_port
+        .to_socket_addrs()
+        .is_ok_and(|mut found| found.all(|address| address.ip().is_loopback()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_obey_the_other_side() {
+        let pauses: Vec<u128> = [0, 1, 5, 99].map(|n| pause(n, None).as_millis()).to_vec();
+        assert_eq!(pauses, [200, 400, 6400, 15_000]);
+        assert_eq!(
+            pause(0, Some(Duration::from_secs(3))),
+            Duration::from_secs(3)
+        );
+    }
+
+    #[test]
+    fn this_machine_is_known_by_its_addresses() {
+        assert!(is_local("http://127.0.0.1:8700"));
+        assert!(is_local("http://[::1]:1/v1"));
+        assert!(!is_local("http://192.0.2.1:80"));
+    }
+}

@@ -1,0 +1,17 @@
+//! Scoring by a service elsewhere (`rewards.endpoint`), in place of this process' threads: the same
+//! jobs in, the same numbers out.
+
+mod config;
+#[cfg(not(feature = "client"))]
+mod disabled;
+#[cfg(feature = "client")]
+mod enabled;
+#[cfg(feature = "client")]
+mod http;
+
+pub use config::RemoteConfig;
+pub(crate) use config::check_endpoint;
+#[cfg(not(feature = "client"))]
+pub(crate) use disabled::Remote;
+#[cfg(feature = "client")]
+pub(crate) use enabled::Remote;

@@ -1,0 +1,102 @@
+//! Judging the rows of one request beside those of others.
+
+use super::admission::CancelOnDrop;
+use super::parse::{Problem, place};
+use super::server::Inner;
+use crate::scorer::{Order, ScoreJob};
+use crate::wire::{SERVICE_DEADLINE, ScoredRow};
+use axum::http::StatusCode;
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+/// Judges `jobs` in order. A completion that was not judged in time is an invalid row; a request
+/// that does not fit in the queue, an unknown task or a reference that cannot serve is a problem.
+pub(crate) async fn judge(
+    inner: &Arc<Inner>,
+    jobs: Vec<(Value, ScoreJob)>,
+    of_batch: bool,
+) -> Result<Vec<ScoredRow>, Problem> {
+    let arrived = Instant::now();
+    check(inner, &jobs, of_batch)?;
+    let places = inner.queue.take(jobs.len()).ok_or_else(|| {
+        let (taken, limit) = (inner.queue.taken(), inner.queue.limit());
+        let said = format!("the queue is full: {taken} of {limit} completions are waiting");
+        Problem::busy(said, pause(inner, taken))
+    })?;
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let _cancel = CancelOnDrop(cancelled.clone());
+    let mut waiting = Vec::with_capacity(jobs.len());
+    for ((id, job), place) in jobs.into_iter().zip(places) {
+        let (sender, receiver) = oneshot::channel();
+        waiting.push((id, job.task.clone(), job.step, receiver));
+        let inner = inner.clone();
+        inner.clone().scorer.order(Order {
+            job,
+            cancelled: Some(cancelled.clone()),
+            reply: Box::new(move |scored| {
+                drop(place);
+                inner.metrics.judged(&scored.reward, arrived.elapsed());
+                // The request may have been answered without it.
+                let _ = sender.send(scored.reward);
+            }),
+        });
+    }
+    let deadline = arrived + Duration::from_millis(inner.config.deadline_ms);
+    let mut rows = Vec::with_capacity(waiting.len());
+    for (index, (id, task, step, receiver)) in waiting.into_iter().enumerate() {
+        let reward = match timeout_at(deadline, receiver).await {
+            Ok(Ok(reward)) => reward,
+            _ => {
+                inner.metrics.late();
+                let reason = format!(
+                    "{SERVICE_DEADLINE}: not judged within {} ms",
+                    inner.config.deadline_ms
+                );
+                inner.scorer.unjudged(&task, reason, step)
+            }
+        };
+        if let Some(failure) = reward
+            .reason
+            .as_deref()
+            .and_then(|r| r.strip_prefix("reference_"))
+        {
+            let field = place(index, of_batch);
+            return Err(Problem::field(format!(
+                "{field}: reference does not render: {failure}"
+            )));
+        }
+        rows.push(ScoredRow::new(id, reward));
+    }
+    Ok(rows)
+}
+
+/// What can be said about rows before they are judged.
+fn check(inner: &Inner, jobs: &[(Value, ScoreJob)], of_batch: bool) -> Result<(), Problem> {
+    let most = inner.config.max_items.min(inner.config.queue);
+    if jobs.len() > most {
+        let said = format!("items: at most {most} in one request, got {}", jobs.len());
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, said));
+    }
+    for (index, (_, job)) in jobs.iter().enumerate() {
+        inner
+            .scorer
+            .check_fields(&job.task, &job.reference)
+            .map_err(|said| match of_batch {
+                true => Problem::field(format!("items.{index}.{said}")),
+                false => Problem::field(format!("label.{}", said.trim_start_matches("reference."))),
+            })?;
+    }
+    Ok(())
+}
+
+/// Seconds in which the queue should have moved on.
+fn pause(inner: &Inner, taken: usize) -> u64 {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let each = inner.metrics.mean_seconds().unwrap_or(0.05).min(1.0);
+    let seconds = taken as f64 * each / threads as f64;
+    (seconds.ceil() as u64).clamp(1, 60)
+}

@@ -1,0 +1,62 @@
+//! What a scoring service takes in: `rewards.service`.
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Bounds of a scoring service (`svgrl serve-rewards`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServiceConfig {
+    /// Completions that may be waiting or being judged, at least 1; a request beyond is answered 429 with Retry-After.
+    pub queue: usize,
+    /// Completions of one request, at least 1.
+    pub max_items: usize,
+    /// Mebibytes, at least 1, of one request's body.
+    pub max_body_mib: usize,
+    /// Requests read or answered at the same time, at least 1; one beyond is answered 429.
+    pub max_requests: usize,
+    /// Milliseconds, at least 1, after which a completion that was not judged is answered as invalid with the reason `service_deadline`.
+    pub deadline_ms: u64,
+    /// Milliseconds that requests in flight may take after SIGTERM or SIGINT.
+    pub grace_ms: u64,
+    /// PNG files that a request may name as `reference.image` by these names, relative to the config's folder.
+    pub images: IndexMap<String, PathBuf>,
+}
+
+impl Default for ServiceConfig {
+    fn default() -> Self {
+        ServiceConfig {
+            queue: 4096,
+            max_items: 1024,
+            max_body_mib: 64,
+            max_requests: 256,
+            deadline_ms: 30_000,
+            grace_ms: 30_000,
+            images: IndexMap::new(),
+        }
+    }
+}
+
+impl ServiceConfig {
+    pub(crate) fn validate(&self) -> Result<(), String> {
+        let counts = [
+            ("queue", self.queue as u64),
+            ("max_items", self.max_items as u64),
+            ("max_body_mib", self.max_body_mib as u64),
+            ("max_requests", self.max_requests as u64),
+            ("deadline_ms", self.deadline_ms),
+        ];
+        if let Some((key, _)) = counts.iter().find(|count| count.1 == 0) {
+            return Err(format!("{key}: must be >= 1, got 0"));
+        }
+        if self.max_body_mib > 1024 {
+            return Err(format!(
+                "max_body_mib: must be <= 1024, got {}",
+                self.max_body_mib
+            ));
+        }
+        Ok(())
+    }
+}

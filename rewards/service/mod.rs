@@ -1,0 +1,30 @@
+//! Scoring over HTTP, in the forms that slime, verl, EasyR1 and TRL can call: `POST /score` and
+//! `/score_batch`, `POST /check` for references alone, `GET /health` and `/metrics`.
+//!
+//! Requests share one scorer, so that completions of different callers are judged, and encoded,
+//! together. What may wait is bounded; nothing a request names is read from this machine but the
+//! pictures registered in the config. No TLS: put a proxy in front of it where the network needs it.
+
+#[cfg(feature = "service")]
+mod admission;
+#[cfg(feature = "service")]
+mod answer;
+mod config;
+#[cfg(feature = "service")]
+mod log;
+#[cfg(feature = "service")]
+mod metrics;
+#[cfg(feature = "service")]
+mod parse;
+#[cfg(feature = "service")]
+mod routes;
+#[cfg(feature = "service")]
+mod server;
+#[cfg(feature = "service")]
+mod token;
+
+pub use config::ServiceConfig;
+#[cfg(feature = "service")]
+pub use log::Log;
+#[cfg(feature = "service")]
+pub use server::{Service, ServiceSetup};

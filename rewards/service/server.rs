@@ -1,0 +1,154 @@
+//! The service's life: listening, answering, and an end that answers what is in flight.
+
+use super::ServiceConfig;
+use super::admission::Places;
+use super::log::Log;
+use super::metrics::Metrics;
+use super::parse::{Images, check_sides};
+use super::routes::handle;
+use super::token::Token;
+use crate::config::TaskScoring;
+use crate::error::RewardError;
+use crate::scorer::Scorer;
+use axum::Router;
+use axum::serve::ListenerExt;
+use indexmap::IndexMap;
+use serde_json::json;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+
+/// What a service is made of.
+pub struct ServiceSetup<'a> {
+    /// Judges; its own threads do the work.
+    pub scorer: Scorer,
+    /// The tasks it judges; the first is that of rows which name none.
+    pub tasks: &'a IndexMap<String, TaskScoring>,
+    pub config: ServiceConfig,
+    /// What callers must show; none lets everyone in.
+    pub token: Option<String>,
+    pub log: Log,
+}
+
+/// A scoring service that is ready to listen.
+pub struct Service(Arc<Inner>);
+
+/// What all requests share.
+pub(crate) struct Inner {
+    pub scorer: Scorer,
+    pub config: ServiceConfig,
+    /// Digest of each task's scoring.
+    pub tasks: IndexMap<String, String>,
+    pub default_task: String,
+    pub images: Images,
+    pub token: Option<Token>,
+    pub queue: Places,
+    pub requests: Places,
+    pub metrics: Metrics,
+    pub log: Log,
+}
+
+impl Service {
+    /// Reads the registered pictures.
+    ///
+    /// # Errors
+    /// A picture that cannot be read or is too large; its key is named.
+    pub fn new(setup: ServiceSetup<'_>) -> Result<Service, RewardError> {
+        let mut images = Images::new();
+        for (name, path) in &setup.config.images {
+            let problem = |said: String| {
+                let place = path.display();
+                RewardError::Config(format!("rewards.service.images.{name}: {place}: {said}"))
+            };
+            let bytes = std::fs::read(path).map_err(|error| problem(error.to_string()))?;
+            check_sides(&bytes).map_err(problem)?;
+            images.insert(name.clone(), bytes.into());
+        }
+        let digests = setup
+            .tasks
+            .iter()
+            .map(|(name, task)| (name.clone(), task.digest()));
+        Ok(Service(Arc::new(Inner {
+            default_task: setup.tasks.keys().next().cloned().unwrap_or_default(),
+            tasks: digests.collect(),
+            images,
+            token: setup.token.as_deref().map(Token::new),
+            queue: Places::new(setup.config.queue),
+            requests: Places::new(setup.config.max_requests),
+            metrics: Metrics::new(),
+            log: setup.log,
+            scorer: setup.scorer,
+            config: setup.config,
+        })))
+    }
+
+    /// Answers on `listener` until SIGTERM or SIGINT; then takes no more, answers what is in flight
+    /// within the grace, and returns. A second signal ends it at once.
+    ///
+    /// # Errors
+    /// Whatever the system says about the socket.
+    pub fn run(self, listener: std::net::TcpListener) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
+        let done = runtime.block_on(serve(self.0, listener));
+        // Threads that still check a reference are not waited for.
+        runtime.shutdown_timeout(Duration::from_millis(100));
+        done
+    }
+}
+
+async fn serve(inner: Arc<Inner>, listener: std::net::TcpListener) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let mut signals = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let address = listener.local_addr()?;
+    let names: Vec<&String> = inner.tasks.keys().collect();
+    inner.log.info(
+        "listening",
+        json!({"address": address.to_string(), "tasks": names}),
+    );
+    let (stop, grace, log) = (Arc::new(Notify::new()), inner.config.grace_ms, inner.log);
+    let stopping = stop.clone();
+    let application = Router::new().fallback(handle).with_state(inner.clone());
+    // Small answers must not wait for the next packet.
+    let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
+    let server = axum::serve(listener, application)
+        .with_graceful_shutdown(async move { stopping.notified().await });
+    let watch = async {
+        let name = first(&mut signals).await;
+        log.info(
+            "stopping",
+            json!({"signal": name, "waiting": inner.queue.taken()}),
+        );
+        stop.notify_one();
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(grace)) => "the grace ran out",
+            name = first(&mut signals) => name,
+        }
+    };
+    tokio::select! {
+        done = server.into_future() => {
+            log.info("stopped", json!({"unanswered": 0}));
+            done
+        }
+        why = watch => {
+            log.error("stopped", json!({"unanswered": inner.requests.taken(), "why": why}));
+            Ok(())
+        }
+    }
+}
+
+/// The name of the next signal.
+async fn first((terminate, interrupt): &mut (Signal, Signal)) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}

@@ -1,0 +1,146 @@
+//! Completions and judgements as JSON rows: what `svgrl reward` reads and writes, and what travels
+//! between a scoring service and those who call it.
+
+use crate::config::TaskScoring;
+use crate::reference::{Candidate, Reference};
+use crate::score::Reward;
+use crate::scorer::ScoreJob;
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+/// The reason of an item that waited too long at a service: it is no fault of the completion.
+#[cfg(any(feature = "client", feature = "service"))]
+pub(crate) const SERVICE_DEADLINE: &str = "service_deadline";
+
+/// A completion to judge.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ScoreRow {
+    /// The caller's name for it; comes back with the result.
+    #[serde(default)]
+    pub id: Value,
+    #[serde(default)]
+    pub task: Option<String>,
+    #[serde(default)]
+    pub prompt: Option<String>,
+    pub completion: String,
+    #[serde(default)]
+    pub reference: Reference,
+    /// Whether it ended at the length limit.
+    #[serde(default)]
+    pub truncated: bool,
+    /// Training step, for weight schedules.
+    #[serde(default)]
+    pub step: u64,
+}
+
+impl ScoreRow {
+    /// The row of a job. Pictures stay as they are.
+    pub fn of(job: &ScoreJob) -> Self {
+        ScoreRow {
+            id: job.key.into(),
+            task: Some(job.task.clone()),
+            prompt: Some(job.prompt.to_string()),
+            completion: job.candidate.text.clone(),
+            reference: (*job.reference).clone(),
+            truncated: job.candidate.truncated,
+            step: job.step,
+        }
+    }
+
+    /// The id and the job, of `default` task when the row names none.
+    pub fn into_job(self, default: &str) -> (Value, ScoreJob) {
+        let job = ScoreJob {
+            key: 0,
+            task: self.task.unwrap_or_else(|| default.to_owned()),
+            step: self.step,
+            prompt: self.prompt.unwrap_or_default().into(),
+            reference: Arc::new(self.reference),
+            candidate: Candidate {
+                text: self.completion,
+                truncated: self.truncated,
+            },
+        };
+        (self.id, job)
+    }
+}
+
+/// A judged completion.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ScoredRow {
+    pub id: Value,
+    pub total: f64,
+    pub parts: IndexMap<String, f64>,
+    pub valid: bool,
+    /// Null when valid.
+    pub reason: Option<String>,
+    pub render_ms: f64,
+}
+
+impl ScoredRow {
+    /// A judgement under its caller's name.
+    pub fn new(id: Value, reward: Reward) -> Self {
+        ScoredRow {
+            id,
+            total: reward.total,
+            parts: reward.parts,
+            valid: reward.valid,
+            reason: reward.reason,
+            render_ms: reward.render_ms,
+        }
+    }
+
+    /// The judgement.
+    pub fn into_reward(self) -> Reward {
+        let deadline = svg::Reason::Deadline.as_str();
+        let word = |reason: &String| reason.split(':').next() == Some(deadline);
+        Reward {
+            deadline_hit: self.reason.as_ref().is_some_and(word),
+            total: self.total,
+            parts: self.parts,
+            valid: self.valid,
+            reason: self.reason,
+            render_ms: self.render_ms,
+        }
+    }
+}
+
+impl TaskScoring {
+    /// Equal for tasks that score alike, so that two programs can tell whether they mean the same.
+    pub fn digest(&self) -> String {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        let bytes = Sha256::digest(text.as_bytes());
+        bytes[..8].iter().map(|b| format!("{b:02x}")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_judgement_survives_the_wire_bit_by_bit() {
+        let reward = Reward {
+            total: 0.1 + 0.2,
+            parts: [("z".to_owned(), 1e-300), ("a".to_owned(), -1.0 / 3.0)].into(),
+            valid: false,
+            reason: Some("deadline: still drawing after 5 ms".into()),
+            render_ms: 5.25,
+            deadline_hit: true,
+        };
+        let text = serde_json::to_string(&ScoredRow::new(json!(7), reward.clone())).unwrap();
+        let back: ScoredRow = serde_json::from_str(&text).unwrap();
+        assert_eq!((back.id.clone(), back.into_reward()), (json!(7), reward));
+    }
+
+    #[test]
+    fn tasks_that_score_differently_have_different_digests() {
+        let task = |value| serde_json::from_value::<TaskScoring>(value).unwrap();
+        let plain = task(json!({})).digest();
+        assert_eq!(plain, task(json!({"render": {"size": 224}})).digest());
+        assert_ne!(plain, task(json!({"render": {"size": 225}})).digest());
+    }
+}

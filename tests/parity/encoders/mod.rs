@@ -1,0 +1,285 @@
+//! Encoders from the PNG or the text on, in float64 and float32, against transformers, open_clip and
+//! torchvision in float64.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use models::ModelError;
+use models::encoder::{Encoder, Pool};
+use models::image::Rgb8;
+use tch::{Device, Kind, Tensor};
+
+use crate::support::{expected_of, fixture, gap, ints, relative};
+
+type Expected = BTreeMap<String, Tensor>;
+
+fn folder(name: &str) -> PathBuf {
+    fixture("parity/encoders").join(name)
+}
+
+fn pictures() -> Vec<Rgb8> {
+    ["wide.png", "tall.png"]
+        .map(|name| Rgb8::decode(&std::fs::read(folder(name)).unwrap()).unwrap())
+        .to_vec()
+}
+
+fn texts() -> Vec<String> {
+    serde_json::from_str(&std::fs::read_to_string(folder("texts.json")).unwrap()).unwrap()
+}
+
+fn load(path: &str, kind: Kind) -> Encoder {
+    tch::set_num_threads(1);
+    Encoder::load(&folder(path), (kind, Device::Cpu)).unwrap()
+}
+
+/// Float64 within 1e-9 of the reference's largest number, float32 within 1e-4.
+fn close(what: &str, kind: Kind, got: &Tensor, want: &Tensor) {
+    let far = relative(got, want);
+    println!("{what} {kind:?}: {far:e}");
+    let bound = if kind == Kind::Double { 1e-9 } else { 1e-4 };
+    assert!(far < bound, "{what} {kind:?}: {far:e}");
+}
+
+/// Both pictures in one batch, pixels checked on the way.
+fn images(encoder: &Encoder, expected: &Expected, kind: Kind, pool: Pool) -> Tensor {
+    let fitted: Vec<Rgb8> = pictures()
+        .iter()
+        .map(|picture| encoder.fit(picture).unwrap())
+        .collect();
+    let fitted: Vec<&Rgb8> = fitted.iter().collect();
+    let processor = encoder.processor().unwrap();
+    let pixels = processor
+        .tensor(&fitted, (Kind::Float, Device::Cpu))
+        .unwrap();
+    let far = gap(&pixels, &expected["pixels"]);
+    assert!(far < 1e-6, "pixels: {far:e}");
+    let rows = encoder.embed_images(&fitted, pool).unwrap();
+    assert_eq!(rows.kind(), kind);
+    rows
+}
+
+/// Each text by itself, and all as one padded batch where the network pads.
+fn read(encoder: &Encoder, expected: &Expected, pool: Pool) -> [Tensor; 2] {
+    let ids: Vec<Vec<i64>> = texts()
+        .iter()
+        .map(|text| encoder.tokenize(text).unwrap())
+        .collect();
+    for (index, ids) in ids.iter().enumerate() {
+        assert_eq!(
+            *ids,
+            ints(&expected[&format!("ids.{index}")]),
+            "ids of text {index}"
+        );
+    }
+    let alone: Vec<Tensor> = ids
+        .iter()
+        .map(|ids| encoder.embed_ids(&[ids], ids.len(), pool).unwrap())
+        .collect();
+    let width = ids.iter().map(Vec::len).max().unwrap();
+    let all: Vec<&[i64]> = ids.iter().map(Vec::as_slice).collect();
+    [
+        Tensor::cat(&alone, 0),
+        encoder.embed_ids(&all, width, pool).unwrap(),
+    ]
+}
+
+#[test]
+fn dinov2_equals_transformers() {
+    for name in ["dinov2", "dinov2_giant"] {
+        let expected = expected_of(&folder(name));
+        for kind in [Kind::Double, Kind::Float] {
+            let encoder = load(name, kind);
+            for (pool, key) in [(Pool::Cls, "cls"), (Pool::Mean, "mean")] {
+                let got = images(&encoder, &expected, kind, pool);
+                close(&format!("{name} {key}"), kind, &got, &expected[key]);
+            }
+        }
+    }
+}
+
+#[test]
+fn clip_longclip_and_siglip_equal_their_references() {
+    for name in [
+        "clip",
+        "longclip_hf",
+        "longclip/longclip.pt",
+        "siglip",
+        "siglip2",
+    ] {
+        let home = folder(name);
+        let home = if home.is_file() {
+            home.parent().unwrap().to_owned()
+        } else {
+            home
+        };
+        let expected = expected_of(&home);
+        for kind in [Kind::Double, Kind::Float] {
+            let encoder = load(name, kind);
+            let got = images(&encoder, &expected, kind, Pool::Cls);
+            close(&format!("{name} images"), kind, &got, &expected["images"]);
+            for (how, got) in
+                ["alone", "together"]
+                    .into_iter()
+                    .zip(read(&encoder, &expected, Pool::Cls))
+            {
+                close(
+                    &format!("{name} texts {how}"),
+                    kind,
+                    &got,
+                    &expected["texts"],
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn bge_m3_equals_transformers() {
+    let expected = expected_of(&folder("bge_m3"));
+    for kind in [Kind::Double, Kind::Float] {
+        let encoder = load("bge_m3", kind);
+        for (pool, key) in [(Pool::Cls, "texts"), (Pool::Mean, "mean")] {
+            for (how, got) in ["alone", "together"]
+                .into_iter()
+                .zip(read(&encoder, &expected, pool))
+            {
+                close(&format!("bge_m3 {key} {how}"), kind, &got, &expected[key]);
+            }
+        }
+    }
+}
+
+#[test]
+fn half_precision_keeps_cosines_within_a_thousandth() {
+    let unit = |rows: Tensor| models::encoder::unit_rows(&rows);
+    for kind in [Kind::BFloat16, Kind::Half] {
+        let full = load("dinov2", Kind::Float);
+        let half = load("dinov2", kind);
+        let fitted: Vec<Rgb8> = pictures()
+            .iter()
+            .map(|picture| full.fit(picture).unwrap())
+            .collect();
+        let fitted: Vec<&Rgb8> = fitted.iter().collect();
+        let [a, b] =
+            [&full, &half].map(|encoder| unit(encoder.embed_images(&fitted, Pool::Mean).unwrap()));
+        let cosines = |rows: &Tensor| (rows.get(0) * rows.get(1)).sum(None).double_value(&[]);
+        let far = (cosines(&a) - cosines(&b)).abs();
+        println!("{kind:?}: {far:e}");
+        assert!(far < 1e-3, "{kind:?}: {far:e}");
+    }
+}
+
+/// A copy of a fixture's folder, to be damaged.
+fn copy(name: &str, to: &str) -> PathBuf {
+    let target = crate::cli::program::scratch(to);
+    crate::cli::program::copy(&folder(name), &target);
+    target
+}
+
+fn refusal(path: &std::path::Path) -> String {
+    match Encoder::load(path, (Kind::Float, Device::Cpu)) {
+        Err(error) => error.to_string(),
+        Ok(_) => panic!("{} was read", path.display()),
+    }
+}
+
+#[test]
+fn what_is_not_built_is_refused_by_key() {
+    for (index, (name, file, old, new, key)) in [
+        (
+            "dinov2",
+            "config.json",
+            "\"dinov2\"",
+            "\"dinov2_with_registers\"",
+            "model_type",
+        ),
+        (
+            "siglip",
+            "config.json",
+            "\"model_type\": \"siglip\"",
+            "\"model_type\": \"siglip2\"",
+            "NaFlex",
+        ),
+        (
+            "clip",
+            "config.json",
+            "\"quick_gelu\"",
+            "\"relu\"",
+            "hidden_act",
+        ),
+        (
+            "clip",
+            "config.json",
+            "\"image_size\": 32",
+            "\"image_size\": 48",
+            "image_size",
+        ),
+        (
+            "siglip",
+            "config.json",
+            "\"vision_use_head\": true",
+            "\"vision_use_head\": false",
+            "vision_config.vision_use_head",
+        ),
+        (
+            "dinov2",
+            "preprocessor_config.json",
+            "\"resample\": 3",
+            "\"resample\": 1",
+            "resample",
+        ),
+        (
+            "bge_m3",
+            "config.json",
+            "\"num_attention_heads\": 2",
+            "\"num_attention_heads\": 3",
+            "num_attention_heads",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let folder = copy(name, &format!("encoder_key_{index}"));
+        let text = std::fs::read_to_string(folder.join(file)).unwrap();
+        assert!(text.contains(old), "{file} of {name} has no {old}");
+        std::fs::write(folder.join(file), text.replace(old, new)).unwrap();
+        let reason = refusal(&folder);
+        assert!(reason.contains(key), "{key} is not in: {reason}");
+    }
+}
+
+#[test]
+fn missing_and_unknown_tensors_are_listed_by_name() {
+    let folder = copy("dinov2", "encoder_names");
+    let path = folder.join("model.safetensors");
+    let mut tensors = models::read_tensors(&path).unwrap();
+    let norm = tensors.remove("layernorm.bias").unwrap();
+    tensors.insert("layernorm.bais".into(), norm);
+    let cls = tensors["embeddings.cls_token"].view([1, 24]);
+    tensors.insert("embeddings.cls_token".into(), cls);
+    let tensors: Vec<(String, Tensor)> = tensors.into_iter().collect();
+    models::write_tensors(&path, &tensors).unwrap();
+    let reason = refusal(&folder);
+    for part in [
+        "missing tensors: layernorm.bias",
+        "unknown tensors: layernorm.bais",
+        "embeddings.cls_token has shape [1, 24]",
+    ] {
+        assert!(reason.contains(part), "{part} is not in: {reason}");
+    }
+}
+
+#[test]
+fn texts_and_pictures_go_to_networks_that_take_them() {
+    let dino = load("dinov2", Kind::Float);
+    assert!(matches!(dino.tokenize("a"), Err(ModelError::Text(_))));
+    let bge = load("bge_m3", Kind::Float);
+    assert!(matches!(bge.fit(&pictures()[0]), Err(ModelError::Image(_))));
+    for ids in [&[][..], &[100_000], &[0; 49]] {
+        assert!(
+            matches!(bge.check_ids(ids), Err(ModelError::Text(_))),
+            "{} ids",
+            ids.len()
+        );
+    }
+}

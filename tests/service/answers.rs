@@ -1,0 +1,161 @@
+//! What is answered: the same rows as offline, in order, whatever the completions hold.
+
+use serde_json::{Value, json};
+
+use super::process::{Server, circle, slime, slow};
+use crate::cli::program::{keys, rows, svgrl, write, write_rows};
+use crate::cli::tiny::drawing;
+
+#[test]
+fn one_completion_is_answered_as_slime_sends_it() {
+    let server = Server::start("service_score", "deadline_ms: 2000", &[]);
+    let target = circle("red");
+    let row = server.post("/score", &slime(&target, &target)).fine();
+    assert_eq!(
+        keys(&row),
+        [
+            "id",
+            "total",
+            "parts",
+            "valid",
+            "reason",
+            "render_ms",
+            "reward"
+        ]
+    );
+    assert_eq!(row["reward"], row["total"]);
+    assert!(
+        (row["total"].as_f64().unwrap() - 1.375).abs() < 1e-12,
+        "{row}"
+    );
+    let bad = server.post("/score", &slime("<svg><g>", &target)).fine();
+    assert_eq!(
+        (bad["reward"].clone(), bad["valid"].clone()),
+        (json!(-1.0), json!(false))
+    );
+    assert!(bad["reason"].as_str().unwrap().starts_with("malformed_xml"));
+    let label = json!({"svg": target, "task": "look"}).to_string();
+    let chat = json!({"prompt": [{"role": "user", "content": "a dot"}], "response": target, "label": label});
+    assert_eq!(server.post("/score", &chat).fine()["total"], 1.0);
+}
+
+#[test]
+fn a_batch_gets_the_rows_of_the_offline_command() {
+    let server = Server::start("service_batch", "deadline_ms: 2000", &[]);
+    let target = circle("red");
+    let mut items: Vec<Value> = ["red", "blue", "lime"]
+        .iter()
+        .map(|colour| json!({"id": colour, "prompt": "p", "completion": circle(colour), "reference": {"svg": target}, "step": 5}))
+        .collect();
+    items.push(json!({"id": 3, "prompt": "p", "completion": "no", "reference": {"svg": target}, "task": "look", "truncated": true}));
+    let data = write_rows(&server.folder, "data.jsonl", &items);
+    let out = server.folder.join("out.jsonl");
+    let config = server.folder.join("rewards.yaml");
+    svgrl(
+        "reward --config",
+        &[&config, "--data".as_ref(), &data, "--out".as_ref(), &out],
+    )
+    .fine();
+    let served = server.post("/score_batch", &json!({"items": items})).fine();
+    let served = served["items"].as_array().unwrap();
+    assert_eq!(served.len(), 4);
+    for (row, offline) in served.iter().zip(rows(&out)) {
+        for key in ["id", "total", "parts", "valid", "reason"] {
+            assert_eq!(row[key], offline[key]);
+        }
+    }
+}
+
+#[test]
+fn pictures_come_as_base64_or_by_a_registered_name() {
+    let folder = crate::cli::program::scratch("service_images_source");
+    let file = write(&folder, "target.svg", &circle("red"));
+    svgrl("render --size 256 --out", &[&folder, &file]).fine();
+    let png = folder.join("target.png");
+    let section = format!("service: {{images: {{dot: {}}}}}", png.display());
+    let server = Server::start("service_images", &section, &[]);
+    let coded = base64(&std::fs::read(&png).unwrap());
+    let ask = |image: &str| {
+        let row =
+            json!({"task": "look", "completion": circle("red"), "reference": {"image": image}});
+        server.post("/score_batch", &json!({"items": [row]}))
+    };
+    for image in ["dot", &coded] {
+        let total = ask(image).fine()["items"][0]["total"].as_f64().unwrap();
+        assert!(total > 0.999, "{total}");
+    }
+    for path in [
+        png.to_str().unwrap(),
+        "/etc/passwd",
+        "file:///etc/passwd",
+        "nodot",
+    ] {
+        ask(path).refused(422, "items.0.reference.image");
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for chunk in bytes.chunks(3) {
+        let word = chunk
+            .iter()
+            .fold(0u32, |word, &byte| (word << 8) | u32::from(byte))
+            << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            let letter = LETTERS[(word >> (18 - 6 * place)) as usize & 63] as char;
+            let _ = write!(out, "{}", if place <= chunk.len() { letter } else { '=' });
+        }
+    }
+    out
+}
+
+#[test]
+fn hostile_completions_and_references_leave_the_service_answering() {
+    let server = Server::start("service_hostile", "deadline_ms: 300", &[]);
+    let target = circle("red");
+    let nested = drawing(&"<g>".repeat(80_000));
+    let entities = "<!DOCTYPE svg [<!ENTITY a 'aaaa'>]><svg viewBox='0 0 1 1'>&a;</svg>".to_owned();
+    let reads = drawing("<image href='/etc/passwd' width='9' height='9'/>");
+    for attack in [
+        nested,
+        entities,
+        slow(),
+        "\u{0}".into(),
+        " ".repeat(3 << 20),
+        reads,
+    ] {
+        let row = server.post("/score", &slime(&attack, &target)).fine();
+        assert_eq!(row["valid"] == json!(true), row["reason"].is_null());
+        let answer = server.post("/score", &slime(&target, &attack));
+        assert!([200, 422].contains(&answer.status), "{answer:?}");
+    }
+    let row = server.post("/score", &slime(&target, &target)).fine();
+    assert_eq!(row["valid"], json!(true));
+}
+
+#[test]
+fn health_and_metrics_tell_what_happened() {
+    let server = Server::start("service_metrics", "deadline_ms: 2000", &[]);
+    let target = circle("red");
+    server.post("/score", &slime(&target, &target)).fine();
+    server.post("/score", &slime("x", &target)).fine();
+    server.post("/score", &json!({})).refused(422, "response");
+    let health = server.get("/health").fine();
+    assert_eq!(health["status"], "ok");
+    assert_eq!(keys(&health["tasks"]), ["draw", "look"]);
+    let text = server.get("/metrics").text;
+    for line in [
+        "# TYPE svgrl_items_total counter",
+        "svgrl_items_total{outcome=\"valid\"} 1",
+        "svgrl_items_total{outcome=\"invalid\"} 1",
+        "svgrl_invalid_total{reason=\"no_svg\"} 1",
+        "svgrl_requests_total{path=\"/score\",status=\"200\"} 2",
+        "svgrl_requests_total{path=\"/score\",status=\"422\"} 1",
+        "svgrl_item_seconds_count 2",
+        "svgrl_queue_items 0",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+    }
+}

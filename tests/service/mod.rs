@@ -1,0 +1,9 @@
+//! `svgrl serve-rewards` as a process: what it answers, what it refuses, how it ends, and what other
+//! trainers and svgrl's own get from it.
+
+mod answers;
+mod clients;
+mod process;
+mod refusals;
+mod remote;
+mod shutdown;

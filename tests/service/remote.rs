@@ -1,0 +1,154 @@
+//! A run, and the offline command, whose scoring happens in a service.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::process::{Server, circle};
+use crate::cli::program::{program, rows, scratch, told, write, write_rows};
+use crate::cli::tiny::{config, tiny};
+
+fn samples(run: &Path, step: &str) -> Vec<Value> {
+    rows(&run.join(format!("samples/rl/step_{step}.jsonl")))
+}
+
+#[test]
+fn a_run_scored_by_a_service_has_the_numbers_of_one_that_scores_itself() {
+    let folder = scratch("remote_run");
+    let config = config(&folder);
+    let token = write(&folder, "token", "s3cret");
+    let server = Server::with(
+        folder.clone(),
+        &config,
+        &["--token-file", token.to_str().unwrap()],
+    );
+    let run = folder.join("run");
+    let endpoint = format!("rewards.endpoint={}", server.url());
+    let set = [
+        "--set",
+        &endpoint,
+        "--set",
+        "rewards.remote.token_file=token",
+        "--set",
+        "rewards.remote.batch=3",
+    ];
+    told(
+        program()
+            .arg("train")
+            .arg(&config)
+            .arg("--run-dir")
+            .arg(&run)
+            .args(set),
+    )
+    .fine();
+    for step in ["000001", "000002"] {
+        let (here, there) = (samples(&tiny().run, step), samples(&run, step));
+        assert_eq!(here.len(), 16);
+        for (a, b) in here.iter().zip(&there) {
+            for key in [
+                "prompt_id",
+                "completion",
+                "total",
+                "parts",
+                "valid",
+                "reason",
+                "advantage",
+            ] {
+                assert_eq!(a[key], b[key], "{key} of {}", a["completion"]);
+            }
+        }
+    }
+    let scored = server
+        .ask("GET", "/metrics", &["Authorization: Bearer s3cret"], b"")
+        .text;
+    assert!(
+        !scored.contains("svgrl_item_seconds_count 0"),
+        "the service judged nothing"
+    );
+}
+
+#[test]
+fn the_offline_command_can_ask_a_service() {
+    let server = Server::start("remote_reward", "deadline_ms: 2000", &[]);
+    let row = |id: usize, completion: String| json!({"id": id, "prompt": "", "completion": completion, "reference": {"svg": circle("red")}});
+    let data: Vec<Value> = (0..40)
+        .map(|id| {
+            row(
+                id,
+                if id % 3 == 0 {
+                    "no".into()
+                } else {
+                    circle("blue")
+                },
+            )
+        })
+        .collect();
+    let data = write_rows(&server.folder, "data.jsonl", &data);
+    let score = |out: &str, endpoint: &str| {
+        let out = server.folder.join(out);
+        let mut command = program();
+        command
+            .arg("reward")
+            .arg("--config")
+            .arg(server.folder.join("rewards.yaml"));
+        command.arg("--data").arg(&data).arg("--out").arg(&out);
+        (
+            told(command.args(["--set", &format!("rewards.endpoint={endpoint}")])),
+            out,
+        )
+    };
+    let (there, out) = score("there.jsonl", &server.url());
+    there.fine();
+    let (here, local) = score("here.jsonl", "null");
+    here.fine();
+    for (a, b) in rows(&out).iter().zip(rows(&local)) {
+        for key in ["id", "total", "parts", "valid", "reason"] {
+            assert_eq!(a[key], b[key]);
+        }
+    }
+    let bad = write_rows(
+        &server.folder,
+        "data.jsonl",
+        &[json!({"id": 0, "completion": "", "reference": {"svg": "<svg"}})],
+    );
+    assert!(bad.exists());
+    score("bad.jsonl", &server.url())
+        .0
+        .refused(2, &["data.jsonl:1", "does not render"]);
+}
+
+#[test]
+fn a_service_that_scores_otherwise_or_stays_away_is_refused() {
+    let server = Server::start("remote_other", "deadline_ms: 2000", &[]);
+    let data = write_rows(
+        &server.folder,
+        "data.jsonl",
+        &[json!({"id": 0, "completion": "", "reference": {"svg": circle("red")}})],
+    );
+    let ask = |set: &[&str]| {
+        let mut command = program();
+        command
+            .arg("reward")
+            .arg("--config")
+            .arg(server.folder.join("rewards.yaml"));
+        command
+            .arg("--data")
+            .arg(&data)
+            .arg("--out")
+            .arg(server.folder.join("out.jsonl"));
+        for set in set {
+            command.args(["--set", set]);
+        }
+        told(&mut command)
+    };
+    let there = format!("rewards.endpoint={}", server.url());
+    ask(&[&there, "tasks.draw.render.size=33"])
+        .refused(2, &["rewards.endpoint", "\"draw\"", "another way"]);
+    ask(&["rewards.endpoint=localhost:1"]).refused(2, &["rewards.endpoint", "http://"]);
+    ask(&[
+        "rewards.endpoint=http://127.0.0.1:9",
+        "rewards.remote.retries=1",
+    ])
+    .refused(1, &["rewards.endpoint", "127.0.0.1:9"]);
+    ask(&[&there, "rewards.remote.batch=0"]).refused(2, &["rewards.remote.batch"]);
+}
