@@ -43,6 +43,7 @@ impl TaskConfig {
         if templates.is_empty() {
             templates.push(match self.task_type {
                 TaskType::TextToSvg => "{prompt}".into(),
+                TaskType::ImageToSvg => "{image}Draw this picture.".into(),
                 TaskType::Refinement => "{prompt}\n{draft}".into(),
             });
         }

@@ -9,6 +9,7 @@ mod generate;
 mod help;
 mod hostile;
 mod logprobs;
+mod pictures;
 pub mod program;
 mod render;
 mod reward;

@@ -178,6 +178,8 @@ pub enum TaskType {
     /// Words in, SVG out.
     #[default]
     TextToSvg,
+    /// A picture in, SVG out.
+    ImageToSvg,
     /// Words and a flawed SVG in, SVG out.
     Refinement,
 }
