@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
+use crate::vision::Names;
 use crate::{Architecture, Decoder, DecoderConfig, ModelError, load_folder};
 
 /// Where the policy comes from: `path`, or `init` and `tokenizer`.
@@ -147,6 +148,9 @@ impl InitConfig {
             tied: self.tie_word_embeddings,
             max_positions: self.max_position_embeddings,
             kind: Kind::Float,
+            rope_axes: Vec::new(),
+            vision: None,
+            names: Names::Text,
             source,
         }
     }

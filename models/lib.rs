@@ -18,6 +18,7 @@ mod pickle;
 mod store;
 mod tape;
 mod tokenizer;
+pub mod vision;
 mod weights;
 
 pub use cache::{KvCache, Prefix};
@@ -26,8 +27,8 @@ pub use decode::DecodeRows;
 pub use decoder::Decoder;
 pub use error::ModelError;
 pub use init::{InitConfig, ModelConfig};
-pub use input::{LmInput, LmInputBuilder, Segment, Span};
-pub use params::{Leaf, ParamSpec, ParamTable};
+pub use input::{Features, LmInput, LmInputBuilder, Segment, Sight, Span};
+pub use params::{Leaf, ParamSpec, ParamTable, Part};
 pub use store::{SafeTensorsFile, load_folder, read_tensors, save_folder, write_tensors};
 pub use tape::{Recompute, Tape};
 pub use tokenizer::Tokenizer;

@@ -2,6 +2,11 @@
 
 use std::io::Cursor;
 
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::colorspace::ColorSpace;
+use zune_jpeg::zune_core::options::DecoderOptions;
+
 /// `rgba` holds `height * width` pixels of four bytes, rows from the top, straight alpha.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Raster {
@@ -10,14 +15,18 @@ pub struct Raster {
     pub rgba: Vec<u8>,
 }
 
-/// A PNG that could not be read or written.
+/// A picture that could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum RasterError {
     #[error("cannot read PNG: {0}")]
     Decode(#[from] png::DecodingError),
     #[error("cannot write PNG: {0}")]
     Encode(#[from] png::EncodingError),
-    #[error("PNG of {width}x{height} pixels: at most {max} on a side")]
+    #[error("cannot read JPEG: {0}")]
+    Jpeg(String),
+    #[error("neither PNG nor JPEG")]
+    Format,
+    #[error("picture of {width}x{height} pixels: at most {max} on a side")]
     TooLarge { width: u32, height: u32, max: u32 },
 }
 
@@ -55,6 +64,43 @@ impl Raster {
         writer.write_image_data(&self.rgba)?;
         writer.finish()?;
         Ok(bytes)
+    }
+
+    /// Decodes a PNG or a JPEG, told apart by their first bytes. Sides over `max_side` are refused.
+    pub fn decode(bytes: &[u8], max_side: u32) -> Result<Self, RasterError> {
+        match bytes {
+            [0x89, b'P', b'N', b'G', ..] => Self::from_png(bytes, max_side),
+            [0xff, 0xd8, 0xff, ..] => Self::from_jpeg(bytes, max_side),
+            _ => Err(RasterError::Format),
+        }
+    }
+
+    /// Decodes any JPEG, colour or grey, to opaque pixels; within two levels of libjpeg's.
+    pub fn from_jpeg(bytes: &[u8], max_side: u32) -> Result<Self, RasterError> {
+        let failed = |error: &dyn std::fmt::Display| RasterError::Jpeg(error.to_string());
+        let options = DecoderOptions::default()
+            .set_max_width(usize::MAX)
+            .set_max_height(usize::MAX)
+            .jpeg_set_out_colorspace(ColorSpace::RGBA);
+        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+        decoder.decode_headers().map_err(|error| failed(&error))?;
+        let (width, height) = decoder
+            .dimensions()
+            .ok_or_else(|| failed(&"it has no size"))?;
+        let (width, height) = (width as u32, height as u32);
+        if width > max_side || height > max_side {
+            return Err(RasterError::TooLarge {
+                width,
+                height,
+                max: max_side,
+            });
+        }
+        let rgba = decoder.decode().map_err(|error| failed(&error))?;
+        Ok(Raster {
+            width,
+            height,
+            rgba,
+        })
     }
 
     /// Decodes any PNG; palettes, grey and 16-bit images become 8-bit RGBA. Sides over `max_side` are refused.

@@ -1,0 +1,224 @@
+//! Vision-language networks in float64 against transformers in float64: pictures cut as the
+//! processors cut them, logits, gradients of every part, greedy completions.
+
+use std::collections::BTreeMap;
+
+
+use models::image::{Picture, Rgb8};
+use models::{Decoder, Features, LmInput, Part, Recompute, Sight, Tape, load_folder, read_tensors};
+
+use tch::{Device, Kind, Tensor};
+
+use crate::support::{fixture, gap, ints, relative};
+
+type Expected = BTreeMap<String, Tensor>;
+
+/// The folders of tests/parity/vlm with answers of their own.
+const NETWORKS: [&str; 4] = ["qwen3_vl", "qwen2_5_vl", "internvl", "internvl_qk_norm"];
+
+/// Folders that hold another's weights in an older layout.
+const OLDER: [(&str, &str); 2] = [
+    ("qwen2_5_vl_older", "qwen2_5_vl"),
+    ("internvl_chat", "internvl"),
+];
+
+fn network(name: &str, kind: Kind) -> Decoder {
+    tch::set_num_threads(1);
+    load_folder(&fixture("parity/vlm").join(name), kind, Device::Cpu).unwrap()
+}
+
+fn expected(name: &str) -> Expected {
+    read_tensors(&fixture("parity/vlm").join(name).join("expected.safetensors")).unwrap()
+}
+
+fn count(expected: &Expected, prefix: &str) -> usize {
+    expected.keys().filter(|key| key.starts_with(prefix)).count()
+}
+
+fn bytes(tensor: &Tensor) -> Vec<u8> {
+    Vec::try_from(tensor.flatten(0, -1)).unwrap()
+}
+
+fn pictures(model: &Decoder, expected: &Expected) -> Vec<Picture> {
+    let processor = &model.vision().unwrap().processor;
+    (0..count(expected, "image."))
+        .map(|index| {
+            let image = &expected[&format!("image.{index}")];
+            let rgb = Rgb8 {
+                width: image.size()[1] as usize,
+                height: image.size()[0] as usize,
+                data: bytes(image),
+            };
+            processor.picture(&rgb).unwrap()
+        })
+        .collect()
+}
+
+/// One prompt of the fixture.
+struct Row {
+    ids: Vec<i64>,
+    pictures: Vec<Picture>,
+    sight: Sight,
+}
+
+fn rows(model: &Decoder, expected: &Expected) -> Vec<Row> {
+    let all = pictures(model, expected);
+    (0..count(expected, "ids."))
+        .map(|index| {
+            let ids = ints(&expected[&format!("ids.{index}")]);
+            let chosen = ints(&expected[&format!("images.{index}")]);
+            let pictures: Vec<Picture> =
+                chosen.iter().map(|&at| all[at as usize].clone()).collect();
+            let processor = &model.vision().unwrap().processor;
+            let sight = processor.sight(&ids, &pictures).unwrap();
+            Row {
+                ids,
+                pictures,
+                sight,
+            }
+        })
+        .collect()
+}
+
+/// What the pictures of `rows` show, through tower and projector.
+fn features(model: &Decoder, rows: &[Row]) -> Option<Features> {
+    let pictures: Vec<&Picture> = rows.iter().flat_map(|row| &row.pictures).collect();
+    let vision = model.vision().unwrap();
+    (!pictures.is_empty()).then(|| {
+        let pixels = vision.pixels(&pictures, (model.kind(), model.device()));
+        vision.project(&vision.look(&pixels))
+    })
+}
+
+fn packed(rows: &[Row]) -> LmInput {
+    let mut input = LmInput::builder();
+    for row in rows {
+        input.push_seeing(&row.ids, &row.sight);
+    }
+    input.build(Device::Cpu)
+}
+
+#[test]
+fn pictures_are_cut_as_the_processor_cuts_them() {
+    for name in NETWORKS {
+        let (model, expected) = (network(name, Kind::Float), expected(name));
+        let pictures = pictures(&model, &expected);
+        let all: Vec<&Picture> = pictures.iter().collect();
+        let processor = &model.vision().unwrap().processor;
+        let tensor = processor.tensor(&all, (Kind::Float, Device::Cpu));
+        assert!(tensor == expected["pixel_values"], "{name}");
+    }
+}
+
+#[test]
+fn logits_of_text_and_pictures_equal_transformers() {
+    let own = NETWORKS.map(|name| (name, name));
+    for (name, answers) in own.into_iter().chain(OLDER) {
+        let expected = expected(answers);
+        for (kind, most) in [(Kind::Double, 1e-9), (Kind::Float, 1e-4)] {
+            let model = network(name, kind);
+            let rows = rows(&model, &expected);
+            let want: Vec<Tensor> = (0..rows.len())
+                .map(|index| expected[&format!("logits.{index}")].shallow_clone())
+                .collect();
+            let alone = rows.chunks(1).zip(&want).map(|(row, want)| (row, want.shallow_clone()));
+            let mixed = [(rows.as_slice(), Tensor::cat(&want, 0))];
+            for (rows, want) in alone.chain(mixed) {
+                let logits = tch::no_grad(|| {
+                    let input = packed(rows).showing(features(&model, rows));
+                    model.logits(&model.hidden(&input))
+                });
+                let worst = match kind {
+                    Kind::Double => relative(&logits, &want),
+                    _ => gap(&logits, &want),
+                };
+                println!("{name} {kind:?}: {} sequence(s): {worst:e}", rows.len());
+                assert!(worst < most, "{name} {kind:?}: {worst:e}");
+            }
+        }
+    }
+}
+
+/// The sum of the log-probabilities of each next token of each sequence.
+fn loss(model: &Decoder, hidden: &Tensor, rows: &[Row]) -> Tensor {
+    let mut start = 0;
+    let mut parts = Vec::new();
+    for row in rows {
+        let len = row.ids.len() as i64;
+        let targets = Tensor::from_slice(&row.ids[1..]).unsqueeze(-1);
+        let logits = model.logits(&hidden.narrow(0, start, len - 1));
+        let chosen = logits.log_softmax(-1, None).gather(-1, &targets, false);
+        parts.push(chosen.sum(None));
+        start += len;
+    }
+    Tensor::stack(&parts, 0).sum(None)
+}
+
+/// The loss and the flat gradients, the tower run before the tape and pulled after it.
+fn gradients(model: &mut Decoder, expected: &Expected, recompute: Recompute) -> (Tensor, Tensor) {
+    model.params.train().unwrap();
+    let rows = rows(model, expected);
+    let shown = features(model, &rows).unwrap();
+    let leaves = shown.map(|tensor| tensor.detach().set_requires_grad(true));
+    let handles: Vec<Tensor> = leaves.tensors().map(Tensor::shallow_clone).collect();
+    let input = packed(&rows).showing(Some(leaves));
+    let tape = Tape::forward(model, &input, recompute);
+    let hidden = tape.hidden().detach().set_requires_grad(true);
+    let value = loss(model, &hidden, &rows);
+    value.backward();
+    tape.backward(&hidden.grad());
+    shown.backward(&handles);
+    (value.detach(), model.params.grad().unwrap().copy())
+}
+
+#[test]
+fn gradients_of_tower_projector_and_decoder_equal_transformers() {
+    for name in NETWORKS {
+        let expected = expected(name);
+        for recompute in [Recompute::None, Recompute::Blocks] {
+            let mut model = network(name, Kind::Double);
+            let (value, flat) = gradients(&mut model, &expected, recompute);
+            let specs = model.params.specs();
+            assert_eq!(count(&expected, "grad."), specs.len());
+            let of_loss = relative(&value, &expected["loss"]);
+            let worst = specs.iter().map(|spec| {
+                let got = flat
+                    .narrow(0, spec.offset, spec.numel())
+                    .view(spec.shape.as_slice());
+                let worst = relative(&got, &expected[&format!("grad.{}", spec.name)]);
+                assert!(worst < 1e-9, "{name} {recompute:?} {}: {worst:e}", spec.name);
+                worst
+            });
+            let worst = worst.fold(of_loss, f64::max);
+            println!("{name} {recompute:?}: loss and gradients {worst:e}");
+            assert!(worst < 1e-9, "{name} {recompute:?}: {worst:e}");
+        }
+    }
+}
+
+#[test]
+fn frozen_parts_get_no_gradient_and_the_others_the_same() {
+    for name in NETWORKS {
+        let expected = expected(name);
+        for part in [Part::Vision, Part::Projector, Part::Decoder] {
+            for recompute in [Recompute::None, Recompute::Blocks] {
+                let mut model = network(name, Kind::Double);
+                model.params.freeze(&[part]);
+                let (_, flat) = gradients(&mut model, &expected, recompute);
+                for leaf in model.params.leaves() {
+                    let numel = leaf.shape.iter().product();
+                    let largest = flat.narrow(0, leaf.offset, numel).abs().max().double_value(&[]);
+                    assert_eq!(largest == 0.0, leaf.part == part, "{name} {part:?}");
+                }
+                let mut whole = network(name, Kind::Double);
+                let (_, all) = gradients(&mut whole, &expected, recompute);
+                for leaf in model.params.leaves().iter().filter(|leaf| leaf.part != part) {
+                    let cut = |flat: &Tensor| {
+                        flat.narrow(0, leaf.offset, leaf.shape.iter().product())
+                    };
+                    assert!(relative(&cut(&flat), &cut(&all)) < 1e-12, "{name} {part:?}");
+                }
+            }
+        }
+    }
+}
