@@ -5,6 +5,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use crate::ModelError;
 use crate::config::{Architecture, DecoderConfig};
 use crate::input::LmInput;
 use crate::layers::{Rotary, rms_norm, rotate, segment_attention};
@@ -186,6 +187,18 @@ impl Decoder {
     /// The head's matrix `[V, H]`: logits are `hidden @ head^T`.
     pub fn head(&self) -> &Tensor {
         &self.head
+    }
+
+    /// Changes what of its shape is not in its tensors.
+    pub(crate) fn refit(
+        &mut self,
+        change: &dyn Fn(&mut DecoderConfig) -> Result<(), ModelError>,
+    ) -> Result<(), ModelError> {
+        change(&mut self.config)?;
+        if let (Some(vision), Some(eyes)) = (&mut self.vision, &self.config.vision) {
+            vision.processor = eyes.processor.clone();
+        }
+        Ok(())
     }
 
     /// Its eyes, where it has any.

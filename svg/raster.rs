@@ -2,10 +2,7 @@
 
 use std::io::Cursor;
 
-use zune_jpeg::JpegDecoder;
-use zune_jpeg::zune_core::bytestream::ZCursor;
-use zune_jpeg::zune_core::colorspace::ColorSpace;
-use zune_jpeg::zune_core::options::DecoderOptions;
+use jpeg_decoder::PixelFormat;
 
 /// `rgba` holds `height * width` pixels of four bytes, rows from the top, straight alpha.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,11 +20,22 @@ pub enum RasterError {
     #[error("cannot write PNG: {0}")]
     Encode(#[from] png::EncodingError),
     #[error("cannot read JPEG: {0}")]
-    Jpeg(String),
+    Jpeg(#[from] jpeg_decoder::Error),
     #[error("neither PNG nor JPEG")]
     Format,
     #[error("picture of {width}x{height} pixels: at most {max} on a side")]
     TooLarge { width: u32, height: u32, max: u32 },
+}
+
+/// Opaque pixels from packed ones of `N` bytes.
+fn expand<const N: usize>(data: &[u8], rgb: impl Fn([u8; N]) -> [u8; 3]) -> Vec<u8> {
+    let pixels = data.as_chunks::<N>().0.iter();
+    pixels
+        .flat_map(|pixel| {
+            let [r, g, b] = rgb(*pixel);
+            [r, g, b, 255]
+        })
+        .collect()
 }
 
 impl Raster {
@@ -75,19 +83,14 @@ impl Raster {
         }
     }
 
-    /// Decodes any JPEG, colour or grey, to opaque pixels; within two levels of libjpeg's.
+    /// Decodes any JPEG, colour, grey or four-colour, to opaque pixels; within two levels of libjpeg's.
     pub fn from_jpeg(bytes: &[u8], max_side: u32) -> Result<Self, RasterError> {
-        let failed = |error: &dyn std::fmt::Display| RasterError::Jpeg(error.to_string());
-        let options = DecoderOptions::default()
-            .set_max_width(usize::MAX)
-            .set_max_height(usize::MAX)
-            .jpeg_set_out_colorspace(ColorSpace::RGBA);
-        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-        decoder.decode_headers().map_err(|error| failed(&error))?;
-        let (width, height) = decoder
-            .dimensions()
-            .ok_or_else(|| failed(&"it has no size"))?;
-        let (width, height) = (width as u32, height as u32);
+        let mut decoder = jpeg_decoder::Decoder::new(Cursor::new(bytes));
+        decoder.read_info()?;
+        let info = decoder
+            .info()
+            .ok_or(jpeg_decoder::Error::Format("it has no size".into()))?;
+        let (width, height) = (u32::from(info.width), u32::from(info.height));
         if width > max_side || height > max_side {
             return Err(RasterError::TooLarge {
                 width,
@@ -95,7 +98,20 @@ impl Raster {
                 max: max_side,
             });
         }
-        let rgba = decoder.decode().map_err(|error| failed(&error))?;
+        let data = decoder.decode()?;
+        let rgba = match info.pixel_format {
+            PixelFormat::RGB24 => expand(&data, |[r, g, b]: [u8; 3]| [r, g, b]),
+            PixelFormat::L8 => expand(&data, |[level]: [u8; 1]| [level; 3]),
+            // Big-endian: the first byte is the level in 8 bits.
+            PixelFormat::L16 => expand(&data, |[level, _]: [u8; 2]| [level; 3]),
+            // Ink on white, as Pillow multiplies it out.
+            PixelFormat::CMYK32 => expand(&data, |[c, m, y, k]: [u8; 4]| {
+                [c, m, y].map(|ink| {
+                    let left = u32::from(255 - ink) * u32::from(255 - k) + 128;
+                    (((left >> 8) + left) >> 8) as u8
+                })
+            }),
+        };
         Ok(Raster {
             width,
             height,

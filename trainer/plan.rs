@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use models::{DecoderConfig, ModelConfig, Tokenizer};
+use models::Tokenizer;
 use rewards::ImageSource;
 use rollout::data::{Catalog, Cursor, Example, Indexing, SourceConfig, Split};
 use rollout::template::ChatTemplate;
@@ -20,8 +20,8 @@ use crate::prompts::Prompts;
 /// # Errors
 /// The first thing that `run` would refuse.
 pub fn check_inputs(config: &Config) -> Result<(), TrainError> {
-    let (_, tokens, eos) = inputs(config)?;
-    let rows = shape(&config.model, tokens, &eos)?.vocab_size;
+    let (_, tokenizer) = inputs(config)?;
+    let (rows, tokens) = (config.model.shape(&tokenizer)?.vocab_size, tokenizer.len() as i64);
     match rows < tokens {
         true => Err(TrainError::Input(format!(
             "model: {rows} embedding rows for a tokenizer of {tokens} ids"
@@ -110,7 +110,7 @@ impl Needs {
     }
 }
 
-fn inputs(config: &Config) -> Result<(Arc<Catalog>, i64, Vec<i64>), TrainError> {
+fn inputs(config: &Config) -> Result<(Arc<Catalog>, Tokenizer), TrainError> {
     let folder = config
         .model
         .tokenizer_folder()
@@ -118,24 +118,16 @@ fn inputs(config: &Config) -> Result<(Arc<Catalog>, i64, Vec<i64>), TrainError> 
     let tokenizer = Tokenizer::read(folder)?;
     let chat = ChatTemplate::load(folder).map_err(|error| TrainError::Input(error.to_string()))?;
     let catalog = Arc::new(open_catalog(config, &mut |_, _, _| {})?);
-    let prompts = Prompts::new(&config.tasks, &tokenizer, chat.as_ref(), config.seed)?;
+    let prompts = Prompts::new(&config.tasks, &tokenizer, chat.as_ref(), config.seed)?
+        .with_eyes(config.model.shape(&tokenizer)?.vision);
     for stage in &config.stages {
         let mut cursor = Cursor::new(catalog.clone(), stage.curriculum(), config.seed)?;
         for draw in cursor.next(config.data.sources.len())? {
             prompts.prompt(&draw)?;
         }
     }
-    Ok((catalog, tokenizer.len() as i64, tokenizer.eos().to_vec()))
-}
-
-fn shape(model: &ModelConfig, tokens: i64, eos: &[i64]) -> Result<DecoderConfig, TrainError> {
-    match (&model.path, &model.init) {
-        (Some(path), _) => Ok(DecoderConfig::read(path)?),
-        (None, Some(init)) => Ok(init.decoder(tokens, eos)),
-        (None, None) => Err(TrainError::Input(
-            "model: either `path` or `init` is needed".into(),
-        )),
-    }
+    drop(prompts);
+    Ok((catalog, tokenizer))
 }
 
 /// What a run will do and need, for people.
@@ -143,8 +135,8 @@ fn shape(model: &ModelConfig, tokens: i64, eos: &[i64]) -> Result<DecoderConfig,
 /// # Errors
 /// Whatever [`check_inputs`] refuses.
 pub fn plan(config: &Config) -> Result<String, TrainError> {
-    let (catalog, tokens, eos) = inputs(config)?;
-    let shape = shape(&config.model, tokens, &eos)?;
+    let (catalog, tokenizer) = inputs(config)?;
+    let shape = config.model.shape(&tokenizer)?;
     let parameters = shape.parameters() as f64;
     let width = if config.dtype == Dtype::Bfloat16 {
         2.0

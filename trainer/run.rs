@@ -180,7 +180,8 @@ pub fn run(
     let mut run = Run {
         config,
         options,
-        prompts: Prompts::new(&config.tasks, &tokenizer, chat.as_ref(), config.seed)?,
+        prompts: Prompts::new(&config.tasks, &tokenizer, chat.as_ref(), config.seed)?
+            .with_eyes(config.model.shape(&tokenizer)?.vision),
         scorer: Scorer::with_encoders(
             &config.rewards,
             scoring(&config.tasks),
@@ -297,13 +298,8 @@ impl Run<'_> {
         let place = (self.config.dtype.kind(), self.options.device);
         let tokenizer = self.prompts.tokenizer();
         let model = match weights {
-            Some(folder) => models::load_folder(folder, place.0, place.1)?,
-            None => self.config.model.load(
-                self.config.seed,
-                tokenizer.len() as i64,
-                tokenizer.eos(),
-                place,
-            )?,
+            Some(folder) => self.config.model.reload(folder, place)?,
+            None => self.config.model.load(self.config.seed, tokenizer, place)?,
         };
         if model.config.vocab_size < tokenizer.len() as i64 {
             return Err(TrainError::Input(format!(

@@ -40,7 +40,8 @@ pub struct ImageBounds {
 const MAX_SIDE: u32 = 16_384;
 
 impl Rgb8 {
-    /// Decodes a PNG or JPEG file; transparency is dropped as Pillow's `convert("RGB")` drops it.
+    /// Decodes a PNG or JPEG file; transparent pixels are laid over white as transformers' processors
+    /// lay them, with Pillow's rounding.
     ///
     /// # Errors
     /// [`ModelError::Image`] when the bytes are no picture that can be read.
@@ -48,10 +49,18 @@ impl Rgb8 {
         let raster =
             Raster::decode(bytes, MAX_SIDE).map_err(|e| ModelError::Image(e.to_string()))?;
         let pixels = raster.rgba.as_chunks::<4>().0;
+        let over_white = |[r, g, b, alpha]: [u8; 4]| {
+            [r, g, b].map(|level| {
+                let (level, alpha) = (u32::from(level), u32::from(alpha));
+                // Pillow's alpha_composite: seven more bits, then a rounded division by 255.
+                let sum = (level * alpha + 255 * (255 - alpha) + 128) << 7;
+                (((sum >> 8) + sum) >> 15) as u8
+            })
+        };
         Ok(Rgb8 {
             width: raster.width as usize,
             height: raster.height as usize,
-            data: pixels.iter().flat_map(|p| [p[0], p[1], p[2]]).collect(),
+            data: pixels.iter().copied().flat_map(over_white).collect(),
         })
     }
 

@@ -5,6 +5,7 @@
 //! Their torchvision backend differs by a level or two, at sharp edges by up to 24.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use svg::Filter;
@@ -14,7 +15,7 @@ use super::{Rgb8, patches, tiles};
 use crate::ModelError;
 use crate::config::{Keys, read_object};
 use crate::input::Sight;
-use crate::vision::{VisionConfig, VisionNetwork};
+use crate::vision::{Shown, VisionConfig, VisionNetwork};
 
 /// A picture as a tower takes it, before normalisation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,7 +169,6 @@ impl Processor {
     }
 
     /// The defaults for a tower of `vision`.
-    #[expect(dead_code, reason = "fresh towers come with model.init")]
     pub(crate) fn fresh(vision: &VisionConfig) -> Result<Self, ModelError> {
         let (path, map) = (Path::new("model.init"), Map::new());
         let keys = Keys { path, map: &map };
@@ -336,6 +336,16 @@ impl Processor {
             out.push_str(piece);
         }
         Ok(out)
+    }
+
+    /// The pictures of a prompt in their places among its `ids`, image tokens expanded; `None`
+    /// without pictures.
+    ///
+    /// # Errors
+    /// Tokens that do not fit the pictures.
+    pub fn shown(&self, ids: &[i64], pictures: Vec<Picture>) -> Result<Option<Arc<Shown>>, String> {
+        let sight = self.sight(ids, &pictures)?;
+        Ok((!pictures.is_empty()).then(|| Arc::new(Shown { pictures, sight })))
     }
 
     /// Where `pictures` are among `ids`, whose image tokens stand expanded.

@@ -10,6 +10,7 @@ mod layers;
 mod qwen;
 mod qwen2_5_vl;
 mod qwen3_vl;
+mod view;
 
 use std::cell::Cell;
 
@@ -17,6 +18,7 @@ use tch::{Device, Kind, Tensor};
 
 pub use config::{Eyes, Family, ImageTokens, InternVit, Names, VisionConfig, VisionNetwork};
 pub use layers::{Activation, NormKind};
+pub use view::{Look, Shown, View};
 
 use crate::image::{Picture, Processor};
 use crate::input::Features;
