@@ -147,15 +147,19 @@ struct Leaves {
 impl Leaves {
     fn declare(layout: &mut Layout, config: &DecoderConfig) -> Self {
         let names = config.names;
-        let vision = config.vision.as_ref().map(|eyes| {
-            TowerLeaves::declare(layout, &eyes.tower, (names, config.hidden_size))
-        });
+        let vision = config
+            .vision
+            .as_ref()
+            .map(|eyes| TowerLeaves::declare(layout, &eyes.tower, (names, config.hidden_size)));
         let table = [config.vocab_size, config.hidden_size];
         let embedding = layout.one(format!("{}.embed_tokens.weight", names.text()), &table);
         let blocks = (0..config.num_layers)
             .map(|index| BlockLeaves::declare(layout, config, index))
             .collect();
-        let norm = layout.one(format!("{}.norm.weight", names.text()), &[config.hidden_size]);
+        let norm = layout.one(
+            format!("{}.norm.weight", names.text()),
+            &[config.hidden_size],
+        );
         let head = match config.tied {
             true => embedding,
             false => layout.one(names.head(), &table),
@@ -192,7 +196,12 @@ impl Decoder {
             embedding: params.tensor(leaves.embedding),
             norm: params.tensor(leaves.norm),
             head: params.tensor(leaves.head),
-            rotary: Rotary::new(config.rope_theta, config.head_dim, &config.rope_axes, device),
+            rotary: Rotary::new(
+                config.rope_theta,
+                config.head_dim,
+                &config.rope_axes,
+                device,
+            ),
             vision: leaves
                 .vision
                 .zip(config.vision.as_ref())

@@ -1,6 +1,7 @@
 //! The configuration of scoring: the top-level `rewards` section, what a task adds, and the list of
 //! reward types. Each type's options live beside its formula.
 
+use crate::choice::Choice;
 use crate::completion::CompletionConfig;
 use crate::edges::L2Canny;
 use crate::length::{CodeEfficiency, LengthLinear, LengthRatio};
@@ -148,6 +149,7 @@ pub enum RewardConfig {
     #[serde(rename = "dreamsim")]
     DreamSim(DreamSim),
     TextSimilarity(TextSimilarity),
+    Choice(Choice),
 }
 
 impl RewardConfig {
@@ -181,14 +183,15 @@ impl RewardConfig {
             ImageText = "image_text",
             Lpips = "lpips",
             DreamSim = "dreamsim",
-            TextSimilarity = "text_similarity"
+            TextSimilarity = "text_similarity",
+            Choice = "choice"
         )
     }
 
     /// Whether it judges what the completions are: words, or SVGs.
     fn suits(&self, text: bool) -> Result<(), String> {
         let (words, any) = match self {
-            RewardConfig::TextSimilarity(_) => (true, false),
+            RewardConfig::TextSimilarity(_) | RewardConfig::Choice(_) => (true, false),
             RewardConfig::Format(_) | RewardConfig::LengthLinear(_) => (false, true),
             _ => (false, false),
         };
@@ -201,7 +204,10 @@ impl RewardConfig {
 
     /// Whether it needs the reference's words.
     pub(crate) fn needs_reference_text(&self) -> bool {
-        matches!(self, RewardConfig::TextSimilarity(_))
+        matches!(
+            self,
+            RewardConfig::TextSimilarity(_) | RewardConfig::Choice(_)
+        )
     }
 
     /// Whether it needs the reference's SVG text.

@@ -432,8 +432,14 @@ mod tests {
             let prompter = Prompter::new(&config, chat, 0).unwrap();
             prompter.with_pictures("[pad]", true).text(&draw)
         };
-        assert_eq!(seen(&["Draw {prompt}"], None, 1).unwrap(), "[pad]Draw a red circle");
-        assert_eq!(seen(&["as {image} but {image}!"], None, 2).unwrap(), "as [pad] but [pad]!");
+        assert_eq!(
+            seen(&["Draw {prompt}"], None, 1).unwrap(),
+            "[pad]Draw a red circle"
+        );
+        assert_eq!(
+            seen(&["as {image} but {image}!"], None, 2).unwrap(),
+            "as [pad] but [pad]!"
+        );
         let chat = ChatTemplate::compile(
             "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}\
              {% for part in m.content %}{% if part.type == 'image' %}(pic){% else %}{{ part.text }}\
@@ -441,14 +447,23 @@ mod tests {
             IndexMap::new(),
         )
         .unwrap();
-        assert_eq!(seen(&["Draw {image}: {prompt}"], Some(&chat), 1).unwrap(), "Draw (pic): a red circle");
-        assert_eq!(seen(&["Draw {prompt}"], Some(&chat), 0).unwrap(), "Draw a red circle");
+        assert_eq!(
+            seen(&["Draw {image}: {prompt}"], Some(&chat), 1).unwrap(),
+            "Draw (pic): a red circle"
+        );
+        assert_eq!(
+            seen(&["Draw {prompt}"], Some(&chat), 0).unwrap(),
+            "Draw a red circle"
+        );
         let error = seen(&["{image}"], None, 2).unwrap_err().to_string();
         assert!(error.contains("2 picture(s) for 1 place(s)"), "{error}");
         let config = config(&["{prompt}"]);
         let mut blind = draw(0);
         blind.example.images = vec![picture()];
-        let error = Prompter::new(&config, None, 0).unwrap().text(&blind).unwrap_err();
+        let error = Prompter::new(&config, None, 0)
+            .unwrap()
+            .text(&blind)
+            .unwrap_err();
         assert!(error.to_string().contains("reads text only"), "{error}");
     }
 

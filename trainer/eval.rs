@@ -55,7 +55,10 @@ fn swapped(examples: &[Example]) -> Vec<Example> {
     let shows = |example: &&Example| !example.images.is_empty();
     let mut out = Vec::new();
     for (at, example) in examples.iter().enumerate().filter(|(_, one)| shows(one)) {
-        let others = examples[at + 1..].iter().chain(&examples[..at]).filter(shows);
+        let others = examples[at + 1..]
+            .iter()
+            .chain(&examples[..at])
+            .filter(shows);
         let mut alike = others.filter(|other| other.task == example.task);
         if let Some(other) = alike.find(|other| other.images != example.images) {
             out.push(Example {

@@ -95,26 +95,10 @@ pub enum RunEnd {
 
 /// The tasks as the scorer takes them.
 pub fn scoring(tasks: &IndexMap<String, TaskConfig>) -> IndexMap<String, TaskScoring> {
-    let one = |task: &TaskConfig| TaskScoring {
-        completion: task.completion.clone(),
-        render: task.render.clone(),
-        rubric: task.rubric.clone(),
-    };
     tasks
         .iter()
-        .map(|(name, task)| (name.clone(), one(task)))
+        .map(|(name, task)| (name.clone(), task.scoring()))
         .collect()
-}
-
-/// The encoders as the scorer takes them; those that name no device compute on `device`.
-pub fn encoders(config: &Config, device: Device) -> EncoderSet {
-    EncoderSet {
-        encoders: config.encoders.clone(),
-        device: match device {
-            Device::Cuda(index) => format!("cuda:{index}"),
-            _ => "cpu".into(),
-        },
-    }
 }
 
 /// What all stages share.

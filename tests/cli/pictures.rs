@@ -28,7 +28,10 @@ fn media(folder: &Path, expected: &Expected) {
         let raster = svg::Raster {
             width: image.size()[1] as u32,
             height: image.size()[0] as u32,
-            rgba: rgb.chunks(3).flat_map(|p| [p[0], p[1], p[2], 255]).collect(),
+            rgba: rgb
+                .chunks(3)
+                .flat_map(|p| [p[0], p[1], p[2], 255])
+                .collect(),
         };
         let path = folder.join(format!("media/{index}.png"));
         std::fs::write(path, raster.to_png().unwrap()).unwrap();
@@ -45,7 +48,13 @@ fn generate(folder: &Path, model: &Path, rows: &[Value]) -> super::program::Told
     let out = folder.join("out.jsonl");
     svgrl(
         "generate -q --greedy --max-new-tokens 12 --dtype float32 --device cpu --model",
-        &[model, Path::new("--prompts"), &prompts, Path::new("--out"), &out],
+        &[
+            model,
+            Path::new("--prompts"),
+            &prompts,
+            Path::new("--out"),
+            &out,
+        ],
     )
 }
 
@@ -86,14 +95,24 @@ fn logprobs_of_rows_with_pictures_are_those_of_the_reference() {
     let out = folder.join("out.jsonl");
     svgrl(
         "logprobs -q --device cpu --model",
-        &[&fixture(MODEL), Path::new("--data"), &data, Path::new("--out"), &out],
+        &[
+            &fixture(MODEL),
+            Path::new("--data"),
+            &data,
+            Path::new("--out"),
+            &out,
+        ],
     )
     .fine();
     for (index, row) in rows(&out).iter().enumerate() {
         let (prompt, completion) = split(index);
         let logits = &expected[&format!("logits.{index}")];
         let all = logits.log_softmax(-1, None);
-        for (at, (got, id)) in numbers(&row["logprobs"]).iter().zip(&completion).enumerate() {
+        for (at, (got, id)) in numbers(&row["logprobs"])
+            .iter()
+            .zip(&completion)
+            .enumerate()
+        {
             let want = all.double_value(&[(prompt.len() + at) as i64 - 1, *id]);
             assert!((got - want).abs() < 1e-4, "{index} {at}: {got} {want}");
         }
@@ -105,9 +124,15 @@ fn with_tokenizer(folder: &Path) -> PathBuf {
     let model = folder.join("model");
     copy(&fixture(MODEL), &model);
     let letters = ('a'..='z').chain('A'..='J').enumerate();
-    let vocab: serde_json::Map<String, Value> =
-        letters.map(|(id, letter)| (letter.to_string(), json!(id))).collect();
-    let special = ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"];
+    let vocab: serde_json::Map<String, Value> = letters
+        .map(|(id, letter)| (letter.to_string(), json!(id)))
+        .collect();
+    let special = [
+        "<|image_pad|>",
+        "<|video_pad|>",
+        "<|vision_start|>",
+        "<|vision_end|>",
+    ];
     let added: Vec<Value> = special
         .iter()
         .enumerate()
@@ -123,7 +148,11 @@ fn with_tokenizer(folder: &Path) -> PathBuf {
     });
     write(&model, "tokenizer.json", &tokenizer.to_string());
     let template = "{% for m in messages %}{% for part in m.content %}{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}{% endif %}{% endfor %}{% endfor %}";
-    write(&model, "tokenizer_config.json", &json!({"chat_template": template}).to_string());
+    write(
+        &model,
+        "tokenizer_config.json",
+        &json!({"chat_template": template}).to_string(),
+    );
     model
 }
 
@@ -171,7 +200,10 @@ fn pictures_that_do_not_fit_are_refused_before_anything_runs() {
         json!({"id": 0, "token_ids": [1, 38, 36, 39]}),
         &["image tokens for more than the 0 picture(s)"],
     );
-    refused(json!({"id": 0, "prompt": one, "images": ["media/9.png"]}), &["media/9.png"]);
+    refused(
+        json!({"id": 0, "prompt": one, "images": ["media/9.png"]}),
+        &["media/9.png"],
+    );
     let text = fixture("parity/networks/qwen3_tied");
     let row = json!({"id": 0, "token_ids": [1, 2], "images": ["media/0.png"]});
     generate(&folder, &text, &[row]).refused(2, &["prompts.jsonl:1", "reads text only"]);
