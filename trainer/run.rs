@@ -101,6 +101,17 @@ pub fn scoring(tasks: &IndexMap<String, TaskConfig>) -> IndexMap<String, TaskSco
         .collect()
 }
 
+/// The encoders as the scorer takes them; those that name no device compute on `device`.
+pub fn encoders(config: &Config, device: Device) -> EncoderSet {
+    EncoderSet {
+        encoders: config.encoders.clone(),
+        device: match device {
+            Device::Cuda(index) => format!("cuda:{index}"),
+            _ => "cpu".into(),
+        },
+    }
+}
+
 /// What all stages share.
 pub(crate) struct Run<'a> {
     pub(crate) config: &'a Config,
