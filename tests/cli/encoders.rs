@@ -42,7 +42,12 @@ fn config(folder: &Path) -> PathBuf {
 fn tell(folder: &Path, data: &[Value], set: &[&str]) -> Told {
     let data = write_rows(folder, "data.jsonl", data);
     let mut command = program();
-    command.arg("reward").arg("--config").arg(config(folder)).arg("--data").arg(data);
+    command
+        .arg("reward")
+        .arg("--config")
+        .arg(config(folder))
+        .arg("--data")
+        .arg(data);
     for set in set {
         command.arg("--set").arg(set);
     }
@@ -66,14 +71,25 @@ fn row(id: usize, completion: &str) -> Value {
 #[test]
 fn a_copy_of_the_reference_has_cosine_one_and_a_bad_svg_waits_for_nobody() {
     let folder = scratch("encoders_copy");
-    let out = scores(&folder, &[row(0, &circle("red")), row(1, "<svg"), row(2, &circle("blue"))], &[]);
+    let out = scores(
+        &folder,
+        &[
+            row(0, &circle("red")),
+            row(1, "<svg"),
+            row(2, &circle("blue")),
+        ],
+        &[],
+    );
     let part = |row: usize, name: &str| out[row]["parts"][name].as_f64().unwrap();
     for name in ["dino", "cls"] {
         assert!((part(0, name) - 1.0).abs() < 1e-6, "{}", out[0]);
         assert!(part(2, name) < 1.0 - 1e-4, "{}", out[2]);
     }
     assert!(part(0, "image_text").abs() <= 1.0 && part(0, "image_text") != part(2, "image_text"));
-    assert_eq!((&out[1]["valid"], &out[1]["total"]), (&json!(false), &json!(0.0)));
+    assert_eq!(
+        (&out[1]["valid"], &out[1]["total"]),
+        (&json!(false), &json!(0.0))
+    );
 }
 
 #[test]
@@ -84,7 +100,15 @@ fn the_reference_text_goes_before_the_prompt() {
         row["reference"]["text"] = json!(text);
         row
     };
-    let out = scores(&folder, &[row(0, &circle("red")), with("a red circle"), with("two stars")], &[]);
+    let out = scores(
+        &folder,
+        &[
+            row(0, &circle("red")),
+            with("a red circle"),
+            with("two stars"),
+        ],
+        &[],
+    );
     let told: Vec<&Value> = out.iter().map(|row| &row["parts"]["image_text"]).collect();
     assert!(told[0] == told[1] && told[1] != told[2], "{told:?}");
 }
@@ -93,10 +117,17 @@ fn the_reference_text_goes_before_the_prompt() {
 fn scores_do_not_depend_on_who_shared_a_pass() {
     let folder = scratch("encoders_batch");
     let colours = ["red", "blue", "green", "black", "orange", "teal", "navy"];
-    let all: Vec<Value> = colours.iter().enumerate().map(|(id, colour)| row(id, &circle(colour))).collect();
+    let all: Vec<Value> = colours
+        .iter()
+        .enumerate()
+        .map(|(id, colour)| row(id, &circle(colour)))
+        .collect();
     let mut firsts = Vec::new();
     for batch in ["1", "4"] {
-        let set: Vec<String> = ["dino", "clip"].iter().map(|name| format!("encoders.{name}.batch={batch}")).collect();
+        let set: Vec<String> = ["dino", "clip"]
+            .iter()
+            .map(|name| format!("encoders.{name}.batch={batch}"))
+            .collect();
         let set: Vec<&str> = set.iter().map(String::as_str).collect();
         let together = scores(&folder, &all, &set);
         for (alone, together) in all.iter().zip(&together) {
@@ -112,9 +143,23 @@ fn scores_do_not_depend_on_who_shared_a_pass() {
 fn captions_are_compared_as_texts() {
     let folder = scratch("encoders_caption");
     let caption = |id: usize, text: &str| json!({"id": id, "task": "caption", "prompt": "", "completion": text, "reference": {"text": "a red circle"}});
-    let out = scores(&folder, &[caption(0, "a red circle"), caption(1, "two green stars"), caption(2, "  ")], &[]);
-    let totals: Vec<f64> = out.iter().map(|row| row["total"].as_f64().unwrap()).collect();
-    assert!((totals[0] - 1.0).abs() < 1e-6 && totals[1] < 1.0 - 1e-4, "{totals:?}");
+    let out = scores(
+        &folder,
+        &[
+            caption(0, "a red circle"),
+            caption(1, "two green stars"),
+            caption(2, "  "),
+        ],
+        &[],
+    );
+    let totals: Vec<f64> = out
+        .iter()
+        .map(|row| row["total"].as_f64().unwrap())
+        .collect();
+    assert!(
+        (totals[0] - 1.0).abs() < 1e-6 && totals[1] < 1.0 - 1e-4,
+        "{totals:?}"
+    );
     assert_eq!((totals[2], &out[2]["reason"]), (-1.0, &json!("no_text")));
     let mut bare = caption(0, "a");
     bare["reference"] = json!({});
@@ -126,14 +171,35 @@ fn an_encoder_that_does_not_fit_is_refused_by_key() {
     let folder = scratch("encoders_refused");
     let good = [row(0, &circle("red"))];
     for (set, parts) in [
-        ("tasks.draw.rubric.rewards.0.encoder=dyno", &["tasks.draw.rubric.rewards.0.encoder", "dyno"][..]),
+        (
+            "tasks.draw.rubric.rewards.0.encoder=dyno",
+            &["tasks.draw.rubric.rewards.0.encoder", "dyno"][..],
+        ),
         ("tasks.draw.rubric.rewards.0.encoder=", &["encoder"]),
-        ("tasks.draw.rubric.rewards.0.encoder=unused", &["encoders.unused.path", "nowhere"]),
-        ("tasks.draw.rubric.rewards.0.encoder=bge", &["encoders.bge", "texts alone"]),
-        ("tasks.draw.rubric.rewards.2.encoder=dino", &["encoders.dino", "pictures alone"]),
-        ("encoders.dino.device=tpu", &["encoders.dino.device", "cuda:N"]),
-        ("tasks.draw.completion.format=text", &["tasks.draw.rubric.rewards.0.type"]),
-        ("tasks.caption.completion.format=svg", &["tasks.caption.rubric.rewards.0.type"]),
+        (
+            "tasks.draw.rubric.rewards.0.encoder=unused",
+            &["encoders.unused.path", "nowhere"],
+        ),
+        (
+            "tasks.draw.rubric.rewards.0.encoder=bge",
+            &["encoders.bge", "texts alone"],
+        ),
+        (
+            "tasks.draw.rubric.rewards.2.encoder=dino",
+            &["encoders.dino", "pictures alone"],
+        ),
+        (
+            "encoders.dino.device=tpu",
+            &["encoders.dino.device", "cuda:N"],
+        ),
+        (
+            "tasks.draw.completion.format=text",
+            &["tasks.draw.rubric.rewards.0.type"],
+        ),
+        (
+            "tasks.caption.completion.format=svg",
+            &["tasks.caption.rubric.rewards.0.type"],
+        ),
     ] {
         tell(&folder, &good, &[set]).refused(2, parts);
     }
@@ -144,10 +210,17 @@ fn train(name: &str, extra: &[&str]) -> PathBuf {
     let folder = scratch(name);
     let config = tiny::config(&folder);
     let text = std::fs::read_to_string(&config).unwrap();
-    let section = format!("encoders:\n  dino: {{path: {0}/dinov2}}\n  clip: {{path: {0}/clip, batch: 3}}\ntasks:", encoders().display());
+    let section = format!(
+        "encoders:\n  dino: {{path: {0}/dinov2}}\n  clip: {{path: {0}/clip, batch: 3}}\ntasks:",
+        encoders().display()
+    );
     std::fs::write(&config, text.replace("tasks:", &section)).unwrap();
     let mut command = program();
-    command.arg("train").arg(&config).arg("--run-dir").arg(folder.join("run"));
+    command
+        .arg("train")
+        .arg(&config)
+        .arg("--run-dir")
+        .arg(folder.join("run"));
     let rewards = "tasks.draw.rubric.rewards=[{type: dino, encoder: dino}, {type: image_text, encoder: clip, weight: 0.5}]";
     for set in ["stages.sft.steps=40", rewards].iter().chain(extra) {
         command.arg("--set").arg(set);
@@ -160,11 +233,16 @@ fn train(name: &str, extra: &[&str]) -> PathBuf {
 fn a_run_with_encoders_is_reproduced_bitwise_and_has_a_curve_for_each() {
     let [a, b] = ["encoders_run_a", "encoders_run_b"].map(|name| train(name, &[]));
     for step in 1..=2 {
-        let samples = |run: &Path| std::fs::read(run.join(format!("samples/rl/step_{step:06}.jsonl"))).unwrap();
+        let samples = |run: &Path| {
+            std::fs::read(run.join(format!("samples/rl/step_{step:06}.jsonl"))).unwrap()
+        };
         assert!(samples(&a) == samples(&b), "step {step}");
     }
     let metrics = rows(&a.join("metrics.jsonl"));
-    let last = metrics.iter().rfind(|row| row["stage"] == "rl" && row.get("reward/total/mean").is_some()).unwrap();
+    let last = metrics
+        .iter()
+        .rfind(|row| row["stage"] == "rl" && row.get("reward/total/mean").is_some())
+        .unwrap();
     for key in ["reward/dino/mean", "reward/image_text/mean"] {
         assert!(last[key].is_number(), "{key}: {last}");
     }
@@ -174,19 +252,47 @@ fn a_run_with_encoders_is_reproduced_bitwise_and_has_a_curve_for_each() {
 fn parts_are_normalised_within_the_group_when_asked() {
     let run = train("encoders_gdpo", &["tasks.draw.rubric.normalise=group"]);
     let samples = rows(&run.join("samples/rl/step_000001.jsonl"));
-    let group: Vec<&Value> = samples.iter().filter(|row| row["prompt_id"] == samples[0]["prompt_id"]).collect();
+    let group: Vec<&Value> = samples
+        .iter()
+        .filter(|row| row["prompt_id"] == samples[0]["prompt_id"])
+        .collect();
     assert_eq!(group.len(), 4);
-    let column = |name: &str| -> Vec<f64> { group.iter().map(|row| row["parts"][name].as_f64().unwrap()).collect() };
+    let column = |name: &str| -> Vec<f64> {
+        group
+            .iter()
+            .map(|row| row["parts"][name].as_f64().unwrap())
+            .collect()
+    };
     let score = |values: &[f64]| -> Vec<f64> {
         let mean = values.iter().sum::<f64>() / 4.0;
-        let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 3.0).sqrt();
-        values.iter().map(|value| (value - mean) / (deviation + 1e-4)).collect()
+        let deviation = (values
+            .iter()
+            .map(|value| (value - mean).powi(2))
+            .sum::<f64>()
+            / 3.0)
+            .sqrt();
+        values
+            .iter()
+            .map(|value| (value - mean) / (deviation + 1e-4))
+            .collect()
     };
-    let shaped: Vec<f64> = score(&column("dino")).iter().zip(score(&column("image_text"))).map(|(a, b)| a + 0.5 * b).collect();
-    let got = numbers(&json!(group.iter().map(|row| row["advantage"].clone()).collect::<Vec<_>>()));
+    let shaped: Vec<f64> = score(&column("dino"))
+        .iter()
+        .zip(score(&column("image_text")))
+        .map(|(a, b)| a + 0.5 * b)
+        .collect();
+    let got = numbers(&json!(
+        group
+            .iter()
+            .map(|row| row["advantage"].clone())
+            .collect::<Vec<_>>()
+    ));
     // Whatever the advantage does after it is linear and rising: equal up to shift and scale.
     let want = score(&shaped);
     for (got, want) in got.iter().zip(&want) {
-        assert!((got - want).abs() < 0.02 * want.abs().max(1.0), "{got} and {want}");
+        assert!(
+            (got - want).abs() < 0.02 * want.abs().max(1.0),
+            "{got} and {want}"
+        );
     }
 }

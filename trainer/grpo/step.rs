@@ -317,7 +317,3 @@ impl Trainer<'_> {
         metrics
     }
 }
-
-fn totals(scored: &ScoredGroup) -> Vec<f64> {
-    scored.rewards.iter().map(|reward| reward.total).collect()
-}

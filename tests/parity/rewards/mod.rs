@@ -26,12 +26,22 @@ fn scores(system: &str, encoders: &[(&str, PathBuf)]) -> Vec<Value> {
         .filter(|row| row["system"] == system)
         .collect();
     let data = write_rows(&folder, "rows.jsonl", &data);
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("configs/{system}_reward.yaml"));
+    let config =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("configs/{system}_reward.yaml"));
     let out = folder.join("scores.jsonl");
     let mut command = program();
-    command.arg("reward").arg("--config").arg(config).arg("--data").arg(&data).arg("--out").arg(&out);
+    command
+        .arg("reward")
+        .arg("--config")
+        .arg(config)
+        .arg("--data")
+        .arg(&data)
+        .arg("--out")
+        .arg(&out);
     for (name, path) in encoders {
-        command.arg("--set").arg(format!("encoders.{name}.path={}", path.display()));
+        command
+            .arg("--set")
+            .arg(format!("encoders.{name}.path={}", path.display()));
     }
     told(&mut command).fine();
     rows(&out)
@@ -39,12 +49,17 @@ fn scores(system: &str, encoders: &[(&str, PathBuf)]) -> Vec<Value> {
 
 /// Every total, and every part that the script has, within 1e-4.
 fn compare(system: &str, encoders: &[(&str, PathBuf)]) {
-    let expected = json("expected.json").into_iter().filter(|row| row["system"] == system);
+    let expected = json("expected.json")
+        .into_iter()
+        .filter(|row| row["system"] == system);
     let expected: Vec<Value> = expected.collect();
     let scored = scores(system, encoders);
     assert_eq!(scored.len(), expected.len());
     for (got, want) in scored.iter().zip(&expected) {
-        println!("{system} {}: {} and {}", got["id"], got["total"], want["total"]);
+        println!(
+            "{system} {}: {} and {}",
+            got["id"], got["total"], want["total"]
+        );
         let far = (got["total"].as_f64().unwrap() - want["total"].as_f64().unwrap()).abs();
         assert!(far < 1e-4, "{got} and {want}");
         let parts = got["parts"].as_object().unwrap().values();
@@ -68,24 +83,43 @@ fn drawings_are_the_scripts_pictures() {
         let kept = std::fs::read(here("pictures").join(format!("{name}.png"))).unwrap();
         let kept = Raster::from_png(&kept, 4096).unwrap();
         let path = write(&folder, &format!("{name}.svg"), source);
-        svgrl(&format!("render --size {} --out", kept.width), &[&folder, &path]).fine();
+        svgrl(
+            &format!("render --size {} --out", kept.width),
+            &[&folder, &path],
+        )
+        .fine();
         let drawn = std::fs::read(folder.join(format!("{name}.png"))).unwrap();
         let drawn = Raster::from_png(&drawn, 4096).unwrap();
-        assert!(drawn.rgba == kept.rgba, "{name} is drawn differently: run make.py again");
+        assert!(
+            drawn.rgba == kept.rgba,
+            "{name} is drawn differently: run make.py again"
+        );
     }
 }
 
 #[test]
 fn totals_of_ctrl_s_are_the_scripts() {
-    let encoders = [("dino", encoder("dinov2")), ("lclip", encoder("longclip/longclip.pt"))];
+    let encoders = [
+        ("dino", encoder("dinov2")),
+        ("lclip", encoder("longclip/longclip.pt")),
+    ];
     compare("ctrl_s", &encoders);
 }
 
 #[test]
 fn totals_of_vectorgym_are_the_scripts() {
-    let alex = [(0, 64, 11), (3, 192, 5), (6, 384, 3), (8, 256, 3), (10, 256, 3)];
+    let alex = [
+        (0, 64, 11),
+        (3, 192, 5),
+        (6, 384, 3),
+        (8, 256, 3),
+        (10, 256, 3),
+    ];
     let encoders = [
-        ("lpips", lpips_folder("totals", &alex, [64, 192, 384, 256, 256])),
+        (
+            "lpips",
+            lpips_folder("totals", &alex, [64, 192, 384, 256, 256]),
+        ),
         ("dreamsim", dreamsim_folder("totals_dreamsim")),
         ("bge", encoder("bge_m3")),
     ];
@@ -94,6 +128,9 @@ fn totals_of_vectorgym_are_the_scripts() {
 
 #[test]
 fn totals_of_sgp_are_the_scripts() {
-    let encoders = [("siglip", encoder("siglip")), ("dino", encoder("dinov2_giant"))];
+    let encoders = [
+        ("siglip", encoder("siglip")),
+        ("dino", encoder("dinov2_giant")),
+    ];
     compare("sgp", &encoders);
 }
