@@ -6,7 +6,7 @@ use crate::failure::{Failure, Reason};
 use crate::geometry::Geometry;
 use crate::prolog::RootTag;
 use crate::renderer::Target;
-use crate::{limits, recover};
+use crate::{limits, recover, wellformed};
 use resvg::usvg::roxmltree::{self, Error, ParsingOptions};
 use std::borrow::Cow;
 
@@ -36,6 +36,11 @@ pub(crate) fn prepare(
         ParseMode::Recover => Cow::Owned(recover::repair(source)),
     };
     limits::check_markup(&source)?;
+    if config.mode == ParseMode::Strict
+        && let Some(detail) = wellformed::fault(&source)
+    {
+        return Err(Failure::new(Reason::MalformedXml, detail));
+    }
     let Some(root) = RootTag::find(&source) else {
         return Err(malformed(&source));
     };
@@ -45,13 +50,13 @@ pub(crate) fn prepare(
             format!("the root element is <{}>", root.name),
         ));
     }
-    let Some(geometry) = Geometry::of(&root) else {
-        // A malformed document must not be reported as one without a size.
-        parse(&source, &config.limits)?;
-        return Err(Failure::new(
-            Reason::NoSize,
-            "neither width and height nor a viewBox give the picture a size",
-        ));
+    let geometry = match Geometry::of(&root) {
+        Ok(geometry) => geometry,
+        Err(detail) => {
+            // A malformed document must not be reported as one without a size.
+            parse(&source, &config.limits)?;
+            return Err(Failure::new(Reason::NoSize, detail));
+        }
     };
     let canvas = match target {
         Target::Exact { width, height } => (width, height),
@@ -143,7 +148,8 @@ fn resize_root(
     if !geometry.has_view_box {
         added += &format!(" viewBox=\"0 0 {} {}\"", geometry.width, geometry.height);
     }
-    if !root.name.contains(':') && root.get("xmlns").is_none() {
+    let unnamed = !root.name.contains(':') && root.get("xmlns").is_none_or(str::is_empty);
+    if unnamed {
         added += &format!(" xmlns=\"{SVG_NS}\"");
     }
     let mut result = String::with_capacity(source.len() + added.len());
@@ -151,7 +157,9 @@ fn resize_root(
     result += &added;
     let mut at = root.name_end;
     let dropped = |name: &str| {
-        matches!(name, "width" | "height") || (name == "viewBox" && !geometry.has_view_box)
+        matches!(name, "width" | "height")
+            || (name == "viewBox" && !geometry.has_view_box)
+            || (name == "xmlns" && unnamed)
     };
     let mut seen = Vec::new();
     for attribute in &root.attributes {

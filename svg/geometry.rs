@@ -1,5 +1,9 @@
-//! A picture's own size, from the root's width, height and viewBox, as CairoSVG decides it: both
-//! sides must be known and positive, from width and height or from the viewBox.
+//! A picture's own size, from the root's width, height and viewBox, as CairoSVG decides it.
+//!
+//! A side is what `width` or `height` says; one that is absent, a percentage, zero or in an unknown
+//! unit is the viewBox's. A side that is no number, negative, or rounds to no pixel leaves the
+//! picture without a size, and so does a viewBox of fewer than four numbers. `style` beats the
+//! attributes; style elements are not looked at.
 
 use crate::prolog::RootTag;
 
@@ -14,25 +18,32 @@ pub(crate) struct Geometry {
 }
 
 impl Geometry {
-    /// The size of the picture, or none when it is undefined.
-    pub fn of(root: &RootTag<'_>) -> Option<Self> {
-        let view_box = root.get("viewBox").and_then(view_box);
-        let side = |name: &str, of: Option<f64>| match root.get(name).and_then(length) {
-            Some(Length::Pixels(value)) => Some(value),
-            Some(Length::Percent(value)) => of.map(|of| of * value / 100.0),
+    /// The size of the picture, or a sentence on why it is undefined.
+    pub fn of(root: &RootTag<'_>) -> Result<Self, String> {
+        let view_box = match root.get("viewBox") {
             None => None,
+            Some(text) if text.trim().is_empty() => None,
+            Some(text) => Some(view_box(text)?),
         };
-        let width = side("width", view_box.map(|b| b[2]));
-        let height = side("height", view_box.map(|b| b[3]));
-        let (width, height) = match (width, height, view_box) {
-            (Some(w), Some(h), _) => (w, h),
-            (Some(w), None, Some(b)) => (w, w * b[3] / b[2]),
-            (None, Some(h), Some(b)) => (h * b[2] / b[3], h),
-            (None, None, Some(b)) => (b[2], b[3]),
-            _ => return None,
+        let side = |name: &str, of_box: f64| -> Result<f64, String> {
+            let written = declared(root, name).or(root.get(name)).unwrap_or("");
+            let value =
+                length(written).ok_or_else(|| format!("{name}: not a length: {written:?}"))?;
+            let value = if value == 0.0 { of_box } else { value };
+            let usable = value.is_finite() && value.round_ties_even() > 0.0;
+            match usable {
+                true => Ok(value),
+                false if value == 0.0 => {
+                    Err("neither width and height nor a viewBox give the picture a size".into())
+                }
+                false => Err(format!("{name}: must be a pixel at least, got {value}")),
+            }
         };
-        let usable = |v: f64| v.is_finite() && v > 0.0;
-        (usable(width) && usable(height)).then_some(Geometry {
+        let inner = view_box.unwrap_or([0.0; 4]);
+        let (width, height) = (side("width", inner[2])?, side("height", inner[3])?);
+        // A viewBox without an area scales nothing.
+        let view_box = view_box.filter(|b| b[2] > 0.0 && b[3] > 0.0);
+        Ok(Geometry {
             width,
             height,
             has_view_box: view_box.is_some(),
@@ -48,38 +59,100 @@ impl Geometry {
     }
 }
 
-enum Length {
-    Pixels(f64),
-    Percent(f64),
-}
-
-/// A length at 96 dots an inch; font-relative units count a font of 16 pixels.
-fn length(text: &str) -> Option<Length> {
-    let text = text.trim();
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == '%');
-    let value: f64 = digits.trim_end().parse().ok()?;
-    let scale = match &text[digits.len()..] {
-        "" | "px" => 1.0,
-        "%" => return Some(Length::Percent(value)),
-        "in" => 96.0,
-        "cm" => 96.0 / 2.54,
-        "mm" => 96.0 / 25.4,
-        "pt" => 4.0 / 3.0,
-        "pc" | "em" | "rem" => 16.0,
-        "ex" => 8.0,
-        _ => return None,
+/// What the root's `style` attribute says of a property.
+fn declared<'a>(root: &RootTag<'a>, name: &str) -> Option<&'a str> {
+    let declarations = root.get("style")?.split(';');
+    let value = |declaration: &'a str| {
+        let (property, value) = declaration.split_once(':')?;
+        (property.trim() == name).then_some(value.trim())
     };
-    Some(Length::Pixels(value * scale))
+    declarations.filter_map(value).next_back()
 }
 
-fn view_box(text: &str) -> Option<[f64; 4]> {
-    let mut numbers = text
-        .split([' ', ',', '\t', '\n', '\r'])
-        .filter(|s| !s.is_empty())
-        .map(str::parse::<f64>);
-    let mut next = || numbers.next()?.ok().filter(|v| v.is_finite());
-    let values = [next()?, next()?, next()?, next()?];
-    (values[2] > 0.0 && values[3] > 0.0 && numbers.next().is_none()).then_some(values)
+/// A length at 96 dots an inch with a font of 16 pixels; percentages and unknown units count nothing.
+/// None when the number before the unit is none.
+fn length(text: &str) -> Option<f64> {
+    if text.is_empty() {
+        return Some(0.0);
+    }
+    if let Some(value) = number(text) {
+        return Some(value);
+    }
+    let text = first_word(text);
+    const UNITS: [(&str, f64); 10] = [
+        ("%", 0.0),
+        ("em", 16.0),
+        ("ex", 8.0),
+        ("ch", 8.0),
+        ("mm", 96.0 / 25.4),
+        ("cm", 96.0 / 2.54),
+        ("in", 96.0),
+        ("pt", 96.0 / 72.0),
+        ("pc", 16.0),
+        ("px", 1.0),
+    ];
+    match UNITS
+        .iter()
+        .find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, scale)))
+    {
+        Some((digits, scale)) => number(digits).map(|value| value * scale),
+        None => Some(0.0),
+    }
+}
+
+/// The first of several values, split where white space, commas or a minus sign stand.
+fn first_word(text: &str) -> String {
+    let mut spaced = String::with_capacity(text.len() + 8);
+    let mut previous = ' ';
+    for c in text.chars().map(|c| if c == 'E' { 'e' } else { c }) {
+        if c == '-' && previous != 'e' {
+            spaced.push(' ');
+        }
+        spaced.push(if matches!(c, ',' | '\n' | '\r' | '\t') {
+            ' '
+        } else {
+            c
+        });
+        previous = c;
+    }
+    spaced
+        .trim()
+        .split(' ')
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// A number as Python's `float` reads it: surrounding space and underscores between digits allowed.
+fn number(text: &str) -> Option<f64> {
+    let text = text.trim();
+    if !text.contains('_') {
+        return text.parse().ok();
+    }
+    let bytes = text.as_bytes();
+    let digit = |at: Option<usize>| {
+        at.and_then(|at| bytes.get(at))
+            .is_some_and(u8::is_ascii_digit)
+    };
+    let between = |at: usize| digit(at.checked_sub(1)) && digit(Some(at + 1));
+    let fits = bytes
+        .iter()
+        .enumerate()
+        .all(|(at, b)| *b != b'_' || between(at));
+    fits.then(|| text.replace('_', "").parse().ok())?
+}
+
+fn view_box(text: &str) -> Result<[f64; 4], String> {
+    let words = text
+        .split(|c: char| c == ',' || c.is_whitespace())
+        .filter(|s| !s.is_empty());
+    let numbers: Option<Vec<f64>> = words.map(number).collect();
+    match numbers.as_deref() {
+        Some([x, y, width, height, ..]) if width.is_finite() && height.is_finite() => {
+            Ok([*x, *y, *width, *height])
+        }
+        _ => Err(format!("viewBox: must be four numbers, got {text:?}")),
+    }
 }
 
 #[cfg(test)]
@@ -88,22 +161,32 @@ mod tests {
 
     fn size(attributes: &str) -> Option<(f64, f64)> {
         let source = format!("<svg {attributes}>");
-        Geometry::of(&RootTag::find(&source).unwrap()).map(|g| (g.width, g.height))
+        let geometry = Geometry::of(&RootTag::find(&source).unwrap());
+        geometry.ok().map(|g| (g.width, g.height))
     }
 
     #[test]
     fn sizes_come_from_lengths_then_from_the_view_box() {
-        assert_eq!(
-            size("width='10' height='20px' viewBox='0 0 1 1'"),
-            Some((10.0, 20.0))
-        );
-        assert_eq!(size("viewBox='0,0 24 12'"), Some((24.0, 12.0)));
-        assert_eq!(size("width='48' viewBox='0 0 24 12'"), Some((48.0, 24.0)));
-        assert_eq!(
-            size("width='50%' height='100%' viewBox='0 0 24 12'"),
-            Some((12.0, 12.0))
-        );
-        assert_eq!(size("width='1in' height='25.4mm'"), Some((96.0, 96.0)));
+        let cases = [
+            ("width='10' height='20px' viewBox='0 0 1 1'", (10.0, 20.0)),
+            ("viewBox='0,0 24 12'", (24.0, 12.0)),
+            ("width='48' viewBox='0 0 24 12'", (48.0, 12.0)),
+            (
+                "width='50%' height='100%' viewBox='0 0 24 12'",
+                (24.0, 12.0),
+            ),
+            ("width='0' height='0' viewBox='0 0 24 12'", (24.0, 12.0)),
+            ("width='auto' height='7' viewBox='0 0 24 12 3'", (24.0, 7.0)),
+            ("width='1in' height='25.4mm'", (96.0, 96.0)),
+            ("width='1_0' height='1in-5'", (10.0, 96.0)),
+            (
+                "width='3' height='3' style='width: 10px;height:20px'",
+                (10.0, 20.0),
+            ),
+        ];
+        for (attributes, expected) in cases {
+            assert_eq!(size(attributes), Some(expected), "{attributes}");
+        }
     }
 
     #[test]
@@ -114,6 +197,11 @@ mod tests {
             "width='0' height='1'",
             "width='-3' height='1'",
             "viewBox='0 0 0 1'",
+            "viewBox='0 0 9'",
+            "viewBox='0 0 9 9px'",
+            "viewBox='0 0 9' width='9' height='9'",
+            "width='0.5' height='9'",
+            "width='x%' height='9' viewBox='0 0 9 9'",
             "width='1e999' height='1'",
         ] {
             assert_eq!(size(attributes), None, "{attributes}");

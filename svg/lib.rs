@@ -27,6 +27,7 @@ mod recover;
 mod renderer;
 mod resize;
 mod survey;
+mod wellformed;
 pub mod worker;
 
 pub use config::{Background, CanvasRule, Limits, ParseMode, RenderConfig};

@@ -103,7 +103,7 @@ fn skip_prolog(source: &str) -> Option<usize> {
 }
 
 /// Length of a document type declaration, its bracketed subset and quoted strings included.
-fn doctype_length(rest: &str) -> Option<usize> {
+pub(crate) fn doctype_length(rest: &str) -> Option<usize> {
     let (mut quote, mut subset) = (None, false);
     for (at, byte) in rest.bytes().enumerate() {
         match (quote, byte) {

@@ -288,7 +288,7 @@ fn bad_values_are_refused_by_key() {
         .is_err()
     );
     let remote = RewardsConfig {
-        endpoint: Some("http://a".into()),
+        endpoint: Some("a:1".into()),
         ..RewardsConfig::default()
     };
     assert!(

@@ -70,7 +70,7 @@ fn a_batch_gets_the_rows_of_the_offline_command() {
 fn pictures_come_as_base64_or_by_a_registered_name() {
     let folder = crate::cli::program::scratch("service_images_source");
     let file = write(&folder, "target.svg", &circle("red"));
-    svgrl("render --size 32 --out", &[&folder, &file]).fine();
+    svgrl("render --size 256 --out", &[&folder, &file]).fine();
     let png = folder.join("target.png");
     let section = format!("service: {{images: {{dot: {}}}}}", png.display());
     let server = Server::start("service_images", &section, &[]);

@@ -17,12 +17,12 @@ data: {sources: {shapes: {format: shapes, task: draw}}}
 rewards: {SECTION}
 tasks:
   draw:
-    render: {size: 32}
+    render: {size: 256}
     rubric:
       failure_value: -1
       rewards: [{type: mse, weight: [[0, 1], [10, 3]]}, {type: code_efficiency, weight: 0.5, clip: [0, 1]}]
   look:
-    render: {size: 32}
+    render: {size: 256}
     rubric: {truncated: -0.5, rewards: [{type: ssim, window_size: 7}]}
 stages: [{algorithm: grpo}]
 ";
@@ -149,6 +149,18 @@ impl Server {
         // A server that has already refused may close before all is sent.
         let _ = stream.write_all(body);
         Sent(stream)
+    }
+
+    /// Waits until `count` completions are waiting or being judged.
+    pub fn wait_for(&self, count: u64) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while self.get("/health").fine()["queue"] != count {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "the queue never held {count}"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Sends a signal.

@@ -104,7 +104,7 @@ fn a_full_queue_is_429_with_a_time_to_come_back() {
     let body = slime(&slow(), &circle("red")).to_string();
     let send = || server.send("POST", "/score", &[], body.as_bytes());
     let (first, second) = (send(), send());
-    std::thread::sleep(std::time::Duration::from_millis(400));
+    server.wait_for(2);
     let third = send().answer();
     third.refused(429, "queue");
     let wait = third
@@ -159,8 +159,7 @@ fn an_item_that_waits_too_long_is_a_row_and_frees_its_place() {
             "{out}"
         );
     }
-    std::thread::sleep(std::time::Duration::from_millis(1500));
-    assert_eq!(server.get("/health").fine()["queue"], 0);
+    server.wait_for(0);
     assert_eq!(
         server.post("/score", &slime(&target, &target)).fine()["valid"],
         true

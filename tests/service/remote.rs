@@ -136,8 +136,9 @@ fn a_service_that_scores_otherwise_or_stays_away_is_refused() {
             .arg(&data)
             .arg("--out")
             .arg(server.folder.join("out.jsonl"));
-        set.iter()
-            .for_each(|set| drop(command.args(["--set", set])));
+        for set in set {
+            command.args(["--set", set]);
+        }
         told(&mut command)
     };
     let there = format!("rewards.endpoint={}", server.url());

@@ -14,7 +14,7 @@ fn a_signal_ends_it_after_what_is_in_flight_is_answered() {
             &[],
             slime(&slow(), &circle("red")).to_string().as_bytes(),
         );
-        std::thread::sleep(Duration::from_millis(400));
+        server.wait_for(1);
         server.signal(signal);
         std::thread::sleep(Duration::from_millis(200));
         assert!(
@@ -58,7 +58,7 @@ fn the_grace_bounds_the_end() {
         &[],
         slime(&slow(), &circle("red")).to_string().as_bytes(),
     );
-    std::thread::sleep(Duration::from_millis(400));
+    server.wait_for(1);
     server.signal("-TERM");
     assert_eq!(server.child.wait().unwrap().code(), Some(0));
     let last = server.rest().pop().unwrap();

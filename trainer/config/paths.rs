@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use rollout::data::SourceConfig;
-
 use super::Config;
 
 impl Config {
@@ -22,9 +20,9 @@ impl Config {
             }
         }
         for source in self.data.sources.values_mut() {
-            if let SourceConfig::Jsonl(jsonl) = source {
-                join(&mut jsonl.path);
-                jsonl.media_root.iter_mut().for_each(join);
+            if let Some(file) = source.file_mut() {
+                join(&mut file.path);
+                file.media_root.iter_mut().for_each(join);
             }
         }
     }

@@ -1,0 +1,232 @@
+//! Hundreds of documents that attack, and thousands of damaged real ones: each is answered with a
+//! whole picture or a reason, by a process that lives on, reads no file and opens no connection.
+
+mod attacks;
+
+use attacks::{Attack, wrap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use svg::{ParseMode, Reason, RenderConfig, Renderer, Target, WorkerProgram};
+
+const DEADLINE: Duration = Duration::from_millis(400);
+/// What one answer may take: the deadline, and a loaded machine's slack.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+fn renderer(deadline: Duration) -> Renderer {
+    let program = WorkerProgram::At(env!("CARGO_BIN_EXE_svg-render-worker").into());
+    Renderer::new(&program, deadline).unwrap()
+}
+
+/// Draws on a small canvas in one of the modes; the reason, or none for a whole picture.
+fn answer(renderer: &Renderer, source: &str, mode: ParseMode) -> Option<Reason> {
+    let config = RenderConfig {
+        mode,
+        ..RenderConfig::default()
+    };
+    match renderer.render(source, Target::Longest(64), &config) {
+        Ok(rendered) => {
+            let raster = rendered.raster;
+            let pixels = raster.width as usize * raster.height as usize;
+            assert!(pixels > 0 && raster.rgba.len() == 4 * pixels);
+            None
+        }
+        Err(failure) => Some(failure.reason),
+    }
+}
+
+/// Answers all in both modes on two threads; every slow answer is named.
+fn survive(attacks: &[Attack]) -> Vec<[Option<Reason>; 2]> {
+    let (next, renderer) = (AtomicUsize::new(0), renderer(DEADLINE));
+    let work = || {
+        let mut found = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::SeqCst);
+            let Some((name, source)) = attacks.get(index) else {
+                break;
+            };
+            let reasons = [ParseMode::Strict, ParseMode::Recover].map(|mode| {
+                let start = Instant::now();
+                let reason = answer(&renderer, source, mode);
+                assert!(start.elapsed() < PATIENCE, "{name}: {:?}", start.elapsed());
+                assert_ne!(reason, Some(Reason::WorkerUnavailable), "{name}");
+                reason
+            });
+            found.push((index, reasons));
+        }
+        found
+    };
+    let mut found = std::thread::scope(|scope| {
+        let threads = [scope.spawn(work), scope.spawn(work)];
+        threads.map(|thread| thread.join().unwrap()).concat()
+    });
+    found.sort_by_key(|answer| answer.0);
+    assert_eq!(
+        answer(
+            &renderer,
+            &wrap("<text y='50'>after</text>"),
+            ParseMode::Strict
+        ),
+        None
+    );
+    found.into_iter().map(|answer| answer.1).collect()
+}
+
+/// Kilobytes this process has had in memory at most.
+fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM:"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn every_attack_is_answered_with_a_picture_or_a_reason() {
+    let attacks = attacks::all();
+    assert!(attacks.len() >= 200, "only {} attacks", attacks.len());
+    let answers = survive(&attacks);
+    assert_eq!(answers.len(), attacks.len());
+    let refused = answers
+        .iter()
+        .filter(|[strict, _]| strict.is_some())
+        .count();
+    assert!(
+        refused >= 150,
+        "only {refused} of {} were refused",
+        attacks.len()
+    );
+    for ((name, _), [strict, _]) in attacks.iter().zip(&answers) {
+        let expected = match name.split(' ').next() {
+            Some("entity") if name.contains("laughs") || name.contains("file") => {
+                Some(Reason::EntityDeclaration)
+            }
+            Some("circle") if name.contains("<g id='a'><use href='#a'/></g>") => {
+                Some(Reason::ReferenceCycle)
+            }
+            _ => continue,
+        };
+        assert_eq!(*strict, expected, "{name}");
+    }
+    assert!(peak_kib() < 2 << 20, "{} KiB", peak_kib());
+}
+
+#[test]
+fn no_link_is_followed() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("links");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    // Opening a pipe nobody writes to would hang until the deadline.
+    let pipe = folder.join("pipe.svg");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    server.set_nonblocking(true).unwrap();
+    let host = server.local_addr().unwrap().to_string();
+    let attacks = attacks::reaching_out(pipe.to_str().unwrap(), &host);
+    for ((name, _), reasons) in attacks.iter().zip(survive(&attacks)) {
+        assert!(
+            !reasons.contains(&Some(Reason::Deadline)),
+            "{name} waited for something"
+        );
+        let connection = server.accept().map_err(|error| error.kind());
+        assert_eq!(
+            connection.err(),
+            Some(std::io::ErrorKind::WouldBlock),
+            "{name} or one before it called the server"
+        );
+    }
+}
+
+/// Numbers that look random and are the same on every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound.max(1) as u64) as usize
+    }
+}
+
+fn icons() -> Vec<String> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../configs/icons/train.jsonl");
+    let text = std::fs::read_to_string(path).unwrap();
+    let svg = |line: &str| {
+        serde_json::from_str::<serde_json::Value>(line).unwrap()["svg"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    text.lines().map(svg).collect()
+}
+
+/// One damage of the kinds that models, networks and editors do.
+fn damage(icons: &[String], random: &mut Random) -> String {
+    let mut bytes = icons[random.below(icons.len())].clone().into_bytes();
+    for _ in 0..=random.below(3) {
+        let (at, to) = (random.below(bytes.len()), random.below(bytes.len()));
+        let (low, high) = (at.min(to), at.max(to));
+        match random.below(8) {
+            0 => bytes[at] = random.below(256) as u8,
+            1 => bytes.truncate(at.max(1)),
+            2 => drop(bytes.drain(low..high)),
+            3 => {
+                let piece = bytes[low..high].to_vec();
+                bytes.splice(at..at, piece);
+            }
+            4 => {
+                let other = icons[random.below(icons.len())].as_bytes();
+                bytes.splice(
+                    low..high,
+                    other[random.below(other.len())..].iter().copied(),
+                );
+            }
+            5 => {
+                let words: [&[u8]; 12] = [
+                    b"<g>", b"</g>", b"'", b"\"", b"<", b"&", b"1e38", b"NaN", b"-", b"url(#a)",
+                    b"<!--", b"\0",
+                ];
+                bytes.splice(at..at, words[random.below(12)].iter().copied());
+            }
+            6 => bytes
+                .iter_mut()
+                .filter(|b| **b == b'1')
+                .for_each(|b| *b = b'9'),
+            _ => bytes[low..high].reverse(),
+        }
+        if bytes.is_empty() {
+            bytes.push(b'<');
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[test]
+fn damaged_icons_are_answered_and_repair_never_loses_a_whole_one() {
+    let (icons, mut random) = (icons(), Random(0x9e37_79b9));
+    let damaged: Vec<Attack> = (0..2000)
+        .map(|i| (format!("damaged icon {i}"), damage(&icons, &mut random)))
+        .collect();
+    let answers = survive(&damaged);
+    let refused = |mode: usize| {
+        answers
+            .iter()
+            .filter(|reasons| reasons[mode].is_some())
+            .count()
+    };
+    assert!(refused(0) > refused(1), "{} {}", refused(0), refused(1));
+    for ((name, source), [strict, repaired]) in damaged.iter().zip(&answers) {
+        assert!(
+            strict.is_some() || repaired.is_none(),
+            "{name}: only repair refuses it, {repaired:?}: {source}"
+        );
+    }
+}
