@@ -105,10 +105,15 @@ pub fn scoring(tasks: &IndexMap<String, TaskConfig>) -> IndexMap<String, TaskSco
 pub fn encoders(config: &Config, device: Device) -> EncoderSet {
     EncoderSet {
         encoders: config.encoders.clone(),
-        device: match device {
-            Device::Cuda(index) => format!("cuda:{index}"),
-            _ => "cpu".into(),
-        },
+        device: device_name(device),
+    }
+}
+
+/// A device as encoders' sections name it.
+pub(crate) fn device_name(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        _ => "cpu".into(),
     }
 }
 

@@ -15,7 +15,9 @@ impl Config {
         self.rewards.remote.token_file.iter_mut().for_each(join);
         self.rewards.service.images.values_mut().for_each(join);
         for encoder in self.encoders.values_mut() {
-            join(&mut encoder.path);
+            if encoder.init.is_none() {
+                join(&mut encoder.path);
+            }
         }
         for task in self.tasks.values_mut() {
             task.templates_file.iter_mut().for_each(join);
