@@ -4,6 +4,7 @@
 use crate::choice::Choice;
 use crate::completion::CompletionConfig;
 use crate::edges::L2Canny;
+use crate::judge::JudgeReward;
 use crate::length::{CodeEfficiency, LengthLinear, LengthRatio};
 use crate::perceptual::{Dino, DreamSim, ImageText, Lpips, TextSimilarity};
 use crate::pixel::{L2, Mse, MseForeground, Psnr};
@@ -12,6 +13,7 @@ use crate::rubric::{Format, RubricConfig};
 use crate::service::ServiceConfig;
 use crate::shape::{Aspect, BlankPenalty};
 use crate::ssim::Ssim;
+use crate::text::RougeL;
 use crate::weight::Weight;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -126,9 +128,58 @@ macro_rules! reward_options {
 }
 pub(crate) use reward_options;
 
+/// Scores of the papers that need models nobody can have; each is refused with what to use instead.
+const REFUSED: [(&str, &str); 9] = [
+    (
+        "tifa",
+        "TIFA asks a question-answering model that is not published as weights; use `judge` with your own vision-language model",
+    ),
+    (
+        "vqa",
+        "the papers' VQA score is TIFA's, whose model is not published as weights; use `judge` with your own vision-language model",
+    ),
+    (
+        "hps",
+        "HPSv2's weights are not read here; use `image_text` with CLIP or SigLIP, or `judge`",
+    ),
+    (
+        "hpsv2",
+        "HPSv2's weights are not read here; use `image_text` with CLIP or SigLIP, or `judge`",
+    ),
+    (
+        "aesthetic",
+        "the aesthetic predictor's head is not read here; use `judge` with a question about how well the picture is made",
+    ),
+    (
+        "image_reward",
+        "ImageReward's weights are not read here; use `image_text` with CLIP or SigLIP, or `judge`",
+    ),
+    (
+        "pick_score",
+        "PickScore's weights are not read here; use `image_text` with CLIP or SigLIP, or `judge`",
+    ),
+    (
+        "gpt_judge",
+        "a closed judge is reached over its OpenAI-compatible endpoint; use `judge` with its `endpoint`, `model` and `api_key_env`",
+    ),
+    (
+        "gemini_judge",
+        "a closed judge is reached over its OpenAI-compatible endpoint; use `judge` with its `endpoint`, `model` and `api_key_env`",
+    ),
+];
+
+fn with_refused(schema: &mut schemars::Schema) {
+    let refused: serde_json::Map<String, serde_json::Value> = REFUSED
+        .iter()
+        .map(|(name, why)| ((*name).to_owned(), (*why).into()))
+        .collect();
+    schema.insert("x-refused".to_owned(), refused.into());
+}
+
 /// One reward of a rubric, by its `type`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schemars(transform = with_refused)]
 pub enum RewardConfig {
     Format(Format),
     CodeEfficiency(CodeEfficiency),
@@ -150,6 +201,8 @@ pub enum RewardConfig {
     DreamSim(DreamSim),
     TextSimilarity(TextSimilarity),
     Choice(Choice),
+    RougeL(RougeL),
+    Judge(JudgeReward),
 }
 
 impl RewardConfig {
@@ -184,14 +237,18 @@ impl RewardConfig {
             Lpips = "lpips",
             DreamSim = "dreamsim",
             TextSimilarity = "text_similarity",
-            Choice = "choice"
+            Choice = "choice",
+            RougeL = "rouge_l",
+            Judge = "judge"
         )
     }
 
     /// Whether it judges what the completions are: words, or SVGs.
     fn suits(&self, text: bool) -> Result<(), String> {
         let (words, any) = match self {
-            RewardConfig::TextSimilarity(_) | RewardConfig::Choice(_) => (true, false),
+            RewardConfig::TextSimilarity(_) | RewardConfig::RougeL(_) | RewardConfig::Choice(_) => {
+                (true, false)
+            }
             RewardConfig::Format(_) | RewardConfig::LengthLinear(_) => (false, true),
             _ => (false, false),
         };
@@ -204,10 +261,8 @@ impl RewardConfig {
 
     /// Whether it needs the reference's words.
     pub(crate) fn needs_reference_text(&self) -> bool {
-        matches!(
-            self,
-            RewardConfig::TextSimilarity(_) | RewardConfig::Choice(_)
-        )
+        use RewardConfig::*;
+        matches!(self, TextSimilarity(_) | RougeL(_) | Choice(_))
     }
 
     /// Whether it needs the reference's SVG text.
@@ -233,7 +288,7 @@ impl RewardConfig {
                 | Dino(_)
                 | Lpips(_)
                 | DreamSim(_)
-        )
+        ) || matches!(self, Judge(r) if r.with_reference)
     }
 
     /// Pixels of the longer side at which it compares, when not the rendering's own.
@@ -281,6 +336,7 @@ impl RewardConfig {
             RewardConfig::Ssim(r) => r.check(),
             RewardConfig::L2(r) => r.check(),
             RewardConfig::LengthLinear(r) => r.check(),
+            RewardConfig::Judge(r) => r.check(),
             _ => Ok(()),
         }
     }

@@ -12,6 +12,9 @@ mod config;
 mod edges;
 mod encode;
 mod error;
+#[cfg(feature = "client")]
+mod http;
+mod judge;
 mod length;
 #[cfg(test)]
 mod parity;
@@ -27,6 +30,7 @@ mod scorer;
 pub mod service;
 mod shape;
 mod ssim;
+pub mod text;
 mod weight;
 mod wire;
 
@@ -34,8 +38,9 @@ pub use choice::Choice;
 pub use completion::{CompletionConfig, CtrlS, PlainSvg, PlainText, Sgp};
 pub use config::{Common, RewardConfig, RewardsConfig, TaskScoring};
 pub use edges::L2Canny;
-pub use encode::{EncoderConfig, EncoderDtype, EncoderSet};
+pub use encode::{EncoderConfig, EncoderDtype, EncoderInit, EncoderSet};
 pub use error::RewardError;
+pub use judge::{JsonRule, JudgeCount, JudgeReward, RegexRule, ScoreRule};
 pub use length::{CodeEfficiency, LengthLinear, LengthRatio, Unit};
 pub use perceptual::{
     Dino, DreamSim, ImageText, Lpips, LpipsScale, PictureFeature, Scale, TextSimilarity,
@@ -49,5 +54,6 @@ pub use scorer::{ScoreJob, Scored, Scorer, TokenCounter};
 pub use service::ServiceConfig;
 pub use shape::{Aspect, BlankPenalty};
 pub use ssim::{Ssim, Window};
+pub use text::RougeL;
 pub use weight::Weight;
 pub use wire::{ScoreRow, ScoredRow};

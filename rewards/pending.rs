@@ -3,6 +3,7 @@
 use crate::encode::Ticket;
 use crate::perceptual::{Scale, dot, of_distance};
 use crate::score::Reward;
+use crossbeam_channel::Receiver;
 use std::sync::Arc;
 
 /// A completion's judgement.
@@ -37,6 +38,8 @@ pub(crate) enum Wait {
     CosineDistance([Ticket; 2]),
     /// RLRF's reward of a distance.
     Distance(Ticket),
+    /// A judge's answer, and the value of one that never comes.
+    Judged(Receiver<f64>, f64),
 }
 
 impl Part {
@@ -50,6 +53,7 @@ impl Part {
             Part::Waits(Wait::CosineDistance(pair)) => {
                 cosine(pair).map(|cosine| of_distance(1.0 - cosine))
             }
+            Part::Waits(Wait::Judged(answer, failure)) => Ok(answer.recv().unwrap_or(*failure)),
             Part::Waits(Wait::Distance(ticket)) => {
                 let distance = ticket.wait()?;
                 Ok(of_distance(

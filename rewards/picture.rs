@@ -19,6 +19,26 @@ impl Picture {
         }
     }
 
+    /// As a PNG.
+    #[cfg(feature = "client")]
+    pub fn to_png(&self) -> Vec<u8> {
+        let opaque = |p: &[u8; 3]| [p[0], p[1], p[2], 255];
+        let raster = Raster {
+            width: self.width as u32,
+            height: self.height as u32,
+            rgba: self
+                .rgb
+                .as_chunks::<3>()
+                .0
+                .iter()
+                .flat_map(opaque)
+                .collect(),
+        };
+        raster
+            .to_png()
+            .expect("memory takes what is written and the sizes agree")
+    }
+
     /// Shrunk or enlarged to exactly this many pixels.
     pub fn resized(&self, width: usize, height: usize, filter: Filter) -> Self {
         let to = (width as u32, height as u32);

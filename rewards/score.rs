@@ -5,6 +5,8 @@ use crate::choice::Choice;
 use crate::config::{RewardConfig, TaskScoring};
 use crate::edges::{L2Canny, edge_picture};
 use crate::encode::{self, Encoders, Ticket};
+use crate::error::RewardError;
+use crate::judge::{Judge, JudgeCount};
 use crate::length::{CodeEfficiency, LengthRatio};
 use crate::pending::{Judged, Part, Pending, Wait};
 use crate::perceptual::Lpips;
@@ -14,6 +16,7 @@ use crate::reference::Reference;
 use crate::rubric::{Truncated, clip};
 use crate::scorer::{ScoreJob, TokenCounter};
 use crate::shape::Aspect;
+use crate::text::rouge_l;
 use indexmap::IndexMap;
 use serde::Serialize;
 use std::sync::Arc;
@@ -42,6 +45,8 @@ pub(crate) struct Task {
     pub renderer: Arc<Renderer>,
     pub tokens: Option<TokenCounter>,
     pub encoders: Arc<Encoders>,
+    /// One for each reward of the rubric that is a judge.
+    judges: Vec<Option<Judge>>,
     references: Cache<Result<Arc<Target>, Failure>>,
 }
 
@@ -83,20 +88,53 @@ enum Feature {
 }
 
 impl Task {
+    /// Starts the judges, where there are any.
+    ///
+    /// # Errors
+    /// A judge that cannot be asked.
     pub fn new(
         scoring: TaskScoring,
         renderer: Arc<Renderer>,
         tokens: Option<TokenCounter>,
         encoders: Arc<Encoders>,
         cached: usize,
-    ) -> Self {
-        Task {
+    ) -> Result<Self, RewardError> {
+        let start = |(index, reward): (usize, &RewardConfig)| match reward {
+            RewardConfig::Judge(rule) => {
+                Judge::start(rule).map(Some).map_err(|error| match error {
+                    RewardError::Config(said) => {
+                        RewardError::Config(format!("rubric.rewards.{index}.{said}"))
+                    }
+                    other => other,
+                })
+            }
+            _ => Ok(None),
+        };
+        let rewards = scoring.rubric.rewards.iter().enumerate();
+        let judges = rewards.map(start).collect::<Result<_, _>>()?;
+        Ok(Task {
             scoring,
             renderer,
             tokens,
             encoders,
+            judges,
             references: Cache::new(cached),
-        }
+        })
+    }
+
+    /// Whether judgements may wait for somebody else than this process' threads.
+    pub fn has_judges(&self) -> bool {
+        self.judges.iter().any(Option::is_some)
+    }
+
+    /// What its judges have done.
+    pub fn judge_count(&self) -> JudgeCount {
+        let mut sum = JudgeCount::default();
+        self.judges
+            .iter()
+            .flatten()
+            .for_each(|judge| sum += judge.count());
+        sum
     }
 
     pub fn score(&self, job: &ScoreJob) -> Judged {
@@ -244,6 +282,10 @@ impl Task {
                 Part::Known(Choice::value(text, target))
             }
             RewardConfig::Format(_) => Part::Known(1.0),
+            RewardConfig::RougeL(_) => {
+                let target = case.reference.text.as_deref().unwrap_or_default();
+                Part::Known(rouge_l(text, target))
+            }
             RewardConfig::LengthLinear(rule) => {
                 let tokens = self.tokens.as_deref().map(|f| f as &dyn Fn(&str) -> usize);
                 Part::Known(rule.value(rule.unit.count(text, tokens)))
@@ -256,6 +298,15 @@ impl Task {
     fn part(&self, index: usize, config: &RewardConfig, pair: &Pair, case: &Case) -> Part {
         let target = pair.target.as_ref().map(|target| &target.features[index]);
         let wait = match (config, target) {
+            (RewardConfig::Judge(rule), target) => self.judges[index].as_ref().map(|judge| {
+                let text = case.reference.text.as_deref().unwrap_or(case.prompt);
+                let mut pictures = vec![pair.drawn];
+                if let (true, Some(Feature::Picture(target))) = (rule.with_reference, target) {
+                    pictures.push(target);
+                }
+                let answer = judge.ask([case.prompt, text], &pictures);
+                Wait::Judged(answer, rule.failure_value)
+            }),
             (RewardConfig::Dino(rule), Some(Feature::Encoded(target))) => {
                 let own = self.picture_feature(config, pair.drawn);
                 own.map(|own| Wait::Cosine([own, target.clone()], rule.scale))

@@ -4,6 +4,7 @@
 use crate::config::{RewardsConfig, TaskScoring};
 use crate::encode::{EncoderSet, Encoders};
 use crate::error::RewardError;
+use crate::judge::JudgeCount;
 use crate::length::Unit;
 use crate::pending::{Judged, Pending};
 use crate::reference::{Candidate, Reference};
@@ -110,16 +111,18 @@ impl Scorer {
                     "{key}: tokens need a tokenizer (use chars or non_space)"
                 )));
             }
-            ready.insert(
-                name,
-                Task::new(
-                    scoring,
-                    renderer.clone(),
-                    tokens.clone(),
-                    encoders.clone(),
-                    config.reference_cache,
-                ),
+            let task = Task::new(
+                scoring,
+                renderer.clone(),
+                tokens.clone(),
+                encoders.clone(),
+                config.reference_cache,
             );
+            let task = task.map_err(|error| match error {
+                RewardError::Config(said) => RewardError::Config(format!("tasks.{name}.{said}")),
+                other => other,
+            })?;
+            ready.insert(name, task);
         }
         let count = match config.workers {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
@@ -127,8 +130,9 @@ impl Scorer {
         };
         let tasks = Arc::new(ready);
         let judge = tasks.clone();
-        // Judgements that wait for encoders wait in one thread, not in those that render.
-        let (waiting, finisher) = if encoders.is_empty() {
+        // Judgements that wait for encoders or judges wait in one thread, not in those that render.
+        let at_once = encoders.is_empty() && !tasks.values().any(Task::has_judges);
+        let (waiting, finisher) = if at_once {
             (None, None)
         } else {
             let (sender, receiver) = unbounded::<Unfinished>();
@@ -275,6 +279,14 @@ impl Scorer {
             Some(error) => Err(error),
             None => Ok(()),
         }
+    }
+
+    /// What the judges of this process have done so far; none when no task has one.
+    pub fn judge_count(&self) -> Option<JudgeCount> {
+        let judged: Vec<&Task> = self.tasks.values().filter(|t| t.has_judges()).collect();
+        let mut sum = JudgeCount::default();
+        judged.iter().for_each(|task| sum += task.judge_count());
+        (!judged.is_empty()).then_some(sum)
     }
 
     fn send(&self, job: ScoreJob, reply: Sender<Scored>) {

@@ -101,6 +101,22 @@ pub fn scoring(tasks: &IndexMap<String, TaskConfig>) -> IndexMap<String, TaskSco
         .collect()
 }
 
+/// The encoders as the scorer takes them; those that name no device compute on `device`.
+pub fn encoders(config: &Config, device: Device) -> EncoderSet {
+    EncoderSet {
+        encoders: config.encoders.clone(),
+        device: device_name(device),
+    }
+}
+
+/// A device as encoders' sections name it.
+pub(crate) fn device_name(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        _ => "cpu".into(),
+    }
+}
+
 /// What all stages share.
 pub(crate) struct Run<'a> {
     pub(crate) config: &'a Config,

@@ -77,6 +77,12 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     let mut out = rows::Writer::create(&args.out)?;
     let rewards = scorer.score(jobs);
     scorer.check()?;
+    if let (Some(count), false) = (scorer.judge_count(), shared.quiet) {
+        eprintln!(
+            "judge: {} asked, {} failed, {} tokens in, {} out, cost {}",
+            count.asked, count.failed, count.tokens[0], count.tokens[1], count.cost
+        );
+    }
     for (id, reward) in ids.into_iter().zip(rewards) {
         out.write(&ScoredRow::new(id, reward))?;
     }

@@ -2,10 +2,10 @@
 //! a time. A service that stays away ends scoring: further jobs are answered at once and the scorer
 //! reports the loss, so that no made-up number is trained on.
 
-use super::http::{CallError, Caller};
 use crate::cache::{Cache, key};
 use crate::config::{RewardsConfig, TaskScoring};
 use crate::error::RewardError;
+use crate::http::{CallError, Caller};
 use crate::reference::{ImageSource, Reference};
 use crate::score::Reward;
 use crate::scorer::{Order, Scored};

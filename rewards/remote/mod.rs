@@ -6,8 +6,6 @@ mod config;
 mod disabled;
 #[cfg(feature = "client")]
 mod enabled;
-#[cfg(feature = "client")]
-mod http;
 
 pub use config::RemoteConfig;
 pub(crate) use config::check_endpoint;

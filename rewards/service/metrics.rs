@@ -1,5 +1,6 @@
 //! Counters of the service in Prometheus' text form.
 
+use crate::judge::JudgeCount;
 use crate::score::Reward;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -53,6 +54,37 @@ impl Histogram {
         let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {}", self.count);
         let _ = writeln!(out, "{name}_sum {}\n{name}_count {}", self.sum, self.count);
     }
+}
+
+/// What judges have done and cost.
+pub(crate) fn judge_text(count: &JudgeCount) -> String {
+    let lines = [
+        (
+            "svgrl_judge_asked_total",
+            "Completions that judges were asked about.",
+            count.asked as f64,
+        ),
+        (
+            "svgrl_judge_failed_total",
+            "Of them, those without an answer.",
+            count.failed as f64,
+        ),
+        (
+            "svgrl_judge_request_tokens_total",
+            "Tokens of requests to judges.",
+            count.tokens[0] as f64,
+        ),
+        (
+            "svgrl_judge_answer_tokens_total",
+            "Tokens of judges' answers.",
+            count.tokens[1] as f64,
+        ),
+        ("svgrl_judge_cost_total", "Their price.", count.cost),
+    ];
+    let line = |(name, about, value)| {
+        format!("# HELP {name} {about}\n# TYPE {name} counter\n{name} {value}\n")
+    };
+    lines.map(line).concat()
 }
 
 impl Metrics {

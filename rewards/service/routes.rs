@@ -113,7 +113,10 @@ async fn respond(
         return Err(Problem::new(StatusCode::UNAUTHORIZED, said));
     }
     if endpoint == Endpoint::Metrics {
-        let text = inner.metrics.text(inner.queue.taken(), inner.queue.limit());
+        let mut text = inner.metrics.text(inner.queue.taken(), inner.queue.limit());
+        if let Some(count) = inner.scorer.judge_count() {
+            text += &super::metrics::judge_text(&count);
+        }
         let kind = [(
             header::CONTENT_TYPE,
             "text/plain; version=0.0.4; charset=utf-8",

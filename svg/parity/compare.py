@@ -9,6 +9,7 @@ and through CairoSVG onto the same canvas. Differences are per drawing: the mean
 import collections
 import io
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -21,6 +22,8 @@ import numpy as np
 from PIL import Image
 
 LIMIT_S = 10
+# A folder for one JSON file a set, with every drawing's figures.
+KEEP = os.environ.get("PARITY_KEEP")
 
 
 class Late(Exception):
@@ -117,7 +120,9 @@ def main(program, paths):
             if "/" in entry["id"]:
                 kinds["/".join(entry["id"].split("/")[:2])].append(entry)
         details += [(kind, entries) for kind, entries in sorted(kinds.items())]
-        json.dump(found, open(f"/tmp/parity-{path.parent.name}-{path.stem}.json", "w"))
+        if KEEP:
+            name = f"{path.parent.name}-{path.stem}.json"
+            (pathlib.Path(KEEP) / name).write_text(json.dumps(found))
     if details:
         print("\n| feature | drawings | agree whether it renders | only svgrl | only CairoSVG | median difference | 95 % | largest | over 1 % of pixels far apart |")
         print("|---|---|---|---|---|---|---|---|---|")

@@ -8,6 +8,7 @@ mod encoders;
 mod generate;
 mod help;
 mod hostile;
+mod judges;
 mod logprobs;
 mod pictures;
 pub mod program;

@@ -15,7 +15,9 @@ impl Config {
         self.rewards.remote.token_file.iter_mut().for_each(join);
         self.rewards.service.images.values_mut().for_each(join);
         for encoder in self.encoders.values_mut() {
-            join(&mut encoder.path);
+            if encoder.init.is_none() {
+                join(&mut encoder.path);
+            }
         }
         for task in self.tasks.values_mut() {
             task.templates_file.iter_mut().for_each(join);
@@ -26,5 +28,17 @@ impl Config {
                 file.media_root.iter_mut().for_each(join);
             }
         }
+    }
+
+    /// Fills in what task types bring and the tasks do not say.
+    ///
+    /// # Errors
+    /// `key: problem` of a template file.
+    pub fn settle(&mut self) -> Result<(), String> {
+        for (name, task) in &mut self.tasks {
+            task.settle()
+                .map_err(|error| format!("tasks.{name}.{error}"))?;
+        }
+        Ok(())
     }
 }

@@ -49,7 +49,7 @@ impl Check<'_> {
         }
         let all = alternatives(self.root, schema);
         if !all.is_empty() {
-            return self.union(&all, node, path);
+            return self.union(schema, &all, node, path);
         }
         let expected = types(schema);
         if !expected.is_empty() && !expected.iter().any(|name| fits(name, node)) {
@@ -72,7 +72,7 @@ impl Check<'_> {
         self.report(node.origin, path, problem);
     }
 
-    fn union(&mut self, all: &[&Value], node: &Node, path: &str) {
+    fn union(&mut self, schema: &Value, all: &[&Value], node: &Node, path: &str) {
         let nullable = all.iter().any(|schema| types(schema).contains(&"null"));
         if nullable && matches!(node.kind, Kind::Scalar(Value::Null)) {
             return;
@@ -105,7 +105,10 @@ impl Check<'_> {
             };
             return match chosen {
                 Some(branch) => self.node(branch.schema, node, path),
-                None => self.word(&tags, tag, &join(path, name)),
+                None => match refused(schema, tag) {
+                    Some(why) => self.report(tag.origin, &join(path, name), why),
+                    None => self.word(&tags, tag, &join(path, name)),
+                },
             };
         }
         self.any_of(&others, node, path);
@@ -212,6 +215,15 @@ impl Check<'_> {
             self.report(origin, path, format!("must be <= {most}, got {value}"));
         }
     }
+}
+
+/// Why a union does not take a tag that it knows of (`x-refused` of its schema).
+fn refused(schema: &Value, tag: &Node) -> Option<String> {
+    let Kind::Scalar(Value::String(word)) = &tag.kind else {
+        return None;
+    };
+    let why = schema.get("x-refused")?.get(word)?.as_str()?;
+    Some(format!("`{word}` is not available: {why}"))
 }
 
 fn join(path: &str, key: &str) -> String {

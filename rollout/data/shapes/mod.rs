@@ -93,6 +93,7 @@ impl Shapes {
             id: row.to_string(),
             task: String::new(),
             fields,
+            whole_question: false,
             images: self.picture(&svg).into_iter().collect(),
             length: svg.len(),
             reference: Reference {

@@ -1,0 +1,24 @@
+//! How alike two texts are by their words and letters: BLEU, chrF++ and ROUGE-L, as the packages
+//! sacrebleu and rouge-score compute them (fixtures from both). Pure functions.
+
+mod bleu;
+mod chrf;
+#[cfg(test)]
+mod parity;
+mod rouge;
+
+pub use bleu::{corpus_bleu, sentence_bleu};
+pub use chrf::{corpus_chrf, sentence_chrf};
+pub use rouge::{RougeL, rouge_l};
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+/// How often each run of `n` neighbours occurs.
+fn ngrams<T: Eq + Hash>(items: &[T], n: usize) -> HashMap<&[T], usize> {
+    let mut counts = HashMap::new();
+    for run in items.windows(n) {
+        *counts.entry(run).or_insert(0) += 1;
+    }
+    counts
+}

@@ -1,0 +1,170 @@
+//! Rewards given by words: ROUGE-L of captions, and judges elsewhere.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+
+use serde_json::{Value, json};
+
+use super::program::{program, rows, scratch, told, write, write_rows};
+use super::tiny::{self, TOKENIZER, drawing};
+
+const CONFIG: &str = "\
+model: {tokenizer: TOKENIZER, init: {}}
+data: {sources: {shapes: {format: shapes, task: draw}}}
+tasks:
+  draw:
+    render: {size: 16}
+    rubric: {failure_value: -1, rewards: [REWARD]}
+  caption:
+    completion: {format: text}
+    rubric: {failure_value: -1, rewards: [{type: rouge_l}]}
+stages: [{algorithm: grpo}]
+";
+
+/// A judge that gives 8 to pictures of `red` and speaks nonsense otherwise; and its address.
+fn judge(red: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}/v1", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let (mut length, mut line) = (0, String::new());
+            while stream.read_line(&mut line).unwrap() > 2 {
+                let lower = line.to_ascii_lowercase();
+                if let Some(value) = lower.strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).unwrap();
+            let asked: Value = serde_json::from_slice(&body).unwrap();
+            let content = asked["messages"][0]["content"].as_array().unwrap().clone();
+            assert_eq!(content.len(), 3, "a question and two pictures");
+            let words = match content[0]["text"].as_str().unwrap().contains(red) {
+                true => "{\"score\": 8}",
+                false => "no idea",
+            };
+            let text = json!({"choices": [{"message": {"content": words}}], "usage": {"prompt_tokens": 500, "completion_tokens": 5}}).to_string();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{text}",
+                text.len()
+            );
+            stream.get_mut().write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    address
+}
+
+#[test]
+fn captions_and_judged_pictures_are_rows_like_others() {
+    let folder = scratch("judged_rows");
+    let reward = format!(
+        "{{type: judge, endpoint: \"{}\", model: m, with_reference: true, question: \"Is it {{prompt}}?\", score: {{by: json}}, failure_value: 0.1, price: [1, 1]}}",
+        judge("a red dot")
+    );
+    let text = CONFIG
+        .replace("TOKENIZER", TOKENIZER)
+        .replace("REWARD", &reward);
+    let config = write(&folder, "config.yaml", &text);
+    let dot = drawing("<circle r='9'/>");
+    let row = |id: usize, prompt: &str, completion: &str| json!({"id": id, "prompt": prompt, "completion": completion, "reference": {"svg": dot}});
+    let caption = |id: usize, words: &str| json!({"id": id, "task": "caption", "completion": words, "reference": {"text": "a red dot on white"}});
+    let data = write_rows(
+        &folder,
+        "data.jsonl",
+        &[
+            row(0, "a red dot", &dot),
+            row(1, "a blue dot", &dot),
+            row(2, "a red dot", "<svg"),
+            caption(3, "A red dot, on white."),
+            caption(4, "white dot"),
+            caption(5, " "),
+        ],
+    );
+    let out = folder.join("out.jsonl");
+    let mut command = program();
+    command.arg("reward").arg("--config").arg(&config);
+    let said = told(command.arg("--data").arg(&data).arg("--out").arg(&out))
+        .fine()
+        .err;
+    let totals: Vec<f64> = rows(&out)
+        .iter()
+        .map(|row| row["total"].as_f64().unwrap())
+        .collect();
+    assert_eq!(totals[..3], [0.8, 0.1, -1.0]);
+    assert_eq!((totals[3], totals[5]), (1.0, -1.0));
+    assert!(
+        (totals[4] - 2.0 / 7.0).abs() < 1e-12,
+        "one of two words, one of five"
+    );
+    assert!(
+        said.contains("judge: 2 asked, 1 failed, 1000 tokens in, 10 out, cost 0.00101"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_judge_that_is_away_does_not_stop_a_run() {
+    let folder = scratch("judge_away");
+    let config = tiny::config(&folder);
+    let run = folder.join("run");
+    let reward = "tasks.draw.rubric.rewards=[{type: ssim, window_size: 7}, {type: judge, endpoint: \"http://127.0.0.1:9/v1\", model: m, retries: 0, failure_value: 0.25}]";
+    let set = ["--set", reward, "--set", "stages.sft.steps=30"];
+    told(
+        program()
+            .arg("train")
+            .arg(&config)
+            .arg("--run-dir")
+            .arg(&run)
+            .args(set),
+    )
+    .fine();
+    let samples = rows(&run.join("samples/rl/step_000002.jsonl"));
+    let valid: Vec<&Value> = samples
+        .iter()
+        .filter(|row| row["valid"] == json!(true))
+        .collect();
+    assert!(!samples.is_empty());
+    for row in valid {
+        assert_eq!(row["parts"]["judge"], json!(0.25));
+    }
+}
+
+#[test]
+fn scores_of_models_nobody_can_have_are_refused_with_a_way_out() {
+    let folder = scratch("judge_refused");
+    for (name, way_out) in [
+        ("hpsv2", "image_text"),
+        ("tifa", "`judge`"),
+        ("aesthetic", "`judge`"),
+        ("gemini_judge", "api_key_env"),
+    ] {
+        let text = CONFIG
+            .replace("TOKENIZER", TOKENIZER)
+            .replace("REWARD", &format!("{{type: {name}}}"));
+        let config = write(&folder, "config.yaml", &text);
+        told(program().arg("check").arg(&config)).refused(
+            2,
+            &[
+                "tasks.draw.rubric.rewards.0.type",
+                name,
+                "not available",
+                way_out,
+            ],
+        );
+    }
+    let text = CONFIG
+        .replace("TOKENIZER", TOKENIZER)
+        .replace("REWARD", "{type: judge}");
+    let config = write(&folder, "config.yaml", &text);
+    told(program().arg("check").arg(&config)).refused(2, &["tasks.draw.rubric.rewards.0.endpoint"]);
+    let words = CONFIG
+        .replace("TOKENIZER", TOKENIZER)
+        .replace("REWARD", "{type: rouge_l}");
+    let config = write(&folder, "config.yaml", &words);
+    told(program().arg("check").arg(&config)).refused(
+        2,
+        &["tasks.draw.rubric.rewards.0.type", "completion.format"],
+    );
+}
