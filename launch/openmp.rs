@@ -12,7 +12,15 @@ use std::process::Command;
 /// Turns of the waiting loop, a few microseconds.
 const SPIN: &str = "1000";
 /// Commands that compute.
-const COMMANDS: [&str; 4] = ["train", "generate", "logprobs", "bench"];
+const COMMANDS: [&str; 7] = [
+    "train",
+    "generate",
+    "logprobs",
+    "embed",
+    "reward",
+    "serve-rewards",
+    "bench",
+];
 
 /// Starts the program again with a short spin, unless the user has chosen one.
 pub fn wait_politely() {

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use tch::Kind;
 
 use crate::ModelError;
+use crate::vision::{Eyes, Family, Names};
 
 /// The decoder families that are built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -55,6 +56,13 @@ pub struct DecoderConfig {
     pub max_positions: i64,
     /// The kind its checkpoint is stored in.
     pub kind: Kind,
+    /// Which of three positions each rotary frequency turns by, `[head_dim / 2]`; empty for
+    /// networks with plain positions.
+    pub rope_axes: Vec<i64>,
+    /// The tower that sees pictures, where there is one.
+    pub vision: Option<Eyes>,
+    /// What the checkpoint calls its tensors.
+    pub names: Names,
     /// The file's own keys, written back on export.
     pub source: Map<String, Value>,
 }
@@ -67,21 +75,21 @@ pub struct GenerationConfig {
 }
 
 /// Typed access to one JSON object with errors that name file and key.
-struct Keys<'a> {
-    path: &'a Path,
-    map: &'a Map<String, Value>,
+pub(crate) struct Keys<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) map: &'a Map<String, Value>,
 }
 
 impl Keys<'_> {
-    fn bad(&self, key: &str, reason: impl Into<String>) -> ModelError {
+    pub(crate) fn bad(&self, key: &str, reason: impl Into<String>) -> ModelError {
         ModelError::unsupported(self.path, key, reason)
     }
 
-    fn value(&self, key: &str) -> Option<&Value> {
+    pub(crate) fn value(&self, key: &str) -> Option<&Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
-    fn int(&self, key: &str) -> Result<Option<i64>, ModelError> {
+    pub(crate) fn int(&self, key: &str) -> Result<Option<i64>, ModelError> {
         match self.value(key) {
             None => Ok(None),
             Some(value) => match value.as_i64() {
@@ -91,11 +99,11 @@ impl Keys<'_> {
         }
     }
 
-    fn need(&self, key: &str) -> Result<i64, ModelError> {
+    pub(crate) fn need(&self, key: &str) -> Result<i64, ModelError> {
         self.int(key)?.ok_or_else(|| self.bad(key, "is missing"))
     }
 
-    fn float(&self, key: &str, default: f64) -> Result<f64, ModelError> {
+    pub(crate) fn float(&self, key: &str, default: f64) -> Result<f64, ModelError> {
         match self.value(key) {
             None => Ok(default),
             Some(value) => match value.as_f64() {
@@ -105,7 +113,7 @@ impl Keys<'_> {
         }
     }
 
-    fn flag(&self, key: &str, default: bool) -> Result<bool, ModelError> {
+    pub(crate) fn flag(&self, key: &str, default: bool) -> Result<bool, ModelError> {
         match self.value(key) {
             None => Ok(default),
             Some(Value::Bool(flag)) => Ok(*flag),
@@ -132,11 +140,16 @@ impl DecoderConfig {
     pub fn read(folder: &Path) -> Result<Self, ModelError> {
         let path = folder.join("config.json");
         let source = read_object(&path)?;
-        let keys = Keys {
+        let whole = Keys {
             path: &path,
             map: &source,
         };
-        let architecture = architecture(&keys)?;
+        let family = Family::of(&whole)?;
+        let keys = Keys {
+            path: &path,
+            map: text_section(&whole, family)?,
+        };
+        let architecture = architecture(&keys, family)?;
         refuse_other_networks(&keys, architecture)?;
         let hidden_size = keys.need("hidden_size")?;
         let num_heads = keys.need("num_attention_heads")?;
@@ -155,8 +168,11 @@ impl DecoderConfig {
         if head_dim % 2 != 0 {
             return Err(keys.bad("head_dim", format!("must be even, got {head_dim}")));
         }
-        let rope_theta = rope_theta(&keys)?;
-        let kind = stored_kind(&keys)?;
+        let rope_theta = rope_theta(&keys, family)?;
+        let kind = stored_kind(&whole)?;
+        let vision = family
+            .map(|family| Eyes::read(&whole, family, folder))
+            .transpose()?;
         Ok(Self {
             architecture,
             vocab_size: keys.need("vocab_size")?,
@@ -169,9 +185,12 @@ impl DecoderConfig {
             rope_theta,
             rms_norm_eps: keys.float("rms_norm_eps", 1e-6)?,
             initializer_range: keys.float("initializer_range", 0.02)?,
-            tied: keys.flag("tie_word_embeddings", false)?,
+            tied: tied(&whole, &keys, family)?,
             max_positions: keys.int("max_position_embeddings")?.unwrap_or(32_768),
             kind,
+            rope_axes: rope_axes(&keys, family, head_dim)?,
+            names: vision.as_ref().map_or(Names::Text, |eyes| eyes.tower.network.names()),
+            vision,
             source: source.clone(),
         })
     }
@@ -179,6 +198,9 @@ impl DecoderConfig {
     /// The `config.json` of this network with weights stored as `kind`, readable by transformers
     /// of both layouts. Keys this crate does not know are carried over from the source.
     pub fn export(&self, kind: Kind) -> Value {
+        if self.vision.is_some() {
+            return self.export_with_vision(kind);
+        }
         let mut map = self.source.clone();
         let (class, model_type) = match self.architecture {
             Architecture::Qwen2 => ("Qwen2ForCausalLM", "qwen2"),
@@ -215,7 +237,31 @@ impl DecoderConfig {
         Value::Object(map)
     }
 
-    /// Number of weights, a tied head counted once.
+    /// The file as it was read, with the size of the vocabulary and the kind set anew.
+    fn export_with_vision(&self, kind: Kind) -> Value {
+        let mut map = self.source.clone();
+        for key in ["dtype", "torch_dtype"] {
+            if map.contains_key(key) {
+                map[key] = json!(kind_name(kind));
+            }
+        }
+        let section = ["text_config", "llm_config"]
+            .into_iter()
+            .find(|key| map.get(*key).is_some_and(Value::is_object));
+        let text = match section.and_then(|key| map.get_mut(key)) {
+            Some(Value::Object(text)) => text,
+            _ => &mut map,
+        };
+        text.insert("vocab_size".into(), json!(self.vocab_size));
+        for key in ["dtype", "torch_dtype"] {
+            if text.contains_key(key) {
+                text[key] = json!(kind_name(kind));
+            }
+        }
+        Value::Object(map)
+    }
+
+    /// Number of the decoder's weights, a tied head counted once.
     pub fn parameters(&self) -> i64 {
         let attention =
             self.hidden_size * self.head_dim * (2 * self.num_heads + 2 * self.num_kv_heads);
@@ -232,16 +278,88 @@ impl DecoderConfig {
     }
 }
 
-fn architecture(keys: &Keys) -> Result<Architecture, ModelError> {
-    match keys.value("model_type").and_then(Value::as_str) {
-        Some("qwen2") => Ok(Architecture::Qwen2),
-        Some("qwen3") => Ok(Architecture::Qwen3),
-        Some(other) => Err(keys.bad(
-            "model_type",
-            format!("`{other}` is not supported; qwen2 and qwen3 are"),
-        )),
-        None => Err(keys.bad("model_type", "is missing")),
+/// The object that describes the language model.
+fn text_section<'a>(
+    whole: &Keys<'a>,
+    family: Option<Family>,
+) -> Result<&'a Map<String, Value>, ModelError> {
+    let key = match family {
+        None => return Ok(whole.map),
+        Some(Family::InternVlChat) => "llm_config",
+        Some(_) => "text_config",
+    };
+    match whole.map.get(key) {
+        Some(Value::Object(map)) => Ok(map),
+        // Older Qwen2.5-VL files have no section for it.
+        None if family == Some(Family::Qwen25Vl) => Ok(whole.map),
+        _ => Err(whole.bad(key, "must be an object")),
     }
+}
+
+fn architecture(keys: &Keys, family: Option<Family>) -> Result<Architecture, ModelError> {
+    match (family, keys.value("model_type").and_then(Value::as_str)) {
+        (Some(Family::Qwen3Vl), _) => Ok(Architecture::Qwen3),
+        (Some(Family::Qwen25Vl), _) => Ok(Architecture::Qwen2),
+        (_, Some("qwen2")) => Ok(Architecture::Qwen2),
+        (_, Some("qwen3")) => Ok(Architecture::Qwen3),
+        (_, Some(other)) => Err(keys.bad(
+            "model_type",
+            format!(
+                "`{other}` is not supported; qwen2, qwen3, qwen2_5_vl, qwen3_vl, internvl and internvl_chat are"
+            ),
+        )),
+        (_, None) => Err(keys.bad("model_type", "is missing")),
+    }
+}
+
+/// Files of vision-language models say it at the top, some in the section alone.
+fn tied(whole: &Keys, text: &Keys, family: Option<Family>) -> Result<bool, ModelError> {
+    let default = match family {
+        Some(Family::InternVl) => true,
+        Some(_) => text.flag("tie_word_embeddings", false)?,
+        None => false,
+    };
+    whole.flag("tie_word_embeddings", default)
+}
+
+/// Sections of the frequencies by time, row and column: one after the other in Qwen2.5-VL,
+/// interleaved in Qwen3-VL.
+fn rope_axes(keys: &Keys, family: Option<Family>, head_dim: i64) -> Result<Vec<i64>, ModelError> {
+    let Some(family) = family.filter(|family| family.has_three_positions()) else {
+        return Ok(Vec::new());
+    };
+    let half = (head_dim / 2) as usize;
+    let listed = ["rope_parameters", "rope_scaling"].into_iter().find_map(|name| {
+        keys.value(name)?.get("mrope_section").and_then(Value::as_array)
+    });
+    let sections: Vec<usize> = match listed {
+        None => family.default_sections().to_vec(),
+        Some(listed) => listed
+            .iter()
+            .map(|part| part.as_u64().unwrap_or(0) as usize)
+            .collect(),
+    };
+    if sections.len() != 3 || sections.iter().sum::<usize>() != half {
+        return Err(keys.bad(
+            "rope_scaling.mrope_section",
+            format!("must be three numbers that add up to head_dim / 2 = {half}, got {sections:?}"),
+        ));
+    }
+    let mut axes = vec![0; half];
+    match family {
+        Family::Qwen3Vl => {
+            for axis in [1, 2] {
+                for at in (axis..(3 * sections[axis]).min(half)).step_by(3) {
+                    axes[at] = axis as i64;
+                }
+            }
+        }
+        _ => {
+            axes[sections[0]..sections[0] + sections[1]].fill(1);
+            axes[sections[0] + sections[1]..].fill(2);
+        }
+    }
+    Ok(axes)
 }
 
 fn refuse_other_networks(keys: &Keys, architecture: Architecture) -> Result<(), ModelError> {
@@ -290,7 +408,8 @@ fn refuse_other_networks(keys: &Keys, architecture: Architecture) -> Result<(), 
     Ok(())
 }
 
-fn rope_theta(keys: &Keys) -> Result<f64, ModelError> {
+fn rope_theta(keys: &Keys, family: Option<Family>) -> Result<f64, ModelError> {
+    let default = family.map_or(10_000.0, Family::default_theta);
     for name in ["rope_scaling", "rope_parameters"] {
         let Some(Value::Object(rope)) = keys.value(name) else {
             continue;
@@ -299,7 +418,15 @@ fn rope_theta(keys: &Keys) -> Result<f64, ModelError> {
             .get("rope_type")
             .or_else(|| rope.get("type"))
             .and_then(Value::as_str);
-        if let Some(other) = kind.filter(|kind| *kind != "default") {
+        // Qwen2.5-VL's older files name its three-part positions here. InternVL's dynamic scaling
+        // begins beyond max_position_embeddings (32,768), further than any of its prompts.
+        let known = |kind: &&str| match *kind {
+            "default" => true,
+            "mrope" => family.is_some_and(Family::has_three_positions),
+            "dynamic" => matches!(family, Some(Family::InternVl | Family::InternVlChat)),
+            _ => false,
+        };
+        if let Some(other) = kind.filter(|kind| !known(kind)) {
             return Err(keys.bad(
                 &format!("{name}.rope_type"),
                 format!("only \"default\" is supported, got \"{other}\""),
@@ -310,10 +437,10 @@ fn rope_theta(keys: &Keys) -> Result<f64, ModelError> {
             map: rope,
         };
         if rope.contains_key("rope_theta") {
-            return inner.float("rope_theta", 10_000.0);
+            return inner.float("rope_theta", default);
         }
     }
-    keys.float("rope_theta", 10_000.0)
+    keys.float("rope_theta", default)
 }
 
 fn stored_kind(keys: &Keys) -> Result<Kind, ModelError> {

@@ -16,8 +16,10 @@ pub struct DecodeRows {
     pub ids: Tensor,
     /// The slot of each row, `[n]` int64, all different.
     pub slots: Tensor,
-    /// Position of the token, `[n]` int64: the number of rows the slot holds before this step.
+    /// Place of the token, `[n]` int64: the number of rows the slot holds before this step.
     pub positions: Tensor,
+    /// Its rotary position, `[n]` int64; another where the prompt shows pictures.
+    pub turns: Tensor,
     /// The largest position.
     pub longest: i64,
 }
@@ -28,7 +30,7 @@ impl KvCache {
     /// # Errors
     /// The fused kernels refusing a shape.
     pub fn decode(&mut self, model: &Decoder, rows: &DecodeRows) -> Result<Tensor, ModelError> {
-        let tables = model.tables(&rows.positions);
+        let tables = model.tables(&rows.turns);
         if model.device() == Device::Cpu && model.kind() == Kind::Float {
             return self.decode_fused(model, rows, &tables);
         }

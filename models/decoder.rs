@@ -5,10 +5,12 @@
 
 use tch::{Device, Kind, Tensor};
 
+use crate::ModelError;
 use crate::config::{Architecture, DecoderConfig};
 use crate::input::LmInput;
 use crate::layers::{Rotary, rms_norm, rotate, segment_attention};
 use crate::params::{Layout, ParamTable};
+use crate::vision::{TowerLeaves, Vision};
 
 /// One transformer block's leaves.
 #[derive(Debug)]
@@ -44,6 +46,7 @@ pub struct Decoder {
     pub(crate) norm: Tensor,
     head: Tensor,
     rotary: Rotary,
+    vision: Option<Vision>,
 }
 
 /// What every block needs of the input besides the residual stream.
@@ -71,7 +74,8 @@ impl BlockLeaves {
             config.head_dim,
         );
         let (q, kv) = (config.num_heads * dim, config.num_kv_heads * dim);
-        let name = |part: &str| format!("model.layers.{index}.{part}");
+        let prefix = config.names.text();
+        let name = |part: &str| format!("{prefix}.layers.{index}.{part}");
         let mut one = |part: &str, shape: Vec<i64>| layout.leaf(vec![(name(part), shape)]);
         let input_norm = one("input_layernorm.weight", vec![hidden]);
         let norms = (config.architecture == Architecture::Qwen3).then(|| {
@@ -135,16 +139,20 @@ impl Decoder {
     /// A decoder of zeros; [`crate::load_folder`] or [`Decoder::randomise`] fills it.
     pub fn new(config: DecoderConfig, kind: Kind, device: Device) -> Self {
         let mut layout = Layout::default();
-        let table = vec![config.vocab_size, config.hidden_size];
-        let embedding = layout.leaf(vec![("model.embed_tokens.weight".into(), table.clone())]);
+        let names = config.names;
+        let vision = config.vision.as_ref().map(|eyes| {
+            TowerLeaves::declare(&mut layout, &eyes.tower, (names, config.hidden_size))
+        });
+        let table = [config.vocab_size, config.hidden_size];
+        let embedding = layout.one(format!("{}.embed_tokens.weight", names.text()), &table);
         let blocks: Vec<_> = (0..config.num_layers)
             .map(|index| BlockLeaves::declare(&mut layout, &config, index))
             .collect();
-        let norm = layout.leaf(vec![("model.norm.weight".into(), vec![config.hidden_size])]);
+        let norm = layout.one(format!("{}.norm.weight", names.text()), &[config.hidden_size]);
         let head = if config.tied {
             embedding
         } else {
-            layout.leaf(vec![("lm_head.weight".into(), table)])
+            layout.one(names.head(), &table)
         };
         let params = layout.build(kind, device);
         Self {
@@ -152,7 +160,10 @@ impl Decoder {
             embedding: params.tensor(embedding),
             norm: params.tensor(norm),
             head: params.tensor(head),
-            rotary: Rotary::new(config.rope_theta, config.head_dim, device),
+            rotary: Rotary::new(config.rope_theta, config.head_dim, &config.rope_axes, device),
+            vision: vision
+                .zip(config.vision.as_ref())
+                .map(|(leaves, eyes)| leaves.bind(&params, eyes)),
             config,
             params,
         }
@@ -178,6 +189,29 @@ impl Decoder {
         &self.head
     }
 
+    /// Changes what of its shape is not in its tensors.
+    pub(crate) fn refit(
+        &mut self,
+        change: &dyn Fn(&mut DecoderConfig) -> Result<(), ModelError>,
+    ) -> Result<(), ModelError> {
+        change(&mut self.config)?;
+        if let (Some(vision), Some(eyes)) = (&mut self.vision, &self.config.vision) {
+            vision.processor = eyes.processor.clone();
+        }
+        Ok(())
+    }
+
+    /// Its eyes, where it has any.
+    pub fn vision(&self) -> Option<&Vision> {
+        self.vision.as_ref()
+    }
+
+    /// Ids that a completion must never hold.
+    pub fn never(&self) -> &[i64] {
+        let eyes = self.config.vision.as_ref();
+        eyes.map_or(&[], |eyes| &eyes.tower.tokens.never)
+    }
+
     /// Embeds `ids [T]` to `[T, H]`.
     pub fn embed(&self, ids: &Tensor) -> Tensor {
         Tensor::embedding(&self.embedding, ids, -1, false, false)
@@ -193,6 +227,16 @@ impl Decoder {
 
     pub(crate) fn tables(&self, positions: &Tensor) -> (Tensor, Tensor) {
         self.rotary.tables(positions, self.kind())
+    }
+
+    /// The residual stream `[T, H]` before the first block: embeddings, and pictures in place of
+    /// the image tokens'.
+    pub fn enter(&self, input: &LmInput) -> Tensor {
+        let x = self.embed(&input.ids);
+        match &input.features {
+            None => x,
+            Some(features) => x.index_copy(0, &input.image_rows, &features.main),
+        }
     }
 
     /// Block `index` over the residual stream `x [T, H]`. `keep` is handed the block's rotated
@@ -212,7 +256,12 @@ impl Decoder {
         let mixed = segment_attention(&q, &k, &v, &context.input.segments);
         let x = x + mixed.linear(&block.attention.out, None::<&Tensor>);
         let normed = rms_norm(&x, &block.post_norm, self.config.rms_norm_eps);
-        x + self.feed_forward(block, &normed)
+        let x = x + self.feed_forward(block, &normed);
+        let features = context.input.features.as_ref();
+        match features.and_then(|features| features.deep.get(index)) {
+            None => x,
+            Some(deep) => x.index_add(0, &context.input.image_rows, deep),
+        }
     }
 
     /// q `[T, Hq, D]`, k and v `[T, Hkv, D]` before rotation.
@@ -262,7 +311,7 @@ impl Decoder {
         keep: &mut dyn FnMut(usize, &Tensor, &Tensor),
     ) -> Tensor {
         let context = self.context(input);
-        let mut x = self.embed(&input.ids);
+        let mut x = self.enter(input);
         for index in 0..self.num_blocks() {
             x = self.block(index, &x, &context, keep);
         }

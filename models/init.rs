@@ -6,7 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use crate::{Architecture, Decoder, DecoderConfig, ModelError, load_folder};
+use crate::image::ImageBounds;
+use crate::init_vision::InitVision;
+use crate::vision::Names;
+use crate::{Architecture, Decoder, DecoderConfig, ModelError, Part, Tokenizer, load_folder};
 
 /// Where the policy comes from: `path`, or `init` and `tokenizer`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -18,6 +21,11 @@ pub struct ModelConfig {
     pub init: Option<InitConfig>,
     /// Folder with the tokenizer files; default: `path`.
     pub tokenizer: Option<PathBuf>,
+    /// Parts that stay as they are: `vision` (the tower that sees pictures), `projector` (what
+    /// maps its features to the decoder), `decoder`; not all of them.
+    pub freeze: Vec<Part>,
+    /// How large pictures are shown to the policy.
+    pub images: ImageBounds,
 }
 
 /// The shape of a fresh decoder.
@@ -50,6 +58,9 @@ pub struct InitConfig {
     pub tie_word_embeddings: bool,
     /// Longest sequence, written to config.json.
     pub max_position_embeddings: i64,
+    /// A vision tower of Qwen3-VL's kind before a `qwen3` decoder; text alone when absent. The
+    /// tokenizer must have <|image_pad|>, <|video_pad|>, <|vision_start|> and <|vision_end|>.
+    pub vision: Option<InitVision>,
 }
 
 impl Default for InitConfig {
@@ -68,6 +79,7 @@ impl Default for InitConfig {
             initializer_range: 0.02,
             tie_word_embeddings: true,
             max_position_embeddings: 32_768,
+            vision: None,
         }
     }
 }
@@ -109,7 +121,15 @@ impl InitConfig {
                 return Err(format!("{key}: must be > 0, got {value}"));
             }
         }
-        Ok(())
+        match &self.vision {
+            None => Ok(()),
+            Some(_) if self.architecture != Architecture::Qwen3 => {
+                Err("vision: a tower needs architecture qwen3".into())
+            }
+            Some(vision) => vision
+                .check(self.num_hidden_layers)
+                .map_err(|error| format!("vision.{error}")),
+        }
     }
 
     fn resolved_head_dim(&self) -> i64 {
@@ -120,7 +140,20 @@ impl InitConfig {
         }
     }
 
-    /// The decoder's shape with `tokens` rows where `vocab_size` is 0, and `eos` for export.
+    /// The shape for a tokenizer: its size where `vocab_size` is 0, its image tokens, its end ids
+    /// for export.
+    ///
+    /// # Errors
+    /// A tower for a tokenizer without image tokens.
+    pub fn shape(&self, tokenizer: &Tokenizer) -> Result<DecoderConfig, ModelError> {
+        let mut config = self.decoder(tokenizer.len() as i64, tokenizer.eos());
+        if let Some(vision) = &self.vision {
+            vision.attach(&mut config, tokenizer)?;
+        }
+        Ok(config)
+    }
+
+    /// The decoder's shape alone with `tokens` rows where `vocab_size` is 0, and `eos` for export.
     pub fn decoder(&self, tokens: i64, eos: &[i64]) -> DecoderConfig {
         let mut source = serde_json::Map::new();
         if let [id] = eos {
@@ -147,6 +180,9 @@ impl InitConfig {
             tied: self.tie_word_embeddings,
             max_positions: self.max_position_embeddings,
             kind: Kind::Float,
+            rope_axes: Vec::new(),
+            vision: None,
+            names: Names::Text,
             source,
         }
     }
@@ -158,22 +194,70 @@ impl ModelConfig {
         self.tokenizer.as_deref().or(self.path.as_deref())
     }
 
-    /// Loads the folder, or makes the fresh network with `tokens` embedding rows from `seed`.
+    /// The network's shape, without its weights.
     ///
     /// # Errors
-    /// Whatever [`load_folder`] refuses; a section with neither `path` nor `init`.
+    /// Whatever [`DecoderConfig::read`] refuses; a section with neither `path` nor `init`; bounds
+    /// of pictures that the network's processor does not have.
+    pub fn shape(&self, tokenizer: &Tokenizer) -> Result<DecoderConfig, ModelError> {
+        let mut shape = match (&self.path, &self.init) {
+            (Some(path), _) => DecoderConfig::read(path)?,
+            (None, Some(init)) => init.shape(tokenizer)?,
+            (None, None) => {
+                return Err(ModelError::unsupported(
+                    "model",
+                    "path",
+                    "either `path` or `init` is needed",
+                ));
+            }
+        };
+        self.fit(&mut shape)?;
+        Ok(shape)
+    }
+
+    /// Applies `images`, and checks `freeze`.
+    fn fit(&self, shape: &mut DecoderConfig) -> Result<(), ModelError> {
+        let refuse = |key: &str, reason: String| ModelError::unsupported("model", key, reason);
+        let blind = "this model reads text only";
+        match &mut shape.vision {
+            Some(eyes) => eyes
+                .processor
+                .bound(&self.images)
+                .map_err(|error| refuse("images", error))?,
+            None if self.images != ImageBounds::default() => {
+                return Err(refuse("images", blind.into()));
+            }
+            None => {}
+        }
+        let parts: &[Part] = match shape.vision {
+            Some(_) => &[Part::Vision, Part::Projector, Part::Decoder],
+            None => &[Part::Decoder],
+        };
+        if let Some(part) = self.freeze.iter().find(|part| !parts.contains(part)) {
+            return Err(refuse("freeze", format!("{part:?}: {blind}")));
+        }
+        match parts.iter().all(|part| self.freeze.contains(part)) {
+            true => Err(refuse("freeze", "at least one part must learn".into())),
+            false => Ok(()),
+        }
+    }
+
+    /// Loads the folder, or makes the fresh network from `seed`; frozen parts are marked.
+    ///
+    /// # Errors
+    /// Whatever [`load_folder`] and [`Self::shape`] refuse.
     pub fn load(
         &self,
         seed: u64,
-        tokens: i64,
-        eos: &[i64],
+        tokenizer: &Tokenizer,
         place: (Kind, Device),
     ) -> Result<Decoder, ModelError> {
         match (&self.path, &self.init) {
-            (Some(path), _) => load_folder(path, place.0, place.1),
-            (None, Some(init)) => {
-                let model = Decoder::new(init.decoder(tokens, eos), place.0, place.1);
+            (Some(path), _) => self.reload(path, place),
+            (None, Some(_)) => {
+                let mut model = Decoder::new(self.shape(tokenizer)?, place.0, place.1);
                 model.randomise(seed);
+                model.params.freeze(&self.freeze);
                 Ok(model)
             }
             (None, None) => Err(ModelError::unsupported(
@@ -182,6 +266,17 @@ impl ModelConfig {
                 "either `path` or `init` is needed",
             )),
         }
+    }
+
+    /// Loads a folder that this section's network was written to.
+    ///
+    /// # Errors
+    /// Whatever [`load_folder`] refuses.
+    pub fn reload(&self, folder: &Path, place: (Kind, Device)) -> Result<Decoder, ModelError> {
+        let mut model = load_folder(folder, place.0, place.1)?;
+        model.refit(&|shape| self.fit(shape))?;
+        model.params.freeze(&self.freeze);
+        Ok(model)
     }
 }
 

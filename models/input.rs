@@ -28,10 +28,53 @@ pub struct Segment {
 pub struct LmInput {
     /// Token ids `[T]` int64.
     pub ids: Tensor,
-    /// Rotary positions `[T]` int64.
+    /// Rotary positions int64: `[T]`, or `[3, T]` (time, row, column) where a picture is among
+    /// the rows of a network with three-part positions.
     pub positions: Tensor,
     /// The segments, covering `0..T` in order.
     pub segments: Vec<Segment>,
+    /// The rows that show pictures, `[n]` int64; empty for text.
+    pub image_rows: Tensor,
+    /// What these rows show; `None` for text, and until [`Self::showing`] gave it.
+    pub features: Option<Features>,
+}
+
+/// What a vision tower says of pictures, in the decoder's width.
+#[derive(Debug)]
+pub struct Features {
+    /// In place of the image tokens' embeddings, `[n, H]`.
+    pub main: Tensor,
+    /// DeepStack: added to the image rows after block 0, 1, .., each `[n, H]`.
+    pub deep: Vec<Tensor>,
+}
+
+impl Features {
+    /// All its tensors in a fixed order.
+    pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        std::iter::once(&self.main).chain(&self.deep)
+    }
+
+    /// `change` of each tensor.
+    pub fn map(&self, change: impl Fn(&Tensor) -> Tensor) -> Self {
+        Self {
+            main: change(&self.main),
+            deep: self.deep.iter().map(&change).collect(),
+        }
+    }
+
+    /// The rows of several, one after the other; `None` of none.
+    pub fn concat(all: &[&Features]) -> Option<Self> {
+        let first = all.first()?;
+        let join = |pick: &dyn Fn(&Features) -> Tensor| {
+            Tensor::cat(&all.iter().map(|one| pick(one)).collect::<Vec<_>>(), 0)
+        };
+        Some(Self {
+            main: join(&|one| one.main.shallow_clone()),
+            deep: (0..first.deep.len())
+                .map(|index| join(&|one| one.deep[index].shallow_clone()))
+                .collect(),
+        })
+    }
 }
 
 impl LmInput {
@@ -39,27 +82,81 @@ impl LmInput {
     pub fn builder() -> LmInputBuilder {
         LmInputBuilder::default()
     }
+
+    /// The same rows, their pictures shown as `features`.
+    pub fn showing(&self, features: Option<Features>) -> Self {
+        Self {
+            ids: self.ids.shallow_clone(),
+            positions: self.positions.shallow_clone(),
+            segments: self.segments.clone(),
+            image_rows: self.image_rows.shallow_clone(),
+            features,
+        }
+    }
+}
+
+/// Where the pictures of a token sequence are and how its rows count.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sight {
+    /// The rows of image tokens, ascending.
+    pub rows: Vec<i64>,
+    /// Position of every row: time, row and column.
+    pub positions: Vec<[i64; 3]>,
+    /// Position of what follows the sequence.
+    pub next: i64,
+}
+
+impl Sight {
+    /// Shows nothing: rows count from `from`.
+    fn text(len: usize, from: i64) -> Self {
+        Self {
+            rows: Vec::new(),
+            positions: (from..from + len as i64).map(|at| [at; 3]).collect(),
+            next: from + len as i64,
+        }
+    }
 }
 
 /// Collects segments into an [`LmInput`].
 #[derive(Debug, Default)]
 pub struct LmInputBuilder {
     ids: Vec<i64>,
-    positions: Vec<i64>,
+    positions: Vec<[i64; 3]>,
+    image_rows: Vec<i64>,
     segments: Vec<Segment>,
+    /// Position of what follows each segment.
+    next: Vec<i64>,
 }
 
 impl LmInputBuilder {
     /// Appends `ids` as a segment, seeing all of segment `prefix` if given; returns its index.
     pub fn push(&mut self, ids: &[i64], prefix: Option<usize>) -> usize {
-        let from = prefix.map_or(0, |index| self.segments[index].rows.len);
+        let from = prefix.map_or(0, |index| self.next[index]);
+        self.push_sight(ids, &Sight::text(ids.len(), from), prefix)
+    }
+
+    /// Appends `ids` as a segment whose first rows are a prompt with pictures, text after it.
+    pub fn push_seeing(&mut self, ids: &[i64], sight: &Sight) -> usize {
+        let text = Sight::text(ids.len() - sight.positions.len(), sight.next);
+        let whole = Sight {
+            rows: sight.rows.clone(),
+            positions: [sight.positions.as_slice(), &text.positions].concat(),
+            next: text.next,
+        };
+        self.push_sight(ids, &whole, None)
+    }
+
+    fn push_sight(&mut self, ids: &[i64], sight: &Sight, prefix: Option<usize>) -> usize {
         let rows = Span {
             start: self.ids.len() as i64,
             len: ids.len() as i64,
         };
         self.ids.extend_from_slice(ids);
-        self.positions.extend(from..from + rows.len);
+        self.positions.extend_from_slice(&sight.positions);
+        self.image_rows
+            .extend(sight.rows.iter().map(|row| rows.start + row));
         self.segments.push(Segment { rows, prefix });
+        self.next.push(sight.next);
         self.segments.len() - 1
     }
 
@@ -80,14 +177,23 @@ impl LmInputBuilder {
 
     /// The finished input on `device`.
     pub fn build(self, device: Device) -> LmInput {
+        let ints = |values: &[i64]| {
+            Tensor::from_slice(values)
+                .to_kind(Kind::Int64)
+                .to_device(device)
+        };
+        let column = |part: usize| -> Vec<i64> { self.positions.iter().map(|at| at[part]).collect() };
+        let flat = self.positions.iter().all(|at| at[1] == at[0] && at[2] == at[0]);
+        let positions = match flat {
+            true => ints(&column(0)),
+            false => ints(&[column(0), column(1), column(2)].concat()).view([3, -1]),
+        };
         LmInput {
-            ids: Tensor::from_slice(&self.ids)
-                .to_kind(Kind::Int64)
-                .to_device(device),
-            positions: Tensor::from_slice(&self.positions)
-                .to_kind(Kind::Int64)
-                .to_device(device),
+            ids: ints(&self.ids),
+            positions,
+            image_rows: ints(&self.image_rows),
             segments: self.segments,
+            features: None,
         }
     }
 }

@@ -28,24 +28,44 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
     normed.to_kind(kind) * weight
 }
 
-/// Cosines and sines `[T, D]` of the rotary embedding for `positions [T]`, angles in float32.
+/// Cosines and sines `[T, D]` of the rotary embedding for `positions [T]` or `[3, T]`, angles in
+/// float32.
 pub struct Rotary {
     inv_freq: Tensor,
+    /// Which of three positions each frequency turns by, `[1, 1, D/2]`.
+    axes: Option<Tensor>,
+}
+
+/// `1 / theta^(2i/D)` in float32, `[D/2]`, as transformers computes it.
+pub fn inverse_frequencies(theta: f64, dim: i64, device: Device) -> Tensor {
+    let exponent = Tensor::arange_start_step(0, dim, 2, (Kind::Int64, device)).to_kind(Kind::Float)
+        / dim as f64;
+    Tensor::pow_scalar(theta, &exponent).reciprocal()
 }
 
 impl Rotary {
-    /// `1 / theta^(2i/D)` in float32, as transformers computes it.
-    pub fn new(theta: f64, head_dim: i64, device: Device) -> Self {
-        let exponent = Tensor::arange_start_step(0, head_dim, 2, (Kind::Int64, device))
-            .to_kind(Kind::Float)
-            / head_dim as f64;
-        let inv_freq = Tensor::pow_scalar(theta, &exponent).reciprocal();
-        Self { inv_freq }
+    /// `axes` says for each frequency which of three positions it turns by; empty for networks
+    /// with plain positions.
+    pub fn new(theta: f64, head_dim: i64, axes: &[i64], device: Device) -> Self {
+        let axes = (!axes.is_empty())
+            .then(|| Tensor::from_slice(axes).to_device(device).view([1, 1, -1]));
+        Self {
+            inv_freq: inverse_frequencies(theta, head_dim, device),
+            axes,
+        }
     }
 
     /// The tables for `positions`, each `[T, D]` of `kind`.
     pub fn tables(&self, positions: &Tensor, kind: Kind) -> (Tensor, Tensor) {
         let angles = positions.to_kind(Kind::Float).unsqueeze(-1) * &self.inv_freq;
+        let angles = match (&self.axes, angles.dim()) {
+            (Some(axes), 3) => {
+                let shape = [1, angles.size()[1], angles.size()[2]];
+                angles.gather(0, &axes.expand(shape, false), false).squeeze_dim(0)
+            }
+            (None, 3) => angles.select(0, 0),
+            _ => angles,
+        };
         let angles = Tensor::cat(&[&angles, &angles], -1);
         (angles.cos().to_kind(kind), angles.sin().to_kind(kind))
     }

@@ -4,6 +4,8 @@
 //! Matrices that are multiplied with the same input lie next to each other and form one *leaf*
 //! (q, k and v; gate and up): the network computes with the leaf, files see the parts.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::ModelError;
@@ -26,6 +28,19 @@ impl ParamSpec {
     }
 }
 
+/// The parts of a policy that can be frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// The tower that sees pictures.
+    Vision,
+    /// What maps the tower's features to the decoder's width.
+    Projector,
+    /// Embedding, blocks and head of the language model.
+    #[default]
+    Decoder,
+}
+
 /// One tensor of the autograd graph: one or several specs stacked along the first dimension.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leaf {
@@ -35,6 +50,10 @@ pub struct Leaf {
     pub offset: i64,
     /// Whether weight decay applies (matrices: yes; norms and biases: no).
     pub decay: bool,
+    /// The part of the policy it belongs to.
+    pub part: Part,
+    /// Whether it learns; see [`ParamTable::freeze`].
+    pub trains: bool,
 }
 
 /// Elements to which a leaf's start is aligned: 64 bytes in float32.
@@ -56,9 +75,20 @@ pub(crate) struct Layout {
     specs: Vec<ParamSpec>,
     leaves: Vec<Leaf>,
     end: i64,
+    part: Part,
 }
 
 impl Layout {
+    /// The leaves added from here on belong to `part`.
+    pub(crate) fn part(&mut self, part: Part) {
+        self.part = part;
+    }
+
+    /// A leaf of one tensor.
+    pub(crate) fn one(&mut self, name: impl Into<String>, shape: &[i64]) -> usize {
+        self.leaf(vec![(name.into(), shape.to_vec())])
+    }
+
     /// Adds `parts` (name, shape), stacked along the first dimension; returns the leaf's index.
     pub(crate) fn leaf(&mut self, parts: Vec<(String, Vec<i64>)>) -> usize {
         self.end = (self.end + ALIGN - 1) / ALIGN * ALIGN;
@@ -68,6 +98,8 @@ impl Layout {
             decay: shape.len() > 1,
             shape,
             offset: self.end,
+            part: self.part,
+            trains: true,
         });
         for (name, shape) in parts {
             let spec = ParamSpec {
@@ -140,7 +172,20 @@ impl ParamTable {
         self.leaves.iter().map(|leaf| view(flat, leaf)).collect()
     }
 
-    /// Makes the leaves require gradients, accumulated in place in one flat buffer.
+    /// Keeps `parts` as they are: their leaves get no gradients and no updates. Before
+    /// [`Self::train`].
+    pub fn freeze(&mut self, parts: &[Part]) {
+        for leaf in &mut self.leaves {
+            leaf.trains = !parts.contains(&leaf.part);
+        }
+    }
+
+    /// Whether any leaf of `part` learns.
+    pub fn learns(&self, part: Part) -> bool {
+        self.grad.is_some() && self.leaves.iter().any(|leaf| leaf.part == part && leaf.trains)
+    }
+
+    /// Makes the leaves that learn require gradients, accumulated in place in one flat buffer.
     ///
     /// # Errors
     /// libtorch refusing the buffer (out of memory).
@@ -149,7 +194,11 @@ impl ParamTable {
             return Ok(());
         }
         let grad = self.flat.f_zeros_like()?;
-        for (tensor, view) in self.tensors.iter().zip(self.split(&grad)) {
+        let views = self.split(&grad);
+        for ((tensor, leaf), view) in self.tensors.iter().zip(&self.leaves).zip(views) {
+            if !leaf.trains {
+                continue;
+            }
             let _ = tensor.set_requires_grad(true);
             torch_ext::set_grad(tensor, &view)?;
         }

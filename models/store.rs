@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::read_object;
+use crate::vision::Names;
 use crate::{Decoder, DecoderConfig, ModelError, ParamTable};
 
 /// Largest shard written, in bytes.
@@ -66,6 +67,7 @@ fn kind_of(dtype: safetensors::Dtype) -> Option<Kind> {
         Dtype::F16 => Kind::Half,
         Dtype::BF16 => Kind::BFloat16,
         Dtype::I64 => Kind::Int64,
+        Dtype::U8 => Kind::Uint8,
         _ => return None,
     })
 }
@@ -185,7 +187,11 @@ pub(crate) fn locate(folder: &Path) -> Result<BTreeMap<String, PathBuf>, ModelEr
 /// Missing, unknown or misshapen tensors, all by name, and whatever
 /// [`DecoderConfig::read`] refuses.
 pub fn load_folder(folder: &Path, kind: Kind, device: Device) -> Result<Decoder, ModelError> {
-    let config = DecoderConfig::read(folder)?;
+    let mut config = DecoderConfig::read(folder)?;
+    if let Some(eyes) = &config.vision {
+        let places = locate(folder)?;
+        config.names = Names::detect(&eyes.tower.network, places.keys().map(String::as_str));
+    }
     let model = Decoder::new(config, kind, device);
     fill(&model.params, folder, model.config.tied)?;
     Ok(model)
@@ -200,7 +206,7 @@ fn fill(params: &ParamTable, folder: &Path, tied: bool) -> Result<(), ModelError
         .collect();
     // A tied head may be stored all the same, and old checkpoints carry rotary buffers.
     let ignorable =
-        |name: &str| (tied && name == "lm_head.weight") || name.ends_with("rotary_emb.inv_freq");
+        |name: &str| (tied && name.ends_with("lm_head.weight")) || name.ends_with("rotary_emb.inv_freq");
     let missing: Vec<&str> = wanted
         .keys()
         .filter(|name| !places.contains_key(**name))
@@ -267,6 +273,11 @@ pub fn save_folder(model: &Decoder, flat: &Tensor, folder: &Path) -> Result<(), 
     let config = serde_json::to_string_pretty(&model.config.export(flat.kind()))
         .expect("JSON values serialise");
     write_text(&folder.join("config.json"), &config)?;
+    let processor = model.vision().and_then(|vision| vision.processor.export());
+    if let Some(processor) = processor {
+        let text = serde_json::to_string_pretty(&processor).expect("JSON values serialise");
+        write_text(&folder.join("preprocessor_config.json"), &text)?;
+    }
     let (_, width) = dtype_name(flat.kind());
     let mut shards: Vec<Vec<(String, Tensor)>> = vec![Vec::new()];
     let mut filled = 0;

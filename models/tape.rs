@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use crate::{Decoder, LmInput};
+use crate::{Decoder, Features, LmInput};
 
 /// Which activations the backward pass computes anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -42,7 +42,7 @@ impl<'a> Tape<'a> {
             Recompute::Blocks => {
                 let stream = tch::no_grad(|| {
                     let context = model.context(input);
-                    let mut stream = vec![model.embed(&input.ids)];
+                    let mut stream = vec![model.enter(input)];
                     for index in 0..model.num_blocks() {
                         let next = model.block(index, &stream[index], &context, &mut |_, _, _| {});
                         stream.push(next);
@@ -72,7 +72,8 @@ impl<'a> Tape<'a> {
         &self.hidden
     }
 
-    /// Accumulates the gradients of every parameter, given that of the hidden rows, `[T, H]`.
+    /// Accumulates the gradients of every parameter that learns, and of the input's features where
+    /// these are leaves, given that of the hidden rows, `[T, H]`.
     pub fn backward(self, gradient: &Tensor) {
         pull(&self.hidden, gradient);
         if self.stream.is_empty() {
@@ -88,11 +89,32 @@ impl<'a> Tape<'a> {
             );
             gradient = x.grad();
         }
-        pull(&self.model.embed(&self.input.ids), &gradient);
+        pull(&self.model.enter(self.input), &gradient);
     }
 }
 
 /// Back-propagates `gradient` from `y`: the derivative of `sum(y * gradient)`, exactly.
+///
+/// What depends on nothing that learns (a frozen embedding under text, say) is passed over.
 fn pull(y: &Tensor, gradient: &Tensor) {
+    if !y.requires_grad() {
+        return;
+    }
     (y * gradient.detach()).sum(y.kind()).backward();
+}
+
+impl Features {
+    /// Back-propagates into what these features were computed from, given the leaves that stood
+    /// for them in an input whose tape has run backward.
+    pub fn backward(&self, leaves: &[Tensor]) {
+        let pairs = self.tensors().zip(leaves);
+        let sums: Vec<Tensor> = pairs
+            .filter(|(own, leaf)| own.requires_grad() && leaf.grad().defined())
+            .map(|(own, leaf)| (own * leaf.grad().detach()).sum(own.kind()))
+            .collect();
+        // One pass: the features share the tower's graph.
+        if !sums.is_empty() {
+            Tensor::stack(&sums, 0).sum(None).backward();
+        }
+    }
 }

@@ -85,9 +85,18 @@ pub(crate) struct Weights {
     missing: Vec<String>,
     misshapen: Vec<String>,
     place: (Kind, Device),
+    random: bool,
 }
 
 impl Weights {
+    /// Of nothing: what is taken is drawn anew.
+    pub fn random(place: (Kind, Device)) -> Self {
+        Self {
+            random: true,
+            ..Self::new(Path::new(""), Named::new(), place)
+        }
+    }
+
     /// Of `source`, to be given out as `place` says.
     pub fn new(source: &Path, tensors: Named, place: (Kind, Device)) -> Self {
         Self {
@@ -96,6 +105,7 @@ impl Weights {
             missing: Vec::new(),
             misshapen: Vec::new(),
             place,
+            random: false,
         }
     }
 
@@ -136,6 +146,10 @@ impl Weights {
     /// The tensor `name` of `shape`. One that is missing or has another shape is noted for
     /// [`Self::finish`], and zeros stand in for it till then.
     pub fn take(&mut self, name: &str, shape: &[i64]) -> Tensor {
+        if self.random {
+            let (kind, device) = self.place;
+            return Tensor::randn(shape, (Kind::Float, device)).to_kind(kind) * 0.02;
+        }
         match self.tensors.remove(name) {
             Some(tensor) if tensor.size() == shape => {
                 return tensor.to_device(self.place.1).to_kind(self.place.0);

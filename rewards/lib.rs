@@ -36,7 +36,7 @@ mod wire;
 pub use completion::{CompletionConfig, CtrlS, PlainSvg, PlainText, Sgp};
 pub use config::{Common, RewardConfig, RewardsConfig, TaskScoring};
 pub use edges::L2Canny;
-pub use encode::{EncoderConfig, EncoderDtype, EncoderSet};
+pub use encode::{EncoderConfig, EncoderDtype, EncoderInit, EncoderSet};
 pub use error::RewardError;
 pub use judge::{JsonRule, JudgeCount, JudgeReward, RegexRule, ScoreRule};
 pub use length::{CodeEfficiency, LengthLinear, LengthRatio, Unit};

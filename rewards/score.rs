@@ -438,7 +438,7 @@ impl Task {
                 Some(image) => image.read().map_err(|e| image_failure(&e))?,
                 None => return Err(Failure::new(Reason::NoSvg, "the reference is empty")),
             };
-            let raster = Raster::from_png(&bytes, MAX_IMAGE_SIDE).map_err(|e| image_failure(&e))?;
+            let raster = Raster::decode(&bytes, MAX_IMAGE_SIDE).map_err(|e| image_failure(&e))?;
             let own = (f64::from(raster.width), f64::from(raster.height));
             (self.fit_image(&self.picture(&raster)), own)
         };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use models::vision::Shown;
 use rewards::Reference;
 
 /// A prompt ready for sampling.
@@ -15,6 +16,8 @@ pub struct Prompt {
     pub text: Option<Arc<str>>,
     /// Its token ids.
     pub ids: Arc<[i64]>,
+    /// Its pictures, in their places among the ids.
+    pub shown: Option<Arc<Shown>>,
     /// What its completions are compared with.
     pub reference: Arc<Reference>,
     /// The number of this draw in the run: it keys the random numbers of its completions.

@@ -16,7 +16,8 @@ use crate::template::{ChatTemplate, TemplateError};
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PromptConfig {
-    /// The user's turn; `{prompt}`, `{draft}` and the other fields of an example are filled in,
+    /// The user's turn; `{prompt}`, `{draft}` and the other fields of an example are filled in, and
+    /// `{image}` is the place of the next picture (pictures without a place go before the words);
     /// `{{` and `}}` stand for braces. Of several templates each draw takes one, by the seed.
     /// `{prompt}` alone when empty.
     pub templates: Vec<String>,
@@ -48,7 +49,48 @@ pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: String,
     /// What is said.
-    pub content: String,
+    pub content: Content,
+}
+
+/// What is said in a turn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Content {
+    /// Words alone.
+    Text(String),
+    /// Words and pictures, as chat templates take them: objects with a `type`.
+    Parts(Vec<serde_json::Value>),
+}
+
+impl Content {
+    /// Words with a picture at each [`PICTURE`] in them.
+    fn with_pictures(text: &str) -> Self {
+        let mut parts = Vec::new();
+        for (index, words) in text.split(PICTURE).enumerate() {
+            if index > 0 {
+                parts.push(serde_json::json!({"type": "image"}));
+            }
+            if !words.is_empty() {
+                parts.push(serde_json::json!({"type": "text", "text": words}));
+            }
+        }
+        Self::Parts(parts)
+    }
+}
+
+/// The place of a picture in the words of a template or a row.
+pub const PICTURE: &str = "<image>";
+
+/// How a policy is shown where the pictures of a prompt are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pictures {
+    /// The policy reads text only.
+    #[default]
+    Unseen,
+    /// Its chat template writes the placeholders.
+    Template,
+    /// This text stands for a picture.
+    Text(&'static str),
 }
 
 /// Prompts that cannot be made.
@@ -74,6 +116,14 @@ pub enum PromptError {
         /// The fields that the row has.
         known: Vec<String>,
     },
+    /// Pictures that do not fit the prompt.
+    #[error("example {example}: {problem}")]
+    Pictures {
+        /// Id of the example.
+        example: String,
+        /// What does not fit.
+        problem: String,
+    },
     /// The chat template.
     #[error(transparent)]
     Chat(#[from] TemplateError),
@@ -86,7 +136,7 @@ pub struct Prompter<'a> {
     system: Option<String>,
     prefill: String,
     chat: Option<&'a ChatTemplate>,
-    variables: IndexMap<String, serde_json::Value>,
+    pictures: Pictures,
     seed: u64,
 }
 
@@ -144,15 +194,19 @@ impl<'a> Prompter<'a> {
             system: config.system.clone(),
             prefill: config.prefill.clone().unwrap_or_default(),
             chat,
-            variables: IndexMap::new(),
+            pictures: Pictures::default(),
             seed,
         })
     }
 
-    /// Sets names that the chat template may use, such as `enable_thinking`.
+    /// Sets what stands for a picture where no chat template writes it; `by_template` says whether
+    /// a chat template, where one is in use, does.
     #[must_use]
-    pub fn with_variables(mut self, variables: IndexMap<String, serde_json::Value>) -> Self {
-        self.variables = variables;
+    pub fn with_pictures(mut self, text: &'static str, by_template: bool) -> Self {
+        self.pictures = match self.chat.is_some() && by_template {
+            true => Pictures::Template,
+            false => Pictures::Text(text),
+        };
         self
     }
 
@@ -163,7 +217,7 @@ impl<'a> Prompter<'a> {
     pub fn text(&self, draw: &Draw) -> Result<String, PromptError> {
         let mut text = match self.chat {
             None => self.user_turn(draw)?,
-            Some(chat) => chat.render(&self.messages(draw)?, true, &self.variables)?,
+            Some(chat) => chat.render(&self.messages(draw)?, true, &IndexMap::new())?,
         };
         text.push_str(&self.prefill);
         Ok(text)
@@ -174,15 +228,22 @@ impl<'a> Prompter<'a> {
     /// # Errors
     /// A field that the row lacks.
     pub fn messages(&self, draw: &Draw) -> Result<Vec<Message>, PromptError> {
-        let turn = |role: &str, content: String| Message {
+        let turn = |role: &str, content: Content| Message {
             role: role.to_owned(),
             content,
         };
         let mut messages = Vec::with_capacity(2);
-        if let Some(system) = &self.system {
-            messages.push(turn("system", system.clone()));
+        // The config's word goes before the row's own.
+        let of_row = || draw.example.fields.get("system");
+        if let Some(system) = self.system.as_ref().or_else(of_row) {
+            messages.push(turn("system", Content::Text(system.clone())));
         }
-        messages.push(turn("user", self.user_turn(draw)?));
+        let words = self.user_turn(draw)?;
+        let content = match (self.pictures, draw.example.images.is_empty()) {
+            (Pictures::Template, false) => Content::with_pictures(&words),
+            _ => Content::Text(words),
+        };
+        messages.push(turn("user", content));
         Ok(messages)
     }
 
@@ -191,12 +252,43 @@ impl<'a> Prompter<'a> {
             1 => 0,
             several => Stream::new(&[self.seed, draw.draw]).below(several),
         };
-        fill(&self.templates[index], &draw.example).map_err(|field| PromptError::Field {
+        let words =
+            fill(&self.templates[index], &draw.example).map_err(|field| PromptError::Field {
+                example: draw.example.id.clone(),
+                template: index,
+                field,
+                known: draw.example.fields.keys().cloned().collect(),
+            })?;
+        self.placed(words, draw)
+    }
+
+    /// `words` with a place for each picture: where they say so, else before them.
+    fn placed(&self, words: String, draw: &Draw) -> Result<String, PromptError> {
+        let count = draw.example.images.len();
+        if count == 0 {
+            return Ok(words);
+        }
+        let wrong = |problem: String| PromptError::Pictures {
             example: draw.example.id.clone(),
-            template: index,
-            field,
-            known: draw.example.fields.keys().cloned().collect(),
-        })
+            problem,
+        };
+        let places = words.matches(PICTURE).count();
+        let words = match places {
+            0 => PICTURE.repeat(count) + &words,
+            _ if places == count => words,
+            _ => {
+                return Err(wrong(format!(
+                    "{count} picture(s) for {places} place(s) {PICTURE} in the prompt"
+                )));
+            }
+        };
+        match self.pictures {
+            Pictures::Unseen => Err(wrong(
+                "it shows pictures, and this policy reads text only".into(),
+            )),
+            Pictures::Template => Ok(words),
+            Pictures::Text(text) => Ok(words.replace(PICTURE, text)),
+        }
     }
 }
 
@@ -206,6 +298,7 @@ fn fill(pieces: &[Piece], example: &Example) -> Result<String, String> {
     for piece in pieces {
         match piece {
             Piece::Text(part) => text.push_str(part),
+            Piece::Field(name) if name == "image" => text.push_str(PICTURE),
             Piece::Field(name) => {
                 text.push_str(example.fields.get(name).ok_or_else(|| name.clone())?);
             }
@@ -260,6 +353,7 @@ mod tests {
                     .iter()
                     .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
                     .collect(),
+                images: Vec::new(),
                 reference: rewards::Reference::default(),
                 target: None,
                 length: 0,

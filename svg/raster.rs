@@ -2,6 +2,8 @@
 
 use std::io::Cursor;
 
+use jpeg_decoder::PixelFormat;
+
 /// `rgba` holds `height * width` pixels of four bytes, rows from the top, straight alpha.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Raster {
@@ -10,15 +12,30 @@ pub struct Raster {
     pub rgba: Vec<u8>,
 }
 
-/// A PNG that could not be read or written.
+/// A picture that could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum RasterError {
     #[error("cannot read PNG: {0}")]
     Decode(#[from] png::DecodingError),
     #[error("cannot write PNG: {0}")]
     Encode(#[from] png::EncodingError),
-    #[error("PNG of {width}x{height} pixels: at most {max} on a side")]
+    #[error("cannot read JPEG: {0}")]
+    Jpeg(#[from] jpeg_decoder::Error),
+    #[error("neither PNG nor JPEG")]
+    Format,
+    #[error("picture of {width}x{height} pixels: at most {max} on a side")]
     TooLarge { width: u32, height: u32, max: u32 },
+}
+
+/// Opaque pixels from packed ones of `N` bytes.
+fn expand<const N: usize>(data: &[u8], rgb: impl Fn([u8; N]) -> [u8; 3]) -> Vec<u8> {
+    let pixels = data.as_chunks::<N>().0.iter();
+    pixels
+        .flat_map(|pixel| {
+            let [r, g, b] = rgb(*pixel);
+            [r, g, b, 255]
+        })
+        .collect()
 }
 
 impl Raster {
@@ -55,6 +72,51 @@ impl Raster {
         writer.write_image_data(&self.rgba)?;
         writer.finish()?;
         Ok(bytes)
+    }
+
+    /// Decodes a PNG or a JPEG, told apart by their first bytes. Sides over `max_side` are refused.
+    pub fn decode(bytes: &[u8], max_side: u32) -> Result<Self, RasterError> {
+        match bytes {
+            [0x89, b'P', b'N', b'G', ..] => Self::from_png(bytes, max_side),
+            [0xff, 0xd8, 0xff, ..] => Self::from_jpeg(bytes, max_side),
+            _ => Err(RasterError::Format),
+        }
+    }
+
+    /// Decodes any JPEG, colour, grey or four-colour, to opaque pixels; within two levels of libjpeg's.
+    pub fn from_jpeg(bytes: &[u8], max_side: u32) -> Result<Self, RasterError> {
+        let mut decoder = jpeg_decoder::Decoder::new(Cursor::new(bytes));
+        decoder.read_info()?;
+        let info = decoder
+            .info()
+            .ok_or(jpeg_decoder::Error::Format("it has no size".into()))?;
+        let (width, height) = (u32::from(info.width), u32::from(info.height));
+        if width > max_side || height > max_side {
+            return Err(RasterError::TooLarge {
+                width,
+                height,
+                max: max_side,
+            });
+        }
+        let data = decoder.decode()?;
+        let rgba = match info.pixel_format {
+            PixelFormat::RGB24 => expand(&data, |[r, g, b]: [u8; 3]| [r, g, b]),
+            PixelFormat::L8 => expand(&data, |[level]: [u8; 1]| [level; 3]),
+            // Big-endian: the first byte is the level in 8 bits.
+            PixelFormat::L16 => expand(&data, |[level, _]: [u8; 2]| [level; 3]),
+            // Ink on white, as Pillow multiplies it out.
+            PixelFormat::CMYK32 => expand(&data, |[c, m, y, k]: [u8; 4]| {
+                [c, m, y].map(|ink| {
+                    let left = u32::from(255 - ink) * u32::from(255 - k) + 128;
+                    (((left >> 8) + left) >> 8) as u8
+                })
+            }),
+        };
+        Ok(Raster {
+            width,
+            height,
+            rgba,
+        })
     }
 
     /// Decodes any PNG; palettes, grey and 16-bit images become 8-bit RGBA. Sides over `max_side` are refused.

@@ -1,8 +1,9 @@
-//! Resizing 8-bit images exactly as Pillow does (its fixed-point resampling): a horizontal pass, then
-//! a vertical one, each rounded to 8 bits, with the filter widened when shrinking.
+//! Resizing 8-bit images exactly as Pillow 13 does (its fixed-point resampling): a pass along each
+//! side, each rounded to 8 bits, with the filter widened when shrinking.
 //!
-//! Pillow 13 takes the vertical pass first for some sizes (seen when only the height shrinks), which
-//! moves single pixels by their rounding; this keeps the order of the versions before it.
+//! The vertical pass is first where the height loses more than twice what the width does, the
+//! horizontal one otherwise, as seen on 1,462 pairs of sizes; versions before 13 always had the
+//! horizontal one first, which moves single pixels by their rounding.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -51,51 +52,84 @@ pub fn resize(
     to: (u32, u32),
     filter: Filter,
 ) -> Vec<u8> {
-    let (width, height) = (from.0 as usize, from.1 as usize);
     assert_eq!(
         pixels.len(),
-        width * height * channels,
+        from.0 as usize * from.1 as usize * channels,
         "pixels do not fill the image"
     );
-    let (new_width, new_height) = (to.0 as usize, to.1 as usize);
-    let mut rows = pixels.to_vec();
-    if from.0 != to.0 {
-        let taps = taps(from.0, to.0, filter);
-        rows = Vec::with_capacity(new_width * height * channels);
-        for row in pixels.chunks_exact(width * channels) {
-            for tap in &taps {
-                rows.extend((0..channels).map(|c| tap.apply(|i| row[i * channels + c])));
+    let along = |pixels: &[u8], width: u32| match width == to.0 {
+        true => pixels.to_vec(),
+        false => horizontal(pixels, channels, &taps(width, to.0, filter), width as usize),
+    };
+    let down = |pixels: Vec<u8>, width: u32| match from.1 == to.1 {
+        true => pixels,
+        false => vertical(&pixels, width as usize * channels, &taps(from.1, to.1, filter)),
+    };
+    let lost = |side: fn((u32, u32)) -> u32| i64::from(side(from)) - i64::from(side(to));
+    let (narrower, lower) = (lost(|size| size.0), lost(|size| size.1));
+    match lower > 0 && lower > 2 * narrower {
+        true => along(&down(pixels.to_vec(), from.0), from.0),
+        false => down(along(pixels, from.0), to.0),
+    }
+}
+
+/// Every row's pixels resampled along it.
+fn horizontal(pixels: &[u8], channels: usize, taps: &[Tap], width: usize) -> Vec<u8> {
+    let rows = pixels.len() / (width * channels);
+    let mut out = Vec::with_capacity(rows * taps.len() * channels);
+    for row in pixels.chunks_exact(width * channels) {
+        for tap in taps {
+            let inputs = &row[tap.first * channels..];
+            if channels == 3 {
+                let mut sums = [HALF; 3];
+                for (pixel, weight) in inputs.as_chunks::<3>().0.iter().zip(&tap.weights) {
+                    for (sum, value) in sums.iter_mut().zip(pixel) {
+                        *sum += i32::from(*value) * weight;
+                    }
+                }
+                out.extend(sums.map(level));
+            } else {
+                out.extend((0..channels).map(|channel| {
+                    let values = inputs[channel..].iter().step_by(channels);
+                    let pairs = values.zip(&tap.weights);
+                    level(pairs.fold(HALF, |sum, (value, weight)| sum + i32::from(*value) * weight))
+                }));
             }
         }
     }
-    if from.1 == to.1 {
-        return rows;
-    }
-    let stride = new_width * channels;
-    let mut result = Vec::with_capacity(new_height * stride);
-    for tap in &taps(from.1, to.1, filter) {
-        result.extend((0..stride).map(|x| tap.apply(|i| rows[i * stride + x])));
-    }
-    result
+    out
 }
 
-/// The input samples of one output sample and their weights.
+/// Rows of `stride` bytes resampled across them.
+fn vertical(rows: &[u8], stride: usize, taps: &[Tap]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(taps.len() * stride);
+    let mut sums = vec![HALF; stride];
+    for tap in taps {
+        sums.fill(HALF);
+        for (at, weight) in tap.weights.iter().enumerate() {
+            let row = &rows[(tap.first + at) * stride..][..stride];
+            for (sum, value) in sums.iter_mut().zip(row) {
+                *sum += i32::from(*value) * weight;
+            }
+        }
+        out.extend(sums.iter().map(|sum| level(*sum)));
+    }
+    out
+}
+
+/// One half, where 1 is `1 << BITS`.
+const HALF: i32 = 1 << (BITS - 1);
+
+/// The 8-bit value of a sum.
+fn level(sum: i32) -> u8 {
+    (sum >> BITS).clamp(0, 255) as u8
+}
+
+/// The input samples of one output sample and their weights. The weights sum up to 1 and their
+/// sizes to less than 2: 255 times them stays within 32 bits.
 struct Tap {
     first: usize,
-    weights: Vec<i64>,
-}
-
-impl Tap {
-    fn apply(&self, sample: impl Fn(usize) -> u8) -> u8 {
-        let sum = self
-            .weights
-            .iter()
-            .enumerate()
-            .fold(1i64 << (BITS - 1), |sum, (i, weight)| {
-                sum + i64::from(sample(self.first + i)) * weight
-            });
-        (sum >> BITS).clamp(0, 255) as u8
-    }
+    weights: Vec<i32>,
 }
 
 fn taps(from: u32, to: u32, filter: Filter) -> Vec<Tap> {
@@ -111,7 +145,7 @@ fn taps(from: u32, to: u32, filter: Filter) -> Vec<Tap> {
                 .map(|i| filter.weight((i as f64 - center + 0.5) / stretch))
                 .collect();
             let total: f64 = weights.iter().sum();
-            let fixed = |w: &f64| (w / total * f64::from(1u32 << BITS)).round() as i64;
+            let fixed = |w: &f64| (w / total * f64::from(1u32 << BITS)).round() as i32;
             Tap {
                 first,
                 weights: weights.iter().map(fixed).collect(),

@@ -174,6 +174,7 @@ pub fn decode_rate(
     let request = |group| Request {
         group,
         ids: prompt_ids(group),
+        view: None,
         samples: 1,
         draw: group as u64,
         lengths: None,
@@ -283,6 +284,7 @@ pub fn step_seconds(bench: &StepBench, count: usize) -> Result<Vec<[f64; 4]>, Tr
                 task: "draw".into(),
                 text: Some("".into()),
                 ids: prompt_ids(index),
+                shown: None,
                 reference: Arc::new(Reference {
                     svg: texts.get(index).cloned(),
                     ..Reference::default()
@@ -291,6 +293,7 @@ pub fn step_seconds(bench: &StepBench, count: usize) -> Result<Vec<[f64; 4]>, Tr
             })
             .collect();
         let how = Collect {
+            model: &learner.model,
             samples: GROUP,
             step: step as u64,
             policy_version: 0,

@@ -116,6 +116,7 @@ impl Evaluation<'_> {
             self.seed,
         )?;
         let how = Collect {
+            model: &learner.model,
             samples,
             step: place.step,
             policy_version: place.policy_version,

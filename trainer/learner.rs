@@ -7,7 +7,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use models::{Decoder, Recompute, Tape};
+use models::vision::Look;
+use models::{Decoder, Part, Recompute, Tape};
 use tch::{Device, Kind, Tensor};
 use torch_ext::ProcessGroup;
 
@@ -83,15 +84,30 @@ impl Learner {
         options: &HeadOptions,
         loss: &mut dyn FnMut(i64, &Tensor, &Tensor) -> Tensor,
     ) -> Result<(), TrainError> {
-        guarded(|| {
-            let tape = Tape::forward(&self.model, &micro.input, self.recompute);
+        let look = self.look();
+        guarded(|| -> Result<(), TrainError> {
+            let features = self.model.features(&micro.views, look)?;
+            let leaf = |tensor: &Tensor| {
+                tensor.detach().set_requires_grad(tensor.requires_grad())
+            };
+            let leaves = features.as_ref().map(|features| features.map(leaf));
+            let kept: Vec<Tensor> = leaves
+                .iter()
+                .flat_map(|leaves| leaves.tensors().map(Tensor::shallow_clone))
+                .collect();
+            let input = micro.input.showing(leaves);
+            let tape = Tape::forward(&self.model, &input, self.recompute);
             let hidden = tape.hidden().detach();
             let chosen = hidden.index_select(0, &micro.rows);
             let gradient = head::backward(&self.model, &chosen, &micro.targets, (options, loss));
             let gradient =
                 tch::no_grad(|| hidden.zeros_like().index_add(0, &micro.rows, &gradient));
             tape.backward(&gradient);
-        })?;
+            if let Some(features) = features {
+                features.backward(&kept);
+            }
+            Ok(())
+        })??;
         if let (Some(wide), Some(grad)) = (&mut self.wide, self.model.params.grad()) {
             tch::no_grad(|| {
                 *wide += grad.to_kind(Kind::Float);
@@ -101,21 +117,31 @@ impl Learner {
         Ok(())
     }
 
+    /// Which output of the tower the learner is shown, and a policy with the same tower.
+    pub fn look(&self) -> Look {
+        match self.model.params.learns(Part::Vision) {
+            true => Look::Anew,
+            false => Look::Kept,
+        }
+    }
+
     /// Log-probability `[n]` of each completion token of `micro` under `model`, without gradient.
+    /// `look` says whether what the rollout's tower made of pictures is `model`'s as well.
     ///
     /// # Errors
     /// libtorch ending an operation (out of memory).
     pub fn log_probs(
         model: &Decoder,
         micro: &MicroBatch,
-        options: &HeadOptions,
+        (options, look): (&HeadOptions, Look),
     ) -> Result<Tensor, TrainError> {
         guarded(|| {
             tch::no_grad(|| {
-                let hidden = model.hidden(&micro.input).index_select(0, &micro.rows);
-                head::log_probs(model, &hidden, &micro.targets, options)
+                let input = micro.input.showing(model.features(&micro.views, look)?);
+                let hidden = model.hidden(&input).index_select(0, &micro.rows);
+                Ok(head::log_probs(model, &hidden, &micro.targets, options))
             })
-        })
+        })?
     }
 
     /// Sums the gradients over the ranks, clips them to `clip_norm` and applies them at learning

@@ -7,6 +7,7 @@ pub mod bench;
 mod checkpoint;
 pub mod config;
 pub mod config_check;
+pub mod encoder_bench;
 mod error;
 mod eval;
 mod exchange;

@@ -57,7 +57,7 @@ impl AdamW {
                 .split(flat)
                 .into_iter()
                 .zip(params.leaves())
-                .filter(|(_, leaf)| leaf.decay == decay)
+                .filter(|(_, leaf)| leaf.trains && leaf.decay == decay)
                 .map(|(view, _)| view)
                 .collect()
         };

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use models::{DecoderConfig, ModelConfig, Tokenizer};
+use models::Tokenizer;
 use rewards::ImageSource;
-use rollout::data::{Catalog, Cursor, Example, SourceConfig, Split};
+use rollout::data::{Catalog, Cursor, Example, Indexing, SourceConfig, Split};
 use rollout::template::ChatTemplate;
 
 use crate::TrainError;
@@ -20,8 +20,8 @@ use crate::prompts::Prompts;
 /// # Errors
 /// The first thing that `run` would refuse.
 pub fn check_inputs(config: &Config) -> Result<(), TrainError> {
-    let (_, tokens, eos) = inputs(config)?;
-    let rows = shape(&config.model, tokens, &eos)?.vocab_size;
+    let (_, tokenizer) = inputs(config)?;
+    let (rows, tokens) = (config.model.shape(&tokenizer)?.vocab_size, tokenizer.len() as i64);
     match rows < tokens {
         true => Err(TrainError::Input(format!(
             "model: {rows} embedding rows for a tokenizer of {tokens} ids"
@@ -30,36 +30,44 @@ pub fn check_inputs(config: &Config) -> Result<(), TrainError> {
     }
 }
 
-/// Opens the sources. A bad row is one whose image is not there, whose reference SVG its task could
-/// not draw, or which lacks what the stages that use its source need: a target to imitate, a
-/// reference to compare with.
+/// Opens the sources; `indexing` hears of long scans. A bad row is one whose picture is not there,
+/// whose reference SVG its task could not draw, or which lacks what the stages that use its source
+/// need: a target to imitate, a reference to compare with.
 ///
 /// # Errors
 /// A bad row unless rows are skipped, an unreadable file.
-pub fn open_catalog(config: &Config) -> Result<Catalog, TrainError> {
-    let first = config
-        .tasks
-        .keys()
-        .next()
-        .map(String::as_str)
-        .unwrap_or_default();
-    let needs: HashMap<&str, Needs> = config
+pub fn open_catalog(config: &Config, indexing: &mut Indexing) -> Result<Catalog, TrainError> {
+    let first = config.tasks.keys().next();
+    let first = first.map(String::as_str).unwrap_or_default();
+    let check = Arc::new(row_check(config));
+    let base = (Path::new(""), first);
+    Ok(Catalog::open_checked(&config.data, base, check, indexing)?)
+}
+
+/// What is wrong with a row of a source for a task.
+fn row_check(
+    config: &Config,
+) -> impl Fn(&str, &str, &Example) -> Result<(), String> + Send + Sync + 'static {
+    let needs: HashMap<String, Needs> = config
         .data
         .sources
         .iter()
-        .map(|(name, source)| (name.as_str(), Needs::of(name, source, config)))
+        .map(|(name, source)| (name.clone(), Needs::of(name, source, config)))
         .collect();
-    let check = |source: &str, task: &str, row: &Example| {
+    let tasks = config.tasks.clone();
+    move |source: &str, task: &str, row: &Example| {
         let reference = &row.reference;
-        if let Some(ImageSource::Path(path)) = &reference.image {
-            std::fs::metadata(path)
-                .map_err(|error| format!("image {}: {error}", path.display()))?;
+        for image in row.images.iter().chain(&reference.image) {
+            if let ImageSource::Path(path) = image {
+                std::fs::metadata(path)
+                    .map_err(|error| format!("image {}: {error}", path.display()))?;
+            }
         }
         let needs = needs.get(source).copied().unwrap_or_default();
         if needs.target && row.target.is_none() {
             return Err("target: needed by supervised training (or svg, or text)".into());
         }
-        let Some(task) = config.tasks.get(task) else {
+        let Some(task) = tasks.get(task) else {
             return Ok(());
         };
         if let Some(lack) = task.rubric.lacks(reference).filter(|_| needs.reference) {
@@ -70,13 +78,7 @@ pub fn open_catalog(config: &Config) -> Result<Catalog, TrainError> {
                 .map_err(|failure| format!("the reference SVG cannot be drawn: {failure}")),
             None => Ok(()),
         }
-    };
-    Ok(Catalog::open_checked(
-        &config.data,
-        Path::new(""),
-        first,
-        &check,
-    )?)
+    }
 }
 
 /// What the stages need of a source's rows.
@@ -108,32 +110,24 @@ impl Needs {
     }
 }
 
-fn inputs(config: &Config) -> Result<(Arc<Catalog>, i64, Vec<i64>), TrainError> {
+fn inputs(config: &Config) -> Result<(Arc<Catalog>, Tokenizer), TrainError> {
     let folder = config
         .model
         .tokenizer_folder()
         .ok_or_else(|| TrainError::Input("model: a tokenizer folder is needed".into()))?;
     let tokenizer = Tokenizer::read(folder)?;
     let chat = ChatTemplate::load(folder).map_err(|error| TrainError::Input(error.to_string()))?;
-    let catalog = Arc::new(open_catalog(config)?);
-    let prompts = Prompts::new(&config.tasks, &tokenizer, chat.as_ref(), config.seed)?;
+    let catalog = Arc::new(open_catalog(config, &mut |_, _, _| {})?);
+    let prompts = Prompts::new(&config.tasks, &tokenizer, chat.as_ref(), config.seed)?
+        .with_eyes(config.model.shape(&tokenizer)?.vision);
     for stage in &config.stages {
         let mut cursor = Cursor::new(catalog.clone(), stage.curriculum(), config.seed)?;
         for draw in cursor.next(config.data.sources.len())? {
             prompts.prompt(&draw)?;
         }
     }
-    Ok((catalog, tokenizer.len() as i64, tokenizer.eos().to_vec()))
-}
-
-fn shape(model: &ModelConfig, tokens: i64, eos: &[i64]) -> Result<DecoderConfig, TrainError> {
-    match (&model.path, &model.init) {
-        (Some(path), _) => Ok(DecoderConfig::read(path)?),
-        (None, Some(init)) => Ok(init.decoder(tokens, eos)),
-        (None, None) => Err(TrainError::Input(
-            "model: either `path` or `init` is needed".into(),
-        )),
-    }
+    drop(prompts);
+    Ok((catalog, tokenizer))
 }
 
 /// What a run will do and need, for people.
@@ -141,8 +135,8 @@ fn shape(model: &ModelConfig, tokens: i64, eos: &[i64]) -> Result<DecoderConfig,
 /// # Errors
 /// Whatever [`check_inputs`] refuses.
 pub fn plan(config: &Config) -> Result<String, TrainError> {
-    let (catalog, tokens, eos) = inputs(config)?;
-    let shape = shape(&config.model, tokens, &eos)?;
+    let (catalog, tokenizer) = inputs(config)?;
+    let shape = config.model.shape(&tokenizer)?;
     let parameters = shape.parameters() as f64;
     let width = if config.dtype == Dtype::Bfloat16 {
         2.0
@@ -167,8 +161,8 @@ pub fn plan(config: &Config) -> Result<String, TrainError> {
         line(
             &format!("data: {}", source.name),
             format!(
-                "{} rows to train on, {} held out, task {}",
-                source.train, source.held_out, source.task
+                "{} rows to train on, {} held out, {} left out by length, task {}",
+                source.train, source.held_out, source.filtered, source.task
             ),
         );
     }

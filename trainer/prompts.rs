@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use models::Tokenizer;
+use models::image::{Picture, Processor, Rgb8};
+use models::vision::{Eyes, Shown};
+use rewards::ImageSource;
 use rollout::Prompt;
 use rollout::data::{Cursor, Draw};
 use rollout::prompt::{PromptConfig, Prompter};
@@ -16,8 +19,13 @@ use crate::config::{TaskConfig, TaskType};
 /// Makes prompts for every task of a run.
 pub struct Prompts<'a> {
     tokenizer: &'a Tokenizer,
+    /// How pictures become the policy's input, where it sees.
+    eyes: Option<Processor>,
     tasks: IndexMap<String, Prompter<'a>>,
 }
+
+/// Token ids and the pictures among them.
+type Encoded = (Vec<i64>, Option<Arc<Shown>>);
 
 /// Prompts of one step, and how many rows were passed over for their length.
 pub struct Drawn {
@@ -66,7 +74,27 @@ impl<'a> Prompts<'a> {
                 Ok((name.clone(), prompter))
             })
             .collect::<Result<_, TrainError>>()?;
-        Ok(Self { tokenizer, tasks })
+        Ok(Self {
+            tokenizer,
+            eyes: None,
+            tasks,
+        })
+    }
+
+    /// For a policy that sees.
+    #[must_use]
+    pub fn with_eyes(mut self, eyes: Option<Eyes>) -> Self {
+        let Some(Eyes { processor, .. }) = eyes else {
+            return self;
+        };
+        let (text, by_template) = (processor.placeholder(), !processor.writes_placeholders());
+        self.tasks = self
+            .tasks
+            .into_iter()
+            .map(|(name, prompter)| (name, prompter.with_pictures(text, by_template)))
+            .collect();
+        self.eyes = Some(processor);
+        self
     }
 
     /// The tokenizer.
@@ -90,15 +118,38 @@ impl<'a> Prompts<'a> {
         let text = prompter
             .text(draw)
             .map_err(|error| TrainError::Input(format!("tasks.{}: {error}", example.task)))?;
-        let ids = self.tokenizer.encode(&text);
+        let (ids, shown) = self
+            .encode(&text, &example.images)
+            .map_err(|error| TrainError::Input(format!("example {}: {error}", example.id)))?;
         Ok(Prompt {
             id: example.id.clone(),
             task: example.task.clone(),
             text: Some(text.into()),
             ids: ids.into(),
+            shown,
             reference: Arc::new(example.reference.clone()),
             draw: draw.draw,
         })
+    }
+
+    /// Token ids, image tokens expanded, and the pictures in their places.
+    fn encode(&self, text: &str, images: &[ImageSource]) -> Result<Encoded, String> {
+        let Some(eyes) = self.eyes.as_ref().filter(|_| !images.is_empty()) else {
+            return Ok((self.tokenizer.encode(text), None));
+        };
+        let pictures = images.iter().map(|image| {
+            let named = |error: &dyn std::fmt::Display| match image {
+                ImageSource::Path(path) => format!("image {}: {error}", path.display()),
+                ImageSource::Png(_) => format!("image: {error}"),
+            };
+            let bytes = image.read().map_err(|error| named(&error))?;
+            let rgb = Rgb8::decode(&bytes).map_err(|error| named(&error))?;
+            eyes.picture(&rgb).map_err(|error| named(&error))
+        });
+        let pictures: Vec<Picture> = pictures.collect::<Result<_, String>>()?;
+        let ids = self.tokenizer.encode(&eyes.expand(text, &pictures)?);
+        let shown = eyes.shown(&ids, pictures)?;
+        Ok((ids, shown))
     }
 
     /// Draws until `count` prompts of at most `longest` tokens are found; ids are made unique.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
 use models::{Decoder, Tokenizer};
@@ -54,8 +54,32 @@ pub trait Observer {
     fn row(&mut self, stage: &StageConfig, step: u64, metrics: &Metrics);
     /// A checkpoint or the run's end was reached.
     fn checkpoint(&mut self, run: &Path);
+    /// A long scan of a source's files goes on: bytes read so far and in all.
+    fn reading(&mut self, source: &str, done: u64, all: u64);
     /// Something that people should know.
     fn notice(&mut self, text: &str);
+}
+
+/// Tells an observer of a scan, a few times a second once it takes long.
+struct Reading {
+    last: Instant,
+    told: bool,
+}
+
+impl Reading {
+    fn new() -> Self {
+        Self {
+            last: Instant::now(),
+            told: false,
+        }
+    }
+
+    fn tell(&mut self, observer: &mut dyn Observer, source: &str, (done, all): (u64, u64)) {
+        if self.last.elapsed() > Duration::from_millis(300) || (self.told && done == all) {
+            observer.reading(source, done, all);
+            (self.last, self.told) = (Instant::now(), done < all);
+        }
+    }
 }
 
 /// How a run ended.
@@ -86,10 +110,15 @@ pub fn scoring(tasks: &IndexMap<String, TaskConfig>) -> IndexMap<String, TaskSco
 pub fn encoders(config: &Config, device: Device) -> EncoderSet {
     EncoderSet {
         encoders: config.encoders.clone(),
-        device: match device {
-            Device::Cuda(index) => format!("cuda:{index}"),
-            _ => "cpu".into(),
-        },
+        device: device_name(device),
+    }
+}
+
+/// A device as encoders' sections name it.
+pub(crate) fn device_name(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        _ => "cpu".into(),
     }
 }
 
@@ -131,8 +160,11 @@ pub fn run(
     })?;
     let tokenizer = Arc::new(Tokenizer::read(folder)?);
     let chat = ChatTemplate::load(folder).map_err(|error| TrainError::Input(error.to_string()))?;
-    let catalog = Arc::new(open_catalog(config)?);
     let leader = group.rank() == 0;
+    let mut indexing = Reading::new();
+    let catalog = Arc::new(open_catalog(config, &mut |source, done, all| {
+        indexing.tell(observer, source, (done, all));
+    })?);
     let counter: TokenCounter = {
         let tokenizer = tokenizer.clone();
         Arc::new(move |text| tokenizer.encode(text).len())
@@ -153,7 +185,8 @@ pub fn run(
     let mut run = Run {
         config,
         options,
-        prompts: Prompts::new(&config.tasks, &tokenizer, chat.as_ref(), config.seed)?,
+        prompts: Prompts::new(&config.tasks, &tokenizer, chat.as_ref(), config.seed)?
+            .with_eyes(config.model.shape(&tokenizer)?.vision),
         scorer: Scorer::with_encoders(
             &config.rewards,
             scoring(&config.tasks),
@@ -174,9 +207,17 @@ pub fn run(
     run.stages(start, group)
 }
 
-/// Says how many bad rows were left out, and the first few of them.
+/// Says what was left out: rows by their length, bad rows with the first few of them.
 fn say_skipped(catalog: &Catalog, observer: &mut dyn Observer) {
     const SHOWN: usize = 20;
+    for source in catalog.summary() {
+        if source.filtered > 0 {
+            observer.notice(&format!(
+                "source {}: {} rows left out by min_length and max_length",
+                source.name, source.filtered
+            ));
+        }
+    }
     let skipped = catalog.skipped();
     for row in skipped.iter().take(SHOWN) {
         observer.notice(&format!(
@@ -262,13 +303,8 @@ impl Run<'_> {
         let place = (self.config.dtype.kind(), self.options.device);
         let tokenizer = self.prompts.tokenizer();
         let model = match weights {
-            Some(folder) => models::load_folder(folder, place.0, place.1)?,
-            None => self.config.model.load(
-                self.config.seed,
-                tokenizer.len() as i64,
-                tokenizer.eos(),
-                place,
-            )?,
+            Some(folder) => self.config.model.reload(folder, place)?,
+            None => self.config.model.load(self.config.seed, tokenizer, place)?,
         };
         if model.config.vocab_size < tokenizer.len() as i64 {
             return Err(TrainError::Input(format!(
@@ -382,6 +418,12 @@ impl Run<'_> {
                 prompts: cursor.state().draws,
                 ..progress
             };
+            for row in cursor.take_skipped() {
+                self.observer.notice(&format!(
+                    "source {}: bad row left out: {}",
+                    row.source, row.message
+                ));
+            }
             self.record(stage, &learner, &progress, metrics, &rows)?;
             stepped = true;
         }

@@ -17,6 +17,7 @@ use super::{Failure, Shared, rows};
 Examples:
   svgrl bench render --data icons.jsonl
   svgrl bench reward --clients 32
+  svgrl bench reward --encoders --completions 32
   svgrl bench step --kl 0.04 --json
   svgrl bench step --lengths benches/lengths.json
   svgrl bench generate --batch 8")]
@@ -33,6 +34,13 @@ pub struct Args {
     /// Rows with `svg` to render or score; default: drawings of the built-in source.
     #[arg(long, value_name = "FILE.jsonl")]
     data: Option<PathBuf>,
+    /// In `reward`: score with CTRL-S' encoders (DINOv2-base and Long-CLIP-L shapes, random weights) and compare
+    /// with their forward time alone.
+    #[arg(long)]
+    encoders: bool,
+    /// In `reward --encoders`: how many completions.
+    #[arg(long, default_value_t = 32)]
+    completions: usize,
     /// Weight of the KL term in `step`.
     #[arg(long, default_value_t = 0.04)]
     kl: f64,
@@ -74,6 +82,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     let device = shared.device()?;
     let measured = match args.what {
         What::Render => render(args)?,
+        What::Reward if args.encoders => encoders(args, (shared.kind(), device))?,
         What::Reward => reward(args)?,
         What::Generate => generate(args, (shared.kind(), device))?,
         What::Step => step(args, (shared.kind(), device))?,
@@ -139,6 +148,13 @@ fn reward(args: &Args) -> Result<Value, Failure> {
         best = best.min(started.elapsed().as_secs_f64());
     }
     Ok(json!({"completions": jobs.len(), "completions_per_s": jobs.len() as f64 / best}))
+}
+
+fn encoders(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, Failure> {
+    let mut sources = sources(args)?;
+    sources.truncate(args.completions.max(1));
+    let measured = trainer::encoder_bench::measure(&sources, args.repeat, place)?;
+    serde_json::to_value(measured).map_err(Failure::other)
 }
 
 fn generate(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, Failure> {

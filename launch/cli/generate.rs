@@ -1,7 +1,7 @@
 //! `svgrl generate`: completions of prompts, in input order.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use models::{GenerationConfig, load_folder};
 use rollout::{Completion, Engine, FinishReason, LocalEngine, Request, Sampling};
@@ -22,7 +22,7 @@ pub struct Args {
     /// Model folder in Hugging Face layout.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Rows `{"id", "prompt" | "messages" | "token_ids"}`.
+    /// Rows `{"id", "prompt" | "messages" | "token_ids", "images"?}`.
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
     /// Rows `{"id", "index", "text", "token_ids", "logprobs", "finish_reason"}`.
@@ -86,7 +86,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     let device = shared.device()?;
     trainer::threads(0);
     let model = load_folder(&args.model, shared.kind(), device)?;
-    let text = TextSide::read(&args.model, model.config.vocab_size)?;
+    let text = TextSide::read(&args.model, &model)?;
     let sampling = Sampling {
         temperature: if args.greedy { 0.0 } else { args.temperature },
         top_p: args.top_p,
@@ -104,13 +104,18 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         (shared.seed.unwrap_or(0), args.slots),
     )
     .map_err(|error| Failure::input(format!("--{}", error.to_string().replacen('_', "-", 1))))?;
+    let folder = args.prompts.parent().unwrap_or(Path::new(""));
     let (mut ids, mut requests) = (Vec::new(), Vec::new());
     for (group, row) in rows.into_iter().enumerate() {
-        let prompt = text.prompt(row.value.prompt, &row.place)?;
+        let (prompt, shown) = text.prompt(row.value.prompt, (folder, &row.place))?;
         ids.push(row.value.id);
         requests.push(Request {
             group,
             ids: prompt.into(),
+            view: shown
+                .map(|shown| model.look(&[shown]))
+                .transpose()?
+                .and_then(|mut views| views.pop()),
             samples: args.n,
             draw: group as u64,
             lengths: None,

@@ -1,8 +1,9 @@
 //! `svgrl logprobs`: log-probabilities of given completions at temperature 1.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use models::load_folder;
+use models::vision::Look;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use trainer::Learner;
@@ -23,7 +24,7 @@ pub struct Args {
     /// Model folder in Hugging Face layout.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Rows `{"id", "prompt" | "messages" | "prompt_token_ids", "completion" | "completion_token_ids"}`.
+    /// Rows `{"id", "prompt" | "messages" | "prompt_token_ids", "completion" | "completion_token_ids", "images"?}`.
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// Rows `{"id", "logprobs", "sum"}`.
@@ -56,7 +57,8 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     let device = shared.device()?;
     trainer::threads(0);
     let model = load_folder(&args.model, shared.kind(), device)?;
-    let text = TextSide::read(&args.model, model.config.vocab_size)?;
+    let text = TextSide::read(&args.model, &model)?;
+    let folder = args.data.parent().unwrap_or(Path::new(""));
     let (mut ids, mut lengths, mut sequences) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {
         let place = row.place;
@@ -69,12 +71,16 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
                 )));
             }
         };
-        let prompt = text.prompt(row.value.prompt, &place)?;
+        let (prompt, shown) = text.prompt(row.value.prompt, (folder, &place))?;
         ids.push(row.value.id);
         lengths.push(completion.len());
         if !completion.is_empty() {
             sequences.push(Trajectory {
                 prompt: prompt.into(),
+                view: shown
+                    .map(|shown| model.look(&[shown]))
+                    .transpose()?
+                    .and_then(|mut views| views.pop()),
                 sampler_logprobs: vec![0.0; completion.len()],
                 ids: completion,
                 advantage: 0.0,
@@ -94,7 +100,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     let mut bar = Bar::new("logprobs", sequences.len() as u64, shared.quiet);
     let mut all = Vec::new();
     for micro in micro_batches(&sequences, &normaliser, ROWS, device) {
-        let logprobs = Learner::log_probs(&model, &micro, &head)?;
+        let logprobs = Learner::log_probs(&model, &micro, (&head, Look::Kept))?;
         all.extend(
             Vec::<f32>::try_from(logprobs.to_kind(tch::Kind::Float)).map_err(Failure::other)?,
         );

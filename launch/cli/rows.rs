@@ -3,9 +3,12 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use indexmap::IndexMap;
-use models::Tokenizer;
+use models::image::{Picture, Processor, Rgb8};
+use models::vision::Shown;
+use models::{Decoder, Tokenizer};
 use rollout::prompt::Message;
 use rollout::template::ChatTemplate;
 use serde::de::DeserializeOwned;
@@ -90,17 +93,22 @@ pub struct PromptFields {
     images: Option<Vec<PathBuf>>,
 }
 
-/// The text side of a model folder: both absent for folders of ids alone.
+/// What a row's prompt is to the policy: ids, and the pictures among them.
+pub type Prompted = (Vec<i64>, Option<Arc<Shown>>);
+
+/// The text side of a model folder, tokenizer and chat template absent for folders of ids alone,
+/// and how it takes pictures, where it does.
 pub struct TextSide {
     /// The tokenizer.
     pub tokenizer: Option<Tokenizer>,
     chat: Option<ChatTemplate>,
+    eyes: Option<Processor>,
     vocab: i64,
 }
 
 impl TextSide {
-    /// Reads what the folder has; `vocab` bounds the ids.
-    pub fn read(folder: &Path, vocab: i64) -> Result<Self, Failure> {
+    /// Reads what the folder has, for its `model`.
+    pub fn read(folder: &Path, model: &Decoder) -> Result<Self, Failure> {
         let tokenizer = folder
             .join("tokenizer.json")
             .exists()
@@ -110,7 +118,8 @@ impl TextSide {
         Ok(Self {
             tokenizer,
             chat,
-            vocab,
+            eyes: model.vision().map(|vision| vision.processor.clone()),
+            vocab: model.config.vocab_size,
         })
     }
 
@@ -135,15 +144,56 @@ impl TextSide {
         }
     }
 
-    /// The prompt's ids.
-    pub fn prompt(&self, fields: PromptFields, place: &str) -> Result<Vec<i64>, Failure> {
-        if fields.images.is_some_and(|images| !images.is_empty()) {
-            return Err(Failure::input(format!(
-                "{place}: images: this model reads text only"
-            )));
-        }
+    /// The pictures of a row, as the policy takes them; paths are relative to `folder`.
+    fn pictures(
+        &self,
+        images: &[PathBuf],
+        (folder, place): (&Path, &str),
+    ) -> Result<Vec<Picture>, Failure> {
+        let eyes = match (&self.eyes, images) {
+            (_, []) => return Ok(Vec::new()),
+            (Some(eyes), _) => eyes,
+            (None, _) => {
+                return Err(Failure::input(format!(
+                    "{place}: images: this model reads text only"
+                )));
+            }
+        };
+        images
+            .iter()
+            .map(|image| {
+                let path = folder.join(image);
+                let wrong = |error: &dyn std::fmt::Display| {
+                    Failure::input(format!("{place}: images: {}: {error}", path.display()))
+                };
+                let bytes = std::fs::read(&path).map_err(|error| wrong(&error))?;
+                let rgb = Rgb8::decode(&bytes).map_err(|error| wrong(&error))?;
+                eyes.picture(&rgb).map_err(|error| wrong(&error))
+            })
+            .collect()
+    }
+
+    /// The ids of a text with placeholders for `pictures`.
+    fn expand(&self, text: &str, pictures: &[Picture], place: &str) -> Result<Vec<i64>, Failure> {
+        let Some(eyes) = self.eyes.as_ref().filter(|_| !pictures.is_empty()) else {
+            return self.encode(text, place);
+        };
+        let text = eyes
+            .expand(text, pictures)
+            .map_err(|error| Failure::input(format!("{place}: images: {error}")))?;
+        self.encode(&text, place)
+    }
+
+    /// The prompt's ids and pictures; paths of pictures are relative to `folder`.
+    pub fn prompt(
+        &self,
+        fields: PromptFields,
+        (folder, place): (&Path, &str),
+    ) -> Result<Prompted, Failure> {
+        let images = fields.images.unwrap_or_default();
+        let pictures = self.pictures(&images, (folder, place))?;
         let ids = match (fields.prompt, fields.messages, fields.token_ids) {
-            (Some(text), None, None) => self.encode(&text, place)?,
+            (Some(text), None, None) => self.expand(&text, &pictures, place)?,
             (None, Some(messages), None) => {
                 let chat = self.chat.as_ref().ok_or_else(|| {
                     Failure::input(format!(
@@ -153,7 +203,7 @@ impl TextSide {
                 let text = chat
                     .render(&messages, true, &IndexMap::new())
                     .map_err(|error| Failure::input(format!("{place}: {error}")))?;
-                self.encode(&text, place)?
+                self.expand(&text, &pictures, place)?
             }
             (None, None, Some(ids)) => self.check(ids, place)?,
             _ => {
@@ -162,9 +212,15 @@ impl TextSide {
                 )));
             }
         };
-        match ids.is_empty() {
-            true => Err(Failure::input(format!("{place}: the prompt has no tokens"))),
-            false => Ok(ids),
+        if ids.is_empty() {
+            return Err(Failure::input(format!("{place}: the prompt has no tokens")));
         }
+        let shown = match &self.eyes {
+            None => None,
+            Some(eyes) => eyes
+                .shown(&ids, pictures)
+                .map_err(|error| Failure::input(format!("{place}: images: {error}")))?,
+        };
+        Ok((ids, shown))
     }
 }

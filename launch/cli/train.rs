@@ -164,6 +164,8 @@ struct Console {
     log: Option<std::fs::File>,
     folder: PathBuf,
     pace: Pace,
+    /// When the scan of a source's files began.
+    reading: Option<Instant>,
 }
 
 /// What time left is estimated from.
@@ -193,6 +195,7 @@ impl Console {
                 since: Instant::now(),
                 first: 0,
             },
+            reading: None,
         })
     }
 
@@ -300,6 +303,25 @@ impl Observer for Console {
     fn checkpoint(&mut self, run: &Path) {
         if let Err(error) = report::write_rendered(run, &run.join("report.html")) {
             self.say(&format!("the report could not be written: {error}"), false);
+        }
+    }
+
+    fn reading(&mut self, source: &str, done: u64, all: u64) {
+        let since = *self.reading.get_or_insert_with(Instant::now);
+        let left = since.elapsed().as_secs_f64() * (all - done) as f64 / done.max(1) as f64;
+        let gib = |bytes: u64| bytes as f64 / f64::from(1u32 << 30);
+        let line = format!(
+            "reading {source}: {:.2} of {:.2} GiB, {} left",
+            gib(done),
+            gib(all),
+            duration(left)
+        );
+        if done == all {
+            self.reading = None;
+        }
+        // Plain output gets the beginning and the end, a terminal every change.
+        if self.terminal || done == all {
+            self.say(&line, done < all);
         }
     }
 

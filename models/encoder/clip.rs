@@ -134,14 +134,14 @@ impl ClipShape {
 
 impl Clip {
     pub(super) fn load(
-        folder: &Path,
+        folder: Option<&Path>,
         config: &Section,
         mut weights: Weights,
     ) -> Result<Self, ModelError> {
         let shape = ClipShape::read(config)?;
         let side = shape.image as usize;
         let processor = ImageProcessor::read(folder, ImageProcessor::cropping(side, side, CLIP))?;
-        super::check_output(folder, &processor, side)?;
+        super::check_output(folder.unwrap_or(Path::new("")), &processor, side)?;
         let made = Self::take(&mut weights, &shape, processor);
         weights.finish(|name| name == "logit_scale" || name.ends_with(".position_ids"))?;
         Ok(made)

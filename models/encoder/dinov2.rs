@@ -44,7 +44,7 @@ enum Feed {
 
 impl Dinov2 {
     pub(super) fn load(
-        folder: &Path,
+        folder: Option<&Path>,
         config: &Section,
         mut weights: Weights,
     ) -> Result<Self, ModelError> {

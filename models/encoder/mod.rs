@@ -11,6 +11,7 @@ mod dreamsim;
 mod inception;
 mod lpips;
 mod openai_clip;
+mod random;
 mod section;
 mod siglip;
 mod text;
@@ -28,6 +29,7 @@ use dinov2::Dinov2;
 use dreamsim::DreamSim;
 use inception::Inception;
 pub use lpips::{Lpips, LpipsFeatures, LpipsInput};
+pub use random::RandomShape;
 use section::Section;
 use siglip::Siglip;
 use text::{TextRules, TextTokens};
@@ -276,8 +278,8 @@ impl Network {
         let read =
             || Ok::<_, ModelError>(Weights::new(folder, weights::read_folder(folder)?, place));
         match config.text("model_type") {
-            Some("dinov2") => Dinov2::load(folder, &config, read()?).map(Self::Dinov2),
-            Some("clip") => Clip::load(folder, &config, read()?).map(Self::Clip),
+            Some("dinov2") => Dinov2::load(Some(folder), &config, read()?).map(Self::Dinov2),
+            Some("clip") => Clip::load(Some(folder), &config, read()?).map(Self::Clip),
             Some("siglip") => Siglip::load(folder, &config, read()?).map(Self::Siglip),
             Some("xlm-roberta") => XlmRoberta::load(folder, &config, read()?).map(Self::XlmRoberta),
             Some("siglip2") => Err(config.bad(

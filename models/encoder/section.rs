@@ -25,6 +25,19 @@ impl Section {
         })
     }
 
+    /// An object that lies in no file.
+    pub fn of(value: Value) -> Self {
+        let map = match value {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        };
+        Self {
+            path: PathBuf::new(),
+            prefix: String::new(),
+            map,
+        }
+    }
+
     /// The object under `key`; empty when the key is absent or null.
     pub fn inner(&self, key: &str) -> Result<Self, ModelError> {
         let map = match self.value(key) {

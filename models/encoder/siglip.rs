@@ -78,7 +78,7 @@ impl Siglip {
         );
         let side = image as usize;
         let default_processor = ImageProcessor::square(side, svg::Filter::Bicubic, Some(HALF));
-        let processor = ImageProcessor::read(folder, default_processor)?;
+        let processor = ImageProcessor::read(Some(folder), default_processor)?;
         super::check_output(folder, &processor, side)?;
         let (vision_shape, text_shape) =
             (block_shape(&vision, default)?, block_shape(&text, default)?);

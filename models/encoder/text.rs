@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use serde_json::{Value, json};
+
 use crate::ModelError;
 use crate::config::read_object;
 
@@ -68,6 +70,42 @@ impl TextTokens {
         }))
     }
 
+    /// A tokenizer of bytes between CLIP's two special tokens, for networks without a folder.
+    pub fn of_bytes(rules: TextRules) -> Result<Self, ModelError> {
+        let (start, end) = (rules.vocab - 2, rules.vocab - 1);
+        // CLIP's alphabet: a visible character for every byte.
+        let mut alphabet: Vec<char> = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet()
+            .into_iter()
+            .collect();
+        alphabet.sort_unstable();
+        let mut vocab: serde_json::Map<String, Value> = alphabet
+            .iter()
+            .enumerate()
+            .map(|(id, letter)| (letter.to_string(), id.into()))
+            .collect();
+        vocab.insert("<start>".into(), start.into());
+        vocab.insert("<end>".into(), end.into());
+        let whole = json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null, "decoder": null,
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false},
+            "post_processor": {"type": "RobertaProcessing", "sep": ["<end>", end], "cls": ["<start>", start], "trim_offsets": false, "add_prefix_space": false},
+            "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
+                "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": []},
+        });
+        let bad = |error: tokenizers::Error| ModelError::Text(error.to_string());
+        let mut inner = tokenizers::Tokenizer::from_bytes(whole.to_string()).map_err(bad)?;
+        let truncation = tokenizers::TruncationParams {
+            max_length: rules.longest as usize,
+            ..Default::default()
+        };
+        inner.with_truncation(Some(truncation)).map_err(bad)?;
+        Ok(Self {
+            inner,
+            rules,
+            pad_left: false,
+        })
+    }
+
     /// The ids of a text, special tokens, truncation and padding included.
     pub fn ids(&self, text: &str) -> Result<Vec<i64>, ModelError> {
         let encoding = self
@@ -92,6 +130,6 @@ pub(super) fn model_max_length(folder: &Path) -> Result<Option<i64>, ModelError>
     }
     let longest = read_object(&path)?
         .get("model_max_length")
-        .and_then(serde_json::Value::as_i64);
+        .and_then(Value::as_i64);
     Ok(longest.filter(|&longest| longest > 1))
 }

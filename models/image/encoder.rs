@@ -20,7 +20,7 @@ pub(crate) const IMAGENET: [[f64; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224
 /// Those of OpenAI's CLIP.
 pub(crate) const CLIP: [[f64; 3]; 2] = [
     [0.481_454_66, 0.457_827_5, 0.408_210_73],
-    [0.268_629_54, 0.261_302_6, 0.275_777_1],
+    [0.268_629_54, 0.261_302_58, 0.275_777_11],
 ];
 /// Half and half: to -1..1.
 pub(crate) const HALF: [[f64; 3]; 2] = [[0.5; 3]; 2];
@@ -93,7 +93,10 @@ impl ImageProcessor {
     ///
     /// # Errors
     /// A malformed file, and settings that are not built, by key.
-    pub(crate) fn read(folder: &Path, default: Self) -> Result<Self, ModelError> {
+    pub(crate) fn read(folder: Option<&Path>, default: Self) -> Result<Self, ModelError> {
+        let Some(folder) = folder else {
+            return Ok(default);
+        };
         let own = folder.join("preprocessor_config.json");
         if own.exists() {
             return default.with(&own, &read_object(&own)?);

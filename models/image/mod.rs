@@ -2,10 +2,17 @@
 //! one network's processor does with them lies in its own file.
 
 mod encoder;
+mod patches;
+mod processor;
+mod tiles;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use svg::{Filter, Raster, resize};
 
 pub(crate) use encoder::{CLIP, Centre, HALF, IMAGENET};
 pub use encoder::{ImageProcessor, Resize};
-use svg::{Filter, Raster, resize};
+pub use processor::{Cut, Picture, Processor};
 
 use crate::ModelError;
 
@@ -17,22 +24,43 @@ pub struct Rgb8 {
     pub data: Vec<u8>,
 }
 
+/// How large pictures are shown to the policy; what is absent is the model's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImageBounds {
+    /// Qwen-VL: smaller pictures are enlarged to this area, in pixels; >= 1.
+    pub min_pixels: Option<i64>,
+    /// Qwen-VL: larger pictures are shrunk to this area, in pixels; >= min_pixels.
+    pub max_pixels: Option<i64>,
+    /// InternVL: most tiles of a picture; 1 shows it as a single tile.
+    pub max_tiles: Option<i64>,
+}
+
 /// Largest side of a picture that is read, in pixels.
 const MAX_SIDE: u32 = 16_384;
 
 impl Rgb8 {
-    /// Decodes a picture file; transparency is dropped as Pillow's `convert("RGB")` drops it.
+    /// Decodes a PNG or JPEG file; transparent pixels are laid over white as transformers' processors
+    /// lay them, with Pillow's rounding.
     ///
     /// # Errors
     /// [`ModelError::Image`] when the bytes are no picture that can be read.
     pub fn decode(bytes: &[u8]) -> Result<Self, ModelError> {
         let raster =
-            Raster::from_png(bytes, MAX_SIDE).map_err(|e| ModelError::Image(e.to_string()))?;
+            Raster::decode(bytes, MAX_SIDE).map_err(|e| ModelError::Image(e.to_string()))?;
         let pixels = raster.rgba.as_chunks::<4>().0;
+        let over_white = |[r, g, b, alpha]: [u8; 4]| {
+            [r, g, b].map(|level| {
+                let (level, alpha) = (u32::from(level), u32::from(alpha));
+                // Pillow's alpha_composite: seven more bits, then a rounded division by 255.
+                let sum = (level * alpha + 255 * (255 - alpha) + 128) << 7;
+                (((sum >> 8) + sum) >> 15) as u8
+            })
+        };
         Ok(Rgb8 {
             width: raster.width as usize,
             height: raster.height as usize,
-            data: pixels.iter().flat_map(|p| [p[0], p[1], p[2]]).collect(),
+            data: pixels.iter().copied().flat_map(over_white).collect(),
         })
     }
 

@@ -17,6 +17,16 @@ pub enum EncoderDtype {
     Float16,
 }
 
+/// A shape of random weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EncoderInit {
+    /// DINOv2 base.
+    Dinov2Base,
+    /// Long-CLIP L/14, texts by bytes.
+    LongClipLarge,
+}
+
 /// A network that rewards refer to by name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -24,6 +34,8 @@ pub struct EncoderConfig {
     /// Its folder in Hugging Face layout (DINOv2, CLIP, SigLIP, XLM-RoBERTa), the folder of LPIPS' or DreamSim's
     /// files, or the original checkpoint of Long-CLIP; relative to the config's folder.
     pub path: PathBuf,
+    /// Random weights of a published shape in place of `path`: for measuring and for trying a config. Its features mean nothing.
+    pub init: Option<EncoderInit>,
     /// `auto` (where the policy computes), `cpu`, `cuda` or `cuda:N`.
     pub device: String,
     /// What it computes in.
@@ -37,6 +49,7 @@ impl Default for EncoderConfig {
     fn default() -> Self {
         EncoderConfig {
             path: PathBuf::new(),
+            init: None,
             device: "auto".into(),
             dtype: EncoderDtype::default(),
             batch: 0,
@@ -47,8 +60,10 @@ impl Default for EncoderConfig {
 impl EncoderConfig {
     /// The first value out of bounds, as `key: rule, got value`.
     pub fn validate(&self) -> Result<(), String> {
-        if self.path.as_os_str().is_empty() {
-            return Err("path: is needed: the encoder's folder or file".into());
+        match (self.path.as_os_str().is_empty(), self.init) {
+            (true, None) => return Err("path: is needed: the encoder's folder or file".into()),
+            (false, Some(_)) => return Err("init: excludes `path`".into()),
+            _ => {}
         }
         let index = self.device.strip_prefix("cuda:").map(str::parse::<usize>);
         if !matches!(self.device.as_str(), "auto" | "cpu" | "cuda") && !matches!(index, Some(Ok(_)))

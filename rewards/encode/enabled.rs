@@ -4,7 +4,9 @@
 //! their content. A full channel holds the caller back, so that rendered pictures do not pile up.
 
 use super::batch::{Ask, Job, Server, Worker};
-use super::{EncoderConfig, EncoderDtype, EncoderSet, Feature, LpipsUse, Needs, Ticket, used};
+use super::{
+    EncoderConfig, EncoderDtype, EncoderInit, EncoderSet, Feature, LpipsUse, Needs, Ticket, used,
+};
 use crate::cache::{Cache, key};
 use crate::config::TaskScoring;
 use crate::error::RewardError;
@@ -12,7 +14,7 @@ use crate::perceptual::PictureFeature;
 use crate::picture::Picture;
 use crossbeam_channel::{Sender, bounded};
 use indexmap::IndexMap;
-use models::encoder::{Encoder, Lpips, Pool};
+use models::encoder::{Encoder, Lpips, Pool, RandomShape};
 use models::image::{ImageProcessor, Rgb8};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -145,12 +147,26 @@ impl Handle {
         let path = &config.path;
         let bad = |error: models::ModelError| RewardError::Config(error.to_string());
         let (worker, processor, default_pool) = match needs {
+            Needs::Distances if config.init.is_some() => {
+                return Err(RewardError::Config(
+                    "LPIPS has no random shape: needs a path".into(),
+                ));
+            }
             Needs::Distances => {
                 let network = Lpips::load(path, (kind, device)).map_err(bad)?;
                 (Worker::Lpips(network), None, Pool::Cls)
             }
             needs => {
-                let network = Encoder::load(path, (kind, device)).map_err(bad)?;
+                let network = match config.init {
+                    None => Encoder::load(path, (kind, device)),
+                    Some(EncoderInit::Dinov2Base) => {
+                        Encoder::random(RandomShape::Dinov2Base, (kind, device))
+                    }
+                    Some(EncoderInit::LongClipLarge) => {
+                        Encoder::random(RandomShape::LongClipLarge, (kind, device))
+                    }
+                }
+                .map_err(bad)?;
                 let (sees, reads) = (network.sees(), network.tokenize("").map(drop));
                 if !sees && needs != Needs::Texts {
                     return Err(RewardError::Config(format!(

@@ -16,7 +16,7 @@ mod disabled;
 #[cfg(not(feature = "perceptual"))]
 use disabled as runtime;
 
-pub use config::{EncoderConfig, EncoderDtype};
+pub use config::{EncoderConfig, EncoderDtype, EncoderInit};
 pub(crate) use runtime::Encoders;
 pub(crate) use ticket::Ticket;
 

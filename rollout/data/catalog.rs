@@ -1,19 +1,22 @@
 //! All opened sources of a config: rows by number, the training and the held-out list of
 //! each. What is drawn when is the cursor's business.
 
+use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
-use super::config::{DataConfig, SourceConfig};
+use super::config::{DataConfig, OnBadRow, SourceConfig};
 use super::error::DataError;
 use super::example::Example;
-use super::jsonl::Jsonl;
+use super::files::{FileSource, Opening};
 use super::shapes::Shapes;
 
 /// Every source of the `data` section, opened and validated.
-#[derive(Debug)]
 pub struct Catalog {
     sources: Vec<Source>,
     skipped: Vec<SkippedRow>,
+    on_bad_row: OnBadRow,
+    check: Arc<CheckRow>,
 }
 
 /// A malformed row that `on_bad_row: skip` left out.
@@ -36,6 +39,8 @@ pub struct SourceSummary {
     pub train: usize,
     /// Rows to evaluate on.
     pub held_out: usize,
+    /// Rows left out by `min_length` and `max_length`.
+    pub filtered: usize,
 }
 
 /// One opened source.
@@ -47,12 +52,13 @@ pub(crate) struct Source {
     rows: Rows,
     train: Vec<u32>,
     held_out: Vec<u32>,
+    filtered: usize,
 }
 
 #[derive(Debug)]
 enum Rows {
     Shapes(Shapes),
-    Jsonl(Jsonl),
+    Files(FileSource),
 }
 
 /// What a format hands over when it is opened.
@@ -66,37 +72,54 @@ pub(crate) struct Opened<R> {
     pub(crate) held_out: Vec<u32>,
     /// `file:line: problem` of the rows left out.
     pub(crate) skipped: Vec<String>,
+    /// Rows left out for their length.
+    pub(crate) filtered: usize,
 }
 
 /// What a file's row must pass besides being well formed: asked with the names of its source and
 /// task; the answer is what is wrong with it.
-pub type CheckRow<'a> = dyn Fn(&str, &str, &Example) -> Result<(), String> + 'a;
+pub type CheckRow = dyn Fn(&str, &str, &Example) -> Result<(), String> + Send + Sync;
+
+/// Hears of long scans: the source's name, bytes read so far, bytes in all.
+pub type Indexing<'a> = dyn FnMut(&str, u64, u64) + 'a;
+
+impl fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Catalog")
+            .field("sources", &self.sources)
+            .finish_non_exhaustive()
+    }
+}
 
 impl Catalog {
-    /// Opens every source; files are read once from end to end to validate their rows.
-    /// `base` is the folder that paths are relative to, `default_task` the task of sources
-    /// that name none.
+    /// Opens every source; files are read once from end to end to find their rows (large ones only
+    /// at the first start). `base` is the folder that paths are relative to, `default_task` the task
+    /// of sources that name none.
     ///
     /// # Errors
     /// A config value out of bounds, an unreadable file, a malformed row unless rows are
     /// skipped, a source with no row at all.
     pub fn open(config: &DataConfig, base: &Path, default_task: &str) -> Result<Self, DataError> {
-        Self::open_checked(config, base, default_task, &|_, _, _| Ok(()))
+        let check = Arc::new(|_: &str, _: &str, _: &Example| Ok(()));
+        Self::open_checked(config, (base, default_task), check, &mut |_, _, _| {})
     }
 
-    /// [`Self::open`], with `check` saying what is wrong with a file's row.
+    /// [`Self::open`], with `check` saying what is wrong with a file's row: at once for small files,
+    /// when the row is drawn for large ones.
     ///
     /// # Errors
     /// As [`Self::open`]; a row that does not pass is malformed.
     pub fn open_checked(
         config: &DataConfig,
-        base: &Path,
-        default_task: &str,
-        check: &CheckRow,
+        (base, default_task): (&Path, &str),
+        check: Arc<CheckRow>,
+        indexing: &mut Indexing,
     ) -> Result<Self, DataError> {
         let mut catalog = Self {
             sources: Vec::new(),
             skipped: Vec::new(),
+            on_bad_row: config.on_bad_row,
+            check,
         };
         for (name, source) in &config.sources {
             let key = format!("data.sources.{name}");
@@ -109,41 +132,37 @@ impl Catalog {
                 ));
             }
             let task = source.task().unwrap_or(default_task).to_owned();
-            let (rows, train, held_out, skipped) = match source {
-                SourceConfig::Shapes(shapes) => {
-                    let opened = Shapes::open(shapes, &key)?;
-                    (
-                        Rows::Shapes(opened.rows),
-                        opened.train,
-                        opened.held_out,
-                        opened.skipped,
-                    )
+            let opened = match (source, source.file()) {
+                (SourceConfig::Shapes(shapes), _) => {
+                    Shapes::open(shapes, &key)?.map_rows(Rows::Shapes)
                 }
-                SourceConfig::Jsonl(jsonl) => {
-                    let opened = Jsonl::open(jsonl, &key, base, config.on_bad_row, &|row| {
-                        check(name, &task, row)
-                    })?;
-                    (
-                        Rows::Jsonl(opened.rows),
-                        opened.train,
-                        opened.held_out,
-                        opened.skipped,
-                    )
-                }
+                (_, Some(file)) => FileSource::open(
+                    source,
+                    file,
+                    &mut Opening {
+                        key: &key,
+                        base,
+                        on_bad_row: config.on_bad_row,
+                        check: &|row| (catalog.check)(name, &task, row),
+                        progress: &mut |done, all| indexing(name, done, all),
+                    },
+                )?
+                .map_rows(Rows::Files),
+                (_, None) => continue,
             };
-            catalog
-                .skipped
-                .extend(skipped.into_iter().map(|message| SkippedRow {
-                    source: name.clone(),
-                    message,
-                }));
+            let skipped = opened.skipped.into_iter().map(|message| SkippedRow {
+                source: name.clone(),
+                message,
+            });
+            catalog.skipped.extend(skipped);
             catalog.sources.push(Source {
                 name: name.clone(),
                 task,
                 weight: source.weight(),
-                rows,
-                train,
-                held_out,
+                rows: opened.rows,
+                train: opened.train,
+                held_out: opened.held_out,
+                filtered: opened.filtered,
             });
         }
         Ok(catalog)
@@ -163,6 +182,7 @@ impl Catalog {
                 task: source.task.clone(),
                 train: source.train.len(),
                 held_out: source.held_out.len(),
+                filtered: source.filtered,
             })
             .collect()
     }
@@ -176,10 +196,35 @@ impl Catalog {
         for index in self.select(names, "eval.sources")? {
             let source = &self.sources[index];
             for row in &source.held_out {
-                examples.push(source.read(*row as usize)?);
+                examples.extend(self.usable(source.read(*row as usize, &*self.check))?);
             }
         }
         Ok(examples)
+    }
+
+    /// The example of a draw: `Err` inside when it is a bad row and bad rows are left out.
+    pub(crate) fn drawn(
+        &self,
+        source: usize,
+        at: usize,
+    ) -> Result<Result<Example, SkippedRow>, DataError> {
+        let source = &self.sources[source];
+        match source.read(source.train[at] as usize, &*self.check) {
+            Err(error @ DataError::Row { .. }) if self.on_bad_row == OnBadRow::Skip => {
+                Ok(Err(SkippedRow {
+                    source: source.name.clone(),
+                    message: error.to_string(),
+                }))
+            }
+            read => read.map(Ok),
+        }
+    }
+
+    fn usable(&self, read: Result<Example, DataError>) -> Result<Option<Example>, DataError> {
+        match read {
+            Err(DataError::Row { .. }) if self.on_bad_row == OnBadRow::Skip => Ok(None),
+            read => read.map(Some),
+        }
     }
 
     /// Places of the named sources (of all when `names` is empty); `key` names the config
@@ -215,27 +260,41 @@ impl Source {
         self.train.len()
     }
 
-    /// The training example at `at`, below [`Self::train_len`].
-    pub(crate) fn train(&self, at: usize) -> Result<Example, DataError> {
-        self.read(self.train[at] as usize)
-    }
-
     /// Reference length in characters of the training example at `at`.
     pub(crate) fn train_length(&self, at: usize) -> u32 {
         let row = self.train[at] as usize;
         match &self.rows {
             Rows::Shapes(shapes) => shapes.length(row),
-            Rows::Jsonl(jsonl) => jsonl.length(row),
+            Rows::Files(files) => files.length(row),
         }
     }
 
-    fn read(&self, row: usize) -> Result<Example, DataError> {
+    fn read(&self, row: usize, check: &CheckRow) -> Result<Example, DataError> {
         let mut example = match &self.rows {
             Rows::Shapes(shapes) => shapes.example(row),
-            Rows::Jsonl(jsonl) => jsonl.example(row)?,
+            Rows::Files(files) => {
+                let example = files.example(row)?;
+                if !files.checked {
+                    check(&self.name, &self.task, &example)
+                        .map_err(|problem| files.bad(row, problem))?;
+                }
+                example
+            }
         };
         example.id = format!("{}/{}", self.name, example.id);
         example.task.clone_from(&self.task);
         Ok(example)
+    }
+}
+
+impl<R> Opened<R> {
+    fn map_rows<T>(self, map: impl FnOnce(R) -> T) -> Opened<T> {
+        Opened {
+            rows: map(self.rows),
+            train: self.train,
+            held_out: self.held_out,
+            skipped: self.skipped,
+            filtered: self.filtered,
+        }
     }
 }

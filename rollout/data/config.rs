@@ -34,8 +34,28 @@ pub enum OnBadRow {
 pub enum SourceConfig {
     /// Built-in drawings of one or two coloured shapes, made on the fly.
     Shapes(ShapesConfig),
-    /// A file with one JSON object per line.
-    Jsonl(JsonlConfig),
+    /// JSON objects, one per line or in one array, with fields of any name.
+    Jsonl(FileConfig),
+    /// Comma-separated values with a header line; an empty cell is a missing value.
+    Csv(FileConfig),
+    /// Parquet tables with columns of any name; pictures as structs of `bytes` and `path`.
+    Parquet(FileConfig),
+    /// A folder of SVG files; the prompt is the words of the file's name.
+    SvgFolder(FileConfig),
+    /// Rows of `instruction`, `input`, `output`, `images` (SVG-Sophia).
+    Alpaca(FileConfig),
+    /// Rows of `conversations` with `from` and `value`, `image` (SAgoge, SArena).
+    Sharegpt(FileConfig),
+    /// Rows of `messages` with `role` and `content`, `images` (IntroSVG).
+    Messages(FileConfig),
+    /// Preference pairs: `conversations`, `chosen`, `rejected`.
+    Dpo(FileConfig),
+    /// Rows of `description` and `svg` or `svg_content` (SGP-Gen).
+    Sgp(FileConfig),
+    /// COCO's captions; `media_root` is the folder of the photographs, which are the references.
+    Coco(FileConfig),
+    /// VectorGym's Parquet tables, one `view` of their rows.
+    Vectorgym(FileConfig),
 }
 
 /// Which list a source's rows go to.
@@ -129,19 +149,35 @@ impl Default for TeacherNoise {
     }
 }
 
-/// A file with one JSON object per line.
+/// What a row of VectorGym is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum View {
+    /// The sketch is shown, the SVG is the answer.
+    Sketch,
+    /// The SVG (`draft`) and the wish (`prompt`) are given, the edited SVG is the answer.
+    Edit,
+    /// The caption is given, the SVG is the answer.
+    Text,
+    /// The SVG (`draft`) is given, its caption is the answer.
+    Caption,
+}
+
+/// Rows in files.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct JsonlConfig {
-    /// The file, relative to the config's folder.
+pub struct FileConfig {
+    /// The file, relative to the config's folder; or a folder, whose files of the format's ending are
+    /// taken in the order of their names; or a pattern with `*` in its last part.
     pub path: PathBuf,
     /// Name of the task in `tasks` that the rows belong to; the first one when absent.
     pub task: Option<String>,
     /// Which key of a row holds which of our fields: `prompt`, `draft` (SVG to be corrected),
-    /// `svg`, `text`, `image` (the references), `target` (what supervised training imitates:
-    /// the svg, else the text, when absent), `id`, or any further name that a prompt template
-    /// inserts. Dots reach into objects and lists (`conversations.0.value`). A mapped field
+    /// `svg`, `text`, `image` (the references), `images` (what the prompt shows), `target` (what
+    /// supervised training imitates: the svg, else the text, when absent), `id`, or any further
+    /// name that a prompt template inserts. Dots reach into objects and lists (`conversations.0.value`). A mapped field
     /// must be in every row; unmapped, a row's key of the same name is taken when it is there.
+    /// Only for jsonl, csv and parquet.
     pub fields: IndexMap<String, String>,
     /// Folder that image paths are relative to; the file's own folder when absent.
     pub media_root: Option<PathBuf>,
@@ -155,6 +191,12 @@ pub struct JsonlConfig {
     pub held_out: usize,
     /// Seed that chooses the held-out rows.
     pub seed: u64,
+    /// Rows whose reference (its SVG, else its text) has fewer characters are left out, counted.
+    pub min_length: usize,
+    /// Rows whose reference has more characters are left out, counted; no bound when absent.
+    pub max_length: Option<usize>,
+    /// Which sample of a VectorGym row is meant; only for that format, and needed there.
+    pub view: Option<View>,
 }
 
 /// In which order a stage draws its prompts.
@@ -180,11 +222,47 @@ pub enum Order {
 }
 
 impl SourceConfig {
+    /// The options of a source that is files.
+    pub fn file(&self) -> Option<&FileConfig> {
+        match self {
+            Self::Shapes(_) => None,
+            Self::Jsonl(file)
+            | Self::Csv(file)
+            | Self::Parquet(file)
+            | Self::SvgFolder(file)
+            | Self::Alpaca(file)
+            | Self::Sharegpt(file)
+            | Self::Messages(file)
+            | Self::Dpo(file)
+            | Self::Sgp(file)
+            | Self::Coco(file)
+            | Self::Vectorgym(file) => Some(file),
+        }
+    }
+
+    /// [`Self::file`], to be changed.
+    pub fn file_mut(&mut self) -> Option<&mut FileConfig> {
+        match self {
+            Self::Shapes(_) => None,
+            Self::Jsonl(file)
+            | Self::Csv(file)
+            | Self::Parquet(file)
+            | Self::SvgFolder(file)
+            | Self::Alpaca(file)
+            | Self::Sharegpt(file)
+            | Self::Messages(file)
+            | Self::Dpo(file)
+            | Self::Sgp(file)
+            | Self::Coco(file)
+            | Self::Vectorgym(file) => Some(file),
+        }
+    }
+
     /// The task that the source names, if it names one.
     pub fn task(&self) -> Option<&str> {
         match self {
             Self::Shapes(shapes) => shapes.task.as_deref(),
-            Self::Jsonl(jsonl) => jsonl.task.as_deref(),
+            source => source.file()?.task.as_deref(),
         }
     }
 
@@ -192,7 +270,7 @@ impl SourceConfig {
     pub fn split(&self) -> Split {
         match self {
             Self::Shapes(shapes) => shapes.split,
-            Self::Jsonl(jsonl) => jsonl.split,
+            source => source.file().map(|file| file.split).unwrap_or_default(),
         }
     }
 
@@ -200,7 +278,7 @@ impl SourceConfig {
     pub fn holds_out(&self) -> bool {
         let held_out = match self {
             Self::Shapes(shapes) => shapes.held_out,
-            Self::Jsonl(jsonl) => jsonl.held_out,
+            source => source.file().map_or(0, |file| file.held_out),
         };
         held_out > 0 || self.split() == Split::HeldOut
     }
@@ -209,7 +287,7 @@ impl SourceConfig {
     pub fn weight(&self) -> Option<f64> {
         match self {
             Self::Shapes(shapes) => shapes.weight,
-            Self::Jsonl(jsonl) => jsonl.weight,
+            source => source.file()?.weight,
         }
     }
 }

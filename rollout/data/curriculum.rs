@@ -13,7 +13,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use super::catalog::Catalog;
+use super::catalog::{Catalog, SkippedRow};
 use super::config::{CurriculumConfig, Order};
 use super::error::DataError;
 use super::example::{Draw, Example};
@@ -25,6 +25,8 @@ pub struct Cursor {
     catalog: Arc<Catalog>,
     strands: Vec<Strand>,
     draws: u64,
+    /// Bad rows passed over since they were last asked for.
+    skipped: Vec<SkippedRow>,
 }
 
 /// What a checkpoint holds of a [`Cursor`].
@@ -124,40 +126,52 @@ impl Cursor {
             catalog,
             strands,
             draws: 0,
+            skipped: Vec::new(),
         })
     }
 
-    /// The next `n` draws.
+    /// The next `n` draws. Bad rows are passed over where the config says so; their draws count.
     ///
     /// # Errors
-    /// A file that changed or vanished since it was opened; the cursor then stands at the
-    /// draw that failed.
+    /// A bad row, or a file that changed or vanished since it was opened, the cursor then standing
+    /// at the draw that failed; or a thousand bad rows in a row.
     pub fn next(&mut self, n: usize) -> Result<Vec<Draw>, DataError> {
+        const MOST: usize = 1000;
         let mut draws = Vec::with_capacity(n);
-        for _ in 0..n {
+        let mut streak = 0;
+        while draws.len() < n {
             let strand = self.furthest_behind();
-            let example = self.strands[strand].example(&self.catalog)?;
-            draws.push(Draw {
-                example,
-                draw: self.draws,
-            });
+            match self.strands[strand].example(&self.catalog)? {
+                Ok(example) => {
+                    streak = 0;
+                    draws.push(Draw {
+                        example,
+                        draw: self.draws,
+                    });
+                }
+                Err(skipped) if streak + 1 == MOST => {
+                    return Err(DataError::config(
+                        format!("data.sources.{}", skipped.source),
+                        format!(
+                            "{MOST} bad rows one after another; the last: {}",
+                            skipped.message
+                        ),
+                    ));
+                }
+                Err(skipped) => {
+                    streak += 1;
+                    self.skipped.push(skipped);
+                }
+            }
             self.strands[strand].drawn += 1;
             self.draws += 1;
         }
         Ok(draws)
     }
 
-    /// Passes over the data made so far, as a fraction, of the strand that is furthest.
-    pub fn epoch(&self) -> f64 {
-        self.strands
-            .iter()
-            .map(|strand| strand.drawn as f64 / strand.rows() as f64)
-            .fold(0.0, f64::max)
-    }
-
-    /// Rows of all strands: the draws of one pass when tasks are drawn by their size.
-    pub fn rows(&self) -> usize {
-        self.strands.iter().map(Strand::rows).sum()
+    /// The bad rows passed over since this was last asked.
+    pub fn take_skipped(&mut self) -> Vec<SkippedRow> {
+        std::mem::take(&mut self.skipped)
     }
 
     /// What has to be stored to go on from here.
@@ -232,7 +246,7 @@ impl Strand {
     }
 
     /// The example of the strand's next draw.
-    fn example(&self, catalog: &Catalog) -> Result<Example, DataError> {
+    fn example(&self, catalog: &Catalog) -> Result<Result<Example, SkippedRow>, DataError> {
         let rows = self.rows() as u64;
         let (epoch, at) = (self.drawn / rows, (self.drawn % rows) as usize);
         let row = match &self.sorted {
@@ -240,7 +254,7 @@ impl Strand {
             None => permuted(at, rows as usize, mix(&[self.key, epoch])),
         };
         let (source, row) = self.locate(row);
-        catalog.source(source).train(row)
+        catalog.drawn(source, row)
     }
 
     /// Source and row within it of a row counted over all sources of the strand.

@@ -24,18 +24,47 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// A row that is not what the source's `fields` ask for.
-    #[error("{}:{line}: {problem}", path.display())]
+    #[error("{}{at}: {problem}", path.display())]
     Row {
         /// The file.
         path: PathBuf,
-        /// Line, from 1.
-        line: u64,
+        /// Where in it.
+        at: At,
         /// What is wrong with it.
         problem: String,
     },
     /// A checkpoint's cursor that does not fit the config's sources.
     #[error("data cursor of the checkpoint: {0}")]
     State(String),
+}
+
+/// Where in a file a row lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// Line, from 1.
+    Line(u64),
+    /// Record, from 1, of a file that is one document.
+    Record(u64),
+    /// Row of a Parquet file's row group, both from 0.
+    RowGroup {
+        /// The row group.
+        group: u64,
+        /// The row within it.
+        row: u64,
+    },
+    /// The file is one row.
+    File,
+}
+
+impl std::fmt::Display for At {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, ":{line}"),
+            Self::Record(record) => write!(f, ": record {record}"),
+            Self::RowGroup { group, row } => write!(f, ": row group {group}, row {row}"),
+            Self::File => Ok(()),
+        }
+    }
 }
 
 impl DataError {

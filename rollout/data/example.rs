@@ -1,7 +1,7 @@
 //! One row of a source, and one draw of it.
 
 use indexmap::IndexMap;
-use rewards::Reference;
+use rewards::{ImageSource, Reference};
 
 /// One row of a source, as every format delivers it.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,6 +12,8 @@ pub struct Example {
     pub task: String,
     /// What prompt templates may insert, by placeholder name (`prompt`, `draft`, ...).
     pub fields: IndexMap<String, String>,
+    /// Pictures that the prompt shows, in the order of its placeholders.
+    pub images: Vec<ImageSource>,
     /// What completions are scored against.
     pub reference: Reference,
     /// What supervised training imitates. A noisy teacher makes it differ from the reference.

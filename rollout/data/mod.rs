@@ -10,17 +10,17 @@ mod config;
 mod curriculum;
 mod error;
 mod example;
-mod jsonl;
+mod files;
 mod shapes;
 pub(crate) mod shuffle;
 
-pub use catalog::{Catalog, CheckRow, SkippedRow, SourceSummary};
+pub use catalog::{Catalog, CheckRow, Indexing, SkippedRow, SourceSummary};
 pub use config::{
-    CurriculumConfig, DataConfig, JsonlConfig, OnBadRow, Order, ShapesConfig, ShapesKind,
-    SourceConfig, Split, TeacherNoise,
+    CurriculumConfig, DataConfig, FileConfig, OnBadRow, Order, ShapesConfig, ShapesKind,
+    SourceConfig, Split, TeacherNoise, View,
 };
 pub use curriculum::{Cursor, CursorState};
-pub use error::DataError;
+pub use error::{At, DataError};
 pub use example::{Draw, Example};
 
 #[cfg(test)]

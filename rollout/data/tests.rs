@@ -29,15 +29,15 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
-fn jsonl(path: &str, task: &str) -> JsonlConfig {
-    JsonlConfig {
+fn jsonl(path: &str, task: &str) -> FileConfig {
+    FileConfig {
         path: path.into(),
         task: Some(task.to_owned()),
         ..Default::default()
     }
 }
 
-fn config<const N: usize>(sources: [(&str, JsonlConfig); N]) -> DataConfig {
+fn config<const N: usize>(sources: [(&str, FileConfig); N]) -> DataConfig {
     DataConfig {
         on_bad_row: OnBadRow::Error,
         sources: sources
@@ -99,7 +99,7 @@ fn tasks_are_drawn_in_proportion_to_their_size() {
 #[test]
 fn weights_replace_sizes() {
     let folder = folder();
-    let weighted = |path, task, weight| JsonlConfig {
+    let weighted = |path, task, weight| FileConfig {
         weight: Some(weight),
         ..jsonl(path, task)
     };
@@ -175,7 +175,7 @@ fn held_out_rows_are_never_drawn() {
     let folder = folder();
     let config = config([(
         "a",
-        JsonlConfig {
+        FileConfig {
             held_out: 5,
             ..jsonl("a.jsonl", "ta")
         },
@@ -240,7 +240,7 @@ fn mapped_fields_reach_into_objects_and_lists() {
         ("image", "picture"),
         ("style", "k"),
     ];
-    let source = JsonlConfig {
+    let source = FileConfig {
         fields: fields
             .iter()
             .map(|(ours, key)| ((*ours).to_owned(), (*key).to_owned()))

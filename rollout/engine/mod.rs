@@ -3,7 +3,10 @@
 
 pub mod local;
 
+use std::rc::Rc;
 use std::sync::Arc;
+
+use models::vision::View;
 
 use crate::{Completion, RolloutError};
 
@@ -14,6 +17,8 @@ pub struct Request {
     pub group: usize,
     /// Prompt token ids, not empty.
     pub ids: Arc<[i64]>,
+    /// Its pictures, looked at.
+    pub view: Option<Rc<View>>,
     /// Number of completions.
     pub samples: usize,
     /// The prompt's draw number in the run: keys the random numbers.

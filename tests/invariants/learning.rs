@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use models::vision::Look;
 use models::Recompute;
 use tch::{Device, Kind, Tensor};
 use torch_ext::ProcessGroup;
@@ -55,6 +56,7 @@ fn trajectories(shared: bool) -> Vec<Trajectory> {
                 } else {
                     Arc::from(ids.to_vec())
                 },
+                view: None,
                 ids: (0..len).map(|n| token(n * n + seed)).collect(),
                 sampler_logprobs: vec![-4.5; len],
                 advantage: [0.8, -0.5, 0.3][index],
@@ -129,7 +131,7 @@ fn outcome(kind: Kind, pieces: Pieces) -> Outcome {
     }
     let logprobs: Vec<Tensor> = micros
         .iter()
-        .map(|micro| Learner::log_probs(&learner.model, micro, &head).unwrap())
+        .map(|micro| Learner::log_probs(&learner.model, micro, (&head, Look::Kept)).unwrap())
         .collect();
     Outcome {
         micros: micros.len(),

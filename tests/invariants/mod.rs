@@ -6,3 +6,5 @@ mod learning;
 mod sampling;
 /// Stop strings that span tokens end a completion and are cut or kept.
 mod stops;
+/// Prompts with pictures are looked at and run once a group; image tokens are never sampled.
+mod seeing;

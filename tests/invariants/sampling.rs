@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use models::vision::Look;
 use models::Decoder;
 use rollout::{Completion, Engine, LocalEngine, Request, Sampling};
 use tch::{Device, Kind, Tensor};
@@ -24,6 +25,7 @@ fn requests(count: usize, samples: usize) -> Vec<Request> {
         .map(|group| Request {
             group,
             ids: ids(group),
+            view: None,
             samples,
             draw: 1000 + group as u64,
             lengths: None,
@@ -80,6 +82,7 @@ fn sampler_and_learner_give_the_same_log_probabilities() {
             .iter()
             .map(|((group, _), completion)| Trajectory {
                 prompt: asked[*group].ids.clone(),
+                view: None,
                 ids: completion.ids.clone(),
                 sampler_logprobs: completion.logprobs.clone(),
                 advantage: 0.0,
@@ -97,10 +100,13 @@ fn sampler_and_learner_give_the_same_log_probabilities() {
             let own = Learner::log_probs(
                 &model,
                 &micro,
-                &HeadOptions {
-                    temperature: 0.8,
-                    rows: 0,
-                },
+                (
+                    &HeadOptions {
+                        temperature: 0.8,
+                        rows: 0,
+                    },
+                    Look::Kept,
+                ),
             )
             .unwrap();
             worst = worst.max(gap(&own, &micro.sampler));

@@ -27,12 +27,7 @@ fn network(tokenizer: &Tokenizer) -> Decoder {
         ..ModelConfig::default()
     };
     config
-        .load(
-            3,
-            tokenizer.len() as i64,
-            tokenizer.eos(),
-            (Kind::Float, Device::Cpu),
-        )
+        .load(3, tokenizer, (Kind::Float, Device::Cpu))
         .unwrap()
 }
 
@@ -44,6 +39,7 @@ fn sample(model: &Decoder, tokenizer: &Tokenizer, sampling: Sampling) -> Vec<Com
         .submit(vec![Request {
             group: 0,
             ids,
+            view: None,
             samples: 16,
             draw: 0,
             lengths: None,

@@ -153,6 +153,7 @@ fn greedy_completions_equal_transformers() {
             let request = |(group, ids): (usize, Vec<i64>)| Request {
                 group,
                 ids: Arc::from(ids),
+                view: None,
                 samples: 1,
                 draw: group as u64,
                 lengths: None,

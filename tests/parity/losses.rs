@@ -156,6 +156,7 @@ fn micro_batches_of_any_size_sum_to_the_same_loss() {
         .zip(&fixture.advantages)
         .map(|(&len, &advantage)| Trajectory {
             prompt: Arc::from([1, 2, 3]),
+            view: None,
             ids: vec![0; len],
             sampler_logprobs: vec![0.0; len],
             advantage,

@@ -14,7 +14,11 @@ mod export;
 mod losses;
 /// Distances and features of networks of fixed width equal those of their packages.
 mod perceptual;
+/// Picture files are decoded and cut as the Hugging Face processors do.
+mod pictures;
 /// Folders that this project does not build are refused by tensor and key.
 mod refusals;
 /// Totals of the papers' rewards equal those of an independent script.
 mod rewards;
+/// Vision-language networks and their picture processors equal those of transformers.
+mod vlm;

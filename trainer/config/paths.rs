@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use rollout::data::SourceConfig;
-
 use super::Config;
 
 impl Config {
@@ -17,12 +15,14 @@ impl Config {
         self.rewards.remote.token_file.iter_mut().for_each(join);
         self.rewards.service.images.values_mut().for_each(join);
         for encoder in self.encoders.values_mut() {
-            join(&mut encoder.path);
+            if encoder.init.is_none() {
+                join(&mut encoder.path);
+            }
         }
         for source in self.data.sources.values_mut() {
-            if let SourceConfig::Jsonl(jsonl) = source {
-                join(&mut jsonl.path);
-                jsonl.media_root.iter_mut().for_each(join);
+            if let Some(file) = source.file_mut() {
+                join(&mut file.path);
+                file.media_root.iter_mut().for_each(join);
             }
         }
     }

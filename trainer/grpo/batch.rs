@@ -1,8 +1,10 @@
 //! Trajectories packed into micro-batches without padding, a group's prompt once.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use models::LmInput;
+use models::vision::View;
 use tch::{Device, Tensor};
 
 use crate::config::Aggregation;
@@ -12,6 +14,8 @@ use crate::config::Aggregation;
 pub struct Trajectory {
     /// The prompt's token ids; siblings share the allocation.
     pub prompt: Arc<[i64]>,
+    /// The prompt's pictures, if it shows any.
+    pub view: Option<Rc<View>>,
     /// The completion's token ids, not empty.
     pub ids: Vec<i64>,
     /// Log-probability of each under the sampler, temperature alone.
@@ -52,8 +56,10 @@ impl Normaliser {
 
 /// Packed rows and what is to be learnt of them; tensors are `[n]` over the completion tokens.
 pub struct MicroBatch {
-    /// The packed rows.
+    /// The packed rows, their pictures not shown yet.
     pub input: LmInput,
+    /// The pictures of the prompts, in order.
+    pub views: Vec<Rc<View>>,
     /// Row of `input` that predicts each token.
     pub rows: Tensor,
     /// The tokens, int64.
@@ -112,14 +118,17 @@ pub fn micro_batches(
 fn pack(trajectories: &[Trajectory], normaliser: &Normaliser, device: Device) -> MicroBatch {
     let mut input = LmInput::builder();
     let (mut rows, mut targets, mut sampler) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut advantage, mut weight) = (Vec::new(), Vec::new());
+    let (mut advantage, mut weight, mut views) = (Vec::new(), Vec::new(), Vec::new());
     for family in trajectories.chunk_by(|a, b| Arc::ptr_eq(&a.prompt, &b.prompt)) {
         let prompt = &family[0].prompt;
         let alone = family.len() == 1;
-        let first = match alone {
-            true => input.push(&[prompt, &family[0].ids[..family[0].rows()]].concat(), None),
-            false => input.push(prompt, None),
+        let own = if alone { family[0].rows() } else { 0 };
+        let ids = [prompt, &family[0].ids[..own]].concat();
+        let first = match &family[0].view {
+            None => input.push(&ids, None),
+            Some(view) => input.push_seeing(&ids, &view.shown.sight),
         };
+        views.extend(family[0].view.clone());
         let last_prompt_row = input.rows(first).start + prompt.len() as i64 - 1;
         for trajectory in family {
             let own = match (alone, trajectory.rows()) {
@@ -142,6 +151,7 @@ fn pack(trajectories: &[Trajectory], normaliser: &Normaliser, device: Device) ->
     let floats = |values: &[f32]| Tensor::from_slice(values).to_device(device);
     MicroBatch {
         input: input.build(device),
+        views,
         rows: ints(&rows),
         targets: ints(&targets),
         sampler: floats(&sampler),

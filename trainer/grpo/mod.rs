@@ -7,5 +7,5 @@ mod scored;
 mod step;
 mod update;
 
-pub use scored::{Collect, CollectTimes, ScoredGroup, collect};
+pub use scored::{Collect, CollectTimes, ScoredGroup, collect, looked_at};
 pub use step::{GrpoStats, Trainer};

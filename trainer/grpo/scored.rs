@@ -1,12 +1,16 @@
 //! Completions scored as they finish: rendering runs on threads while others still decode.
 
+use std::rc::Rc;
 use std::time::Instant;
 
+use models::Decoder;
+use models::vision::View;
 use rewards::{Candidate, Reward, ScoreJob, Scorer};
 use rollout::{Engine, FinishReason, Group, Prompt, Request, RolloutError};
 
 use crate::TrainError;
 use crate::interrupt::Interrupt;
+use crate::learner::guarded;
 
 /// A group with the reward of each completion.
 #[derive(Debug, Clone)]
@@ -15,6 +19,8 @@ pub struct ScoredGroup {
     pub group: Group,
     /// Their rewards, aligned.
     pub rewards: Vec<Reward>,
+    /// The prompt's pictures as the policy that wrote them saw them.
+    pub view: Option<Rc<View>>,
 }
 
 /// What sampling and scoring took.
@@ -28,6 +34,8 @@ pub struct CollectTimes {
 
 /// How the completions of a set of prompts are collected.
 pub struct Collect<'a> {
+    /// The policy that looks at the prompts' pictures, once each.
+    pub model: &'a Decoder,
     /// Completions of each prompt.
     pub samples: usize,
     /// Training step, for weight schedules.
@@ -59,12 +67,14 @@ pub fn collect(
         }
     }
     let started = Instant::now();
+    let views = looked_at(how.model, &prompts)?;
     let requests = prompts
         .iter()
         .enumerate()
         .map(|(group, prompt)| Request {
             group,
             ids: prompt.ids.clone(),
+            view: views[group].clone(),
             samples: how.samples,
             draw: prompt.draw,
             lengths: None,
@@ -116,14 +126,32 @@ pub fn collect(
         .into_iter()
         .zip(completions)
         .zip(rewards)
-        .map(|((prompt, completions), rewards)| ScoredGroup {
+        .zip(views)
+        .map(|(((prompt, completions), rewards), view)| ScoredGroup {
             group: Group {
                 prompt,
                 completions: completions.into_iter().flatten().collect(),
                 policy_version: how.policy_version,
             },
             rewards: rewards.into_iter().flatten().collect(),
+            view,
         })
         .collect();
     Ok(Some((groups, times)))
+}
+
+/// The pictures of each prompt, looked at by `model`.
+///
+/// # Errors
+/// Pictures for a policy without a tower; libtorch ending an operation.
+pub fn looked_at(
+    model: &Decoder,
+    prompts: &[Prompt],
+) -> Result<Vec<Option<Rc<View>>>, TrainError> {
+    let shown: Vec<_> = prompts.iter().filter_map(|prompt| prompt.shown.clone()).collect();
+    let mut views = guarded(|| model.look(&shown))??.into_iter();
+    Ok(prompts
+        .iter()
+        .map(|prompt| prompt.shown.as_ref().and_then(|_| views.next()))
+        .collect())
 }

@@ -128,6 +128,7 @@ impl Trainer<'_> {
                     .for_each(|prompt| prompt.id = format!("{}#refill{round}", prompt.id));
             }
             let how = Collect {
+                model: &learner.model,
                 samples: rollout.group_size,
                 step,
                 policy_version: learner.optimizer.updates,
@@ -218,6 +219,7 @@ impl Trainer<'_> {
                 }
                 trajectories[update].push(Trajectory {
                     prompt: scored.group.prompt.ids.clone(),
+                    view: scored.view.clone(),
                     ids: completion.ids,
                     sampler_logprobs: completion.logprobs,
                     advantage: *advantage,
@@ -254,6 +256,7 @@ impl Trainer<'_> {
                 .iter()
                 .map(|completion| Trajectory {
                     prompt: group.group.prompt.ids.clone(),
+                    view: group.view.clone(),
                     ids: completion.ids.clone(),
                     sampler_logprobs: completion.logprobs.clone(),
                     advantage: 0.0,
@@ -266,7 +269,7 @@ impl Trainer<'_> {
                 self.config.batch.micro_tokens,
                 learner.device(),
             ) {
-                let theirs = Learner::log_probs(reference, &micro, &self.head())?;
+                let theirs = Learner::log_probs(reference, &micro, (&self.head(), learner.look()))?;
                 let kl =
                     kl_estimate(&(theirs - &micro.sampler), kl.estimator).to_kind(Kind::Double);
                 let lengths: Vec<i64> = micro.lengths.iter().map(|len| *len as i64).collect();
@@ -316,8 +319,4 @@ impl Trainer<'_> {
         metrics.extend(others.map(|(name, value)| (name.to_owned(), value)));
         metrics
     }
-}
-
-fn totals(scored: &ScoredGroup) -> Vec<f64> {
-    scored.rewards.iter().map(|reward| reward.total).collect()
 }

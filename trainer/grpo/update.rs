@@ -1,5 +1,6 @@
 //! From trajectories to optimizer updates: normalisers, denominators, gradients.
 
+use models::vision::Look;
 use tch::{Kind, Tensor};
 
 use super::batch::{MicroBatch, Normaliser, Trajectory, micro_batches};
@@ -113,7 +114,7 @@ impl Trainer<'_> {
         let reference = self
             .reference
             .as_ref()
-            .map(|policy| Learner::log_probs(policy, micro, &self.head()))
+            .map(|policy| Learner::log_probs(policy, micro, (&self.head(), learner.look())))
             .transpose()?;
         // In the reward the term is not part of the loss; the statistic is reported all the same.
         let coefficient = if in_loss {
@@ -187,7 +188,8 @@ impl Trainer<'_> {
         match self.config.loss.denominator {
             Denominator::Sampler => Ok(Some(micro.sampler.shallow_clone())),
             Denominator::Recomputed => {
-                Learner::log_probs(&learner.model, micro, &self.head()).map(Some)
+                // Before the first update: the rollout's tower is the learner's.
+                Learner::log_probs(&learner.model, micro, (&self.head(), Look::Kept)).map(Some)
             }
         }
     }

@@ -1,10 +1,15 @@
 //! One SFT step: the negative log-probability of the targets' tokens, prompts excluded.
 
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
+use models::vision::{Look, Shown, View};
+use rollout::Prompt;
 use rollout::data::Cursor;
 
 use crate::config::{Aggregation, SftStage};
+use crate::grpo::looked_at;
 use crate::grpo::batch::{MicroBatch, Normaliser, Trajectory, micro_batches};
 use crate::head::HeadOptions;
 use crate::interrupt::Interrupt;
@@ -119,14 +124,11 @@ impl SftTrainer<'_> {
             self.prompts
                 .draw(cursor, self.config.batch.size, self.config.max_tokens - 1)?;
         let (rank, size) = (learner.group.rank(), learner.group.size());
+        let prompts: Vec<Prompt> = drawn.prompts.into_iter().skip(rank).step_by(size).collect();
+        let views = self.views(learner, &prompts)?;
+        let targets = drawn.targets.into_iter().skip(rank).step_by(size);
         let mut own = Vec::new();
-        for (prompt, target) in drawn
-            .prompts
-            .into_iter()
-            .zip(drawn.targets)
-            .skip(rank)
-            .step_by(size)
-        {
+        for ((prompt, target), view) in prompts.into_iter().zip(targets).zip(views) {
             let target = target.ok_or_else(|| {
                 TrainError::Input(format!(
                     "example {}: SFT needs a target (field `target`, `svg` or `text`)",
@@ -138,6 +140,7 @@ impl SftTrainer<'_> {
             ids.truncate(self.config.max_tokens - prompt.ids.len());
             own.push(Trajectory {
                 prompt: prompt.ids,
+                view,
                 sampler_logprobs: vec![0.0; ids.len()],
                 ids,
                 advantage: 1.0,
@@ -145,6 +148,28 @@ impl SftTrainer<'_> {
         }
         own.retain(|sequence| !sequence.ids.is_empty());
         Ok((own, drawn.too_long))
+    }
+
+    /// The prompts' pictures: looked at here where the tower stays as it is, once for all
+    /// micro-batches, else by the learner.
+    fn views(
+        &self,
+        learner: &Learner,
+        prompts: &[Prompt],
+    ) -> Result<Vec<Option<Rc<View>>>, TrainError> {
+        if learner.look() == Look::Kept {
+            return looked_at(&learner.model, prompts);
+        }
+        let unseen = |shown: &Arc<Shown>| {
+            Rc::new(View {
+                shown: shown.clone(),
+                seen: None,
+            })
+        };
+        Ok(prompts
+            .iter()
+            .map(|prompt| prompt.shown.as_ref().map(unseen))
+            .collect())
     }
 }
 

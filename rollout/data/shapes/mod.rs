@@ -60,6 +60,7 @@ impl Shapes {
             train: (0..train as u32).collect(),
             held_out: (config.count as u32..end as u32).collect(),
             skipped: Vec::new(),
+            filtered: 0,
         })
     }
 
@@ -89,6 +90,7 @@ impl Shapes {
             id: row.to_string(),
             task: String::new(),
             fields,
+            images: Vec::new(),
             length: svg.len(),
             reference: Reference {
                 svg: Some(svg),

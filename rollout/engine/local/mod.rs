@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
+use models::vision::{Look, View};
 use models::{Decoder, KvCache, LmInput, Prefix, Tokenizer};
 use tch::{Kind, Tensor};
 
@@ -44,6 +45,7 @@ pub struct LocalEngine<'a> {
     cache: Option<KvCache>,
     slots: Vec<Option<Slot>>,
     queue: Queue,
+    prefills: u64,
 }
 
 /// What is not in a slot: groups before, completions after.
@@ -69,14 +71,20 @@ impl<'a> LocalEngine<'a> {
         let stops = Stops::new(tokenizer, &sampling)?;
         Ok(Self {
             model,
-            sampler: Sampler::new(sampling),
+            sampler: Sampler::never(sampling, model.never(), model.device()),
             stops,
             seed,
             limit: slots,
             cache: None,
             slots: Vec::new(),
             queue: Queue::default(),
+            prefills: 0,
         })
+    }
+
+    /// Prompts that were run so far: one a group.
+    pub fn prefills(&self) -> u64 {
+        self.prefills
     }
 
     fn max_new(&self) -> usize {
@@ -130,7 +138,7 @@ impl<'a> LocalEngine<'a> {
         if free.is_empty() || self.queue.waiting.is_empty() {
             return Ok(());
         }
-        self.prefill(free.len());
+        self.prefill(free.len())?;
         let Some(cache) = &mut self.cache else {
             return Ok(());
         };
@@ -158,9 +166,10 @@ impl<'a> LocalEngine<'a> {
     }
 
     /// Runs the prompts at the head of the queue that will find one of `free` slots.
-    fn prefill(&mut self, free: usize) {
+    fn prefill(&mut self, free: usize) -> Result<(), RolloutError> {
         let mut room = free;
         let mut batch: Vec<usize> = Vec::new();
+        let mut views: Vec<Rc<View>> = Vec::new();
         let mut input = LmInput::builder();
         for index in 0..self.queue.waiting.len() {
             let waiting = &self.queue.waiting[index];
@@ -172,21 +181,35 @@ impl<'a> LocalEngine<'a> {
                 continue;
             }
             if !batch.is_empty() && input.len() + waiting.request.ids.len() > PREFILL_ROWS {
-                self.run_prefill(std::mem::take(&mut batch), std::mem::take(&mut input));
+                let packed = (std::mem::take(&mut input), std::mem::take(&mut views));
+                self.run_prefill(std::mem::take(&mut batch), packed)?;
             }
             batch.push(index);
-            input.push(&self.queue.waiting[index].request.ids, None);
+            let request = &self.queue.waiting[index].request;
+            match &request.view {
+                None => input.push(&request.ids, None),
+                Some(view) => input.push_seeing(&request.ids, &view.shown.sight),
+            };
+            views.extend(request.view.clone());
         }
-        if !batch.is_empty() {
-            self.run_prefill(batch, input);
+        match batch.is_empty() {
+            true => Ok(()),
+            false => self.run_prefill(batch, (input, views)),
         }
     }
 
-    fn run_prefill(&mut self, batch: Vec<usize>, input: models::LmInputBuilder) {
-        let input = input.build(self.model.device());
+    fn run_prefill(
+        &mut self,
+        batch: Vec<usize>,
+        (input, views): (models::LmInputBuilder, Vec<Rc<View>>),
+    ) -> Result<(), RolloutError> {
+        self.prefills += batch.len() as u64;
+        let features = self.model.features(&views, Look::Kept)?;
+        let input = input.build(self.model.device()).showing(features);
         for (index, prefix) in batch.into_iter().zip(KvCache::prefill(self.model, &input)) {
             self.queue.waiting[index].prefix = Some(Rc::new(prefix));
         }
+        Ok(())
     }
 
     /// Draws one token for each of `rows` (slot numbers) from its hidden row `[n, H]`.
@@ -216,12 +239,14 @@ impl<'a> LocalEngine<'a> {
     }
 
     fn decode(&mut self) -> Result<(), RolloutError> {
-        let (mut rows, mut ids, mut positions) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut rows, mut ids) = (Vec::new(), Vec::new());
+        let (mut positions, mut turns) = (Vec::new(), Vec::new());
         for (index, slot) in self.slots.iter().enumerate() {
             let Some(slot) = slot else { continue };
             rows.push(index);
             ids.push(slot.last_token());
             positions.push(slot.position());
+            turns.push(slot.turn());
         }
         let Some(cache) = &mut self.cache else {
             return Ok(());
@@ -233,6 +258,7 @@ impl<'a> LocalEngine<'a> {
             ids: tensor(&ids),
             slots: tensor(&slots),
             positions: tensor(&positions),
+            turns: tensor(&turns),
             longest: positions.iter().copied().max().unwrap_or(0),
         };
         let hidden = cache.decode(self.model, &step)?;

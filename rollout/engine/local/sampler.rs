@@ -5,7 +5,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::RolloutError;
 
@@ -94,15 +94,28 @@ pub struct Drawn {
 }
 
 /// Draws tokens.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Sampler {
     pub(super) sampling: Sampling,
+    /// Ids that are never drawn, `[n]`.
+    never: Option<Tensor>,
 }
 
 impl Sampler {
     /// A sampler; the values are taken as checked.
     pub fn new(sampling: Sampling) -> Self {
-        Self { sampling }
+        Self {
+            sampling,
+            never: None,
+        }
+    }
+
+    /// A sampler that never draws one of `never`, such as the image tokens of a policy that sees.
+    pub fn never(sampling: Sampling, never: &[i64], device: Device) -> Self {
+        Self {
+            sampling,
+            never: (!never.is_empty()).then(|| Tensor::from_slice(never).to_device(device)),
+        }
     }
 
     /// Draws one token per row of `logits [n, V]` float32 with one of `uniforms` in [0, 1) each.
@@ -118,11 +131,18 @@ impl Sampler {
         };
         let logprobs = scaled.log_softmax(-1, Kind::Float);
         let (ids, drawn) = if greedy {
-            let ids = logprobs.argmax(-1, true);
+            let allowed = match &self.never {
+                None => logprobs.shallow_clone(),
+                Some(never) => logprobs.index_fill(-1, never, f64::NEG_INFINITY),
+            };
+            let ids = allowed.argmax(-1, true);
             let zeros = ids.zeros_like().to_kind(Kind::Float);
             (ids, zeros)
         } else {
             let mut probs = logprobs.exp();
+            if let Some(never) = &self.never {
+                probs = probs.index_fill(-1, never, 0.0);
+            }
             if self.sampling.filters() {
                 probs = probs.where_self(&self.kept(&probs), &probs.zeros_like());
             }

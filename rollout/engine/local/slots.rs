@@ -10,6 +10,8 @@ pub(super) struct Slot {
     group: usize,
     index: usize,
     prompt_len: usize,
+    /// Rotary position of the first token after the prompt.
+    next: i64,
     draw: DrawKey,
     exact: Option<usize>,
     ids: Vec<i64>,
@@ -25,6 +27,10 @@ impl Slot {
             group: request.group,
             index,
             prompt_len: request.ids.len(),
+            next: match &request.view {
+                Some(view) => view.shown.sight.next,
+                None => request.ids.len() as i64,
+            },
             draw,
             exact: request
                 .lengths
@@ -49,6 +55,11 @@ impl Slot {
     /// Where the last token goes: the number of rows the cache holds for this sequence.
     pub(super) fn position(&self) -> i64 {
         (self.prompt_len + self.ids.len()) as i64 - 1
+    }
+
+    /// Its rotary position.
+    pub(super) fn turn(&self) -> i64 {
+        self.next + self.ids.len() as i64 - 1
     }
 
     pub(super) fn push(&mut self, drawn: &Drawn, row: usize, stops: &Stops) {

@@ -1,0 +1,68 @@
+//! Qwen-VL's way with pictures: a size that is a multiple of a factor and within bounds of area,
+//! then patches, those that are merged next to each other.
+
+use super::{Picture, Rgb8};
+use crate::ModelError;
+
+/// Most times a picture may be longer than wide.
+const RATIO: i64 = 200;
+
+/// Height and width to resize to: multiples of `factor`, the area within `(least, most)` pixels,
+/// the proportions kept as well as that allows.
+///
+/// # Errors
+/// A picture more than 200 times as long as wide.
+pub(super) fn size(
+    (height, width): (i64, i64),
+    factor: i64,
+    (least, most): (i64, i64),
+) -> Result<(i64, i64), ModelError> {
+    if height.max(width) > RATIO * height.min(width) {
+        return Err(ModelError::Image(format!(
+            "{width}x{height} pixels: one side is more than {RATIO} times the other"
+        )));
+    }
+    let (high, wide, step) = (height as f64, width as f64, factor as f64);
+    // Python's rounding: halves to the even neighbour.
+    let nearest = |side: f64| (side / step).round_ties_even() as i64 * factor;
+    let area = nearest(high) * nearest(wide);
+    Ok(if area > most {
+        let shrink = (high * wide / most as f64).sqrt();
+        let fit = |side: f64| factor.max((side / shrink / step).floor() as i64 * factor);
+        (fit(high), fit(wide))
+    } else if area < least {
+        let grow = (least as f64 / (high * wide)).sqrt();
+        let fit = |side: f64| (side * grow / step).ceil() as i64 * factor;
+        (fit(high), fit(wide))
+    } else {
+        (nearest(high), nearest(wide))
+    })
+}
+
+/// Cuts a picture whose sides are multiples of `patch * merge`.
+pub(super) fn cut(rgb: &Rgb8, patch: usize, merge: usize) -> Picture {
+    let (rows, columns) = (rgb.height / patch, rgb.width / patch);
+    let mut pixels = Vec::with_capacity(rgb.data.len());
+    let blocks = |rows: usize, columns: usize| {
+        (0..rows).flat_map(move |row| (0..columns).map(move |column| (row, column)))
+    };
+    for (block_row, block_column) in blocks(rows / merge, columns / merge) {
+        for (row, column) in blocks(merge, merge) {
+            let top = (block_row * merge + row) * patch;
+            let left = (block_column * merge + column) * patch;
+            for channel in 0..3 {
+                for y in top..top + patch {
+                    let start = (y * rgb.width + left) * 3;
+                    let line = &rgb.data[start..start + patch * 3];
+                    pixels.extend(line.iter().skip(channel).step_by(3));
+                }
+            }
+        }
+    }
+    Picture {
+        pixels,
+        rows: (rows * columns) as i64,
+        grid: (rows as i64, columns as i64),
+        tokens: (rows * columns / merge / merge) as i64,
+    }
+}

@@ -1,0 +1,481 @@
+//! From a decoded picture to what a vision tower takes: resized, cut, in the tower's order, and
+//! the text and places of its tokens.
+//!
+//! Follows the Hugging Face processors with the PIL backend: equal pixels before normalisation.
+//! Their torchvision backend differs by a level or two, at sharp edges by up to 24.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use svg::Filter;
+use tch::{Device, Kind, Tensor};
+
+use super::{Rgb8, patches, tiles};
+use crate::ModelError;
+use crate::config::{Keys, read_object};
+use crate::input::Sight;
+use crate::vision::{Shown, VisionConfig, VisionNetwork};
+
+/// A picture as a tower takes it, before normalisation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// 8-bit sRGB `[rows, 3, S, S]`: patches that are merged next to each other, or tiles.
+    pub pixels: Vec<u8>,
+    /// Patches or tiles.
+    pub rows: i64,
+    /// Patch rows and columns, or the number of tiles and 1.
+    pub grid: (i64, i64),
+    /// Image tokens that it takes in the prompt.
+    pub tokens: i64,
+}
+
+/// How pictures are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Qwen-VL: resized to multiples of `patch * merge` within bounds of area, cut into patches.
+    Patches {
+        /// Side of a patch.
+        patch: i64,
+        /// Patches along each side that are merged.
+        merge: i64,
+        /// Least area, in pixels.
+        min_pixels: i64,
+        /// Largest area, in pixels.
+        max_pixels: i64,
+    },
+    /// InternVL: tiles of one size in the picture's proportions, and the whole picture as one
+    /// more when there are several.
+    Tiles {
+        /// Side of a tile.
+        side: i64,
+        /// Tokens of a tile.
+        tokens: i64,
+        /// Least and largest number of tiles, the whole picture apart.
+        count: (i64, i64),
+        /// Whether the whole picture is added.
+        thumbnail: bool,
+    },
+}
+
+impl Cut {
+    /// Resizes a picture with `filter` and cuts it.
+    ///
+    /// # Errors
+    /// A picture more than 200 times as long as wide, for patches.
+    pub fn apply(&self, rgb: &Rgb8, filter: Filter) -> Result<Picture, ModelError> {
+        match *self {
+            Self::Patches { patch, merge, min_pixels, max_pixels } => {
+                let to = patches::size(
+                    (rgb.height as i64, rgb.width as i64),
+                    patch * merge,
+                    (min_pixels, max_pixels),
+                )?;
+                let resized = rgb.resized(to.1 as usize, to.0 as usize, filter);
+                Ok(patches::cut(&resized, patch as usize, merge as usize))
+            }
+            Self::Tiles { side, tokens, count, thumbnail } => {
+                Ok(tiles::cut(rgb, (side, tokens), (count, thumbnail), filter))
+            }
+        }
+    }
+}
+
+/// A picture processor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Processor {
+    /// How pictures are cut.
+    pub cut: Cut,
+    filter: Filter,
+    /// Mean and deviation of each channel.
+    normal: [(f32, f32); 3],
+    /// Factor before them.
+    rescale: f64,
+    image_token: i64,
+    words: Words,
+    three_positions: bool,
+    /// preprocessor_config.json as it was read, for export; `None` where it stands elsewhere.
+    source: Option<Map<String, Value>>,
+}
+
+/// What stands for a picture in text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Words {
+    /// The placeholder that chat templates write.
+    placeholder: &'static str,
+    /// The token of a piece.
+    image: &'static str,
+    /// Around the pieces of a picture, where the template does not write them.
+    around: (&'static str, &'static str),
+    /// A picture where no chat template places it.
+    alone: &'static str,
+}
+
+const QWEN: Words = Words {
+    placeholder: "<|image_pad|>",
+    image: "<|image_pad|>",
+    around: ("", ""),
+    alone: "<|vision_start|><|image_pad|><|vision_end|>",
+};
+const INTERN: Words = Words {
+    placeholder: "<IMG_CONTEXT>",
+    image: "<IMG_CONTEXT>",
+    around: ("<img>", "</img>"),
+    alone: "<IMG_CONTEXT>\n",
+};
+const INTERN_CHAT: Words = Words {
+    placeholder: "<image>",
+    alone: "<image>\n",
+    ..INTERN
+};
+
+const CLIP: ([f64; 3], [f64; 3]) = (
+    [0.481_454_66, 0.457_827_5, 0.408_210_73],
+    [0.268_629_54, 0.261_302_58, 0.275_777_11],
+);
+const IMAGENET: ([f64; 3], [f64; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+
+impl Processor {
+    /// Reads preprocessor_config.json of `folder` (or the section of processor_config.json) for a
+    /// tower of `vision`; what is not there is the family's default. `whole` is config.json.
+    ///
+    /// # Errors
+    /// A key that asks for another processing, by name.
+    pub(crate) fn read(
+        folder: &Path,
+        vision: &VisionConfig,
+        whole: &Keys,
+    ) -> Result<Self, ModelError> {
+        let path = folder.join("preprocessor_config.json");
+        let joint = folder.join("processor_config.json");
+        let (path, map, own) = if path.exists() {
+            let map = read_object(&path)?;
+            (path, map, true)
+        } else if joint.exists() {
+            match read_object(&joint)?.remove("image_processor") {
+                Some(Value::Object(map)) => (joint, map, false),
+                _ => (joint, Map::new(), false),
+            }
+        } else {
+            (path, Map::new(), false)
+        };
+        let keys = Keys {
+            path: &path,
+            map: &map,
+        };
+        let mut processor = Self::from_keys(&keys, vision, whole)?;
+        processor.source = own.then(|| map.clone());
+        Ok(processor)
+    }
+
+    /// The defaults for a tower of `vision`.
+    pub(crate) fn fresh(vision: &VisionConfig) -> Result<Self, ModelError> {
+        let (path, map) = (Path::new("model.init"), Map::new());
+        let keys = Keys { path, map: &map };
+        Self::from_keys(&keys, vision, &keys)
+    }
+
+    fn from_keys(keys: &Keys, vision: &VisionConfig, whole: &Keys) -> Result<Self, ModelError> {
+        for key in ["do_resize", "do_rescale", "do_normalize"] {
+            if !keys.flag(key, true)? {
+                return Err(keys.bad(key, "must be true"));
+            }
+        }
+        let filter = match keys.value("resample").and_then(Value::as_i64) {
+            None | Some(3) => Filter::Bicubic,
+            Some(2) => Filter::Bilinear,
+            Some(other) => {
+                return Err(keys.bad(
+                    "resample",
+                    format!("must be 3 (bicubic) or 2 (bilinear), got {other}"),
+                ));
+            }
+        };
+        let (cut, words, (mean, std)) = match &vision.network {
+            VisionNetwork::InternVl(intern) => {
+                let side = intern.image_size;
+                let cut = intern_cut(keys, vision, (whole, side))?;
+                match intern.chat {
+                    true => (cut, INTERN_CHAT, IMAGENET),
+                    false => (cut, INTERN, CLIP),
+                }
+            }
+            VisionNetwork::Qwen3Vl { .. } | VisionNetwork::Qwen25Vl { .. } => {
+                (qwen_cut(keys, vision)?, QWEN, CLIP)
+            }
+        };
+        let (mean, std) = (three(keys, "image_mean", mean)?, three(keys, "image_std", std)?);
+        Ok(Self {
+            cut,
+            filter,
+            normal: [0, 1, 2].map(|channel| (mean[channel] as f32, std[channel] as f32)),
+            rescale: keys.float("rescale_factor", 1.0 / 255.0)?,
+            image_token: vision.tokens.image,
+            words,
+            three_positions: !matches!(vision.network, VisionNetwork::InternVl(_)),
+            source: None,
+        })
+    }
+
+    /// Narrows the area of pictures (Qwen-VL) or the number of tiles (InternVL).
+    ///
+    /// # Errors
+    /// A bound that this family does not have, or bounds that exclude each other.
+    pub fn bound(&mut self, bounds: &super::ImageBounds) -> Result<(), String> {
+        match &mut self.cut {
+            Cut::Patches { min_pixels, max_pixels, .. } => {
+                if bounds.max_tiles.is_some() {
+                    return Err("max_tiles: this model takes no tiles; set max_pixels".into());
+                }
+                *min_pixels = bounds.min_pixels.unwrap_or(*min_pixels);
+                *max_pixels = bounds.max_pixels.unwrap_or(*max_pixels);
+                if !(1..=*max_pixels).contains(min_pixels) {
+                    return Err(format!(
+                        "min_pixels: must be from 1 to max_pixels {max_pixels}, got {min_pixels}"
+                    ));
+                }
+            }
+            Cut::Tiles { count, .. } => {
+                if bounds.min_pixels.or(bounds.max_pixels).is_some() {
+                    return Err("max_pixels: this model takes tiles; set max_tiles".into());
+                }
+                let most = bounds.max_tiles.unwrap_or(count.1);
+                if most < 1 {
+                    return Err(format!("max_tiles: must be >= 1, got {most}"));
+                }
+                *count = (count.0.min(most), most);
+            }
+        }
+        Ok(())
+    }
+
+    /// preprocessor_config.json for export.
+    pub(crate) fn export(&self) -> Option<Value> {
+        if let Some(source) = &self.source {
+            return Some(Value::Object(source.clone()));
+        }
+        let Cut::Patches { patch, merge, min_pixels, max_pixels } = self.cut else {
+            return None;
+        };
+        Some(serde_json::json!({
+            "image_processor_type": "Qwen2VLImageProcessor",
+            "patch_size": patch, "merge_size": merge, "temporal_patch_size": 2,
+            "size": {"shortest_edge": min_pixels, "longest_edge": max_pixels},
+            "image_mean": self.normal.map(|(mean, _)| mean),
+            "image_std": self.normal.map(|(_, std)| std),
+            "do_resize": true, "do_rescale": true, "do_normalize": true, "do_convert_rgb": true,
+            "rescale_factor": self.rescale, "resample": 3,
+        }))
+    }
+
+    /// Cuts a picture.
+    ///
+    /// # Errors
+    /// A picture more than 200 times as long as wide.
+    pub fn picture(&self, rgb: &Rgb8) -> Result<Picture, ModelError> {
+        self.cut.apply(rgb, self.filter)
+    }
+
+    /// The normalised numbers of `pictures`, `[rows, D]`; patches twice, once for each of the two
+    /// frames that a still picture stands for.
+    pub fn tensor(&self, pictures: &[&Picture], (kind, device): (Kind, Device)) -> Tensor {
+        let tables = self.normal.map(|(mean, std)| {
+            let level = |level: u8| ((f64::from(level) * self.rescale) as f32 - mean) / std;
+            (0..=255).map(level).collect::<Vec<f32>>()
+        });
+        let (side, frames) = match self.cut {
+            Cut::Patches { patch, .. } => (patch as usize, 2),
+            Cut::Tiles { side, .. } => (side as usize, 1),
+        };
+        let mut numbers = Vec::with_capacity(pictures.iter().map(|one| one.pixels.len()).sum());
+        for picture in pictures {
+            for (index, plane) in picture.pixels.chunks_exact(side * side).enumerate() {
+                let table = &tables[index % 3];
+                numbers.extend(plane.iter().map(|level| table[*level as usize]));
+            }
+        }
+        let area = (side * side) as i64;
+        let tensor = Tensor::from_slice(&numbers).view([-1, 3, 1, area]);
+        let rows = tensor.size()[0];
+        tensor
+            .expand([rows, 3, frames, area], false)
+            .reshape([rows, 3 * frames * area])
+            .to_kind(kind)
+            .to_device(device)
+    }
+
+    /// What stands for a picture in a prompt that no chat template places it in.
+    pub fn placeholder(&self) -> &'static str {
+        self.words.alone
+    }
+
+    /// What a chat template that knows no pictures is given for one.
+    pub fn writes_placeholders(&self) -> bool {
+        self.words.placeholder == INTERN_CHAT.placeholder
+    }
+
+    /// `text` with the placeholder of each of `pictures` repeated for its tokens.
+    ///
+    /// # Errors
+    /// More or fewer placeholders than pictures.
+    pub fn expand(&self, text: &str, pictures: &[Picture]) -> Result<String, String> {
+        let pieces: Vec<&str> = text.split(self.words.placeholder).collect();
+        if pieces.len() - 1 != pictures.len() {
+            return Err(format!(
+                "the prompt has {} placeholder(s) {} for {} picture(s)",
+                pieces.len() - 1,
+                self.words.placeholder,
+                pictures.len()
+            ));
+        }
+        let mut out = pieces[0].to_owned();
+        for (picture, piece) in pictures.iter().zip(&pieces[1..]) {
+            out.push_str(self.words.around.0);
+            out.push_str(&self.words.image.repeat(picture.tokens as usize));
+            out.push_str(self.words.around.1);
+            out.push_str(piece);
+        }
+        Ok(out)
+    }
+
+    /// The pictures of a prompt in their places among its `ids`, image tokens expanded; `None`
+    /// without pictures.
+    ///
+    /// # Errors
+    /// Tokens that do not fit the pictures.
+    pub fn shown(&self, ids: &[i64], pictures: Vec<Picture>) -> Result<Option<Arc<Shown>>, String> {
+        let sight = self.sight(ids, &pictures)?;
+        Ok((!pictures.is_empty()).then(|| Arc::new(Shown { pictures, sight })))
+    }
+
+    /// Where `pictures` are among `ids`, whose image tokens stand expanded.
+    ///
+    /// # Errors
+    /// A picture whose tokens are not all there, or tokens of none.
+    pub fn sight(&self, ids: &[i64], pictures: &[Picture]) -> Result<Sight, String> {
+        let mut sight = Sight::default();
+        let mut rest = pictures.iter();
+        let mut at = 0;
+        while at < ids.len() {
+            if ids[at] != self.image_token {
+                sight.positions.push([sight.next; 3]);
+                sight.next += 1;
+                at += 1;
+                continue;
+            }
+            let run = ids[at..].iter().take_while(|id| **id == self.image_token).count();
+            // InternVL's tiles and neighbouring pictures may touch; Qwen's are always apart.
+            let mut left = run as i64;
+            while left > 0 {
+                let picture = rest.next().ok_or_else(|| {
+                    format!("image tokens for more than the {} picture(s) given", pictures.len())
+                })?;
+                if left < picture.tokens || (self.three_positions && left > picture.tokens) {
+                    return Err(format!(
+                        "{left} image tokens stand where a picture of grid {}x{} takes {}",
+                        picture.grid.0, picture.grid.1, picture.tokens
+                    ));
+                }
+                let from = at as i64 + run as i64 - left;
+                sight.rows.extend(from..from + picture.tokens);
+                self.count(&mut sight, picture);
+                left -= picture.tokens;
+            }
+            at += run;
+        }
+        match rest.count() {
+            0 => Ok(sight),
+            missing => Err(format!(
+                "{} picture(s) were given, and image tokens for {}",
+                pictures.len(),
+                pictures.len() - missing
+            )),
+        }
+    }
+
+    /// Appends a picture's positions: plain, or by rows and columns of merged patches from where
+    /// the text stopped, and the text after it goes on beyond the longer side.
+    fn count(&self, sight: &mut Sight, picture: &Picture) {
+        let from = sight.next;
+        let Cut::Patches { merge, .. } = self.cut else {
+            let places = from..from + picture.tokens;
+            sight.positions.extend(places.map(|at| [at; 3]));
+            sight.next += picture.tokens;
+            return;
+        };
+        let (rows, columns) = (picture.grid.0 / merge, picture.grid.1 / merge);
+        for row in 0..rows {
+            for column in 0..columns {
+                sight.positions.push([from, from + row, from + column]);
+            }
+        }
+        sight.next += rows.max(columns);
+    }
+}
+
+fn three(keys: &Keys, key: &str, default: [f64; 3]) -> Result<[f64; 3], ModelError> {
+    let Some(value) = keys.value(key) else {
+        return Ok(default);
+    };
+    let numbers: Option<Vec<f64>> = value
+        .as_array()
+        .and_then(|items| items.iter().map(Value::as_f64).collect());
+    numbers
+        .and_then(|numbers| <[f64; 3]>::try_from(numbers).ok())
+        .ok_or_else(|| keys.bad(key, format!("must be three numbers, got {value}")))
+}
+
+fn qwen_cut(keys: &Keys, vision: &VisionConfig) -> Result<Cut, ModelError> {
+    for (key, value) in [("patch_size", vision.patch_size), ("merge_size", vision.merge), ("temporal_patch_size", 2)] {
+        if keys.int(key)?.is_some_and(|got| got != value) {
+            return Err(keys.bad(key, format!("must be the vision tower's {value}")));
+        }
+    }
+    let empty = Map::new();
+    let size = Keys {
+        path: keys.path,
+        map: keys.value("size").and_then(Value::as_object).unwrap_or(&empty),
+    };
+    let bound = |old: &str, new: &str, default: i64| -> Result<i64, ModelError> {
+        Ok(match (keys.int(old)?, size.int(new)?) {
+            (Some(pixels), _) | (None, Some(pixels)) => pixels,
+            (None, None) => default,
+        })
+    };
+    Ok(Cut::Patches {
+        patch: vision.patch_size,
+        merge: vision.merge,
+        min_pixels: bound("min_pixels", "shortest_edge", 56 * 56)?,
+        max_pixels: bound("max_pixels", "longest_edge", 28 * 28 * 1280)?,
+    })
+}
+
+fn intern_cut(
+    keys: &Keys,
+    vision: &VisionConfig,
+    (whole, side): (&Keys, i64),
+) -> Result<Cut, ModelError> {
+    if let Some(size) = keys.value("size").and_then(Value::as_object) {
+        for key in ["height", "width"] {
+            if size.get(key).and_then(Value::as_i64).is_some_and(|got| got != side) {
+                return Err(keys.bad("size", format!("{key} must be the vision tower's {side}")));
+            }
+        }
+    }
+    let across = side / vision.patch_size / vision.merge;
+    let dynamic = whole.flag("dynamic_image_size", true)?;
+    let most = match whole.int("max_dynamic_patch")? {
+        Some(most) => most,
+        None => keys.int("max_patches")?.unwrap_or(12),
+    };
+    let least = match whole.int("min_dynamic_patch")? {
+        Some(least) => least,
+        None => keys.int("min_patches")?.unwrap_or(1),
+    };
+    Ok(Cut::Tiles {
+        side,
+        tokens: across * across,
+        count: if dynamic { (least.min(most), most) } else { (1, 1) },
+        thumbnail: whole.flag("use_thumbnail", true)?,
+    })
+}

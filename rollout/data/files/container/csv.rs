@@ -1,0 +1,80 @@
+//! Comma-separated values with a header line; a field in quotes may hold commas and line ends.
+
+use std::io::BufReader;
+
+use csv::{ByteRecord, Reader, ReaderBuilder};
+use serde_json::{Map, Value};
+
+use super::{Container, Place, Record, Visit};
+use crate::data::error::DataError;
+
+pub(super) fn scan(container: &Container, file: u32, visit: &mut Visit) -> Result<(), DataError> {
+    let mut reader = Reader::from_reader(BufReader::with_capacity(
+        1 << 20,
+        &container.files[file as usize].file,
+    ));
+    let unreadable = |error: csv::Error| container.unreadable(file, error.into());
+    let header = reader.byte_headers().map_err(unreadable)?.clone();
+    let mut record = ByteRecord::new();
+    loop {
+        let at = reader.position().clone();
+        let result = reader.read_byte_record(&mut record);
+        let end = reader.position().byte();
+        let place = Place {
+            offset: at.byte(),
+            bytes: (end - at.byte()) as u32,
+            line: record.position().map_or(at.line(), csv::Position::line) as u32,
+            file,
+            length: 0,
+        };
+        match result {
+            Ok(false) => return Ok(()),
+            Ok(true) => visit((place, row(&header, &record)))?,
+            Err(error) if error.is_io_error() => return Err(unreadable(error)),
+            Err(_) => {
+                let problem = format!("{} fields, the header has {}", record.len(), header.len());
+                visit((place, Err(problem)))?;
+            }
+        }
+    }
+}
+
+pub(super) fn read(
+    container: &Container,
+    place: Place,
+) -> Result<Result<Record, String>, DataError> {
+    let unreadable = |error: csv::Error| container.unreadable(place.file, error.into());
+    let file = &container.files[place.file as usize];
+    // A handle of its own: places of a shared one would race.
+    let fresh = std::fs::File::open(&file.path)
+        .map_err(|source| container.unreadable(place.file, source))?;
+    let header = Reader::from_reader(BufReader::new(fresh))
+        .byte_headers()
+        .map_err(unreadable)?
+        .clone();
+    let bytes = container.slice(place)?;
+    let mut reader = ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(bytes.as_slice());
+    let mut record = ByteRecord::new();
+    reader.read_byte_record(&mut record).map_err(unreadable)?;
+    Ok(row(&header, &record))
+}
+
+fn row(header: &ByteRecord, record: &ByteRecord) -> Result<Record, String> {
+    let text = |bytes: &[u8]| {
+        std::str::from_utf8(bytes)
+            .map(str::to_owned)
+            .map_err(|error| format!("not UTF-8: {error}"))
+    };
+    let mut map = Map::new();
+    for (name, field) in header.iter().zip(record) {
+        let name = name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name);
+        // An empty cell is a missing value: CSV has no null.
+        if !field.is_empty() {
+            map.insert(text(name)?, Value::String(text(field)?));
+        }
+    }
+    Ok(Record::of(Value::Object(map)))
+}

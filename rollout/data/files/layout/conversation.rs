@@ -1,0 +1,150 @@
+//! Rows that are conversations of one question and one answer: ShareGPT's `conversations` of `from`
+//! and `value` (SAgoge, SArena), `messages` of `role` and `content` (IntroSVG), and preference pairs
+//! (`conversations`, `chosen`, `rejected`).
+//!
+//! SArena's questions have no answer in the row: the reference is `svg/<id>.svg`, else
+//! `images/<id>.png`, beside the file. Conversations of several turns and videos are refused.
+
+use indexmap::IndexMap;
+use rewards::{ImageSource, Reference};
+use serde_json::Value;
+
+use super::super::container::{Record, kind};
+use super::{Around, Draft, check_placeholders, id, images, instruction, reference_of, stem, text};
+use crate::data::example::Example;
+
+/// One question, its answer and what was said before.
+#[derive(Debug, Default)]
+struct Exchange {
+    system: Option<String>,
+    question: String,
+    answer: Option<String>,
+}
+
+pub(super) fn sharegpt(record: &Record, around: &Around) -> Result<Example, String> {
+    if record
+        .value
+        .get("video")
+        .is_some_and(|video| !video.is_null())
+    {
+        return Err("key `video`: videos are not read".to_owned());
+    }
+    let exchange = exchange(&record.value, "conversations", ["from", "value"])?;
+    example(record, around, exchange)
+}
+
+pub(super) fn messages(record: &Record, around: &Around) -> Result<Example, String> {
+    let exchange = exchange(&record.value, "messages", ["role", "content"])?;
+    example(record, around, exchange)
+}
+
+pub(super) fn dpo(record: &Record, around: &Around) -> Result<Example, String> {
+    let row = &record.value;
+    let said = |key: &str| {
+        let turn = row
+            .get(key)
+            .ok_or_else(|| format!("key `{key}` is missing"))?;
+        match turn {
+            Value::String(said) => Ok(said.clone()),
+            turn => text(turn, "value")
+                .or_else(|_| text(turn, "content"))
+                .map(str::to_owned)
+                .map_err(|problem| format!("key `{key}`: {problem}")),
+        }
+    };
+    let mut exchange = exchange(row, "conversations", ["from", "value"])?;
+    if exchange.answer.is_some() {
+        return Err(
+            "key `conversations`: the answers of a pair stand in chosen and rejected".into(),
+        );
+    }
+    exchange.answer = Some(said("chosen")?);
+    let rejected = said("rejected")?;
+    let mut example = example(record, around, exchange)?;
+    example.fields.insert("rejected".to_owned(), rejected);
+    Ok(example)
+}
+
+fn exchange(row: &Value, key: &str, names: [&str; 2]) -> Result<Exchange, String> {
+    let turns = match row.get(key) {
+        Some(Value::Array(turns)) => turns,
+        Some(other) => return Err(format!("key `{key}` must be a list, is {}", kind(other))),
+        None => return Err(format!("key `{key}` is missing")),
+    };
+    let mut exchange = Exchange::default();
+    for (at, turn) in turns.iter().enumerate() {
+        let wrong = |problem: String| format!("key `{key}.{at}`: {problem}");
+        let role = text(turn, names[0]).map_err(wrong)?;
+        let said = text(turn, names[1]).map_err(wrong)?.to_owned();
+        match role {
+            "system" if at == 0 => exchange.system = Some(said),
+            "human" | "user" if exchange.question.is_empty() => exchange.question = said,
+            "gpt" | "assistant" | "model"
+                if exchange.answer.is_none() && !exchange.question.is_empty() =>
+            {
+                exchange.answer = Some(said);
+            }
+            "system" | "human" | "user" | "gpt" | "assistant" | "model" => {
+                return Err(wrong(format!(
+                    "`{role}` speaks again: a row is one question and its answer"
+                )));
+            }
+            other => {
+                return Err(wrong(format!(
+                    "speaker `{other}` is not known (system, human, gpt; or user, assistant)"
+                )));
+            }
+        }
+    }
+    match exchange.question.is_empty() {
+        true => Err(format!("key `{key}`: nobody asks")),
+        false => Ok(exchange),
+    }
+}
+
+fn example(record: &Record, around: &Around, exchange: Exchange) -> Result<Example, String> {
+    let images = images(&record.value, around.media)?;
+    check_placeholders(&exchange.question, images.len())?;
+    let pictured = images.first().and_then(|image| match image {
+        ImageSource::Path(path) => Some(stem(path)),
+        ImageSource::Png(_) => None,
+    });
+    let id = id(&record.value)
+        .or(pictured)
+        .unwrap_or_else(|| around.default_id.clone());
+    let reference = match &exchange.answer {
+        Some(answer) => reference_of(answer, &exchange.question),
+        None => beside(&id, &exchange.question, around)?,
+    };
+    let mut fields = IndexMap::from([("prompt".to_owned(), exchange.question)]);
+    fields.extend(exchange.system.map(|system| ("system".to_owned(), system)));
+    let draft = Draft {
+        id,
+        fields,
+        images,
+        target: exchange.answer.or_else(|| reference.svg.clone()),
+        reference,
+    };
+    Ok(draft.finish())
+}
+
+/// What SArena keeps beside its questions.
+fn beside(id: &str, question: &str, around: &Around) -> Result<Reference, String> {
+    let svg = around.media.join("svg").join(format!("{id}.svg"));
+    let image = around.media.join("images").join(format!("{id}.png"));
+    let text = Some(instruction(question).to_owned());
+    if svg.is_file() {
+        let source =
+            std::fs::read_to_string(&svg).map_err(|error| format!("{}: {error}", svg.display()))?;
+        return Ok(Reference {
+            svg: Some(source),
+            image: None,
+            text,
+        });
+    }
+    Ok(Reference {
+        svg: None,
+        image: image.is_file().then_some(ImageSource::Path(image)),
+        text,
+    })
+}

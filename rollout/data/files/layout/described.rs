@@ -1,0 +1,42 @@
+//! Descriptions with their drawing, as SGP-Gen publishes them: `description` with `svg`
+//! (svg-gen-70k.jsonl) or `svg_content` (SGP-Object.json). Rows whose `success` or
+//! `api_call_success` is false hold no drawing and are bad rows.
+
+use indexmap::IndexMap;
+use rewards::Reference;
+use serde_json::Value;
+
+use super::super::container::Record;
+use super::{Around, Draft, id, text};
+use crate::data::example::Example;
+
+pub(super) fn example(record: &Record, around: &Around) -> Result<Example, String> {
+    let row = &record.value;
+    for key in ["success", "api_call_success"] {
+        if row.get(key) == Some(&Value::Bool(false)) {
+            return Err(format!("key `{key}` is false: the row holds no drawing"));
+        }
+    }
+    let prompt = text(row, "description")?.to_owned();
+    let svg = text(row, "svg").or_else(|problem| {
+        text(row, "svg_content").map_err(|_| format!("{problem}, and so is `svg_content`"))
+    })?;
+    let mut fields = IndexMap::from([("prompt".to_owned(), prompt.clone())]);
+    for key in ["major_class", "sub_class"] {
+        if let Ok(class) = text(row, key) {
+            fields.insert(key.to_owned(), class.to_owned());
+        }
+    }
+    let draft = Draft {
+        id: id(row).unwrap_or_else(|| around.default_id.clone()),
+        fields,
+        images: Vec::new(),
+        reference: Reference {
+            svg: Some(svg.to_owned()),
+            text: Some(prompt),
+            image: None,
+        },
+        target: Some(svg.to_owned()),
+    };
+    Ok(draft.finish())
+}

@@ -1,0 +1,230 @@
+//! What a record means: one file for each published layout.
+//!
+//! A layout turns a record into an [`Example`] or says what is wrong with it; files, places and
+//! tasks are not its business.
+
+mod alpaca;
+mod conversation;
+mod described;
+mod mapped;
+mod vectorgym;
+
+use mapped::FieldMap;
+pub(super) use vectorgym::ABSENT;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use rewards::{ImageSource, Reference};
+use serde_json::Value;
+
+use super::container::{Record, kind};
+use crate::data::config::{FileConfig, SourceConfig, View};
+use crate::data::error::DataError;
+use crate::data::example::Example;
+
+/// How a source's records are read.
+#[derive(Debug)]
+pub(super) enum Layout {
+    Mapped(FieldMap),
+    Alpaca,
+    Sharegpt,
+    Messages,
+    Dpo,
+    Described,
+    Vectorgym(View),
+}
+
+/// What surrounds a record.
+pub(super) struct Around<'a> {
+    /// Folder that picture paths are relative to.
+    pub(super) media: &'a Path,
+    /// The record's name if it has none of its own.
+    pub(super) default_id: String,
+}
+
+impl Layout {
+    /// The layout of `source`, whose file options are `file`.
+    pub(super) fn of(
+        source: &SourceConfig,
+        file: &FileConfig,
+        key: &str,
+    ) -> Result<Self, DataError> {
+        let refuse = |name: &str, problem: &str| {
+            Err(DataError::config(
+                format!("{key}.{name}"),
+                problem.to_owned(),
+            ))
+        };
+        let mapped = matches!(
+            source,
+            SourceConfig::Jsonl(_) | SourceConfig::Csv(_) | SourceConfig::Parquet(_)
+        );
+        if !mapped && !file.fields.is_empty() {
+            return refuse(
+                "fields",
+                "this format's fields are fixed; only jsonl, csv and parquet map them",
+            );
+        }
+        match (source, file.view) {
+            (SourceConfig::Vectorgym(_), Some(view)) => return Ok(Self::Vectorgym(view)),
+            (SourceConfig::Vectorgym(_), None) => {
+                return refuse(
+                    "view",
+                    "a vectorgym source needs one of sketch, edit, text, caption",
+                );
+            }
+            (_, Some(_)) => return refuse("view", "only for format: vectorgym"),
+            (_, None) => {}
+        }
+        Ok(match source {
+            SourceConfig::Alpaca(_) => Self::Alpaca,
+            SourceConfig::Sharegpt(_) => Self::Sharegpt,
+            SourceConfig::Messages(_) => Self::Messages,
+            SourceConfig::Dpo(_) => Self::Dpo,
+            SourceConfig::Sgp(_) => Self::Described,
+            _ => Self::Mapped(FieldMap::new(&file.fields)),
+        })
+    }
+
+    /// The example of a record, or what is wrong with it.
+    pub(super) fn example(&self, record: Record, around: &Around) -> Result<Example, String> {
+        match self {
+            Self::Mapped(fields) => fields.example(record, around),
+            Self::Alpaca => alpaca::example(&record, around),
+            Self::Sharegpt => conversation::sharegpt(&record, around),
+            Self::Messages => conversation::messages(&record, around),
+            Self::Dpo => conversation::dpo(&record, around),
+            Self::Described => described::example(&record, around),
+            Self::Vectorgym(view) => vectorgym::example(record, *view, around),
+        }
+    }
+}
+
+/// An example whose length is yet to be measured.
+struct Draft {
+    id: String,
+    fields: IndexMap<String, String>,
+    images: Vec<ImageSource>,
+    reference: Reference,
+    target: Option<String>,
+}
+
+impl Draft {
+    fn finish(self) -> Example {
+        let measured = self.reference.svg.as_ref().or(self.reference.text.as_ref());
+        let length = measured
+            .or(self.target.as_ref())
+            .map_or(0, |text| text.chars().count());
+        Example {
+            id: self.id,
+            task: String::new(),
+            fields: self.fields,
+            images: self.images,
+            reference: self.reference,
+            target: self.target,
+            length,
+        }
+    }
+}
+
+/// The text at `key`, which must be there and not blank.
+fn text<'a>(value: &'a Value, key: &str) -> Result<&'a str, String> {
+    match value.get(key) {
+        None | Some(Value::Null) => Err(format!("key `{key}` is missing")),
+        Some(Value::String(text)) if text.trim().is_empty() => Err(format!("key `{key}` is empty")),
+        Some(Value::String(text)) => Ok(text),
+        Some(other) => Err(format!("key `{key}` must be a string, is {}", kind(other))),
+    }
+}
+
+/// A row's own id: text or a number.
+fn id(value: &Value) -> Option<String> {
+    match value.get("id")? {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// Picture files that a row names: under `images` a list or a single path, under `image` a path.
+fn images(value: &Value, media: &Path) -> Result<Vec<ImageSource>, String> {
+    let of = |key: &str, found: &Value| match found {
+        Value::String(path) if path.is_empty() => Ok(None),
+        Value::String(path) => Ok(Some(ImageSource::Path(media.join(path)))),
+        other => Err(format!(
+            "key `{key}` must hold paths, holds {}",
+            kind(other)
+        )),
+    };
+    let mut found = Vec::new();
+    for key in ["images", "image"] {
+        match value.get(key) {
+            None | Some(Value::Null) => continue,
+            Some(Value::Array(paths)) => {
+                for path in paths {
+                    found.extend(of(key, path)?);
+                }
+            }
+            Some(one) => found.extend(of(key, one)?),
+        }
+        break;
+    }
+    Ok(found)
+}
+
+/// What an answer is compared with: the SVG in it, else its text.
+fn reference_of(answer: &str, question: &str) -> Reference {
+    let fenced = svg::extract::fences(answer)
+        .into_iter()
+        .rfind(|fence| fence.language == "svg" || fence.content.contains("<svg"))
+        .map(|fence| fence.content);
+    let found = fenced
+        .and_then(svg::extract::first_svg)
+        .or_else(|| svg::extract::first_svg(answer));
+    match found {
+        Some(found) => Reference {
+            svg: Some(found.to_owned()),
+            text: Some(instruction(question).to_owned()),
+            image: None,
+        },
+        None => Reference {
+            text: Some(answer.trim().to_owned()),
+            ..Default::default()
+        },
+    }
+}
+
+/// The caption within a wrapped question: what follows the last "Instruction: ", as SVG-Sophia and
+/// SArena mark it, without picture placeholders; the whole question when it is not marked.
+fn instruction(question: &str) -> &str {
+    const MARK: &str = "Instruction: ";
+    let tail = question
+        .rfind(MARK)
+        .map_or(question, |at| &question[at + MARK.len()..]);
+    tail.trim().trim_start_matches("<image>").trim()
+}
+
+/// How many `<image>` placeholders a text holds must be how many pictures come with it.
+fn check_placeholders(question: &str, images: usize) -> Result<(), String> {
+    let placeholders = question.matches("<image>").count();
+    if placeholders == images || placeholders == 0 {
+        return Ok(());
+    }
+    Err(format!(
+        "the text has {placeholders} `<image>` placeholder(s), the row {images} picture(s)"
+    ))
+}
+
+/// Bytes of a picture in a table's column.
+fn picture(record: &Record, column: &str) -> Option<Arc<[u8]>> {
+    let found = record.pictures.iter().find(|(name, _)| name == column);
+    found.map(|(_, bytes)| bytes.clone())
+}
+
+/// The stem of a path, as ids are made from picture names.
+fn stem(path: &Path) -> String {
+    let stem: PathBuf = path.file_stem().unwrap_or_default().into();
+    stem.to_string_lossy().into_owned()
+}

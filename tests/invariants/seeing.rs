@@ -1,0 +1,211 @@
+//! Prompts with pictures: looked at once a group, run once a group, never written by the policy.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use models::image::Rgb8;
+use models::vision::{Look, Shown, View};
+use models::{Decoder, Part, Recompute, load_folder};
+use rollout::{Completion, Engine, LocalEngine, Request, Sampling};
+use tch::{Device, Kind, Tensor};
+use torch_ext::ProcessGroup;
+use trainer::Learner;
+use trainer::config::{Aggregation, OptimizerConfig};
+use trainer::grpo::batch::{MicroBatch, Normaliser, Trajectory, micro_batches};
+use trainer::head::HeadOptions;
+
+use crate::support::{fixture, gap, relative};
+
+const HEAD: HeadOptions = HeadOptions {
+    temperature: 1.0,
+    rows: 0,
+};
+const COUNTED: Normaliser = Normaliser {
+    aggregation: Aggregation::TokenMean,
+    tokens: 1.0,
+    sequences: 1.0,
+    constant: 1.0,
+};
+
+/// A network of tests/parity/vlm, its weights made small: an untrained policy's distribution.
+fn network(name: &str, kind: Kind) -> Decoder {
+    tch::set_num_threads(1);
+    let model = load_folder(&fixture("parity/vlm").join(name), kind, Device::Cpu).unwrap();
+    tch::no_grad(|| {
+        let _ = model.params.flat().shallow_clone().multiply_scalar_(0.5);
+    });
+    model
+}
+
+/// A prompt with `count` pictures, each in another colour.
+fn prompt(model: &Decoder, count: usize) -> (Arc<[i64]>, Option<Arc<Shown>>) {
+    let processor = &model.vision().unwrap().processor;
+    let tokens = &model.config.vision.as_ref().unwrap().tower.tokens;
+    let mut ids = vec![5, 9, 2];
+    let mut pictures = Vec::new();
+    for index in 0..count {
+        let rgb = Rgb8 {
+            width: 20,
+            height: 30,
+            data: (0..1800).map(|at| ((at * (index + 3)) % 256) as u8).collect(),
+        };
+        let picture = processor.picture(&rgb).unwrap();
+        ids.push(38);
+        ids.extend(std::iter::repeat_n(tokens.image, picture.tokens as usize));
+        ids.extend([39, 7]);
+        pictures.push(picture);
+    }
+    let shown = processor.shown(&ids, pictures).unwrap();
+    (ids.into(), shown)
+}
+
+struct Sampled {
+    ids: Arc<[i64]>,
+    view: Option<Rc<View>>,
+    completions: Vec<Completion>,
+    prefills: u64,
+}
+
+/// One group of `samples` completions of a prompt with `pictures`.
+fn sample(model: &Decoder, pictures: usize, samples: usize, sampling: Sampling) -> Sampled {
+    let (ids, shown) = prompt(model, pictures);
+    let view = shown.map(|shown| model.look(&[shown]).unwrap().remove(0));
+    let mut engine = LocalEngine::new(model, None, sampling, (3, 0)).unwrap();
+    let request = Request {
+        group: 0,
+        ids: ids.clone(),
+        view: view.clone(),
+        samples,
+        draw: 0,
+        lengths: None,
+    };
+    engine.submit(vec![request]).unwrap();
+    let mut completions = Vec::new();
+    while let Some(finished) = engine.next().unwrap() {
+        completions.push(finished.completion);
+    }
+    Sampled {
+        ids,
+        view,
+        completions,
+        prefills: engine.prefills(),
+    }
+}
+
+fn sampling(temperature: f64, max_new_tokens: usize) -> Sampling {
+    Sampling {
+        temperature,
+        max_new_tokens,
+        ..Sampling::default()
+    }
+}
+
+fn trajectories(sampled: &Sampled, shared: bool) -> Vec<Trajectory> {
+    let one = |completion: &Completion| Trajectory {
+        prompt: match shared {
+            true => sampled.ids.clone(),
+            false => Arc::from(sampled.ids.to_vec()),
+        },
+        view: sampled.view.clone(),
+        ids: completion.ids.clone(),
+        sampler_logprobs: completion.logprobs.clone(),
+        advantage: 1.0,
+    };
+    sampled.completions.iter().map(one).collect()
+}
+
+const NETWORKS: [&str; 3] = ["qwen3_vl", "qwen2_5_vl", "internvl"];
+
+#[test]
+fn image_tokens_and_their_markers_are_never_sampled() {
+    for name in NETWORKS {
+        let model = network(name, Kind::Float);
+        for temperature in [0.0, 1.0, 30.0] {
+            let sampled = sample(&model, 1, 16, sampling(temperature, 32));
+            let ids: Vec<i64> = sampled.completions.iter().flat_map(|one| one.ids.clone()).collect();
+            assert!(ids.iter().all(|id| !model.never().contains(id)), "{name} {temperature}");
+            // At a high temperature all other ids turn up: the ban is what keeps these four out.
+            let seen: std::collections::BTreeSet<i64> = ids.into_iter().collect();
+            assert!(temperature < 2.0 || seen.len() == 36, "{name}: {}", seen.len());
+        }
+    }
+}
+
+#[test]
+fn sampler_logprobs_of_prompts_with_pictures_are_the_learners() {
+    for name in NETWORKS {
+        let model = network(name, Kind::Float);
+        for pictures in [0, 1, 2] {
+            let sampled = sample(&model, pictures, 6, sampling(1.0, 20));
+            for shared in [true, false] {
+                let all = trajectories(&sampled, shared);
+                for micro in micro_batches(&all, &COUNTED, 100, Device::Cpu) {
+                    for look in [Look::Kept, Look::Anew] {
+                        let own = Learner::log_probs(&model, &micro, (&HEAD, look)).unwrap();
+                        let worst = gap(&own, &micro.sampler);
+                        assert!(worst < 1e-5, "{name}: {pictures} picture(s), {look:?}: {worst:e}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn accumulate(learner: &mut Learner, micros: &[MicroBatch]) -> Tensor {
+    for micro in micros {
+        learner
+            .accumulate(micro, &HEAD, &mut |_, logprobs, _| {
+                logprobs.sum(logprobs.kind())
+            })
+            .unwrap();
+    }
+    learner.model.params.grad().unwrap().copy()
+}
+
+#[test]
+fn a_group_costs_one_look_and_one_prefill_and_a_frozen_tower_none_more() {
+    for name in NETWORKS {
+        for frozen in [true, false] {
+            let mut model = network(name, Kind::Double);
+            if frozen {
+                model.params.freeze(&[Part::Vision]);
+            }
+            let sampled = sample(&model, 1, 8, sampling(1.0, 12));
+            let looked = |model: &Decoder| model.vision().unwrap().looked();
+            assert_eq!((sampled.completions.len(), sampled.prefills, looked(&model)), (8, 1, 1));
+            let config = OptimizerConfig::default();
+            let group = ProcessGroup::Solo;
+            let mut learner = Learner::new(model, &config, Recompute::None, group).unwrap();
+            let micros = micro_batches(&trajectories(&sampled, true), &COUNTED, 10_000, Device::Cpu);
+            assert_eq!((micros.len(), micros[0].views.len()), (1, 1));
+            accumulate(&mut learner, &micros);
+            // A tower that learns runs once more, with gradients, for the whole group.
+            assert_eq!(looked(&learner.model), if frozen { 1 } else { 2 }, "{name}");
+            let reference = network(name, Kind::Double);
+            Learner::log_probs(&reference, &micros[0], (&HEAD, learner.look())).unwrap();
+            assert_eq!(looked(&reference), u64::from(!frozen), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_prompt_with_pictures_shared_by_a_group_gives_the_gradients_of_separate_prompts() {
+    for name in NETWORKS {
+        for recompute in [Recompute::None, Recompute::Blocks] {
+            let gradient = |shared: bool, budget: usize| {
+                let model = network(name, Kind::Double);
+                let sampled = sample(&model, 2, 5, sampling(1.0, 9));
+                let config = OptimizerConfig::default();
+                let mut learner =
+                    Learner::new(model, &config, recompute, ProcessGroup::Solo).unwrap();
+                let all = trajectories(&sampled, shared);
+                accumulate(&mut learner, &micro_batches(&all, &COUNTED, budget, Device::Cpu))
+            };
+            let together = gradient(true, 10_000);
+            for (shared, budget) in [(true, 60), (false, 10_000), (false, 1)] {
+                let worst = relative(&gradient(shared, budget), &together);
+                assert!(worst < 1e-9, "{name} {recompute:?} {shared} {budget}: {worst:e}");
+            }
+        }
+    }
+}
