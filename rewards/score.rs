@@ -1,6 +1,7 @@
 //! Scoring one completion of one task: shape, rendering beside the reference, each reward, the total.
 
 use crate::cache::{Cache, key};
+use crate::choice::Choice;
 use crate::config::{RewardConfig, TaskScoring};
 use crate::edges::{L2Canny, edge_picture};
 use crate::encode::{self, Encoders, Ticket};
@@ -275,6 +276,10 @@ impl Task {
                 let target = case.reference.text.as_deref().unwrap_or_default();
                 let pair = [text, target].map(|text| self.encoders.text(&rule.encoder, text));
                 Part::Waits(Wait::Cosine(pair, rule.scale))
+            }
+            RewardConfig::Choice(_) => {
+                let target = case.reference.text.as_deref().unwrap_or_default();
+                Part::Known(Choice::value(text, target))
             }
             RewardConfig::Format(_) => Part::Known(1.0),
             RewardConfig::RougeL(_) => {
