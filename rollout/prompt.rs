@@ -65,6 +65,19 @@ pub enum Content {
 }
 
 impl Content {
+    /// In one string, `picture` standing for each picture: for chat templates that know words only.
+    #[must_use]
+    pub fn in_words(self, picture: &str) -> Self {
+        let Self::Parts(parts) = self else {
+            return self;
+        };
+        let word = |part: &serde_json::Value| match part["type"].as_str() {
+            Some("image") => picture.to_owned(),
+            _ => part["text"].as_str().unwrap_or_default().to_owned(),
+        };
+        Self::Text(parts.iter().map(word).collect())
+    }
+
     /// Words with a picture at each [`PICTURE`] in them.
     fn with_pictures(text: &str) -> Self {
         let mut parts = Vec::new();
@@ -419,6 +432,51 @@ mod tests {
         assert_eq!(texts(1), texts(1));
         assert_ne!(texts(1), texts(2));
         assert_eq!(texts(1).into_iter().collect::<HashSet<_>>().len(), 3);
+    }
+
+    #[test]
+    fn pictures_go_where_the_words_say_else_before_them() {
+        let picture = || rewards::ImageSource::Path("a.png".into());
+        let seen = |templates: &[&str], chat: Option<&ChatTemplate>, count: usize| {
+            let config = config(templates);
+            let mut draw = draw(0);
+            draw.example.images = (0..count).map(|_| picture()).collect();
+            let prompter = Prompter::new(&config, chat, 0).unwrap();
+            prompter.with_pictures("[pad]", true).text(&draw)
+        };
+        assert_eq!(
+            seen(&["Draw {prompt}"], None, 1).unwrap(),
+            "[pad]Draw a red circle"
+        );
+        assert_eq!(
+            seen(&["as {image} but {image}!"], None, 2).unwrap(),
+            "as [pad] but [pad]!"
+        );
+        let chat = ChatTemplate::compile(
+            "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}\
+             {% for part in m.content %}{% if part.type == 'image' %}(pic){% else %}{{ part.text }}\
+             {% endif %}{% endfor %}{% endif %}{% endfor %}",
+            IndexMap::new(),
+        )
+        .unwrap();
+        assert_eq!(
+            seen(&["Draw {image}: {prompt}"], Some(&chat), 1).unwrap(),
+            "Draw (pic): a red circle"
+        );
+        assert_eq!(
+            seen(&["Draw {prompt}"], Some(&chat), 0).unwrap(),
+            "Draw a red circle"
+        );
+        let error = seen(&["{image}"], None, 2).unwrap_err().to_string();
+        assert!(error.contains("2 picture(s) for 1 place(s)"), "{error}");
+        let config = config(&["{prompt}"]);
+        let mut blind = draw(0);
+        blind.example.images = vec![picture()];
+        let error = Prompter::new(&config, None, 0)
+            .unwrap()
+            .text(&blind)
+            .unwrap_err();
+        assert!(error.to_string().contains("reads text only"), "{error}");
     }
 
     #[test]
