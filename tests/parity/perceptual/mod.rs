@@ -11,7 +11,7 @@ use svg::Filter;
 use tch::{Device, Kind, Tensor};
 
 use crate::cli::program::scratch;
-use crate::support::fixture;
+use crate::support::{fixture, without_alpha};
 
 /// Numbers of a tensor by its name, as make.py makes them.
 fn formula(name: &str, shape: &[i64]) -> Tensor {
@@ -57,7 +57,7 @@ fn expected() -> Value {
 
 fn pictures() -> [Rgb8; 2] {
     ["wide.png", "tall.png"].map(|name| {
-        Rgb8::decode(&std::fs::read(fixture("parity/encoders").join(name)).unwrap()).unwrap()
+        without_alpha(&fixture("parity/encoders").join(name))
     })
 }
 
