@@ -72,6 +72,10 @@ pub fn without_alpha(path: &Path) -> models::image::Rgb8 {
     models::image::Rgb8 {
         width: raster.width as usize,
         height: raster.height as usize,
-        data: raster.rgba.chunks(4).flat_map(|p| [p[0], p[1], p[2]]).collect(),
+        data: raster
+            .rgba
+            .chunks(4)
+            .flat_map(|p| [p[0], p[1], p[2]])
+            .collect(),
     }
 }

@@ -56,9 +56,7 @@ fn expected() -> Value {
 }
 
 fn pictures() -> [Rgb8; 2] {
-    ["wide.png", "tall.png"].map(|name| {
-        without_alpha(&fixture("parity/encoders").join(name))
-    })
+    ["wide.png", "tall.png"].map(|name| without_alpha(&fixture("parity/encoders").join(name)))
 }
 
 fn close(what: &str, kind: Kind, got: &[f64], want: &[f64]) {
