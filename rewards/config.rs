@@ -1,6 +1,7 @@
 //! The configuration of scoring: the top-level `rewards` section, what a task adds, and the list of
 //! reward types. Each type's options live beside its formula.
 
+use crate::choice::Choice;
 use crate::completion::CompletionConfig;
 use crate::edges::L2Canny;
 use crate::judge::JudgeReward;
@@ -201,6 +202,7 @@ pub enum RewardConfig {
     TextSimilarity(TextSimilarity),
     RougeL(RougeL),
     Judge(JudgeReward),
+    Choice(Choice),
 }
 
 impl RewardConfig {
@@ -236,14 +238,17 @@ impl RewardConfig {
             DreamSim = "dreamsim",
             TextSimilarity = "text_similarity",
             RougeL = "rouge_l",
-            Judge = "judge"
+            Judge = "judge",
+            Choice = "choice"
         )
     }
 
     /// Whether it judges what the completions are: words, or SVGs.
     fn suits(&self, text: bool) -> Result<(), String> {
         let (words, any) = match self {
-            RewardConfig::TextSimilarity(_) | RewardConfig::RougeL(_) => (true, false),
+            RewardConfig::TextSimilarity(_) | RewardConfig::RougeL(_) | RewardConfig::Choice(_) => {
+                (true, false)
+            }
             RewardConfig::Format(_) | RewardConfig::LengthLinear(_) => (false, true),
             _ => (false, false),
         };
@@ -257,7 +262,7 @@ impl RewardConfig {
     /// Whether it needs the reference's words.
     pub(crate) fn needs_reference_text(&self) -> bool {
         use RewardConfig::*;
-        matches!(self, TextSimilarity(_) | RougeL(_))
+        matches!(self, TextSimilarity(_) | RougeL(_) | Choice(_))
     }
 
     /// Whether it needs the reference's SVG text.

@@ -6,6 +6,7 @@
 //! come with the feature `perceptual` and run beside the scoring threads.
 
 mod cache;
+mod choice;
 mod completion;
 mod config;
 mod edges;
@@ -33,6 +34,7 @@ pub mod text;
 mod weight;
 mod wire;
 
+pub use choice::Choice;
 pub use completion::{CompletionConfig, CtrlS, PlainSvg, PlainText, Sgp};
 pub use config::{Common, RewardConfig, RewardsConfig, TaskScoring};
 pub use edges::L2Canny;

@@ -1,26 +1,48 @@
 //! Throughput of parsing and rendering, beside resvg with no limits and no fonts: what safety costs.
+//! Processor time is counted besides the clock's, so that figures taken on a busy machine can be compared.
 
 use crate::config::RenderConfig;
 use crate::renderer::{Renderer, Target};
 use resvg::tiny_skia::{Color, Pixmap, Transform};
 use resvg::usvg::{Options, Tree};
+use rustix::time::{ClockId, clock_gettime};
 use std::time::{Duration, Instant};
 
-/// Pictures a second on one thread.
+/// Pictures a second.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Throughput {
-    /// With limits, survey, fonts, and the worker process where it is needed.
+    /// With limits, survey, fonts, and the worker process where it is needed: by the clock.
     pub guarded_per_s: f64,
-    /// resvg alone.
+    /// resvg alone, by the clock.
     pub bare_per_s: f64,
+    /// The former per second of processor time, all threads and worker processes counted.
+    pub guarded_per_cpu_s: f64,
+    /// The latter per second of processor time.
+    pub bare_per_cpu_s: f64,
     /// Fraction of the documents that rendered when guarded.
     pub rendered_frac: f64,
+}
+
+/// Seconds by the clock and of the processor.
+#[derive(Clone, Copy, Default)]
+struct Spent {
+    wall: f64,
+    cpu: f64,
+}
+
+impl Spent {
+    fn on(&mut self, work: impl FnOnce()) {
+        let (start, before) = (Instant::now(), process_seconds());
+        work();
+        self.cpu += process_seconds() - before;
+        self.wall += start.elapsed().as_secs_f64();
+    }
 }
 
 /// Draws all `sources` at `size` pixels on white, in alternating passes of the two kinds, until
 /// `duration` has gone by (at least one pass of each).
 pub fn throughput(
-    renderer: &Renderer,
+    renderer: Renderer,
     sources: &[String],
     size: u32,
     duration: Duration,
@@ -31,30 +53,57 @@ pub fn throughput(
     };
     let target = Target::Longest(size);
     let options = Options::default();
-    let (mut guarded, mut bare, mut rendered, mut passes) =
-        (Duration::ZERO, Duration::ZERO, 0usize, 0usize);
-    let start = Instant::now();
+    let (mut guarded, mut bare) = (Spent::default(), Spent::default());
+    let (mut rendered, mut passes) = (0usize, 0usize);
+    let (start, children) = (Instant::now(), children_seconds());
     while passes == 0 || start.elapsed() < duration {
-        let pass = Instant::now();
-        rendered = sources
-            .iter()
-            .filter(|s| renderer.render(s, target, &config).is_ok())
-            .count();
-        guarded += pass.elapsed();
-        let pass = Instant::now();
-        for source in sources {
-            // A failure here is a failure above as well; its time still counts.
-            let _ = draw_bare(source, size, &options);
-        }
-        bare += pass.elapsed();
+        guarded.on(|| {
+            let drawn = |s: &&String| renderer.render(s, target, &config).is_ok();
+            rendered = sources.iter().filter(drawn).count();
+        });
+        bare.on(|| {
+            for source in sources {
+                // A failure here is a failure above as well; its time still counts.
+                let _ = draw_bare(source, size, &options);
+            }
+        });
         passes += 1;
     }
+    // Worker processes count once they have ended.
+    drop(renderer);
+    guarded.cpu += children_seconds() - children;
     let total = (passes * sources.len()) as f64;
     Throughput {
-        guarded_per_s: total / guarded.as_secs_f64(),
-        bare_per_s: total / bare.as_secs_f64(),
+        guarded_per_s: total / guarded.wall,
+        bare_per_s: total / bare.wall,
+        guarded_per_cpu_s: total / guarded.cpu,
+        bare_per_cpu_s: total / bare.cpu,
         rendered_frac: rendered as f64 / sources.len().max(1) as f64,
     }
+}
+
+/// Processor time of this process' threads so far.
+fn process_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
+/// Processor time of child processes that have ended; 0 where the system does not say.
+fn children_seconds() -> f64 {
+    const TICKS: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The fields follow the program's name in parentheses; the 14th and 15th of them are meant.
+    let fields = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace();
+    let ticks: f64 = fields
+        .skip(13)
+        .take(2)
+        .filter_map(|f| f.parse::<f64>().ok())
+        .sum();
+    ticks / TICKS
 }
 
 fn draw_bare(source: &str, size: u32, options: &Options<'_>) -> Option<Pixmap> {

@@ -101,8 +101,8 @@ pub fn shapes(count: usize) -> Result<Vec<String>, TrainError> {
         .collect())
 }
 
-/// A scorer of one task `draw` with the mean squared error at 224 pixels.
-fn scorer() -> Result<Scorer, TrainError> {
+/// One task `draw` with the mean squared error at 224 pixels.
+pub fn scoring_tasks() -> IndexMap<String, TaskScoring> {
     let rubric = RubricConfig {
         rewards: vec![RewardConfig::Mse(Mse::default())],
         ..RubricConfig::default()
@@ -112,9 +112,13 @@ fn scorer() -> Result<Scorer, TrainError> {
         render: svg::RenderConfig::default(),
         rubric,
     };
+    IndexMap::from([("draw".to_owned(), task)])
+}
+
+fn scorer() -> Result<Scorer, TrainError> {
     Ok(Scorer::new(
         &RewardsConfig::default(),
-        IndexMap::from([("draw".to_owned(), task)]),
+        scoring_tasks(),
         None,
     )?)
 }

@@ -54,7 +54,7 @@ fn row_check(
         .iter()
         .map(|(name, source)| (name.clone(), Needs::of(name, source, config)))
         .collect();
-    let tasks = config.tasks.clone();
+    let tasks = crate::scoring(&config.tasks);
     move |source: &str, task: &str, row: &Example| {
         let reference = &row.reference;
         for image in row.images.iter().chain(&reference.image) {

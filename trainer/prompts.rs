@@ -10,11 +10,11 @@ use models::vision::{Eyes, Shown};
 use rewards::ImageSource;
 use rollout::Prompt;
 use rollout::data::{Cursor, Draw};
-use rollout::prompt::{PromptConfig, Prompter};
+use rollout::prompt::Prompter;
 use rollout::template::ChatTemplate;
 
 use crate::TrainError;
-use crate::config::{TaskConfig, TaskType};
+use crate::config::TaskConfig;
 
 /// Makes prompts for every task of a run.
 pub struct Prompts<'a> {
@@ -35,24 +35,6 @@ pub struct Drawn {
     pub targets: Vec<Option<String>>,
     /// Rows left out because their prompt was too long.
     pub too_long: u64,
-}
-
-impl TaskConfig {
-    fn prompt_config(&self) -> PromptConfig {
-        let mut templates = self.templates.clone();
-        if templates.is_empty() {
-            templates.push(match self.task_type {
-                TaskType::TextToSvg => "{prompt}".into(),
-                TaskType::Refinement => "{prompt}\n{draft}".into(),
-            });
-        }
-        PromptConfig {
-            templates,
-            system: self.system.clone(),
-            chat: self.chat,
-            prefill: self.prefill.clone(),
-        }
-    }
 }
 
 impl<'a> Prompts<'a> {

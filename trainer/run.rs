@@ -95,14 +95,9 @@ pub enum RunEnd {
 
 /// The tasks as the scorer takes them.
 pub fn scoring(tasks: &IndexMap<String, TaskConfig>) -> IndexMap<String, TaskScoring> {
-    let one = |task: &TaskConfig| TaskScoring {
-        completion: task.completion.clone(),
-        render: task.render.clone(),
-        rubric: task.rubric.clone(),
-    };
     tasks
         .iter()
-        .map(|(name, task)| (name.clone(), one(task)))
+        .map(|(name, task)| (name.clone(), task.scoring()))
         .collect()
 }
 

@@ -16,6 +16,7 @@ use super::{Failure, Shared, rows};
 #[command(after_help = "\
 Examples:
   svgrl bench render --data icons.jsonl
+  svgrl bench reward --clients 32
   svgrl bench reward --encoders --completions 32
   svgrl bench step --kl 0.04 --json
   svgrl bench step --lengths benches/lengths.json
@@ -52,6 +53,9 @@ pub struct Args {
     /// Tokens of each sequence in `generate`.
     #[arg(long, default_value_t = 256)]
     tokens: usize,
+    /// Measure `reward` over HTTP as well, with this many clients at the same time.
+    #[arg(long, default_value_t = 0)]
+    clients: usize,
     /// The network of `step` and `generate`.
     #[arg(long, value_enum, default_value_t = Shape::Small)]
     model: Shape,
@@ -114,7 +118,7 @@ fn render(args: &Args) -> Result<Value, Failure> {
     let renderer = svg::Renderer::new(&svg::WorkerProgram::Installed, Duration::from_secs(5))
         .map_err(Failure::other)?;
     let measured = svg::bench::throughput(
-        &renderer,
+        renderer,
         &sources,
         224,
         Duration::from_secs(2 * args.repeat as u64),
@@ -124,12 +128,18 @@ fn render(args: &Args) -> Result<Value, Failure> {
         "guarded_per_s": measured.guarded_per_s,
         "bare_resvg_per_s": measured.bare_per_s,
         "ratio": measured.guarded_per_s / measured.bare_per_s,
+        "guarded_per_cpu_s": measured.guarded_per_cpu_s,
+        "bare_resvg_per_cpu_s": measured.bare_per_cpu_s,
+        "cpu_ratio": measured.guarded_per_cpu_s / measured.bare_per_cpu_s,
         "rendered_frac": measured.rendered_frac,
     }))
 }
 
 fn reward(args: &Args) -> Result<Value, Failure> {
     let sources = sources(args)?;
+    if args.clients > 0 {
+        return super::bench_service::measure(&sources, args.clients, args.repeat);
+    }
     let (scorer, jobs) = trainer::bench::scoring_jobs(&sources)?;
     let mut best = f64::INFINITY;
     for _ in 0..=args.repeat {
@@ -185,7 +195,8 @@ fn step(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, Failure> 
     }))
 }
 
-fn median(values: &[f64]) -> f64 {
+/// The middle value, or the mean of the two.
+pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     match sorted.len() {

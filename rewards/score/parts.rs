@@ -1,6 +1,7 @@
 //! What each reward makes of one completion: a number, or something that an encoder or a judge will give.
 
 use super::{Case, Feature, Pair, Task};
+use crate::choice::Choice;
 use crate::config::RewardConfig;
 use crate::edges::{L2Canny, edge_picture};
 use crate::encode::{self, Ticket};
@@ -22,6 +23,10 @@ impl Task {
                 let target = case.reference.text.as_deref().unwrap_or_default();
                 let pair = [text, target].map(|text| self.encoders.text(&rule.encoder, text));
                 Part::Waits(Wait::Cosine(pair, rule.scale))
+            }
+            RewardConfig::Choice(_) => {
+                let target = case.reference.text.as_deref().unwrap_or_default();
+                Part::Known(Choice::value(text, target))
             }
             RewardConfig::Format(_) => Part::Known(1.0),
             RewardConfig::RougeL(_) => {

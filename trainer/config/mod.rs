@@ -7,13 +7,14 @@ mod optimizer;
 mod paths;
 mod policy;
 mod stage;
+mod task;
 mod validate;
 
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use models::ModelConfig;
-use rewards::{CompletionConfig, EncoderConfig, RewardsConfig, RubricConfig};
+use rewards::{EncoderConfig, RewardsConfig};
 use rollout::data::DataConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use optimizer::*;
 pub use policy::*;
 pub use stage::*;
+pub use task::*;
 
 /// A whole run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -169,39 +171,4 @@ impl DeviceName {
                 .unwrap_or(local_rank)),
         }
     }
-}
-
-/// What kind of work a task is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum TaskType {
-    /// Words in, SVG out.
-    #[default]
-    TextToSvg,
-    /// Words and a flawed SVG in, SVG out.
-    Refinement,
-}
-
-/// One task: its prompts and its scoring.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct TaskConfig {
-    /// What kind of work it is; gives the default template.
-    #[serde(rename = "type")]
-    pub task_type: TaskType,
-    /// Prompt templates with placeholders such as {prompt} and {draft}; one is chosen by seed and
-    /// draw. Empty: the type's own.
-    pub templates: Vec<String>,
-    /// System message, for chat prompts.
-    pub system: Option<String>,
-    /// Whether the prompt goes through the tokenizer's chat template: `auto` if it has one.
-    pub chat: rollout::prompt::ChatUse,
-    /// Text that the completion's turn begins with, as part of the prompt.
-    pub prefill: Option<String>,
-    /// What a completion must look like and where its SVG stands.
-    pub completion: CompletionConfig,
-    /// How SVG is rendered for scoring.
-    pub render: svg::RenderConfig,
-    /// The rewards and how they are combined.
-    pub rubric: RubricConfig,
 }

@@ -19,6 +19,9 @@ impl Config {
                 join(&mut encoder.path);
             }
         }
+        for task in self.tasks.values_mut() {
+            task.templates_file.iter_mut().for_each(join);
+        }
         for source in self.data.sources.values_mut() {
             if let Some(file) = source.file_mut() {
                 join(&mut file.path);

@@ -241,7 +241,7 @@ impl Trainer<'_> {
         step: u64,
     ) -> Result<Vec<Vec<f64>>, TrainError> {
         let shape = |scored: &ScoredGroup| match self.tasks.get(&scored.group.prompt.task) {
-            Some(task) => task.rubric.shaped(&scored.rewards, step),
+            Some(task) => task.scoring().rubric.shaped(&scored.rewards, step),
             None => scored.rewards.iter().map(|reward| reward.total).collect(),
         };
         let mut shaped: Vec<Vec<f64>> = scored.iter().map(shape).collect();

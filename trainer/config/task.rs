@@ -1,0 +1,172 @@
+//! Tasks: what is asked, in which words, and how answers are scored. A type brings its own words
+//! (configs/templates/), completion format and rubric; each may be replaced.
+
+use std::path::PathBuf;
+
+use rewards::{
+    CodeEfficiency, CompletionConfig, MseForeground, PlainText, RewardConfig, RubricConfig, Ssim,
+    TaskScoring, Weight,
+};
+use rollout::prompt::{ChatUse, PromptConfig};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What kind of work a task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskType {
+    /// Words in, SVG out.
+    #[default]
+    TextToSvg,
+    /// A picture in, SVG out.
+    ImageToSvg,
+    /// A sketch in, SVG out.
+    SketchToSvg,
+    /// An SVG and a wish in, the edited SVG out.
+    Edit,
+    /// Words and a flawed SVG in (with a picture, where the row has one), SVG out.
+    Refinement,
+    /// An SVG in, words out.
+    Caption,
+    /// A question with choices in, a letter out.
+    Understanding,
+}
+
+/// One task: its prompts and its scoring.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TaskConfig {
+    /// What kind of work it is; gives what is not said below.
+    #[serde(rename = "type")]
+    pub task_type: TaskType,
+    /// Prompt templates with placeholders such as {prompt} and {draft}; one is chosen by seed and
+    /// draw. `["{prompt}"]` passes a row's own words. Empty: those of `templates_file`, else the
+    /// type's own (configs/templates/).
+    pub templates: Vec<String>,
+    /// YAML file with a list `templates`, relative to the config's folder.
+    pub templates_file: Option<PathBuf>,
+    /// System message, for chat prompts.
+    pub system: Option<String>,
+    /// Whether the prompt goes through the tokenizer's chat template: `auto` if it has one.
+    pub chat: ChatUse,
+    /// Text that the completion's turn begins with, as part of the prompt.
+    pub prefill: Option<String>,
+    /// What a completion must look like and where its SVG stands; absent: `svg`, and `text` for
+    /// captions and choices.
+    pub completion: Option<CompletionConfig>,
+    /// How SVG is rendered for scoring.
+    pub render: svg::RenderConfig,
+    /// The rewards and how they are combined; absent: the type's own.
+    pub rubric: Option<RubricConfig>,
+}
+
+/// A file of templates.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TemplateFile {
+    templates: Vec<String>,
+}
+
+impl TaskConfig {
+    /// Fills in what the type brings and the config does not say; reads `templates_file`.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is no list of templates.
+    pub fn settle(&mut self) -> Result<(), String> {
+        let words = matches!(self.task_type, TaskType::Caption | TaskType::Understanding);
+        let completion = self.completion.get_or_insert_with(|| match words {
+            true => CompletionConfig::Text(PlainText::default()),
+            false => CompletionConfig::default(),
+        });
+        let format = match completion {
+            CompletionConfig::CtrlS(_) => "ctrl_s",
+            CompletionConfig::Sgp(_) => "sgp",
+            _ => "",
+        };
+        self.rubric.get_or_insert_with(|| own_rubric(self.task_type));
+        if !self.templates.is_empty() {
+            return Ok(());
+        }
+        let (name, text) = match &self.templates_file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| format!("templates_file: {}: {error}", path.display()))?;
+                (format!("templates_file: {}", path.display()), text)
+            }
+            None => ("templates".to_owned(), own_templates(self.task_type, format).to_owned()),
+        };
+        let file: TemplateFile =
+            serde_saphyr::from_str(&text).map_err(|error| format!("{name}: {error}"))?;
+        if file.templates.is_empty() {
+            return Err(format!("{name}: the list is empty"));
+        }
+        self.templates = file.templates;
+        Ok(())
+    }
+
+    /// How the task asks.
+    pub fn prompt_config(&self) -> PromptConfig {
+        PromptConfig {
+            templates: self.templates.clone(),
+            system: self.system.clone(),
+            chat: self.chat,
+            prefill: self.prefill.clone(),
+        }
+    }
+
+    /// How the task scores.
+    pub fn scoring(&self) -> TaskScoring {
+        TaskScoring {
+            completion: self.completion.clone().unwrap_or_default(),
+            render: self.render.clone(),
+            rubric: self.rubric.clone().unwrap_or_default(),
+        }
+    }
+}
+
+fn own_templates(task: TaskType, format: &str) -> &'static str {
+    macro_rules! own {
+        ($name:literal) => {
+            include_str!(concat!("../../configs/templates/", $name, ".yaml"))
+        };
+    }
+    match (task, format) {
+        (TaskType::TextToSvg, "ctrl_s") => own!("text_to_svg.ctrl_s"),
+        (TaskType::TextToSvg, "sgp") => own!("text_to_svg.sgp"),
+        (TaskType::TextToSvg, _) => own!("text_to_svg"),
+        (TaskType::ImageToSvg, "ctrl_s") => own!("image_to_svg.ctrl_s"),
+        (TaskType::ImageToSvg, _) => own!("image_to_svg"),
+        (TaskType::SketchToSvg, _) => own!("sketch_to_svg"),
+        (TaskType::Edit, _) => own!("edit"),
+        (TaskType::Refinement, "ctrl_s") => own!("refinement.ctrl_s"),
+        (TaskType::Refinement, _) => own!("refinement"),
+        (TaskType::Caption, _) => own!("caption"),
+        (TaskType::Understanding, _) => own!("understanding"),
+    }
+}
+
+fn own_rubric(task: TaskType) -> RubricConfig {
+    let rewards = match task {
+        TaskType::Understanding => vec![RewardConfig::Choice(Default::default())],
+        TaskType::Caption => vec![RewardConfig::RougeL(Default::default())],
+        _ => vec![
+            RewardConfig::Ssim(Ssim {
+                weight: Weight::Constant(0.4),
+                ..Default::default()
+            }),
+            RewardConfig::MseForeground(MseForeground {
+                weight: Weight::Constant(0.5),
+                ..Default::default()
+            }),
+            RewardConfig::CodeEfficiency(CodeEfficiency {
+                weight: Weight::Constant(0.1),
+                clip: Some([0.0, 1.0]),
+                ..Default::default()
+            }),
+        ],
+    };
+    RubricConfig {
+        rewards,
+        ..Default::default()
+    }
+}
