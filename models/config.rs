@@ -189,7 +189,9 @@ impl DecoderConfig {
             max_positions: keys.int("max_position_embeddings")?.unwrap_or(32_768),
             kind,
             rope_axes: rope_axes(&keys, family, head_dim)?,
-            names: vision.as_ref().map_or(Names::Text, |eyes| eyes.tower.network.names()),
+            names: vision
+                .as_ref()
+                .map_or(Names::Text, |eyes| eyes.tower.network.names()),
             vision,
             source: source.clone(),
         })
@@ -329,9 +331,13 @@ fn rope_axes(keys: &Keys, family: Option<Family>, head_dim: i64) -> Result<Vec<i
         return Ok(Vec::new());
     };
     let half = (head_dim / 2) as usize;
-    let listed = ["rope_parameters", "rope_scaling"].into_iter().find_map(|name| {
-        keys.value(name)?.get("mrope_section").and_then(Value::as_array)
-    });
+    let listed = ["rope_parameters", "rope_scaling"]
+        .into_iter()
+        .find_map(|name| {
+            keys.value(name)?
+                .get("mrope_section")
+                .and_then(Value::as_array)
+        });
     let sections: Vec<usize> = match listed {
         None => family.default_sections().to_vec(),
         Some(listed) => listed

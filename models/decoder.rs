@@ -148,7 +148,10 @@ impl Decoder {
         let blocks: Vec<_> = (0..config.num_layers)
             .map(|index| BlockLeaves::declare(&mut layout, &config, index))
             .collect();
-        let norm = layout.one(format!("{}.norm.weight", names.text()), &[config.hidden_size]);
+        let norm = layout.one(
+            format!("{}.norm.weight", names.text()),
+            &[config.hidden_size],
+        );
         let head = if config.tied {
             embedding
         } else {
@@ -160,7 +163,12 @@ impl Decoder {
             embedding: params.tensor(embedding),
             norm: params.tensor(norm),
             head: params.tensor(head),
-            rotary: Rotary::new(config.rope_theta, config.head_dim, &config.rope_axes, device),
+            rotary: Rotary::new(
+                config.rope_theta,
+                config.head_dim,
+                &config.rope_axes,
+                device,
+            ),
             vision: vision
                 .zip(config.vision.as_ref())
                 .map(|(leaves, eyes)| leaves.bind(&params, eyes)),

@@ -182,7 +182,11 @@ impl ParamTable {
 
     /// Whether any leaf of `part` learns.
     pub fn learns(&self, part: Part) -> bool {
-        self.grad.is_some() && self.leaves.iter().any(|leaf| leaf.part == part && leaf.trains)
+        self.grad.is_some()
+            && self
+                .leaves
+                .iter()
+                .any(|leaf| leaf.part == part && leaf.trains)
     }
 
     /// Makes the leaves that learn require gradients, accumulated in place in one flat buffer.

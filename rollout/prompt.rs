@@ -21,6 +21,8 @@ pub struct PromptConfig {
     /// `{{` and `}}` stand for braces. Of several templates each draw takes one, by the seed.
     /// `{prompt}` alone when empty.
     pub templates: Vec<String>,
+    /// Whether a row that is a whole question is asked as it stands instead.
+    pub spare_whole_questions: bool,
     /// The system's turn, without placeholders; none when absent. Needs a chat template.
     pub system: Option<String>,
     /// Whether the text goes through the policy's chat template.
@@ -133,6 +135,7 @@ pub enum PromptError {
 #[derive(Debug)]
 pub struct Prompter<'a> {
     templates: Vec<Vec<Piece>>,
+    spare_whole_questions: bool,
     system: Option<String>,
     prefill: String,
     chat: Option<&'a ChatTemplate>,
@@ -191,6 +194,7 @@ impl<'a> Prompter<'a> {
         }
         Ok(Self {
             templates,
+            spare_whole_questions: config.spare_whole_questions,
             system: config.system.clone(),
             prefill: config.prefill.clone().unwrap_or_default(),
             chat,
@@ -248,6 +252,13 @@ impl<'a> Prompter<'a> {
     }
 
     fn user_turn(&self, draw: &Draw) -> Result<String, PromptError> {
+        let example = &draw.example;
+        if let Some(question) = example.fields.get("prompt")
+            && self.spare_whole_questions
+            && example.whole_question
+        {
+            return self.placed(question.clone(), draw);
+        }
         let index = match self.templates.len() {
             1 => 0,
             several => Stream::new(&[self.seed, draw.draw]).below(several),
@@ -353,6 +364,7 @@ mod tests {
                     .iter()
                     .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
                     .collect(),
+                whole_question: false,
                 images: Vec::new(),
                 reference: rewards::Reference::default(),
                 target: None,

@@ -240,8 +240,9 @@ impl Trainer<'_> {
         scored: &[ScoredGroup],
         step: u64,
     ) -> Result<Vec<Vec<f64>>, TrainError> {
-        let shape = |scored: &ScoredGroup| match self.tasks.get(&scored.group.prompt.task) {
-            Some(task) => task.scoring().rubric.shaped(&scored.rewards, step),
+        let rubric = |task: &str| self.tasks.get(task)?.rubric.as_ref();
+        let shape = |scored: &ScoredGroup| match rubric(&scored.group.prompt.task) {
+            Some(rubric) => rubric.shaped(&scored.rewards, step),
             None => scored.rewards.iter().map(|reward| reward.total).collect(),
         };
         let mut shaped: Vec<Vec<f64>> = scored.iter().map(shape).collect();

@@ -90,6 +90,7 @@ impl Shapes {
             id: row.to_string(),
             task: String::new(),
             fields,
+            whole_question: false,
             images: Vec::new(),
             length: svg.len(),
             reference: Reference {
