@@ -54,7 +54,9 @@ def pictures():
 
 
 def load_pictures():
-    return [Image.open(HERE / f"{name}.png").convert("RGB") for name in ("wide", "tall")]
+    """Transparent pixels lie over white, where transformers' own processors lay them."""
+    pictures = [Image.open(HERE / f"{name}.png").convert("RGBA") for name in ("wide", "tall")]
+    return [Image.alpha_composite(Image.new("RGBA", p.size, "white"), p).convert("RGB") for p in pictures]
 
 
 def randomise(model, seed):
