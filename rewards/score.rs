@@ -2,16 +2,15 @@
 
 use crate::cache::{Cache, key};
 use crate::choice::Choice;
+use crate::compare::{Feature, compare, feature, lpips_picture};
 use crate::config::{RewardConfig, TaskScoring};
-use crate::edges::{L2Canny, edge_picture};
+use crate::edges::edge_picture;
 use crate::encode::{self, Encoders, Ticket};
 use crate::error::RewardError;
 use crate::judge::{Judge, JudgeCount};
 use crate::length::{CodeEfficiency, LengthRatio};
 use crate::pending::{Judged, Part, Pending, Wait};
-use crate::perceptual::Lpips;
 use crate::picture::Picture;
-use crate::pixel::{Mse, MseForeground, Psnr};
 use crate::reference::Reference;
 use crate::rubric::{Truncated, clip};
 use crate::scorer::{ScoreJob, TokenCounter};
@@ -75,16 +74,6 @@ struct Pair<'a> {
     picture: Picture,
     rendered: Rendered,
     target: Option<Arc<Target>>,
-}
-
-/// What a reward compares.
-#[derive(Clone)]
-enum Feature {
-    None,
-    Picture(Arc<Picture>),
-    Edges(Arc<Vec<f64>>),
-    /// On its way from an encoder.
-    Encoded(Ticket),
 }
 
 impl Task {
@@ -501,48 +490,5 @@ fn fitted(picture: &Picture, target: Option<&Target>) -> Picture {
             picture.resized(width, height, Filter::Bicubic)
         }
         _ => picture.clone(),
-    }
-}
-
-/// The square that LPIPS compares.
-fn lpips_picture(rule: &Lpips, picture: &Picture) -> Picture {
-    let side = rule.size as usize;
-    match rule.canny {
-        true => edge_picture(picture).resized(side, side, Filter::Bicubic),
-        false => picture.resized(side, side, Filter::Bicubic),
-    }
-}
-
-/// The picture at the size a reward compares it, or its edges.
-fn feature(config: &RewardConfig, picture: &Picture) -> Feature {
-    if !config.needs_reference_picture() || matches!(config, RewardConfig::Aspect(_)) {
-        return Feature::None;
-    }
-    let sized = match config.size() {
-        Some(side) => picture.longest(side as usize, Filter::Bicubic),
-        None => picture.clone(),
-    };
-    match config {
-        RewardConfig::L2Canny(_) => Feature::Edges(Arc::new(L2Canny::feature(&sized))),
-        _ => Feature::Picture(Arc::new(sized)),
-    }
-}
-
-fn compare(config: &RewardConfig, picture: &Picture, target: &Feature) -> f64 {
-    match (feature(config, picture), target) {
-        (Feature::Edges(a), Feature::Edges(b)) => L2Canny::value(&a, b),
-        (Feature::Picture(a), Feature::Picture(b)) => compare_pictures(config, &a, b),
-        _ => 0.0,
-    }
-}
-
-fn compare_pictures(config: &RewardConfig, a: &Picture, b: &Picture) -> f64 {
-    match config {
-        RewardConfig::Mse(_) => Mse::value(a, b),
-        RewardConfig::L2(rule) => rule.value(a, b),
-        RewardConfig::MseForeground(_) => MseForeground::value(a, b),
-        RewardConfig::Ssim(rule) => rule.value(a, b),
-        RewardConfig::Psnr(_) => Psnr::value(a, b),
-        _ => 0.0,
     }
 }

@@ -87,9 +87,7 @@ impl Learner {
         let look = self.look();
         guarded(|| -> Result<(), TrainError> {
             let features = self.model.features(&micro.views, look)?;
-            let leaf = |tensor: &Tensor| {
-                tensor.detach().set_requires_grad(tensor.requires_grad())
-            };
+            let leaf = |tensor: &Tensor| tensor.detach().set_requires_grad(tensor.requires_grad());
             let leaves = features.as_ref().map(|features| features.map(leaf));
             let kept: Vec<Tensor> = leaves
                 .iter()

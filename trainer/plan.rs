@@ -21,7 +21,10 @@ use crate::prompts::Prompts;
 /// The first thing that `run` would refuse.
 pub fn check_inputs(config: &Config) -> Result<(), TrainError> {
     let (_, tokenizer) = inputs(config)?;
-    let (rows, tokens) = (config.model.shape(&tokenizer)?.vocab_size, tokenizer.len() as i64);
+    let (rows, tokens) = (
+        config.model.shape(&tokenizer)?.vocab_size,
+        tokenizer.len() as i64,
+    );
     match rows < tokens {
         true => Err(TrainError::Input(format!(
             "model: {rows} embedding rows for a tokenizer of {tokens} ids"

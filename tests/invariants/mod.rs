@@ -4,7 +4,7 @@
 mod learning;
 /// Slots and neighbours change no completion; sampler and learner agree on probabilities.
 mod sampling;
-/// Stop strings that span tokens end a completion and are cut or kept.
-mod stops;
 /// Prompts with pictures are looked at and run once a group; image tokens are never sampled.
 mod seeing;
+/// Stop strings that span tokens end a completion and are cut or kept.
+mod stops;

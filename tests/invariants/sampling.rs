@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use models::vision::Look;
 use models::Decoder;
+use models::vision::Look;
 use rollout::{Completion, Engine, LocalEngine, Request, Sampling};
 use tch::{Device, Kind, Tensor};
 use trainer::Learner;

@@ -47,7 +47,9 @@ fn prompt(model: &Decoder, count: usize) -> (Arc<[i64]>, Option<Arc<Shown>>) {
         let rgb = Rgb8 {
             width: 20,
             height: 30,
-            data: (0..1800).map(|at| ((at * (index + 3)) % 256) as u8).collect(),
+            data: (0..1800)
+                .map(|at| ((at * (index + 3)) % 256) as u8)
+                .collect(),
         };
         let picture = processor.picture(&rgb).unwrap();
         ids.push(38);
@@ -122,11 +124,22 @@ fn image_tokens_and_their_markers_are_never_sampled() {
         let model = network(name, Kind::Float);
         for temperature in [0.0, 1.0, 30.0] {
             let sampled = sample(&model, 1, 16, sampling(temperature, 32));
-            let ids: Vec<i64> = sampled.completions.iter().flat_map(|one| one.ids.clone()).collect();
-            assert!(ids.iter().all(|id| !model.never().contains(id)), "{name} {temperature}");
+            let ids: Vec<i64> = sampled
+                .completions
+                .iter()
+                .flat_map(|one| one.ids.clone())
+                .collect();
+            assert!(
+                ids.iter().all(|id| !model.never().contains(id)),
+                "{name} {temperature}"
+            );
             // At a high temperature all other ids turn up: the ban is what keeps these four out.
             let seen: std::collections::BTreeSet<i64> = ids.into_iter().collect();
-            assert!(temperature < 2.0 || seen.len() == 36, "{name}: {}", seen.len());
+            assert!(
+                temperature < 2.0 || seen.len() == 36,
+                "{name}: {}",
+                seen.len()
+            );
         }
     }
 }
@@ -143,7 +156,10 @@ fn sampler_logprobs_of_prompts_with_pictures_are_the_learners() {
                     for look in [Look::Kept, Look::Anew] {
                         let own = Learner::log_probs(&model, &micro, (&HEAD, look)).unwrap();
                         let worst = gap(&own, &micro.sampler);
-                        assert!(worst < 1e-5, "{name}: {pictures} picture(s), {look:?}: {worst:e}");
+                        assert!(
+                            worst < 1e-5,
+                            "{name}: {pictures} picture(s), {look:?}: {worst:e}"
+                        );
                     }
                 }
             }
@@ -172,11 +188,15 @@ fn a_group_costs_one_look_and_one_prefill_and_a_frozen_tower_none_more() {
             }
             let sampled = sample(&model, 1, 8, sampling(1.0, 12));
             let looked = |model: &Decoder| model.vision().unwrap().looked();
-            assert_eq!((sampled.completions.len(), sampled.prefills, looked(&model)), (8, 1, 1));
+            assert_eq!(
+                (sampled.completions.len(), sampled.prefills, looked(&model)),
+                (8, 1, 1)
+            );
             let config = OptimizerConfig::default();
             let group = ProcessGroup::Solo;
             let mut learner = Learner::new(model, &config, Recompute::None, group).unwrap();
-            let micros = micro_batches(&trajectories(&sampled, true), &COUNTED, 10_000, Device::Cpu);
+            let micros =
+                micro_batches(&trajectories(&sampled, true), &COUNTED, 10_000, Device::Cpu);
             assert_eq!((micros.len(), micros[0].views.len()), (1, 1));
             accumulate(&mut learner, &micros);
             // A tower that learns runs once more, with gradients, for the whole group.
@@ -199,12 +219,18 @@ fn a_prompt_with_pictures_shared_by_a_group_gives_the_gradients_of_separate_prom
                 let mut learner =
                     Learner::new(model, &config, recompute, ProcessGroup::Solo).unwrap();
                 let all = trajectories(&sampled, shared);
-                accumulate(&mut learner, &micro_batches(&all, &COUNTED, budget, Device::Cpu))
+                accumulate(
+                    &mut learner,
+                    &micro_batches(&all, &COUNTED, budget, Device::Cpu),
+                )
             };
             let together = gradient(true, 10_000);
             for (shared, budget) in [(true, 60), (false, 10_000), (false, 1)] {
                 let worst = relative(&gradient(shared, budget), &together);
-                assert!(worst < 1e-9, "{name} {recompute:?} {shared} {budget}: {worst:e}");
+                assert!(
+                    worst < 1e-9,
+                    "{name} {recompute:?} {shared} {budget}: {worst:e}"
+                );
             }
         }
     }

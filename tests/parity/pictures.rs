@@ -52,8 +52,16 @@ fn pixels_before_normalisation_are_exactly_the_pil_backends() {
         for (setting, want) in settings.iter().filter(|(name, _)| *name != "decoded") {
             let got = cut(setting, &decode(&file));
             let grid = serde_json::json!([got.grid.0, got.grid.1]);
-            assert_eq!((&grid, got.pixels.len() as u64), (&want["grid"], want["values"].as_u64().unwrap()), "{file} {setting}");
-            assert_eq!(u64::from(crc32fast::hash(&got.pixels)), want["crc32"], "{file} {setting}");
+            assert_eq!(
+                (&grid, got.pixels.len() as u64),
+                (&want["grid"], want["values"].as_u64().unwrap()),
+                "{file} {setting}"
+            );
+            assert_eq!(
+                u64::from(crc32fast::hash(&got.pixels)),
+                want["crc32"],
+                "{file} {setting}"
+            );
             compared += 1;
         }
     }
@@ -64,10 +72,16 @@ fn pixels_before_normalisation_are_exactly_the_pil_backends() {
 fn jpeg_is_within_two_levels_of_pillows() {
     for file in ["photo.jpg", "photo_grey.jpg"] {
         let want = expected()[file]["decoded"].as_str().unwrap().to_owned();
-        let want = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, want).unwrap();
+        let want =
+            base64::Engine::decode(&base64::engine::general_purpose::STANDARD, want).unwrap();
         let got = decode(file);
         assert_eq!(got.data.len(), want.len());
-        let worst = got.data.iter().zip(&want).map(|(a, b)| a.abs_diff(*b)).max();
+        let worst = got
+            .data
+            .iter()
+            .zip(&want)
+            .map(|(a, b)| a.abs_diff(*b))
+            .max();
         println!("{file}: at most {worst:?} levels");
         assert!(worst <= Some(2), "{file}: {worst:?}");
     }

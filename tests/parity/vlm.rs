@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-
 use models::image::{Picture, Rgb8};
 use models::{
-    Decoder, Features, LmInput, Part, Recompute, Sight, Tape, load_folder, read_tensors, save_folder,
+    Decoder, Features, LmInput, Part, Recompute, Sight, Tape, load_folder, read_tensors,
+    save_folder,
 };
 use rollout::{Engine, LocalEngine, Request, Sampling};
 
@@ -34,11 +34,19 @@ fn network(name: &str, kind: Kind) -> Decoder {
 }
 
 fn expected(name: &str) -> Expected {
-    read_tensors(&fixture("parity/vlm").join(name).join("expected.safetensors")).unwrap()
+    read_tensors(
+        &fixture("parity/vlm")
+            .join(name)
+            .join("expected.safetensors"),
+    )
+    .unwrap()
 }
 
 fn count(expected: &Expected, prefix: &str) -> usize {
-    expected.keys().filter(|key| key.starts_with(prefix)).count()
+    expected
+        .keys()
+        .filter(|key| key.starts_with(prefix))
+        .count()
 }
 
 fn bytes(tensor: &Tensor) -> Vec<u8> {
@@ -127,7 +135,10 @@ fn logits_of_text_and_pictures_equal_transformers() {
             let want: Vec<Tensor> = (0..rows.len())
                 .map(|index| expected[&format!("logits.{index}")].shallow_clone())
                 .collect();
-            let alone = rows.chunks(1).zip(&want).map(|(row, want)| (row, want.shallow_clone()));
+            let alone = rows
+                .chunks(1)
+                .zip(&want)
+                .map(|(row, want)| (row, want.shallow_clone()));
             let mixed = [(rows.as_slice(), Tensor::cat(&want, 0))];
             for (rows, want) in alone.chain(mixed) {
                 let logits = tch::no_grad(|| {
@@ -195,7 +206,11 @@ fn gradients_of_tower_projector_and_decoder_equal_transformers() {
                 // A bias of keys has no gradient but what rounding leaves.
                 let scale = want.abs().max().double_value(&[]).max(1e-6);
                 let worst = gap(&got, want) / scale;
-                assert!(worst < 1e-9, "{name} {recompute:?} {}: {worst:e}", spec.name);
+                assert!(
+                    worst < 1e-9,
+                    "{name} {recompute:?} {}: {worst:e}",
+                    spec.name
+                );
                 worst
             });
             let worst = worst.fold(of_loss, f64::max);
@@ -216,15 +231,23 @@ fn frozen_parts_get_no_gradient_and_the_others_the_same() {
                 let (_, flat) = gradients(&mut model, &expected, recompute);
                 for leaf in model.params.leaves() {
                     let numel = leaf.shape.iter().product();
-                    let largest = flat.narrow(0, leaf.offset, numel).abs().max().double_value(&[]);
+                    let largest = flat
+                        .narrow(0, leaf.offset, numel)
+                        .abs()
+                        .max()
+                        .double_value(&[]);
                     assert_eq!(largest == 0.0, leaf.part == part, "{name} {part:?}");
                 }
                 let mut whole = network(name, Kind::Double);
                 let (_, all) = gradients(&mut whole, &expected, recompute);
-                for leaf in model.params.leaves().iter().filter(|leaf| leaf.part != part) {
-                    let cut = |flat: &Tensor| {
-                        flat.narrow(0, leaf.offset, leaf.shape.iter().product())
-                    };
+                for leaf in model
+                    .params
+                    .leaves()
+                    .iter()
+                    .filter(|leaf| leaf.part != part)
+                {
+                    let cut =
+                        |flat: &Tensor| flat.narrow(0, leaf.offset, leaf.shape.iter().product());
                     assert!(relative(&cut(&flat), &cut(&all)) < 1e-12, "{name} {part:?}");
                 }
             }
@@ -264,7 +287,11 @@ fn greedy_completions_with_pictures_equal_transformers() {
             let mut count = 0;
             while let Some(finished) = engine.next().unwrap() {
                 let want = ints(&expected[&format!("greedy.{}", finished.group)]);
-                assert_eq!(finished.completion.ids, want, "{name} {kind:?} {}", finished.group);
+                assert_eq!(
+                    finished.completion.ids, want,
+                    "{name} {kind:?} {}",
+                    finished.group
+                );
                 count += 1;
             }
             assert_eq!(count, rows.len());
@@ -283,7 +310,10 @@ fn an_export_holds_the_tensors_under_the_names_that_were_read() {
         let after = read(folder.path());
         assert_eq!(before.len(), after.len(), "{name}");
         for (tensor, value) in before {
-            assert!(value.to_kind(Kind::Double) == after[&tensor], "{name}: {tensor}");
+            assert!(
+                value.to_kind(Kind::Double) == after[&tensor],
+                "{name}: {tensor}"
+            );
         }
         if name.starts_with("internvl") {
             let from = fixture("parity/vlm").join(name).join("added_tokens.json");
@@ -312,7 +342,11 @@ fn transformers_loads_an_export_that_sees_with_the_same_logits() {
             .arg(fixture("parity/vlm/make.py"))
             .arg("--check")
             .arg(folder.path())
-            .arg(fixture("parity/vlm").join(answers).join("expected.safetensors"))
+            .arg(
+                fixture("parity/vlm")
+                    .join(answers)
+                    .join("expected.safetensors"),
+            )
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout);

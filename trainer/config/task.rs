@@ -83,7 +83,8 @@ impl TaskConfig {
             CompletionConfig::Sgp(_) => "sgp",
             _ => "",
         };
-        self.rubric.get_or_insert_with(|| own_rubric(self.task_type));
+        self.rubric
+            .get_or_insert_with(|| own_rubric(self.task_type));
         if !self.templates.is_empty() {
             return Ok(());
         }
@@ -93,7 +94,10 @@ impl TaskConfig {
                     .map_err(|error| format!("templates_file: {}: {error}", path.display()))?;
                 (format!("templates_file: {}", path.display()), text)
             }
-            None => ("templates".to_owned(), own_templates(self.task_type, format).to_owned()),
+            None => (
+                "templates".to_owned(),
+                own_templates(self.task_type, format).to_owned(),
+            ),
         };
         let file: TemplateFile =
             serde_saphyr::from_str(&text).map_err(|error| format!("{name}: {error}"))?;

@@ -144,11 +144,11 @@ pub fn collect(
 ///
 /// # Errors
 /// Pictures for a policy without a tower; libtorch ending an operation.
-pub fn looked_at(
-    model: &Decoder,
-    prompts: &[Prompt],
-) -> Result<Vec<Option<Rc<View>>>, TrainError> {
-    let shown: Vec<_> = prompts.iter().filter_map(|prompt| prompt.shown.clone()).collect();
+pub fn looked_at(model: &Decoder, prompts: &[Prompt]) -> Result<Vec<Option<Rc<View>>>, TrainError> {
+    let shown: Vec<_> = prompts
+        .iter()
+        .filter_map(|prompt| prompt.shown.clone())
+        .collect();
     let mut views = guarded(|| model.look(&shown))??.into_iter();
     Ok(prompts
         .iter()

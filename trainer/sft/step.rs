@@ -9,8 +9,8 @@ use rollout::Prompt;
 use rollout::data::Cursor;
 
 use crate::config::{Aggregation, SftStage};
-use crate::grpo::looked_at;
 use crate::grpo::batch::{MicroBatch, Normaliser, Trajectory, micro_batches};
+use crate::grpo::looked_at;
 use crate::head::HeadOptions;
 use crate::interrupt::Interrupt;
 use crate::learner::Learner;
