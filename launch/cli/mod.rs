@@ -1,6 +1,7 @@
 //! Commands and the flags they share.
 
 mod bench;
+mod bench_pictures;
 mod bench_service;
 mod config;
 mod embed;

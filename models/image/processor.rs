@@ -183,6 +183,21 @@ impl Processor {
         Self::from_keys(&keys, vision, &keys)
     }
 
+    /// A processor of `cut` with CLIP's normalisation and no tokens: for measuring.
+    pub fn plain(cut: Cut) -> Self {
+        let (mean, std) = CLIP;
+        Self {
+            cut,
+            filter: Filter::Bicubic,
+            normal: [0, 1, 2].map(|channel| (mean[channel] as f32, std[channel] as f32)),
+            rescale: 1.0 / 255.0,
+            image_token: -1,
+            words: QWEN,
+            three_positions: true,
+            source: None,
+        }
+    }
+
     fn from_keys(keys: &Keys, vision: &VisionConfig, whole: &Keys) -> Result<Self, ModelError> {
         for key in ["do_resize", "do_rescale", "do_normalize"] {
             if !keys.flag(key, true)? {
