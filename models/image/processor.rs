@@ -341,7 +341,7 @@ impl Processor {
     }
 
     /// What stands for a picture in a prompt that no chat template places it in.
-    pub fn placeholder(&self) -> &'static str {
+    pub fn lone_placeholder(&self) -> &'static str {
         self.words.alone
     }
 
