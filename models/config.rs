@@ -189,7 +189,9 @@ impl DecoderConfig {
             max_positions: keys.int("max_position_embeddings")?.unwrap_or(32_768),
             kind,
             rope_axes: rope_axes(&keys, family, head_dim)?,
-            names: vision.as_ref().map_or(Names::Text, |eyes| eyes.tower.network.names()),
+            names: vision
+                .as_ref()
+                .map_or(Names::Text, |eyes| eyes.tower.network.names()),
             vision,
             source: source.clone(),
         })
@@ -260,22 +262,6 @@ impl DecoderConfig {
         }
         Value::Object(map)
     }
-
-    /// Number of the decoder's weights, a tied head counted once.
-    pub fn parameters(&self) -> i64 {
-        let attention =
-            self.hidden_size * self.head_dim * (2 * self.num_heads + 2 * self.num_kv_heads);
-        let small = match self.architecture {
-            Architecture::Qwen2 => self.head_dim * (self.num_heads + 2 * self.num_kv_heads),
-            Architecture::Qwen3 => 2 * self.head_dim,
-        };
-        let block = attention
-            + small
-            + 3 * self.hidden_size * self.intermediate_size
-            + 2 * self.hidden_size;
-        let tables = if self.tied { 1 } else { 2 } * self.vocab_size * self.hidden_size;
-        self.num_layers * block + tables + self.hidden_size
-    }
 }
 
 /// The object that describes the language model.
@@ -329,9 +315,13 @@ fn rope_axes(keys: &Keys, family: Option<Family>, head_dim: i64) -> Result<Vec<i
         return Ok(Vec::new());
     };
     let half = (head_dim / 2) as usize;
-    let listed = ["rope_parameters", "rope_scaling"].into_iter().find_map(|name| {
-        keys.value(name)?.get("mrope_section").and_then(Value::as_array)
-    });
+    let listed = ["rope_parameters", "rope_scaling"]
+        .into_iter()
+        .find_map(|name| {
+            keys.value(name)?
+                .get("mrope_section")
+                .and_then(Value::as_array)
+        });
     let sections: Vec<usize> = match listed {
         None => family.default_sections().to_vec(),
         Some(listed) => listed

@@ -119,7 +119,9 @@ impl InitVision {
         let half = config.head_dim / 2;
         let third = half / 3;
         let sections = [half - 2 * third, third, third];
-        config.rope_axes = (0..half).map(|at| if at < 3 * third { at % 3 } else { 0 }).collect();
+        config.rope_axes = (0..half)
+            .map(|at| if at < 3 * third { at % 3 } else { 0 })
+            .collect();
         config.names = Names::Nested;
         config.source = self.source(config, (&tower.tokens, sections));
         config.vision = Some(Eyes { tower, processor });

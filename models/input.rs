@@ -182,8 +182,12 @@ impl LmInputBuilder {
                 .to_kind(Kind::Int64)
                 .to_device(device)
         };
-        let column = |part: usize| -> Vec<i64> { self.positions.iter().map(|at| at[part]).collect() };
-        let flat = self.positions.iter().all(|at| at[1] == at[0] && at[2] == at[0]);
+        let column =
+            |part: usize| -> Vec<i64> { self.positions.iter().map(|at| at[part]).collect() };
+        let flat = self
+            .positions
+            .iter()
+            .all(|at| at[1] == at[0] && at[2] == at[0]);
         let positions = match flat {
             true => ints(&column(0)),
             false => ints(&[column(0), column(1), column(2)].concat()).view([3, -1]),

@@ -47,8 +47,8 @@ impl Rotary {
     /// `axes` says for each frequency which of three positions it turns by; empty for networks
     /// with plain positions.
     pub fn new(theta: f64, head_dim: i64, axes: &[i64], device: Device) -> Self {
-        let axes = (!axes.is_empty())
-            .then(|| Tensor::from_slice(axes).to_device(device).view([1, 1, -1]));
+        let axes =
+            (!axes.is_empty()).then(|| Tensor::from_slice(axes).to_device(device).view([1, 1, -1]));
         Self {
             inv_freq: inverse_frequencies(theta, head_dim, device),
             axes,
@@ -61,7 +61,9 @@ impl Rotary {
         let angles = match (&self.axes, angles.dim()) {
             (Some(axes), 3) => {
                 let shape = [1, angles.size()[1], angles.size()[2]];
-                angles.gather(0, &axes.expand(shape, false), false).squeeze_dim(0)
+                angles
+                    .gather(0, &axes.expand(shape, false), false)
+                    .squeeze_dim(0)
             }
             (None, 3) => angles.select(0, 0),
             _ => angles,

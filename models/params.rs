@@ -113,6 +113,11 @@ impl Layout {
         self.leaves.len() - 1
     }
 
+    /// Number of weights.
+    pub(crate) fn numel(&self) -> i64 {
+        self.specs.iter().map(ParamSpec::numel).sum()
+    }
+
     /// Zeros of `kind` on `device` in this layout.
     pub(crate) fn build(self, kind: Kind, device: Device) -> ParamTable {
         let flat = Tensor::zeros([self.end], (kind, device));
@@ -182,7 +187,11 @@ impl ParamTable {
 
     /// Whether any leaf of `part` learns.
     pub fn learns(&self, part: Part) -> bool {
-        self.grad.is_some() && self.leaves.iter().any(|leaf| leaf.part == part && leaf.trains)
+        self.grad.is_some()
+            && self
+                .leaves
+                .iter()
+                .any(|leaf| leaf.part == part && leaf.trains)
     }
 
     /// Makes the leaves that learn require gradients, accumulated in place in one flat buffer.

@@ -205,8 +205,9 @@ fn fill(params: &ParamTable, folder: &Path, tied: bool) -> Result<(), ModelError
         .map(|spec| (spec.name.as_str(), spec))
         .collect();
     // A tied head may be stored all the same, and old checkpoints carry rotary buffers.
-    let ignorable =
-        |name: &str| (tied && name.ends_with("lm_head.weight")) || name.ends_with("rotary_emb.inv_freq");
+    let ignorable = |name: &str| {
+        (tied && name.ends_with("lm_head.weight")) || name.ends_with("rotary_emb.inv_freq")
+    };
     let missing: Vec<&str> = wanted
         .keys()
         .filter(|name| !places.contains_key(**name))

@@ -200,9 +200,9 @@ pub enum RewardConfig {
     #[serde(rename = "dreamsim")]
     DreamSim(DreamSim),
     TextSimilarity(TextSimilarity),
+    Choice(Choice),
     RougeL(RougeL),
     Judge(JudgeReward),
-    Choice(Choice),
 }
 
 impl RewardConfig {
@@ -237,9 +237,9 @@ impl RewardConfig {
             Lpips = "lpips",
             DreamSim = "dreamsim",
             TextSimilarity = "text_similarity",
+            Choice = "choice",
             RougeL = "rouge_l",
-            Judge = "judge",
-            Choice = "choice"
+            Judge = "judge"
         )
     }
 

@@ -21,6 +21,8 @@ pub struct PromptConfig {
     /// `{{` and `}}` stand for braces. Of several templates each draw takes one, by the seed.
     /// `{prompt}` alone when empty.
     pub templates: Vec<String>,
+    /// Whether a row that is a whole question is asked as it stands instead.
+    pub spare_whole_questions: bool,
     /// The system's turn, without placeholders; none when absent. Needs a chat template.
     pub system: Option<String>,
     /// Whether the text goes through the policy's chat template.
@@ -63,6 +65,19 @@ pub enum Content {
 }
 
 impl Content {
+    /// In one string, `picture` standing for each picture: for chat templates that know words only.
+    #[must_use]
+    pub fn in_words(self, picture: &str) -> Self {
+        let Self::Parts(parts) = self else {
+            return self;
+        };
+        let word = |part: &serde_json::Value| match part["type"].as_str() {
+            Some("image") => picture.to_owned(),
+            _ => part["text"].as_str().unwrap_or_default().to_owned(),
+        };
+        Self::Text(parts.iter().map(word).collect())
+    }
+
     /// Words with a picture at each [`PICTURE`] in them.
     fn with_pictures(text: &str) -> Self {
         let mut parts = Vec::new();
@@ -133,6 +148,7 @@ pub enum PromptError {
 #[derive(Debug)]
 pub struct Prompter<'a> {
     templates: Vec<Vec<Piece>>,
+    spare_whole_questions: bool,
     system: Option<String>,
     prefill: String,
     chat: Option<&'a ChatTemplate>,
@@ -191,6 +207,7 @@ impl<'a> Prompter<'a> {
         }
         Ok(Self {
             templates,
+            spare_whole_questions: config.spare_whole_questions,
             system: config.system.clone(),
             prefill: config.prefill.clone().unwrap_or_default(),
             chat,
@@ -248,6 +265,13 @@ impl<'a> Prompter<'a> {
     }
 
     fn user_turn(&self, draw: &Draw) -> Result<String, PromptError> {
+        let example = &draw.example;
+        if let Some(question) = example.fields.get("prompt")
+            && self.spare_whole_questions
+            && example.whole_question
+        {
+            return self.placed(question.clone(), draw);
+        }
         let index = match self.templates.len() {
             1 => 0,
             several => Stream::new(&[self.seed, draw.draw]).below(several),
@@ -353,6 +377,7 @@ mod tests {
                     .iter()
                     .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
                     .collect(),
+                whole_question: false,
                 images: Vec::new(),
                 reference: rewards::Reference::default(),
                 target: None,
@@ -407,6 +432,51 @@ mod tests {
         assert_eq!(texts(1), texts(1));
         assert_ne!(texts(1), texts(2));
         assert_eq!(texts(1).into_iter().collect::<HashSet<_>>().len(), 3);
+    }
+
+    #[test]
+    fn pictures_go_where_the_words_say_else_before_them() {
+        let picture = || rewards::ImageSource::Path("a.png".into());
+        let seen = |templates: &[&str], chat: Option<&ChatTemplate>, count: usize| {
+            let config = config(templates);
+            let mut draw = draw(0);
+            draw.example.images = (0..count).map(|_| picture()).collect();
+            let prompter = Prompter::new(&config, chat, 0).unwrap();
+            prompter.with_pictures("[pad]", true).text(&draw)
+        };
+        assert_eq!(
+            seen(&["Draw {prompt}"], None, 1).unwrap(),
+            "[pad]Draw a red circle"
+        );
+        assert_eq!(
+            seen(&["as {image} but {image}!"], None, 2).unwrap(),
+            "as [pad] but [pad]!"
+        );
+        let chat = ChatTemplate::compile(
+            "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}\
+             {% for part in m.content %}{% if part.type == 'image' %}(pic){% else %}{{ part.text }}\
+             {% endif %}{% endfor %}{% endif %}{% endfor %}",
+            IndexMap::new(),
+        )
+        .unwrap();
+        assert_eq!(
+            seen(&["Draw {image}: {prompt}"], Some(&chat), 1).unwrap(),
+            "Draw (pic): a red circle"
+        );
+        assert_eq!(
+            seen(&["Draw {prompt}"], Some(&chat), 0).unwrap(),
+            "Draw a red circle"
+        );
+        let error = seen(&["{image}"], None, 2).unwrap_err().to_string();
+        assert!(error.contains("2 picture(s) for 1 place(s)"), "{error}");
+        let config = config(&["{prompt}"]);
+        let mut blind = draw(0);
+        blind.example.images = vec![picture()];
+        let error = Prompter::new(&config, None, 0)
+            .unwrap()
+            .text(&blind)
+            .unwrap_err();
+        assert!(error.to_string().contains("reads text only"), "{error}");
     }
 
     #[test]

@@ -63,7 +63,11 @@ pub fn resize(
     };
     let down = |pixels: Vec<u8>, width: u32| match from.1 == to.1 {
         true => pixels,
-        false => vertical(&pixels, width as usize * channels, &taps(from.1, to.1, filter)),
+        false => vertical(
+            &pixels,
+            width as usize * channels,
+            &taps(from.1, to.1, filter),
+        ),
     };
     let lost = |side: fn((u32, u32)) -> u32| i64::from(side(from)) - i64::from(side(to));
     let (narrower, lower) = (lost(|size| size.0), lost(|size| size.1));
@@ -92,7 +96,9 @@ fn horizontal(pixels: &[u8], channels: usize, taps: &[Tap], width: usize) -> Vec
                 out.extend((0..channels).map(|channel| {
                     let values = inputs[channel..].iter().step_by(channels);
                     let pairs = values.zip(&tap.weights);
-                    level(pairs.fold(HALF, |sum, (value, weight)| sum + i32::from(*value) * weight))
+                    level(pairs.fold(HALF, |sum, (value, weight)| {
+                        sum + i32::from(*value) * weight
+                    }))
                 }));
             }
         }

@@ -97,6 +97,14 @@ pub const NAMES: &[(&str, &str)] = &[
     ),
     ("perf/rollouts_per_s", "completions per second of the step"),
     (
+        "perf/pictures",
+        "pictures that went through this rank's vision tower in the step, for sampling and learning",
+    ),
+    (
+        "perf/prefills",
+        "prompts that this rank ran for sampling: one a group",
+    ),
+    (
         "perf/peak_memory_gib",
         "largest memory so far: the process's, or the GPU allocator's",
     ),

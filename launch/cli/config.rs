@@ -36,11 +36,14 @@ pub fn load(path: &Path, set: &[String], shared: &Shared) -> Result<Loaded, Fail
     }
     config.dtype = shared.dtype.unwrap_or(config.dtype);
     config.seed = shared.seed.unwrap_or(config.seed);
-    config.validate().map_err(|error| {
-        let (key, problem) = error.split_once(": ").unwrap_or(("", &error));
-        Failure::input(loaded.document.problem(key, problem))
-    })?;
     config.resolve_paths(path.parent().unwrap_or(Path::new("")));
+    config
+        .settle()
+        .and_then(|()| config.validate())
+        .map_err(|error| {
+            let (key, problem) = error.split_once(": ").unwrap_or(("", &error));
+            Failure::input(loaded.document.problem(key, problem))
+        })?;
     let resolved = serde_json::to_value(&config).map_err(Failure::other)?;
     Ok(Loaded { config, resolved })
 }

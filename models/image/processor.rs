@@ -65,7 +65,12 @@ impl Cut {
     /// A picture more than 200 times as long as wide, for patches.
     pub fn apply(&self, rgb: &Rgb8, filter: Filter) -> Result<Picture, ModelError> {
         match *self {
-            Self::Patches { patch, merge, min_pixels, max_pixels } => {
+            Self::Patches {
+                patch,
+                merge,
+                min_pixels,
+                max_pixels,
+            } => {
                 let to = patches::size(
                     (rgb.height as i64, rgb.width as i64),
                     patch * merge,
@@ -74,9 +79,12 @@ impl Cut {
                 let resized = rgb.resized(to.1 as usize, to.0 as usize, filter);
                 Ok(patches::cut(&resized, patch as usize, merge as usize))
             }
-            Self::Tiles { side, tokens, count, thumbnail } => {
-                Ok(tiles::cut(rgb, (side, tokens), (count, thumbnail), filter))
-            }
+            Self::Tiles {
+                side,
+                tokens,
+                count,
+                thumbnail,
+            } => Ok(tiles::cut(rgb, (side, tokens), (count, thumbnail), filter)),
         }
     }
 }
@@ -175,6 +183,21 @@ impl Processor {
         Self::from_keys(&keys, vision, &keys)
     }
 
+    /// A processor of `cut` with CLIP's normalisation and no tokens: for measuring.
+    pub fn plain(cut: Cut) -> Self {
+        let (mean, std) = CLIP;
+        Self {
+            cut,
+            filter: Filter::Bicubic,
+            normal: [0, 1, 2].map(|channel| (mean[channel] as f32, std[channel] as f32)),
+            rescale: 1.0 / 255.0,
+            image_token: -1,
+            words: QWEN,
+            three_positions: true,
+            source: None,
+        }
+    }
+
     fn from_keys(keys: &Keys, vision: &VisionConfig, whole: &Keys) -> Result<Self, ModelError> {
         for key in ["do_resize", "do_rescale", "do_normalize"] {
             if !keys.flag(key, true)? {
@@ -204,7 +227,10 @@ impl Processor {
                 (qwen_cut(keys, vision)?, QWEN, CLIP)
             }
         };
-        let (mean, std) = (three(keys, "image_mean", mean)?, three(keys, "image_std", std)?);
+        let (mean, std) = (
+            three(keys, "image_mean", mean)?,
+            three(keys, "image_std", std)?,
+        );
         Ok(Self {
             cut,
             filter,
@@ -223,7 +249,11 @@ impl Processor {
     /// A bound that this family does not have, or bounds that exclude each other.
     pub fn bound(&mut self, bounds: &super::ImageBounds) -> Result<(), String> {
         match &mut self.cut {
-            Cut::Patches { min_pixels, max_pixels, .. } => {
+            Cut::Patches {
+                min_pixels,
+                max_pixels,
+                ..
+            } => {
                 if bounds.max_tiles.is_some() {
                     return Err("max_tiles: this model takes no tiles; set max_pixels".into());
                 }
@@ -254,7 +284,13 @@ impl Processor {
         if let Some(source) = &self.source {
             return Some(Value::Object(source.clone()));
         }
-        let Cut::Patches { patch, merge, min_pixels, max_pixels } = self.cut else {
+        let Cut::Patches {
+            patch,
+            merge,
+            min_pixels,
+            max_pixels,
+        } = self.cut
+        else {
             return None;
         };
         Some(serde_json::json!({
@@ -363,12 +399,18 @@ impl Processor {
                 at += 1;
                 continue;
             }
-            let run = ids[at..].iter().take_while(|id| **id == self.image_token).count();
+            let run = ids[at..]
+                .iter()
+                .take_while(|id| **id == self.image_token)
+                .count();
             // InternVL's tiles and neighbouring pictures may touch; Qwen's are always apart.
             let mut left = run as i64;
             while left > 0 {
                 let picture = rest.next().ok_or_else(|| {
-                    format!("image tokens for more than the {} picture(s) given", pictures.len())
+                    format!(
+                        "image tokens for more than the {} picture(s) given",
+                        pictures.len()
+                    )
                 })?;
                 if left < picture.tokens || (self.three_positions && left > picture.tokens) {
                     return Err(format!(
@@ -426,7 +468,11 @@ fn three(keys: &Keys, key: &str, default: [f64; 3]) -> Result<[f64; 3], ModelErr
 }
 
 fn qwen_cut(keys: &Keys, vision: &VisionConfig) -> Result<Cut, ModelError> {
-    for (key, value) in [("patch_size", vision.patch_size), ("merge_size", vision.merge), ("temporal_patch_size", 2)] {
+    for (key, value) in [
+        ("patch_size", vision.patch_size),
+        ("merge_size", vision.merge),
+        ("temporal_patch_size", 2),
+    ] {
         if keys.int(key)?.is_some_and(|got| got != value) {
             return Err(keys.bad(key, format!("must be the vision tower's {value}")));
         }
@@ -434,7 +480,10 @@ fn qwen_cut(keys: &Keys, vision: &VisionConfig) -> Result<Cut, ModelError> {
     let empty = Map::new();
     let size = Keys {
         path: keys.path,
-        map: keys.value("size").and_then(Value::as_object).unwrap_or(&empty),
+        map: keys
+            .value("size")
+            .and_then(Value::as_object)
+            .unwrap_or(&empty),
     };
     let bound = |old: &str, new: &str, default: i64| -> Result<i64, ModelError> {
         Ok(match (keys.int(old)?, size.int(new)?) {
@@ -457,7 +506,11 @@ fn intern_cut(
 ) -> Result<Cut, ModelError> {
     if let Some(size) = keys.value("size").and_then(Value::as_object) {
         for key in ["height", "width"] {
-            if size.get(key).and_then(Value::as_i64).is_some_and(|got| got != side) {
+            if size
+                .get(key)
+                .and_then(Value::as_i64)
+                .is_some_and(|got| got != side)
+            {
                 return Err(keys.bad("size", format!("{key} must be the vision tower's {side}")));
             }
         }
@@ -475,7 +528,11 @@ fn intern_cut(
     Ok(Cut::Tiles {
         side,
         tokens: across * across,
-        count: if dynamic { (least.min(most), most) } else { (1, 1) },
+        count: if dynamic {
+            (least.min(most), most)
+        } else {
+            (1, 1)
+        },
         thumbnail: whole.flag("use_thumbnail", true)?,
     })
 }

@@ -215,7 +215,10 @@ impl Eyes {
         if config.hidden_size % config.num_heads != 0 {
             return Err(keys.bad(
                 "num_heads",
-                format!("must divide hidden_size {}, got {}", config.hidden_size, config.num_heads),
+                format!(
+                    "must divide hidden_size {}, got {}",
+                    config.hidden_size, config.num_heads
+                ),
             ));
         }
         let tokens = image_tokens(whole, family, folder)?;
@@ -251,7 +254,10 @@ fn activation(keys: &Keys, default: Activation) -> Result<Activation, ModelError
     match keys.value("hidden_act").map(|name| name.as_str()) {
         None => Ok(default),
         Some(name) => name.and_then(Activation::of).ok_or_else(|| {
-            keys.bad("hidden_act", "only gelu, gelu_pytorch_tanh and silu are supported")
+            keys.bad(
+                "hidden_act",
+                "only gelu, gelu_pytorch_tanh and silu are supported",
+            )
         }),
     }
 }
@@ -268,7 +274,10 @@ fn qwen3_vl(keys: &Keys) -> Result<VisionConfig, ModelError> {
     only(keys, "in_channels", 3)?;
     let positions = keys.int("num_position_embeddings")?.unwrap_or(2304);
     if positions.isqrt().pow(2) != positions {
-        return Err(keys.bad("num_position_embeddings", format!("must be a square, got {positions}")));
+        return Err(keys.bad(
+            "num_position_embeddings",
+            format!("must be a square, got {positions}"),
+        ));
     }
     Ok(VisionConfig {
         network: VisionNetwork::Qwen3Vl {
@@ -312,23 +321,36 @@ fn intern_vl(whole: &Keys, keys: &Keys, family: Family) -> Result<VisionConfig, 
     let ratio = whole.float("downsample_ratio", 0.5)?;
     let merge = (1.0 / ratio).round() as i64;
     if (merge as f64 * ratio - 1.0).abs() > 1e-9 {
-        return Err(whole.bad("downsample_ratio", format!("must be 1 over an integer, got {ratio}")));
+        return Err(whole.bad(
+            "downsample_ratio",
+            format!("must be 1 over an integer, got {ratio}"),
+        ));
     }
     let (layer_key, layer) = match chat {
         true => ("select_layer", -1),
         false => ("vision_feature_layer", -1),
     };
-    if whole.value(layer_key).is_some_and(|value| value.as_i64() != Some(layer)) {
+    if whole
+        .value(layer_key)
+        .is_some_and(|value| value.as_i64() != Some(layer))
+    {
         return Err(whole.bad(layer_key, "only the last layer (-1) is supported"));
     }
-    if chat && whole.value("ps_version").is_some_and(|version| version != "v2") {
+    if chat
+        && whole
+            .value("ps_version")
+            .is_some_and(|version| version != "v2")
+    {
         return Err(whole.bad("ps_version", "only \"v2\" is supported"));
     }
     let norm = match keys.value("norm_type").and_then(Value::as_str) {
         None | Some("layer_norm") => NormKind::Layer,
         Some("rms_norm") => NormKind::Rms,
         Some(other) => {
-            return Err(keys.bad("norm_type", format!("must be layer_norm or rms_norm, got {other}")));
+            return Err(keys.bad(
+                "norm_type",
+                format!("must be layer_norm or rms_norm, got {other}"),
+            ));
         }
     };
     let (bias, qk_norm) = match chat {
@@ -348,7 +370,11 @@ fn intern_vl(whole: &Keys, keys: &Keys, family: Family) -> Result<VisionConfig, 
     if intern.image_size % (patch_size * merge) != 0 {
         return Err(keys.bad(
             "image_size",
-            format!("must be a multiple of {} pixels, got {}", patch_size * merge, intern.image_size),
+            format!(
+                "must be a multiple of {} pixels, got {}",
+                patch_size * merge,
+                intern.image_size
+            ),
         ));
     }
     Ok(VisionConfig {
@@ -387,7 +413,12 @@ fn image_tokens(whole: &Keys, family: Family, folder: &Path) -> Result<ImageToke
     };
     let others = ["<img>", "</img>", "<IMG_CONTEXT>", "<video>"];
     let mut never = vec![image];
-    never.extend(others.iter().filter_map(|name| added.get(*name)).filter(|id| **id != image));
+    never.extend(
+        others
+            .iter()
+            .filter_map(|name| added.get(*name))
+            .filter(|id| **id != image),
+    );
     Ok(ImageTokens { image, never })
 }
 
@@ -409,7 +440,10 @@ fn added_tokens(folder: &Path) -> Result<std::collections::BTreeMap<String, i64>
         path.exists().then(|| read_object(&path)).transpose()
     };
     if let Some(map) = read("added_tokens.json")? {
-        found.extend(map.iter().filter_map(|(text, id)| Some((text.clone(), id.as_i64()?))));
+        found.extend(
+            map.iter()
+                .filter_map(|(text, id)| Some((text.clone(), id.as_i64()?))),
+        );
     }
     let config = read("tokenizer_config.json")?.unwrap_or_default();
     if let Some(Value::Object(decoder)) = config.get("added_tokens_decoder") {
@@ -420,7 +454,10 @@ fn added_tokens(folder: &Path) -> Result<std::collections::BTreeMap<String, i64>
     let file = read("tokenizer.json")?.unwrap_or_default();
     if let Some(Value::Array(tokens)) = file.get("added_tokens") {
         found.extend(tokens.iter().filter_map(|token| {
-            Some((token.get("content")?.as_str()?.to_owned(), token.get("id")?.as_i64()?))
+            Some((
+                token.get("content")?.as_str()?.to_owned(),
+                token.get("id")?.as_i64()?,
+            ))
         }));
     }
     Ok(found)

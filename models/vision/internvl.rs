@@ -86,7 +86,11 @@ const CHAT: Parts = Parts {
 
 const NATIVE: Parts = Parts {
     tower: "model.vision_tower",
-    embeddings: ["cls_token", "position_embeddings", "patch_embeddings.projection"],
+    embeddings: [
+        "cls_token",
+        "position_embeddings",
+        "patch_embeddings.projection",
+    ],
     layers: "encoder.layer",
     norms: ["layernorm_before", "layernorm_after"],
     attention: "attention",
@@ -124,7 +128,8 @@ impl Leaves {
         let wide = config.hidden_size;
         layout.part(Part::Vision);
         let embeddings = format!("{}.embeddings", parts.tower);
-        let [class, positions, patches] = parts.embeddings.map(|part| format!("{embeddings}.{part}"));
+        let [class, positions, patches] =
+            parts.embeddings.map(|part| format!("{embeddings}.{part}"));
         let per_tile = (intern.image_size / config.patch_size).pow(2);
         let class = layout.one(class, &[1, 1, wide]);
         let positions = layout.one(positions, &[1, 1 + per_tile, wide]);
@@ -137,7 +142,12 @@ impl Leaves {
             })
             .collect();
         let last = intern.final_norm.then(|| {
-            NormLeaves::declare(layout, &format!("{}.layernorm", parts.tower), wide, NormKind::Layer)
+            NormLeaves::declare(
+                layout,
+                &format!("{}.layernorm", parts.tower),
+                wide,
+                NormKind::Layer,
+            )
         });
         layout.part(Part::Projector);
         let joined = wide * config.merge * config.merge;
@@ -168,7 +178,9 @@ impl Leaves {
             norms: leaves.norms.map(|norm| norm.bind(params, eps)),
             qkv: leaves.qkv.bind(params),
             // The norms over heads have an epsilon of their own in both layouts.
-            head_norms: leaves.head_norms.map(|norms| norms.map(|norm| norm.bind(params, 1e-6))),
+            head_norms: leaves
+                .head_norms
+                .map(|norms| norms.map(|norm| norm.bind(params, 1e-6))),
             out: leaves.out.bind(params),
             feed: leaves.feed.map(|linear| linear.bind(params)),
             scales: leaves.scales.map(|scale| params.tensor(scale)),
@@ -209,12 +221,15 @@ impl BlockLeaves {
                 NormLeaves::declare(layout, &format!("{attention}.{part}"), wide, NormKind::Rms)
             })
         });
-        let out = LinearLeaves::declare(layout, &format!("{attention}.{}", parts.out), (wide, wide));
+        let out =
+            LinearLeaves::declare(layout, &format!("{attention}.{}", parts.out), (wide, wide));
         let feed = [
             LinearLeaves::declare(layout, &format!("{name}.mlp.fc1"), (inner, wide)),
             LinearLeaves::declare(layout, &format!("{name}.mlp.fc2"), (wide, inner)),
         ];
-        let scales = parts.scales.map(|part| layout.one(format!("{name}.{part}"), &[wide]));
+        let scales = parts
+            .scales
+            .map(|part| layout.one(format!("{name}.{part}"), &[wide]));
         Self {
             norms,
             qkv,
@@ -294,7 +309,9 @@ impl Block {
         };
         let mixed = run_attention(&q, &k, &heads(&qkv[2]), lengths);
         let x = self.out.apply(&mixed) * &self.scales[0] + x;
-        let inner = intern.activation.apply(&self.feed[0].apply(&self.norms[1].apply(&x)));
+        let inner = intern
+            .activation
+            .apply(&self.feed[0].apply(&self.norms[1].apply(&x)));
         self.feed[1].apply(&inner) * &self.scales[1] + x
     }
 }

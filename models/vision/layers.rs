@@ -174,7 +174,10 @@ pub(crate) fn run_attention(q: &Tensor, k: &Tensor, v: &Tensor, lengths: &[i64])
         Tensor::scaled_dot_product_attention(q, k, v, None::<&Tensor>, 0.0, false, None, false)
     };
     if lengths.windows(2).all(|pair| pair[0] == pair[1]) {
-        let shaped = |x: &Tensor| x.view([lengths.len() as i64, -1, heads, dim]).transpose(1, 2);
+        let shaped = |x: &Tensor| {
+            x.view([lengths.len() as i64, -1, heads, dim])
+                .transpose(1, 2)
+        };
         return attend(&shaped(q), &shaped(k), &shaped(v))
             .transpose(1, 2)
             .reshape([rows, heads * dim]);

@@ -74,8 +74,12 @@ impl Seen {
 
     /// The rows of several, one after the other; `None` of none.
     pub fn concat(all: &[&Seen]) -> Option<Seen> {
-        let states = (0..all.first()?.states.len())
-            .map(|at| Tensor::cat(&all.iter().map(|one| &one.states[at]).collect::<Vec<_>>(), 0));
+        let states = (0..all.first()?.states.len()).map(|at| {
+            Tensor::cat(
+                &all.iter().map(|one| &one.states[at]).collect::<Vec<_>>(),
+                0,
+            )
+        });
         Some(Seen {
             states: states.collect(),
         })
@@ -95,9 +99,11 @@ impl TowerLeaves {
             VisionNetwork::Qwen25Vl { .. } => {
                 Self::Qwen25(qwen2_5_vl::Leaves::declare(layout, config, (names, out)))
             }
-            VisionNetwork::InternVl(intern) => {
-                Self::Intern(internvl::Leaves::declare(layout, (config, intern), (names, out)))
-            }
+            VisionNetwork::InternVl(intern) => Self::Intern(internvl::Leaves::declare(
+                layout,
+                (config, intern),
+                (names, out),
+            )),
         }
     }
 
@@ -126,7 +132,8 @@ impl Vision {
 
     /// Runs the tower.
     pub fn look(&self, pixels: &Pixels) -> Seen {
-        self.looked.set(self.looked.get() + pixels.grids.len() as u64);
+        self.looked
+            .set(self.looked.get() + pixels.grids.len() as u64);
         let states = match &self.tower {
             Tower::Qwen3(tower) => tower.run(pixels),
             Tower::Qwen25(tower) => tower.run(pixels),

@@ -46,7 +46,12 @@ impl Attention {
             let x = qkv.select(1, part).to_kind(reduce_kind(kind));
             rotate(&x, tables).to_kind(kind)
         };
-        let mixed = run_attention(&turned(0), &turned(1), &qkv.select(1, 2).contiguous(), lengths);
+        let mixed = run_attention(
+            &turned(0),
+            &turned(1),
+            &qkv.select(1, 2).contiguous(),
+            lengths,
+        );
         self.out.apply(&mixed)
     }
 }

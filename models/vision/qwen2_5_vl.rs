@@ -54,7 +54,11 @@ impl Leaves {
             Names::Flat => "visual",
             _ => "model.visual",
         };
-        let (wide, inner, patch) = (config.hidden_size, config.intermediate_size, config.patch_size);
+        let (wide, inner, patch) = (
+            config.hidden_size,
+            config.intermediate_size,
+            config.patch_size,
+        );
         layout.part(Part::Vision);
         let shape = [wide, 3, 2, patch, patch];
         let patches =
@@ -69,7 +73,11 @@ impl Leaves {
                 norms: [norm(layout, "norm1"), norm(layout, "norm2")],
                 attention: AttentionLeaves::declare(layout, &format!("{name}.attn"), wide),
                 gate_up: LinearLeaves::stacked(layout, &pair, wide, true),
-                down: LinearLeaves::declare(layout, &format!("{name}.mlp.down_proj"), (wide, inner)),
+                down: LinearLeaves::declare(
+                    layout,
+                    &format!("{name}.mlp.down_proj"),
+                    (wide, inner),
+                ),
             }
         });
         let blocks = blocks.collect();
@@ -130,14 +138,23 @@ fn windows(grids: &[(i64, i64)], merge: i64, side: i64) -> (Vec<i64>, Vec<i64>) 
 impl Tower {
     /// The last state alone, `[n, D]`, in merge order.
     pub(super) fn run(&self, pixels: &Pixels) -> Vec<Tensor> {
-        let VisionNetwork::Qwen25Vl { window, whole, activation } = &self.config.network else {
+        let VisionNetwork::Qwen25Vl {
+            window,
+            whole,
+            activation,
+        } = &self.config.network
+        else {
             unreachable!("bound to its own network")
         };
         let (merge, patch) = (self.config.merge, self.config.patch_size);
         let x = self.patches.apply(&pixels.data);
         let (kind, device) = (x.kind(), x.device());
         let (order, within) = windows(&pixels.grids, merge, window / merge / patch);
-        let across: Vec<i64> = pixels.grids.iter().map(|(rows, columns)| rows * columns).collect();
+        let across: Vec<i64> = pixels
+            .grids
+            .iter()
+            .map(|(rows, columns)| rows * columns)
+            .collect();
         let order = Tensor::from_slice(&order).to_device(device);
         let unit = merge * merge;
         let moved = |x: &Tensor, order: &Tensor| {
@@ -179,9 +196,13 @@ impl Block {
         tables: &(Tensor, Tensor),
         (lengths, activation): (&[i64], Activation),
     ) -> Tensor {
-        let x = x + self.attention.apply(&self.norms[0].apply(x), tables, lengths);
+        let x = x + self
+            .attention
+            .apply(&self.norms[0].apply(x), tables, lengths);
         let halves = self.gate_up.apply(&self.norms[1].apply(&x)).chunk(2, -1);
-        &x + self.down.apply(&(activation.apply(&halves[0]) * &halves[1]))
+        &x + self
+            .down
+            .apply(&(activation.apply(&halves[0]) * &halves[1]))
     }
 }
 

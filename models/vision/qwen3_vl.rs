@@ -64,7 +64,10 @@ impl Leaves {
         config: &VisionConfig,
         (names, out): (Names, i64),
     ) -> Self {
-        let VisionNetwork::Qwen3Vl { positions, taps, .. } = &config.network else {
+        let VisionNetwork::Qwen3Vl {
+            positions, taps, ..
+        } = &config.network
+        else {
             unreachable!("declared for its own network")
         };
         let prefix = match names {
@@ -152,12 +155,19 @@ impl Merger {
 impl Tower {
     /// The states at the taps, then the last, `[n, D]` each.
     pub(super) fn run(&self, pixels: &Pixels) -> Vec<Tensor> {
-        let VisionNetwork::Qwen3Vl { taps, activation, .. } = &self.config.network else {
+        let VisionNetwork::Qwen3Vl {
+            taps, activation, ..
+        } = &self.config.network
+        else {
             unreachable!("bound to its own network")
         };
         let (kind, device) = (self.positions.kind(), self.positions.device());
         let places = places(&pixels.grids, self.config.merge);
-        let lengths: Vec<i64> = pixels.grids.iter().map(|(rows, columns)| rows * columns).collect();
+        let lengths: Vec<i64> = pixels
+            .grids
+            .iter()
+            .map(|(rows, columns)| rows * columns)
+            .collect();
         let head_dim = self.config.hidden_size / self.config.num_heads;
         let tables = tables(&places, head_dim, (kind, device));
         let mut x = self.patches.apply(&pixels.data) + self.interpolated(&places, &pixels.grids);
@@ -234,9 +244,10 @@ impl Block {
         tables: &(Tensor, Tensor),
         (lengths, activation): (&[i64], Activation),
     ) -> Tensor {
-        let x = x + self.attention.apply(&self.norms[0].apply(x), tables, lengths);
+        let x = x + self
+            .attention
+            .apply(&self.norms[0].apply(x), tables, lengths);
         let inner = activation.apply(&self.feed[0].apply(&self.norms[1].apply(&x)));
         &x + self.feed[1].apply(&inner)
     }
 }
-

@@ -94,7 +94,10 @@ impl Decoder {
                 Some(self.seen(&shown)?)
             }
         };
-        Ok(self.vision().zip(seen).map(|(vision, seen)| vision.project(&seen)))
+        Ok(self
+            .vision()
+            .zip(seen)
+            .map(|(vision, seen)| vision.project(&seen)))
     }
 }
 

@@ -62,6 +62,7 @@ impl Encoders {
                     (0, _) => 32,
                     (count, _) => count,
                 },
+                on_cpu: device == Device::Cpu,
                 fault: fault.clone(),
             };
             let handle =

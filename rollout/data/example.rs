@@ -12,6 +12,9 @@ pub struct Example {
     pub task: String,
     /// What prompt templates may insert, by placeholder name (`prompt`, `draft`, ...).
     pub fields: IndexMap<String, String>,
+    /// Whether the field `prompt` is a whole question, as published conversations are: it is asked as
+    /// it stands unless the task has templates of its own.
+    pub whole_question: bool,
     /// Pictures that the prompt shows, in the order of its placeholders.
     pub images: Vec<ImageSource>,
     /// What completions are scored against.

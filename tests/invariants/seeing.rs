@@ -198,11 +198,11 @@ fn a_group_costs_one_look_and_one_prefill_and_a_frozen_tower_none_more() {
             let micros =
                 micro_batches(&trajectories(&sampled, true), &COUNTED, 10_000, Device::Cpu);
             assert_eq!((micros.len(), micros[0].views.len()), (1, 1));
-            accumulate(&mut learner, &micros);
+            let _ = accumulate(&mut learner, &micros);
             // A tower that learns runs once more, with gradients, for the whole group.
             assert_eq!(looked(&learner.model), if frozen { 1 } else { 2 }, "{name}");
             let reference = network(name, Kind::Double);
-            Learner::log_probs(&reference, &micros[0], (&HEAD, learner.look())).unwrap();
+            let _ = Learner::log_probs(&reference, &micros[0], (&HEAD, learner.look())).unwrap();
             assert_eq!(looked(&reference), u64::from(!frozen), "{name}");
         }
     }

@@ -29,4 +29,16 @@ impl Config {
             }
         }
     }
+
+    /// Fills in what task types bring and the tasks do not say.
+    ///
+    /// # Errors
+    /// `key: problem` of a template file.
+    pub fn settle(&mut self) -> Result<(), String> {
+        for (name, task) in &mut self.tasks {
+            task.settle()
+                .map_err(|error| format!("tasks.{name}.{error}"))?;
+        }
+        Ok(())
+    }
 }

@@ -41,7 +41,8 @@ pub struct TaskConfig {
     pub task_type: TaskType,
     /// Prompt templates with placeholders such as {prompt} and {draft}; one is chosen by seed and
     /// draw. `["{prompt}"]` passes a row's own words. Empty: those of `templates_file`, else the
-    /// type's own (configs/templates/).
+    /// type's own (configs/templates/), and rows that are whole questions (alpaca, sharegpt,
+    /// messages, dpo) are asked as they stand.
     pub templates: Vec<String>,
     /// YAML file with a list `templates`, relative to the config's folder.
     pub templates_file: Option<PathBuf>,
@@ -74,35 +75,26 @@ impl TaskConfig {
     /// A file that cannot be read or is no list of templates.
     pub fn settle(&mut self) -> Result<(), String> {
         let words = matches!(self.task_type, TaskType::Caption | TaskType::Understanding);
-        let completion = self.completion.get_or_insert_with(|| match words {
+        self.completion.get_or_insert_with(|| match words {
             true => CompletionConfig::Text(PlainText::default()),
             false => CompletionConfig::default(),
         });
-        let format = match completion {
-            CompletionConfig::CtrlS(_) => "ctrl_s",
-            CompletionConfig::Sgp(_) => "sgp",
-            _ => "",
-        };
         self.rubric
             .get_or_insert_with(|| own_rubric(self.task_type));
-        if !self.templates.is_empty() {
+        let Some(path) = self
+            .templates_file
+            .as_ref()
+            .filter(|_| self.templates.is_empty())
+        else {
             return Ok(());
-        }
-        let (name, text) = match &self.templates_file {
-            Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|error| format!("templates_file: {}: {error}", path.display()))?;
-                (format!("templates_file: {}", path.display()), text)
-            }
-            None => (
-                "templates".to_owned(),
-                own_templates(self.task_type, format).to_owned(),
-            ),
         };
-        let file: TemplateFile =
-            serde_saphyr::from_str(&text).map_err(|error| format!("{name}: {error}"))?;
+        let problem = |problem: &dyn std::fmt::Display| {
+            format!("templates_file: {}: {problem}", path.display())
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| problem(&error))?;
+        let file: TemplateFile = serde_saphyr::from_str(&text).map_err(|error| problem(&error))?;
         if file.templates.is_empty() {
-            return Err(format!("{name}: the list is empty"));
+            return Err(problem(&"the list `templates` is empty"));
         }
         self.templates = file.templates;
         Ok(())
@@ -110,12 +102,29 @@ impl TaskConfig {
 
     /// How the task asks.
     pub fn prompt_config(&self) -> PromptConfig {
+        let own = self.templates.is_empty();
         PromptConfig {
-            templates: self.templates.clone(),
+            templates: match own {
+                true => self.own_templates(),
+                false => self.templates.clone(),
+            },
+            spare_whole_questions: own,
             system: self.system.clone(),
             chat: self.chat,
             prefill: self.prefill.clone(),
         }
+    }
+
+    /// What the type asks with, for the task's completion format.
+    fn own_templates(&self) -> Vec<String> {
+        let format = match self.completion {
+            Some(CompletionConfig::CtrlS(_)) => "ctrl_s",
+            Some(CompletionConfig::Sgp(_)) => "sgp",
+            _ => "",
+        };
+        let file: TemplateFile = serde_saphyr::from_str(own_file(self.task_type, format))
+            .expect("the program's own template files are well formed");
+        file.templates
     }
 
     /// How the task scores.
@@ -128,7 +137,7 @@ impl TaskConfig {
     }
 }
 
-fn own_templates(task: TaskType, format: &str) -> &'static str {
+fn own_file(task: TaskType, format: &str) -> &'static str {
     macro_rules! own {
         ($name:literal) => {
             include_str!(concat!("../../configs/templates/", $name, ".yaml"))
@@ -172,5 +181,41 @@ fn own_rubric(task: TaskType) -> RubricConfig {
     RubricConfig {
         rewards,
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_and_format_brings_templates_that_parse() {
+        let types = [
+            TaskType::TextToSvg,
+            TaskType::ImageToSvg,
+            TaskType::SketchToSvg,
+            TaskType::Edit,
+            TaskType::Refinement,
+            TaskType::Caption,
+            TaskType::Understanding,
+        ];
+        for task_type in types {
+            for format in [
+                CompletionConfig::default(),
+                CompletionConfig::CtrlS(Default::default()),
+                CompletionConfig::Sgp(Default::default()),
+            ] {
+                let mut task = TaskConfig {
+                    task_type,
+                    completion: Some(format),
+                    ..Default::default()
+                };
+                task.settle().unwrap();
+                let prompts = task.prompt_config();
+                assert!(!prompts.templates.is_empty());
+                rollout::prompt::Prompter::new(&prompts, None, 0).unwrap();
+                assert!(task.rubric.is_some());
+            }
+        }
     }
 }

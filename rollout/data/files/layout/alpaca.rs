@@ -23,6 +23,7 @@ pub(super) fn example(record: &Record, around: &Around) -> Result<Example, Strin
         ImageSource::Png(_) => None,
     });
     let draft = Draft {
+        whole_question: true,
         id: id(row)
             .or(pictured)
             .unwrap_or_else(|| around.default_id.clone()),

@@ -119,6 +119,7 @@ fn example(record: &Record, around: &Around, exchange: Exchange) -> Result<Examp
     let mut fields = IndexMap::from([("prompt".to_owned(), exchange.question)]);
     fields.extend(exchange.system.map(|system| ("system".to_owned(), system)));
     let draft = Draft {
+        whole_question: true,
         id,
         fields,
         images,

@@ -28,6 +28,7 @@ pub(super) fn example(record: &Record, around: &Around) -> Result<Example, Strin
         }
     }
     let draft = Draft {
+        whole_question: false,
         id: id(row).unwrap_or_else(|| around.default_id.clone()),
         fields,
         images: Vec::new(),

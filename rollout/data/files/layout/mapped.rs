@@ -67,6 +67,7 @@ impl FieldMap {
             .or_else(|| reference.svg.clone())
             .or_else(|| reference.text.clone());
         let draft = Draft {
+            whole_question: false,
             id: id.unwrap_or_else(|| around.default_id.clone()),
             fields: found,
             images,

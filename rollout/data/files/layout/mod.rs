@@ -106,6 +106,7 @@ impl Layout {
 struct Draft {
     id: String,
     fields: IndexMap<String, String>,
+    whole_question: bool,
     images: Vec<ImageSource>,
     reference: Reference,
     target: Option<String>,
@@ -121,6 +122,7 @@ impl Draft {
             id: self.id,
             task: String::new(),
             fields: self.fields,
+            whole_question: self.whole_question,
             images: self.images,
             reference: self.reference,
             target: self.target,

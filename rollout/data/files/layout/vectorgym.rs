@@ -73,6 +73,7 @@ pub(super) fn example(record: Record, view: View, around: &Around) -> Result<Exa
         (None, ..) => around.default_id.clone(),
     };
     let draft = Draft {
+        whole_question: false,
         id,
         fields,
         images,
