@@ -119,6 +119,12 @@ pub const NAMES: &[(&str, &str)] = &[
         "prompts left out for their length in this step",
     ),
     (
+        "judge/asked",
+        "completions that rank 0's judges were asked about since the process began",
+    ),
+    ("judge/failed", "of them, those that got the failure value"),
+    ("judge/cost", "their price so far"),
+    (
         "eval/<set>/<metric>",
         "the metric on held-out prompts, in a row of its own",
     ),

@@ -24,6 +24,7 @@ pub(super) struct TextTokens {
     inner: tokenizers::Tokenizer,
     rules: TextRules,
     pad_left: bool,
+    lower: bool,
 }
 
 impl std::fmt::Debug for TextTokens {
@@ -50,7 +51,7 @@ impl TextTokens {
             ..Default::default()
         };
         inner.with_truncation(Some(truncation)).map_err(bad)?;
-        let mut pad_left = false;
+        let (mut pad_left, mut lower) = (false, false);
         let config = folder.join("tokenizer_config.json");
         if let Some(pad) = &mut rules.pad
             && config.exists()
@@ -62,11 +63,16 @@ impl TextTokens {
                 .and_then(|token| inner.token_to_id(token));
             *pad = named.map_or(*pad, i64::from);
             pad_left = map.get("padding_side").is_some_and(|side| side == "left");
+            // This class lowers its texts whatever its tokenizer.json says.
+            lower = map
+                .get("tokenizer_class")
+                .is_some_and(|class| class == "Siglip2Tokenizer");
         }
         Ok(Some(Self {
             inner,
             rules,
             pad_left,
+            lower,
         }))
     }
 
@@ -103,14 +109,19 @@ impl TextTokens {
             inner,
             rules,
             pad_left: false,
+            lower: false,
         })
     }
 
     /// The ids of a text, special tokens, truncation and padding included.
     pub fn ids(&self, text: &str) -> Result<Vec<i64>, ModelError> {
+        let text = match self.lower {
+            true => text.to_lowercase().into(),
+            false => std::borrow::Cow::Borrowed(text),
+        };
         let encoding = self
             .inner
-            .encode_fast(text, true)
+            .encode_fast(text.as_ref(), true)
             .map_err(|error| ModelError::Text(error.to_string()))?;
         let mut ids: Vec<i64> = encoding.get_ids().iter().map(|&id| i64::from(id)).collect();
         if let Some(pad) = self.rules.pad {

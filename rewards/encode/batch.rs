@@ -13,7 +13,7 @@ use models::encoder::{Encoder, Lpips, LpipsFeatures, LpipsInput, Pool, unit_rows
 use models::image::Rgb8;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 
@@ -37,7 +37,7 @@ pub(super) struct Job {
 
 /// The network of a thread.
 pub(super) enum Worker {
-    Features(Encoder),
+    Features(Box<Encoder>),
     Lpips(Lpips),
 }
 
@@ -46,6 +46,8 @@ pub(super) struct Server {
     pub name: String,
     /// Rows of a pass.
     pub batch: usize,
+    /// Whether it computes on the CPU, where networks take turns.
+    pub on_cpu: bool,
     pub fault: Fault,
 }
 
@@ -55,6 +57,9 @@ const PATIENCE: Duration = Duration::from_millis(4);
 const STEP: usize = 16;
 /// Bytes of reference features that LPIPS keeps.
 const KEPT: usize = 512 << 20;
+
+/// Networks on the CPU compute one after the other: each uses all threads that it may.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// A question ready for the network; those of one shape share a pass.
 enum Ready {
@@ -111,9 +116,13 @@ impl Server {
                 }
             }
             waiting = rest;
+            let turn = self
+                .on_cpu
+                .then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner));
             let answer = catch_unwind(AssertUnwindSafe(|| {
                 worker.answer(&batch, self.batch, &mut kept)
             }));
+            drop(turn);
             match answer {
                 Ok(Ok(answers)) => {
                     for (ticket, answer) in tickets.iter().zip(answers) {

@@ -62,6 +62,7 @@ impl Encoders {
                     (0, _) => 32,
                     (count, _) => count,
                 },
+                on_cpu: device == Device::Cpu,
                 fault: fault.clone(),
             };
             let handle =
@@ -179,7 +180,7 @@ impl Handle {
                 }
                 let processor = network.processor().ok().cloned();
                 let pool = network.default_pool().unwrap_or(Pool::Cls);
-                (Worker::Features(network), processor, pool)
+                (Worker::Features(Box::new(network)), processor, pool)
             }
         };
         let (jobs, inbox) = bounded(4 * server.batch.max(16));

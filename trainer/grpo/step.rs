@@ -326,6 +326,11 @@ impl Trainer<'_> {
             ("perf/prefills", stats.prefills),
         ];
         metrics.extend(others.map(|(name, value)| (name.to_owned(), value)));
+        if let Some(count) = self.scorer.judge_count() {
+            metrics.insert("judge/asked".into(), count.asked as f64);
+            metrics.insert("judge/failed".into(), count.failed as f64);
+            metrics.insert("judge/cost".into(), count.cost);
+        }
         metrics
     }
 }

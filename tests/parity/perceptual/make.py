@@ -62,7 +62,8 @@ def fill(module, prefix=""):
 
 
 def load(size=None):
-    images = [Image.open(PICTURES / f"{name}.png").convert("RGB") for name in ("wide", "tall")]
+    images = [Image.open(PICTURES / f"{name}.png").convert("RGBA") for name in ("wide", "tall")]
+    images = [Image.alpha_composite(Image.new("RGBA", i.size, "white"), i).convert("RGB") for i in images]
     if size:
         images = [image.resize((size, size), Image.BICUBIC) for image in images]
     return images

@@ -1,22 +1,18 @@
 //! Scoring one completion of one task: shape, rendering beside the reference, each reward, the total.
 
+mod parts;
+
 use crate::cache::{Cache, key};
-use crate::choice::Choice;
+use crate::compare::Feature;
 use crate::config::{RewardConfig, TaskScoring};
-use crate::edges::{L2Canny, edge_picture};
-use crate::encode::{self, Encoders, Ticket};
+use crate::encode::Encoders;
 use crate::error::RewardError;
 use crate::judge::{Judge, JudgeCount};
-use crate::length::{CodeEfficiency, LengthRatio};
-use crate::pending::{Judged, Part, Pending, Wait};
-use crate::perceptual::Lpips;
+use crate::pending::{Judged, Part, Pending};
 use crate::picture::Picture;
-use crate::pixel::{Mse, MseForeground, Psnr};
 use crate::reference::Reference;
 use crate::rubric::{Truncated, clip};
 use crate::scorer::{ScoreJob, TokenCounter};
-use crate::shape::Aspect;
-use crate::text::rouge_l;
 use indexmap::IndexMap;
 use serde::Serialize;
 use std::sync::Arc;
@@ -75,16 +71,6 @@ struct Pair<'a> {
     picture: Picture,
     rendered: Rendered,
     target: Option<Arc<Target>>,
-}
-
-/// What a reward compares.
-#[derive(Clone)]
-enum Feature {
-    None,
-    Picture(Arc<Picture>),
-    Edges(Arc<Vec<f64>>),
-    /// On its way from an encoder.
-    Encoded(Ticket),
 }
 
 impl Task {
@@ -270,124 +256,6 @@ impl Task {
         }
     }
 
-    fn part_of_text(&self, config: &RewardConfig, text: &str, case: &Case) -> Part {
-        match config {
-            RewardConfig::TextSimilarity(rule) => {
-                let target = case.reference.text.as_deref().unwrap_or_default();
-                let pair = [text, target].map(|text| self.encoders.text(&rule.encoder, text));
-                Part::Waits(Wait::Cosine(pair, rule.scale))
-            }
-            RewardConfig::Choice(_) => {
-                let target = case.reference.text.as_deref().unwrap_or_default();
-                Part::Known(Choice::value(text, target))
-            }
-            RewardConfig::Format(_) => Part::Known(1.0),
-            RewardConfig::RougeL(_) => {
-                let target = case.reference.text.as_deref().unwrap_or_default();
-                Part::Known(rouge_l(text, target))
-            }
-            RewardConfig::LengthLinear(rule) => {
-                let tokens = self.tokens.as_deref().map(|f| f as &dyn Fn(&str) -> usize);
-                Part::Known(rule.value(rule.unit.count(text, tokens)))
-            }
-            // Refused when the task is checked.
-            _ => Part::Known(0.0),
-        }
-    }
-
-    fn part(&self, index: usize, config: &RewardConfig, pair: &Pair, case: &Case) -> Part {
-        let target = pair.target.as_ref().map(|target| &target.features[index]);
-        let wait = match (config, target) {
-            (RewardConfig::Judge(rule), target) => self.judges[index].as_ref().map(|judge| {
-                let text = case.reference.text.as_deref().unwrap_or(case.prompt);
-                let mut pictures = vec![pair.drawn];
-                if let (true, Some(Feature::Picture(target))) = (rule.with_reference, target) {
-                    pictures.push(target);
-                }
-                let answer = judge.ask([case.prompt, text], &pictures);
-                Wait::Judged(answer, rule.failure_value)
-            }),
-            (RewardConfig::Dino(rule), Some(Feature::Encoded(target))) => {
-                let own = self.picture_feature(config, pair.drawn);
-                own.map(|own| Wait::Cosine([own, target.clone()], rule.scale))
-            }
-            (RewardConfig::DreamSim(_), Some(Feature::Encoded(target))) => {
-                let own = self.picture_feature(config, pair.drawn);
-                own.map(|own| Wait::CosineDistance([own, target.clone()]))
-            }
-            (RewardConfig::Lpips(rule), Some(Feature::Picture(target))) => {
-                let own = Arc::new(lpips_picture(rule, pair.drawn));
-                let distance = self
-                    .encoders
-                    .distance(&rule.encoder, rule.input, [&own, target]);
-                Some(Wait::Distance(distance))
-            }
-            (RewardConfig::ImageText(rule), _) => {
-                let text = case.reference.text.as_deref().unwrap_or(case.prompt);
-                let text = self.encoders.text(&rule.encoder, text);
-                let own = self
-                    .encoders
-                    .picture(&rule.encoder, encode::Feature::Own, pair.drawn);
-                Some(Wait::Cosine([own, text], rule.scale))
-            }
-            _ => None,
-        };
-        match wait {
-            Some(wait) => Part::Waits(wait),
-            None => Part::Known(self.value(index, config, pair, case)),
-        }
-    }
-
-    /// What an encoder says of a picture for a reward that compares pictures by features.
-    fn picture_feature(&self, config: &RewardConfig, picture: &Picture) -> Option<Ticket> {
-        match config {
-            RewardConfig::Dino(rule) => {
-                let feature = encode::Feature::Pooled(rule.pool);
-                Some(self.encoders.picture(&rule.encoder, feature, picture))
-            }
-            RewardConfig::DreamSim(rule) if rule.canny => {
-                let edges = edge_picture(picture);
-                Some(
-                    self.encoders
-                        .picture(&rule.encoder, encode::Feature::Own, &edges),
-                )
-            }
-            RewardConfig::DreamSim(rule) => Some(self.encoders.picture(
-                &rule.encoder,
-                encode::Feature::Own,
-                picture,
-            )),
-            _ => None,
-        }
-    }
-
-    fn value(&self, index: usize, config: &RewardConfig, pair: &Pair, case: &Case) -> f64 {
-        let tokens = self.tokens.as_deref().map(|f| f as &dyn Fn(&str) -> usize);
-        let length = |text: &str| config.unit().map_or(0.0, |unit| unit.count(text, tokens));
-        let against = |rule: fn(f64, f64) -> f64| {
-            case.reference
-                .svg
-                .as_deref()
-                .map_or(0.0, |r| rule(length(pair.source), length(r.trim())))
-        };
-        match config {
-            RewardConfig::Format(_) => 1.0,
-            RewardConfig::CodeEfficiency(_) => against(CodeEfficiency::value),
-            RewardConfig::LengthRatio(_) => against(LengthRatio::value),
-            RewardConfig::LengthLinear(rule) => rule.value(length(pair.source)),
-            RewardConfig::BlankPenalty(rule) => rule.value(&pair.picture),
-            compared => match &pair.target {
-                None => 0.0,
-                Some(target) => match compared {
-                    RewardConfig::Aspect(_) => {
-                        Aspect::value(pair.rendered.intrinsic, target.intrinsic)
-                    }
-                    _ => compare(compared, &pair.picture, &target.features[index]),
-                },
-            },
-        }
-    }
-
     pub fn failed(&self, reason: String, step: u64) -> Reward {
         let (values, total) = self.scoring.rubric.failure(step);
         let parts = self.named(&values);
@@ -461,17 +329,6 @@ impl Task {
         })
     }
 
-    /// What is kept of a reference for one reward.
-    fn feature(&self, config: &RewardConfig, picture: &Picture) -> Feature {
-        match (self.picture_feature(config, picture), config) {
-            (Some(ticket), _) => Feature::Encoded(ticket),
-            (None, RewardConfig::Lpips(rule)) => {
-                Feature::Picture(Arc::new(lpips_picture(rule, picture)))
-            }
-            _ => feature(config, picture),
-        }
-    }
-
     /// A reference image on the canvas the task asks for.
     fn fit_image(&self, picture: &Picture) -> Picture {
         let longer = picture.width.max(picture.height) as u32;
@@ -501,48 +358,5 @@ fn fitted(picture: &Picture, target: Option<&Target>) -> Picture {
             picture.resized(width, height, Filter::Bicubic)
         }
         _ => picture.clone(),
-    }
-}
-
-/// The square that LPIPS compares.
-fn lpips_picture(rule: &Lpips, picture: &Picture) -> Picture {
-    let side = rule.size as usize;
-    match rule.canny {
-        true => edge_picture(picture).resized(side, side, Filter::Bicubic),
-        false => picture.resized(side, side, Filter::Bicubic),
-    }
-}
-
-/// The picture at the size a reward compares it, or its edges.
-fn feature(config: &RewardConfig, picture: &Picture) -> Feature {
-    if !config.needs_reference_picture() || matches!(config, RewardConfig::Aspect(_)) {
-        return Feature::None;
-    }
-    let sized = match config.size() {
-        Some(side) => picture.longest(side as usize, Filter::Bicubic),
-        None => picture.clone(),
-    };
-    match config {
-        RewardConfig::L2Canny(_) => Feature::Edges(Arc::new(L2Canny::feature(&sized))),
-        _ => Feature::Picture(Arc::new(sized)),
-    }
-}
-
-fn compare(config: &RewardConfig, picture: &Picture, target: &Feature) -> f64 {
-    match (feature(config, picture), target) {
-        (Feature::Edges(a), Feature::Edges(b)) => L2Canny::value(&a, b),
-        (Feature::Picture(a), Feature::Picture(b)) => compare_pictures(config, &a, b),
-        _ => 0.0,
-    }
-}
-
-fn compare_pictures(config: &RewardConfig, a: &Picture, b: &Picture) -> f64 {
-    match config {
-        RewardConfig::Mse(_) => Mse::value(a, b),
-        RewardConfig::L2(rule) => rule.value(a, b),
-        RewardConfig::MseForeground(_) => MseForeground::value(a, b),
-        RewardConfig::Ssim(rule) => rule.value(a, b),
-        RewardConfig::Psnr(_) => Psnr::value(a, b),
-        _ => 0.0,
     }
 }
