@@ -283,7 +283,7 @@ impl Processor {
     }
 
     /// What stands for a picture in a prompt that no chat template places it in.
-    pub fn lone_placeholder(&self) -> &'static str {
+    pub fn mark(&self) -> &'static str {
         self.words.alone
     }
 

@@ -56,7 +56,9 @@ fn expected() -> Value {
 }
 
 fn pictures() -> [Rgb8; 2] {
-    ["wide.png", "tall.png"].map(|name| Rgb8::decode(&std::fs::read(fixture("parity/encoders").join(name)).unwrap()).unwrap())
+    ["wide.png", "tall.png"].map(|name| {
+        Rgb8::decode(&std::fs::read(fixture("parity/encoders").join(name)).unwrap()).unwrap()
+    })
 }
 
 fn close(what: &str, kind: Kind, got: &[f64], want: &[f64]) {
