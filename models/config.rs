@@ -262,22 +262,6 @@ impl DecoderConfig {
         }
         Value::Object(map)
     }
-
-    /// Number of the decoder's weights, a tied head counted once.
-    pub fn parameters(&self) -> i64 {
-        let attention =
-            self.hidden_size * self.head_dim * (2 * self.num_heads + 2 * self.num_kv_heads);
-        let small = match self.architecture {
-            Architecture::Qwen2 => self.head_dim * (self.num_heads + 2 * self.num_kv_heads),
-            Architecture::Qwen3 => 2 * self.head_dim,
-        };
-        let block = attention
-            + small
-            + 3 * self.hidden_size * self.intermediate_size
-            + 2 * self.hidden_size;
-        let tables = if self.tied { 1 } else { 2 } * self.vocab_size * self.hidden_size;
-        self.num_layers * block + tables + self.hidden_size
-    }
 }
 
 /// The object that describes the language model.

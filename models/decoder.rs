@@ -135,41 +135,75 @@ impl BlockLeaves {
     }
 }
 
-impl Decoder {
-    /// A decoder of zeros; [`crate::load_folder`] or [`Decoder::randomise`] fills it.
-    pub fn new(config: DecoderConfig, kind: Kind, device: Device) -> Self {
-        let mut layout = Layout::default();
+/// All leaves, before the buffer exists.
+struct Leaves {
+    vision: Option<TowerLeaves>,
+    embedding: usize,
+    blocks: Vec<BlockLeaves>,
+    norm: usize,
+    head: usize,
+}
+
+impl Leaves {
+    fn declare(layout: &mut Layout, config: &DecoderConfig) -> Self {
         let names = config.names;
-        let vision = config.vision.as_ref().map(|eyes| {
-            TowerLeaves::declare(&mut layout, &eyes.tower, (names, config.hidden_size))
-        });
+        let vision = config
+            .vision
+            .as_ref()
+            .map(|eyes| TowerLeaves::declare(layout, &eyes.tower, (names, config.hidden_size)));
         let table = [config.vocab_size, config.hidden_size];
         let embedding = layout.one(format!("{}.embed_tokens.weight", names.text()), &table);
-        let blocks: Vec<_> = (0..config.num_layers)
-            .map(|index| BlockLeaves::declare(&mut layout, &config, index))
+        let blocks = (0..config.num_layers)
+            .map(|index| BlockLeaves::declare(layout, config, index))
             .collect();
         let norm = layout.one(
             format!("{}.norm.weight", names.text()),
             &[config.hidden_size],
         );
-        let head = if config.tied {
-            embedding
-        } else {
-            layout.one(names.head(), &table)
+        let head = match config.tied {
+            true => embedding,
+            false => layout.one(names.head(), &table),
         };
-        let params = layout.build(kind, device);
         Self {
-            blocks: blocks.iter().map(|block| block.bind(&params)).collect(),
-            embedding: params.tensor(embedding),
-            norm: params.tensor(norm),
-            head: params.tensor(head),
+            vision,
+            embedding,
+            blocks,
+            norm,
+            head,
+        }
+    }
+}
+
+impl DecoderConfig {
+    /// Number of weights, those of the vision tower and the projector included, a tied head counted
+    /// once.
+    pub fn parameters(&self) -> i64 {
+        let mut layout = Layout::default();
+        Leaves::declare(&mut layout, self);
+        layout.numel()
+    }
+}
+
+impl Decoder {
+    /// A decoder of zeros; [`crate::load_folder`] or [`Decoder::randomise`] fills it.
+    pub fn new(config: DecoderConfig, kind: Kind, device: Device) -> Self {
+        let mut layout = Layout::default();
+        let leaves = Leaves::declare(&mut layout, &config);
+        let params = layout.build(kind, device);
+        let blocks = leaves.blocks.iter().map(|block| block.bind(&params));
+        Self {
+            blocks: blocks.collect(),
+            embedding: params.tensor(leaves.embedding),
+            norm: params.tensor(leaves.norm),
+            head: params.tensor(leaves.head),
             rotary: Rotary::new(
                 config.rope_theta,
                 config.head_dim,
                 &config.rope_axes,
                 device,
             ),
-            vision: vision
+            vision: leaves
+                .vision
                 .zip(config.vision.as_ref())
                 .map(|(leaves, eyes)| leaves.bind(&params, eyes)),
             config,

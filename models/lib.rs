@@ -17,6 +17,7 @@ pub mod layers;
 mod params;
 mod pickle;
 mod store;
+pub mod svg_tokens;
 mod tape;
 mod tokenizer;
 pub mod vision;

@@ -113,6 +113,11 @@ impl Layout {
         self.leaves.len() - 1
     }
 
+    /// Number of weights.
+    pub(crate) fn numel(&self) -> i64 {
+        self.specs.iter().map(ParamSpec::numel).sum()
+    }
+
     /// Zeros of `kind` on `device` in this layout.
     pub(crate) fn build(self, kind: Kind, device: Device) -> ParamTable {
         let flat = Tensor::zeros([self.end], (kind, device));

@@ -7,6 +7,7 @@
 
 mod cache;
 mod choice;
+mod compare;
 mod completion;
 mod config;
 mod edges;

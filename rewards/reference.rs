@@ -18,8 +18,9 @@ pub struct Reference {
     pub text: Option<String>,
 }
 
-/// A PNG picture: a file, or its bytes. Written as a string: a path, or base64 (which starts with
-/// `iVBORw0KGgo`, the PNG signature, optionally behind `data:image/png;base64,`).
+/// A PNG or JPEG picture: a file, or its bytes. Written as a string: a path, or base64 (that of a PNG
+/// starts with `iVBORw0KGgo`, its signature, optionally behind `data:image/png;base64,`; that of a
+/// JPEG stands behind `data:image/jpeg;base64,`).
 #[derive(Clone, Debug, PartialEq)]
 pub enum ImageSource {
     Path(PathBuf),
@@ -28,9 +29,10 @@ pub enum ImageSource {
 
 const SIGNATURE: &str = "iVBORw0KGgo";
 const DATA: &str = "data:image/png;base64,";
+const JPEG: &str = "data:image/jpeg;base64,";
 
 impl ImageSource {
-    /// The PNG's bytes.
+    /// The file's bytes.
     pub fn read(&self) -> std::io::Result<Arc<[u8]>> {
         match self {
             ImageSource::Path(path) => Ok(std::fs::read(path)?.into()),
@@ -43,7 +45,14 @@ impl Serialize for ImageSource {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             ImageSource::Path(path) => path.serialize(serializer),
-            ImageSource::Png(bytes) => serializer.serialize_str(&STANDARD.encode(bytes)),
+            ImageSource::Png(bytes) => {
+                let prefix = if bytes.starts_with(&[0xff, 0xd8]) {
+                    JPEG
+                } else {
+                    ""
+                };
+                serializer.serialize_str(&(prefix.to_owned() + &STANDARD.encode(bytes)))
+            }
         }
     }
 }
@@ -51,8 +60,9 @@ impl Serialize for ImageSource {
 impl<'de> Deserialize<'de> for ImageSource {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let code = text.strip_prefix(DATA).unwrap_or(&text);
-        if code.starts_with(SIGNATURE) {
+        let jpeg = text.strip_prefix(JPEG);
+        let code = jpeg.or(text.strip_prefix(DATA)).unwrap_or(&text);
+        if jpeg.is_some() || code.starts_with(SIGNATURE) {
             let bytes = STANDARD
                 .decode(code)
                 .map_err(|e| D::Error::custom(format!("base64 image: {e}")))?;
@@ -68,4 +78,20 @@ pub struct Candidate {
     pub text: String,
     /// Whether it ended at the length limit rather than by itself.
     pub truncated: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_either_kind_are_read_back_from_their_text() {
+        for bytes in [&b"\x89PNG\r\n\x1a\n...."[..], b"\xff\xd8\xff\xe0...."] {
+            let source = ImageSource::Png(bytes.into());
+            let text = serde_json::to_string(&source).unwrap();
+            assert_eq!(serde_json::from_str::<ImageSource>(&text).unwrap(), source);
+        }
+        let path: ImageSource = serde_json::from_str("\"a/b.jpg\"").unwrap();
+        assert_eq!(path, ImageSource::Path("a/b.jpg".into()));
+    }
 }

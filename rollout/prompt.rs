@@ -12,6 +12,8 @@ use crate::data::shuffle::Stream;
 use crate::data::{Draw, Example};
 use crate::template::{ChatTemplate, TemplateError};
 
+pub use crate::message::{Content, Message, PICTURE};
+
 /// How a task asks.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -44,44 +46,6 @@ pub enum ChatUse {
     /// Never: the filled-in template is the whole prompt.
     Never,
 }
-
-/// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// `system`, `user` or `assistant`.
-    pub role: String,
-    /// What is said.
-    pub content: Content,
-}
-
-/// What is said in a turn.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Content {
-    /// Words alone.
-    Text(String),
-    /// Words and pictures, as chat templates take them: objects with a `type`.
-    Parts(Vec<serde_json::Value>),
-}
-
-impl Content {
-    /// Words with a picture at each [`PICTURE`] in them.
-    fn with_pictures(text: &str) -> Self {
-        let mut parts = Vec::new();
-        for (index, words) in text.split(PICTURE).enumerate() {
-            if index > 0 {
-                parts.push(serde_json::json!({"type": "image"}));
-            }
-            if !words.is_empty() {
-                parts.push(serde_json::json!({"type": "text", "text": words}));
-            }
-        }
-        Self::Parts(parts)
-    }
-}
-
-/// The place of a picture in the words of a template or a row.
-pub const PICTURE: &str = "<image>";
 
 /// How a policy is shown where the pictures of a prompt are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -419,6 +383,51 @@ mod tests {
         assert_eq!(texts(1), texts(1));
         assert_ne!(texts(1), texts(2));
         assert_eq!(texts(1).into_iter().collect::<HashSet<_>>().len(), 3);
+    }
+
+    #[test]
+    fn pictures_go_where_the_words_say_else_before_them() {
+        let picture = || rewards::ImageSource::Path("a.png".into());
+        let seen = |templates: &[&str], chat: Option<&ChatTemplate>, count: usize| {
+            let config = config(templates);
+            let mut draw = draw(0);
+            draw.example.images = (0..count).map(|_| picture()).collect();
+            let prompter = Prompter::new(&config, chat, 0).unwrap();
+            prompter.with_pictures("[pad]", true).text(&draw)
+        };
+        assert_eq!(
+            seen(&["Draw {prompt}"], None, 1).unwrap(),
+            "[pad]Draw a red circle"
+        );
+        assert_eq!(
+            seen(&["as {image} but {image}!"], None, 2).unwrap(),
+            "as [pad] but [pad]!"
+        );
+        let chat = ChatTemplate::compile(
+            "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}\
+             {% for part in m.content %}{% if part.type == 'image' %}(pic){% else %}{{ part.text }}\
+             {% endif %}{% endfor %}{% endif %}{% endfor %}",
+            IndexMap::new(),
+        )
+        .unwrap();
+        assert_eq!(
+            seen(&["Draw {image}: {prompt}"], Some(&chat), 1).unwrap(),
+            "Draw (pic): a red circle"
+        );
+        assert_eq!(
+            seen(&["Draw {prompt}"], Some(&chat), 0).unwrap(),
+            "Draw a red circle"
+        );
+        let error = seen(&["{image}"], None, 2).unwrap_err().to_string();
+        assert!(error.contains("2 picture(s) for 1 place(s)"), "{error}");
+        let config = config(&["{prompt}"]);
+        let mut blind = draw(0);
+        blind.example.images = vec![picture()];
+        let error = Prompter::new(&config, None, 0)
+            .unwrap()
+            .text(&blind)
+            .unwrap_err();
+        assert!(error.to_string().contains("reads text only"), "{error}");
     }
 
     #[test]

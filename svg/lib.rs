@@ -36,5 +36,5 @@ pub use failure::{Failure, Reason};
 pub use isolate::{on_large_stack, spawn_large_stack};
 pub use pool::WorkerProgram;
 pub use raster::{Raster, RasterError};
-pub use renderer::{Rendered, Renderer, Target};
+pub use renderer::{Rendered, Renderer, Target, draw_own};
 pub use resize::{Filter, resize};

@@ -105,6 +105,17 @@ impl Renderer {
     }
 }
 
+/// Draws a document that this project wrote itself, in this thread and without a deadline; limits
+/// hold all the same.
+///
+/// # Errors
+/// The reason why it cannot be drawn.
+pub fn draw_own(source: &str, target: Target, config: &RenderConfig) -> Result<Raster, Failure> {
+    let prepared = prepare(source, target, config)?;
+    let document = parse(&prepared.source, &config.limits)?;
+    draw(&document, prepared.canvas, look(config))
+}
+
 /// Checks and parses; draws too where `here` and the survey allow it.
 fn first_step(
     source: &str,

@@ -49,6 +49,27 @@ pub fn spread(examples: Vec<Example>, count: usize) -> Vec<Example> {
         .collect()
 }
 
+/// The examples that show pictures, each with those of the next one of its task in turn; none of a
+/// task that has but one.
+fn swapped(examples: &[Example]) -> Vec<Example> {
+    let shows = |example: &&Example| !example.images.is_empty();
+    let mut out = Vec::new();
+    for (at, example) in examples.iter().enumerate().filter(|(_, one)| shows(one)) {
+        let others = examples[at + 1..]
+            .iter()
+            .chain(&examples[..at])
+            .filter(shows);
+        let mut alike = others.filter(|other| other.task == example.task);
+        if let Some(other) = alike.find(|other| other.images != example.images) {
+            out.push(Example {
+                images: other.images.clone(),
+                ..example.clone()
+            });
+        }
+    }
+    out
+}
+
 impl Evaluation<'_> {
     /// One row of metrics for each set: sampled, and greedy if asked for. `None` when a signal's
     /// grace ran out on any rank.
@@ -64,7 +85,7 @@ impl Evaluation<'_> {
             temperature: self.config.temperature,
             ..self.sampling.clone()
         };
-        let mut sets = vec![("heldout", sampled, self.config.samples)];
+        let mut sets = vec![("heldout", sampled.clone(), self.config.samples)];
         if self.config.greedy {
             sets.push((
                 "heldout_greedy",
@@ -75,9 +96,18 @@ impl Evaluation<'_> {
                 1,
             ));
         }
-        sets.into_iter()
-            .map(|(set, sampling, samples)| {
-                let Some(rows) = self.rows(learner, place, (sampling, samples))? else {
+        let mut shown: Vec<_> = sets
+            .into_iter()
+            .map(|(set, sampling, samples)| (set, sampling, samples, self.examples.to_vec()))
+            .collect();
+        let swapped = swapped(self.examples);
+        if self.config.swap_images && !swapped.is_empty() {
+            shown.push(("heldout_swapped", sampled, self.config.samples, swapped));
+        }
+        shown
+            .into_iter()
+            .map(|(set, sampling, samples, examples)| {
+                let Some(rows) = self.rows(learner, place, (&examples, sampling, samples))? else {
                     return Ok(None);
                 };
                 let metrics = reward_metrics(&rows.iter().collect::<Vec<_>>());
@@ -93,11 +123,10 @@ impl Evaluation<'_> {
         &self,
         learner: &Learner,
         place: &Place,
-        (sampling, samples): (Sampling, usize),
+        (examples, sampling, samples): (&[Example], Sampling, usize),
     ) -> Result<Option<Vec<SampleRow>>, TrainError> {
         let (rank, size) = (learner.group.rank(), learner.group.size());
-        let own: Vec<Prompt> = self
-            .examples
+        let own: Vec<Prompt> = examples
             .iter()
             .enumerate()
             .skip(rank)

@@ -97,6 +97,14 @@ pub const NAMES: &[(&str, &str)] = &[
     ),
     ("perf/rollouts_per_s", "completions per second of the step"),
     (
+        "perf/pictures",
+        "pictures that went through this rank's vision tower in the step, for sampling and learning",
+    ),
+    (
+        "perf/prefills",
+        "prompts that this rank ran for sampling: one a group",
+    ),
+    (
         "perf/peak_memory_gib",
         "largest memory so far: the process's, or the GPU allocator's",
     ),
@@ -110,6 +118,12 @@ pub const NAMES: &[(&str, &str)] = &[
         "data/long_prompts",
         "prompts left out for their length in this step",
     ),
+    (
+        "judge/asked",
+        "completions that rank 0's judges were asked about since the process began",
+    ),
+    ("judge/failed", "of them, those that got the failure value"),
+    ("judge/cost", "their price so far"),
     (
         "eval/<set>/<metric>",
         "the metric on held-out prompts, in a row of its own",

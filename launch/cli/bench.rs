@@ -74,6 +74,8 @@ enum What {
     Generate,
     /// A whole GRPO step.
     Step,
+    /// A decoded picture of 448 by 448 pixels on its way into a vision tower.
+    Preprocess,
 }
 
 /// Runs the command.
@@ -86,6 +88,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         What::Reward => reward(args)?,
         What::Generate => generate(args, (shared.kind(), device))?,
         What::Step => step(args, (shared.kind(), device))?,
+        What::Preprocess => super::bench_pictures::preprocess(args.repeat)?,
     };
     let setup = json!({"device": format!("{device:?}"), "dtype": format!("{:?}", shared.kind()), "threads": threads, "version": env!("CARGO_PKG_VERSION"), "repeat": args.repeat});
     if args.json {

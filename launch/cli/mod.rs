@@ -1,9 +1,11 @@
 //! Commands and the flags they share.
 
 mod bench;
+mod bench_pictures;
 mod bench_service;
 mod config;
 mod embed;
+mod extend_tokens;
 mod generate;
 mod logprobs;
 mod render;
@@ -86,6 +88,8 @@ enum Command {
     Logprobs(logprobs::Args),
     /// Features of pictures or texts by an encoder.
     Embed(embed::Args),
+    /// Add SVG tokens to a model folder.
+    ExtendTokens(extend_tokens::Args),
     /// Render SVG files to PNG.
     Render(render::Args),
     /// Score completions offline with a config's rewards.
@@ -190,6 +194,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Generate(args) => generate::run(args, shared).map(|()| 0),
         Command::Logprobs(args) => logprobs::run(args, shared).map(|()| 0),
         Command::Embed(args) => embed::run(args, shared).map(|()| 0),
+        Command::ExtendTokens(args) => extend_tokens::run(args, shared).map(|()| 0),
         Command::Render(args) => render::run(args).map_err(Failure::from),
         Command::Reward(args) => reward::run(args, shared).map(|()| 0),
         Command::ServeRewards(args) => serve::run(args, shared).map(|()| 0),

@@ -184,6 +184,18 @@ impl TextSide {
         self.encode(&text, place)
     }
 
+    /// Messages as the folder's chat template takes them.
+    fn in_words(&self, messages: Vec<Message>) -> Vec<Message> {
+        let Some(eyes) = self.eyes.as_ref().filter(|eyes| eyes.writes_placeholders()) else {
+            return messages;
+        };
+        let written = messages.into_iter().map(|message| Message {
+            content: message.content.in_words(eyes.mark()),
+            ..message
+        });
+        written.collect()
+    }
+
     /// The prompt's ids and pictures; paths of pictures are relative to `folder`.
     pub fn prompt(
         &self,
@@ -200,6 +212,7 @@ impl TextSide {
                         "{place}: messages need a chat template in the model folder"
                     ))
                 })?;
+                let messages = self.in_words(messages);
                 let text = chat
                     .render(&messages, true, &IndexMap::new())
                     .map_err(|error| Failure::input(format!("{place}: {error}")))?;

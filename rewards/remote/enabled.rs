@@ -158,7 +158,10 @@ impl Remote {
             .map_err(|error| lose(format!("the service's answer: {error}")))?;
         match rows.len() == orders.len() {
             true => Ok(rows),
-            false => Err(lose("the service answered another number of items".into())),
+            false => {
+                lose("the service answered another number of items".into());
+                Err(())
+            }
         }
     }
 }

@@ -3,8 +3,9 @@
 mod parts;
 
 use crate::cache::{Cache, key};
+use crate::compare::Feature;
 use crate::config::{RewardConfig, TaskScoring};
-use crate::encode::{Encoders, Ticket};
+use crate::encode::Encoders;
 use crate::error::RewardError;
 use crate::judge::{Judge, JudgeCount};
 use crate::pending::{Judged, Part, Pending};
@@ -70,16 +71,6 @@ struct Pair<'a> {
     picture: Picture,
     rendered: Rendered,
     target: Option<Arc<Target>>,
-}
-
-/// What a reward compares.
-#[derive(Clone)]
-enum Feature {
-    None,
-    Picture(Arc<Picture>),
-    Edges(Arc<Vec<f64>>),
-    /// On its way from an encoder.
-    Encoded(Ticket),
 }
 
 impl Task {

@@ -1,19 +1,17 @@
 //! What each reward makes of one completion: a number, or something that an encoder or a judge will give.
 
-use super::{Case, Feature, Pair, Task};
+use super::{Case, Pair, Task};
 use crate::choice::Choice;
+use crate::compare::{Feature, compare, feature, lpips_picture};
 use crate::config::RewardConfig;
-use crate::edges::{L2Canny, edge_picture};
+use crate::edges::edge_picture;
 use crate::encode::{self, Ticket};
 use crate::length::{CodeEfficiency, LengthRatio};
 use crate::pending::{Part, Wait};
-use crate::perceptual::Lpips;
 use crate::picture::Picture;
-use crate::pixel::{Mse, MseForeground, Psnr};
 use crate::shape::Aspect;
 use crate::text::rouge_l;
 use std::sync::Arc;
-use svg::Filter;
 
 impl Task {
     /// The part of a completion that is words.
@@ -151,48 +149,5 @@ impl Task {
             }
             _ => feature(config, picture),
         }
-    }
-}
-
-/// The square that LPIPS compares.
-fn lpips_picture(rule: &Lpips, picture: &Picture) -> Picture {
-    let side = rule.size as usize;
-    match rule.canny {
-        true => edge_picture(picture).resized(side, side, Filter::Bicubic),
-        false => picture.resized(side, side, Filter::Bicubic),
-    }
-}
-
-/// The picture at the size a reward compares it, or its edges.
-fn feature(config: &RewardConfig, picture: &Picture) -> Feature {
-    if !config.needs_reference_picture() || matches!(config, RewardConfig::Aspect(_)) {
-        return Feature::None;
-    }
-    let sized = match config.size() {
-        Some(side) => picture.longest(side as usize, Filter::Bicubic),
-        None => picture.clone(),
-    };
-    match config {
-        RewardConfig::L2Canny(_) => Feature::Edges(Arc::new(L2Canny::feature(&sized))),
-        _ => Feature::Picture(Arc::new(sized)),
-    }
-}
-
-fn compare(config: &RewardConfig, picture: &Picture, target: &Feature) -> f64 {
-    match (feature(config, picture), target) {
-        (Feature::Edges(a), Feature::Edges(b)) => L2Canny::value(&a, b),
-        (Feature::Picture(a), Feature::Picture(b)) => compare_pictures(config, &a, b),
-        _ => 0.0,
-    }
-}
-
-fn compare_pictures(config: &RewardConfig, a: &Picture, b: &Picture) -> f64 {
-    match config {
-        RewardConfig::Mse(_) => Mse::value(a, b),
-        RewardConfig::L2(rule) => rule.value(a, b),
-        RewardConfig::MseForeground(_) => MseForeground::value(a, b),
-        RewardConfig::Ssim(rule) => rule.value(a, b),
-        RewardConfig::Psnr(_) => Psnr::value(a, b),
-        _ => 0.0,
     }
 }

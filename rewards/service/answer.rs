@@ -3,6 +3,7 @@
 use super::admission::CancelOnDrop;
 use super::parse::{Problem, place};
 use super::server::Inner;
+use crate::error::RewardError;
 use crate::scorer::{Order, ScoreJob};
 use crate::wire::{SERVICE_DEADLINE, ScoredRow};
 use axum::http::StatusCode;
@@ -71,7 +72,14 @@ pub(crate) async fn judge(
         }
         rows.push(ScoredRow::new(id, reward));
     }
+    // An encoder that failed makes numbers up; nobody must train on them.
+    inner.scorer.check().map_err(broken)?;
     Ok(rows)
+}
+
+/// The service cannot judge any more.
+pub(crate) fn broken(error: RewardError) -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }
 
 /// What can be said about rows before they are judged.

@@ -1,6 +1,6 @@
 //! What each path answers, and what is common to all: the token, body limits, log and counters.
 
-use super::answer::judge;
+use super::answer::{broken, judge};
 use super::parse::{self, Batch, CheckRow, Problem, Score};
 use super::server::Inner;
 use crate::wire::{ScoreRow, ScoredRow};
@@ -102,6 +102,7 @@ async fn respond(
         return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, said));
     }
     if endpoint == Endpoint::Health {
+        inner.scorer.check().map_err(broken)?;
         return Ok(health(inner));
     }
     if inner

@@ -82,8 +82,12 @@ pub struct ShapesConfig {
     /// Share of this source in the draws, relative to the other sources' weights; > 0. Given
     /// for every source of a stage or for none; without it sources are drawn by their size.
     pub weight: Option<f64>,
-    /// `text_to_svg` draws from words, `refinement` corrects a flawed draft given in the prompt.
+    /// `text_to_svg` draws from words, `image_to_svg` from a picture, `refinement` corrects a flawed
+    /// draft given in the prompt.
     pub kind: ShapesKind,
+    /// Side of the exact drawing's picture that the prompt shows, in pixels, 16 to 1024; absent:
+    /// 128 for `image_to_svg`, no picture for the others.
+    pub picture: Option<u32>,
     /// Number of training examples; >= 1.
     pub count: usize,
     /// Number of held-out examples, all with different prompts; at most 2000.
@@ -102,6 +106,7 @@ impl Default for ShapesConfig {
             split: Split::Train,
             weight: None,
             kind: ShapesKind::TextToSvg,
+            picture: None,
             count: 4096,
             held_out: 96,
             seed: 0,
@@ -117,6 +122,8 @@ pub enum ShapesKind {
     /// Words in, drawing out.
     #[default]
     TextToSvg,
+    /// A picture in, drawing out; the words are there for templates that use them.
+    ImageToSvg,
     /// Words and a flawed drawing (field `draft`) in, exact drawing out.
     Refinement,
 }

@@ -126,6 +126,13 @@ fn a_judge_that_is_away_does_not_stop_a_run() {
         .filter(|row| row["valid"] == json!(true))
         .collect();
     assert!(!samples.is_empty());
+    let metrics = rows(&run.join("metrics.jsonl"));
+    let last = metrics
+        .iter()
+        .rfind(|row| row["judge/asked"].is_number())
+        .unwrap();
+    assert_eq!(last["judge/asked"], last["judge/failed"]);
+    assert_eq!(last["judge/cost"], json!(0.0));
     for row in valid {
         assert_eq!(row["parts"]["judge"], json!(0.25));
     }

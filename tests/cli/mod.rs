@@ -10,6 +10,7 @@ mod help;
 mod hostile;
 mod judges;
 mod logprobs;
+mod pictures;
 pub mod program;
 mod render;
 mod reward;

@@ -20,5 +20,7 @@ mod pictures;
 mod refusals;
 /// Totals of the papers' rewards equal those of an independent script.
 mod rewards;
+/// Folders with SVG tokens added equal what transformers makes of them.
+mod svg_tokens;
 /// Vision-language networks and their picture processors equal those of transformers.
 mod vlm;

@@ -65,3 +65,17 @@ pub fn relative(a: &Tensor, b: &Tensor) -> f64 {
     let scale = b.to_kind(Kind::Double).abs().max().double_value(&[]);
     gap(a, b) / if scale > 0.0 { scale } else { 1.0 }
 }
+
+/// A PNG with its transparency dropped, as Pillow's `convert("RGB")` does it before any processor.
+pub fn without_alpha(path: &Path) -> models::image::Rgb8 {
+    let raster = svg::Raster::from_png(&std::fs::read(path).unwrap(), 4096).unwrap();
+    models::image::Rgb8 {
+        width: raster.width as usize,
+        height: raster.height as usize,
+        data: raster
+            .rgba
+            .chunks(4)
+            .flat_map(|p| [p[0], p[1], p[2]])
+            .collect(),
+    }
+}

@@ -207,6 +207,10 @@ pub struct EvalConfig {
     pub temperature: f64,
     /// Whether a greedy completion of each prompt is scored too (`eval/heldout_greedy/...`).
     pub greedy: bool,
+    /// Whether prompts with pictures are scored once more with the picture of another held-out
+    /// prompt of their task (`eval/heldout_swapped/...`), at the same temperature: a policy that
+    /// looks does worse.
+    pub swap_images: bool,
     /// Longest completion, in tokens; 0 takes the stage's (SFT: 512).
     pub max_new_tokens: usize,
 }
@@ -219,6 +223,7 @@ impl Default for EvalConfig {
             samples: 1,
             temperature: 1.0,
             greedy: true,
+            swap_images: false,
             max_new_tokens: 0,
         }
     }

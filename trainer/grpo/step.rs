@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use indexmap::IndexMap;
 use models::Decoder;
+use models::vision::Vision;
 use rewards::Scorer;
 use rollout::data::{Cursor, CursorState};
 use rollout::{FinishReason, LocalEngine, Prompt};
@@ -59,6 +60,8 @@ pub struct GrpoStats {
     pub(super) skipped: f64,
     too_long: u64,
     zero_spread: f64,
+    pictures: f64,
+    prefills: f64,
     /// [`SUMS`] over all tokens, then the tokens.
     pub(super) sums: Vec<f64>,
 }
@@ -77,6 +80,7 @@ impl Trainer<'_> {
         let started = Instant::now();
         let before: CursorState = cursor.state();
         let mut stats = GrpoStats::default();
+        let before_looks = looked(learner);
         let Some(scored) = self.rollout(learner, (prompts, cursor), step, &mut stats)? else {
             cursor.restore(&before)?;
             return Ok(StepEnd::Dropped);
@@ -90,6 +94,7 @@ impl Trainer<'_> {
         }
         stats.forward_backward_s =
             learning.elapsed().as_secs_f64() - stats.update.reduce_s - stats.update.optim_s;
+        stats.pictures = (looked(learner) - before_looks) as f64;
         let metrics = self.metrics(&rows, &stats, (lr, started.elapsed().as_secs_f64()));
         let tokens = stats.sums.last().copied().unwrap_or(0.0) as u64;
         Ok(StepEnd::Done {
@@ -146,6 +151,7 @@ impl Trainer<'_> {
             };
             stats.generate_s += times.generate_s;
             stats.score_exposed_s += times.score_exposed_s;
+            stats.prefills = engine.prefills() as f64;
             let shaped = self.shaped_rewards(learner, &groups, step)?;
             all.extend(groups.into_iter().zip(shaped));
             if self.config.advantage.zero_spread != ZeroSpread::Refill || round == REFILLS {
@@ -316,8 +322,20 @@ impl Trainer<'_> {
             ("time/step_s", step_s),
             ("perf/tokens_per_s", sampled as f64 / step_s),
             ("perf/rollouts_per_s", rows.len() as f64 / step_s),
+            ("perf/pictures", stats.pictures),
+            ("perf/prefills", stats.prefills),
         ];
         metrics.extend(others.map(|(name, value)| (name.to_owned(), value)));
+        if let Some(count) = self.scorer.judge_count() {
+            metrics.insert("judge/asked".into(), count.asked as f64);
+            metrics.insert("judge/failed".into(), count.failed as f64);
+            metrics.insert("judge/cost".into(), count.cost);
+        }
         metrics
     }
+}
+
+/// Pictures that went through the learner's tower so far.
+fn looked(learner: &Learner) -> u64 {
+    learner.model.vision().map_or(0, Vision::looked)
 }

@@ -11,7 +11,7 @@ mod scene;
 use std::collections::HashSet;
 
 use indexmap::IndexMap;
-use rewards::Reference;
+use rewards::{ImageSource, Reference};
 
 use super::catalog::Opened;
 use super::config::{ShapesConfig, ShapesKind, Split, TeacherNoise};
@@ -26,6 +26,9 @@ const TRAIN: u64 = 1;
 const HELD_OUT: u64 = 2;
 const TARGET: u64 = 3;
 const DRAFT: u64 = 4;
+
+/// Pixels along each side of an `image_to_svg` picture.
+const PICTURE: u32 = 128;
 
 /// More than this many different held-out prompts are refused.
 const MAX_HELD_OUT: usize = 2000;
@@ -81,7 +84,7 @@ impl Shapes {
             fields.insert("draft".to_owned(), draft);
         }
         let target = match (&self.config.teacher_noise, self.config.kind) {
-            (Some(noise), ShapesKind::TextToSvg) => {
+            (Some(noise), ShapesKind::TextToSvg | ShapesKind::ImageToSvg) => {
                 sloppy(&scene, noise, &mut Stream::new(&[seed, TARGET, row as u64]))
             }
             _ => svg.clone(),
@@ -91,7 +94,7 @@ impl Shapes {
             task: String::new(),
             fields,
             whole_question: false,
-            images: Vec::new(),
+            images: self.picture(&svg).into_iter().collect(),
             length: svg.len(),
             reference: Reference {
                 svg: Some(svg),
@@ -99,6 +102,18 @@ impl Shapes {
             },
             target: Some(target),
         }
+    }
+
+    /// The drawing as the prompt shows it, if it does.
+    fn picture(&self, svg: &str) -> Option<ImageSource> {
+        let side = match (self.config.picture, self.config.kind) {
+            (None, ShapesKind::ImageToSvg) => PICTURE,
+            (side, _) => side?,
+        };
+        let size = svg::Target::Longest(side);
+        let raster = svg::draw_own(svg, size, &svg::RenderConfig::default());
+        let png = raster.ok()?.to_png().ok()?;
+        Some(ImageSource::Png(png.into()))
     }
 
     fn scene(&self, row: usize) -> Scene {
@@ -146,6 +161,13 @@ fn check(config: &ShapesConfig, key: &str) -> Result<(), DataError> {
         held_out <= MAX_HELD_OUT,
         format!("must be <= {MAX_HELD_OUT}, got {held_out} (their prompts all differ)"),
     )?;
+    if let Some(side) = config.picture {
+        bound(
+            "picture",
+            (16..=1024).contains(&side),
+            format!("must be 16 to 1024, got {side}"),
+        )?;
+    }
     if let Some(noise) = &config.teacher_noise {
         check_noise(noise, &bound)?;
     }

@@ -132,3 +132,39 @@ fn bounds_are_named() {
         "data.sources.shapes.teacher_noise.cut_short: must be 0 to 1, got 6"
     );
 }
+
+#[test]
+fn a_picture_shows_the_exact_drawing_whatever_the_teacher_does() {
+    let config = |picture| ShapesConfig {
+        kind: ShapesKind::ImageToSvg,
+        picture,
+        count: 4,
+        held_out: 1,
+        teacher_noise: Some(TeacherNoise::default()),
+        ..Default::default()
+    };
+    for (picture, side) in [(None, 128), (Some(48), 48)] {
+        let shapes = Shapes::open(&config(picture), "s").unwrap().rows;
+        for row in 0..5 {
+            let example = shapes.example(row);
+            let [ImageSource::Png(png)] = example.images.as_slice() else {
+                panic!("{:?}", example.images);
+            };
+            let shown = svg::Raster::decode(png, 1024).unwrap();
+            let exact = example.reference.svg.unwrap();
+            let size = svg::Target::Exact {
+                width: side,
+                height: side,
+            };
+            let drawn = svg::draw_own(&exact, size, &svg::RenderConfig::default()).unwrap();
+            assert_eq!(shown, drawn);
+        }
+    }
+    let words = ShapesConfig {
+        kind: ShapesKind::TextToSvg,
+        ..config(None)
+    };
+    let shapes = Shapes::open(&words, "s").unwrap().rows;
+    assert!(shapes.example(0).images.is_empty());
+    assert!(Shapes::open(&config(Some(8)), "s").is_err());
+}

@@ -9,7 +9,7 @@ use models::encoder::{Encoder, Pool};
 use models::image::Rgb8;
 use tch::{Device, Kind, Tensor};
 
-use crate::support::{expected_of, fixture, gap, ints, relative};
+use crate::support::{expected_of, fixture, gap, ints, relative, without_alpha};
 
 type Expected = BTreeMap<String, Tensor>;
 
@@ -19,7 +19,7 @@ fn folder(name: &str) -> PathBuf {
 
 fn pictures() -> Vec<Rgb8> {
     ["wide.png", "tall.png"]
-        .map(|name| Rgb8::decode(&std::fs::read(folder(name)).unwrap()).unwrap())
+        .map(|name| without_alpha(&folder(name)))
         .to_vec()
 }
 

@@ -11,7 +11,7 @@ use svg::Filter;
 use tch::{Device, Kind, Tensor};
 
 use crate::cli::program::scratch;
-use crate::support::fixture;
+use crate::support::{fixture, without_alpha};
 
 /// Numbers of a tensor by its name, as make.py makes them.
 fn formula(name: &str, shape: &[i64]) -> Tensor {
@@ -56,9 +56,7 @@ fn expected() -> Value {
 }
 
 fn pictures() -> [Rgb8; 2] {
-    ["wide.png", "tall.png"].map(|name| {
-        Rgb8::decode(&std::fs::read(fixture("parity/encoders").join(name)).unwrap()).unwrap()
-    })
+    ["wide.png", "tall.png"].map(|name| without_alpha(&fixture("parity/encoders").join(name)))
 }
 
 fn close(what: &str, kind: Kind, got: &[f64], want: &[f64]) {

@@ -1,0 +1,54 @@
+//! `svgrl bench preprocess`: pictures a second on one thread, from decoded pixels to the tower's
+//! tensor.
+
+use std::time::{Duration, Instant};
+
+use models::image::{Cut, Processor, Rgb8};
+use serde_json::{Map, Value, json};
+use tch::{Device, Kind};
+
+use super::Failure;
+
+/// Side of the picture.
+const SIDE: usize = 448;
+
+/// Pictures a second of each family; `seconds` for each.
+pub fn preprocess(seconds: usize) -> Result<Value, Failure> {
+    tch::set_num_threads(1);
+    let patches = |patch| Cut::Patches {
+        patch,
+        merge: 2,
+        min_pixels: 56 * 56,
+        max_pixels: 28 * 28 * 1280,
+    };
+    let tile = Cut::Tiles {
+        side: SIDE as i64,
+        tokens: 256,
+        count: (1, 1),
+        thumbnail: false,
+    };
+    let picture = Rgb8 {
+        width: SIDE,
+        height: SIDE,
+        data: (0..SIDE * SIDE * 3)
+            .map(|at| (at * 7 % 251) as u8)
+            .collect(),
+    };
+    let mut figures = Map::new();
+    for (name, cut) in [
+        ("qwen2_5_vl", patches(14)),
+        ("qwen3_vl", patches(16)),
+        ("internvl", tile),
+    ] {
+        let processor = Processor::plain(cut);
+        let (started, mut count) = (Instant::now(), 0);
+        while started.elapsed() < Duration::from_secs(seconds.max(1) as u64) {
+            let cut = processor.picture(&picture)?;
+            let _ = std::hint::black_box(processor.tensor(&[&cut], (Kind::Float, Device::Cpu)));
+            count += 1;
+        }
+        let rate = f64::from(count) / started.elapsed().as_secs_f64();
+        figures.insert(format!("{name}_per_s"), json!(rate));
+    }
+    Ok(Value::Object(figures))
+}

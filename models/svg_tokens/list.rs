@@ -1,0 +1,152 @@
+//! The SVG tokens that CTRL-S (arXiv 2603.16189) and InternSVG (arXiv 2510.11341) add to a vocabulary.
+
+use serde::Serialize;
+
+/// Which list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SvgVocabulary {
+    /// 49 tags, 35 attributes.
+    CtrlS,
+    /// 53 tags (animation, but neither `<g` nor `<path`), 42 attributes.
+    Internsvg,
+}
+
+/// What a token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// -128 to 128.
+    Integer,
+    /// .00 to .99.
+    TwoDecimals,
+    /// .0 to .9.
+    OneDecimal,
+    /// Space, name, equals sign, quote.
+    Attribute,
+    /// A tag's opening without its bracket, or a closing tag.
+    Tag,
+}
+
+const ELEMENTS: [&str; 24] = [
+    "svg",
+    "g",
+    "defs",
+    "use",
+    "path",
+    "rect",
+    "circle",
+    "ellipse",
+    "line",
+    "polyline",
+    "polygon",
+    "text",
+    "tspan",
+    "textPath",
+    "linearGradient",
+    "radialGradient",
+    "stop",
+    "clipPath",
+    "mask",
+    "filter",
+    "feGaussianBlur",
+    "feColorMatrix",
+    "feComposite",
+    "feBlend",
+];
+const ANIMATION: [&str; 3] = ["animate", "animateMotion", "animateTransform"];
+/// Openings that InternSVG's list lacks.
+const NOT_OPENED: [&str; 2] = ["g", "path"];
+
+const ATTRIBUTES: [&str; 35] = [
+    "width",
+    "height",
+    "viewBox",
+    "id",
+    "class",
+    "x",
+    "y",
+    "x1",
+    "y1",
+    "x2",
+    "y2",
+    "cx",
+    "cy",
+    "r",
+    "rx",
+    "ry",
+    "d",
+    "points",
+    "fill",
+    "stroke",
+    "stroke-width",
+    "stroke-linecap",
+    "stroke-linejoin",
+    "stroke-miterlimit",
+    "fill-rule",
+    "clip-path",
+    "opacity",
+    "transform",
+    "font-size",
+    "font-family",
+    "text-anchor",
+    "gradientUnits",
+    "gradientTransform",
+    "offset",
+    "stop-color",
+];
+const ANIMATED: [&str; 7] = [
+    "dur",
+    "from",
+    "to",
+    "repeatCount",
+    "begin",
+    "rotate",
+    "path",
+];
+
+/// The tokens in the order in which they are added: integers, fractions of two digits, of one,
+/// attributes, tags.
+pub fn svg_tokens(vocabulary: SvgVocabulary) -> Vec<(Kind, String)> {
+    let animates = vocabulary == SvgVocabulary::Internsvg;
+    let integers = (-128..=128).map(|n: i32| (Kind::Integer, n.to_string()));
+    let two = (0..100).map(|n| (Kind::TwoDecimals, format!(".{n:02}")));
+    let one = (0..10).map(|n| (Kind::OneDecimal, format!(".{n}")));
+    let more = |list: &'static [&'static str]| list.iter().filter(move |_| animates);
+    let attributes = ATTRIBUTES
+        .iter()
+        .chain(more(&ANIMATED))
+        .map(|name| (Kind::Attribute, format!(" {name}=\"")));
+    let tags = ELEMENTS.iter().chain(more(&ANIMATION)).flat_map(|name| {
+        let opens = !(animates && NOT_OPENED.contains(name));
+        let open = opens.then(|| format!("<{name}"));
+        open.into_iter().chain([format!("</{name}>")])
+    });
+    let tags = tags.chain(["/>".to_owned()]).map(|text| (Kind::Tag, text));
+    integers
+        .chain(two)
+        .chain(one)
+        .chain(attributes)
+        .chain(tags)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lists_have_the_published_sizes() {
+        for (vocabulary, tags, attributes) in [
+            (SvgVocabulary::CtrlS, 49, 35),
+            (SvgVocabulary::Internsvg, 53, 42),
+        ] {
+            let tokens = svg_tokens(vocabulary);
+            let count = |kind| tokens.iter().filter(|token| token.0 == kind).count();
+            assert_eq!(count(Kind::Tag), tags);
+            assert_eq!(count(Kind::Attribute), attributes);
+            assert_eq!(count(Kind::Integer), 257);
+            assert_eq!(count(Kind::TwoDecimals) + count(Kind::OneDecimal), 110);
+        }
+    }
+}

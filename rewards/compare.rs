@@ -1,0 +1,64 @@
+//! What a reward keeps of a reference's picture, and the comparison of a prediction with it.
+
+use crate::config::RewardConfig;
+use crate::edges::{L2Canny, edge_picture};
+use crate::encode::Ticket;
+use crate::perceptual::Lpips;
+use crate::picture::Picture;
+use crate::pixel::{Mse, MseForeground, Psnr};
+use std::sync::Arc;
+use svg::Filter;
+
+/// What a reward compares.
+#[derive(Clone)]
+pub(crate) enum Feature {
+    None,
+    Picture(Arc<Picture>),
+    Edges(Arc<Vec<f64>>),
+    /// On its way from an encoder.
+    Encoded(Ticket),
+}
+
+/// The square that LPIPS compares.
+pub(crate) fn lpips_picture(rule: &Lpips, picture: &Picture) -> Picture {
+    let side = rule.size as usize;
+    match rule.canny {
+        true => edge_picture(picture).resized(side, side, Filter::Bicubic),
+        false => picture.resized(side, side, Filter::Bicubic),
+    }
+}
+
+/// The picture at the size a reward compares it, or its edges.
+pub(crate) fn feature(config: &RewardConfig, picture: &Picture) -> Feature {
+    if !config.needs_reference_picture() || matches!(config, RewardConfig::Aspect(_)) {
+        return Feature::None;
+    }
+    let sized = match config.size() {
+        Some(side) => picture.longest(side as usize, Filter::Bicubic),
+        None => picture.clone(),
+    };
+    match config {
+        RewardConfig::L2Canny(_) => Feature::Edges(Arc::new(L2Canny::feature(&sized))),
+        _ => Feature::Picture(Arc::new(sized)),
+    }
+}
+
+/// The value of a reward that compares pictures here, without an encoder.
+pub(crate) fn compare(config: &RewardConfig, picture: &Picture, target: &Feature) -> f64 {
+    match (feature(config, picture), target) {
+        (Feature::Edges(a), Feature::Edges(b)) => L2Canny::value(&a, b),
+        (Feature::Picture(a), Feature::Picture(b)) => compare_pictures(config, &a, b),
+        _ => 0.0,
+    }
+}
+
+fn compare_pictures(config: &RewardConfig, a: &Picture, b: &Picture) -> f64 {
+    match config {
+        RewardConfig::Mse(_) => Mse::value(a, b),
+        RewardConfig::L2(rule) => rule.value(a, b),
+        RewardConfig::MseForeground(_) => MseForeground::value(a, b),
+        RewardConfig::Ssim(rule) => rule.value(a, b),
+        RewardConfig::Psnr(_) => Psnr::value(a, b),
+        _ => 0.0,
+    }
+}

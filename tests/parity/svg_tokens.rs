@@ -1,0 +1,67 @@
+//! `extend-tokens` on a tiny folder with reserved rows, against transformers and the published rule.
+
+use models::{Tokenizer, read_tensors};
+use serde_json::Value;
+
+use crate::cli::program::{program, scratch, told};
+use crate::support;
+
+#[test]
+fn extended_folders_have_the_ids_and_rows_that_transformers_gives() {
+    let fixture = support::fixture("parity/svg_tokens");
+    let text = std::fs::read_to_string(fixture.join("expected.json")).unwrap();
+    let expected: Value = serde_json::from_str(&text).unwrap();
+    let matrices = read_tensors(&fixture.join("expected.safetensors")).unwrap();
+    for vocabulary in ["ctrl-s", "internsvg"] {
+        let out = scratch(&format!("extended_{vocabulary}")).join("model");
+        let mut command = program();
+        command
+            .arg("extend-tokens")
+            .arg("--model")
+            .arg(fixture.join("base"));
+        command.arg("--out").arg(&out).args(["--vocab", vocabulary]);
+        command
+            .arg("--corpus")
+            .arg(fixture.join("base/tokenizer_config.json"));
+        told(&mut command).fine();
+        told(&mut command).refused(2, &["already"]);
+
+        let tokenizer = Tokenizer::read(&out).unwrap();
+        let texts = expected["texts"].as_array().unwrap();
+        for (text, ids) in texts
+            .iter()
+            .zip(expected[vocabulary]["ids"].as_array().unwrap())
+        {
+            let ids: Vec<i64> = serde_json::from_value(ids.clone()).unwrap();
+            assert_eq!(
+                tokenizer.encode(text.as_str().unwrap()),
+                ids,
+                "{vocabulary}: {text}"
+            );
+        }
+        let tensors = read_tensors(&out.join("model.safetensors")).unwrap();
+        for (name, key) in [
+            ("model.embed_tokens.weight", "embedding"),
+            ("lm_head.weight", "head"),
+        ] {
+            let want = &matrices[&format!("{vocabulary}.{key}")];
+            let got = &tensors[name];
+            assert_eq!(got.size(), want.size());
+            // A mean of a few float32 numbers, summed in another order.
+            assert!(
+                (got - want).abs().max().double_value(&[]) < 1e-7,
+                "{vocabulary}: {name}"
+            );
+        }
+        let report = std::fs::read_to_string(out.join("extend_report.json")).unwrap();
+        let report: Value = serde_json::from_str(&report).unwrap();
+        let added = report["tokens"].as_object().unwrap().len();
+        assert_eq!(Some(added as u64), expected[vocabulary]["added"].as_u64());
+        assert_eq!(report["ids_after"], tokenizer.len());
+        assert!(
+            report["corpus"]["tokens_after"].as_u64() <= report["corpus"]["tokens_before"].as_u64()
+        );
+        let model = models::load_folder(&out, tch::Kind::Float, tch::Device::Cpu).unwrap();
+        assert_eq!(model.config.vocab_size, tokenizer.len() as i64);
+    }
+}
