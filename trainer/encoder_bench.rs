@@ -86,7 +86,7 @@ pub fn measure(
         let texts: Vec<Vec<i64>> = (0..groups)
             .map(|group| clip.tokenize(&prompt(round, group)))
             .collect::<Result<_, _>>()?;
-        for batch in BATCHES {
+        for batch in BATCHES.into_iter().filter(|size| *size <= sources.len()) {
             let started = Instant::now();
             // Predictions and references; the first of a group is both.
             forward(&dino, &for_dino, batch)?;
