@@ -49,6 +49,9 @@ pub(crate) struct Order {
     pub cancelled: Option<Arc<AtomicBool>>,
 }
 
+/// What one scoring thread does with the orders until they end or it is told to stop.
+type Work = dyn Fn(&Receiver<Order>, &AtomicBool) + Send + Sync;
+
 /// Judges completions on its own threads; dropping it waits for the one each thread is at.
 pub struct Scorer {
     tasks: Arc<IndexMap<String, Task>>,
@@ -178,7 +181,7 @@ impl Scorer {
         tasks: Arc<IndexMap<String, Task>>,
         remote: Option<Arc<Remote>>,
         count: usize,
-        work: Arc<dyn Fn(&Receiver<Order>, &AtomicBool) + Send + Sync>,
+        work: Arc<Work>,
     ) -> Result<Scorer, RewardError> {
         let (sender, receiver) = unbounded::<Order>();
         let stopped = Arc::new(AtomicBool::new(false));
