@@ -18,6 +18,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+/// What a scoring thread does until its orders end or it is stopped.
+type Work = dyn Fn(&Receiver<Order>, &AtomicBool) + Send + Sync;
+
 /// Counts the tokens of an SVG, for lengths in tokens.
 pub type TokenCounter = Arc<dyn Fn(&str) -> usize + Send + Sync>;
 

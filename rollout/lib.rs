@@ -7,6 +7,7 @@ mod completion;
 pub mod data;
 mod engine;
 mod error;
+mod message;
 pub mod prompt;
 mod random;
 pub mod template;

@@ -69,7 +69,7 @@ impl<'a> Prompts<'a> {
         let Some(Eyes { processor, .. }) = eyes else {
             return self;
         };
-        let (text, by_template) = (processor.placeholder(), !processor.writes_placeholders());
+        let (text, by_template) = (processor.mark(), !processor.writes_placeholders());
         self.tasks = self
             .tasks
             .into_iter()

@@ -190,7 +190,7 @@ impl TextSide {
             return messages;
         };
         let written = messages.into_iter().map(|message| Message {
-            content: message.content.in_words(eyes.placeholder()),
+            content: message.content.in_words(eyes.mark()),
             ..message
         });
         written.collect()

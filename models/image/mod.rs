@@ -1,6 +1,7 @@
 //! Pictures on their way into a network: decoded 8-bit sRGB, resized as Pillow does, cropped. What
 //! one network's processor does with them lies in its own file.
 
+mod cut;
 mod encoder;
 mod patches;
 mod processor;
@@ -10,9 +11,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use svg::{Filter, Raster, resize};
 
+pub use cut::Cut;
 pub(crate) use encoder::{CLIP, Centre, HALF, IMAGENET};
 pub use encoder::{ImageProcessor, Resize};
-pub use processor::{Cut, Picture, Processor};
+pub use processor::{Picture, Processor};
 
 use crate::ModelError;
 

@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 use svg::Filter;
 use tch::{Device, Kind, Tensor};
 
-use super::{Rgb8, patches, tiles};
+use super::Rgb8;
+use super::cut::{Cut, intern_cut, qwen_cut};
 use crate::ModelError;
 use crate::config::{Keys, read_object};
 use crate::input::Sight;
@@ -28,65 +29,6 @@ pub struct Picture {
     pub grid: (i64, i64),
     /// Image tokens that it takes in the prompt.
     pub tokens: i64,
-}
-
-/// How pictures are cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cut {
-    /// Qwen-VL: resized to multiples of `patch * merge` within bounds of area, cut into patches.
-    Patches {
-        /// Side of a patch.
-        patch: i64,
-        /// Patches along each side that are merged.
-        merge: i64,
-        /// Least area, in pixels.
-        min_pixels: i64,
-        /// Largest area, in pixels.
-        max_pixels: i64,
-    },
-    /// InternVL: tiles of one size in the picture's proportions, and the whole picture as one
-    /// more when there are several.
-    Tiles {
-        /// Side of a tile.
-        side: i64,
-        /// Tokens of a tile.
-        tokens: i64,
-        /// Least and largest number of tiles, the whole picture apart.
-        count: (i64, i64),
-        /// Whether the whole picture is added.
-        thumbnail: bool,
-    },
-}
-
-impl Cut {
-    /// Resizes a picture with `filter` and cuts it.
-    ///
-    /// # Errors
-    /// A picture more than 200 times as long as wide, for patches.
-    pub fn apply(&self, rgb: &Rgb8, filter: Filter) -> Result<Picture, ModelError> {
-        match *self {
-            Self::Patches {
-                patch,
-                merge,
-                min_pixels,
-                max_pixels,
-            } => {
-                let to = patches::size(
-                    (rgb.height as i64, rgb.width as i64),
-                    patch * merge,
-                    (min_pixels, max_pixels),
-                )?;
-                let resized = rgb.resized(to.1 as usize, to.0 as usize, filter);
-                Ok(patches::cut(&resized, patch as usize, merge as usize))
-            }
-            Self::Tiles {
-                side,
-                tokens,
-                count,
-                thumbnail,
-            } => Ok(tiles::cut(rgb, (side, tokens), (count, thumbnail), filter)),
-        }
-    }
 }
 
 /// A picture processor.
@@ -341,7 +283,7 @@ impl Processor {
     }
 
     /// What stands for a picture in a prompt that no chat template places it in.
-    pub fn placeholder(&self) -> &'static str {
+    pub fn mark(&self) -> &'static str {
         self.words.alone
     }
 
@@ -465,74 +407,4 @@ fn three(keys: &Keys, key: &str, default: [f64; 3]) -> Result<[f64; 3], ModelErr
     numbers
         .and_then(|numbers| <[f64; 3]>::try_from(numbers).ok())
         .ok_or_else(|| keys.bad(key, format!("must be three numbers, got {value}")))
-}
-
-fn qwen_cut(keys: &Keys, vision: &VisionConfig) -> Result<Cut, ModelError> {
-    for (key, value) in [
-        ("patch_size", vision.patch_size),
-        ("merge_size", vision.merge),
-        ("temporal_patch_size", 2),
-    ] {
-        if keys.int(key)?.is_some_and(|got| got != value) {
-            return Err(keys.bad(key, format!("must be the vision tower's {value}")));
-        }
-    }
-    let empty = Map::new();
-    let size = Keys {
-        path: keys.path,
-        map: keys
-            .value("size")
-            .and_then(Value::as_object)
-            .unwrap_or(&empty),
-    };
-    let bound = |old: &str, new: &str, default: i64| -> Result<i64, ModelError> {
-        Ok(match (keys.int(old)?, size.int(new)?) {
-            (Some(pixels), _) | (None, Some(pixels)) => pixels,
-            (None, None) => default,
-        })
-    };
-    Ok(Cut::Patches {
-        patch: vision.patch_size,
-        merge: vision.merge,
-        min_pixels: bound("min_pixels", "shortest_edge", 56 * 56)?,
-        max_pixels: bound("max_pixels", "longest_edge", 28 * 28 * 1280)?,
-    })
-}
-
-fn intern_cut(
-    keys: &Keys,
-    vision: &VisionConfig,
-    (whole, side): (&Keys, i64),
-) -> Result<Cut, ModelError> {
-    if let Some(size) = keys.value("size").and_then(Value::as_object) {
-        for key in ["height", "width"] {
-            if size
-                .get(key)
-                .and_then(Value::as_i64)
-                .is_some_and(|got| got != side)
-            {
-                return Err(keys.bad("size", format!("{key} must be the vision tower's {side}")));
-            }
-        }
-    }
-    let across = side / vision.patch_size / vision.merge;
-    let dynamic = whole.flag("dynamic_image_size", true)?;
-    let most = match whole.int("max_dynamic_patch")? {
-        Some(most) => most,
-        None => keys.int("max_patches")?.unwrap_or(12),
-    };
-    let least = match whole.int("min_dynamic_patch")? {
-        Some(least) => least,
-        None => keys.int("min_patches")?.unwrap_or(1),
-    };
-    Ok(Cut::Tiles {
-        side,
-        tokens: across * across,
-        count: if dynamic {
-            (least.min(most), most)
-        } else {
-            (1, 1)
-        },
-        thumbnail: whole.flag("use_thumbnail", true)?,
-    })
 }

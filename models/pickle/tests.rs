@@ -48,7 +48,7 @@ fn refusal(body: &[u8], storage: &[u8]) -> String {
 
 /// `{"w": tensor}` over a float storage of four elements, with this offset, size and stride.
 fn one_tensor(offset: u8, size: u8, stride: u8) -> Vec<u8> {
-    let mut body = b"}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\00X\x03\0\0\0cpuK\x04tQ".to_vec();
+    let mut body = b"}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x04tQ".to_vec();
     body.extend([b'K', offset, b'K', size, 0x85, b'K', stride, 0x85, 0x89]);
     body.extend(b"ccollections\nOrderedDict\n)RtRs.");
     body
@@ -69,7 +69,7 @@ fn a_tensor_is_read_through_its_offset_and_stride() {
 fn code_in_a_checkpoint_is_refused_by_its_name() {
     for (body, name) in [
         (&b"cos\nsystem\nX\x04\0\0\0true\x85R."[..], "os.system"),
-        (b"cbuiltins\neval\nX\x01\0\0\01\x85R.", "builtins.eval"),
+        (b"cbuiltins\neval\nX\x01\0\0\x001\x85R.", "builtins.eval"),
         (b"X\x05\0\0\0posixX\x06\0\0\0system\x93.", "posix.system"),
         (b"ctorch\nload\n)R.", "torch.load"),
         (

@@ -37,7 +37,7 @@ pub(super) struct Job {
 
 /// The network of a thread.
 pub(super) enum Worker {
-    Features(Encoder),
+    Features(Box<Encoder>),
     Lpips(Lpips),
 }
 

@@ -180,7 +180,7 @@ impl Handle {
                 }
                 let processor = network.processor().ok().cloned();
                 let pool = network.default_pool().unwrap_or(Pool::Cls);
-                (Worker::Features(network), processor, pool)
+                (Worker::Features(Box::new(network)), processor, pool)
             }
         };
         let (jobs, inbox) = bounded(4 * server.batch.max(16));

@@ -104,7 +104,7 @@ impl RewardConfig {
         }
     }
 
-    /// [`Self::encoder`]'s name alone, for those who check configs.
+    /// Name of the encoder that it asks, for those who check configs.
     pub fn encoder_name(&self) -> Option<&str> {
         self.encoder().map(|(name, _)| name)
     }

@@ -156,11 +156,13 @@ impl Remote {
         let mut answer = answer.map_err(|error| drop(self.give_up(error)))?;
         let rows: Vec<ScoredRow> = serde_json::from_value(answer["items"].take())
             .map_err(|error| lose(format!("the service's answer: {error}")))?;
-        if rows.len() != orders.len() {
-            lose("the service answered another number of items".into());
-            return Err(());
+        match rows.len() == orders.len() {
+            true => Ok(rows),
+            false => {
+                lose("the service answered another number of items".into());
+                Err(())
+            }
         }
-        Ok(rows)
     }
 }
 

@@ -276,23 +276,23 @@ fn open(path: PathBuf) -> std::io::Result<DataFile> {
 /// The files that a source's `path` names, in the order of their names.
 fn named(path: &Path, endings: &[&str]) -> std::io::Result<Vec<PathBuf>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let (folder, keep): (&Path, Box<dyn Fn(&Path) -> bool>) = if name.contains('*') {
-        let pattern = name.into_owned();
-        let matches = move |file: &Path| {
+    let pattern = name.contains('*').then_some(&*name);
+    let folder = match pattern {
+        Some(_) => path.parent().unwrap_or(Path::new("")),
+        None if path.is_dir() => path,
+        None => return Ok(vec![path.to_owned()]),
+    };
+    let keep = |file: &Path| match pattern {
+        Some(pattern) => {
             let name = file.file_name().unwrap_or_default().to_string_lossy();
-            fits(&pattern, &name)
-        };
-        (path.parent().unwrap_or(Path::new("")), Box::new(matches))
-    } else if path.is_dir() {
-        let ends = |file: &Path| {
+            fits(pattern, &name)
+        }
+        None => {
             let ending = file.extension().unwrap_or_default().to_string_lossy();
             endings
                 .iter()
                 .any(|known| ending.eq_ignore_ascii_case(known))
-        };
-        (path, Box::new(ends))
-    } else {
-        return Ok(vec![path.to_owned()]);
+        }
     };
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)?
         .map(|entry| entry.map(|entry| entry.path()))
