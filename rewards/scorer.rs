@@ -52,9 +52,6 @@ pub(crate) struct Order {
     pub cancelled: Option<Arc<AtomicBool>>,
 }
 
-/// What one scoring thread does with the orders until they end or it is told to stop.
-type Work = dyn Fn(&Receiver<Order>, &AtomicBool) + Send + Sync;
-
 /// Judges completions on its own threads; dropping it waits for the one each thread is at.
 pub struct Scorer {
     tasks: Arc<IndexMap<String, Task>>,
