@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import pathlib
 import sys
 
@@ -23,7 +24,7 @@ def main():
         curves.append((run.name, train, held))
     steps = max(len(train) for _, train, _ in curves)
     every = [value for _, train, held in curves for value in [*train, *(v for _, v in held)]]
-    low, high = int(min(every) * 20) / 20, int(max(every) * 20 + 1) / 20
+    low, high = math.floor(min(every) * 20) / 20, math.ceil(max(every) * 20) / 20
     x = lambda step: LEFT + (W - LEFT - RIGHT) * step / steps
     y = lambda value: H - BOTTOM - (H - TOP - BOTTOM) * (value - low) / (high - low)
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {W} {H}" font-family="sans-serif" font-size="12">',
