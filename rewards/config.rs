@@ -44,7 +44,7 @@ impl Default for RewardsConfig {
             service: ServiceConfig::default(),
             workers: 0,
             deadline_ms: 2000,
-            reference_cache: 4096,
+            reference_cache: 512,
         }
     }
 }
