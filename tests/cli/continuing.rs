@@ -114,8 +114,9 @@ fn a_missing_part_is_named() {
 fn a_signal_drops_a_step_that_cannot_end_in_its_grace() {
     let folder = scratch("continue_dropped");
     let (config, run) = (config(&folder), folder.join("run"));
-    // An untrained policy ends about one token in five hundred: a step takes seconds.
-    let stage = "stages=[{name: rl, algorithm: grpo, steps: 1, batch: {size: 2}, rollout: {max_new_tokens: 20000}, eval: {prompts: 2, max_new_tokens: 8}}]";
+    // An untrained policy ends about one token in five hundred, and four of its 64 completions are
+    // written at a time: a step takes a second at least.
+    let stage = "stages=[{name: rl, algorithm: grpo, steps: 1, batch: {size: 2}, rollout: {group_size: 32, slots: 4, max_new_tokens: 20000}, eval: {prompts: 2, max_new_tokens: 8}}]";
     let train = || {
         let mut train = program();
         train
@@ -135,7 +136,7 @@ fn a_signal_drops_a_step_that_cannot_end_in_its_grace() {
         );
         std::thread::sleep(Duration::from_millis(20));
     }
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(100));
     assert!(
         Command::new("kill")
             .arg(first.id().to_string())
