@@ -105,20 +105,11 @@ impl Tokenizer {
 
     /// Text of `ids`, special tokens left out.
     pub fn decode(&self, ids: &[i64]) -> String {
-        self.text(ids, true)
-    }
-
-    /// Text of `ids`, special tokens written out.
-    pub fn decode_with_special(&self, ids: &[i64]) -> String {
-        self.text(ids, false)
-    }
-
-    fn text(&self, ids: &[i64], skip_special: bool) -> String {
         let ids: Vec<u32> = ids
             .iter()
             .filter_map(|&id| u32::try_from(id).ok())
             .collect();
-        self.inner.decode(&ids, skip_special).unwrap_or_default()
+        self.inner.decode(&ids, true).unwrap_or_default()
     }
 
     /// Copies the tokenizer's files to `folder`.

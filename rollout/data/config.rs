@@ -228,41 +228,35 @@ pub enum Order {
     Sorted,
 }
 
+/// The options of a source that is files, borrowed as the source is.
+macro_rules! of_files {
+    ($source:expr) => {
+        match $source {
+            SourceConfig::Shapes(_) => None,
+            SourceConfig::Jsonl(file)
+            | SourceConfig::Csv(file)
+            | SourceConfig::Parquet(file)
+            | SourceConfig::SvgFolder(file)
+            | SourceConfig::Alpaca(file)
+            | SourceConfig::Sharegpt(file)
+            | SourceConfig::Messages(file)
+            | SourceConfig::Dpo(file)
+            | SourceConfig::Sgp(file)
+            | SourceConfig::Coco(file)
+            | SourceConfig::Vectorgym(file) => Some(file),
+        }
+    };
+}
+
 impl SourceConfig {
     /// The options of a source that is files.
     pub fn file(&self) -> Option<&FileConfig> {
-        match self {
-            Self::Shapes(_) => None,
-            Self::Jsonl(file)
-            | Self::Csv(file)
-            | Self::Parquet(file)
-            | Self::SvgFolder(file)
-            | Self::Alpaca(file)
-            | Self::Sharegpt(file)
-            | Self::Messages(file)
-            | Self::Dpo(file)
-            | Self::Sgp(file)
-            | Self::Coco(file)
-            | Self::Vectorgym(file) => Some(file),
-        }
+        of_files!(self)
     }
 
     /// [`Self::file`], to be changed.
     pub fn file_mut(&mut self) -> Option<&mut FileConfig> {
-        match self {
-            Self::Shapes(_) => None,
-            Self::Jsonl(file)
-            | Self::Csv(file)
-            | Self::Parquet(file)
-            | Self::SvgFolder(file)
-            | Self::Alpaca(file)
-            | Self::Sharegpt(file)
-            | Self::Messages(file)
-            | Self::Dpo(file)
-            | Self::Sgp(file)
-            | Self::Coco(file)
-            | Self::Vectorgym(file) => Some(file),
-        }
+        of_files!(self)
     }
 
     /// The task that the source names, if it names one.

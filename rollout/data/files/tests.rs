@@ -296,6 +296,11 @@ fn large_files_are_indexed_once_and_their_rows_checked_when_drawn() {
     let mut catalog = None;
     assert_eq!(scans(&mut catalog), 71);
     assert_eq!(scans(&mut catalog), 0, "the index is kept");
+    let source = &data.sources["s"];
+    let container = Container::open(source, "s", &folder.path().join("large.jsonl")).unwrap();
+    let way = way(source, source.file().unwrap(), data.on_bad_row);
+    let kept = index::path(&container, &way).unwrap();
+    std::fs::remove_file(kept).expect("the index of these very files lies there");
     let mut cursor = Cursor::new(
         Arc::new(catalog.unwrap()),
         &CurriculumConfig {
