@@ -238,13 +238,10 @@ impl ImageProcessor {
                 "{width}x{height} pixels would become {new_width}x{new_height}, at most {MAX_SIDE} on a side are supported"
             )));
         }
-        let resized = match (new_width, new_height) == (width, height) {
-            true => picture.clone(),
-            false => picture.resized(new_width, new_height, self.filter),
-        };
+        let resized = picture.resized(new_width, new_height, self.filter);
         Ok(match self.crop {
             Some(crop) => centre_crop(&resized, crop, self.centre),
-            None => resized,
+            None => resized.into_owned(),
         })
     }
 
