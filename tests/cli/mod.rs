@@ -16,3 +16,4 @@ mod render;
 mod reward;
 mod run_folder;
 pub mod tiny;
+mod variants;

@@ -104,7 +104,7 @@ pub fn lpips_folder(name: &str, kernels: &[(usize, i64, i64)], widths: [i64; 5])
 
 fn lpips_distances(folder: &Path, kind: Kind) -> Vec<f64> {
     let network = Lpips::load(folder, (kind, Device::Cpu)).unwrap();
-    let [a, b] = pictures().map(|picture| picture.resized(48, 48, Filter::Bicubic));
+    let [a, b] = pictures().map(|picture| picture.resized(48, 48, Filter::Bicubic).into_owned());
     let inputs = [LpipsInput::Unit, LpipsInput::Signed, LpipsInput::Imagenet];
     inputs
         .map(|input| {
@@ -158,7 +158,7 @@ fn lpips_of_several_pictures_is_that_of_each() {
     ];
     let folder = lpips_folder("batch", &alex, [64, 192, 384, 256, 256]);
     let network = Lpips::load(&folder, (Kind::Double, Device::Cpu)).unwrap();
-    let [a, b] = pictures().map(|picture| picture.resized(40, 36, Filter::Bicubic));
+    let [a, b] = pictures().map(|picture| picture.resized(40, 36, Filter::Bicubic).into_owned());
     let both = network.features(&[&a, &b], LpipsInput::Unit).unwrap();
     let own = network.distances(&both, &both.one(0)).unwrap();
     assert_eq!(own.double_value(&[0]), 0.0);
