@@ -55,6 +55,6 @@ pub use scorer::{ScoreJob, Scored, Scorer, TokenCounter};
 pub use service::ServiceConfig;
 pub use shape::{Aspect, BlankPenalty};
 pub use ssim::{Ssim, Window};
-pub use text::RougeL;
+pub use text::{BertMeasure, BertScore, RougeL};
 pub use weight::Weight;
 pub use wire::{ScoreRow, ScoredRow};

@@ -3,6 +3,7 @@
 use crate::encode::Ticket;
 use crate::perceptual::{Scale, dot, of_distance};
 use crate::score::Reward;
+use crate::text::{BertScore, Tokens};
 use crossbeam_channel::Receiver;
 use std::sync::Arc;
 
@@ -38,6 +39,8 @@ pub(crate) enum Wait {
     CosineDistance([Ticket; 2]),
     /// RLRF's reward of a distance.
     Distance(Ticket),
+    /// BERTScore of the tokens of completion and reference, each of so many numbers.
+    Matched([Ticket; 2], usize, Box<BertScore>),
     /// A judge's answer, and the value of one that never comes.
     Judged(Receiver<f64>, f64),
 }
@@ -54,6 +57,14 @@ impl Part {
                 cosine(pair).map(|cosine| of_distance(1.0 - cosine))
             }
             Part::Waits(Wait::Judged(answer, failure)) => Ok(answer.recv().unwrap_or(*failure)),
+            Part::Waits(Wait::Matched(pair, width, rule)) => {
+                let [own, target] = [pair[0].wait()?, pair[1].wait()?];
+                let tokens = |flat| Tokens {
+                    flat,
+                    width: *width,
+                };
+                Ok(rule.value(tokens(&own), tokens(&target)))
+            }
             Part::Waits(Wait::Distance(ticket)) => {
                 let distance = ticket.wait()?;
                 Ok(of_distance(

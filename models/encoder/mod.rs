@@ -195,6 +195,53 @@ impl Encoder {
         width: usize,
         pool: Pool,
     ) -> Result<Tensor, ModelError> {
+        let (ids, lengths) = self.padded(texts, width)?;
+        guarded(|| match &self.network {
+            Network::Clip(network) => Ok(network.embed_tokens(&ids)),
+            Network::Siglip(network) => Ok(network.embed_tokens(&ids)),
+            Network::XlmRoberta(network) => Ok(network.embed_tokens(&ids, &lengths, pool)),
+            _ => Err(ModelError::Text(
+                "this network encodes pictures alone".into(),
+            )),
+        })
+    }
+
+    /// How many layers have tokens to give, and how many numbers each token has; none but for
+    /// XLM-RoBERTa.
+    pub fn token_layers(&self) -> Option<(usize, usize)> {
+        match &self.network {
+            Network::XlmRoberta(network) => Some((network.depth(), network.width())),
+            _ => None,
+        }
+    }
+
+    /// Every token's feature `[N, width, D]` behind layer `layer` (counted from 1), of texts as ids; those
+    /// behind a text's last one mean nothing.
+    ///
+    /// # Errors
+    /// [`ModelError::Text`] as [`Self::embed_ids`], and for networks without [`Self::token_layers`].
+    pub fn embed_tokens(
+        &self,
+        texts: &[&[i64]],
+        width: usize,
+        layer: usize,
+    ) -> Result<Tensor, ModelError> {
+        let Network::XlmRoberta(network) = &self.network else {
+            return Err(ModelError::Text(
+                "tokens' features are XLM-RoBERTa's alone".into(),
+            ));
+        };
+        let (ids, lengths) = self.padded(texts, width)?;
+        guarded(|| Ok(network.hidden(&ids, &lengths, layer)))
+    }
+
+    /// Most ids of a text; none for networks of pictures alone.
+    pub fn longest(&self) -> Option<usize> {
+        self.network.rules().map(|rules| rules.longest as usize)
+    }
+
+    /// Ids `[N, width]` filled up with zeros, and each row's length.
+    fn padded(&self, texts: &[&[i64]], width: usize) -> Result<(Tensor, Vec<i64>), ModelError> {
         let fixed = matches!(self.network, Network::Siglip(_));
         let mut flat = Vec::with_capacity(texts.len() * width);
         let mut lengths = Vec::with_capacity(texts.len());
@@ -213,19 +260,7 @@ impl Encoder {
         let ids = Tensor::from_slice(&flat)
             .view([texts.len() as i64, width as i64])
             .to_device(self.place.1);
-        guarded(|| match &self.network {
-            Network::Clip(network) => Ok(network.embed_tokens(&ids)),
-            Network::Siglip(network) => Ok(network.embed_tokens(&ids)),
-            Network::XlmRoberta(network) => Ok(network.embed_tokens(&ids, &lengths, pool)),
-            _ => Err(ModelError::Text(
-                "this network encodes pictures alone".into(),
-            )),
-        })
-    }
-
-    /// Most ids of a text; none for networks of pictures alone.
-    pub fn longest(&self) -> Option<usize> {
-        self.network.rules().map(|rules| rules.longest as usize)
+        Ok((ids, lengths))
     }
 
     fn rules(&self) -> Result<TextRules, ModelError> {

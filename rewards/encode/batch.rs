@@ -22,6 +22,8 @@ pub(super) enum Ask {
     /// A picture as the network's processor made it.
     Picture(Rgb8, Pool),
     Text(String),
+    /// Every token of a text behind this layer.
+    Tokens(String, usize),
     Distance {
         picture: Rgb8,
         reference: Arc<Picture>,
@@ -65,6 +67,8 @@ static TURN: Mutex<()> = Mutex::new(());
 enum Ready {
     Picture(Rgb8, Pool),
     Ids(Vec<i64>, usize),
+    /// Ids, width and layer.
+    Tokens(Vec<i64>, usize, usize),
     Distance(Rgb8, Arc<Picture>, LpipsScale),
 }
 
@@ -75,6 +79,7 @@ impl Ready {
                 (a.width, a.height, p) == (b.width, b.height, q)
             }
             (Ready::Ids(_, a), Ready::Ids(_, b)) => a == b,
+            (Ready::Tokens(_, a, p), Ready::Tokens(_, b, q)) => (a, p) == (b, q),
             (Ready::Distance(a, _, p), Ready::Distance(b, _, q)) => {
                 (a.width, a.height, p) == (b.width, b.height, q)
             }
@@ -158,17 +163,13 @@ impl Server {
                 },
                 _,
             ) => Ok(Ready::Distance(picture, reference, input)),
-            (Ask::Text(text), Worker::Features(network)) => network.tokenize(&text).map(|ids| {
-                let width = match self.batch {
-                    1 => ids.len(),
-                    _ => ids
-                        .len()
-                        .next_multiple_of(STEP)
-                        .min(network.longest().unwrap_or(ids.len())),
-                };
-                Ready::Ids(ids, width)
-            }),
-            (Ask::Text(_), Worker::Lpips(_)) => {
+            (Ask::Text(text), Worker::Features(network)) => self
+                .ids(network, &text)
+                .map(|(ids, width)| Ready::Ids(ids, width)),
+            (Ask::Tokens(text, layer), Worker::Features(network)) => self
+                .ids(network, &text)
+                .map(|(ids, width)| Ready::Tokens(ids, width, layer)),
+            (Ask::Text(_) | Ask::Tokens(..), Worker::Lpips(_)) => {
                 Err(ModelError::Text("LPIPS reads no texts".into()))
             }
         };
@@ -176,6 +177,19 @@ impl Server {
             Ok(ready) => waiting.push_back((ready, job.ticket)),
             Err(error) => fail(&self.fault, &self.name, &error.to_string(), &[job.ticket]),
         }
+    }
+
+    /// A text's ids, and how many places it takes in a pass.
+    fn ids(&self, network: &Encoder, text: &str) -> Result<(Vec<i64>, usize), ModelError> {
+        let ids = network.tokenize(text)?;
+        let width = match self.batch {
+            1 => ids.len(),
+            _ => ids
+                .len()
+                .next_multiple_of(STEP)
+                .min(network.longest().unwrap_or(ids.len())),
+        };
+        Ok((ids, width))
     }
 }
 
@@ -219,6 +233,10 @@ impl Worker {
                     .collect();
                 network.embed_ids(&ids, *width, Pool::Cls)?
             }
+            (Worker::Features(network), &Ready::Tokens(_, width, layer)) => {
+                let filled: Vec<&Ready> = filled().collect();
+                return tokens(network, (batch, &filled), (width, layer));
+            }
             (Worker::Lpips(network), Ready::Distance(..)) => {
                 return distances(network, batch, &filled().collect::<Vec<_>>(), kept);
             }
@@ -236,6 +254,39 @@ impl Worker {
             .map(Arc::from)
             .collect())
     }
+}
+
+/// Every token of the texts of `batch`, the first of the rows of `filled`: whether it counts, then its
+/// feature of unit length. The first and the last id of a text are its special ones.
+fn tokens(
+    network: &Encoder,
+    (batch, filled): (&[Ready], &[&Ready]),
+    (width, layer): (usize, usize),
+) -> Result<Vec<Arc<[f32]>>, ModelError> {
+    let ids_of = |ready: &Ready| match ready {
+        Ready::Tokens(ids, ..) => Some(ids.clone()),
+        _ => None,
+    };
+    let ids: Vec<Vec<i64>> = filled.iter().filter_map(|ready| ids_of(ready)).collect();
+    let borrowed: Vec<&[i64]> = ids.iter().map(Vec::as_slice).collect();
+    let states = network.embed_tokens(&borrowed, width, layer)?;
+    let answer = |(row, ids): (usize, &Vec<i64>)| {
+        let own = states.get(row as i64).narrow(0, 0, ids.len() as i64);
+        let features = plain(&unit_rows(&own))?;
+        let size = features.len() / ids.len();
+        let special = [ids.first(), ids.last()];
+        let mut flat = Vec::with_capacity(features.len() + ids.len());
+        for (id, feature) in ids.iter().zip(features.chunks_exact(size)) {
+            flat.push(f32::from(!special.contains(&Some(id))));
+            flat.extend_from_slice(feature);
+        }
+        Ok(flat.into())
+    };
+    ids.iter()
+        .enumerate()
+        .take(batch.len())
+        .map(answer)
+        .collect()
 }
 
 fn plain(rows: &Tensor) -> Result<Vec<f32>, ModelError> {

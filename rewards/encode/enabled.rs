@@ -22,6 +22,8 @@ use tch::{Device, Kind};
 
 /// Texts whose features are kept, for each encoder.
 const TEXTS: usize = 4096;
+/// References whose tokens' features are kept, for each encoder: up to 2 MB each.
+const TOKENS: usize = 256;
 
 /// The first fault of any encoder: what came back since is made up.
 pub(super) type Fault = Arc<Mutex<Option<String>>>;
@@ -38,7 +40,10 @@ struct Handle {
     /// What pictures go through first; none for networks of texts.
     processor: Option<ImageProcessor>,
     default_pool: Pool,
+    /// Layers and numbers a token, where tokens can be had.
+    token_layers: Option<(usize, usize)>,
     texts: Cache<Ticket>,
+    tokens: Cache<Ticket>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -106,6 +111,23 @@ impl Encoders {
         handle.texts.get(key(&[text.as_bytes()]), ask)
     }
 
+    /// Layers of a network, and numbers of a token's feature; none where it gives no tokens.
+    pub fn token_layers(&self, encoder: &str) -> Option<(usize, usize)> {
+        self.all[encoder].token_layers
+    }
+
+    /// The features of a text's tokens behind a layer, as [`crate::text::Tokens`] reads them.
+    pub fn tokens(&self, encoder: &str, layer: usize, text: &str) -> Ticket {
+        self.all[encoder].ask(Ask::Tokens(text.to_owned(), layer))
+    }
+
+    /// The same of a text that is asked for again and again.
+    pub fn kept_tokens(&self, encoder: &str, layer: usize, text: &str) -> Ticket {
+        let known = key(&[&layer.to_le_bytes(), text.as_bytes()]);
+        let ask = || self.tokens(encoder, layer, text);
+        self.all[encoder].tokens.get(known, ask)
+    }
+
     /// LPIPS' distance of two pictures of one size, the second one being asked for again and again.
     pub fn distance(
         &self,
@@ -147,6 +169,7 @@ impl Handle {
         };
         let path = &config.path;
         let bad = |error: models::ModelError| RewardError::Config(error.to_string());
+        let mut token_layers = None;
         let (worker, processor, default_pool) = match needs {
             Needs::Distances if config.init.is_some() => {
                 return Err(RewardError::Config(
@@ -178,6 +201,7 @@ impl Handle {
                 if needs != Needs::Pictures {
                     reads.map_err(bad)?;
                 }
+                token_layers = network.token_layers();
                 let processor = network.processor().ok().cloned();
                 let pool = network.default_pool().unwrap_or(Pool::Cls);
                 (Worker::Features(Box::new(network)), processor, pool)
@@ -191,7 +215,9 @@ impl Handle {
             jobs: Some(jobs),
             processor,
             default_pool,
+            token_layers,
             texts: Cache::new(TEXTS),
+            tokens: Cache::new(TOKENS),
             thread: Some(thread),
         })
     }

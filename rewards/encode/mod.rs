@@ -100,6 +100,7 @@ impl RewardConfig {
             RewardConfig::Lpips(r) => Some((&r.encoder, Needs::Distances)),
             RewardConfig::DreamSim(r) => Some((&r.encoder, Needs::Pictures)),
             RewardConfig::TextSimilarity(r) => Some((&r.encoder, Needs::Texts)),
+            RewardConfig::BertScore(r) => Some((&r.encoder, Needs::Texts)),
             _ => None,
         }
     }

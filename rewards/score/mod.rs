@@ -77,7 +77,7 @@ impl Task {
     /// Starts the judges, where there are any.
     ///
     /// # Errors
-    /// A judge that cannot be asked.
+    /// A judge that cannot be asked; a layer that BERTScore's encoder has not.
     pub fn new(
         scoring: TaskScoring,
         renderer: Arc<Renderer>,
@@ -92,6 +92,18 @@ impl Task {
                         RewardError::Config(format!("rubric.rewards.{index}.{said}"))
                     }
                     other => other,
+                })
+            }
+            RewardConfig::BertScore(rule) => {
+                let layer = match encoders.token_layers(&rule.encoder) {
+                    Some(tokens) => rule.layer_of(tokens).map(drop),
+                    None => Err(format!(
+                        "encoder: `{}` is not of XLM-RoBERTa's type, whose tokens BERTScore compares",
+                        rule.encoder
+                    )),
+                };
+                layer.map(|()| None).map_err(|said| {
+                    RewardError::Config(format!("rubric.rewards.{index}.{said}"))
                 })
             }
             _ => Ok(None),

@@ -22,6 +22,21 @@ impl Task {
                 let pair = [text, target].map(|text| self.encoders.text(&rule.encoder, text));
                 Part::Waits(Wait::Cosine(pair, rule.scale))
             }
+            RewardConfig::BertScore(rule) => {
+                let target = case.reference.text.as_deref().unwrap_or_default();
+                let tokens = self.encoders.token_layers(&rule.encoder);
+                // Asked for when the task was made.
+                let layer = tokens.and_then(|tokens| rule.layer_of(tokens).ok());
+                let (Some((_, width)), Some(layer)) = (tokens, layer) else {
+                    return Part::Known(0.0);
+                };
+                let pair = [
+                    self.encoders.tokens(&rule.encoder, layer, text.trim()),
+                    self.encoders
+                        .kept_tokens(&rule.encoder, layer, target.trim()),
+                ];
+                Part::Waits(Wait::Matched(pair, width, Box::new(rule.clone())))
+            }
             RewardConfig::Choice(_) => {
                 let target = case.reference.text.as_deref().unwrap_or_default();
                 Part::Known(Choice::value(text, target))
