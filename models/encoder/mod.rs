@@ -5,6 +5,7 @@
 //! neighbours' contents.
 
 mod block;
+mod carry;
 mod clip;
 mod dinov2;
 mod dreamsim;
@@ -24,6 +25,7 @@ use tch::{Device, Kind, Tensor};
 use crate::ModelError;
 use crate::image::{ImageProcessor, Rgb8};
 use crate::weights::{self, Weights};
+use carry::{Carrier, Carry};
 use clip::Clip;
 use dinov2::Dinov2;
 use dreamsim::DreamSim;
@@ -87,6 +89,37 @@ impl Encoder {
             path: path.to_owned(),
             place,
         })
+    }
+
+    /// Moves all weights, converting them where the kind is another.
+    ///
+    /// # Errors
+    /// libtorch's, for lack of memory for instance.
+    pub fn move_to(&mut self, place: (Kind, Device)) -> Result<(), ModelError> {
+        moved(&mut self.network, place)?;
+        self.place = place;
+        Ok(())
+    }
+
+    /// What it computes in, and where.
+    pub fn place(&self) -> (Kind, Device) {
+        self.place
+    }
+
+    /// Brings pictures to size as torchvision's `Resize(side)` by the bilinear filter and
+    /// `CenterCrop(side)` do, `side` being what comes out anyhow: DINOv2 as SGP-RL feeds it.
+    ///
+    /// # Errors
+    /// [`ModelError::Image`] for other networks.
+    pub fn use_torchvision(&mut self) -> Result<(), ModelError> {
+        let Network::Dinov2(network) = &mut self.network else {
+            return Err(ModelError::Image(format!(
+                "{}: preprocess: torchvision's transform is DINOv2's alone",
+                self.path.display()
+            )));
+        };
+        network.processor = network.processor.as_torchvision()?;
+        Ok(())
     }
 
     /// Whether it encodes pictures.
@@ -301,6 +334,37 @@ fn check_output(folder: &Path, processor: &ImageProcessor, side: usize) -> Resul
             ),
         )),
     }
+}
+
+impl Carry for Network {
+    fn carry(&mut self, carrier: &mut Carrier) {
+        match self {
+            Self::Dinov2(network) => network.carry(carrier),
+            Self::Clip(network) => network.carry(carrier),
+            Self::Siglip(network) => network.carry(carrier),
+            Self::XlmRoberta(network) => network.carry(carrier),
+            Self::DreamSim(network) => network.carry(carrier),
+            Self::Inception(network) => network.carry(carrier),
+        }
+    }
+}
+
+/// Takes every tensor of `what` to `place`.
+fn moved(what: &mut impl Carry, (kind, device): (Kind, Device)) -> Result<(), ModelError> {
+    let mut problem = None;
+    what.carry(&mut |tensor| {
+        if problem.is_some() {
+            return;
+        }
+        match tensor
+            .f_to_device(device)
+            .and_then(|there| there.f_to_kind(kind))
+        {
+            Ok(there) => *tensor = there,
+            Err(error) => problem = Some(error),
+        }
+    });
+    problem.map_or(Ok(()), |error| Err(error.into()))
 }
 
 impl Network {

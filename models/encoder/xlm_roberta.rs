@@ -11,11 +11,17 @@ use tch::Tensor;
 
 use super::Pool;
 use super::block::{Activation, Attention, BlockShape, Linear, Norm, Sight, length_mask};
+use super::carry::carried;
 use super::clip::block_shape;
 use super::section::Section;
 use super::text::TextRules;
 use crate::ModelError;
 use crate::weights::Weights;
+
+carried! {
+    XlmRoberta { words, places, norm, layers }
+    Layer { attention, norm1, fc1, fc2, norm2 }
+}
 
 /// The network and its text rules.
 #[derive(Debug)]

@@ -51,6 +51,10 @@ impl Encoders {
         Ticket::default()
     }
 
+    pub fn rest(&self) {}
+
+    pub fn wake(&self) {}
+
     pub fn fault(&self) -> Option<RewardError> {
         None
     }

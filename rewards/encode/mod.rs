@@ -10,13 +10,15 @@ mod batch;
 #[cfg(feature = "perceptual")]
 mod enabled;
 #[cfg(feature = "perceptual")]
+mod shelf;
+#[cfg(feature = "perceptual")]
 use enabled as runtime;
 #[cfg(not(feature = "perceptual"))]
 mod disabled;
 #[cfg(not(feature = "perceptual"))]
 use disabled as runtime;
 
-pub use config::{EncoderConfig, EncoderDtype, EncoderInit};
+pub use config::{EncoderConfig, EncoderDtype, EncoderInit, Preprocess};
 pub(crate) use runtime::Encoders;
 pub(crate) use ticket::Ticket;
 

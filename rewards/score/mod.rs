@@ -102,9 +102,9 @@ impl Task {
                         rule.encoder
                     )),
                 };
-                layer.map(|()| None).map_err(|said| {
-                    RewardError::Config(format!("rubric.rewards.{index}.{said}"))
-                })
+                layer
+                    .map(|()| None)
+                    .map_err(|said| RewardError::Config(format!("rubric.rewards.{index}.{said}")))
             }
             _ => Ok(None),
         };
@@ -159,9 +159,20 @@ impl Task {
 
     /// The judgement with the parts that it waited for. An encoder that failed makes it invalid.
     pub fn finish(&self, pending: &Pending) -> Reward {
+        self.finished(pending, &|| false)
+    }
+
+    /// The same; none when nobody wants it any more, as `gone` says now and then.
+    pub fn finish_unless(&self, pending: &Pending, gone: &dyn Fn() -> bool) -> Option<Reward> {
+        let reward = self.finished(pending, gone);
+        (!gone()).then_some(reward)
+    }
+
+    fn finished(&self, pending: &Pending, gone: &dyn Fn() -> bool) -> Reward {
         let rubric = &self.scoring.rubric;
         let cut = |(part, config): (&Part, &RewardConfig)| {
-            part.value().map(|value| clip(value, config.common().clip))
+            part.value(gone)
+                .map(|value| clip(value, config.common().clip))
         };
         let values: Result<Vec<f64>, Arc<str>> =
             pending.parts.iter().zip(&rubric.rewards).map(cut).collect();

@@ -141,9 +141,7 @@ mod tests {
     fn each_token_takes_its_nearest_and_special_ones_do_not_count() {
         // Two special tokens alike, one word against two.
         let one = [0.0, 1.0, 0.0, 1.0, 0.6, 0.8, 0.0, 1.0, 0.0];
-        let two = [
-            0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.8, 0.6, 0.0, 1.0, 0.0,
-        ];
+        let two = [0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.8, 0.6, 0.0, 1.0, 0.0];
         let tokens = |flat| Tokens { flat, width: 2 };
         let [precision, recall, f1] = matched(tokens(&one), tokens(&two));
         assert!((precision - 0.96).abs() < 1e-6, "{precision}");
