@@ -339,6 +339,12 @@ impl RewardConfig {
             RewardConfig::Lpips(r) if !(32..=4096).contains(&r.size) => {
                 Err(format!("size: must be from 32 to 4096, got {}", r.size))
             }
+            RewardConfig::Dino(Dino {
+                squash_reference: Some(side),
+                ..
+            }) if !(1..=4096).contains(side) => Err(format!(
+                "squash_reference: must be from 1 to 4096, got {side}"
+            )),
             RewardConfig::Ssim(r) => r.check(),
             RewardConfig::L2(r) => r.check(),
             RewardConfig::LengthLinear(r) => r.check(),

@@ -12,6 +12,7 @@ use crate::picture::Picture;
 use crate::shape::Aspect;
 use crate::text::rouge_l;
 use std::sync::Arc;
+use svg::Filter;
 
 impl Task {
     /// The part of a completion that is words.
@@ -157,6 +158,14 @@ impl Task {
 
     /// What is kept of a reference for one reward.
     pub(super) fn feature(&self, config: &RewardConfig, picture: &Picture) -> Feature {
+        if let RewardConfig::Dino(rule) = config
+            && let Some(side) = rule.squash_reference
+        {
+            let side = side as usize;
+            let squashed = picture.resized(side, side, Filter::Bilinear);
+            let ticket = self.picture_feature(config, &squashed);
+            return ticket.map_or(Feature::None, Feature::Encoded);
+        }
         match (self.picture_feature(config, picture), config) {
             (Some(ticket), _) => Feature::Encoded(ticket),
             (None, RewardConfig::Lpips(rule)) => {
