@@ -88,6 +88,25 @@ impl ImageProcessor {
         }
     }
 
+    /// The same output by torchvision's `Resize(side)`, bilinear, and `CenterCrop(side)`.
+    ///
+    /// # Errors
+    /// [`ModelError::Image`] where the output is not a square.
+    pub(crate) fn as_torchvision(&self) -> Result<Self, ModelError> {
+        match self.output() {
+            Some((width, height)) if width == height => Ok(Self {
+                resize: Resize::Shortest(width),
+                filter: Filter::Bilinear,
+                crop: Some((width, height)),
+                centre: Centre::HalfEven,
+                ..self.clone()
+            }),
+            got => Err(ModelError::Image(format!(
+                "torchvision's transform needs pictures of a square, the processor gives {got:?}"
+            ))),
+        }
+    }
+
     /// Reads preprocessor_config.json (or what processor_config.json says of images) of `folder`; keys
     /// that are absent are as in `default`, which is all where there is neither file.
     ///

@@ -65,6 +65,8 @@ struct Counts {
     too_long: u64,
     pictures: f64,
     prefills: f64,
+    /// What the judges of all ranks were asked, failed to say, and cost.
+    judged: Option<[f64; 3]>,
 }
 
 /// Seconds, counts and sums of one step.
@@ -110,6 +112,7 @@ impl Trainer<'_> {
         stats.times.forward_backward_s =
             learning.elapsed().as_secs_f64() - stats.update.reduce_s - stats.update.optim_s;
         stats.counts.pictures = (looked(learner) - before_looks) as f64;
+        stats.counts.judged = self.judged(learner)?;
         let metrics = self.metrics(&rows, &stats, (lr, started.elapsed().as_secs_f64()));
         Ok(StepEnd::Done {
             metrics,
@@ -306,6 +309,16 @@ impl Trainer<'_> {
         Ok(shaped)
     }
 
+    /// What the judges of all ranks have done; none where no task has one, which is so on every rank.
+    fn judged(&self, learner: &Learner) -> Result<Option<[f64; 3]>, TrainError> {
+        let Some(own) = self.scorer.judge_count() else {
+            return Ok(None);
+        };
+        let own = [own.asked as f64, own.failed as f64, own.cost];
+        let all = replica::sum_numbers(&learner.group, learner.device(), &own)?;
+        Ok(all.try_into().ok())
+    }
+
     fn metrics(&self, rows: &[SampleRow], stats: &GrpoStats, (lr, step_s): (f64, f64)) -> Metrics {
         let mut metrics = reward_metrics(&rows.iter().collect::<Vec<_>>());
         metrics.insert("reward/zero_spread_frac".into(), stats.zero_spread);
@@ -337,10 +350,9 @@ impl Trainer<'_> {
             ("perf/prefills", stats.counts.prefills),
         ];
         metrics.extend(others.map(|(name, value)| (name.to_owned(), value)));
-        if let Some(count) = self.scorer.judge_count() {
-            metrics.insert("judge/asked".into(), count.asked as f64);
-            metrics.insert("judge/failed".into(), count.failed as f64);
-            metrics.insert("judge/cost".into(), count.cost);
+        if let Some(judged) = stats.counts.judged {
+            let names = ["judge/asked", "judge/failed", "judge/cost"];
+            metrics.extend(names.map(str::to_owned).into_iter().zip(judged));
         }
         metrics
     }
