@@ -1,7 +1,8 @@
 //! What transformer encoders share: linear maps, layer norms, attention over a padded batch, and the
 //! pre-norm block of CLIP, SigLIP and DINOv2.
 //!
-//! Inference only. Query, key and value are one matrix multiplication.
+//! Inference only. Query, key and value are one matrix multiplication. In half precision the matrix
+//! multiplications alone are: norms, and the sums that run through all blocks, stay in float32.
 
 use tch::{Kind, Tensor};
 
@@ -65,13 +66,14 @@ impl Linear {
         }
     }
 
-    /// `x [.., in]` to `[.., out]`.
+    /// `x [.., in]` to `[.., out]`, in the weights' kind.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, self.bias.as_ref())
+        x.to_kind(self.weight.kind())
+            .linear(&self.weight, self.bias.as_ref())
     }
 }
 
-/// Layer norm over the last dimension.
+/// Layer norm over the last dimension, in float32 at least.
 #[derive(Debug)]
 pub(crate) struct Norm {
     weight: Tensor,
@@ -82,9 +84,10 @@ pub(crate) struct Norm {
 impl Norm {
     /// Takes `name.weight` and `name.bias`, both `[width]`.
     pub fn take(weights: &mut Weights, name: &str, width: i64, eps: f64) -> Self {
+        let mut wide = |part: &str| full(&weights.take(&format!("{name}.{part}"), &[width]));
         Self {
-            weight: weights.take(&format!("{name}.weight"), &[width]),
-            bias: weights.take(&format!("{name}.bias"), &[width]),
+            weight: wide("weight"),
+            bias: wide("bias"),
             eps,
         }
     }
@@ -92,7 +95,7 @@ impl Norm {
     /// `x [.., width]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let size = self.weight.size();
-        x.layer_norm(size, Some(&self.weight), Some(&self.bias), self.eps, true)
+        full(x).layer_norm(size, Some(&self.weight), Some(&self.bias), self.eps, true)
     }
 }
 
@@ -209,18 +212,25 @@ impl Block {
     }
 }
 
-/// Patches of square pictures: `pixels [B, 3, S, S]`, `weight [H, 3, P, P]` to `[B, (S/P)^2, H]`.
+/// In float32 at least.
+pub(crate) fn full(x: &Tensor) -> Tensor {
+    x.to_kind(crate::layers::reduce_kind(x.kind()))
+}
+
+/// Patches of square pictures: `pixels [B, 3, S, S]`, `weight [H, 3, P, P]` to `[B, (S/P)^2, H]`,
+/// in float32 at least.
 pub(crate) fn patches(pixels: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
     let patch = weight.size()[2];
-    pixels
+    let rows = pixels
         .conv2d(weight, bias, [patch, patch], [0, 0], [1, 1], 1)
         .flatten(2, 3)
-        .transpose(1, 2)
+        .transpose(1, 2);
+    full(&rows)
 }
 
 /// The rows of unit length: `x [N, D]`, in float32 at least.
 pub(crate) fn unit_rows(x: &Tensor) -> Tensor {
-    let x = x.to_kind(crate::layers::reduce_kind(x.kind()));
+    let x = full(x);
     let norm = x.norm_scalaropt_dim(2.0, [-1], true).clamp_min(1e-12);
     x / norm
 }

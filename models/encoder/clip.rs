@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
-use super::block::{Activation, Block, BlockNames, BlockShape, Linear, Norm, Sight, patches};
+use super::block::{Activation, Block, BlockNames, BlockShape, Linear, Norm, Sight, full, patches};
 use super::carry::carried;
 use super::section::Section;
 use super::text::TextRules;
@@ -210,7 +210,7 @@ impl Vision {
         let rows = patches(pixels, &self.patch, None);
         let (batch, _, width) = rows.size3().expect("a batch of patches");
         let cls = self.cls.expand([batch, 1, width], false);
-        let x = Tensor::cat(&[&cls, &rows], 1) + &self.positions;
+        let x = Tensor::cat(&[&full(&cls), &rows], 1) + &self.positions;
         let x = self
             .blocks
             .iter()
@@ -247,7 +247,7 @@ impl Text {
 
     fn forward(&self, ids: &Tensor) -> Tensor {
         let rows = ids.size()[1];
-        let x = Tensor::embedding(&self.tokens, ids, -1, false, false)
+        let x = full(&Tensor::embedding(&self.tokens, ids, -1, false, false))
             + self.positions.narrow(0, 0, rows);
         let x = self
             .blocks

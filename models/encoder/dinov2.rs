@@ -8,7 +8,7 @@ use serde_json::json;
 use tch::Tensor;
 
 use super::Pool;
-use super::block::{Activation, Attention, Linear, Norm, Sight, patches};
+use super::block::{Activation, Attention, Linear, Norm, Sight, full, patches};
 use super::carry::{Carrier, Carry, carried};
 use super::section::Section;
 use crate::ModelError;
@@ -125,7 +125,7 @@ impl Dinov2 {
         let rows = patches(pixels, &self.patch.weight, self.patch.bias.as_ref());
         let batch = rows.size()[0];
         let cls = self.cls.expand([batch, 1, -1], false);
-        let mut x = Tensor::cat(&[&cls, &rows], 1) + self.places(pixels);
+        let mut x = Tensor::cat(&[&full(&cls), &rows], 1) + self.places(pixels);
         for layer in &self.layers {
             x = layer.forward(&x);
         }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
-use super::block::{Activation, Attention, Block, Linear, Norm, Sight, patches, unit_rows};
+use super::block::{Activation, Attention, Block, Linear, Norm, Sight, full, patches, unit_rows};
 use super::carry::carried;
 use super::section::Section;
 use crate::ModelError;
@@ -308,7 +308,7 @@ impl Member {
         let pixels = (pixels - mean) / deviation;
         let rows = patches(&pixels, &self.patch.weight, self.patch.bias.as_ref());
         let cls = self.cls.expand([rows.size()[0], 1, -1], false);
-        let x = Tensor::cat(&[&cls, &rows], 1) + &self.positions;
+        let x = Tensor::cat(&[&full(&cls), &rows], 1) + &self.positions;
         let x = match &self.before {
             Some(norm) => norm.forward(&x),
             None => x,
@@ -319,7 +319,10 @@ impl Member {
             .fold(x, |x, block| block.forward(&x, Sight::Full));
         let first = x.select(1, 0);
         match &self.head {
-            Some((norm, projection)) => norm.forward(&first).matmul(projection),
+            Some((norm, projection)) => norm
+                .forward(&first)
+                .to_kind(projection.kind())
+                .matmul(projection),
             None => first,
         }
     }

@@ -171,7 +171,7 @@ impl Lpips {
     /// # Errors
     /// libtorch's, for lack of memory for instance.
     pub fn move_to(&mut self, place: (Kind, Device)) -> Result<(), ModelError> {
-        moved(self, place)?;
+        moved(self, self.place.0, place)?;
         self.place = place;
         Ok(())
     }
@@ -278,7 +278,7 @@ impl LpipsFeatures {
     pub fn move_to(&mut self, device: Device) -> Result<(), ModelError> {
         self.0
             .iter_mut()
-            .try_for_each(|map| moved(map, (map.kind(), device)))
+            .try_for_each(|map| moved(map, map.kind(), (map.kind(), device)))
     }
 
     /// Bytes that they take.

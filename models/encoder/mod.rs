@@ -96,7 +96,7 @@ impl Encoder {
     /// # Errors
     /// libtorch's, for lack of memory for instance.
     pub fn move_to(&mut self, place: (Kind, Device)) -> Result<(), ModelError> {
-        moved(&mut self.network, place)?;
+        moved(&mut self.network, self.place.0, place)?;
         self.place = place;
         Ok(())
     }
@@ -162,7 +162,7 @@ impl Encoder {
         })
     }
 
-    /// Features `[N, D]` in the network's kind, not normalised, of pictures as [`Self::fit`] makes them,
+    /// Features `[N, D]` in the network's kind or a wider one, not normalised, of pictures as [`Self::fit`] makes them,
     /// all of one size. `pool` is for DINOv2 and ignored by the rest.
     ///
     /// # Errors
@@ -216,7 +216,7 @@ impl Encoder {
         }
     }
 
-    /// Features `[N, D]` in the network's kind, not normalised, of texts as ids; `width`, at least the
+    /// Features `[N, D]` in the network's kind or a wider one, not normalised, of texts as ids; `width`, at least the
     /// longest, is how many places each takes. SigLIP reads its last place, so there all texts must
     /// be `width` long. `pool` is for XLM-RoBERTa and ignored by the rest.
     ///
@@ -349,13 +349,21 @@ impl Carry for Network {
     }
 }
 
-/// Takes every tensor of `what` to `place`.
-fn moved(what: &mut impl Carry, (kind, device): (Kind, Device)) -> Result<(), ModelError> {
+/// Takes every tensor of `what` to `place`; those of kind `from` take its kind, wider ones keep theirs.
+fn moved(
+    what: &mut impl Carry,
+    from: Kind,
+    (kind, device): (Kind, Device),
+) -> Result<(), ModelError> {
     let mut problem = None;
     what.carry(&mut |tensor| {
         if problem.is_some() {
             return;
         }
+        let kind = match tensor.kind() == from {
+            true => kind,
+            false => tensor.kind(),
+        };
         match tensor
             .f_to_device(device)
             .and_then(|there| there.f_to_kind(kind))

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::json;
 use tch::Tensor;
 
-use super::block::{Activation, Block, BlockShape, Linear, Norm, Sight, patches};
+use super::block::{Activation, Block, BlockShape, Linear, Norm, Sight, full, patches};
 use super::carry::carried;
 use super::clip::{block_shape, blocks};
 use super::section::Section;
@@ -148,7 +148,7 @@ impl Siglip {
     pub(super) fn embed_tokens(&self, ids: &Tensor) -> Tensor {
         let text = &self.text;
         let rows = ids.size()[1];
-        let x = Tensor::embedding(&text.tokens, ids, -1, false, false)
+        let x = full(&Tensor::embedding(&text.tokens, ids, -1, false, false))
             + text.positions.narrow(0, 0, rows);
         let x = text
             .blocks

@@ -10,7 +10,7 @@ use serde_json::json;
 use tch::Tensor;
 
 use super::Pool;
-use super::block::{Activation, Attention, BlockShape, Linear, Norm, Sight, length_mask};
+use super::block::{Activation, Attention, BlockShape, Linear, Norm, Sight, full, length_mask};
 use super::carry::carried;
 use super::clip::block_shape;
 use super::section::Section;
@@ -136,11 +136,12 @@ impl XlmRoberta {
     /// nothing.
     pub(super) fn hidden(&self, ids: &Tensor, lengths: &[i64], depth: usize) -> Tensor {
         let rows = ids.size()[1];
-        let words = Tensor::embedding(&self.words, ids, -1, false, false);
+        let words = full(&Tensor::embedding(&self.words, ids, -1, false, false));
         let x = self
             .norm
             .forward(&(words + self.places.narrow(0, self.pad + 1, rows)));
-        let place = (x.kind(), x.device());
+        // Added to what the attention's matrices give.
+        let place = (self.words.kind(), x.device());
         let mask = lengths
             .iter()
             .any(|&length| length < rows)

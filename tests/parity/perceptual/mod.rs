@@ -391,7 +391,7 @@ fn every_weight_moves_with_its_network() {
 fn half_precision_keeps_distances_and_cosines_within_a_thousandth() {
     tch::set_num_threads(1);
     let path = dreamsim_folder("dreamsim_half");
-    let [full, half] = [Kind::Float, Kind::BFloat16].map(|kind| {
+    let [full, half] = [Kind::Float, Kind::Half].map(|kind| {
         let network = Encoder::load(&path, (kind, Device::Cpu)).unwrap();
         let fitted = pictures().map(|picture| network.fit(&picture).unwrap());
         let rows = network
@@ -404,7 +404,7 @@ fn half_precision_keeps_distances_and_cosines_within_a_thousandth() {
     println!("dreamsim: {far:e}");
     assert!(far < 1e-3, "dreamsim: {far:e}");
     let folder = lpips_folder("lpips_half", &ALEX, [64, 192, 384, 256, 256]);
-    let [full, half] = [Kind::Float, Kind::BFloat16].map(|kind| lpips_distances(&folder, kind));
+    let [full, half] = [Kind::Float, Kind::Half].map(|kind| lpips_distances(&folder, kind));
     for (full, half) in full.iter().zip(&half) {
         println!("lpips: {full} and {half}");
         assert!((full - half).abs() < 1e-2 * full.abs(), "{full} and {half}");

@@ -121,6 +121,21 @@ class Dino:
         return unit(hidden[0] if self.pool == "cls" else hidden.mean(0))
 
 
+class SgpDino(Dino):
+    """SGP-RL's: torchvision's transform at the side of the tiny network, the reference squashed to 224 before."""
+
+    def __init__(self, name):
+        super().__init__(name, "cls")
+        side = 42
+        self.shape = transforms.Compose([
+            transforms.Resize(side), transforms.CenterCrop(side), transforms.ToTensor(),
+            transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])])
+        self.processor = lambda picture, return_tensors: {"pixel_values": self.shape(picture)[None]}
+
+    def target(self, picture):
+        return self(picture.resize((224, 224), Image.BILINEAR))
+
+
 class LongClip:
     def __init__(self):
         from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
@@ -217,7 +232,7 @@ def main(program):
     pictures = draw(program)
     count = Tokenizer.from_file(str(ROOT / "configs/quickstart_tokenizer/tokenizer.json"))
     length = lambda text: len(count.encode(text, add_special_tokens=False).ids)
-    dino, lclip, sgp_dino, siglip, bge = Dino("dinov2", "mean"), LongClip(), Dino("dinov2_giant", "cls"), Siglip("siglip"), Bge()
+    dino, lclip, sgp_dino, siglip, bge = Dino("dinov2", "mean"), LongClip(), SgpDino("dinov2_giant"), Siglip("siglip"), Bge()
     lpips_model, dreamsim_model = perceptual.lpips_model("alex"), perceptual.dreamsim_model()
     out = []
     for system, task, completion, reference in ROWS:
@@ -240,7 +255,7 @@ def main(program):
             total = 0.0
             if "</think> <answer>" in completion and completion.endswith("</answer>") and source is not None:
                 mine, target = pictures[system, source], pictures[system, reference["svg"]]
-                parts = [(siglip(mine, text) + 1) / 2, ((sgp_dino(mine) @ sgp_dino(target)).item() + 1) / 2]
+                parts = [(siglip(mine, text) + 1) / 2, ((sgp_dino(mine) @ sgp_dino.target(target)).item() + 1) / 2]
                 total = sum(parts)
         out.append({"system": system, "total": total, "parts": parts})
         print(out[-1])
