@@ -17,6 +17,7 @@ pub(crate) const SERVICE_DEADLINE: &str = "service_deadline";
 
 /// A completion to judge.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(expecting = "an object {completion, reference, ..}")]
 pub struct ScoreRow {
     /// The caller's name for it; comes back with the result.
     #[serde(default)]

@@ -82,13 +82,19 @@ pub(crate) fn broken(error: RewardError) -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }
 
-/// What can be said about rows before they are judged.
-fn check(inner: &Inner, jobs: &[(Value, ScoreJob)], of_batch: bool) -> Result<(), Problem> {
+/// Whether so many rows may come in one request.
+pub(crate) fn few_enough(inner: &Inner, rows: usize) -> Result<(), Problem> {
     let most = inner.config.max_items.min(inner.config.queue);
-    if jobs.len() > most {
-        let said = format!("items: at most {most} in one request, got {}", jobs.len());
+    if rows > most {
+        let said = format!("items: at most {most} in one request, got {rows}");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, said));
     }
+    Ok(())
+}
+
+/// What can be said about rows before they are judged.
+fn check(inner: &Inner, jobs: &[(Value, ScoreJob)], of_batch: bool) -> Result<(), Problem> {
+    few_enough(inner, jobs.len())?;
     for (index, (_, job)) in jobs.iter().enumerate() {
         inner
             .scorer

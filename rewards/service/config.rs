@@ -15,8 +15,12 @@ pub struct ServiceConfig {
     pub max_items: usize,
     /// Mebibytes, at least 1, of one request's body.
     pub max_body_mib: usize,
-    /// Requests read or answered at the same time, at least 1; one beyond is answered 429.
+    /// Requests read or answered at the same time, at least 1; one beyond is answered 429. Twice as many connections
+    /// (at least 64) may be open; one beyond waits to be taken.
     pub max_requests: usize,
+    /// Milliseconds, at least 1, in which the head of a request must arrive on an open connection; one that is silent
+    /// for longer is closed.
+    pub idle_ms: u64,
     /// Milliseconds, at least 1, after which a completion that was not judged is answered as invalid with the reason `service_deadline`.
     pub deadline_ms: u64,
     /// Milliseconds that requests in flight may take after SIGTERM or SIGINT.
@@ -32,6 +36,7 @@ impl Default for ServiceConfig {
             max_items: 1024,
             max_body_mib: 64,
             max_requests: 256,
+            idle_ms: 30_000,
             deadline_ms: 30_000,
             grace_ms: 30_000,
             images: IndexMap::new(),
@@ -46,6 +51,7 @@ impl ServiceConfig {
             ("max_items", self.max_items as u64),
             ("max_body_mib", self.max_body_mib as u64),
             ("max_requests", self.max_requests as u64),
+            ("idle_ms", self.idle_ms),
             ("deadline_ms", self.deadline_ms),
         ];
         if let Some((key, _)) = counts.iter().find(|count| count.1 == 0) {

@@ -11,6 +11,8 @@ mod admission;
 mod answer;
 mod config;
 #[cfg(feature = "service")]
+mod connections;
+#[cfg(feature = "service")]
 mod log;
 #[cfg(feature = "service")]
 mod metrics;

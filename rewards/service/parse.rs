@@ -21,6 +21,8 @@ pub(crate) struct Problem {
     pub message: String,
     /// Seconds until another try is worth it.
     pub retry_after: Option<u64>,
+    /// The methods that a path takes, where another was used.
+    pub allow: Option<&'static str>,
 }
 
 impl Problem {
@@ -29,6 +31,7 @@ impl Problem {
             status,
             message: message.into(),
             retry_after: None,
+            allow: None,
         }
     }
 
@@ -48,6 +51,7 @@ impl Problem {
 
 /// A request in slime's form.
 #[derive(Deserialize)]
+#[serde(expecting = "an object {prompt, response, label}")]
 pub(crate) struct Score {
     #[serde(default)]
     id: Value,
@@ -65,12 +69,14 @@ pub(crate) struct Score {
 
 /// Rows in one request.
 #[derive(Deserialize)]
+#[serde(expecting = "an object {items}")]
 pub(crate) struct Batch<T> {
     pub items: Vec<T>,
 }
 
 /// A reference alone.
 #[derive(Deserialize)]
+#[serde(expecting = "an object {task, reference}")]
 pub(crate) struct CheckRow {
     #[serde(default)]
     pub task: Option<String>,
@@ -83,6 +89,10 @@ pub(crate) type Images = HashMap<String, Arc<[u8]>>;
 
 /// Reads JSON. Text that is no JSON is 400, JSON of another shape 422 with the field's path.
 pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // A list would be taken for an object's values in their order.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(Problem::field("body: must be an object, got a list"));
+    }
     let mut source = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut source).map_err(|error| {
         let path = error.path().to_string();

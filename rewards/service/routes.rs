@@ -1,6 +1,6 @@
 //! What each path answers, and what is common to all: the token, body limits, log and counters.
 
-use super::answer::{broken, judge};
+use super::answer::{broken, few_enough, judge};
 use super::parse::{self, Batch, CheckRow, Problem, Score};
 use super::server::Inner;
 use crate::wire::{ScoreRow, ScoredRow};
@@ -55,6 +55,14 @@ impl Endpoint {
             _ => Method::POST,
         }
     }
+
+    /// What is said of it in the header `Allow`.
+    fn allowed(self) -> &'static str {
+        match self {
+            Endpoint::Health | Endpoint::Metrics => "GET, HEAD",
+            _ => "POST",
+        }
+    }
 }
 
 /// Answers every request.
@@ -93,13 +101,20 @@ async fn respond(
         let said = "path: one of /score, /score_batch, /check, /health, /metrics";
         return Err(Problem::new(StatusCode::NOT_FOUND, said));
     };
-    if request.method() != endpoint.method() {
-        let said = format!(
-            "method: {} wants {}",
-            Endpoint::name(Some(endpoint)),
-            endpoint.method()
-        );
-        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, said));
+    // Of HEAD, the server itself leaves the body out.
+    let asked = match request.method() {
+        &Method::HEAD => Method::GET,
+        method => method.clone(),
+    };
+    if asked != endpoint.method() {
+        let (name, method) = (Endpoint::name(Some(endpoint)), endpoint.method());
+        return Err(Problem {
+            allow: Some(endpoint.allowed()),
+            ..Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                format!("method: {name} wants {method}"),
+            )
+        });
     }
     if endpoint == Endpoint::Health {
         inner.scorer.check().map_err(broken)?;
@@ -129,6 +144,12 @@ async fn respond(
         .take(1)
         .ok_or_else(|| Problem::busy("too many requests at the same time", 1))?;
     let (head, body) = request.into_parts();
+    let coding = head.headers.get(header::CONTENT_ENCODING);
+    if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        let said =
+            "content-encoding: bodies are read as they are (send JSON that is not compressed)";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, said));
+    }
     let bytes = read(inner, &head.headers, body).await?;
     match endpoint {
         Endpoint::Score => score(inner, &bytes, items).await,
@@ -211,6 +232,7 @@ async fn check(
     items: &mut usize,
 ) -> Result<Response, Problem> {
     let mut rows = parse::json::<Batch<CheckRow>>(&bytes)?.items;
+    few_enough(inner, rows.len())?;
     for (index, row) in rows.iter_mut().enumerate() {
         parse::resolve(
             &mut row.reference,
@@ -264,6 +286,9 @@ fn refusal(problem: Problem) -> Response {
     let headers = response.headers_mut();
     if let Some(seconds) = problem.retry_after {
         headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+    if let Some(methods) = problem.allow {
+        headers.insert(header::ALLOW, header::HeaderValue::from_static(methods));
     }
     if problem.status == StatusCode::UNAUTHORIZED {
         headers.insert(

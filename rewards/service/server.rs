@@ -2,6 +2,7 @@
 
 use super::ServiceConfig;
 use super::admission::Places;
+use super::connections::{self, Bounds};
 use super::log::Log;
 use super::metrics::Metrics;
 use super::parse::{Images, check_sides};
@@ -11,7 +12,6 @@ use crate::config::TaskScoring;
 use crate::error::RewardError;
 use crate::scorer::Scorer;
 use axum::Router;
-use axum::serve::ListenerExt;
 use indexmap::IndexMap;
 use serde_json::json;
 use std::io;
@@ -117,10 +117,17 @@ async fn serve(inner: Arc<Inner>, listener: std::net::TcpListener) -> io::Result
     let (stop, grace, log) = (Arc::new(Notify::new()), inner.config.grace_ms, inner.log);
     let stopping = stop.clone();
     let application = Router::new().fallback(handle).with_state(inner.clone());
-    // Small answers must not wait for the next packet.
-    let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
-    let server = axum::serve(listener, application)
-        .with_graceful_shutdown(async move { stopping.notified().await });
+    let bounds = Bounds {
+        most: inner
+            .config
+            .max_requests
+            .saturating_mul(2)
+            .clamp(64, 1 << 20),
+        idle: Duration::from_millis(inner.config.idle_ms),
+    };
+    let server = connections::serve(listener, application, bounds, async move {
+        stopping.notified().await;
+    });
     let watch = async {
         let name = first(&mut signals).await;
         log.info(
@@ -134,9 +141,9 @@ async fn serve(inner: Arc<Inner>, listener: std::net::TcpListener) -> io::Result
         }
     };
     tokio::select! {
-        done = server.into_future() => {
+        () = server => {
             log.info("stopped", json!({"unanswered": 0}));
-            done
+            Ok(())
         }
         why = watch => {
             log.error("stopped", json!({"unanswered": inner.requests.taken(), "why": why}));

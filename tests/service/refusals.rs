@@ -1,5 +1,8 @@
 //! What is refused, and how it is said.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use serde_json::json;
 
 use super::process::{Server, circle, config, slime, slow};
@@ -164,4 +167,71 @@ fn an_item_that_waits_too_long_is_a_row_and_frees_its_place() {
         server.post("/score", &slime(&target, &target)).fine()["valid"],
         true
     );
+}
+
+#[test]
+fn odd_requests_are_answered_as_http_has_it() {
+    let server = Server::start("service_odd", "service: {max_items: 2}", &[]);
+    let target = circle("red");
+    let good = slime(&target, &target).to_string();
+    let head = server.ask("HEAD", "/health", &[], b"");
+    assert_eq!((head.status, head.text.as_str()), (200, ""));
+    for (method, path, allowed) in [
+        ("GET", "/score", "allow: post"),
+        ("HEAD", "/score", "allow: post"),
+        ("POST", "/metrics", "allow: get, head"),
+    ] {
+        let answer = server.ask(method, path, &[], b"");
+        assert_eq!(answer.status, 405, "{answer:?}");
+        assert!(answer.head.contains(allowed), "{answer:?}");
+    }
+    let ask = |header: &str| server.ask("POST", "/score", &[header], good.as_bytes());
+    ask("Content-Encoding: gzip").refused(415, "content-encoding");
+    assert_eq!(ask("Content-Encoding: identity").status, 200);
+    let raw = |body: &[u8]| server.ask("POST", "/score", &[], body);
+    raw(b"[null, \"\", \"<svg\"]").refused(422, "must be an object");
+    raw(b"7").refused(422, "an object {prompt, response, label}");
+    raw(b"{\"response\": \"\xff\"}").refused(400, "JSON");
+    raw(b"{\"response\": \"a\", \"response\": \"b\"}").refused(422, "duplicate");
+    let deep = format!("{{\"response\": \"\", \"label\": {}", "[".repeat(100_000));
+    raw(deep.as_bytes()).refused(400, "recursion");
+    let rows = json!({"items": [{}, {}, {}]});
+    server
+        .post("/check", &rows)
+        .refused(413, "items: at most 2");
+    let none = server.post("/score_batch", &json!({"items": []})).fine();
+    assert_eq!(none, json!({"items": []}));
+    let with_nul = server
+        .post("/score", &slime("<svg>\0</svg>", &target))
+        .fine();
+    assert_eq!(with_nul["valid"], false, "{with_nul}");
+}
+
+#[test]
+fn callers_who_say_nothing_keep_nobody_out() {
+    let server = Server::start(
+        "service_silent",
+        "service: {max_requests: 1, idle_ms: 500}",
+        &[],
+    );
+    // More than may be open at the same time, each in the middle of a head.
+    let silent: Vec<TcpStream> = (0..80)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&server.address).unwrap();
+            stream
+                .write_all(b"POST /score HTTP/1.1\r\nHost: x")
+                .unwrap();
+            stream
+        })
+        .collect();
+    assert_eq!(server.get("/health").status, 200);
+    for mut stream in silent {
+        let mut rest = Vec::new();
+        stream
+            .set_read_timeout(Some(std::time::Duration::from_secs(60)))
+            .unwrap();
+        let closed = stream.read_to_end(&mut rest);
+        let kind = closed.err().map(|error| error.kind());
+        assert!(kind != Some(std::io::ErrorKind::WouldBlock), "still open");
+    }
 }

@@ -213,7 +213,10 @@ fn half_precision_keeps_cosines_within_a_thousandth() {
                 // What rewards compare; bfloat16 has eight bits, float16 eleven.
                 let bound = if kind == Kind::Half { 1e-3 } else { 1e-2 };
                 let compared = *what != "text mean";
-                assert!(!compared || pairs < bound, "{name} {what} {kind:?}: {pairs:e}");
+                assert!(
+                    !compared || pairs < bound,
+                    "{name} {what} {kind:?}: {pairs:e}"
+                );
             }
         }
     }
