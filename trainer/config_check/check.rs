@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::nearest;
-use super::schema::{alternatives, properties, resolve, tagged, types, words};
+use super::schema::{alternatives, properties, resolve, sections, tagged, types, words};
 use super::yaml::{Kind, Node, Origin};
 
 /// One mistake.
@@ -77,11 +77,17 @@ impl Check<'_> {
         if nullable && matches!(node.kind, Kind::Scalar(Value::Null)) {
             return;
         }
-        let others: Vec<&Value> = all
+        let mut others: Vec<&Value> = all
             .iter()
             .copied()
             .filter(|schema| types(schema) != ["null"])
             .collect();
+        // Words beside tagged sections: a mapping can only be a section.
+        if matches!(node.kind, Kind::Map(_))
+            && let Some(sections) = sections(self.root, &others)
+        {
+            others = sections;
+        }
         if let [only] = others.as_slice() {
             return self.node(only, node, path);
         }
