@@ -68,10 +68,11 @@ pub enum BucketedOrder {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StagedOrder {
-    /// The buckets.
+    /// A number of buckets of reference length, each with as many of a task's rows as the others; or
+    /// the buckets' upper bounds in characters, ascending, one more taking what is longer.
     pub buckets: Buckets,
     /// How many prompts are drawn in each bucket before the next one's turn, a number for each
-    /// bucket, >= 1; empty: as many as the bucket has rows.
+    /// bucket, >= 1 (those left out for their length count); empty: as many as the bucket has rows.
     pub draws: Vec<u64>,
     /// What is drawn after the last bucket's turn.
     pub then: Then,
@@ -92,7 +93,8 @@ pub enum Then {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ObservedOrder {
-    /// The buckets.
+    /// A number of buckets of reference length, each with as many of a task's rows as the others; or
+    /// the buckets' upper bounds in characters, ascending, one more taking what is longer.
     pub buckets: Buckets,
     /// Share of a step's observation in the running mean, in (0, 1].
     pub rate: f64,
@@ -113,9 +115,7 @@ impl Default for ObservedOrder {
     }
 }
 
-/// How rows are put into buckets by the length of their reference: a number of buckets, each with
-/// as many rows of a task as the others, or the buckets' upper bounds in characters, ascending; one
-/// more bucket takes what is longer than the last bound.
+/// How rows are put into buckets by the length of their reference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Buckets {

@@ -120,10 +120,7 @@ fn curricula_that_cannot_be_are_refused() {
     refused(
         "curriculum_word",
         "sortet",
-        &[
-            "stages.1.curriculum.order: ",
-            "`shuffled`, `sorted` or a mapping",
-        ],
+        &["stages.1.curriculum.order: unknown value `sortet`; did you mean `sorted`?"],
     );
     refused(
         "curriculum_type",

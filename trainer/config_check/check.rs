@@ -82,11 +82,21 @@ impl Check<'_> {
             .copied()
             .filter(|schema| types(schema) != ["null"])
             .collect();
-        // Words beside tagged sections: a mapping can only be a section.
-        if matches!(node.kind, Kind::Map(_))
-            && let Some(sections) = sections(self.root, &others)
-        {
-            others = sections;
+        // Words beside tagged sections: a mapping can only be a section, a string only a word.
+        if let Some(sections) = sections(self.root, &others) {
+            let known = others.iter().filter_map(|s| words(self.root, s));
+            match &node.kind {
+                Kind::Map(_) => others = sections,
+                Kind::Scalar(Value::String(_)) => {
+                    return self.word(&known.flatten().collect::<Vec<_>>(), node, path);
+                }
+                _ => {
+                    let known = listed(&known.flatten().collect::<Vec<_>>());
+                    let problem =
+                        format!("must be one of {known} or a mapping, got {}", shown(node));
+                    return self.report(node.origin, path, problem);
+                }
+            }
         }
         if let [only] = others.as_slice() {
             return self.node(only, node, path);
