@@ -335,6 +335,7 @@ mod tests {
                 length: 0,
             },
             draw: number,
+            bucket: None,
         }
     }
 

@@ -15,6 +15,7 @@ use rollout::template::ChatTemplate;
 
 use crate::TrainError;
 use crate::config::TaskConfig;
+use crate::tally::Tally;
 
 /// Makes prompts for every task of a run.
 pub struct Prompts<'a> {
@@ -35,6 +36,8 @@ pub struct Drawn {
     pub targets: Vec<Option<String>>,
     /// Rows left out because their prompt was too long.
     pub too_long: u64,
+    /// What was drawn of each task.
+    pub tally: Tally,
 }
 
 impl<'a> Prompts<'a> {
@@ -148,6 +151,7 @@ impl<'a> Prompts<'a> {
             prompts: Vec::new(),
             targets: Vec::new(),
             too_long: 0,
+            tally: Tally::default(),
         };
         let mut seen: HashMap<String, usize> = HashMap::new();
         let mut streak = 0;
@@ -170,6 +174,7 @@ impl<'a> Prompts<'a> {
                 if *times > 1 {
                     prompt.id = format!("{}#{times}", prompt.id);
                 }
+                drawn.tally.add(&draw);
                 drawn.prompts.push(prompt);
                 drawn.targets.push(draw.example.target);
             }

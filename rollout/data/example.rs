@@ -33,4 +33,7 @@ pub struct Draw {
     pub example: Example,
     /// Number of this draw in the stage, from 0. It keys the sampler's random numbers.
     pub draw: u64,
+    /// Bucket of reference length that the curriculum took it from, counted from 1; `None` where
+    /// rows are not in buckets.
+    pub bucket: Option<usize>,
 }

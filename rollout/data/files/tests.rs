@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rewards::ImageSource;
 
 use super::*;
-use crate::data::config::{CurriculumConfig, DataConfig, View};
-use crate::data::{Catalog, Cursor, Example, Order};
+use crate::data::config::{DataConfig, View};
+use crate::data::{Catalog, CurriculumConfig, Cursor, Example, Order, PlainOrder};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data/files/fixtures")
@@ -304,7 +304,7 @@ fn large_files_are_indexed_once_and_their_rows_checked_when_drawn() {
     let mut cursor = Cursor::new(
         Arc::new(catalog.unwrap()),
         &CurriculumConfig {
-            order: Order::Sorted,
+            order: Order::Plain(PlainOrder::Sorted),
             ..Default::default()
         },
         0,
