@@ -101,7 +101,7 @@ impl Walk {
         context.matrix = self.inside(element, &mut context)?;
         let scale = context.matrix.scale();
         let rescaled = (scale - around.scale).abs() > 1e-9 * scale;
-        lengths::scale_own(self, element, &context)?;
+        lengths::scale_own(self, element, (around, &context))?;
         if rescaled {
             lengths::restate(self, element, &context)?;
         }
@@ -172,7 +172,11 @@ impl Walk {
 
     /// Whether everything in here is lines without stroke, which can take in any transform.
     fn takes_any(&self, element: &Element, context: &Context) -> bool {
-        let effective = |name: &str| element.get(name).or(context.inherited.get(name).map(|v| v.as_str()));
+        let effective = |name: &str| {
+            element
+                .get(name)
+                .or(context.inherited.get(name).map(|v| v.as_str()))
+        };
         let unstroked = effective("stroke").is_none_or(|stroke| stroke == "none");
         let plain = element.attributes.iter().all(|(name, value)| {
             name != "id" && !name.starts_with("marker") && !value.contains("url(")
@@ -180,10 +184,7 @@ impl Walk {
         let transforms = element
             .get("transform")
             .is_none_or(|text| Matrix::parse(text).is_ok());
-        let lines = matches!(
-            element.name.as_str(),
-            "g" | "path" | "polygon" | "polyline"
-        );
+        let lines = matches!(element.name.as_str(), "g" | "path" | "polygon" | "polyline");
         let inner = |child: &Element| {
             let stroke = child.get("stroke").is_none_or(|stroke| stroke == "none");
             stroke && self.takes_any(child, context)
@@ -217,6 +218,18 @@ fn refuse(element: &Element) -> Result<(), Hard> {
             Some(format!("<{name}>"))
         }
         _ => None,
+    };
+    let by_function = element
+        .get("filter")
+        .is_some_and(|value| value != "none" && !value.starts_with("url("));
+    let shares = names::FILTER_LENGTHS
+        .iter()
+        .any(|name| element.get(name).is_some_and(|value| value.contains('%')));
+    let why = match () {
+        () if why.is_some() => why,
+        () if by_function => Some("a filter function".into()),
+        () if shares && element.name.starts_with("fe") => Some("a filter in percentages".into()),
+        () => None,
     };
     let odd = ["transform-origin", "vector-effect", "pathLength"];
     let why = why.or_else(|| {

@@ -192,7 +192,12 @@ impl Pen<'_> {
 
     /// A region whose absent sides are shares of the viewport.
     fn region(&self, element: &mut Element) -> Result<(), Hard> {
-        for (name, share) in [("x", "-10%"), ("y", "-10%"), ("width", "120%"), ("height", "120%")] {
+        for (name, share) in [
+            ("x", "-10%"),
+            ("y", "-10%"),
+            ("width", "120%"),
+            ("height", "120%"),
+        ] {
             if element.get(name).is_none() {
                 element.set(name, share);
             }

@@ -56,8 +56,13 @@ pub(super) fn take_in(walk: &Walk, element: &mut Element) -> Result<(), Hard> {
         if other_units || moved(element) || chain.iter().any(|above| moved(above)) {
             return Err(Hard::new("a gradient that takes coordinates from another"));
         }
-    } else if chain.iter().any(|above| above.get("gradientTransform").is_some()) {
-        return Err(Hard::new("a gradient that takes its transform from another"));
+    } else if chain
+        .iter()
+        .any(|above| above.get("gradientTransform").is_some())
+    {
+        return Err(Hard::new(
+            "a gradient that takes its transform from another",
+        ));
     }
     let own = match element.take("gradientTransform") {
         Some(text) => Matrix::parse(&text)?,

@@ -11,8 +11,17 @@ use super::tree::{Element, words};
 pub(super) fn scale_own(
     walk: &Walk,
     element: &mut Element,
-    context: &Context,
+    (around, context): (&Context, &Context),
 ) -> Result<(), Hard> {
+    if let Some(size) = element.get("font-size")
+        && font_size(size)?.is_none()
+    {
+        // It is relative to a size that must have been scaled itself.
+        has_font(&Context {
+            inherited: around.inherited.clone(),
+            ..context.clone()
+        })?;
+    }
     for name in names::INHERITED_LENGTHS.iter().chain(&["baseline-shift"]) {
         if let Some(value) = element.get(name) {
             let scaled = scaled(walk, name, value, context)?;

@@ -175,7 +175,10 @@ mod tests {
             ("matrix(2 0 0 2 3 4)", "translate(3 4) scale(2)"),
             ("scale(1,-1)", "scale(1 -1)"),
             ("rotate(45)", "rotate(45)"),
-            ("translate(5 5) rotate(30) translate(-5 -5)", "rotate(30 5 5)"),
+            (
+                "translate(5 5) rotate(30) translate(-5 -5)",
+                "rotate(30 5 5)",
+            ),
             ("skewX(45)", "matrix(1 0 1 1 0 0)"),
             ("translate(.001)", ""),
         ] {

@@ -13,6 +13,7 @@
 //! and paths are not rewritten. Whether the result shows the same picture is for the caller to check:
 //! nothing is drawn here.
 
+mod arc;
 mod bake;
 mod geometry;
 mod gradient;
@@ -82,7 +83,9 @@ pub enum NormaliseError {
     #[error("animation: a still form would lose it")]
     Moving,
     /// It is stretched.
-    #[error("preserveAspectRatio=\"none\" with a viewBox that is not square: no uniform scale fits it")]
+    #[error(
+        "preserveAspectRatio=\"none\" with a viewBox that is not square: no uniform scale fits it"
+    )]
     Stretched,
 }
 
@@ -120,14 +123,12 @@ pub fn normalise(
     limits: &Limits,
 ) -> Result<Normalised, NormaliseError> {
     let mut refused = None;
-    let done = caught(|| {
-        match in_form(source, options, limits) {
-            Ok(normalised) => Ok(Some(normalised)),
-            Err(NormaliseError::Failure(failure)) => Err(failure),
-            Err(other) => {
-                refused = Some(other);
-                Ok(None)
-            }
+    let done = caught(|| match in_form(source, options, limits) {
+        Ok(normalised) => Ok(Some(normalised)),
+        Err(NormaliseError::Failure(failure)) => Err(failure),
+        Err(other) => {
+            refused = Some(other);
+            Ok(None)
         }
     })?;
     match (done, refused) {
@@ -240,11 +241,7 @@ impl View {
         };
         let (left, top) = (side - width * scale, side - height * scale);
         let (right, lower) = shares(self.placed.align);
-        Matrix::uniform(
-            scale,
-            left * right - x * scale,
-            top * lower - y * scale,
-        )
+        Matrix::uniform(scale, left * right - x * scale, top * lower - y * scale)
     }
 
     /// The document with its own coordinates in a viewport of its own, unless they are the canvas'.

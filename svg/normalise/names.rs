@@ -143,8 +143,9 @@ pub(super) const INHERITED_LENGTHS: [&str; 6] = [
     "word-spacing",
 ];
 /// Properties of one element alone.
-pub(super) const OWN: [&str; 22] = [
+pub(super) const OWN: [&str; 23] = [
     "alignment-baseline",
+    "background-color",
     "baseline-shift",
     "clip-path",
     "display",
@@ -170,18 +171,17 @@ pub(super) const OWN: [&str; 22] = [
 /// Properties that a renderer takes from a style alone.
 pub(super) const STYLE_ONLY: [&str; 3] = ["mix-blend-mode", "isolation", "font-kerning"];
 /// Shares of 1, in a number or a percentage.
-pub(super) const SHARES: [&str; 7] = [
+pub(super) const SHARES: [&str; 6] = [
     "opacity",
     "fill-opacity",
     "stroke-opacity",
     "stop-opacity",
     "flood-opacity",
     "offset",
-    "enable-opacity",
 ];
 
-/// Attributes that are no properties.
-const OTHER: [&str; 95] = [
+/// Attributes that are no properties; those of rare filters follow.
+const OTHER: [&str; 94] = [
     "id",
     "class",
     "style",
@@ -276,9 +276,8 @@ const OTHER: [&str; 95] = [
     "elevation",
     "z",
     "scale",
-    "word-spacing",
 ];
-const LIGHTS: [&str; 14] = [
+const LIGHTS: [&str; 11] = [
     "pointsAtX",
     "pointsAtY",
     "pointsAtZ",
@@ -289,9 +288,6 @@ const LIGHTS: [&str; 14] = [
     "numOctaves",
     "seed",
     "stitchTiles",
-    "stroke-width",
-    "stroke-dasharray",
-    "stroke-dashoffset",
     "media",
 ];
 

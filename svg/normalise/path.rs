@@ -2,6 +2,7 @@
 //! the transform lets them; offsets are taken from where the rounded path stands, so that rounding
 //! does not add up along a path.
 
+use super::arc::Arc;
 use super::matrix::Matrix;
 use super::number::{round, written, written_size};
 use svgtypes::{PathParser, PathSegment as Segment};
@@ -92,17 +93,30 @@ impl Pen {
                 y,
                 ..
             } => {
-                let ellipse = ellipse_under(&self.matrix, rx.abs(), ry.abs(), x_axis_rotation);
-                let sweep = sweep == (self.matrix.determinant() > 0.0);
+                let to = put(x, y);
+                let arc = Arc {
+                    radii: (rx.abs(), ry.abs()),
+                    degrees: x_axis_rotation,
+                    large_arc,
+                    sweep,
+                };
+                let drawn = arc.under(&self.matrix);
+                let ends = (self.at, self.reach(abs, to));
+                let exact = (
+                    self.matrix.point(self.from.0, self.from.1),
+                    self.matrix.point(to.0, to.1),
+                );
+                let radii = drawn.radii_near(exact, ends, self.digits);
                 self.letter('a', abs);
-                let sizes = [ellipse.0, ellipse.1].map(|r| written_size(r, self.digits));
-                let turn = written(ellipse.2, self.digits);
-                let flags = [large_arc, sweep].map(u8::from);
-                self.word(&sizes[0]);
-                self.word(&sizes[1]);
-                self.word(&turn);
-                self.word(&format!("{} {}", flags[0], flags[1]));
-                self.points(abs, &[put(x, y)]);
+                self.word(&written_size(radii.0, self.digits));
+                self.word(&written_size(radii.1, self.digits));
+                self.word(&written(drawn.degrees, self.digits));
+                self.word(&format!(
+                    "{} {}",
+                    u8::from(large_arc),
+                    u8::from(drawn.sweep)
+                ));
+                self.points(abs, &[to]);
             }
             Segment::ClosePath { .. } => {
                 self.out.push('z');
@@ -136,25 +150,27 @@ impl Pen {
         self.points(abs, points);
     }
 
+    /// Where the rounded path comes to stand when the source goes to `to`.
+    fn reach(&self, abs: bool, to: (f64, f64)) -> (f64, f64) {
+        let base = if abs { (0.0, 0.0) } else { self.at };
+        let exact = self.matrix.point(to.0, to.1);
+        let side =
+            |base: f64, exact: f64| round(base + round(exact - base, self.digits), self.digits);
+        (side(base.0, exact.0), side(base.1, exact.1))
+    }
+
     /// Writes source points, the last of which is where the pen goes.
     fn points(&mut self, abs: bool, points: &[(f64, f64)]) {
         let base = if abs { (0.0, 0.0) } else { self.at };
-        let mut reached = self.at;
         for &(x, y) in points {
             let exact = self.matrix.point(x, y);
-            let number = (
-                round(exact.0 - base.0, self.digits),
-                round(exact.1 - base.1, self.digits),
-            );
-            self.word(&written(number.0, self.digits));
-            self.word(&written(number.1, self.digits));
-            reached = (
-                round(base.0 + number.0, self.digits),
-                round(base.1 + number.1, self.digits),
-            );
-            self.from = (x, y);
+            self.word(&written(exact.0 - base.0, self.digits));
+            self.word(&written(exact.1 - base.1, self.digits));
         }
-        self.at = reached;
+        if let Some(&last) = points.last() {
+            self.at = self.reach(abs, last);
+            self.from = last;
+        }
     }
 
     fn letter(&mut self, letter: char, abs: bool) {
@@ -169,37 +185,13 @@ impl Pen {
     }
 
     fn word(&mut self, text: &str) {
-        if self.out.ends_with(|c: char| c.is_ascii_digit()) {
+        if self.out.ends_with(|c: char| c.is_ascii_digit()) && !text.starts_with('-') {
             self.out.push(' ');
         }
         self.out.push_str(text);
     }
 }
 
-/// Radii and turn (degrees) of an ellipse under a transform.
-fn ellipse_under(matrix: &Matrix, rx: f64, ry: f64, degrees: f64) -> (f64, f64, f64) {
-    if matrix.is_plain() {
-        return (rx * matrix.a, ry * matrix.a, degrees);
-    }
-    let (sin, cos) = degrees.to_radians().sin_cos();
-    // The transform after the ellipse's own turn and radii.
-    let (a, b) = (
-        (matrix.a * cos + matrix.c * sin) * rx,
-        (matrix.b * cos + matrix.d * sin) * rx,
-    );
-    let (c, d) = (
-        (matrix.c * cos - matrix.a * sin) * ry,
-        (matrix.d * cos - matrix.b * sin) * ry,
-    );
-    // Its axes are the eigenvectors of the product with its transpose.
-    let (p, q, r) = (a * a + c * c, a * b + c * d, b * b + d * d);
-    let spread = ((p - r) / 2.0).hypot(q);
-    let middle = (p + r) / 2.0;
-    let radii = ((middle + spread).sqrt(), (middle - spread).max(0.0).sqrt());
-    let round = spread <= 1e-9 * middle;
-    let turn = if round { 0.0 } else { (2.0 * q).atan2(p - r) / 2.0 };
-    (radii.0, radii.1, turn.to_degrees())
-}
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,11 +203,17 @@ mod tests {
     #[test]
     fn commands_keep_their_kind_under_a_plain_transform() {
         assert_eq!(
-            under("translate(1 2) scale(2)", "m1 1h2v-1.5l1,1 1 1c0 0 1 1 2 2s1 0 1 1zM0 0L5-5"),
-            "M3 4h4v-3l2 2 2 2c0 0 2 2 4 4s2 0 2 2zM1 2L11 -8"
+            under(
+                "translate(1 2) scale(2)",
+                "m1 1h2v-1.5l1,1 1 1c0 0 1 1 2 2s1 0 1 1zM0 0L5-5"
+            ),
+            "M3 4h4v-3l2 2 2 2c0 0 2 2 4 4s2 0 2 2zM1 2L11-8"
         );
         assert_eq!(
-            under("scale(2)", "M0 0a1.5 1 30 101 1t2 2q1 1 2 2T9 9A1 2 0 0 1 3 3"),
+            under(
+                "scale(2)",
+                "M0 0a1.5 1 30 101 1t2 2q1 1 2 2T9 9A1 2 0 0 1 3 3"
+            ),
             "M0 0a3 2 30 1 0 2 2t4 4q2 2 4 4T18 18A2 4 0 0 1 6 6"
         );
     }

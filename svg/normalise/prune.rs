@@ -50,7 +50,9 @@ fn drop_unused(element: &mut Element, used: &HashSet<String>) -> bool {
 /// A group or list of definitions that holds nothing; a filter may draw for an empty group.
 fn is_empty(element: &Element) -> bool {
     let holds = matches!(element.name.as_str(), "g" | "defs");
-    let bare = ["filter", "id"].iter().all(|name| element.get(name).is_none());
+    let bare = ["filter", "id"]
+        .iter()
+        .all(|name| element.get(name).is_none());
     holds && element.children.is_empty() && bare
 }
 

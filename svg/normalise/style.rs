@@ -111,7 +111,13 @@ impl<'a> Cascade<'_, 'a> {
             ("font-family", font.font_family),
         ];
         for (name, value) in parts {
-            self.set(name, &Declaration { value, ..*declaration });
+            self.set(
+                name,
+                &Declaration {
+                    value,
+                    ..*declaration
+                },
+            );
         }
     }
 

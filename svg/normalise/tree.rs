@@ -44,13 +44,14 @@ impl Element {
             name: name.to_owned(),
             ..Element::default()
         };
+        let plain_link = node
+            .attributes()
+            .any(|a| a.name() == "href" && a.namespace().is_none());
         for attribute in node.attributes() {
             let name = match attribute.namespace() {
                 None | Some(SVG) => attribute.name().to_owned(),
                 // The plain attribute goes before the prefixed one.
-                Some(XLINK) if attribute.name() == "href" && !node.has_attribute("href") => {
-                    "href".into()
-                }
+                Some(XLINK) if attribute.name() == "href" && !plain_link => "href".into(),
                 Some(XML) => format!("xml:{}", attribute.name()),
                 _ => continue,
             };
