@@ -13,7 +13,7 @@ use crate::rubric::{Format, RubricConfig};
 use crate::service::ServiceConfig;
 use crate::shape::{Aspect, BlankPenalty};
 use crate::ssim::Ssim;
-use crate::text::RougeL;
+use crate::text::{BertScore, RougeL};
 use crate::weight::Weight;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -202,6 +202,7 @@ pub enum RewardConfig {
     TextSimilarity(TextSimilarity),
     Choice(Choice),
     RougeL(RougeL),
+    BertScore(BertScore),
     Judge(JudgeReward),
 }
 
@@ -239,6 +240,7 @@ impl RewardConfig {
             TextSimilarity = "text_similarity",
             Choice = "choice",
             RougeL = "rouge_l",
+            BertScore = "bert_score",
             Judge = "judge"
         )
     }
@@ -246,9 +248,10 @@ impl RewardConfig {
     /// Whether it judges what the completions are: words, or SVGs.
     fn suits(&self, text: bool) -> Result<(), String> {
         let (words, any) = match self {
-            RewardConfig::TextSimilarity(_) | RewardConfig::RougeL(_) | RewardConfig::Choice(_) => {
-                (true, false)
-            }
+            RewardConfig::TextSimilarity(_)
+            | RewardConfig::RougeL(_)
+            | RewardConfig::BertScore(_)
+            | RewardConfig::Choice(_) => (true, false),
             RewardConfig::Format(_) | RewardConfig::LengthLinear(_) => (false, true),
             _ => (false, false),
         };
@@ -262,7 +265,10 @@ impl RewardConfig {
     /// Whether it needs the reference's words.
     pub(crate) fn needs_reference_text(&self) -> bool {
         use RewardConfig::*;
-        matches!(self, TextSimilarity(_) | RougeL(_) | Choice(_))
+        matches!(
+            self,
+            TextSimilarity(_) | RougeL(_) | BertScore(_) | Choice(_)
+        )
     }
 
     /// Whether it needs the reference's SVG text.
@@ -333,9 +339,16 @@ impl RewardConfig {
             RewardConfig::Lpips(r) if !(32..=4096).contains(&r.size) => {
                 Err(format!("size: must be from 32 to 4096, got {}", r.size))
             }
+            RewardConfig::Dino(Dino {
+                squash_reference: Some(side),
+                ..
+            }) if !(1..=4096).contains(side) => Err(format!(
+                "squash_reference: must be from 1 to 4096, got {side}"
+            )),
             RewardConfig::Ssim(r) => r.check(),
             RewardConfig::L2(r) => r.check(),
             RewardConfig::LengthLinear(r) => r.check(),
+            RewardConfig::BertScore(r) => r.check(),
             RewardConfig::Judge(r) => r.check(),
             _ => Ok(()),
         }

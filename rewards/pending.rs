@@ -2,8 +2,10 @@
 
 use crate::encode::Ticket;
 use crate::perceptual::{Scale, dot, of_distance};
+use crate::round::LOOK;
 use crate::score::Reward;
-use crossbeam_channel::Receiver;
+use crate::text::{BertScore, Tokens};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::sync::Arc;
 
 /// A completion's judgement.
@@ -38,24 +40,41 @@ pub(crate) enum Wait {
     CosineDistance([Ticket; 2]),
     /// RLRF's reward of a distance.
     Distance(Ticket),
+    /// BERTScore of the tokens of completion and reference, each of so many numbers.
+    Matched([Ticket; 2], usize, Box<BertScore>),
     /// A judge's answer, and the value of one that never comes.
     Judged(Receiver<f64>, f64),
 }
 
 impl Part {
-    /// The value, waiting for it if need be; or what went wrong in the encoder.
-    pub fn value(&self) -> Result<f64, Arc<str>> {
+    /// The value, waiting for it if need be until `gone` says that nobody wants it; or what went wrong in
+    /// the encoder.
+    pub fn value(&self, gone: &dyn Fn() -> bool) -> Result<f64, Arc<str>> {
+        let wait = |ticket: &Ticket| ticket.wait_unless(gone);
         let cosine =
-            |pair: &[Ticket; 2]| Ok::<f64, Arc<str>>(dot(&pair[0].wait()?, &pair[1].wait()?));
+            |pair: &[Ticket; 2]| Ok::<f64, Arc<str>>(dot(&wait(&pair[0])?, &wait(&pair[1])?));
         match self {
             Part::Known(value) => Ok(*value),
             Part::Waits(Wait::Cosine(pair, scale)) => cosine(pair).map(|cosine| scale.of(cosine)),
             Part::Waits(Wait::CosineDistance(pair)) => {
                 cosine(pair).map(|cosine| of_distance(1.0 - cosine))
             }
-            Part::Waits(Wait::Judged(answer, failure)) => Ok(answer.recv().unwrap_or(*failure)),
+            Part::Waits(Wait::Judged(answer, failure)) => loop {
+                match answer.recv_timeout(LOOK) {
+                    Err(RecvTimeoutError::Timeout) if !gone() => {}
+                    answer => return Ok(answer.unwrap_or(*failure)),
+                }
+            },
+            Part::Waits(Wait::Matched(pair, width, rule)) => {
+                let [own, target] = [wait(&pair[0])?, wait(&pair[1])?];
+                let tokens = |flat| Tokens {
+                    flat,
+                    width: *width,
+                };
+                Ok(rule.value(tokens(&own), tokens(&target)))
+            }
             Part::Waits(Wait::Distance(ticket)) => {
-                let distance = ticket.wait()?;
+                let distance = wait(ticket)?;
                 Ok(of_distance(
                     distance.first().copied().map_or(f64::NAN, f64::from),
                 ))

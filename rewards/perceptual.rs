@@ -57,6 +57,9 @@ reward_options! {
         pool: PictureFeature = PictureFeature::Mean,
         /// `rescaled`: (cosine + 1) / 2; `raw`: the cosine.
         scale: Scale = Scale::Rescaled,
+        /// Pixels, 1 to 4096, of a square that the reference is squashed to by the bilinear filter first, whatever its
+        /// shape (SGP-RL: 224); absent: it keeps its shape.
+        squash_reference: Option<u32> = None,
     }
 }
 

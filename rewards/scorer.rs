@@ -9,12 +9,13 @@ use crate::length::Unit;
 use crate::pending::{Judged, Pending};
 use crate::reference::{Candidate, Reference};
 use crate::remote::Remote;
+use crate::round::{Rounds, Stopped};
 use crate::score::{Reward, Task};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use indexmap::IndexMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -58,8 +59,7 @@ pub struct Scorer {
     remote: Option<Arc<Remote>>,
     encoders: Option<Arc<Encoders>>,
     jobs: Option<Sender<Order>>,
-    results: (Sender<Scored>, Receiver<Scored>),
-    outstanding: AtomicUsize,
+    rounds: Rounds,
     stopped: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -135,27 +135,20 @@ impl Scorer {
         let judge = tasks.clone();
         // Judgements that wait for encoders or judges wait in one thread, not in those that render.
         let at_once = encoders.is_empty() && !tasks.values().any(Task::has_judges);
-        let (waiting, finisher) = if at_once {
-            (None, None)
-        } else {
-            let (sender, receiver) = unbounded::<Unfinished>();
-            let tasks = tasks.clone();
-            let thread = std::thread::Builder::new()
-                .name("score-finish".into())
-                .spawn(move || {
-                    receiver
-                        .iter()
-                        .for_each(|unfinished| unfinished.end(&tasks))
-                })?;
-            (Some(sender), Some(thread))
-        };
+        let (waiting, unfinished) = unbounded::<Unfinished>();
+        let waiting = (!at_once).then_some(waiting);
         let work = move |jobs: &Receiver<Order>, stopped: &AtomicBool| {
             serve(&judge, (jobs, waiting.as_ref()), stopped);
         };
-        let mut scorer = Scorer::start(tasks, None, count, Arc::new(work))?;
+        let mut scorer = Scorer::start(tasks.clone(), None, count, Arc::new(work))?;
         scorer.encoders = Some(encoders);
-        // Behind the threads that feed it, so that it is joined after them.
-        scorer.threads.extend(finisher);
+        if !at_once {
+            let stopped = scorer.stopped.clone();
+            let finisher = std::thread::Builder::new().name("score-finish".into());
+            let finish = move || unfinished.iter().for_each(|one| one.end(&tasks, &stopped));
+            // Behind the threads that feed it, so that it is joined after them.
+            scorer.threads.push(finisher.spawn(finish)?);
+        }
         Ok(scorer)
     }
 
@@ -197,8 +190,7 @@ impl Scorer {
             remote,
             encoders: None,
             jobs: Some(sender),
-            results: unbounded(),
-            outstanding: AtomicUsize::new(0),
+            rounds: Rounds::default(),
             stopped,
             threads,
         })
@@ -206,18 +198,28 @@ impl Scorer {
 
     /// Hands a completion over; returns at once.
     pub fn submit(&self, job: ScoreJob) {
-        self.outstanding.fetch_add(1, Ordering::SeqCst);
-        self.send(job, self.results.0.clone());
+        let (reply, cancelled) = self.rounds.enter();
+        self.send(job, reply, Some(cancelled));
     }
 
     /// The next finished judgement of those submitted, waiting while any is outstanding; none when
     /// there is nothing to wait for.
     pub fn next(&self) -> Option<Scored> {
-        let claim = |n: usize| n.checked_sub(1);
-        self.outstanding
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, claim)
-            .ok()?;
-        self.results.1.recv().ok()
+        self.rounds.next_unless(&|| false).ok().flatten()
+    }
+
+    /// [`Self::next`] for a caller that may give up: `stop` is asked many times a second. Those who gave up
+    /// [abandon](Self::abandon) the rest.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn next_unless(&self, stop: &dyn Fn() -> bool) -> Result<Option<Scored>, Stopped> {
+        self.rounds.next_unless(stop)
+    }
+
+    /// Gives up all judgements that were submitted and have not come.
+    pub fn abandon(&self) {
+        self.rounds.abandon();
     }
 
     /// Judges a batch and answers in its order; independent of `submit` and `next`.
@@ -231,6 +233,7 @@ impl Scorer {
                     ..job
                 },
                 sender.clone(),
+                None,
             );
         }
         drop(sender);
@@ -248,6 +251,22 @@ impl Scorer {
         match self.tasks.get(task) {
             Some(task) => task.check_reference(reference),
             None => Err(format!("task: no task is named {task:?}")),
+        }
+    }
+
+    /// [`Self::check_reference`] for a caller that may give up while a service elsewhere does not answer.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn check_reference_unless(
+        &self,
+        task: &str,
+        reference: &Arc<Reference>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Result<(), String>, Stopped> {
+        match &self.remote {
+            Some(remote) => remote.check_unless(task, reference, stop),
+            None => Ok(self.check_reference(task, reference)),
         }
     }
 
@@ -284,6 +303,21 @@ impl Scorer {
         }
     }
 
+    /// Says that nothing will be scored for a while: encoders that may be offloaded leave their device, and
+    /// have left it when this returns.
+    pub fn rest(&self) {
+        if let Some(encoders) = &self.encoders {
+            encoders.rest();
+        }
+    }
+
+    /// Says that completions will come soon: offloaded encoders begin to come back.
+    pub fn wake(&self) {
+        if let Some(encoders) = &self.encoders {
+            encoders.wake();
+        }
+    }
+
     /// What the judges of this process have done so far; none when no task has one.
     pub fn judge_count(&self) -> Option<JudgeCount> {
         let judged: Vec<&Task> = self.tasks.values().filter(|t| t.has_judges()).collect();
@@ -292,12 +326,12 @@ impl Scorer {
         (!judged.is_empty()).then_some(sum)
     }
 
-    fn send(&self, job: ScoreJob, reply: Sender<Scored>) {
+    fn send(&self, job: ScoreJob, reply: Sender<Scored>, cancelled: Option<Arc<AtomicBool>>) {
         self.order(Order {
             job,
             // A caller that went away does not want its answer.
             reply: Box::new(move |scored| drop(reply.send(scored))),
-            cancelled: None,
+            cancelled,
         });
     }
 
@@ -313,6 +347,10 @@ impl Drop for Scorer {
     fn drop(&mut self) {
         self.stopped.store(true, Ordering::Relaxed);
         self.jobs = None;
+        // Threads that call a service may wait long for an answer that nobody wants, and hold nothing.
+        if self.remote.is_some() {
+            self.threads.clear();
+        }
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
@@ -324,13 +362,18 @@ struct Unfinished {
     job: ScoreJob,
     pending: Box<Pending>,
     reply: Box<dyn FnOnce(Scored) + Send>,
+    cancelled: Option<Arc<AtomicBool>>,
 }
 
 impl Unfinished {
-    fn end(self, tasks: &IndexMap<String, Task>) {
+    fn end(self, tasks: &IndexMap<String, Task>, stopped: &AtomicBool) {
+        let gone = || stopped.load(Ordering::Relaxed) || is_set(self.cancelled.as_deref());
         let reward = match tasks.get(&self.job.task) {
-            None => unknown_task(),
-            Some(task) => task.finish(&self.pending),
+            None => Some(unknown_task()),
+            Some(task) => task.finish_unless(&self.pending, &gone),
+        };
+        let Some(reward) = reward else {
+            return;
         };
         (self.reply)(Scored {
             key: self.job.key,
@@ -353,7 +396,7 @@ fn serve(
             reply,
             cancelled,
         } = order;
-        if cancelled.is_some_and(|cancelled| cancelled.load(Ordering::Relaxed)) {
+        if is_set(cancelled.as_deref()) {
             continue;
         }
         let judged = match tasks.get(&job.task) {
@@ -371,15 +414,20 @@ fn serve(
                     job,
                     pending,
                     reply,
+                    cancelled,
                 };
                 match waiting {
                     // The thread holds the receiver as long as there are senders.
                     Some(waiting) => drop(waiting.send(unfinished)),
-                    None => unfinished.end(tasks),
+                    None => unfinished.end(tasks, stopped),
                 }
             }
         }
     }
+}
+
+fn is_set(flag: Option<&AtomicBool>) -> bool {
+    flag.is_some_and(|flag| flag.load(Ordering::Relaxed))
 }
 
 fn unknown_task() -> Reward {

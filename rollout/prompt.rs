@@ -471,6 +471,45 @@ mod tests {
     }
 
     #[test]
+    fn earlier_turns_go_before_the_question_with_their_pictures() {
+        let chat = ChatTemplate::compile(
+            "{% for m in messages %}<{{ m.role }}>{% if m.content is string %}{{ m.content }}\
+             {% else %}{% for part in m.content %}{% if part.type == 'image' %}(pic)\
+             {% else %}{{ part.text }}{% endif %}{% endfor %}{% endif %}{% endfor %}<assistant>",
+            IndexMap::new(),
+        )
+        .unwrap();
+        let mut draw = draw(0);
+        draw.example.history = vec![crate::data::Exchange {
+            question: "<image>What?".into(),
+            answer: "A dot, not <image>.".into(),
+        }];
+        draw.example.images = vec![rewards::ImageSource::Path("a.png".into())];
+        let config = config(&["Draw {prompt}"]);
+        let with = |chat| Prompter::new(&config, chat, 0).unwrap();
+        assert_eq!(
+            with(Some(&chat))
+                .with_pictures("[pad]", true)
+                .text(&draw)
+                .unwrap(),
+            "<user>(pic)What?<assistant>A dot, not <image>.<user>Draw a red circle<assistant>"
+        );
+        assert_eq!(
+            with(Some(&chat))
+                .with_pictures("[pad]", false)
+                .text(&draw)
+                .unwrap(),
+            "<user>[pad]What?<assistant>A dot, not <image>.<user>Draw a red circle<assistant>"
+        );
+        let error = with(None).with_pictures("[pad]", false).text(&draw);
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("several turns needs a chat template"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn errors_name_the_template_and_the_field() {
         let prompter_of = |config: &PromptConfig| Prompter::new(config, None, 0).map(|_| ());
         let error = prompter_of(&config(&["{prompt}", "{a b}"])).unwrap_err();

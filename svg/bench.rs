@@ -82,8 +82,8 @@ pub fn throughput(
     }
 }
 
-/// Processor time of this process' threads so far.
-fn process_seconds() -> f64 {
+/// Processor time of this process' threads so far, in seconds.
+pub fn process_seconds() -> f64 {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }

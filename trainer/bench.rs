@@ -315,10 +315,10 @@ pub fn step_seconds(bench: &StepBench, count: usize) -> Result<Vec<[f64; 4]>, Tr
         let shaped = trainer.shaped_rewards(&learner, &scored, step as u64)?;
         let scored = scored.into_iter().zip(shaped).collect();
         let mut stats = GrpoStats::default();
-        let (_, trajectories) = trainer.advantages(&learner, scored, step as u64, &mut stats)?;
+        let (_, lessons) = trainer.advantages(&learner, scored, step as u64, &mut stats)?;
         trainer.learn(
             &mut learner,
-            &trajectories,
+            &lessons,
             stage.optimizer.learning_rate,
             &mut stats,
         )?;

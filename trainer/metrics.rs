@@ -132,7 +132,7 @@ pub const NAMES: &[(&str, &str)] = &[
     ),
     (
         "judge/asked",
-        "completions that rank 0's judges were asked about since the process began",
+        "completions that the judges of all ranks were asked about since the run was started or resumed",
     ),
     ("judge/failed", "of them, those that got the failure value"),
     ("judge/cost", "their price so far"),

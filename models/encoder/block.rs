@@ -5,7 +5,15 @@
 
 use tch::{Kind, Tensor};
 
+use super::carry::carried;
 use crate::weights::Weights;
+
+carried! {
+    Linear { weight, bias }
+    Norm { weight, bias }
+    Attention { qkv, out }
+    Block { norm1, attention, norm2, fc1, fc2 }
+}
 
 /// The non-linearity of a feed-forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

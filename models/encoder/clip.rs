@@ -7,11 +7,18 @@ use serde_json::json;
 use tch::{Kind, Tensor};
 
 use super::block::{Activation, Block, BlockNames, BlockShape, Linear, Norm, Sight, patches};
+use super::carry::carried;
 use super::section::Section;
 use super::text::TextRules;
 use crate::ModelError;
 use crate::image::{CLIP, ImageProcessor};
 use crate::weights::Weights;
+
+carried! {
+    Clip { vision, text }
+    Vision { cls, patch, positions, before, blocks, after, projection }
+    Text { tokens, positions, blocks, after, projection }
+}
 
 /// Both towers, their projections, and what comes before them.
 #[derive(Debug)]

@@ -9,10 +9,24 @@ use tch::Tensor;
 
 use super::Pool;
 use super::block::{Activation, Attention, Linear, Norm, Sight, patches};
+use super::carry::{Carrier, Carry, carried};
 use super::section::Section;
 use crate::ModelError;
 use crate::image::{IMAGENET, ImageProcessor};
 use crate::weights::Weights;
+
+carried! {
+    Dinov2 { cls, positions, patch, layers, norm }
+    Layer { norm1, attention, scale1, norm2, feed, scale2 }
+}
+
+impl Carry for Feed {
+    fn carry(&mut self, carrier: &mut Carrier) {
+        let (Self::Plain(inner, _, out) | Self::SwiGlu(inner, out)) = self;
+        inner.carry(carrier);
+        out.carry(carrier);
+    }
+}
 
 /// The network and its processor.
 #[derive(Debug)]

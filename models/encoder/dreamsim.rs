@@ -11,10 +11,16 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 use super::block::{Activation, Attention, Block, Linear, Norm, Sight, patches, unit_rows};
+use super::carry::carried;
 use super::section::Section;
 use crate::ModelError;
 use crate::image::{CLIP, IMAGENET, ImageProcessor};
 use crate::weights::{self, Named, Weights};
+
+carried! {
+    DreamSim { members }
+    Member { moments, cls, positions, patch, before, blocks, head }
+}
 
 /// The three networks and their processor.
 #[derive(Debug)]

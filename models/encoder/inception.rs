@@ -6,9 +6,25 @@
 
 use tch::{Kind, Tensor};
 
+use super::carry::{Carrier, Carry, carried};
+
 use crate::ModelError;
 use crate::image::{ImageProcessor, Resize};
 use crate::weights::Weights;
+
+carried! {
+    Inception { stem, mixed }
+    Conv { weight, norm }
+    Branch { row, split }
+}
+
+impl Carry for Stem {
+    fn carry(&mut self, carrier: &mut Carrier) {
+        if let Self::Conv(conv) = self {
+            conv.carry(carrier);
+        }
+    }
+}
 
 /// The network.
 #[derive(Debug)]

@@ -7,10 +7,24 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
-use super::guarded;
+use super::carry::{Carrier, Carry, carried};
+use super::{guarded, moved};
 use crate::ModelError;
 use crate::image::{IMAGENET, ImageProcessor, Resize, Rgb8};
 use crate::weights::{self, Weights};
+
+carried! {
+    Lpips { steps, heads }
+}
+
+impl Carry for Step {
+    fn carry(&mut self, carrier: &mut Carrier) {
+        if let Self::Conv(weight, bias, ..) = self {
+            weight.carry(carrier);
+            bias.carry(carrier);
+        }
+    }
+}
 
 /// How bytes become the network's input, before its own scaling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -152,6 +166,21 @@ impl Lpips {
         })
     }
 
+    /// Moves all weights, converting them where the kind is another.
+    ///
+    /// # Errors
+    /// libtorch's, for lack of memory for instance.
+    pub fn move_to(&mut self, place: (Kind, Device)) -> Result<(), ModelError> {
+        moved(self, place)?;
+        self.place = place;
+        Ok(())
+    }
+
+    /// What it computes in, and where.
+    pub fn place(&self) -> (Kind, Device) {
+        self.place
+    }
+
     /// Features of pictures of one size, at least 32 pixels a side.
     ///
     /// # Errors
@@ -240,6 +269,16 @@ impl LpipsFeatures {
     /// The features of one picture.
     pub fn one(&self, index: i64) -> Self {
         Self(self.0.iter().map(|map| map.narrow(0, index, 1)).collect())
+    }
+
+    /// Moves them to another device.
+    ///
+    /// # Errors
+    /// libtorch's, for lack of memory for instance.
+    pub fn move_to(&mut self, device: Device) -> Result<(), ModelError> {
+        self.0
+            .iter_mut()
+            .try_for_each(|map| moved(map, (map.kind(), device)))
     }
 
     /// Bytes that they take.

@@ -5,6 +5,7 @@
 //! neighbours' contents.
 
 mod block;
+mod carry;
 mod clip;
 mod dinov2;
 mod dreamsim;
@@ -24,6 +25,7 @@ use tch::{Device, Kind, Tensor};
 use crate::ModelError;
 use crate::image::{ImageProcessor, Rgb8};
 use crate::weights::{self, Weights};
+use carry::{Carrier, Carry};
 use clip::Clip;
 use dinov2::Dinov2;
 use dreamsim::DreamSim;
@@ -87,6 +89,37 @@ impl Encoder {
             path: path.to_owned(),
             place,
         })
+    }
+
+    /// Moves all weights, converting them where the kind is another.
+    ///
+    /// # Errors
+    /// libtorch's, for lack of memory for instance.
+    pub fn move_to(&mut self, place: (Kind, Device)) -> Result<(), ModelError> {
+        moved(&mut self.network, place)?;
+        self.place = place;
+        Ok(())
+    }
+
+    /// What it computes in, and where.
+    pub fn place(&self) -> (Kind, Device) {
+        self.place
+    }
+
+    /// Brings pictures to size as torchvision's `Resize(side)` by the bilinear filter and
+    /// `CenterCrop(side)` do, `side` being what comes out anyhow: DINOv2 as SGP-RL feeds it.
+    ///
+    /// # Errors
+    /// [`ModelError::Image`] for other networks.
+    pub fn use_torchvision(&mut self) -> Result<(), ModelError> {
+        let Network::Dinov2(network) = &mut self.network else {
+            return Err(ModelError::Image(format!(
+                "{}: preprocess: torchvision's transform is DINOv2's alone",
+                self.path.display()
+            )));
+        };
+        network.processor = network.processor.as_torchvision()?;
+        Ok(())
     }
 
     /// Whether it encodes pictures.
@@ -195,6 +228,53 @@ impl Encoder {
         width: usize,
         pool: Pool,
     ) -> Result<Tensor, ModelError> {
+        let (ids, lengths) = self.padded(texts, width)?;
+        guarded(|| match &self.network {
+            Network::Clip(network) => Ok(network.embed_tokens(&ids)),
+            Network::Siglip(network) => Ok(network.embed_tokens(&ids)),
+            Network::XlmRoberta(network) => Ok(network.embed_tokens(&ids, &lengths, pool)),
+            _ => Err(ModelError::Text(
+                "this network encodes pictures alone".into(),
+            )),
+        })
+    }
+
+    /// How many layers have tokens to give, and how many numbers each token has; none but for
+    /// XLM-RoBERTa.
+    pub fn token_layers(&self) -> Option<(usize, usize)> {
+        match &self.network {
+            Network::XlmRoberta(network) => Some((network.depth(), network.width())),
+            _ => None,
+        }
+    }
+
+    /// Every token's feature `[N, width, D]` behind layer `layer` (counted from 1), of texts as ids; those
+    /// behind a text's last one mean nothing.
+    ///
+    /// # Errors
+    /// [`ModelError::Text`] as [`Self::embed_ids`], and for networks without [`Self::token_layers`].
+    pub fn embed_tokens(
+        &self,
+        texts: &[&[i64]],
+        width: usize,
+        layer: usize,
+    ) -> Result<Tensor, ModelError> {
+        let Network::XlmRoberta(network) = &self.network else {
+            return Err(ModelError::Text(
+                "tokens' features are XLM-RoBERTa's alone".into(),
+            ));
+        };
+        let (ids, lengths) = self.padded(texts, width)?;
+        guarded(|| Ok(network.hidden(&ids, &lengths, layer)))
+    }
+
+    /// Most ids of a text; none for networks of pictures alone.
+    pub fn longest(&self) -> Option<usize> {
+        self.network.rules().map(|rules| rules.longest as usize)
+    }
+
+    /// Ids `[N, width]` filled up with zeros, and each row's length.
+    fn padded(&self, texts: &[&[i64]], width: usize) -> Result<(Tensor, Vec<i64>), ModelError> {
         let fixed = matches!(self.network, Network::Siglip(_));
         let mut flat = Vec::with_capacity(texts.len() * width);
         let mut lengths = Vec::with_capacity(texts.len());
@@ -213,19 +293,7 @@ impl Encoder {
         let ids = Tensor::from_slice(&flat)
             .view([texts.len() as i64, width as i64])
             .to_device(self.place.1);
-        guarded(|| match &self.network {
-            Network::Clip(network) => Ok(network.embed_tokens(&ids)),
-            Network::Siglip(network) => Ok(network.embed_tokens(&ids)),
-            Network::XlmRoberta(network) => Ok(network.embed_tokens(&ids, &lengths, pool)),
-            _ => Err(ModelError::Text(
-                "this network encodes pictures alone".into(),
-            )),
-        })
-    }
-
-    /// Most ids of a text; none for networks of pictures alone.
-    pub fn longest(&self) -> Option<usize> {
-        self.network.rules().map(|rules| rules.longest as usize)
+        Ok((ids, lengths))
     }
 
     fn rules(&self) -> Result<TextRules, ModelError> {
@@ -266,6 +334,37 @@ fn check_output(folder: &Path, processor: &ImageProcessor, side: usize) -> Resul
             ),
         )),
     }
+}
+
+impl Carry for Network {
+    fn carry(&mut self, carrier: &mut Carrier) {
+        match self {
+            Self::Dinov2(network) => network.carry(carrier),
+            Self::Clip(network) => network.carry(carrier),
+            Self::Siglip(network) => network.carry(carrier),
+            Self::XlmRoberta(network) => network.carry(carrier),
+            Self::DreamSim(network) => network.carry(carrier),
+            Self::Inception(network) => network.carry(carrier),
+        }
+    }
+}
+
+/// Takes every tensor of `what` to `place`.
+fn moved(what: &mut impl Carry, (kind, device): (Kind, Device)) -> Result<(), ModelError> {
+    let mut problem = None;
+    what.carry(&mut |tensor| {
+        if problem.is_some() {
+            return;
+        }
+        match tensor
+            .f_to_device(device)
+            .and_then(|there| there.f_to_kind(kind))
+        {
+            Ok(there) => *tensor = there,
+            Err(error) => problem = Some(error),
+        }
+    });
+    problem.map_or(Ok(()), |error| Err(error.into()))
 }
 
 impl Network {

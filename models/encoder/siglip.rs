@@ -9,12 +9,20 @@ use serde_json::json;
 use tch::Tensor;
 
 use super::block::{Activation, Block, BlockShape, Linear, Norm, Sight, patches};
+use super::carry::carried;
 use super::clip::{block_shape, blocks};
 use super::section::Section;
 use super::text::TextRules;
 use crate::ModelError;
 use crate::image::{HALF, ImageProcessor};
 use crate::weights::Weights;
+
+carried! {
+    Siglip { vision, text }
+    Vision { patch, positions, blocks, after, head }
+    Head { probe, query, key_value, out, norm, fc1, fc2 }
+    Text { tokens, positions, blocks, after, head }
+}
 
 /// Both towers and what comes before them.
 #[derive(Debug)]

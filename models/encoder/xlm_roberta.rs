@@ -1,5 +1,6 @@
 //! XLM-RoBERTa in Hugging Face layout, as BGE-M3 uses it: the first token of the last layer, or the mean
-//! of all. After transformers' `XLMRobertaModel`; the norms stand behind the sums.
+//! of all; and as BERTScore does: every token of a layer in the middle. After transformers'
+//! `XLMRobertaModel`; the norms stand behind the sums.
 //!
 //! Left out: the pooler, the language-model head, BGE-M3's sparse and multi-vector heads.
 
@@ -10,11 +11,17 @@ use tch::Tensor;
 
 use super::Pool;
 use super::block::{Activation, Attention, BlockShape, Linear, Norm, Sight, length_mask};
+use super::carry::carried;
 use super::clip::block_shape;
 use super::section::Section;
 use super::text::TextRules;
 use crate::ModelError;
 use crate::weights::Weights;
+
+carried! {
+    XlmRoberta { words, places, norm, layers }
+    Layer { attention, norm1, fc1, fc2, norm2 }
+}
 
 /// The network and its text rules.
 #[derive(Debug)]
@@ -102,7 +109,7 @@ impl XlmRoberta {
 
     /// `ids [N, T]`, row n ending at `lengths[n]`, to `[N, width]`, not normalised.
     pub(super) fn embed_tokens(&self, ids: &Tensor, lengths: &[i64], pool: Pool) -> Tensor {
-        let hidden = self.hidden(ids, lengths);
+        let hidden = self.hidden(ids, lengths, self.layers.len());
         match pool {
             Pool::Cls => hidden.select(1, 0),
             Pool::Mean => {
@@ -115,8 +122,19 @@ impl XlmRoberta {
         }
     }
 
-    /// The last layer `[N, T, width]`; rows behind a length mean nothing.
-    pub(super) fn hidden(&self, ids: &Tensor, lengths: &[i64]) -> Tensor {
+    /// How many layers there are.
+    pub(super) fn depth(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Numbers of a token's feature.
+    pub(super) fn width(&self) -> usize {
+        self.words.size()[1] as usize
+    }
+
+    /// What comes out of layer `depth`, counted from 1, `[N, T, width]`; rows behind a length mean
+    /// nothing.
+    pub(super) fn hidden(&self, ids: &Tensor, lengths: &[i64], depth: usize) -> Tensor {
         let rows = ids.size()[1];
         let words = Tensor::embedding(&self.words, ids, -1, false, false);
         let x = self
@@ -130,6 +148,7 @@ impl XlmRoberta {
         let sight = mask.as_ref().map_or(Sight::Full, Sight::Masked);
         self.layers
             .iter()
+            .take(depth)
             .fold(x, |x, layer| layer.forward(&x, sight))
     }
 }

@@ -88,6 +88,25 @@ impl ImageProcessor {
         }
     }
 
+    /// The same output by torchvision's `Resize(side)`, bilinear, and `CenterCrop(side)`.
+    ///
+    /// # Errors
+    /// [`ModelError::Image`] where the output is not a square.
+    pub(crate) fn as_torchvision(&self) -> Result<Self, ModelError> {
+        match self.output() {
+            Some((width, height)) if width == height => Ok(Self {
+                resize: Resize::Shortest(width),
+                filter: Filter::Bilinear,
+                crop: Some((width, height)),
+                centre: Centre::HalfEven,
+                ..self.clone()
+            }),
+            got => Err(ModelError::Image(format!(
+                "torchvision's transform needs pictures of a square, the processor gives {got:?}"
+            ))),
+        }
+    }
+
     /// Reads preprocessor_config.json (or what processor_config.json says of images) of `folder`; keys
     /// that are absent are as in `default`, which is all where there is neither file.
     ///
@@ -238,13 +257,10 @@ impl ImageProcessor {
                 "{width}x{height} pixels would become {new_width}x{new_height}, at most {MAX_SIDE} on a side are supported"
             )));
         }
-        let resized = match (new_width, new_height) == (width, height) {
-            true => picture.clone(),
-            false => picture.resized(new_width, new_height, self.filter),
-        };
+        let resized = picture.resized(new_width, new_height, self.filter);
         Ok(match self.crop {
             Some(crop) => centre_crop(&resized, crop, self.centre),
-            None => resized,
+            None => resized.into_owned(),
         })
     }
 

@@ -7,6 +7,8 @@ mod patches;
 mod processor;
 mod tiles;
 
+use std::borrow::Cow;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use svg::{Filter, Raster, resize};
@@ -67,13 +69,31 @@ impl Rgb8 {
     }
 
     /// The picture at exactly this many pixels.
-    pub fn resized(&self, width: usize, height: usize, filter: Filter) -> Self {
+    pub fn resized(&self, width: usize, height: usize, filter: Filter) -> Cow<'_, Self> {
+        if (width, height) == (self.width, self.height) {
+            return Cow::Borrowed(self);
+        }
         let from = (self.width as u32, self.height as u32);
         let data = resize(&self.data, 3, from, (width as u32, height as u32), filter);
-        Rgb8 {
+        Cow::Owned(Rgb8 {
             width,
             height,
             data,
+        })
+    }
+}
+
+/// Writes the square of `side` pixels at `(top, left)` to `out [3, side, side]`, channel by channel.
+fn planes(rgb: &Rgb8, (top, left): (usize, usize), side: usize, out: &mut [u8]) {
+    let (red, rest) = out.split_at_mut(side * side);
+    let (green, blue) = rest.split_at_mut(side * side);
+    for y in 0..side {
+        let start = ((top + y) * rgb.width + left) * 3;
+        let line = rgb.data[start..start + side * 3].chunks_exact(3);
+        let row = y * side..(y + 1) * side;
+        let to = red[row.clone()].iter_mut().zip(&mut green[row.clone()]);
+        for ((to, blue), pixel) in to.zip(&mut blue[row]).zip(line) {
+            (*to.0, *to.1, *blue) = (pixel[0], pixel[1], pixel[2]);
         }
     }
 }

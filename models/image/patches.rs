@@ -1,7 +1,7 @@
 //! Qwen-VL's way with pictures: a size that is a multiple of a factor and within bounds of area,
 //! then patches, those that are merged next to each other.
 
-use super::{Picture, Rgb8};
+use super::{Picture, Rgb8, planes};
 use crate::ModelError;
 
 /// Most times a picture may be longer than wide.
@@ -42,21 +42,16 @@ pub(super) fn size(
 /// Cuts a picture whose sides are multiples of `patch * merge`.
 pub(super) fn cut(rgb: &Rgb8, patch: usize, merge: usize) -> Picture {
     let (rows, columns) = (rgb.height / patch, rgb.width / patch);
-    let mut pixels = Vec::with_capacity(rgb.data.len());
+    let mut pixels = vec![0; rgb.data.len()];
+    let mut patches = pixels.chunks_exact_mut(3 * patch * patch);
     let blocks = |rows: usize, columns: usize| {
         (0..rows).flat_map(move |row| (0..columns).map(move |column| (row, column)))
     };
     for (block_row, block_column) in blocks(rows / merge, columns / merge) {
-        for (row, column) in blocks(merge, merge) {
+        for ((row, column), out) in blocks(merge, merge).zip(&mut patches) {
             let top = (block_row * merge + row) * patch;
             let left = (block_column * merge + column) * patch;
-            for channel in 0..3 {
-                for y in top..top + patch {
-                    let start = (y * rgb.width + left) * 3;
-                    let line = &rgb.data[start..start + patch * 3];
-                    pixels.extend(line.iter().skip(channel).step_by(3));
-                }
-            }
+            planes(rgb, (top, left), patch, out);
         }
     }
     Picture {

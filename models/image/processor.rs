@@ -259,23 +259,24 @@ impl Processor {
     pub fn tensor(&self, pictures: &[&Picture], (kind, device): (Kind, Device)) -> Tensor {
         let tables = self.normal.map(|(mean, std)| {
             let level = |level: u8| ((f64::from(level) * self.rescale) as f32 - mean) / std;
-            (0..=255).map(level).collect::<Vec<f32>>()
+            std::array::from_fn::<f32, 256, _>(|at| level(at as u8))
         });
         let (side, frames) = match self.cut {
             Cut::Patches { patch, .. } => (patch as usize, 2),
             Cut::Tiles { side, .. } => (side as usize, 1),
         };
-        let mut numbers = Vec::with_capacity(pictures.iter().map(|one| one.pixels.len()).sum());
-        for picture in pictures {
-            for (index, plane) in picture.pixels.chunks_exact(side * side).enumerate() {
-                let table = &tables[index % 3];
-                numbers.extend(plane.iter().map(|level| table[*level as usize]));
-            }
+        let count = pictures.iter().map(|one| one.pixels.len()).sum();
+        let mut numbers = Vec::with_capacity(count);
+        let planes = pictures
+            .iter()
+            .flat_map(|one| one.pixels.chunks_exact(side * side));
+        for (index, plane) in planes.enumerate() {
+            let table = &tables[index % 3];
+            numbers.extend(plane.iter().map(|level| table[usize::from(*level)]));
         }
-        let area = (side * side) as i64;
-        let tensor = Tensor::from_slice(&numbers).view([-1, 3, 1, area]);
-        let rows = tensor.size()[0];
-        tensor
+        let (rows, area) = ((count / (3 * side * side)) as i64, (side * side) as i64);
+        Tensor::from_slice(&numbers)
+            .view([rows, 3, 1, area])
             .expand([rows, 3, frames, area], false)
             .reshape([rows, 3 * frames * area])
             .to_kind(kind)

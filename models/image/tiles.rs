@@ -3,7 +3,7 @@
 
 use svg::Filter;
 
-use super::{Picture, Rgb8};
+use super::{Picture, Rgb8, planes};
 
 /// Columns and rows of the grid for a picture of `size` (width, height): of all grids with
 /// `least` to `most` tiles of `side` pixels the one closest in proportions; among equals one with
@@ -45,15 +45,18 @@ pub(super) fn cut(
     };
     let side = side as usize;
     let whole = rgb.resized(side * columns as usize, side * rows as usize, filter);
-    let mut pixels = Vec::with_capacity(whole.data.len() + 3 * side * side);
-    for row in 0..rows as usize {
-        for column in 0..columns as usize {
-            tile(&whole, (row * side, column * side), side, &mut pixels);
-        }
+    let one = 3 * side * side;
+    let mut pixels = vec![0; (columns * rows) as usize * one];
+    for (index, out) in pixels.chunks_exact_mut(one).enumerate() {
+        let (row, column) = (index / columns as usize, index % columns as usize);
+        planes(&whole, (row * side, column * side), side, out);
     }
     let mut tiles = columns * rows;
     if thumbnail && tiles > 1 {
-        tile(&rgb.resized(side, side, filter), (0, 0), side, &mut pixels);
+        pixels.resize(pixels.len() + one, 0);
+        let last = pixels.len() - one;
+        let small = rgb.resized(side, side, filter);
+        planes(&small, (0, 0), side, &mut pixels[last..]);
         tiles += 1;
     }
     Picture {
@@ -61,16 +64,5 @@ pub(super) fn cut(
         rows: tiles,
         grid: (tiles, 1),
         tokens: tiles * tokens,
-    }
-}
-
-/// Appends the square at `(top, left)`, channel by channel.
-fn tile(rgb: &Rgb8, (top, left): (usize, usize), side: usize, pixels: &mut Vec<u8>) {
-    for channel in 0..3 {
-        for y in top..top + side {
-            let start = (y * rgb.width + left) * 3;
-            let line = &rgb.data[start..start + side * 3];
-            pixels.extend(line.iter().skip(channel).step_by(3));
-        }
     }
 }

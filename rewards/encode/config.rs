@@ -17,6 +17,17 @@ pub enum EncoderDtype {
     Float16,
 }
 
+/// How pictures are brought to an encoder's size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Preprocess {
+    /// As the folder's preprocessor_config.json says.
+    #[default]
+    Folder,
+    /// As torchvision's Resize (bilinear) and CenterCrop to the network's side do it; for DINOv2 as SGP-RL feeds it.
+    Torchvision,
+}
+
 /// A shape of random weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -43,6 +54,11 @@ pub struct EncoderConfig {
     /// Items of a forward pass; 0 chooses: 1 on the CPU, 32 on a GPU. A pass always has this many rows, so that
     /// an item's feature does not depend on how many others were at hand.
     pub batch: usize,
+    /// `true`: the weights lie in host memory while the learner works and come back for the next rollout. For encoders
+    /// on a GPU alone: on the CPU there is nothing to gain.
+    pub offload: bool,
+    /// How pictures are brought to size.
+    pub preprocess: Preprocess,
 }
 
 impl Default for EncoderConfig {
@@ -53,6 +69,8 @@ impl Default for EncoderConfig {
             device: "auto".into(),
             dtype: EncoderDtype::default(),
             batch: 0,
+            offload: false,
+            preprocess: Preprocess::default(),
         }
     }
 }
@@ -73,9 +91,17 @@ impl EncoderConfig {
                 self.device
             ));
         }
+        if self.offload && self.device == "cpu" {
+            return Err(on_cpu());
+        }
         if self.batch > 4096 {
             return Err(format!("batch: must be <= 4096, got {}", self.batch));
         }
         Ok(())
     }
+}
+
+/// Why an encoder of the CPU cannot be offloaded.
+pub(crate) fn on_cpu() -> String {
+    "offload: the encoder computes on the CPU, whose memory its weights lie in already (leave offload out, or put the encoder on a GPU by `device`)".into()
 }

@@ -35,9 +35,25 @@ impl Encoders {
         Ticket::default()
     }
 
+    pub fn token_layers(&self, _: &str) -> Option<(usize, usize)> {
+        None
+    }
+
+    pub fn tokens(&self, _: &str, _: usize, _: &str) -> Ticket {
+        Ticket::default()
+    }
+
+    pub fn kept_tokens(&self, _: &str, _: usize, _: &str) -> Ticket {
+        Ticket::default()
+    }
+
     pub fn distance(&self, _: &str, _: LpipsUse, _: [&Arc<Picture>; 2]) -> Ticket {
         Ticket::default()
     }
+
+    pub fn rest(&self) {}
+
+    pub fn wake(&self) {}
 
     pub fn fault(&self) -> Option<RewardError> {
         None

@@ -4,6 +4,8 @@
 //! their content. A full channel holds the caller back, so that rendered pictures do not pile up.
 
 use super::batch::{Ask, Job, Server, Worker};
+use super::config::{Preprocess, on_cpu};
+use super::shelf::Shelf;
 use super::{
     EncoderConfig, EncoderDtype, EncoderInit, EncoderSet, Feature, LpipsUse, Needs, Ticket, used,
 };
@@ -16,12 +18,15 @@ use crossbeam_channel::{Sender, bounded};
 use indexmap::IndexMap;
 use models::encoder::{Encoder, Lpips, Pool, RandomShape};
 use models::image::{ImageProcessor, Rgb8};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use tch::{Device, Kind};
 
 /// Texts whose features are kept, for each encoder.
 const TEXTS: usize = 4096;
+/// References whose tokens' features are kept, for each encoder: up to 2 MB each.
+const TOKENS: usize = 256;
 
 /// The first fault of any encoder: what came back since is made up.
 pub(super) type Fault = Arc<Mutex<Option<String>>>;
@@ -35,10 +40,17 @@ pub(crate) struct Encoders {
 /// One encoder's thread, seen from the others.
 struct Handle {
     jobs: Option<Sender<Job>>,
+    /// Whether its weights go to host memory while it rests.
+    offload: bool,
+    /// Set when nobody wants answers any more.
+    ended: Arc<AtomicBool>,
     /// What pictures go through first; none for networks of texts.
     processor: Option<ImageProcessor>,
     default_pool: Pool,
+    /// Layers and numbers a token, where tokens can be had.
+    token_layers: Option<(usize, usize)>,
     texts: Cache<Ticket>,
+    tokens: Cache<Ticket>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -55,6 +67,9 @@ impl Encoders {
             let at = |reason: String| RewardError::Config(format!("encoders.{name}.{reason}"));
             config.validate().map_err(at)?;
             let device = device(config, set).map_err(at)?;
+            if config.offload && device == Device::Cpu {
+                return Err(at(on_cpu()));
+            }
             let server = Server {
                 name: name.to_owned(),
                 batch: match (config.batch, device) {
@@ -64,6 +79,7 @@ impl Encoders {
                 },
                 on_cpu: device == Device::Cpu,
                 fault: fault.clone(),
+                ended: Arc::default(),
             };
             let handle =
                 Handle::start(config, needs, device, server).map_err(|error| match error {
@@ -106,6 +122,23 @@ impl Encoders {
         handle.texts.get(key(&[text.as_bytes()]), ask)
     }
 
+    /// Layers of a network, and numbers of a token's feature; none where it gives no tokens.
+    pub fn token_layers(&self, encoder: &str) -> Option<(usize, usize)> {
+        self.all[encoder].token_layers
+    }
+
+    /// The features of a text's tokens behind a layer, as [`crate::text::Tokens`] reads them.
+    pub fn tokens(&self, encoder: &str, layer: usize, text: &str) -> Ticket {
+        self.all[encoder].ask(Ask::Tokens(text.to_owned(), layer))
+    }
+
+    /// The same of a text that is asked for again and again.
+    pub fn kept_tokens(&self, encoder: &str, layer: usize, text: &str) -> Ticket {
+        let known = key(&[&layer.to_le_bytes(), text.as_bytes()]);
+        let ask = || self.tokens(encoder, layer, text);
+        self.all[encoder].tokens.get(known, ask)
+    }
+
     /// LPIPS' distance of two pictures of one size, the second one being asked for again and again.
     pub fn distance(
         &self,
@@ -118,6 +151,22 @@ impl Encoders {
             reference: reference.clone(),
             input,
         })
+    }
+
+    /// Takes the weights of those that may be offloaded to host memory and waits until they are there.
+    pub fn rest(&self) {
+        let told = |handle: &Handle| handle.ask(Ask::Rest);
+        let offloaded = self.all.values().filter(|handle| handle.offload);
+        let waits: Vec<Ticket> = offloaded.map(told).collect();
+        // A move that failed is a fault that everyone hears of.
+        waits.iter().for_each(|ticket| drop(ticket.wait()));
+    }
+
+    /// Brings them back, while others begin their work.
+    pub fn wake(&self) {
+        for handle in self.all.values().filter(|handle| handle.offload) {
+            handle.ask(Ask::Wake);
+        }
     }
 
     /// What went wrong in a network, if anything did.
@@ -145,53 +194,42 @@ impl Handle {
             EncoderDtype::Bfloat16 => Kind::BFloat16,
             EncoderDtype::Float16 => Kind::Half,
         };
-        let path = &config.path;
         let bad = |error: models::ModelError| RewardError::Config(error.to_string());
-        let (worker, processor, default_pool) = match needs {
-            Needs::Distances if config.init.is_some() => {
-                return Err(RewardError::Config(
-                    "LPIPS has no random shape: needs a path".into(),
-                ));
-            }
-            Needs::Distances => {
-                let network = Lpips::load(path, (kind, device)).map_err(bad)?;
-                (Worker::Lpips(network), None, Pool::Cls)
-            }
-            needs => {
-                let network = match config.init {
-                    None => Encoder::load(path, (kind, device)),
-                    Some(EncoderInit::Dinov2Base) => {
-                        Encoder::random(RandomShape::Dinov2Base, (kind, device))
-                    }
-                    Some(EncoderInit::LongClipLarge) => {
-                        Encoder::random(RandomShape::LongClipLarge, (kind, device))
-                    }
+        // Weights that are brought home for each rollout come to host memory first.
+        let mut shelf = config.offload.then(|| Shelf::new(device));
+        let start = shelf.as_ref().map_or(device, |_| Device::Cpu);
+        let mut made = load(config, needs, (kind, start))?;
+        if config.preprocess == Preprocess::Torchvision {
+            match &mut made.worker {
+                Worker::Features(network) => network.use_torchvision().map_err(bad)?,
+                Worker::Lpips(_) => {
+                    return Err(RewardError::Config(
+                        "preprocess: LPIPS' pictures come to size by its reward's `size`".into(),
+                    ));
                 }
-                .map_err(bad)?;
-                let (sees, reads) = (network.sees(), network.tokenize("").map(drop));
-                if !sees && needs != Needs::Texts {
-                    return Err(RewardError::Config(format!(
-                        "{}: this network encodes texts alone, a reward asks for pictures",
-                        path.display()
-                    )));
-                }
-                if needs != Needs::Pictures {
-                    reads.map_err(bad)?;
-                }
-                let processor = network.processor().ok().cloned();
-                let pool = network.default_pool().unwrap_or(Pool::Cls);
-                (Worker::Features(Box::new(network)), processor, pool)
             }
-        };
+        }
         let (jobs, inbox) = bounded(4 * server.batch.max(16));
+        let ended = server.ended.clone();
+        let mut worker = made.worker;
+        let (processor, token_layers) = match &worker {
+            Worker::Features(network) => {
+                (network.processor().ok().cloned(), network.token_layers())
+            }
+            Worker::Lpips(_) => (None, None),
+        };
         let thread = std::thread::Builder::new()
             .name(format!("encode-{}", server.name))
-            .spawn(move || server.run(&worker, &inbox))?;
+            .spawn(move || server.run((&mut worker, shelf.as_mut()), &inbox))?;
         Ok(Handle {
             jobs: Some(jobs),
+            offload: config.offload,
+            ended,
             processor,
-            default_pool,
+            default_pool: made.default_pool,
+            token_layers,
             texts: Cache::new(TEXTS),
+            tokens: Cache::new(TOKENS),
             thread: Some(thread),
         })
     }
@@ -212,8 +250,55 @@ impl Handle {
     }
 }
 
+/// A network as it was read.
+struct Loaded {
+    worker: Worker,
+    default_pool: Pool,
+}
+
+/// Reads the network and checks that it can serve what is needed.
+fn load(
+    config: &EncoderConfig,
+    needs: Needs,
+    place: (Kind, Device),
+) -> Result<Loaded, RewardError> {
+    let path = &config.path;
+    let bad = |error: models::ModelError| RewardError::Config(error.to_string());
+    if needs == Needs::Distances {
+        if config.init.is_some() {
+            return Err(RewardError::Config(
+                "LPIPS has no random shape: needs a path".into(),
+            ));
+        }
+        return Ok(Loaded {
+            worker: Worker::Lpips(Lpips::load(path, place).map_err(bad)?),
+            default_pool: Pool::Cls,
+        });
+    }
+    let network = match config.init {
+        None => Encoder::load(path, place),
+        Some(EncoderInit::Dinov2Base) => Encoder::random(RandomShape::Dinov2Base, place),
+        Some(EncoderInit::LongClipLarge) => Encoder::random(RandomShape::LongClipLarge, place),
+    }
+    .map_err(bad)?;
+    if !network.sees() && needs != Needs::Texts {
+        return Err(RewardError::Config(format!(
+            "{}: this network encodes texts alone, a reward asks for pictures",
+            path.display()
+        )));
+    }
+    if needs != Needs::Pictures {
+        network.tokenize("").map(drop).map_err(bad)?;
+    }
+    Ok(Loaded {
+        default_pool: network.default_pool().unwrap_or(Pool::Cls),
+        worker: Worker::Features(Box::new(network)),
+    })
+}
+
 impl Drop for Handle {
     fn drop(&mut self) {
+        self.ended.store(true, Ordering::SeqCst);
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

@@ -10,13 +10,15 @@ mod batch;
 #[cfg(feature = "perceptual")]
 mod enabled;
 #[cfg(feature = "perceptual")]
+mod shelf;
+#[cfg(feature = "perceptual")]
 use enabled as runtime;
 #[cfg(not(feature = "perceptual"))]
 mod disabled;
 #[cfg(not(feature = "perceptual"))]
 use disabled as runtime;
 
-pub use config::{EncoderConfig, EncoderDtype, EncoderInit};
+pub use config::{EncoderConfig, EncoderDtype, EncoderInit, Preprocess};
 pub(crate) use runtime::Encoders;
 pub(crate) use ticket::Ticket;
 
@@ -100,6 +102,7 @@ impl RewardConfig {
             RewardConfig::Lpips(r) => Some((&r.encoder, Needs::Distances)),
             RewardConfig::DreamSim(r) => Some((&r.encoder, Needs::Pictures)),
             RewardConfig::TextSimilarity(r) => Some((&r.encoder, Needs::Texts)),
+            RewardConfig::BertScore(r) => Some((&r.encoder, Needs::Texts)),
             _ => None,
         }
     }

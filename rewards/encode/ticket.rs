@@ -1,5 +1,6 @@
 //! A value that another thread will give: a feature of unit length, or one number.
 
+use crate::round::LOOK;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// What was computed, or why it could not be.
@@ -10,16 +11,27 @@ pub(crate) type Answer = Result<Arc<[f32]>, Arc<str>>;
 pub(crate) struct Ticket(Arc<(Mutex<Option<Answer>>, Condvar)>);
 
 impl Ticket {
-    /// Waits for the answer.
-    pub fn wait(&self) -> Answer {
+    /// Waits for the answer until `gone` says that nobody wants it.
+    pub fn wait_unless(&self, gone: &dyn Fn() -> bool) -> Answer {
         let (answer, given) = &*self.0;
         let mut answer = answer.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(answer) = &*answer {
                 return answer.clone();
             }
-            answer = given.wait(answer).unwrap_or_else(PoisonError::into_inner);
+            let waited = given.wait_timeout(answer, LOOK);
+            let timeout;
+            (answer, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            if timeout.timed_out() && answer.is_none() && gone() {
+                return Err("nobody waits for it any more".into());
+            }
         }
+    }
+
+    /// Waits for the answer.
+    #[cfg(feature = "perceptual")]
+    pub fn wait(&self) -> Answer {
+        self.wait_unless(&|| false)
     }
 
     /// Gives the answer; a second one is passed over.

@@ -3,9 +3,11 @@
 use crate::config::{RewardsConfig, TaskScoring};
 use crate::error::RewardError;
 use crate::reference::Reference;
+use crate::round::Stopped;
 use crate::scorer::Order;
 use crossbeam_channel::Receiver;
 use indexmap::IndexMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// Never made.
@@ -28,6 +30,15 @@ impl Remote {
 
     pub fn check(&self, _: &str, _: &Reference) -> Result<(), String> {
         match *self {}
+    }
+
+    pub fn check_unless(
+        self: &Arc<Self>,
+        _: &str,
+        _: &Arc<Reference>,
+        _: &dyn Fn() -> bool,
+    ) -> Result<Result<(), String>, Stopped> {
+        match **self {}
     }
 
     pub fn lost(&self) -> Option<RewardError> {

@@ -7,14 +7,15 @@ use crate::config::{RewardsConfig, TaskScoring};
 use crate::error::RewardError;
 use crate::http::{CallError, Caller};
 use crate::reference::{ImageSource, Reference};
+use crate::round::{LOOK, Stopped};
 use crate::score::Reward;
 use crate::scorer::{Order, Scored};
 use crate::wire::{SERVICE_DEADLINE, ScoreRow, ScoredRow};
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use indexmap::IndexMap;
 use serde_json::{Value, json};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// The service at the other end.
@@ -81,7 +82,10 @@ impl Remote {
             if stopped.load(Ordering::Relaxed) {
                 return;
             }
-            self.answer(batch, stopped);
+            batch.retain(Order::is_wanted);
+            if !batch.is_empty() {
+                self.answer(batch, stopped);
+            }
         }
     }
 
@@ -98,6 +102,34 @@ impl Remote {
                 None => Ok(()),
             }
         })
+    }
+
+    /// [`Self::check`] for a caller that may give up; the call itself goes on until it fails.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn check_unless(
+        self: &Arc<Self>,
+        task: &str,
+        reference: &Arc<Reference>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Result<(), String>, Stopped> {
+        let (sender, answer) = bounded(1);
+        let (remote, task, asked) = (self.clone(), task.to_owned(), reference.clone());
+        let ask = move || drop(sender.send(remote.check(&task, &asked)));
+        if let Err(error) = std::thread::Builder::new().spawn(ask) {
+            return Ok(Err(error.to_string()));
+        }
+        loop {
+            match answer.recv_timeout(LOOK) {
+                Ok(answer) => return Ok(answer),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Ok(Err("the service could not be asked".into()));
+                }
+                Err(RecvTimeoutError::Timeout) if stop() => return Err(Stopped),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
     }
 
     /// Why judgements are not to be trusted any more, if so.
@@ -142,7 +174,11 @@ impl Remote {
 
     /// One answered row for each order.
     fn post(&self, orders: &[Order], stopped: &AtomicBool) -> Result<Vec<ScoredRow>, ()> {
-        let go_on = || self.lost.get().is_none() && !stopped.load(Ordering::Relaxed);
+        let go_on = || {
+            self.lost.get().is_none()
+                && !stopped.load(Ordering::Relaxed)
+                && orders.iter().any(Order::is_wanted)
+        };
         if !go_on() {
             return Err(());
         }
@@ -197,6 +233,13 @@ fn unjudged(why: &str) -> Reward {
 }
 
 impl Order {
+    fn is_wanted(&self) -> bool {
+        !self
+            .cancelled
+            .as_ref()
+            .is_some_and(|cancelled| cancelled.load(Ordering::Relaxed))
+    }
+
     fn answer(self, reward: Reward) {
         let key = self.job.key;
         (self.reply)(Scored { key, reward });

@@ -77,7 +77,7 @@ impl Task {
     /// Starts the judges, where there are any.
     ///
     /// # Errors
-    /// A judge that cannot be asked.
+    /// A judge that cannot be asked; a layer that BERTScore's encoder has not.
     pub fn new(
         scoring: TaskScoring,
         renderer: Arc<Renderer>,
@@ -93,6 +93,18 @@ impl Task {
                     }
                     other => other,
                 })
+            }
+            RewardConfig::BertScore(rule) => {
+                let layer = match encoders.token_layers(&rule.encoder) {
+                    Some(tokens) => rule.layer_of(tokens).map(drop),
+                    None => Err(format!(
+                        "encoder: `{}` is not of XLM-RoBERTa's type, whose tokens BERTScore compares",
+                        rule.encoder
+                    )),
+                };
+                layer
+                    .map(|()| None)
+                    .map_err(|said| RewardError::Config(format!("rubric.rewards.{index}.{said}")))
             }
             _ => Ok(None),
         };
@@ -147,9 +159,20 @@ impl Task {
 
     /// The judgement with the parts that it waited for. An encoder that failed makes it invalid.
     pub fn finish(&self, pending: &Pending) -> Reward {
+        self.finished(pending, &|| false)
+    }
+
+    /// The same; none when nobody wants it any more, as `gone` says now and then.
+    pub fn finish_unless(&self, pending: &Pending, gone: &dyn Fn() -> bool) -> Option<Reward> {
+        let reward = self.finished(pending, gone);
+        (!gone()).then_some(reward)
+    }
+
+    fn finished(&self, pending: &Pending, gone: &dyn Fn() -> bool) -> Reward {
         let rubric = &self.scoring.rubric;
         let cut = |(part, config): (&Part, &RewardConfig)| {
-            part.value().map(|value| clip(value, config.common().clip))
+            part.value(gone)
+                .map(|value| clip(value, config.common().clip))
         };
         let values: Result<Vec<f64>, Arc<str>> =
             pending.parts.iter().zip(&rubric.rewards).map(cut).collect();

@@ -12,6 +12,7 @@ use crate::picture::Picture;
 use crate::shape::Aspect;
 use crate::text::rouge_l;
 use std::sync::Arc;
+use svg::Filter;
 
 impl Task {
     /// The part of a completion that is words.
@@ -21,6 +22,21 @@ impl Task {
                 let target = case.reference.text.as_deref().unwrap_or_default();
                 let pair = [text, target].map(|text| self.encoders.text(&rule.encoder, text));
                 Part::Waits(Wait::Cosine(pair, rule.scale))
+            }
+            RewardConfig::BertScore(rule) => {
+                let target = case.reference.text.as_deref().unwrap_or_default();
+                let tokens = self.encoders.token_layers(&rule.encoder);
+                // Asked for when the task was made.
+                let layer = tokens.and_then(|tokens| rule.layer_of(tokens).ok());
+                let (Some((_, width)), Some(layer)) = (tokens, layer) else {
+                    return Part::Known(0.0);
+                };
+                let pair = [
+                    self.encoders.tokens(&rule.encoder, layer, text.trim()),
+                    self.encoders
+                        .kept_tokens(&rule.encoder, layer, target.trim()),
+                ];
+                Part::Waits(Wait::Matched(pair, width, Box::new(rule.clone())))
             }
             RewardConfig::Choice(_) => {
                 let target = case.reference.text.as_deref().unwrap_or_default();
@@ -142,6 +158,14 @@ impl Task {
 
     /// What is kept of a reference for one reward.
     pub(super) fn feature(&self, config: &RewardConfig, picture: &Picture) -> Feature {
+        if let RewardConfig::Dino(rule) = config
+            && let Some(side) = rule.squash_reference
+        {
+            let side = side as usize;
+            let squashed = picture.resized(side, side, Filter::Bilinear);
+            let ticket = self.picture_feature(config, &squashed);
+            return ticket.map_or(Feature::None, Feature::Encoded);
+        }
         match (self.picture_feature(config, picture), config) {
             (Some(ticket), _) => Feature::Encoded(ticket),
             (None, RewardConfig::Lpips(rule)) => {

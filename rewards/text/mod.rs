@@ -1,12 +1,16 @@
 //! How alike two texts are by their words and letters: BLEU, chrF++ and ROUGE-L, as the packages
-//! sacrebleu and rouge-score compute them (fixtures from both). Pure functions.
+//! sacrebleu and rouge-score compute them (fixtures from both), and by their tokens' features: BERTScore.
+//! Pure functions.
 
+mod bert_score;
 mod bleu;
 mod chrf;
 #[cfg(test)]
 mod parity;
 mod rouge;
 
+pub(crate) use bert_score::Tokens;
+pub use bert_score::{BertMeasure, BertScore};
 pub use bleu::{corpus_bleu, sentence_bleu};
 pub use chrf::{corpus_chrf, sentence_chrf};
 pub use rouge::{RougeL, rouge_l};

@@ -4,6 +4,8 @@
 mod adamw;
 /// Advantages under every option equal NumPy's.
 mod advantages;
+/// BERTScore equals its package's.
+mod bert_score;
 /// Logits, gradients and greedy tokens equal those of transformers.
 mod decoder;
 /// Features of pictures and texts equal those of the encoders' own implementations.
@@ -22,5 +24,7 @@ mod refusals;
 mod rewards;
 /// Folders with SVG tokens added equal what transformers makes of them.
 mod svg_tokens;
+/// Pictures cut as torchvision does.
+mod torchvision;
 /// Vision-language networks and their picture processors equal those of transformers.
 mod vlm;

@@ -3,7 +3,7 @@
 use super::tiny::{ROWS, Tiny, wait_for};
 
 /// Kills the run with SIGKILL when `moment` comes; whether it was still running.
-fn kill(tiny: &Tiny, moment: impl Fn() -> bool) -> bool {
+pub fn kill(tiny: &Tiny, moment: impl Fn() -> bool) -> bool {
     let mut child = tiny.start();
     wait_for(&mut child, moment);
     let running = child.try_wait().unwrap().is_none();

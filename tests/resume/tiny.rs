@@ -65,8 +65,23 @@ pub struct Tiny {
 
 impl Tiny {
     pub fn new() -> Self {
+        Self::of(&config())
+    }
+
+    /// The run with a tiny encoder's reward in place of pixels'.
+    pub fn encoded() -> Self {
+        let encoder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/encoders/dinov2");
+        let encoders = format!("encoders:\n  dino: {{path: {encoder:?}, batch: 3}}\ntasks:");
+        let text = config()
+            .replace("tasks:", &encoders)
+            .replace("type: ssim, window_size: 7", "type: dino, encoder: dino");
+        assert!(text.contains("encoder: dino") && text.contains("batch: 3}"));
+        Self::of(&text)
+    }
+
+    fn of(text: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("tiny.yaml"), config()).unwrap();
+        std::fs::write(folder.path().join("tiny.yaml"), text).unwrap();
         Self { folder }
     }
 
@@ -215,9 +230,23 @@ impl Outcome {
         })
     }
 
+    /// Leaves out the evaluation behind a step.
+    pub fn forget_evaluation(&mut self, stage: &str, step: u64) {
+        let made = |row: &Map<String, Value>| {
+            let here = row["stage"] == stage && row["step"] == step;
+            here && row.keys().any(|key| key.starts_with("eval/"))
+        };
+        assert!(self.rows.iter().any(made));
+        self.rows.retain(|row| !made(row));
+    }
+
     /// Asserts that `self` is the run that was never interrupted.
     pub fn assert_whole(&self, how: &str) {
-        let whole = Self::whole();
+        self.assert_same(Self::whole(), how);
+    }
+
+    /// Asserts that `self` is the run `whole`.
+    pub fn assert_same(&self, whole: &Self, how: &str) {
         for (got, want) in self.rows.iter().zip(&whole.rows) {
             assert_eq!(got, want, "{how}");
         }

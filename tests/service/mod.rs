@@ -3,6 +3,7 @@
 
 mod answers;
 mod clients;
+mod drain;
 mod process;
 mod refusals;
 mod remote;

@@ -57,15 +57,22 @@ pub fn collect(
     how: &Collect,
 ) -> Result<Option<(Vec<ScoredGroup>, CollectTimes)>, TrainError> {
     for prompt in &prompts {
-        let usable = scorer.check_reference(&prompt.task, &prompt.reference);
+        let stop = || how.interrupt.expired();
+        let usable = scorer.check_reference_unless(&prompt.task, &prompt.reference, &stop);
+        let Ok(usable) = usable else {
+            return Ok(None);
+        };
         if let Err(problem) = usable {
-            scorer.check()?;
+            if given_up(scorer, how.interrupt)? {
+                return Ok(None);
+            }
             return Err(TrainError::Input(format!(
                 "example {}: task {}: {problem}",
                 prompt.id, prompt.task
             )));
         }
     }
+    scorer.wake();
     let started = Instant::now();
     let views = looked_at(how.model, &prompts)?;
     let requests = prompts
@@ -90,7 +97,7 @@ pub fn collect(
             Ok(Some(finished)) => finished,
             Ok(None) => break,
             Err(RolloutError::Stopped) => {
-                while scorer.next().is_some() {}
+                scorer.abandon();
                 return Ok(None);
             }
             Err(error) => return Err(error.into()),
@@ -113,11 +120,21 @@ pub fn collect(
     let generated = Instant::now();
     let mut rewards: Vec<Vec<Option<Reward>>> =
         prompts.iter().map(|_| vec![None; how.samples]).collect();
-    while let Some(scored) = scorer.next() {
+    loop {
+        let Ok(scored) = scorer.next_unless(&|| how.interrupt.expired()) else {
+            scorer.abandon();
+            return Ok(None);
+        };
+        let Some(scored) = scored else {
+            break;
+        };
         let key = scored.key as usize;
         rewards[key / how.samples][key % how.samples] = Some(scored.reward);
     }
-    scorer.check()?;
+    scorer.rest();
+    if given_up(scorer, how.interrupt)? {
+        return Ok(None);
+    }
     let times = CollectTimes {
         generate_s: (generated - started).as_secs_f64(),
         score_exposed_s: generated.elapsed().as_secs_f64(),
@@ -138,6 +155,19 @@ pub fn collect(
         })
         .collect();
     Ok(Some((groups, times)))
+}
+
+/// Whether judgements were lost after a signal had come: then the step is dropped like one that did
+/// not end in time.
+///
+/// # Errors
+/// A loss when nobody asked the run to stop.
+fn given_up(scorer: &Scorer, interrupt: &Interrupt) -> Result<bool, TrainError> {
+    match scorer.check() {
+        Ok(()) => Ok(false),
+        Err(_) if interrupt.asked() => Ok(true),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The pictures of each prompt, looked at by `model`.

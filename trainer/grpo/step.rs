@@ -18,6 +18,7 @@ use super::advantage::{advantages, is_zero_spread};
 use super::batch::{Trajectory, micro_batches};
 use super::loss::{SUMS, kl_estimate};
 use super::scored::{Collect, ScoredGroup, collect};
+use super::update::Lessons;
 use crate::config::{GrpoStage, KlPlace, TaskConfig, Truncated, Turns, ZeroSpread};
 use crate::interrupt::Interrupt;
 use crate::learner::{Learner, Update};
@@ -51,22 +52,38 @@ pub struct Trainer<'a> {
 /// acts in the reward.
 pub(crate) type Shaped = (ScoredGroup, Vec<f64>);
 
-/// Seconds and sums of one step.
+/// Seconds of one step's phases.
 #[derive(Debug, Default)]
-pub struct GrpoStats {
+struct Times {
     generate_s: f64,
     score_exposed_s: f64,
     forward_backward_s: f64,
-    pub(super) update: Update,
-    pub(super) skipped: f64,
+}
+
+/// What one step counted.
+#[derive(Debug, Default)]
+struct Counts {
     too_long: u64,
-    zero_spread: f64,
     pictures: f64,
     prefills: f64,
+    /// What the judges of all ranks were asked, failed to say, and cost.
+    judged: Option<[f64; 3]>,
     /// What was drawn.
     tally: Tally,
+}
+
+/// Seconds, counts and sums of one step.
+#[derive(Debug, Default)]
+pub struct GrpoStats {
+    times: Times,
+    counts: Counts,
+    zero_spread: f64,
+    pub(super) update: Update,
+    pub(super) skipped: f64,
     /// The total rewards of every group of all ranks, by draw.
     totals: Vec<(u64, Vec<f64>)>,
+    /// Completion tokens learnt from, every pass counted.
+    pub(super) learnt: f64,
     /// [`SUMS`] over all tokens, then the tokens.
     pub(super) sums: Vec<f64>,
 }
@@ -90,25 +107,25 @@ impl Trainer<'_> {
             cursor.restore(&before)?;
             return Ok(StepEnd::Dropped);
         };
-        let (rows, trajectories) = self.advantages(learner, scored, step, &mut stats)?;
+        let (rows, lessons) = self.advantages(learner, scored, step, &mut stats)?;
         let lr = learning_rate(&self.config.optimizer, step, self.config.steps);
         let learning = Instant::now();
-        if !self.learn(learner, &trajectories, lr, &mut stats)? {
+        if !self.learn(learner, &lessons, lr, &mut stats)? {
             cursor.restore(&before)?;
             return Ok(StepEnd::Dropped);
         }
-        stats.forward_backward_s =
+        stats.times.forward_backward_s =
             learning.elapsed().as_secs_f64() - stats.update.reduce_s - stats.update.optim_s;
-        stats.pictures = (looked(learner) - before_looks) as f64;
+        stats.counts.pictures = (looked(learner) - before_looks) as f64;
+        stats.counts.judged = self.judged(learner)?;
         let totals = stats.totals.iter();
         cursor.observe(totals.map(|(draw, rewards)| (*draw, rewards.as_slice())));
         let mut metrics = self.metrics(&rows, &stats, (lr, started.elapsed().as_secs_f64()));
-        metrics.extend(stats.tally.metrics(cursor));
-        let tokens = stats.sums.last().copied().unwrap_or(0.0) as u64;
+        metrics.extend(stats.counts.tally.metrics(cursor));
         Ok(StepEnd::Done {
             metrics,
             rows,
-            tokens,
+            tokens: stats.learnt as u64,
         })
     }
 
@@ -132,8 +149,8 @@ impl Trainer<'_> {
         let mut wanted = self.config.batch.size;
         for round in 0..=REFILLS {
             let drawn = prompts.draw(cursor, (wanted, Turns::Last), rollout.max_prompt_tokens)?;
-            stats.too_long += drawn.too_long;
-            stats.tally.merge(drawn.tally);
+            stats.counts.too_long += drawn.too_long;
+            stats.counts.tally.merge(drawn.tally);
             let (rank, size) = (learner.group.rank(), learner.group.size());
             let mut own: Vec<Prompt> = drawn.prompts.into_iter().skip(rank).step_by(size).collect();
             if round > 0 {
@@ -158,9 +175,9 @@ impl Trainer<'_> {
             let Some((groups, times)) = collected.filter(|_| !dropped) else {
                 return Ok(None);
             };
-            stats.generate_s += times.generate_s;
-            stats.score_exposed_s += times.score_exposed_s;
-            stats.prefills = engine.prefills() as f64;
+            stats.times.generate_s += times.generate_s;
+            stats.times.score_exposed_s += times.score_exposed_s;
+            stats.counts.prefills = engine.prefills() as f64;
             let shaped = self.shaped_rewards(learner, &groups, step)?;
             all.extend(groups.into_iter().zip(shaped));
             if self.config.advantage.zero_spread != ZeroSpread::Refill || round == REFILLS {
@@ -181,14 +198,14 @@ impl Trainer<'_> {
     }
 
     /// Compares siblings: every rank sees every reward, and keeps the trajectories of its own
-    /// groups, one list for each update. Zero-spread groups are dropped here and only here.
+    /// groups. Zero-spread groups are dropped here and only here.
     pub(crate) fn advantages(
         &self,
         learner: &Learner,
         scored: Vec<Shaped>,
         step: u64,
         stats: &mut GrpoStats,
-    ) -> Result<(Vec<SampleRow>, Vec<Vec<Trajectory>>), TrainError> {
+    ) -> Result<(Vec<SampleRow>, Lessons), TrainError> {
         let place = Place {
             stage: &self.config.name,
             step,
@@ -217,35 +234,34 @@ impl Trainer<'_> {
             .map(|at| all[at].draw)
             .collect();
         let updates = self.config.loss.updates;
-        let mut trajectories = vec![Vec::new(); updates];
+        let mut lessons = Lessons::new(updates);
         for (scored, _) in scored {
             let draw = scored.group.prompt.draw;
-            let (Ok(ordinal), Some(at)) = (
-                kept.binary_search(&draw),
-                all.iter().position(|group| group.draw == draw),
-            ) else {
+            let Some(at) = all.iter().position(|group| group.draw == draw) else {
                 continue;
             };
-            let update = ordinal * updates / kept.len();
+            let update = kept
+                .binary_search(&draw)
+                .map(|ordinal| ordinal * updates / kept.len());
             for (completion, advantage) in scored.group.completions.into_iter().zip(&advantages[at])
             {
-                if completion.finish == FinishReason::Length
-                    && self.config.loss.truncated == Truncated::Mask
-                {
-                    continue;
-                }
-                trajectories[update].push(Trajectory {
-                    prompt: scored.group.prompt.ids.clone(),
-                    view: scored.view.clone(),
-                    ids: completion.ids,
-                    sampler_logprobs: completion.logprobs,
-                    advantage: *advantage,
-                });
+                let masked = completion.finish == FinishReason::Length
+                    && self.config.loss.truncated == Truncated::Mask;
+                lessons.add(
+                    update.ok().filter(|_| !masked),
+                    Trajectory {
+                        prompt: scored.group.prompt.ids.clone(),
+                        view: scored.view.clone(),
+                        ids: completion.ids,
+                        sampler_logprobs: completion.logprobs,
+                        advantage: *advantage,
+                    },
+                );
             }
         }
         Ok((
             all.into_iter().flat_map(|group| group.rows).collect(),
-            trajectories,
+            lessons,
         ))
     }
 
@@ -304,6 +320,16 @@ impl Trainer<'_> {
         Ok(shaped)
     }
 
+    /// What the judges of all ranks have done; none where no task has one, which is so on every rank.
+    fn judged(&self, learner: &Learner) -> Result<Option<[f64; 3]>, TrainError> {
+        let Some(own) = self.scorer.judge_count() else {
+            return Ok(None);
+        };
+        let own = [own.asked as f64, own.failed as f64, own.cost];
+        let all = replica::sum_numbers(&learner.group, learner.device(), &own)?;
+        Ok(all.try_into().ok())
+    }
+
     fn metrics(&self, rows: &[SampleRow], stats: &GrpoStats, (lr, step_s): (f64, f64)) -> Metrics {
         let mut metrics = reward_metrics(&rows.iter().collect::<Vec<_>>());
         metrics.insert("reward/zero_spread_frac".into(), stats.zero_spread);
@@ -317,30 +343,27 @@ impl Trainer<'_> {
                 metrics.insert((*name).into(), sums[index] / divisor);
             }
         }
-        // A batch of zero-spread groups alone is not learnt from: its loss is an empty sum.
-        metrics.entry("policy/loss".into()).or_insert(0.0);
         let sampled: usize = rows.iter().map(|row| row.token_ids.len()).sum();
         let others = [
             ("optim/lr", lr),
             ("optim/grad_norm", stats.update.grad_norm),
             ("optim/skipped", stats.skipped),
-            ("data/long_prompts", stats.too_long as f64),
-            ("time/generate_s", stats.generate_s),
-            ("time/score_exposed_s", stats.score_exposed_s),
-            ("time/forward_backward_s", stats.forward_backward_s),
+            ("data/long_prompts", stats.counts.too_long as f64),
+            ("time/generate_s", stats.times.generate_s),
+            ("time/score_exposed_s", stats.times.score_exposed_s),
+            ("time/forward_backward_s", stats.times.forward_backward_s),
             ("time/reduce_s", stats.update.reduce_s),
             ("time/optim_s", stats.update.optim_s),
             ("time/step_s", step_s),
             ("perf/tokens_per_s", sampled as f64 / step_s),
             ("perf/rollouts_per_s", rows.len() as f64 / step_s),
-            ("perf/pictures", stats.pictures),
-            ("perf/prefills", stats.prefills),
+            ("perf/pictures", stats.counts.pictures),
+            ("perf/prefills", stats.counts.prefills),
         ];
         metrics.extend(others.map(|(name, value)| (name.to_owned(), value)));
-        if let Some(count) = self.scorer.judge_count() {
-            metrics.insert("judge/asked".into(), count.asked as f64);
-            metrics.insert("judge/failed".into(), count.failed as f64);
-            metrics.insert("judge/cost".into(), count.cost);
+        if let Some(judged) = stats.counts.judged {
+            let names = ["judge/asked", "judge/failed", "judge/cost"];
+            metrics.extend(names.map(str::to_owned).into_iter().zip(judged));
         }
         metrics
     }

@@ -11,30 +11,66 @@ use crate::head::HeadOptions;
 use crate::learner::{Learner, Update};
 use crate::{TrainError, replica};
 
-/// What one update learns from.
+/// What a step's rollouts hold to learn from, on this rank.
+pub(crate) struct Lessons {
+    /// The trajectories of each update.
+    updates: Vec<Vec<Trajectory>>,
+    /// Those of zero-spread groups and masked ones, all with advantage 0.
+    left_out: Vec<Trajectory>,
+}
+
+impl Lessons {
+    pub(super) fn new(updates: usize) -> Self {
+        Self {
+            updates: vec![Vec::new(); updates],
+            left_out: Vec::new(),
+        }
+    }
+
+    /// Adds a trajectory to an update, or to none.
+    pub(super) fn add(&mut self, update: Option<usize>, trajectory: Trajectory) {
+        match update {
+            Some(update) => self.updates[update].push(trajectory),
+            None => self.left_out.push(Trajectory {
+                advantage: 0.0,
+                ..trajectory
+            }),
+        }
+    }
+}
+
+/// What one pass goes over.
 struct Part {
     micros: Vec<(MicroBatch, Option<Tensor>)>,
     /// Completion tokens on all ranks.
     tokens: f64,
+    /// Whether the pass ends in an update.
+    learns: bool,
 }
 
 impl Trainer<'_> {
-    /// Passes over the batch, one list of trajectories an update; each update's loss is normalised by
-    /// its own tokens on all ranks. False when an interrupt's grace ran out before the first
-    /// update: nothing has changed then. Once the policy has moved, the step is finished.
+    /// Passes over the lessons; each update's loss is normalised by its own tokens on all ranks. Where
+    /// there is nothing to learn from, what was left out is measured instead. False when an
+    /// interrupt's grace ran out before the first update: nothing has changed then. Once the policy
+    /// has moved, the step is finished.
     pub(crate) fn learn(
         &self,
         learner: &mut Learner,
-        trajectories: &[Vec<Trajectory>],
+        lessons: &Lessons,
         lr: f64,
         stats: &mut GrpoStats,
     ) -> Result<bool, TrainError> {
-        let parts = self.prepare(learner, trajectories)?;
+        let mut parts = Vec::new();
+        for chunk in &lessons.updates {
+            parts.extend(self.prepare(learner, chunk, true)?);
+        }
+        let mut passes = self.config.loss.epochs;
+        if parts.is_empty() {
+            parts.extend(self.prepare(learner, &lessons.left_out, false)?);
+            passes = 1;
+        }
         let mut moved = false;
-        for part in (0..self.config.loss.epochs)
-            .flat_map(|_| &parts)
-            .filter(|part| part.tokens > 0.0)
-        {
+        for part in (0..passes).flat_map(|_| &parts) {
             let mut sums = vec![0.0; SUMS.len()];
             for (micro, old) in &part.micros {
                 if !moved && self.interrupt.expired() {
@@ -45,12 +81,6 @@ impl Trainer<'_> {
                     .zip(own)
                     .for_each(|(sum, value)| *sum += value);
             }
-            sums.push(
-                part.micros
-                    .iter()
-                    .map(|(micro, _)| micro.tokens())
-                    .sum::<i64>() as f64,
-            );
             // The last number is how many ranks ran out of time.
             sums.push(f64::from(!moved && self.interrupt.expired()));
             let mut sums = replica::sum_numbers(&learner.group, learner.device(), &sums)?;
@@ -58,8 +88,13 @@ impl Trainer<'_> {
                 learner.forget();
                 return Ok(false);
             }
-            self.apply(learner, &sums, lr, stats)?;
-            moved = true;
+            match part.learns {
+                true => self.apply(learner, &sums, lr, stats)?,
+                false => learner.forget(),
+            }
+            moved |= part.learns;
+            stats.learnt += if part.learns { part.tokens } else { 0.0 };
+            sums.push(part.tokens);
             stats.sums.resize(sums.len(), 0.0);
             stats
                 .sums
@@ -70,37 +105,41 @@ impl Trainer<'_> {
         Ok(true)
     }
 
-    /// Packs each update's trajectories, with the ratio's denominators from before the first.
+    /// Packs `chunk`, with the ratio's denominators from before the first update; `None` when no rank
+    /// has a token in it.
     fn prepare(
         &self,
         learner: &Learner,
-        trajectories: &[Vec<Trajectory>],
-    ) -> Result<Vec<Part>, TrainError> {
-        let mut parts = Vec::new();
-        for chunk in trajectories {
-            let tokens: usize = chunk.iter().map(|trajectory| trajectory.ids.len()).sum();
-            let counts = replica::sum_numbers(
-                &learner.group,
-                learner.device(),
-                &[tokens as f64, chunk.len() as f64],
-            )?;
-            let normaliser = self.normaliser(counts[0], counts[1]);
-            let micros = micro_batches(
-                chunk,
-                &normaliser,
-                self.config.batch.micro_tokens,
-                learner.device(),
-            );
-            let micros = micros.into_iter().map(|micro| {
-                let old = self.denominator(learner, &micro)?;
-                Ok((micro, old))
-            });
-            parts.push(Part {
-                micros: micros.collect::<Result<_, TrainError>>()?,
-                tokens: counts[0],
-            });
+        chunk: &[Trajectory],
+        learns: bool,
+    ) -> Result<Option<Part>, TrainError> {
+        let tokens: usize = chunk.iter().map(|trajectory| trajectory.ids.len()).sum();
+        let counts = replica::sum_numbers(
+            &learner.group,
+            learner.device(),
+            &[tokens as f64, chunk.len() as f64],
+        )?;
+        if counts[0] == 0.0 {
+            return Ok(None);
         }
-        Ok(parts)
+        let micros = micro_batches(
+            chunk,
+            &self.normaliser(counts[0], counts[1]),
+            self.config.batch.micro_tokens,
+            learner.device(),
+        );
+        let micros = micros.into_iter().map(|micro| {
+            let old = match learns {
+                true => self.denominator(learner, &micro)?,
+                false => None,
+            };
+            Ok((micro, old))
+        });
+        Ok(Some(Part {
+            micros: micros.collect::<Result<_, TrainError>>()?,
+            tokens: counts[0],
+            learns,
+        }))
     }
 
     /// Accumulates the gradients of one micro-batch; returns [`SUMS`].

@@ -149,23 +149,85 @@ fn bge_m3_equals_transformers() {
     }
 }
 
-#[test]
-fn half_precision_keeps_cosines_within_a_thousandth() {
-    let unit = |rows: Tensor| models::encoder::unit_rows(&rows);
-    for kind in [Kind::BFloat16, Kind::Half] {
-        let full = load("dinov2", Kind::Float);
-        let half = load("dinov2", kind);
+/// The largest of `1 - cosine` of each row of `a` with that of `b`.
+fn apart(a: &Tensor, b: &Tensor) -> f64 {
+    let [a, b] = [a, b].map(|rows| models::encoder::unit_rows(rows).to_kind(Kind::Double));
+    let cosines = (a * b).sum_dim_intlist([1i64].as_slice(), false, None);
+    (1.0f64 - cosines).abs().max().double_value(&[])
+}
+
+/// The largest difference of the cosines of all pairs of rows.
+fn cosines_apart(a: &Tensor, b: &Tensor) -> f64 {
+    let [a, b] = [a, b].map(|rows| models::encoder::unit_rows(rows).to_kind(Kind::Double));
+    gap(&a.matmul(&a.tr()), &b.matmul(&b.tr()))
+}
+
+/// What an encoder makes of the pictures and the texts, where it takes them.
+fn everything(encoder: &Encoder) -> Vec<(&'static str, Tensor)> {
+    let mut out = Vec::new();
+    if encoder.sees() {
         let fitted: Vec<Rgb8> = pictures()
             .iter()
-            .map(|picture| full.fit(picture).unwrap())
+            .map(|picture| encoder.fit(picture).unwrap())
             .collect();
         let fitted: Vec<&Rgb8> = fitted.iter().collect();
-        let [a, b] =
-            [&full, &half].map(|encoder| unit(encoder.embed_images(&fitted, Pool::Mean).unwrap()));
-        let cosines = |rows: &Tensor| (rows.get(0) * rows.get(1)).sum(None).double_value(&[]);
-        let far = (cosines(&a) - cosines(&b)).abs();
-        println!("{kind:?}: {far:e}");
-        assert!(far < 1e-3, "{kind:?}: {far:e}");
+        for (name, pool) in [("cls", Pool::Cls), ("mean", Pool::Mean)] {
+            out.push((name, encoder.embed_images(&fitted, pool).unwrap()));
+        }
+    }
+    if encoder.reads() {
+        let ids: Vec<Vec<i64>> = texts()
+            .iter()
+            .map(|text| encoder.tokenize(text).unwrap())
+            .collect();
+        let ids: Vec<&[i64]> = ids.iter().map(Vec::as_slice).collect();
+        let width = ids.iter().map(|ids| ids.len()).max().unwrap();
+        for (name, pool) in [("text cls", Pool::Cls), ("text mean", Pool::Mean)] {
+            out.push((name, encoder.embed_ids(&ids, width, pool).unwrap()));
+        }
+    }
+    out
+}
+
+const FAMILIES: [&str; 8] = [
+    "dinov2",
+    "dinov2_giant",
+    "clip",
+    "longclip_hf",
+    "longclip/longclip.pt",
+    "siglip",
+    "siglip2",
+    "bge_m3",
+];
+
+#[test]
+fn half_precision_keeps_cosines_within_a_thousandth() {
+    for name in FAMILIES {
+        let full = everything(&load(name, Kind::Float));
+        for kind in [Kind::BFloat16, Kind::Half] {
+            let half = everything(&load(name, kind));
+            for ((what, full), (_, half)) in full.iter().zip(&half) {
+                let (own, pairs) = (apart(full, half), cosines_apart(full, half));
+                println!("{name} {what} {kind:?}: {own:e} from float32, cosines {pairs:e}");
+                assert!(own < 1e-3, "{name} {what} {kind:?}: {own:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_weight_moves_with_its_network() {
+    for name in FAMILIES {
+        let mut encoder = load(name, Kind::Float);
+        let before = everything(&encoder);
+        encoder.move_to((Kind::Double, Device::Cpu)).unwrap();
+        let told = format!("{encoder:?}");
+        assert!(told.contains("Double") && !told.contains("Float"), "{name}");
+        for ((what, before), (_, after)) in before.iter().zip(everything(&encoder)) {
+            assert_eq!(after.kind(), Kind::Double);
+            let far = relative(&after, before);
+            assert!(far < 1e-4, "{name} {what}: {far:e}");
+        }
     }
 }
 

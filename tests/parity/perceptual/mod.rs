@@ -78,6 +78,15 @@ fn close(what: &str, kind: Kind, got: &[f64], want: &[f64]) {
     );
 }
 
+/// Index, width and kernel of AlexNet's convolutions.
+const ALEX: [(usize, i64, i64); 5] = [
+    (0, 64, 11),
+    (3, 192, 5),
+    (6, 384, 3),
+    (8, 256, 3),
+    (10, 256, 3),
+];
+
 /// A folder with torchvision's trunk and the package's channel weights, as users would put it together.
 pub fn lpips_folder(name: &str, kernels: &[(usize, i64, i64)], widths: [i64; 5]) -> PathBuf {
     let folder = scratch(&format!("lpips_{name}"));
@@ -104,7 +113,7 @@ pub fn lpips_folder(name: &str, kernels: &[(usize, i64, i64)], widths: [i64; 5])
 
 fn lpips_distances(folder: &Path, kind: Kind) -> Vec<f64> {
     let network = Lpips::load(folder, (kind, Device::Cpu)).unwrap();
-    let [a, b] = pictures().map(|picture| picture.resized(48, 48, Filter::Bicubic));
+    let [a, b] = pictures().map(|picture| picture.resized(48, 48, Filter::Bicubic).into_owned());
     let inputs = [LpipsInput::Unit, LpipsInput::Signed, LpipsInput::Imagenet];
     inputs
         .map(|input| {
@@ -117,13 +126,6 @@ fn lpips_distances(folder: &Path, kind: Kind) -> Vec<f64> {
 #[test]
 fn lpips_equals_its_package() {
     tch::set_num_threads(1);
-    let alex = [
-        (0, 64, 11),
-        (3, 192, 5),
-        (6, 384, 3),
-        (8, 256, 3),
-        (10, 256, 3),
-    ];
     let vgg: Vec<(usize, i64, i64)> = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
         .into_iter()
         .zip([
@@ -133,7 +135,7 @@ fn lpips_equals_its_package() {
         .collect();
     let want = expected();
     for (name, kernels, widths) in [
-        ("alex", &alex[..], [64, 192, 384, 256, 256]),
+        ("alex", &ALEX[..], [64, 192, 384, 256, 256]),
         ("vgg", &vgg[..], [64, 128, 256, 512, 512]),
     ] {
         let folder = lpips_folder(name, kernels, widths);
@@ -158,7 +160,7 @@ fn lpips_of_several_pictures_is_that_of_each() {
     ];
     let folder = lpips_folder("batch", &alex, [64, 192, 384, 256, 256]);
     let network = Lpips::load(&folder, (Kind::Double, Device::Cpu)).unwrap();
-    let [a, b] = pictures().map(|picture| picture.resized(40, 36, Filter::Bicubic));
+    let [a, b] = pictures().map(|picture| picture.resized(40, 36, Filter::Bicubic).into_owned());
     let both = network.features(&[&a, &b], LpipsInput::Unit).unwrap();
     let own = network.distances(&both, &both.one(0)).unwrap();
     assert_eq!(own.double_value(&[0]), 0.0);
@@ -365,6 +367,47 @@ fn dreamsim_equals_its_package() {
             &[distance],
             &[want["distance"].as_f64().unwrap()],
         );
+    }
+}
+
+#[test]
+fn every_weight_moves_with_its_network() {
+    let inception = scratch("inception_moves").join("fid.safetensors");
+    write(&inception, "", &inception_names());
+    for path in [inception, dreamsim_folder("dreamsim_moves")] {
+        let mut network = Encoder::load(&path, (Kind::Float, Device::Cpu)).unwrap();
+        network.move_to((Kind::Double, Device::Cpu)).unwrap();
+        let told = format!("{network:?}");
+        assert!(told.contains("Double") && !told.contains("Float"));
+    }
+    let folder = lpips_folder("lpips_moves", &ALEX, [64, 192, 384, 256, 256]);
+    let mut network = Lpips::load(&folder, (Kind::Float, Device::Cpu)).unwrap();
+    network.move_to((Kind::Double, Device::Cpu)).unwrap();
+    let told = format!("{network:?}");
+    assert!(told.contains("Double") && !told.contains("Float"));
+}
+
+#[test]
+fn half_precision_keeps_distances_and_cosines_within_a_thousandth() {
+    tch::set_num_threads(1);
+    let path = dreamsim_folder("dreamsim_half");
+    let [full, half] = [Kind::Float, Kind::BFloat16].map(|kind| {
+        let network = Encoder::load(&path, (kind, Device::Cpu)).unwrap();
+        let fitted = pictures().map(|picture| network.fit(&picture).unwrap());
+        let rows = network
+            .embed_images(&fitted.iter().collect::<Vec<_>>(), Pool::Cls)
+            .unwrap();
+        models::encoder::unit_rows(&rows).to_kind(Kind::Double)
+    });
+    let cosines = (&full * &half).sum_dim_intlist([1i64].as_slice(), false, None);
+    let far = (1.0f64 - cosines).abs().max().double_value(&[]);
+    println!("dreamsim: {far:e}");
+    assert!(far < 1e-3, "dreamsim: {far:e}");
+    let folder = lpips_folder("lpips_half", &ALEX, [64, 192, 384, 256, 256]);
+    let [full, half] = [Kind::Float, Kind::BFloat16].map(|kind| lpips_distances(&folder, kind));
+    for (full, half) in full.iter().zip(&half) {
+        println!("lpips: {full} and {half}");
+        assert!((full - half).abs() < 1e-2 * full.abs(), "{full} and {half}");
     }
 }
 

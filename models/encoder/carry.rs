@@ -1,0 +1,55 @@
+//! Taking a network's weights elsewhere: to the host while somebody else needs the accelerator, and back.
+
+use tch::Tensor;
+
+/// What is done to each tensor.
+pub(crate) type Carrier<'a> = dyn FnMut(&mut Tensor) + 'a;
+
+/// Something that holds weights.
+pub(crate) trait Carry {
+    /// Shows every tensor of it.
+    fn carry(&mut self, carrier: &mut Carrier);
+}
+
+impl Carry for Tensor {
+    fn carry(&mut self, carrier: &mut Carrier) {
+        carrier(self);
+    }
+}
+
+impl<T: Carry> Carry for Option<T> {
+    fn carry(&mut self, carrier: &mut Carrier) {
+        self.iter_mut().for_each(|part| part.carry(carrier));
+    }
+}
+
+impl<T: Carry> Carry for Vec<T> {
+    fn carry(&mut self, carrier: &mut Carrier) {
+        self.iter_mut().for_each(|part| part.carry(carrier));
+    }
+}
+
+impl<T: Carry, const N: usize> Carry for [T; N] {
+    fn carry(&mut self, carrier: &mut Carrier) {
+        self.iter_mut().for_each(|part| part.carry(carrier));
+    }
+}
+
+impl<A: Carry, B: Carry> Carry for (A, B) {
+    fn carry(&mut self, carrier: &mut Carrier) {
+        self.0.carry(carrier);
+        self.1.carry(carrier);
+    }
+}
+
+/// Implements [`Carry`] for structs by the fields that hold weights.
+macro_rules! carried {
+    ($($name:ident { $($field:ident),+ })+) => {
+        $(impl $crate::encoder::carry::Carry for $name {
+            fn carry(&mut self, carrier: &mut $crate::encoder::carry::Carrier) {
+                $(self.$field.carry(carrier);)+
+            }
+        })+
+    };
+}
+pub(crate) use carried;
