@@ -19,7 +19,7 @@ use super::batch::{Trajectory, micro_batches};
 use super::loss::{SUMS, kl_estimate};
 use super::scored::{Collect, ScoredGroup, collect};
 use super::update::Lessons;
-use crate::config::{GrpoStage, KlPlace, TaskConfig, Truncated, ZeroSpread};
+use crate::config::{GrpoStage, KlPlace, TaskConfig, Truncated, Turns, ZeroSpread};
 use crate::interrupt::Interrupt;
 use crate::learner::{Learner, Update};
 use crate::metrics::Metrics;
@@ -148,7 +148,7 @@ impl Trainer<'_> {
         let mut all = Vec::new();
         let mut wanted = self.config.batch.size;
         for round in 0..=REFILLS {
-            let drawn = prompts.draw(cursor, wanted, rollout.max_prompt_tokens)?;
+            let drawn = prompts.draw(cursor, (wanted, Turns::Last), rollout.max_prompt_tokens)?;
             stats.counts.too_long += drawn.too_long;
             stats.counts.tally.merge(drawn.tally);
             let (rank, size) = (learner.group.rank(), learner.group.size());

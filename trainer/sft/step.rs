@@ -1,4 +1,6 @@
-//! One SFT step: the negative log-probability of the targets' tokens, prompts excluded.
+//! One SFT step: the negative log-probability of the targets' tokens, prompts excluded. A conversation
+//! of several turns is a sequence for each answer that is learnt, with what was said before it as the
+//! prompt: the chat template puts earlier turns as it does when the policy answers.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -128,9 +130,10 @@ impl SftTrainer<'_> {
     ) -> Result<(Vec<Trajectory>, Counts), TrainError> {
         let tokenizer = self.prompts.tokenizer();
         let eos = tokenizer.eos().first().copied();
-        let drawn =
-            self.prompts
-                .draw(cursor, self.config.batch.size, self.config.max_tokens - 1)?;
+        let asked = (self.config.batch.size, self.config.turns);
+        let drawn = self
+            .prompts
+            .draw(cursor, asked, self.config.max_tokens - 1)?;
         let (rank, size) = (learner.group.rank(), learner.group.size());
         let prompts: Vec<Prompt> = drawn.prompts.into_iter().skip(rank).step_by(size).collect();
         let views = self.views(learner, &prompts)?;

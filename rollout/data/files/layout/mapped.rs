@@ -68,6 +68,7 @@ impl FieldMap {
             .or_else(|| reference.text.clone());
         let draft = Draft {
             whole_question: false,
+            history: Vec::new(),
             id: id.unwrap_or_else(|| around.default_id.clone()),
             fields: found,
             images,
