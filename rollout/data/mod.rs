@@ -22,6 +22,7 @@ pub use config::{
 pub use curriculum::{Cursor, CursorState};
 pub use error::{At, DataError};
 pub use example::{Draw, Example};
+pub use files::{Readable, RecordRow, Records, readable};
 
 #[cfg(test)]
 mod tests;
