@@ -49,7 +49,11 @@ impl FieldMap {
     }
 
     /// The example of one record, or what is wrong with it.
-    pub(in crate::data::files) fn example(&self, record: Record, around: &Around) -> Result<Example, String> {
+    pub(in crate::data::files) fn example(
+        &self,
+        record: Record,
+        around: &Around,
+    ) -> Result<Example, String> {
         let mut found = self.collect(&record)?;
         let images = self.pictures(&record, around)?;
         let reference_picture = self.reference_picture(&record, &mut found, around);
