@@ -23,6 +23,7 @@ pub use config::{
 pub use curriculum::{Cursor, CursorState, Spread};
 pub use error::{At, DataError};
 pub use example::{Draw, Example, Exchange};
+pub use files::{Readable, RecordRow, Records, readable};
 pub use order::{
     BucketedOrder, Buckets, CurriculumConfig, ObservedOrder, Order, PlainOrder, StagedOrder, Then,
 };

@@ -9,7 +9,7 @@ mod described;
 mod mapped;
 mod vectorgym;
 
-use mapped::FieldMap;
+pub(super) use mapped::{FieldMap, NOTHING_ASKED};
 pub(super) use vectorgym::ABSENT;
 
 use std::path::{Path, PathBuf};
