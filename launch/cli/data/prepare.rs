@@ -184,7 +184,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     let scanned = records.scan(&mut |row: RecordRow| -> Result<(), Failure> {
         bar.advance(row.position.saturating_sub(position));
         position = position.max(row.position);
-        bytes += row.value.as_ref().map_or(0, |value| size(value));
+        bytes += row.value.as_ref().map_or(0, size);
         batch.push(row);
         if batch.len() < BATCH_ROWS && bytes < BATCH_BYTES {
             return Ok(());
