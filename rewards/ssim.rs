@@ -6,6 +6,7 @@ use crate::config::reward_options;
 use crate::picture::{Picture, gaussian_kernel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use svg::Raster;
 
 /// The weighting of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +41,11 @@ impl Ssim {
                 self.window_size
             ))
         }
+    }
+
+    /// Of two pictures of one size over `background` (red, green, blue); `size` plays no part.
+    pub fn between(&self, a: &Raster, b: &Raster, background: [u8; 3]) -> f64 {
+        self.value(&Picture::over(a, background), &Picture::over(b, background))
     }
 
     pub(crate) fn value(&self, a: &Picture, b: &Picture) -> f64 {

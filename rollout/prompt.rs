@@ -90,6 +90,14 @@ pub enum PromptError {
         /// What does not fit.
         problem: String,
     },
+    /// A conversation that the prompt cannot hold.
+    #[error("example {example}: {problem}")]
+    Turns {
+        /// Id of the example.
+        example: String,
+        /// Why not.
+        problem: String,
+    },
     /// The chat template.
     #[error(transparent)]
     Chat(#[from] TemplateError),
@@ -184,7 +192,7 @@ impl<'a> Prompter<'a> {
     /// A field that the row lacks, or messages that the chat template refuses.
     pub fn text(&self, draw: &Draw) -> Result<String, PromptError> {
         let mut text = match self.chat {
-            None => self.user_turn(draw)?,
+            None => self.user_turns(draw)?.concat(),
             Some(chat) => chat.render(&self.messages(draw)?, true, &IndexMap::new())?,
         };
         text.push_str(&self.prefill);
@@ -206,64 +214,94 @@ impl<'a> Prompter<'a> {
         if let Some(system) = self.system.as_ref().or_else(of_row) {
             messages.push(turn("system", Content::Text(system.clone())));
         }
-        let words = self.user_turn(draw)?;
-        let content = match (self.pictures, draw.example.images.is_empty()) {
-            (Pictures::Template, false) => Content::with_pictures(&words),
-            _ => Content::Text(words),
+        let shows = |words: &str| !draw.example.images.is_empty() && words.contains(PICTURE);
+        let user = |words: String| match (self.pictures, shows(&words)) {
+            (Pictures::Template, true) => turn("user", Content::with_pictures(&words)),
+            _ => turn("user", Content::Text(words)),
         };
-        messages.push(turn("user", content));
+        let mut words = self.user_turns(draw)?;
+        let last = words.pop().unwrap_or_default();
+        for (question, exchange) in words.into_iter().zip(&draw.example.history) {
+            messages.push(user(question));
+            let answer = Content::Text(exchange.answer.clone());
+            messages.push(turn("assistant", answer));
+        }
+        messages.push(user(last));
         Ok(messages)
     }
 
-    fn user_turn(&self, draw: &Draw) -> Result<String, PromptError> {
+    /// The user's words, turn by turn, each with a place for each of its pictures.
+    fn user_turns(&self, draw: &Draw) -> Result<Vec<String>, PromptError> {
+        let history = &draw.example.history;
+        if self.chat.is_none() && !history.is_empty() {
+            return Err(PromptError::Turns {
+                example: draw.example.id.clone(),
+                problem:
+                    "a conversation of several turns needs a chat template, and none is in use"
+                        .into(),
+            });
+        }
+        let mut words: Vec<String> = history.iter().map(|of| of.question.clone()).collect();
+        words.push(self.asked(draw)?);
+        self.placed(&mut words, draw)?;
+        Ok(words)
+    }
+
+    /// The last question: the row's own, or a template with the row's fields.
+    fn asked(&self, draw: &Draw) -> Result<String, PromptError> {
         let example = &draw.example;
         if let Some(question) = example.fields.get("prompt")
             && self.spare_whole_questions
             && example.whole_question
         {
-            return self.placed(question.clone(), draw);
+            return Ok(question.clone());
         }
         let index = match self.templates.len() {
             1 => 0,
             several => Stream::new(&[self.seed, draw.draw]).below(several),
         };
-        let words =
-            fill(&self.templates[index], &draw.example).map_err(|field| PromptError::Field {
-                example: draw.example.id.clone(),
-                template: index,
-                field,
-                known: draw.example.fields.keys().cloned().collect(),
-            })?;
-        self.placed(words, draw)
+        fill(&self.templates[index], example).map_err(|field| PromptError::Field {
+            example: example.id.clone(),
+            template: index,
+            field,
+            known: example.fields.keys().cloned().collect(),
+        })
     }
 
-    /// `words` with a place for each picture: where they say so, else before them.
-    fn placed(&self, words: String, draw: &Draw) -> Result<String, PromptError> {
+    /// Gives each picture a place in the turns: where they say so, else before the first words.
+    fn placed(&self, words: &mut [String], draw: &Draw) -> Result<(), PromptError> {
         let count = draw.example.images.len();
         if count == 0 {
-            return Ok(words);
+            return Ok(());
         }
         let wrong = |problem: String| PromptError::Pictures {
             example: draw.example.id.clone(),
             problem,
         };
-        let places = words.matches(PICTURE).count();
-        let words = match places {
-            0 => PICTURE.repeat(count) + &words,
-            _ if places == count => words,
+        let places: usize = words.iter().map(|of| of.matches(PICTURE).count()).sum();
+        match (places, words.first_mut()) {
+            (0, Some(first)) => first.insert_str(0, &PICTURE.repeat(count)),
+            _ if places == count => {}
             _ => {
                 return Err(wrong(format!(
                     "{count} picture(s) for {places} place(s) {PICTURE} in the prompt"
                 )));
             }
-        };
-        match self.pictures {
-            Pictures::Unseen => Err(wrong(
-                "it shows pictures, and this policy reads text only".into(),
-            )),
-            Pictures::Template => Ok(words),
-            Pictures::Text(text) => Ok(words.replace(PICTURE, text)),
         }
+        match self.pictures {
+            Pictures::Unseen => {
+                return Err(wrong(
+                    "it shows pictures, and this policy reads text only".into(),
+                ));
+            }
+            Pictures::Template => {}
+            Pictures::Text(text) => {
+                for words in words {
+                    *words = words.replace(PICTURE, text);
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -329,12 +367,14 @@ mod tests {
                     .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
                     .collect(),
                 whole_question: false,
+                history: Vec::new(),
                 images: Vec::new(),
                 reference: rewards::Reference::default(),
                 target: None,
                 length: 0,
             },
             draw: number,
+            bucket: None,
         }
     }
 
@@ -428,6 +468,45 @@ mod tests {
             .text(&blind)
             .unwrap_err();
         assert!(error.to_string().contains("reads text only"), "{error}");
+    }
+
+    #[test]
+    fn earlier_turns_go_before_the_question_with_their_pictures() {
+        let chat = ChatTemplate::compile(
+            "{% for m in messages %}<{{ m.role }}>{% if m.content is string %}{{ m.content }}\
+             {% else %}{% for part in m.content %}{% if part.type == 'image' %}(pic)\
+             {% else %}{{ part.text }}{% endif %}{% endfor %}{% endif %}{% endfor %}<assistant>",
+            IndexMap::new(),
+        )
+        .unwrap();
+        let mut draw = draw(0);
+        draw.example.history = vec![crate::data::Exchange {
+            question: "<image>What?".into(),
+            answer: "A dot, not <image>.".into(),
+        }];
+        draw.example.images = vec![rewards::ImageSource::Path("a.png".into())];
+        let config = config(&["Draw {prompt}"]);
+        let with = |chat| Prompter::new(&config, chat, 0).unwrap();
+        assert_eq!(
+            with(Some(&chat))
+                .with_pictures("[pad]", true)
+                .text(&draw)
+                .unwrap(),
+            "<user>(pic)What?<assistant>A dot, not <image>.<user>Draw a red circle<assistant>"
+        );
+        assert_eq!(
+            with(Some(&chat))
+                .with_pictures("[pad]", false)
+                .text(&draw)
+                .unwrap(),
+            "<user>[pad]What?<assistant>A dot, not <image>.<user>Draw a red circle<assistant>"
+        );
+        let error = with(None).with_pictures("[pad]", false).text(&draw);
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("several turns needs a chat template"),
+            "{error}"
+        );
     }
 
     #[test]

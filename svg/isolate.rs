@@ -53,7 +53,8 @@ pub fn on_large_stack<T: Send>(
     })
 }
 
-fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+/// Runs `work` here; a panic becomes [`Reason::Panic`].
+pub(crate) fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&panic)))
 }
 

@@ -135,6 +135,7 @@ impl Evaluation<'_> {
                 self.prompts.prompt(&Draw {
                     example: example.clone(),
                     draw: HELD_OUT + index as u64,
+                    bucket: None,
                 })
             })
             .collect::<Result<_, _>>()?;

@@ -26,6 +26,7 @@ mod resume;
 mod run;
 pub mod samples;
 pub mod sft;
+mod tally;
 pub mod tensorboard;
 mod world;
 

@@ -119,6 +119,18 @@ pub const NAMES: &[(&str, &str)] = &[
         "prompts left out for their length in this step",
     ),
     (
+        "data/<task>/reference_length/mean",
+        "mean characters of the references of the step's prompts, as the curriculum measures them",
+    ),
+    (
+        "data/<task>/bucket/mean",
+        "mean number, from 1, of the curriculum's buckets that the step's prompts come from",
+    ),
+    (
+        "data/<task>/spread/<bucket>",
+        "what the curriculum `observed` knows of a bucket: the running mean of its groups' spread of reward",
+    ),
+    (
         "judge/asked",
         "completions that the judges of all ranks were asked about since the run was started or resumed",
     ),

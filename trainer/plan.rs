@@ -123,8 +123,9 @@ fn inputs(config: &Config) -> Result<(Arc<Catalog>, Tokenizer), TrainError> {
     let catalog = Arc::new(open_catalog(config, &mut |_, _, _| {})?);
     let prompts = Prompts::new(&config.tasks, &tokenizer, chat.as_ref(), config.seed)?
         .with_eyes(config.model.shape(&tokenizer)?.vision);
-    for stage in &config.stages {
-        let mut cursor = Cursor::new(catalog.clone(), stage.curriculum(), config.seed)?;
+    for (index, stage) in config.stages.iter().enumerate() {
+        let mut cursor = Cursor::new(catalog.clone(), stage.curriculum(), config.seed)
+            .map_err(|error| error.within(&format!("stages.{index}")))?;
         for draw in cursor.next(config.data.sources.len())? {
             prompts.prompt(&draw)?;
         }

@@ -14,7 +14,8 @@ use rollout::prompt::Prompter;
 use rollout::template::ChatTemplate;
 
 use crate::TrainError;
-use crate::config::TaskConfig;
+use crate::config::{TaskConfig, Turns};
+use crate::tally::Tally;
 
 /// Makes prompts for every task of a run.
 pub struct Prompts<'a> {
@@ -35,6 +36,8 @@ pub struct Drawn {
     pub targets: Vec<Option<String>>,
     /// Rows left out because their prompt was too long.
     pub too_long: u64,
+    /// What was drawn of each task.
+    pub tally: Tally,
 }
 
 impl<'a> Prompts<'a> {
@@ -134,46 +137,69 @@ impl<'a> Prompts<'a> {
         Ok((ids, shown))
     }
 
-    /// Draws until `count` prompts of at most `longest` tokens are found; ids are made unique.
+    /// Draws until `count` examples have a prompt of at most `longest` tokens; ids are made unique.
+    /// With [`Turns::All`] a conversation gives a prompt for each of its answers.
     ///
     /// # Errors
     /// A bad row, or a thousand draws in a row that are all too long.
     pub fn draw(
         &self,
         cursor: &mut Cursor,
-        count: usize,
+        (count, turns): (usize, Turns),
         longest: usize,
     ) -> Result<Drawn, TrainError> {
         let mut drawn = Drawn {
             prompts: Vec::new(),
             targets: Vec::new(),
             too_long: 0,
+            tally: Tally::default(),
         };
         let mut seen: HashMap<String, usize> = HashMap::new();
-        let mut streak = 0;
-        while drawn.prompts.len() < count {
-            for draw in cursor.next(count - drawn.prompts.len())? {
-                let mut prompt = self.prompt(&draw)?;
-                if prompt.ids.len() > longest || prompt.ids.is_empty() {
-                    drawn.too_long += 1;
-                    streak += 1;
-                    if streak >= 1000 {
-                        return Err(TrainError::Input(format!(
-                            "the last 1000 prompts drawn were longer than max_prompt_tokens {longest} (or empty); raise it"
-                        )));
+        let (mut kept, mut streak) = (0, 0);
+        while kept < count {
+            for draw in cursor.next(count - kept)? {
+                let before = drawn.prompts.len();
+                for turn in of_turns(&draw, turns) {
+                    let mut prompt = self.prompt(&turn)?;
+                    if prompt.ids.len() > longest || prompt.ids.is_empty() {
+                        drawn.too_long += 1;
+                        continue;
                     }
+                    let times = seen.entry(prompt.id.clone()).or_default();
+                    *times += 1;
+                    if *times > 1 {
+                        prompt.id = format!("{}#{times}", prompt.id);
+                    }
+                    drawn.prompts.push(prompt);
+                    drawn.targets.push(turn.example.target);
+                }
+                if drawn.prompts.len() > before {
+                    streak = 0;
+                    kept += 1;
+                    drawn.tally.add(&draw);
                     continue;
                 }
-                streak = 0;
-                let times = seen.entry(prompt.id.clone()).or_default();
-                *times += 1;
-                if *times > 1 {
-                    prompt.id = format!("{}#{times}", prompt.id);
+                streak += 1;
+                if streak >= 1000 {
+                    return Err(TrainError::Input(format!(
+                        "the last 1000 prompts drawn were longer than max_prompt_tokens {longest} (or empty); raise it"
+                    )));
                 }
-                drawn.prompts.push(prompt);
-                drawn.targets.push(draw.example.target);
             }
         }
         Ok(drawn)
     }
+}
+
+/// A draw as it is asked: with each of its answers to come, or with the last one.
+fn of_turns(draw: &Draw, turns: Turns) -> Vec<Draw> {
+    let mut all = Vec::new();
+    if turns == Turns::All {
+        all.extend(draw.example.earlier().map(|example| Draw {
+            example,
+            ..draw.clone()
+        }));
+    }
+    all.push(draw.clone());
+    all
 }

@@ -324,7 +324,8 @@ impl Run<'_> {
     ) -> Result<(Learner, RunEnd), TrainError> {
         // Each stage draws its own order, and its completions' numbers are its own.
         let seed = rollout::mix(self.config.seed, index as u64 + 1);
-        let mut cursor = Cursor::new(self.catalog.clone(), stage.curriculum(), seed)?;
+        let mut cursor = Cursor::new(self.catalog.clone(), stage.curriculum(), seed)
+            .map_err(|error| error.within(&format!("stages.{index}")))?;
         let mut progress = Progress {
             index,
             step: 0,

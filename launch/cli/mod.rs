@@ -4,6 +4,7 @@ mod bench;
 mod bench_pictures;
 mod bench_service;
 mod config;
+mod data;
 mod embed;
 mod extend_tokens;
 mod generate;
@@ -90,6 +91,8 @@ enum Command {
     Embed(embed::Args),
     /// Add SVG tokens to a model folder.
     ExtendTokens(extend_tokens::Args),
+    /// Prepare SVG corpora.
+    Data(data::Args),
     /// Render SVG files to PNG.
     Render(render::Args),
     /// Score completions offline with a config's rewards.
@@ -195,6 +198,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Logprobs(args) => logprobs::run(args, shared).map(|()| 0),
         Command::Embed(args) => embed::run(args, shared).map(|()| 0),
         Command::ExtendTokens(args) => extend_tokens::run(args, shared).map(|()| 0),
+        Command::Data(args) => data::run(args, shared).map(|()| 0),
         Command::Render(args) => render::run(args).map_err(Failure::from),
         Command::Reward(args) => reward::run(args, shared).map(|()| 0),
         Command::ServeRewards(args) => serve::run(args, shared).map(|()| 0),

@@ -206,28 +206,6 @@ pub struct FileConfig {
     pub view: Option<View>,
 }
 
-/// In which order a stage draws its prompts.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct CurriculumConfig {
-    /// `shuffled`: a fresh order each epoch. `sorted`: by ascending length of the reference
-    /// within each task, the same in each epoch.
-    pub order: Order,
-    /// Names of the sources that the stage draws from; all of them when empty.
-    pub sources: Vec<String>,
-}
-
-/// Order within a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Order {
-    /// A fresh order each epoch, from the seed.
-    #[default]
-    Shuffled,
-    /// Short references first.
-    Sorted,
-}
-
 /// The options of a source that is files, borrowed as the source is.
 macro_rules! of_files {
     ($source:expr) => {

@@ -68,6 +68,17 @@ impl std::fmt::Display for At {
 }
 
 impl DataError {
+    /// The error with `parent` before its key, where that is a key of a stage's `curriculum`.
+    #[must_use]
+    pub fn within(mut self, parent: &str) -> Self {
+        if let Self::Config { key, .. } = &mut self
+            && key.starts_with("curriculum")
+        {
+            *key = format!("{parent}.{key}");
+        }
+        self
+    }
+
     /// A [`DataError::Config`] about `key`.
     pub(crate) fn config(key: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::Config {

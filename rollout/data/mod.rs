@@ -11,17 +11,22 @@ mod curriculum;
 mod error;
 mod example;
 mod files;
+mod order;
 mod shapes;
 pub(crate) mod shuffle;
 
 pub use catalog::{Catalog, CheckRow, Indexing, SkippedRow, SourceSummary};
 pub use config::{
-    CurriculumConfig, DataConfig, FileConfig, OnBadRow, Order, ShapesConfig, ShapesKind,
-    SourceConfig, Split, TeacherNoise, View,
+    DataConfig, FileConfig, OnBadRow, ShapesConfig, ShapesKind, SourceConfig, Split, TeacherNoise,
+    View,
 };
-pub use curriculum::{Cursor, CursorState};
+pub use curriculum::{Cursor, CursorState, Spread};
 pub use error::{At, DataError};
-pub use example::{Draw, Example};
+pub use example::{Draw, Example, Exchange};
+pub use files::{Readable, RecordRow, Records, readable};
+pub use order::{
+    BucketedOrder, Buckets, CurriculumConfig, ObservedOrder, Order, PlainOrder, StagedOrder, Then,
+};
 
 #[cfg(test)]
 mod tests;

@@ -16,4 +16,5 @@ mod render;
 mod reward;
 mod run_folder;
 pub mod tiny;
+mod turns;
 mod variants;

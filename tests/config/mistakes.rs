@@ -110,6 +110,45 @@ fn bounds_say_key_bound_value_and_way_out() {
 }
 
 #[test]
+fn curricula_that_cannot_be_are_refused() {
+    let grpo = "batch: {size: 4}";
+    let with = |order: &str| format!("{grpo}\n    curriculum: {{order: {order}}}");
+    let refused = |name: &str, order: &str, parts: &[&str]| {
+        let (config, _) = changed(name, grpo, &with(order));
+        svgrl("check", &[&config]).refused(2, parts);
+    };
+    refused(
+        "curriculum_word",
+        "sortet",
+        &["stages.1.curriculum.order: unknown value `sortet`; did you mean `sorted`?"],
+    );
+    refused(
+        "curriculum_type",
+        "{type: stages}",
+        &["stages.1.curriculum.order.type: unknown value `stages`; did you mean `staged`?"],
+    );
+    refused(
+        "curriculum_key",
+        "{type: observed, bucket: 3}",
+        &["stages.1.curriculum.order.bucket: unknown key; did you mean `buckets`?"],
+    );
+    refused(
+        "curriculum_bounds",
+        "{type: staged, buckets: [300, 200]}",
+        &["stages.1.curriculum.order.buckets: bounds must ascend, got 200 after 300"],
+    );
+    refused(
+        "curriculum_empty",
+        "{type: staged, buckets: [100000]}",
+        &["stages.1.curriculum.order.buckets: bucket 2 holds no row of any task"],
+    );
+    let sft = "batch: {size: 6}";
+    let observed = format!("{sft}\n    curriculum: {{order: {{type: observed}}}}");
+    let (config, _) = changed("curriculum_sft", sft, &observed);
+    svgrl("check", &[&config]).refused(2, &["stages.0.curriculum.order: `observed` is for stages"]);
+}
+
+#[test]
 fn names_must_fit_together() {
     refused(
         "config_task",

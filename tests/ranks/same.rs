@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{samples, step_rows, two};
-use crate::cli::program::{program, rows, scratch, told};
+use crate::cli::program::{copy, program, rows, scratch, told};
 use crate::cli::tiny::{config, tiny};
 
 /// A copy of the tiny run as it was before its first GRPO step.
@@ -120,4 +120,35 @@ fn a_checkpoint_of_two_ranks_resumes_on_one() {
         sft[0],
         alone[0]
     );
+}
+
+#[test]
+fn two_ranks_observe_the_rewards_that_one_does() {
+    let folder = scratch("ranks_observed");
+    let (config, alone) = (config(&folder), folder.join("alone"));
+    let order = "stages.rl.curriculum={order: {type: observed, buckets: 3, temperature: 0.01}}";
+    let settings = ["--set", order];
+    let mut one = program();
+    one.arg("train").arg(&config).arg("--run-dir").arg(&alone);
+    told(one.args(settings)).fine();
+    let both = folder.join("both");
+    copy(&alone, &both);
+    std::fs::remove_dir_all(both.join("checkpoints/rl")).unwrap();
+    told(two(&config, &both).args(settings)).fine();
+    for step in ["step_000001", "final"] {
+        let cursor = |run: &Path| {
+            let path = run.join(format!("checkpoints/rl/{step}/trainer/state.json"));
+            let text = std::fs::read_to_string(path).unwrap();
+            let state: Value = serde_json::from_str(&text).unwrap();
+            state["cursor"].clone()
+        };
+        let theirs = cursor(&alone);
+        assert_eq!(cursor(&both), theirs, "{step}");
+        let spreads = theirs["strands"].as_object().unwrap().values();
+        let differ = |strand: &Value| strand["spread"].as_f64() > Some(0.0);
+        assert!(
+            spreads.into_iter().any(differ),
+            "nothing is observed: {theirs}"
+        );
+    }
 }

@@ -1,4 +1,5 @@
-//! A run of two stages that takes seconds: SFT, then GRPO with KL, entropy and several updates.
+//! A run of two stages that takes seconds: SFT from short references to long ones, then GRPO with KL,
+//! entropy and several updates, whose rewards choose the next prompts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,7 @@ stages:
     algorithm: sft
     steps: 6
     batch: {{size: 4}}
+    curriculum: {{order: {{type: staged, buckets: 2, draws: [9, 9]}}}}
     optimizer: {{learning_rate: 2.0e-3, schedule: {{type: cosine}}, warmup: 0.3}}
     eval: {{prompts: 4, max_new_tokens: 16}}
     checkpoint: {{every: 2}}
@@ -45,6 +47,7 @@ stages:
     algorithm: grpo
     steps: 4
     batch: {{size: 3, micro_tokens: 64}}
+    curriculum: {{order: {{type: observed, buckets: 3, temperature: 0.1}}}}
     rollout: {{group_size: 4, max_new_tokens: 16, stop: [\"1\"], slots: 5}}
     kl: {{coefficient: 0.05}}
     loss: {{entropy: 0.01, updates: 2, denominator: recomputed}}
@@ -208,6 +211,20 @@ impl Outcome {
                 row.get("reward/total/std")
                     .is_some_and(|std| std.as_f64() > Some(0.0))
             }));
+            let key = |stage: &str, key: &str| -> Vec<f64> {
+                let of_stage = whole.rows.iter().filter(|row| row["stage"] == stage);
+                of_stage.filter_map(|row| row.get(key)?.as_f64()).collect()
+            };
+            // Draws 1 to 9, 10 to 18, and all rows after them.
+            let buckets = key("sft", "data/draw/bucket/mean");
+            assert_eq!(buckets, [1.0, 1.0, 1.75, 2.0, 2.0], "{:#?}", whole.rows);
+            let lengths = key("sft", "data/draw/reference_length/mean");
+            assert!(lengths[1] < lengths[3], "{lengths:?}");
+            let spreads = [1, 2, 3].map(|bucket| key("rl", &format!("data/draw/spread/{bucket}")));
+            let mut all = spreads.concat();
+            all.sort_by(f64::total_cmp);
+            all.dedup();
+            assert!(all.len() > 3, "rewards choose nothing: {spreads:?}");
             assert_ne!(whole.weights[0], whole.weights[1]);
             whole
         })

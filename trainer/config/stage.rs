@@ -86,6 +86,9 @@ pub struct SftStage {
     pub steps: u64,
     /// Sequences longer than this many tokens are cut off at their end; >= 2.
     pub max_tokens: usize,
+    /// Which answers of a conversation of several turns are learnt; each is a sequence of its own,
+    /// the turns before it being its prompt.
+    pub turns: Turns,
     /// Order of the examples.
     pub curriculum: CurriculumConfig,
     /// Optimizer and schedule.
@@ -104,6 +107,7 @@ impl Default for SftStage {
             name: "sft".into(),
             steps: 100,
             max_tokens: 4096,
+            turns: Turns::default(),
             curriculum: CurriculumConfig::default(),
             optimizer: OptimizerConfig {
                 learning_rate: 1e-4,
@@ -114,6 +118,17 @@ impl Default for SftStage {
             checkpoint: CheckpointConfig::default(),
         }
     }
+}
+
+/// Answers of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Turns {
+    /// Every answer.
+    #[default]
+    All,
+    /// The last one.
+    Last,
 }
 
 /// Group-relative policy optimisation (Shao et al. 2024, arXiv 2402.03300) and its variants.
@@ -172,7 +187,7 @@ impl Default for GrpoStage {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchConfig {
-    /// Sequences of an SFT step, or prompts of a GRPO step, over all ranks; >= 1.
+    /// Examples of an SFT step, or prompts of a GRPO step, over all ranks; >= 1.
     pub size: usize,
     /// Tokens of a micro-batch, packed without padding; >= 1. A longer sequence goes alone.
     pub micro_tokens: usize,

@@ -129,6 +129,10 @@ impl Config {
         at_least("checkpoint.keep_last", stage.checkpoint().keep_last, 1)?;
         optimizer(stage.optimizer()).map_err(|error| format!("optimizer.{error}"))?;
         eval(stage.eval()).map_err(|error| format!("eval.{error}"))?;
+        stage
+            .curriculum()
+            .check()
+            .map_err(|error| format!("curriculum.{error}"))?;
         let mut drawn = HashSet::new();
         for source in &stage.curriculum().sources {
             let known: Vec<&String> = self.data.sources.keys().collect();
@@ -147,6 +151,9 @@ impl Config {
 }
 
 fn sft(stage: &SftStage) -> Check {
+    ensure(!stage.curriculum.observes(), || {
+        "curriculum.order: `observed` is for stages that score completions (algorithm: grpo); imitation has no rewards, `staged` fits here".into()
+    })?;
     at_least("max_tokens", stage.max_tokens, 2)
 }
 

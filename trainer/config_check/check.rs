@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::nearest;
-use super::schema::{alternatives, properties, resolve, tagged, types, words};
+use super::schema::{alternatives, properties, resolve, sections, tagged, types, words};
 use super::yaml::{Kind, Node, Origin};
 
 /// One mistake.
@@ -77,11 +77,27 @@ impl Check<'_> {
         if nullable && matches!(node.kind, Kind::Scalar(Value::Null)) {
             return;
         }
-        let others: Vec<&Value> = all
+        let mut others: Vec<&Value> = all
             .iter()
             .copied()
             .filter(|schema| types(schema) != ["null"])
             .collect();
+        // Words beside tagged sections: a mapping can only be a section, a string only a word.
+        if let Some(sections) = sections(self.root, &others) {
+            let known = others.iter().filter_map(|s| words(self.root, s));
+            match &node.kind {
+                Kind::Map(_) => others = sections,
+                Kind::Scalar(Value::String(_)) => {
+                    return self.word(&known.flatten().collect::<Vec<_>>(), node, path);
+                }
+                _ => {
+                    let known = listed(&known.flatten().collect::<Vec<_>>());
+                    let problem =
+                        format!("must be one of {known} or a mapping, got {}", shown(node));
+                    return self.report(node.origin, path, problem);
+                }
+            }
+        }
         if let [only] = others.as_slice() {
             return self.node(only, node, path);
         }

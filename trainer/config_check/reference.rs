@@ -7,7 +7,7 @@ use std::fmt::Write;
 use schemars::JsonSchema;
 use serde_json::Value;
 
-use super::schema::{alternatives, properties, resolve, schema, tagged, types, words};
+use super::schema::{alternatives, properties, resolve, schema, sections, tagged, types, words};
 
 /// The reference of all keys of `T` in Markdown. `NAME` stands for a name of the user's,
 /// `N` for a list index.
@@ -52,7 +52,10 @@ impl<'a> Writer<'a> {
             return;
         }
         let resolved = resolve(self.root, schema);
-        let all = self.variants(resolved);
+        let mut all = self.variants(resolved);
+        if let Some(sections) = sections(self.root, &all) {
+            all = sections;
+        }
         if let Some((tag, branches)) = tagged(&all) {
             for branch in branches {
                 let path = format!("{path} ({tag}: {})", branch.tag);
@@ -130,7 +133,8 @@ impl<'a> Writer<'a> {
         }
         let variants = self.variants(resolved);
         let has_keys = properties(resolved).is_some()
-            || variants.iter().any(|variant| properties(variant).is_some());
+            || variants.iter().any(|variant| properties(variant).is_some())
+            || sections(self.root, &variants).is_some();
         if has_keys {
             found.push(Inner {
                 path,

@@ -52,6 +52,22 @@ pub(super) fn tagged<'a>(alternatives: &[&'a Value]) -> Option<(&'a str, Vec<Bra
     Some((name, branches))
 }
 
+/// The tagged alternatives of a union whose others are words (`order: sorted` or
+/// `order: {type: staged, ..}`); `None` for any other union.
+pub(super) fn sections<'a>(root: &'a Value, all: &[&'a Value]) -> Option<Vec<&'a Value>> {
+    let others: Vec<&Value> = all
+        .iter()
+        .copied()
+        .filter(|schema| words(root, schema).is_none())
+        .collect();
+    let [only] = others.as_slice() else {
+        return None;
+    };
+    let branches = alternatives(root, only);
+    let mixed = others.len() < all.len();
+    (mixed && tagged(&branches).is_some()).then_some(branches)
+}
+
 fn tag_of(schema: &Value) -> Option<(&str, &str)> {
     properties(schema)?.iter().find_map(|(name, property)| {
         let tag = property.get("const")?.as_str()?;

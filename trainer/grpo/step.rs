@@ -19,13 +19,14 @@ use super::batch::{Trajectory, micro_batches};
 use super::loss::{SUMS, kl_estimate};
 use super::scored::{Collect, ScoredGroup, collect};
 use super::update::Lessons;
-use crate::config::{GrpoStage, KlPlace, TaskConfig, Truncated, ZeroSpread};
+use crate::config::{GrpoStage, KlPlace, TaskConfig, Truncated, Turns, ZeroSpread};
 use crate::interrupt::Interrupt;
 use crate::learner::{Learner, Update};
 use crate::metrics::Metrics;
 use crate::optim::learning_rate;
 use crate::prompts::Prompts;
 use crate::samples::{Place, SampleRow, reward_metrics};
+use crate::tally::Tally;
 use crate::{StepEnd, TrainError, exchange, replica};
 
 /// How often a step draws further prompts to replace zero-spread groups.
@@ -67,6 +68,8 @@ struct Counts {
     prefills: f64,
     /// What the judges of all ranks were asked, failed to say, and cost.
     judged: Option<[f64; 3]>,
+    /// What was drawn.
+    tally: Tally,
 }
 
 /// Seconds, counts and sums of one step.
@@ -77,6 +80,8 @@ pub struct GrpoStats {
     zero_spread: f64,
     pub(super) update: Update,
     pub(super) skipped: f64,
+    /// The total rewards of every group of all ranks, by draw.
+    totals: Vec<(u64, Vec<f64>)>,
     /// Completion tokens learnt from, every pass counted.
     pub(super) learnt: f64,
     /// [`SUMS`] over all tokens, then the tokens.
@@ -98,7 +103,7 @@ impl Trainer<'_> {
         let before: CursorState = cursor.state();
         let mut stats = GrpoStats::default();
         let before_looks = looked(learner);
-        let Some(scored) = self.rollout(learner, (prompts, cursor), step, &mut stats)? else {
+        let Some(scored) = self.rollout(learner, (prompts, &mut *cursor), step, &mut stats)? else {
             cursor.restore(&before)?;
             return Ok(StepEnd::Dropped);
         };
@@ -113,7 +118,10 @@ impl Trainer<'_> {
             learning.elapsed().as_secs_f64() - stats.update.reduce_s - stats.update.optim_s;
         stats.counts.pictures = (looked(learner) - before_looks) as f64;
         stats.counts.judged = self.judged(learner)?;
-        let metrics = self.metrics(&rows, &stats, (lr, started.elapsed().as_secs_f64()));
+        let totals = stats.totals.iter();
+        cursor.observe(totals.map(|(draw, rewards)| (*draw, rewards.as_slice())));
+        let mut metrics = self.metrics(&rows, &stats, (lr, started.elapsed().as_secs_f64()));
+        metrics.extend(stats.counts.tally.metrics(cursor));
         Ok(StepEnd::Done {
             metrics,
             rows,
@@ -140,8 +148,9 @@ impl Trainer<'_> {
         let mut all = Vec::new();
         let mut wanted = self.config.batch.size;
         for round in 0..=REFILLS {
-            let drawn = prompts.draw(cursor, wanted, rollout.max_prompt_tokens)?;
+            let drawn = prompts.draw(cursor, (wanted, Turns::Last), rollout.max_prompt_tokens)?;
             stats.counts.too_long += drawn.too_long;
+            stats.counts.tally.merge(drawn.tally);
             let (rank, size) = (learner.group.rank(), learner.group.size());
             let mut own: Vec<Prompt> = drawn.prompts.into_iter().skip(rank).step_by(size).collect();
             if round > 0 {
@@ -207,6 +216,8 @@ impl Trainer<'_> {
             .map(|(scored, shaped)| exchange::SharedGroup::new(&place, scored, shaped.clone()))
             .collect();
         let mut all = exchange::all_groups(&learner.group, learner.device(), own)?;
+        let totals = |rows: &[SampleRow]| rows.iter().map(|row| row.total).collect();
+        stats.totals = all.iter().map(|of| (of.draw, totals(&of.rows))).collect();
         let rewards: Vec<Vec<f64>> = all.iter().map(|group| group.shaped.clone()).collect();
         let flat = rewards.iter().filter(|group| is_zero_spread(group)).count();
         stats.zero_spread = flat as f64 / rewards.len().max(1) as f64;

@@ -1,4 +1,6 @@
-//! One SFT step: the negative log-probability of the targets' tokens, prompts excluded.
+//! One SFT step: the negative log-probability of the targets' tokens, prompts excluded. A conversation
+//! of several turns is a sequence for each answer that is learnt, with what was said before it as the
+//! prompt: the chat template puts earlier turns as it does when the policy answers.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use crate::learner::Learner;
 use crate::metrics::Metrics;
 use crate::optim::learning_rate;
 use crate::prompts::Prompts;
+use crate::tally::Tally;
 use crate::{StepEnd, TrainError, replica};
 
 /// What an SFT stage's steps share.
@@ -27,6 +30,12 @@ pub struct SftTrainer<'a> {
     pub prompts: &'a Prompts<'a>,
     /// Asks the step to be dropped.
     pub interrupt: &'a Interrupt,
+}
+
+/// What was drawn besides sequences.
+struct Counts {
+    too_long: u64,
+    tally: Tally,
 }
 
 impl SftTrainer<'_> {
@@ -42,7 +51,7 @@ impl SftTrainer<'_> {
     ) -> Result<StepEnd, TrainError> {
         let started = Instant::now();
         let before = cursor.state();
-        let (own, too_long) = self.sequences(learner, cursor)?;
+        let (own, drawn) = self.sequences(learner, cursor)?;
         let tokens: usize = own.iter().map(|sequence| sequence.ids.len()).sum();
         let counts = replica::sum_numbers(
             &learner.group,
@@ -94,17 +103,18 @@ impl SftTrainer<'_> {
             ("optim/lr", lr),
             ("optim/grad_norm", update.grad_norm),
             ("optim/skipped", f64::from(!update.applied)),
-            ("data/long_prompts", too_long as f64),
+            ("data/long_prompts", drawn.too_long as f64),
             ("time/forward_backward_s", forward_backward_s),
             ("time/reduce_s", update.reduce_s),
             ("time/optim_s", update.optim_s),
             ("time/step_s", step_s),
             ("perf/tokens_per_s", counts[0] / step_s),
         ];
-        let metrics: Metrics = metrics
+        let mut metrics: Metrics = metrics
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
+        metrics.extend(drawn.tally.metrics(cursor));
         Ok(StepEnd::Done {
             metrics,
             rows: Vec::new(),
@@ -117,12 +127,13 @@ impl SftTrainer<'_> {
         &self,
         learner: &Learner,
         cursor: &mut Cursor,
-    ) -> Result<(Vec<Trajectory>, u64), TrainError> {
+    ) -> Result<(Vec<Trajectory>, Counts), TrainError> {
         let tokenizer = self.prompts.tokenizer();
         let eos = tokenizer.eos().first().copied();
-        let drawn =
-            self.prompts
-                .draw(cursor, self.config.batch.size, self.config.max_tokens - 1)?;
+        let asked = (self.config.batch.size, self.config.turns);
+        let drawn = self
+            .prompts
+            .draw(cursor, asked, self.config.max_tokens - 1)?;
         let (rank, size) = (learner.group.rank(), learner.group.size());
         let prompts: Vec<Prompt> = drawn.prompts.into_iter().skip(rank).step_by(size).collect();
         let views = self.views(learner, &prompts)?;
@@ -147,7 +158,11 @@ impl SftTrainer<'_> {
             });
         }
         own.retain(|sequence| !sequence.ids.is_empty());
-        Ok((own, drawn.too_long))
+        let counts = Counts {
+            too_long: drawn.too_long,
+            tally: drawn.tally,
+        };
+        Ok((own, counts))
     }
 
     /// The prompts' pictures: looked at here where the tower stays as it is, once for all

@@ -15,7 +15,7 @@ use super::container::{Container, Place};
 /// Sources of fewer bytes are read anew at each start.
 pub(super) const KEPT_FROM: u64 = 64 << 20;
 
-const MAGIC: &[u8; 8] = b"svgrlix1";
+const MAGIC: &[u8; 8] = b"svgrlix2";
 const PLACE: usize = 24;
 
 /// What a scan found.

@@ -8,6 +8,9 @@
 mod container;
 mod index;
 mod layout;
+mod records;
+
+pub use records::{Readable, RecordRow, Records, readable};
 
 use std::path::{Path, PathBuf};
 
@@ -56,7 +59,7 @@ impl FileSource {
         check_options(file, key)?;
         let layout = Layout::of(source, file, key)?;
         let path = opening.base.join(&file.path);
-        let container = Container::open(source, key, &path)?;
+        let container = Container::open(source, &format!("{key}.path"), &path)?;
         let mut opened = Self {
             checked: container.bytes() < index::KEPT_FROM,
             media: file

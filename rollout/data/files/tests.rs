@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rewards::ImageSource;
 
 use super::*;
-use crate::data::config::{CurriculumConfig, DataConfig, View};
-use crate::data::{Catalog, Cursor, Example, Order};
+use crate::data::config::{DataConfig, View};
+use crate::data::{Catalog, CurriculumConfig, Cursor, Example, Order, PlainOrder};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data/files/fixtures")
@@ -99,6 +99,54 @@ fn messages_and_pairs_of_introsvg_are_read_from_arrays() {
         (pair.target.clone(), pair.fields["rejected"].as_str()),
         (svg_of("red"), "<svg")
     );
+}
+
+#[test]
+fn conversations_of_several_turns_end_with_the_example_s_question() {
+    let sharegpt = "{\"id\": 1, \"image\": [\"a.png\", \"b.png\"], \"conversations\": [\
+        {\"from\": \"system\", \"value\": \"Be brief.\"}, \
+        {\"from\": \"human\", \"value\": \"<image> What is it?\"}, {\"from\": \"gpt\", \"value\": \"A dot.\"}, \
+        {\"from\": \"human\", \"value\": \"Draw it.\"}, {\"from\": \"gpt\", \"value\": \"<svg a='1'></svg>\"}, \
+        {\"from\": \"human\", \"value\": \"Now as in <image>.\"}, {\"from\": \"gpt\", \"value\": \"<svg a='2'></svg>\"}]}";
+    let folder = tempfile::tempdir().unwrap();
+    let read = |name: &str, text: &str, source: &dyn Fn(FileConfig) -> SourceConfig| {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        let catalog = Catalog::open(&config(source(file(name))), folder.path(), "t").unwrap();
+        catalog.held_out(&[]).unwrap().remove(0)
+    };
+    let row = read("turns.jsonl", sharegpt, &SourceConfig::Sharegpt);
+    assert_eq!(row.fields["prompt"], "Now as in <image>.");
+    assert_eq!(row.fields["system"], "Be brief.");
+    assert_eq!(row.reference.svg.as_deref(), Some("<svg a='2'></svg>"));
+    assert_eq!((row.history.len(), row.images.len()), (2, 2));
+    let earlier: Vec<Example> = row.earlier().collect();
+    let asked = |at: usize| earlier[at].fields["prompt"].as_str();
+    assert_eq!([asked(0), asked(1)], ["<image> What is it?", "Draw it."]);
+    assert_eq!(earlier[0].target.as_deref(), Some("A dot."));
+    assert_eq!(earlier[1].target.as_deref(), Some("<svg a='1'></svg>"));
+    assert_eq!([earlier[0].history.len(), earlier[1].history.len()], [0, 1]);
+    // The second picture is not shown before the turn that speaks of it.
+    assert_eq!([earlier[0].images.len(), earlier[1].images.len()], [1, 1]);
+    assert_eq!(
+        (earlier[0].id.as_str(), earlier[1].id.as_str()),
+        ("s/1@1", "s/1@2")
+    );
+    let unplaced = "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}, \
+        {\"role\": \"user\", \"content\": \"c\"}], \"images\": [\"a.png\"]}";
+    let row = read("unplaced.jsonl", unplaced, &SourceConfig::Messages);
+    assert_eq!(row.history[0].question, "<image>a");
+    assert_eq!(row.fields["prompt"], "c");
+    assert_eq!(row.target, None, "the last question has no answer");
+    let alpaca = "{\"system\": \"S\", \"history\": [[\"a\", \"b\"]], \"instruction\": \"c\", \"output\": \"<svg/>\"}";
+    let row = read("alpaca.jsonl", alpaca, &SourceConfig::Alpaca);
+    assert_eq!(
+        (
+            row.history[0].question.as_str(),
+            row.history[0].answer.as_str()
+        ),
+        ("a", "b")
+    );
+    assert_eq!(row.fields["system"], "S");
 }
 
 #[test]
@@ -248,10 +296,22 @@ fn bad_rows_of_arrays_tables_and_conversations_are_named_by_their_place() {
         message.contains("a.csv:3: 1 fields, the header has 2"),
         "{message}"
     );
-    let turns = r#"{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}, {"from": "human", "value": "c"}]}"#;
+    let turns = r#"{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}, {"from": "gpt", "value": "c"}]}"#;
     let message = refused(SourceConfig::Sharegpt(write("turns.jsonl", turns)));
     assert!(
-        message.contains("turns.jsonl:1: key `conversations.2`"),
+        message.contains("turns.jsonl:1: key `conversations.2`: `gpt` speaks out of turn"),
+        "{message}"
+    );
+    let video = r#"{"video": "a.mp4", "conversations": [{"from": "human", "value": "a"}]}"#;
+    let message = refused(SourceConfig::Sharegpt(write("video.jsonl", video)));
+    assert!(
+        message.contains("video.jsonl:1: key `video`: videos are not read"),
+        "{message}"
+    );
+    let history = r#"{"instruction": "a", "output": "b", "history": [["one", "two"], ["three"]]}"#;
+    let message = refused(SourceConfig::Alpaca(write("history.jsonl", history)));
+    assert!(
+        message.contains("history.jsonl:1: key `history.1` must be an instruction and its answer"),
         "{message}"
     );
     let pictures =
@@ -304,7 +364,7 @@ fn large_files_are_indexed_once_and_their_rows_checked_when_drawn() {
     let mut cursor = Cursor::new(
         Arc::new(catalog.unwrap()),
         &CurriculumConfig {
-            order: Order::Sorted,
+            order: Order::Plain(PlainOrder::Sorted),
             ..Default::default()
         },
         0,

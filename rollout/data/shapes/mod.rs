@@ -94,6 +94,7 @@ impl Shapes {
             task: String::new(),
             fields,
             whole_question: false,
+            history: Vec::new(),
             images: self.picture(&svg).into_iter().collect(),
             length: svg.len(),
             reference: Reference {

@@ -114,19 +114,19 @@ impl Kind {
 
 impl Container {
     /// Opens the files at `path`: one file, a folder's files of the format's ending, or those that
-    /// match a pattern with `*` in its last part. `key` is the source's key in the config.
+    /// match a pattern with `*` in its last part. `key` is what names them: a config's key, a flag.
     pub(super) fn open(source: &SourceConfig, key: &str, path: &Path) -> Result<Self, DataError> {
         let kind = Kind::of(source);
         let files = named(path, kind.endings())
             .and_then(|paths| paths.into_iter().map(open).collect::<Result<Vec<_>, _>>())
             .map_err(|source| DataError::Read {
-                key: format!("{key}.path"),
+                key: key.to_owned(),
                 path: path.to_owned(),
                 source,
             })?;
         if files.is_empty() {
             return Err(DataError::config(
-                format!("{key}.path"),
+                key,
                 format!(
                     "{} has no file ending in {}",
                     path.display(),
@@ -231,7 +231,7 @@ impl Container {
 
     fn unreadable(&self, index: u32, source: std::io::Error) -> DataError {
         DataError::Read {
-            key: format!("{}.path", self.key),
+            key: self.key.clone(),
             path: self.files[index as usize].path.clone(),
             source,
         }

@@ -1,22 +1,24 @@
-//! Rows that are conversations of one question and one answer: ShareGPT's `conversations` of `from`
+//! Rows that are conversations: ShareGPT's `conversations` of `from`
 //! and `value` (SAgoge, SArena), `messages` of `role` and `content` (IntroSVG), and preference pairs
-//! (`conversations`, `chosen`, `rejected`).
+//! (`conversations`, `chosen`, `rejected`). User and assistant take turns; the last question is the
+//! example's, with its answer as the target, and what was said before is its history.
 //!
 //! SArena's questions have no answer in the row: the reference is `svg/<id>.svg`, else
-//! `images/<id>.png`, beside the file. Conversations of several turns and videos are refused.
+//! `images/<id>.png`, beside the file. Videos and turns of tools are refused.
 
 use indexmap::IndexMap;
 use rewards::{ImageSource, Reference};
 use serde_json::Value;
 
 use super::super::container::{Record, kind};
-use super::{Around, Draft, check_placeholders, id, images, instruction, reference_of, stem, text};
-use crate::data::example::Example;
+use super::{Around, Draft, id, images, instruction, place_pictures, reference_of, stem, text};
+use crate::data::example::{Example, Exchange};
 
-/// One question, its answer and what was said before.
+/// The last question, its answer if the row has it, and what was said before.
 #[derive(Debug, Default)]
-struct Exchange {
+struct Conversation {
     system: Option<String>,
+    history: Vec<Exchange>,
     question: String,
     answer: Option<String>,
 }
@@ -29,13 +31,13 @@ pub(super) fn sharegpt(record: &Record, around: &Around) -> Result<Example, Stri
     {
         return Err("key `video`: videos are not read".to_owned());
     }
-    let exchange = exchange(&record.value, "conversations", ["from", "value"])?;
-    example(record, around, exchange)
+    let heard = conversation(&record.value, "conversations", ["from", "value"])?;
+    example(record, around, heard)
 }
 
 pub(super) fn messages(record: &Record, around: &Around) -> Result<Example, String> {
-    let exchange = exchange(&record.value, "messages", ["role", "content"])?;
-    example(record, around, exchange)
+    let heard = conversation(&record.value, "messages", ["role", "content"])?;
+    example(record, around, heard)
 }
 
 pub(super) fn dpo(record: &Record, around: &Around) -> Result<Example, String> {
@@ -52,41 +54,45 @@ pub(super) fn dpo(record: &Record, around: &Around) -> Result<Example, String> {
                 .map_err(|problem| format!("key `{key}`: {problem}")),
         }
     };
-    let mut exchange = exchange(row, "conversations", ["from", "value"])?;
-    if exchange.answer.is_some() {
+    let mut heard = conversation(row, "conversations", ["from", "value"])?;
+    if heard.answer.is_some() {
         return Err(
             "key `conversations`: the answers of a pair stand in chosen and rejected".into(),
         );
     }
-    exchange.answer = Some(said("chosen")?);
+    heard.answer = Some(said("chosen")?);
     let rejected = said("rejected")?;
-    let mut example = example(record, around, exchange)?;
+    let mut example = example(record, around, heard)?;
     example.fields.insert("rejected".to_owned(), rejected);
     Ok(example)
 }
 
-fn exchange(row: &Value, key: &str, names: [&str; 2]) -> Result<Exchange, String> {
+fn conversation(row: &Value, key: &str, names: [&str; 2]) -> Result<Conversation, String> {
     let turns = match row.get(key) {
         Some(Value::Array(turns)) => turns,
         Some(other) => return Err(format!("key `{key}` must be a list, is {}", kind(other))),
         None => return Err(format!("key `{key}` is missing")),
     };
-    let mut exchange = Exchange::default();
+    let mut heard = Conversation::default();
     for (at, turn) in turns.iter().enumerate() {
         let wrong = |problem: String| format!("key `{key}.{at}`: {problem}");
         let role = text(turn, names[0]).map_err(wrong)?;
         let said = text(turn, names[1]).map_err(wrong)?.to_owned();
+        let asked = !heard.question.is_empty();
         match role {
-            "system" if at == 0 => exchange.system = Some(said),
-            "human" | "user" if exchange.question.is_empty() => exchange.question = said,
-            "gpt" | "assistant" | "model"
-                if exchange.answer.is_none() && !exchange.question.is_empty() =>
-            {
-                exchange.answer = Some(said);
+            "system" if at == 0 => heard.system = Some(said),
+            "human" | "user" if !asked => heard.question = said,
+            "human" | "user" if heard.answer.is_some() => {
+                let question = std::mem::replace(&mut heard.question, said);
+                let answer = heard.answer.take().unwrap_or_default();
+                heard.history.push(Exchange { question, answer });
+            }
+            "gpt" | "assistant" | "model" if heard.answer.is_none() && asked => {
+                heard.answer = Some(said);
             }
             "system" | "human" | "user" | "gpt" | "assistant" | "model" => {
                 return Err(wrong(format!(
-                    "`{role}` speaks again: a row is one question and its answer"
+                    "`{role}` speaks out of turn: after a system's word, questions and answers alternate"
                 )));
             }
             other => {
@@ -96,15 +102,16 @@ fn exchange(row: &Value, key: &str, names: [&str; 2]) -> Result<Exchange, String
             }
         }
     }
-    match exchange.question.is_empty() {
+    match heard.question.is_empty() {
         true => Err(format!("key `{key}`: nobody asks")),
-        false => Ok(exchange),
+        false => Ok(heard),
     }
 }
 
-fn example(record: &Record, around: &Around, exchange: Exchange) -> Result<Example, String> {
+fn example(record: &Record, around: &Around, heard: Conversation) -> Result<Example, String> {
     let images = images(&record.value, around.media)?;
-    check_placeholders(&exchange.question, images.len())?;
+    let mut history = heard.history;
+    place_pictures(&mut history, &heard.question, images.len())?;
     let pictured = images.first().and_then(|image| match image {
         ImageSource::Path(path) => Some(stem(path)),
         ImageSource::Png(_) => None,
@@ -112,18 +119,19 @@ fn example(record: &Record, around: &Around, exchange: Exchange) -> Result<Examp
     let id = id(&record.value)
         .or(pictured)
         .unwrap_or_else(|| around.default_id.clone());
-    let reference = match &exchange.answer {
-        Some(answer) => reference_of(answer, &exchange.question),
-        None => beside(&id, &exchange.question, around)?,
+    let reference = match &heard.answer {
+        Some(answer) => reference_of(answer, &heard.question),
+        None => beside(&id, &heard.question, around)?,
     };
-    let mut fields = IndexMap::from([("prompt".to_owned(), exchange.question)]);
-    fields.extend(exchange.system.map(|system| ("system".to_owned(), system)));
+    let mut fields = IndexMap::from([("prompt".to_owned(), heard.question)]);
+    fields.extend(heard.system.map(|system| ("system".to_owned(), system)));
     let draft = Draft {
         whole_question: true,
+        history,
         id,
         fields,
         images,
-        target: exchange.answer.or_else(|| reference.svg.clone()),
+        target: heard.answer.or_else(|| reference.svg.clone()),
         reference,
     };
     Ok(draft.finish())

@@ -29,6 +29,7 @@ pub(super) fn example(record: &Record, around: &Around) -> Result<Example, Strin
     }
     let draft = Draft {
         whole_question: false,
+        history: Vec::new(),
         id: id(row).unwrap_or_else(|| around.default_id.clone()),
         fields,
         images: Vec::new(),

@@ -14,6 +14,10 @@ const CONVENTIONAL: [&str; 7] = ["id", "prompt", "draft", "svg", "text", "image"
 /// What a row must have one of: without any of them there is nothing to ask.
 const ASKING: [&str; 3] = ["prompt", "draft", "image"];
 
+/// What is wrong with a row that asks nothing.
+pub(in crate::data::files) const NOTHING_ASKED: &str =
+    "none of prompt, draft, image and images is there; map one in the source's `fields`";
+
 /// Our names for a row's keys.
 #[derive(Debug)]
 pub(in crate::data::files) struct FieldMap {
@@ -25,7 +29,7 @@ pub(in crate::data::files) struct FieldMap {
 
 impl FieldMap {
     /// `fields` maps our names to dotted keys.
-    pub(super) fn new(fields: &IndexMap<String, String>) -> Self {
+    pub(in crate::data::files) fn new(fields: &IndexMap<String, String>) -> Self {
         let mapped = fields
             .iter()
             .filter(|(ours, _)| *ours != "images")
@@ -45,16 +49,17 @@ impl FieldMap {
     }
 
     /// The example of one record, or what is wrong with it.
-    pub(super) fn example(&self, record: Record, around: &Around) -> Result<Example, String> {
+    pub(in crate::data::files) fn example(
+        &self,
+        record: Record,
+        around: &Around,
+    ) -> Result<Example, String> {
         let mut found = self.collect(&record)?;
         let images = self.pictures(&record, around)?;
         let reference_picture = self.reference_picture(&record, &mut found, around);
         let asks = ASKING.iter().any(|name| found.contains_key(*name));
         if !asks && images.is_empty() && reference_picture.is_none() && !record.without_pictures {
-            return Err(
-                "none of prompt, draft, image and images is there; map one in the source's `fields`"
-                    .to_owned(),
-            );
+            return Err(NOTHING_ASKED.to_owned());
         }
         let id = found.shift_remove("id");
         let target = found.shift_remove("target");
@@ -68,6 +73,7 @@ impl FieldMap {
             .or_else(|| reference.text.clone());
         let draft = Draft {
             whole_question: false,
+            history: Vec::new(),
             id: id.unwrap_or_else(|| around.default_id.clone()),
             fields: found,
             images,

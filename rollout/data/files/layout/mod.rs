@@ -9,7 +9,7 @@ mod described;
 mod mapped;
 mod vectorgym;
 
-use mapped::FieldMap;
+pub(super) use mapped::{FieldMap, NOTHING_ASKED};
 pub(super) use vectorgym::ABSENT;
 
 use std::path::{Path, PathBuf};
@@ -22,7 +22,8 @@ use serde_json::Value;
 use super::container::{Record, kind};
 use crate::data::config::{FileConfig, SourceConfig, View};
 use crate::data::error::DataError;
-use crate::data::example::Example;
+use crate::data::example::{Example, Exchange};
+use crate::message::PICTURE;
 
 /// How a source's records are read.
 #[derive(Debug)]
@@ -107,6 +108,7 @@ struct Draft {
     id: String,
     fields: IndexMap<String, String>,
     whole_question: bool,
+    history: Vec<Exchange>,
     images: Vec<ImageSource>,
     reference: Reference,
     target: Option<String>,
@@ -123,6 +125,7 @@ impl Draft {
             task: String::new(),
             fields: self.fields,
             whole_question: self.whole_question,
+            history: self.history,
             images: self.images,
             reference: self.reference,
             target: self.target,
@@ -208,15 +211,24 @@ fn instruction(question: &str) -> &str {
     tail.trim().trim_start_matches("<image>").trim()
 }
 
-/// How many `<image>` placeholders a text holds must be how many pictures come with it.
-fn check_placeholders(question: &str, images: usize) -> Result<(), String> {
-    let placeholders = question.matches("<image>").count();
-    if placeholders == images || placeholders == 0 {
-        return Ok(());
+/// Checks that a conversation has a placeholder `<image>` in its questions for each of its pictures.
+/// Where it has none at all, the pictures belong to the first question: a question with others before
+/// it gets their placeholders, a single one is left to the prompt.
+fn place_pictures(history: &mut [Exchange], question: &str, images: usize) -> Result<(), String> {
+    let earlier = history.iter().map(|before| before.question.as_str());
+    let said = earlier.chain([question]);
+    let placeholders: usize = said.map(|words| words.matches(PICTURE).count()).sum();
+    match (placeholders, history.first_mut()) {
+        (0, Some(first)) => first.question.insert_str(0, &PICTURE.repeat(images)),
+        (0, None) => {}
+        (some, _) if some == images => {}
+        _ => {
+            return Err(format!(
+                "the text has {placeholders} `{PICTURE}` placeholder(s), the row {images} picture(s)"
+            ));
+        }
     }
-    Err(format!(
-        "the text has {placeholders} `<image>` placeholder(s), the row {images} picture(s)"
-    ))
+    Ok(())
 }
 
 /// Bytes of a picture in a table's column.

@@ -74,6 +74,7 @@ pub(super) fn example(record: Record, view: View, around: &Around) -> Result<Exa
     };
     let draft = Draft {
         whole_question: false,
+        history: Vec::new(),
         id,
         fields,
         images,

@@ -8,6 +8,11 @@ use std::sync::Arc;
 use super::*;
 use indexmap::IndexMap;
 
+mod curricula;
+
+const SHUFFLED: Order = Order::Plain(PlainOrder::Shuffled);
+const SORTED: Order = Order::Plain(PlainOrder::Sorted);
+
 /// A folder with `a.jsonl` (30 rows, references of falling length), `b.jsonl` (10) and
 /// `bad.jsonl` (a good row, a broken one, a good one).
 fn folder() -> tempfile::TempDir {
@@ -73,7 +78,7 @@ fn ids(draws: &[Draw]) -> Vec<&str> {
 #[test]
 fn one_epoch_draws_every_row_once_and_the_next_in_another_order() {
     let folder = folder();
-    let mut cursor = cursor(&two_tasks(folder.path()), Order::Shuffled);
+    let mut cursor = cursor(&two_tasks(folder.path()), SHUFFLED);
     let (first, second) = (cursor.next(40).unwrap(), cursor.next(40).unwrap());
     for epoch in [&first, &second] {
         let mut all = ids(epoch);
@@ -88,7 +93,7 @@ fn one_epoch_draws_every_row_once_and_the_next_in_another_order() {
 #[test]
 fn tasks_are_drawn_in_proportion_to_their_size() {
     let folder = folder();
-    let mut cursor = cursor(&two_tasks(folder.path()), Order::Shuffled);
+    let mut cursor = cursor(&two_tasks(folder.path()), SHUFFLED);
     for _ in 0..20 {
         let draws = cursor.next(8).unwrap();
         let of_a = draws.iter().filter(|d| d.example.task == "ta").count();
@@ -107,7 +112,7 @@ fn weights_replace_sizes() {
         ("a", weighted("a.jsonl", "ta", 1.0)),
         ("b", weighted("b.jsonl", "tb", 3.0)),
     ]);
-    let mut cursor = cursor(&open(&config, folder.path()), Order::Shuffled);
+    let mut cursor = cursor(&open(&config, folder.path()), SHUFFLED);
     let draws = cursor.next(100).unwrap();
     let of_b = draws.iter().filter(|d| d.example.task == "tb").count();
     assert_eq!(of_b, 75);
@@ -129,13 +134,13 @@ fn a_weight_for_some_sources_only_is_refused() {
 fn resume_at_any_cursor_equals_uninterrupted() {
     let folder = folder();
     let catalog = two_tasks(folder.path());
-    for order in [Order::Shuffled, Order::Sorted] {
-        let whole = cursor(&catalog, order).next(100).unwrap();
+    for order in [SHUFFLED, SORTED] {
+        let whole = cursor(&catalog, order.clone()).next(100).unwrap();
         for at in 0..100 {
-            let mut first = cursor(&catalog, order);
+            let mut first = cursor(&catalog, order.clone());
             first.next(at).unwrap();
             let stored = serde_json::to_string(&first.state()).unwrap();
-            let mut second = cursor(&catalog, order);
+            let mut second = cursor(&catalog, order.clone());
             second
                 .restore(&serde_json::from_str(&stored).unwrap())
                 .unwrap();
@@ -147,9 +152,9 @@ fn resume_at_any_cursor_equals_uninterrupted() {
 #[test]
 fn a_cursor_of_other_data_is_refused() {
     let folder = folder();
-    let mut cursor_of_both = cursor(&two_tasks(folder.path()), Order::Shuffled);
+    let mut cursor_of_both = cursor(&two_tasks(folder.path()), SHUFFLED);
     let one = open(&config([("a", jsonl("a.jsonl", "ta"))]), folder.path());
-    let state = cursor(&one, Order::Shuffled).state();
+    let state = cursor(&one, SHUFFLED).state();
     let error = cursor_of_both.restore(&state).unwrap_err().to_string();
     assert!(
         error.contains("[\"ta\"]") && error.contains("\"tb\""),
@@ -160,7 +165,7 @@ fn a_cursor_of_other_data_is_refused() {
 #[test]
 fn sorted_draws_short_references_first_within_each_task() {
     let folder = folder();
-    let mut cursor = cursor(&two_tasks(folder.path()), Order::Sorted);
+    let mut cursor = cursor(&two_tasks(folder.path()), SORTED);
     let mut lengths: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for draw in cursor.next(40).unwrap() {
         let of_task = lengths.entry(draw.example.task).or_default();
@@ -183,7 +188,7 @@ fn held_out_rows_are_never_drawn() {
     let catalog = open(&config, folder.path());
     let held_out = catalog.held_out(&[]).unwrap();
     assert_eq!(held_out.len(), 5);
-    let draws = cursor(&catalog, Order::Shuffled).next(75).unwrap();
+    let draws = cursor(&catalog, SHUFFLED).next(75).unwrap();
     assert!(draws.iter().all(|draw| !held_out.contains(&draw.example)));
 }
 
@@ -219,7 +224,7 @@ fn skipped_rows_are_reported_and_the_rest_is_read() {
     let catalog = open(&config, folder.path());
     assert_eq!(catalog.skipped().len(), 1);
     assert!(catalog.skipped()[0].message.contains("bad.jsonl:3: "));
-    let mut cursor = cursor(&catalog, Order::Sorted);
+    let mut cursor = cursor(&catalog, SORTED);
     let prompts: Vec<String> = cursor
         .next(2)
         .unwrap()
@@ -249,7 +254,7 @@ fn mapped_fields_reach_into_objects_and_lists() {
         ..jsonl("r.jsonl", "t")
     };
     let catalog = open(&config([("r", source)]), folder.path());
-    let example = cursor(&catalog, Order::Shuffled)
+    let example = cursor(&catalog, SHUFFLED)
         .next(1)
         .unwrap()
         .remove(0)

@@ -1,0 +1,324 @@
+//! `svgrl data prepare`: a corpus in, rows to train on out.
+//!
+//! Rows are read in batches of bounded size, judged on all cores, and written in their order, so that
+//! the result does not depend on the number of threads. Of a row stay a digest and, where asked, its
+//! likeness. VectorGym's curation filters by token length, colour entropy and duplicates; where its
+//! paper gives no numbers the filters are off until a bound is given, exact duplicates excepted.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use models::Tokenizer;
+use rollout::data::{FileConfig, RecordRow, Records, SourceConfig};
+use serde_json::json;
+use svg::{NormaliseOptions, Renderer, WorkerProgram};
+
+use super::row::{Accepted, Rejection, Rules};
+use super::write::Output;
+use crate::cli::{Failure, Shared};
+use crate::progress::{Bar, duration};
+
+/// `svgrl data prepare`
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Writes DIR/train.jsonl, DIR/held_out.jsonl (with --held-out), DIR/rejected.jsonl and DIR/report.json.
+The rows hold the new SVG under `svg`, the prompt under `prompt`, everything else as it was; a config
+reads them with `format: jsonl` and no `fields`. Pictures embedded in Parquet are left out; paths of
+pictures stay as they are.
+
+Examples:
+  svgrl data prepare --from icons.jsonl --out prepared --held-out 0.05
+  svgrl data prepare --from icons/ --out prepared --side 200 --decimals 0
+  svgrl data prepare --from 'sgp-*.jsonl' --svg-field svg_content --prompt-field description --out prepared
+  svgrl data prepare --from corpus.parquet --out prepared --tokenizer Qwen3-VL-8B-SVG \\
+      --min-tokens 64 --max-tokens 2048 --min-colour-entropy 0.3 --near-duplicates 3")]
+pub struct Args {
+    #[command(flatten)]
+    input: Input,
+    /// The folder to write; it must be new or empty.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Write into a folder that holds files, over those of an earlier preparation.
+    #[arg(long)]
+    pub overwrite: bool,
+    #[command(flatten)]
+    form: Form,
+    #[command(flatten)]
+    filters: Filters,
+    /// Share of the rows held out, from 0 up to below 1: which ones follows from their pictures and
+    /// --seed alone, so that it stays when rows are added.
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.0, value_parser = share)]
+    pub held_out: f64,
+    /// Threads that draw; by default one for each core.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct Input {
+    /// A file, a folder of files, or a pattern with `*` in its last part.
+    #[arg(long, value_name = "PATH")]
+    from: PathBuf,
+    /// How the rows are stored; by default as the files' ending says.
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// The key or column that holds the SVG.
+    #[arg(long, value_name = "KEY", default_value = "svg")]
+    svg_field: String,
+    /// The key or column that holds the prompt.
+    #[arg(long, value_name = "KEY", default_value = "prompt")]
+    prompt_field: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// JSON objects, one a line or in one array.
+    Jsonl,
+    /// Comma-separated values with a header line.
+    Csv,
+    /// Parquet tables.
+    Parquet,
+    /// SVG files; the prompt is the words of the file's name.
+    #[value(name = "svg_folder", alias = "svg-folder")]
+    SvgFolder,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct Form {
+    /// Side of the square viewBox.
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    side: u32,
+    /// Decimals of coordinates.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=6))]
+    decimals: u32,
+    /// Least structural similarity of the pictures before and after, -1 to 1.
+    #[arg(long, value_name = "X", default_value_t = 0.98, allow_negative_numbers = true, value_parser = similarity)]
+    min_ssim: f64,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct Filters {
+    /// Counts tokens of the new SVG with this model folder's tokenizer.
+    #[arg(long, value_name = "DIR")]
+    tokenizer: Option<PathBuf>,
+    /// Fewest tokens.
+    #[arg(long, value_name = "N", requires = "tokenizer")]
+    min_tokens: Option<usize>,
+    /// Most tokens.
+    #[arg(long, value_name = "N", requires = "tokenizer")]
+    max_tokens: Option<usize>,
+    /// Least entropy of the picture's colours in bits (eight steps a channel): 0 for one colour, 9 at most.
+    #[arg(long, value_name = "BITS", default_value_t = 0.0, value_parser = entropy)]
+    min_colour_entropy: f64,
+    /// Leave out pictures like an earlier one: at most this many of 64 bits of a hash of their shape
+    /// differ, 0 to 5, and their colours hardly.
+    #[arg(long, value_name = "DISTANCE", value_parser = clap::value_parser!(u32).range(0..=5))]
+    near_duplicates: Option<u32>,
+    /// Keep rows whose SVG was there before.
+    #[arg(long, conflicts_with = "near_duplicates")]
+    keep_duplicates: bool,
+}
+
+fn bounded(text: &str, fits: impl Fn(f64) -> bool, rule: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|value: &f64| fits(*value));
+    value.ok_or_else(|| format!("must be {rule}"))
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let rule = "a share from 0 up to below 1 (a number of rows would change with the rows)";
+    bounded(text, |v| (0.0..1.0).contains(&v), rule)
+}
+
+fn similarity(text: &str) -> Result<f64, String> {
+    bounded(text, |v| (-1.0..=1.0).contains(&v), "from -1 to 1")
+}
+
+fn entropy(text: &str) -> Result<f64, String> {
+    bounded(text, |v| (0.0..=9.0).contains(&v), "from 0 to 9")
+}
+
+/// What one document may take to draw.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Rows, and bytes of them, that are judged at a time.
+const BATCH_ROWS: usize = 512;
+const BATCH_BYTES: usize = 32 << 20;
+const STACK: usize = 16 << 20;
+
+/// Runs the command.
+pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
+    let tokens = (
+        args.filters.min_tokens.unwrap_or(0),
+        args.filters.max_tokens.unwrap_or(usize::MAX),
+    );
+    if tokens.0 > tokens.1 {
+        return Err(Failure::input(format!(
+            "--min-tokens {} is more than --max-tokens {}",
+            tokens.0, tokens.1
+        )));
+    }
+    let records = Records::open(&args.input.source()?, "--from").map_err(Failure::input)?;
+    let folder = args.filters.tokenizer.as_deref();
+    let tokenizer = folder.map(Tokenizer::read).transpose()?;
+    let renderer = Renderer::new(&WorkerProgram::Installed, DEADLINE).map_err(Failure::other)?;
+    let rules = Rules {
+        renderer: &renderer,
+        tokenizer: tokenizer.as_ref(),
+        form: NormaliseOptions {
+            side: args.form.side,
+            decimals: args.form.decimals,
+        },
+        fields: (&args.input.svg_field, &args.input.prompt_field),
+        min_ssim: args.form.min_ssim,
+        min_entropy: args.filters.min_colour_entropy,
+        tokens,
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = args.threads.map_or(cores, usize::from);
+    let seed = shared.seed.unwrap_or(0);
+    let mut output = Output::create(args, seed)?;
+    let mut bar = Bar::new("prepare", records.bytes(), shared.quiet);
+    let started = Instant::now();
+    let (mut batch, mut bytes, mut position) = (Vec::new(), 0, 0);
+    let scanned = records.scan(&mut |row: RecordRow| -> Result<(), Failure> {
+        bar.advance(row.position.saturating_sub(position));
+        position = position.max(row.position);
+        bytes += row.value.as_ref().map_or(0, size);
+        batch.push(row);
+        if batch.len() < BATCH_ROWS && bytes < BATCH_BYTES {
+            return Ok(());
+        }
+        bytes = 0;
+        settle(std::mem::take(&mut batch), (&rules, threads), &mut output)
+    });
+    scanned.map_err(Failure::input)??;
+    settle(batch, (&rules, threads), &mut output)?;
+    bar.finish();
+    let seconds = started.elapsed().as_secs_f64();
+    let summary = output.finish(json!({
+        "from": args.input.from, "svg_field": args.input.svg_field, "side": args.form.side,
+        "decimals": args.form.decimals, "min_ssim": args.form.min_ssim,
+        "tokenizer": args.filters.tokenizer, "min_tokens": args.filters.min_tokens,
+        "max_tokens": args.filters.max_tokens,
+        "min_colour_entropy": args.filters.min_colour_entropy,
+        "near_duplicates": args.filters.near_duplicates,
+        "keep_duplicates": args.filters.keep_duplicates, "held_out": args.held_out, "seed": seed,
+    }))?;
+    if !shared.quiet {
+        let rate = summary.rows as f64 / seconds.max(1e-9);
+        print!("{}", summary.text);
+        println!("took {} ({rate:.0} rows/s)", duration(seconds));
+    }
+    Ok(())
+}
+
+impl Args {
+    /// Bits in which alike pictures differ at most, where they are left out.
+    pub fn near_duplicates(&self) -> Option<u32> {
+        self.filters.near_duplicates
+    }
+
+    /// Whether rows that were there before stay.
+    pub fn keep_duplicates(&self) -> bool {
+        self.filters.keep_duplicates
+    }
+}
+
+/// Judges a batch on all threads and writes it in order.
+fn settle(
+    batch: Vec<RecordRow>,
+    (rules, threads): (&Rules<'_>, usize),
+    output: &mut Output,
+) -> Result<(), Failure> {
+    type Verdict = Result<Accepted, Rejection>;
+    let next = AtomicUsize::new(0);
+    let verdicts: Vec<Mutex<Option<Verdict>>> = batch.iter().map(|_| Mutex::default()).collect();
+    let work = || {
+        while let Some((row, place)) = {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            batch.get(at).zip(verdicts.get(at))
+        } {
+            let verdict = rules.judge(row.clone());
+            if let Ok(mut place) = place.lock() {
+                *place = Some(verdict);
+            }
+        }
+    };
+    std::thread::scope(|scope| -> Result<(), Failure> {
+        for _ in 0..threads.min(batch.len()) {
+            let thread = std::thread::Builder::new().stack_size(STACK);
+            thread.spawn_scoped(scope, work).map_err(Failure::other)?;
+        }
+        Ok(())
+    })?;
+    for (row, verdict) in batch.iter().zip(verdicts) {
+        let verdict = verdict.into_inner().ok().flatten();
+        let verdict = verdict.unwrap_or_else(|| Err(Rejection::new("panic", "it was not judged")));
+        output.take(row, verdict)?;
+    }
+    Ok(())
+}
+
+/// Bytes of a row's text, roughly.
+fn size(value: &serde_json::Value) -> usize {
+    let fields = value.as_object().into_iter().flatten();
+    fields
+        .map(|(_, value)| value.as_str().map_or(16, str::len))
+        .sum()
+}
+
+impl Input {
+    fn source(&self) -> Result<SourceConfig, Failure> {
+        let file = FileConfig {
+            path: self.from.clone(),
+            ..FileConfig::default()
+        };
+        let format = match self.format {
+            Some(format) => format,
+            None => guess(&self.from)?,
+        };
+        Ok(match format {
+            Format::Jsonl => SourceConfig::Jsonl(file),
+            Format::Csv => SourceConfig::Csv(file),
+            Format::Parquet => SourceConfig::Parquet(file),
+            Format::SvgFolder => SourceConfig::SvgFolder(file),
+        })
+    }
+}
+
+/// The format by the file's ending, or by the endings in the folder.
+fn guess(path: &Path) -> Result<Format, Failure> {
+    let by_ending = |path: &Path| {
+        let ending = path.extension()?.to_str()?.to_ascii_lowercase();
+        match ending.as_str() {
+            "jsonl" | "json" | "ndjson" => Some(Format::Jsonl),
+            "csv" => Some(Format::Csv),
+            "parquet" => Some(Format::Parquet),
+            "svg" => Some(Format::SvgFolder),
+            _ => None,
+        }
+    };
+    let unclear = |what: &str| {
+        Failure::input(format!(
+            "--from {}: {what}; say which with --format jsonl, csv, parquet or svg_folder",
+            path.display()
+        ))
+    };
+    if !path.is_dir() {
+        return by_ending(path).ok_or_else(|| unclear("the ending tells no format"));
+    }
+    let entries = std::fs::read_dir(path)
+        .map_err(|error| Failure::input(format!("--from {}: {error}", path.display())))?;
+    let mut found: Vec<Format> = Vec::new();
+    for entry in entries.flatten() {
+        if let Some(format) = by_ending(&entry.path()).filter(|format| !found.contains(format)) {
+            found.push(format);
+        }
+    }
+    match found.as_slice() {
+        [format] => Ok(*format),
+        [] => Err(unclear("no file in it has a known ending")),
+        _ => Err(unclear("its files are of several formats")),
+    }
+}

@@ -1,0 +1,259 @@
+//! What a preparation writes: rows, rejections, the report.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use rollout::data::{At, RecordRow};
+use serde_json::{Value, json};
+
+use super::duplicates::{Kept, Seen};
+use super::look::Likeness;
+use super::prepare::Args;
+use super::row::{Accepted, Rejection};
+use super::tally::{Lengths, Similarities};
+use crate::cli::Failure;
+use crate::cli::rows::Writer;
+
+/// The files being written and what was counted.
+pub struct Output {
+    files: Files,
+    kept: Option<Kept>,
+    /// Share of rows held out, and the seed that picks them.
+    split: (f64, u64),
+    counts: Counts,
+}
+
+struct Files {
+    train: Writer,
+    held_out: Option<Writer>,
+    rejected: Writer,
+    report: std::path::PathBuf,
+}
+
+#[derive(Default)]
+struct Counts {
+    rows: u64,
+    train: u64,
+    held_out: u64,
+    rejected: BTreeMap<String, u64>,
+    /// Rows whose coordinates stayed, by reason.
+    unscaled: BTreeMap<String, u64>,
+    asking_nothing: u64,
+    similarity: Similarities,
+    lengths: Sizes,
+}
+
+#[derive(Default)]
+struct Sizes {
+    characters: [Lengths; 2],
+    tokens: Lengths,
+    bytes: [u64; 2],
+}
+
+/// What is said at the end.
+pub struct Summary {
+    pub text: String,
+    pub rows: u64,
+}
+
+impl Output {
+    /// Opens the files; the folder must be new or empty unless it may be written over.
+    pub fn create(args: &Args, seed: u64) -> Result<Self, Failure> {
+        let folder = &args.out;
+        let wrong =
+            |problem: String| Failure::input(format!("--out {}: {problem}", folder.display()));
+        std::fs::create_dir_all(folder).map_err(|error| wrong(error.to_string()))?;
+        let mut inside = std::fs::read_dir(folder).map_err(|error| wrong(error.to_string()))?;
+        if inside.next().is_some() && !args.overwrite {
+            return Err(wrong(
+                "is not empty; name another, or give --overwrite".into(),
+            ));
+        }
+        let holds_out = args.held_out > 0.0;
+        if args.overwrite && !holds_out {
+            let _ = std::fs::remove_file(folder.join("held_out.jsonl"));
+        }
+        let open = |name: &str| Writer::create(&folder.join(name));
+        Ok(Self {
+            files: Files {
+                train: open("train.jsonl")?,
+                held_out: holds_out.then(|| open("held_out.jsonl")).transpose()?,
+                rejected: open("rejected.jsonl")?,
+                report: folder.join("report.json"),
+            },
+            kept: (!args.keep_duplicates()).then(|| Kept::new(args.near_duplicates())),
+            split: (args.held_out, seed),
+            counts: Counts::default(),
+        })
+    }
+
+    /// Takes one row's verdict, in the order of the rows.
+    pub fn take(
+        &mut self,
+        row: &RecordRow,
+        verdict: Result<Accepted, Rejection>,
+    ) -> Result<(), Failure> {
+        self.counts.rows += 1;
+        let verdict = verdict.and_then(|accepted| {
+            let kept = self.kept.as_mut();
+            let digest = digest(accepted.svg.as_bytes());
+            match kept.and_then(|kept| kept.add(digest, &accepted.look)) {
+                None => Ok(accepted),
+                Some(Seen::Same) => {
+                    Err(Rejection::new("duplicate", "the same SVG was there before"))
+                }
+                Some(Seen::Alike) => Err(Rejection::new(
+                    "near_duplicate",
+                    "a picture like it was there before",
+                )),
+            }
+        });
+        match verdict {
+            Ok(accepted) => self.accept(&accepted),
+            Err(rejection) => self.reject(row, &rejection),
+        }
+    }
+
+    fn accept(&mut self, accepted: &Accepted) -> Result<(), Failure> {
+        let counts = &mut self.counts;
+        counts.similarity.add(accepted.ssim);
+        counts.asking_nothing += u64::from(!accepted.asks);
+        if let Some(why) = &accepted.kept {
+            *counts.unscaled.entry(why.clone()).or_default() += 1;
+        }
+        let sizes = &mut counts.lengths;
+        sizes.characters[0].add(accepted.before.0);
+        sizes.characters[1].add(accepted.svg.chars().count());
+        sizes.bytes[0] += accepted.before.1 as u64;
+        sizes.bytes[1] += accepted.svg.len() as u64;
+        if let Some(tokens) = accepted.tokens {
+            sizes.tokens.add(tokens);
+        }
+        match &mut self.files.held_out {
+            Some(file) if is_held_out(&accepted.look, self.split) => {
+                counts.held_out += 1;
+                file.write(&accepted.row)
+            }
+            _ => {
+                counts.train += 1;
+                self.files.train.write(&accepted.row)
+            }
+        }
+    }
+
+    fn reject(&mut self, row: &RecordRow, rejection: &Rejection) -> Result<(), Failure> {
+        let count = self.counts.rejected.entry(rejection.reason.clone());
+        *count.or_default() += 1;
+        let line = match row.at {
+            At::Line(line) | At::Record(line) => Some(line),
+            At::RowGroup { .. } | At::File => None,
+        };
+        let id = row.value.as_ref().ok().and_then(|value| value.get("id"));
+        self.files.rejected.write(&json!({
+            "file": row.path, "line": line, "place": format!("{}{}", row.path.display(), row.at),
+            "id": id, "reason": rejection.reason, "detail": rejection.detail,
+        }))
+    }
+
+    /// Puts every file in its place, the report with its `options` last.
+    pub fn finish(self, options: Value) -> Result<Summary, Failure> {
+        self.files.train.finish()?;
+        if let Some(file) = self.files.held_out {
+            file.finish()?;
+        }
+        self.files.rejected.finish()?;
+        let report = self.counts.report(options);
+        let failed = |error: std::io::Error| {
+            Failure::other(format!("{}: {error}", self.files.report.display()))
+        };
+        std::fs::write(&self.files.report, format!("{report:#}\n")).map_err(failed)?;
+        Ok(Summary {
+            text: self.counts.text(),
+            rows: self.counts.rows,
+        })
+    }
+}
+
+impl Counts {
+    fn report(&self, options: Value) -> Value {
+        let sizes = &self.lengths;
+        let tokens = (sizes.tokens.total() > 0).then(|| sizes.tokens.json());
+        json!({
+            "options": options,
+            "rows": self.rows,
+            "accepted": {"train": self.train, "held_out": self.held_out},
+            "rejected": self.rejected,
+            "coordinates_kept": self.unscaled,
+            "asking_nothing": self.asking_nothing,
+            "ssim": self.similarity.json(),
+            "characters": {"before": sizes.characters[0].json(), "after": sizes.characters[1].json()},
+            "tokens": tokens,
+            "bytes": {"before": sizes.bytes[0], "after": sizes.bytes[1]},
+        })
+    }
+
+    fn text(&self) -> String {
+        let rejected: u64 = self.rejected.values().sum();
+        let mut out = format!(
+            "{} rows: {} to train on, {} held out, {rejected} rejected\n",
+            self.rows, self.train, self.held_out
+        );
+        // Writing to a string cannot fail.
+        for (reason, count) in &self.rejected {
+            let _ = writeln!(out, "  {count} {reason}");
+        }
+        if let Some((mean, least)) = self.similarity.mean_and_least() {
+            let _ = writeln!(
+                out,
+                "SSIM before and after: mean {mean:.4}, least {least:.4}"
+            );
+        }
+        let [before, after] = &self.lengths.characters;
+        let _ = writeln!(
+            out,
+            "characters: mean {:.0} before, {:.0} after; longest {}",
+            before.mean(),
+            after.mean(),
+            after.longest()
+        );
+        if self.lengths.tokens.total() > 0 {
+            let tokens = &self.lengths.tokens;
+            let _ = writeln!(
+                out,
+                "tokens: mean {:.0}, longest {}",
+                tokens.mean(),
+                tokens.longest()
+            );
+        }
+        let unscaled: u64 = self.unscaled.values().sum();
+        if unscaled > 0 {
+            let _ = writeln!(
+                out,
+                "{unscaled} keep their own coordinates in a nested viewport"
+            );
+        }
+        if self.asking_nothing > 0 {
+            let _ = writeln!(
+                out,
+                "{} have no prompt, draft or picture: `format: jsonl` needs one of them",
+                self.asking_nothing
+            );
+        }
+        out
+    }
+}
+
+/// Whether a picture belongs to the share held out: the same for like shapes, whatever else is there.
+fn is_held_out(look: &Likeness, (share, seed): (f64, u64)) -> bool {
+    let drawn = rollout::mix(rollout::mix(0, seed), look.hash);
+    (drawn as f64) < share * 2f64.powi(64)
+}
+
+/// 128 bits of a text; FNV-1a, which is the same on every machine and with every version.
+fn digest(bytes: &[u8]) -> u128 {
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    const START: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    bytes.iter().fold(START, |hash, byte| {
+        (hash ^ u128::from(*byte)).wrapping_mul(PRIME)
+    })
+}

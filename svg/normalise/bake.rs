@@ -1,0 +1,243 @@
+//! The walk that takes scale and transforms into coordinates.
+//!
+//! Every element is visited with the transform that its coordinates must take in. An element's own
+//! `transform` joins it where the shapes below can take it (see [`Walk::inside`]); else it stays an
+//! attribute, expressed in the new units. What other elements refer to (gradients, clips, targets of
+//! `use`) takes in the root's scale alone, and so does whatever refers to it.
+
+use super::matrix::Matrix;
+use super::tree::{Element, references};
+use super::{Hard, NormaliseOptions, geometry, gradient, lengths, names, tidy};
+use std::collections::{HashMap, HashSet};
+
+/// What the whole document shares.
+pub(super) struct Walk {
+    pub digits: usize,
+    /// From the viewBox to the canvas.
+    pub root: Matrix,
+    /// Width and height that percentages are of.
+    pub view: (f64, f64),
+    /// Ids that `use` elements name.
+    targets: HashSet<String>,
+    pub gradients: HashMap<String, Element>,
+}
+
+/// What an element finds around it.
+#[derive(Clone, Debug)]
+pub(super) struct Context {
+    /// What coordinates take in.
+    pub matrix: Matrix,
+    /// The scale in which inherited lengths were written.
+    pub scale: f64,
+    /// Enlargement by the transforms that stay attributes.
+    pub zoom: f64,
+    /// Inherited properties as the source has them.
+    pub inherited: HashMap<String, String>,
+    /// Whether a `use` may draw it elsewhere, with other inherited properties.
+    pub instanced: bool,
+}
+
+/// Takes the root's scale and all transforms in.
+pub(super) fn bake(
+    root: &mut Element,
+    fit: (Matrix, (f64, f64)),
+    options: &NormaliseOptions,
+) -> Result<(), Hard> {
+    let mut walk = Walk {
+        digits: options.decimals as usize,
+        root: fit.0,
+        view: fit.1,
+        targets: HashSet::new(),
+        gradients: HashMap::new(),
+    };
+    root.visit(&mut |element| {
+        if let Some(href) = element.get("href").filter(|_| element.name == "use") {
+            let ids = references("href", href);
+            walk.targets.extend(ids.into_iter().map(str::to_owned));
+        }
+        if let Some(id) = element.get("id").filter(|_| gradient::is_one(element)) {
+            let gradient = Element {
+                children: Vec::new(),
+                ..element.clone()
+            };
+            walk.gradients.insert(id.to_owned(), gradient);
+        }
+    });
+    for name in ["transform", "clip-path", "mask", "filter"] {
+        if root.get(name).is_some() {
+            return Err(Hard::new(format!("{name} on the root")));
+        }
+    }
+    if root.elements().any(|inner| inner.any(&|e| e.name == "svg")) {
+        return Err(Hard::new("<svg> within <svg>"));
+    }
+    let around = Context {
+        matrix: walk.root,
+        scale: 1.0,
+        zoom: 1.0,
+        inherited: HashMap::new(),
+        instanced: false,
+    };
+    walk.element(root, &around)
+}
+
+impl Walk {
+    fn element(&self, element: &mut Element, around: &Context) -> Result<(), Hard> {
+        refuse(element)?;
+        let mut context = around.clone();
+        for (name, value) in &element.attributes {
+            let inherits = names::INHERITED.iter().any(|(known, _)| known == name)
+                || names::INHERITED_LENGTHS.contains(&name.as_str());
+            if inherits {
+                context.inherited.insert(name.clone(), value.clone());
+            }
+        }
+        context.instanced |= element
+            .get("id")
+            .is_some_and(|id| self.targets.contains(id));
+        if names::REFERRED.contains(&element.name.as_str()) {
+            context.matrix = self.root;
+        }
+        context.matrix = self.inside(element, &mut context)?;
+        let scale = context.matrix.scale();
+        let rescaled = (scale - around.scale).abs() > 1e-9 * scale;
+        lengths::scale_own(self, element, (around, &context))?;
+        if rescaled {
+            lengths::restate(self, element, &context)?;
+        }
+        context.scale = scale;
+        geometry::take_in(self, element, &context)?;
+        for child in element.elements_mut() {
+            self.element(child, &context)?;
+        }
+        if !context.instanced {
+            tidy::redundant(element, around);
+        }
+        tidy::round(element);
+        Ok(())
+    }
+
+    /// What coordinates in `element` take in; its `transform` is what is left.
+    fn inside(&self, element: &mut Element, context: &mut Context) -> Result<Matrix, Hard> {
+        let own = match element.take("transform") {
+            Some(text) => Matrix::parse(&text)?,
+            None => Matrix::IDENTITY,
+        };
+        let around = context.matrix;
+        let whole = around.after(&own);
+        let (inside, left) = if self.is_pinned(element, context) {
+            (self.root, whole.after(&self.root.inverse()))
+        } else if own == Matrix::IDENTITY {
+            return Ok(around);
+        } else {
+            let rescales = (whole.scale() - around.scale()).abs() > 1e-9 * whole.scale();
+            let plain = whole.is_plain() && !(context.instanced && rescales);
+            if plain || self.takes_any(element, context) {
+                return Ok(whole);
+            }
+            (around, whole.after(&around.inverse()))
+        };
+        let digits = self.digits_at(context.zoom);
+        if let Some(text) = left.written(digits) {
+            context.zoom *= left.scale();
+            element.set("transform", text);
+        }
+        Ok(inside)
+    }
+
+    /// Decimals of coordinates that are still enlarged by `zoom`.
+    pub(super) fn digits_at(&self, zoom: f64) -> usize {
+        // A hair below a power of ten is that power, whatever was rounded on the way.
+        let more = (zoom.log10() - 1e-3).ceil().max(0.0);
+        self.digits + more.min(6.0) as usize
+    }
+
+    /// Whether something refers to, or is referred to from, the coordinates in here.
+    fn is_pinned(&self, element: &Element, context: &Context) -> bool {
+        let paints = ["fill", "stroke"].iter().any(|name| {
+            let value = context.inherited.get(*name);
+            value.is_some_and(|value| value.contains("url("))
+        });
+        let refers = ["clip-path", "mask", "filter"]
+            .iter()
+            .any(|name| element.get(name).is_some_and(|value| value != "none"));
+        let target = |inner: &Element| {
+            inner.name == "textPath" || inner.get("id").is_some_and(|id| self.targets.contains(id))
+        };
+        paints
+            || refers
+            || element.name == "use"
+            || element.elements().any(|inner| inner.any(&target))
+    }
+
+    /// Whether everything in here is lines without stroke, which can take in any transform.
+    fn takes_any(&self, element: &Element, context: &Context) -> bool {
+        let effective = |name: &str| {
+            element
+                .get(name)
+                .or(context.inherited.get(name).map(|v| v.as_str()))
+        };
+        let unstroked = effective("stroke").is_none_or(|stroke| stroke == "none");
+        let plain = element.attributes.iter().all(|(name, value)| {
+            name != "id" && !name.starts_with("marker") && !value.contains("url(")
+        });
+        let transforms = element
+            .get("transform")
+            .is_none_or(|text| Matrix::parse(text).is_ok());
+        let lines = matches!(element.name.as_str(), "g" | "path" | "polygon" | "polyline");
+        let inner = |child: &Element| {
+            let stroke = child.get("stroke").is_none_or(|stroke| stroke == "none");
+            stroke && self.takes_any(child, context)
+        };
+        lines
+            && unstroked
+            && plain
+            && transforms
+            && !context.instanced
+            && element.elements().all(inner)
+    }
+}
+
+/// What has coordinates of its own kind.
+fn refuse(element: &Element) -> Result<(), Hard> {
+    let is = |name: &str, value: &str| element.get(name) == Some(value);
+    let why = match element.name.as_str() {
+        name @ ("pattern" | "marker" | "symbol" | "switch" | "tref" | "style") => {
+            Some(format!("<{name}>"))
+        }
+        "clipPath" if is("clipPathUnits", "objectBoundingBox") => {
+            Some("a clip in shares of its object".into())
+        }
+        "mask" if is("maskContentUnits", "objectBoundingBox") => {
+            Some("a mask in shares of its object".into())
+        }
+        "filter" if is("primitiveUnits", "objectBoundingBox") => {
+            Some("a filter in shares of its object".into())
+        }
+        name if name.starts_with("fe") && !names::SCALABLE_FILTERS.contains(&name) => {
+            Some(format!("<{name}>"))
+        }
+        _ => None,
+    };
+    let by_function = element
+        .get("filter")
+        .is_some_and(|value| value != "none" && !value.starts_with("url("));
+    let shares = names::FILTER_LENGTHS
+        .iter()
+        .any(|name| element.get(name).is_some_and(|value| value.contains('%')));
+    let why = match () {
+        () if why.is_some() => why,
+        () if by_function => Some("a filter function".into()),
+        () if shares && element.name.starts_with("fe") => Some("a filter in percentages".into()),
+        () => None,
+    };
+    let odd = ["transform-origin", "vector-effect", "pathLength"];
+    let why = why.or_else(|| {
+        let name = odd.iter().find(|name| element.get(name).is_some())?;
+        Some(format!("{name}="))
+    });
+    match why {
+        Some(why) => Err(Hard::new(why)),
+        None => Ok(()),
+    }
+}

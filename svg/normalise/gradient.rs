@@ -1,0 +1,128 @@
+//! Gradients: coordinates in user space take in the root's scale, shares of the object stay shares.
+
+use super::Hard;
+use super::bake::Walk;
+use super::matrix::Matrix;
+use super::number::{Of, Size, fraction, length, written, written_size};
+use super::tree::{Element, references};
+
+/// Decimals of shares.
+const SHARE: usize = 3;
+/// Longest chain of gradients that refer to one another.
+const LONGEST: usize = 16;
+
+pub(super) fn is_one(element: &Element) -> bool {
+    matches!(element.name.as_str(), "linearGradient" | "radialGradient")
+}
+
+/// A coordinate: its name, what it is when absent, the side it runs along, whether it is a place.
+type Coordinate = (&'static str, Option<&'static str>, Of, bool);
+
+const LINEAR: [Coordinate; 4] = [
+    ("x1", Some("0%"), Of::Width, true),
+    ("y1", Some("0%"), Of::Height, true),
+    ("x2", Some("100%"), Of::Width, true),
+    ("y2", Some("0%"), Of::Height, true),
+];
+const RADIAL: [Coordinate; 6] = [
+    ("cx", Some("50%"), Of::Width, true),
+    ("cy", Some("50%"), Of::Height, true),
+    ("r", Some("50%"), Of::Diagonal, false),
+    ("fx", None, Of::Width, true),
+    ("fy", None, Of::Height, true),
+    ("fr", None, Of::Diagonal, false),
+];
+
+pub(super) fn take_in(walk: &Walk, element: &mut Element) -> Result<(), Hard> {
+    let chain = chain(walk, element)?;
+    let units = |own: &Element| {
+        let found = own.get("gradientUnits");
+        found.or_else(|| chain.iter().find_map(|above| above.get("gradientUnits")))
+            == Some("userSpaceOnUse")
+    };
+    let in_user_space = units(element);
+    let coordinates: &[Coordinate] = match element.name.as_str() {
+        "linearGradient" => &LINEAR,
+        _ => &RADIAL,
+    };
+    let places = |other: &Element| coordinates.iter().any(|c| other.get(c.0).is_some());
+    if chain.iter().any(|above| places(above)) {
+        // What one gradient takes from another must be in the same units and under no transform.
+        let moved = |other: &Element| other.get("gradientTransform").is_some();
+        let other_units = chain.iter().any(|above| {
+            let own = above.get("gradientUnits").map(|u| u == "userSpaceOnUse");
+            own.is_some_and(|own| own != in_user_space)
+        });
+        if other_units || moved(element) || chain.iter().any(|above| moved(above)) {
+            return Err(Hard::new("a gradient that takes coordinates from another"));
+        }
+    } else if chain
+        .iter()
+        .any(|above| above.get("gradientTransform").is_some())
+    {
+        return Err(Hard::new(
+            "a gradient that takes its transform from another",
+        ));
+    }
+    let own = match element.take("gradientTransform") {
+        Some(text) => Matrix::parse(&text)?,
+        None => Matrix::IDENTITY,
+    };
+    if !in_user_space {
+        if let Some(text) = own.written(SHARE + 2) {
+            element.set("gradientTransform", text);
+        }
+        for (name, ..) in coordinates {
+            if let Some(share) = element.get(name).and_then(fraction) {
+                element.set(name, written(share, SHARE));
+            }
+        }
+        return Ok(());
+    }
+    let whole = walk.root.after(&own);
+    let mut inside = whole;
+    if !whole.is_plain() {
+        inside = walk.root;
+        if let Some(text) = whole.after(&walk.root.inverse()).written(walk.digits) {
+            element.set("gradientTransform", text);
+        }
+    }
+    for (name, absent, of, is_place) in coordinates {
+        let given = chain.iter().any(|above| above.get(name).is_some());
+        let text = match (element.get(name), absent) {
+            (Some(text), _) => text,
+            (None, Some(text)) if !given => text,
+            _ => continue,
+        };
+        let Size::User(value) = length(text, *of, walk.view)? else {
+            return Err(Hard::new(format!("a gradient's {name}={text:?}")));
+        };
+        let scaled = value * inside.scale();
+        let text = match (*is_place, *of) {
+            (true, Of::Width) => written(scaled + inside.e, walk.digits),
+            (true, _) => written(scaled + inside.f, walk.digits),
+            (false, _) => written_size(scaled, walk.digits),
+        };
+        element.set(name, text);
+    }
+    Ok(())
+}
+
+/// The gradients that this one takes from, nearest first.
+fn chain<'a>(walk: &'a Walk, element: &Element) -> Result<Vec<&'a Element>, Hard> {
+    let target = |element: &Element| -> Option<&'a Element> {
+        let href = element.get("href")?;
+        let id = *references("href", href).first()?;
+        walk.gradients.get(id)
+    };
+    let mut chain = Vec::new();
+    let mut next = target(element);
+    while let Some(found) = next {
+        if chain.len() == LONGEST {
+            return Err(Hard::new("gradients that refer to each other"));
+        }
+        chain.push(found);
+        next = target(found);
+    }
+    Ok(chain)
+}
