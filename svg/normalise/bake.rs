@@ -98,7 +98,8 @@ impl Walk {
         if names::REFERRED.contains(&element.name.as_str()) {
             context.matrix = self.root;
         }
-        context.matrix = self.inside(element, &mut context)?;
+        let (matrix, left) = self.inside(element, &mut context)?;
+        context.matrix = matrix;
         let scale = context.matrix.scale();
         let rescaled = (scale - around.scale).abs() > 1e-9 * scale;
         lengths::scale_own(self, element, (around, &context))?;
@@ -107,6 +108,10 @@ impl Walk {
         }
         context.scale = scale;
         geometry::take_in(self, element, &context)?;
+        if let Some(left) = left {
+            // Last, wherever it was, so that a form keeps its order.
+            element.set("transform", left);
+        }
         for child in element.elements_mut() {
             self.element(child, &context)?;
         }
@@ -117,8 +122,12 @@ impl Walk {
         Ok(())
     }
 
-    /// What coordinates in `element` take in; its `transform` is what is left.
-    fn inside(&self, element: &mut Element, context: &mut Context) -> Result<Matrix, Hard> {
+    /// What coordinates in `element` take in, and the `transform` that is left.
+    fn inside(
+        &self,
+        element: &mut Element,
+        context: &mut Context,
+    ) -> Result<(Matrix, Option<String>), Hard> {
         let own = match element.take("transform") {
             Some(text) => Matrix::parse(&text)?,
             None => Matrix::IDENTITY,
@@ -128,21 +137,20 @@ impl Walk {
         let (inside, left) = if self.is_pinned(element, context) {
             (self.root, whole.after(&self.root.inverse()))
         } else if own == Matrix::IDENTITY {
-            return Ok(around);
+            return Ok((around, None));
         } else {
             let rescales = (whole.scale() - around.scale()).abs() > 1e-9 * whole.scale();
             let plain = whole.is_plain() && !(context.instanced && rescales);
             if plain || self.takes_any(element, context) {
-                return Ok(whole);
+                return Ok((whole, None));
             }
             (around, whole.after(&around.inverse()))
         };
-        let digits = self.digits_at(context.zoom);
-        if let Some(text) = left.written(digits) {
+        let written = left.written(self.digits_at(context.zoom));
+        if written.is_some() {
             context.zoom *= left.scale();
-            element.set("transform", text);
         }
-        Ok(inside)
+        Ok((inside, written))
     }
 
     /// Decimals of coordinates that are still enlarged by `zoom`.

@@ -69,24 +69,24 @@ pub(super) fn take_in(walk: &Walk, element: &mut Element) -> Result<(), Hard> {
         None => Matrix::IDENTITY,
     };
     if !in_user_space {
-        if let Some(text) = own.written(SHARE + 2) {
-            element.set("gradientTransform", text);
-        }
         for (name, ..) in coordinates {
             if let Some(share) = element.get(name).and_then(fraction) {
                 element.set(name, written(share, SHARE));
             }
         }
+        if let Some(text) = own.written(SHARE + 2) {
+            element.set("gradientTransform", text);
+        }
         return Ok(());
     }
     let whole = walk.root.after(&own);
-    let mut inside = whole;
-    if !whole.is_plain() {
-        inside = walk.root;
-        if let Some(text) = whole.after(&walk.root.inverse()).written(walk.digits) {
-            element.set("gradientTransform", text);
+    let (inside, left) = match whole.is_plain() {
+        true => (whole, None),
+        false => {
+            let left = whole.after(&walk.root.inverse());
+            (walk.root, left.written(walk.digits))
         }
-    }
+    };
     for (name, absent, of, is_place) in coordinates {
         let given = chain.iter().any(|above| above.get(name).is_some());
         let text = match (element.get(name), absent) {
@@ -104,6 +104,9 @@ pub(super) fn take_in(walk: &Walk, element: &mut Element) -> Result<(), Hard> {
             (false, _) => written_size(scaled, walk.digits),
         };
         element.set(name, text);
+    }
+    if let Some(left) = left {
+        element.set("gradientTransform", left);
     }
     Ok(())
 }

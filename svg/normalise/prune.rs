@@ -5,9 +5,13 @@ use super::names;
 use super::tree::{Child, Element, references};
 use std::collections::HashSet;
 
+/// Rounds of dropping: definitions that only unused ones refer to fall a round later, and a chain of
+/// thousands of them is an attack.
+const ROUNDS: usize = 64;
+
 /// Drops unused ids and definitions until nothing more falls away.
 pub(super) fn unused(root: &mut Element) {
-    loop {
+    for _ in 0..ROUNDS {
         let mut used: HashSet<String> = HashSet::new();
         root.visit(&mut |element| {
             for (name, value) in &element.attributes {

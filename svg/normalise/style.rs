@@ -28,6 +28,10 @@ impl<'a> Sheet<'a> {
             sheet.rules.parse_more(text);
             sheet.kept |= says_more(text);
         }
+        if work(&sheet.rules, document) > MOST_WORK {
+            sheet.rules = StyleSheet::new();
+            sheet.kept = true;
+        }
         sheet
     }
 
@@ -73,6 +77,30 @@ impl<'a> Sheet<'a> {
             .attributes
             .retain(|(name, value)| value != "inherit" || !inherits(name));
     }
+}
+
+/// Steps that matching may take; a sheet that could take more is left to the renderer, whose worker
+/// process can be stopped.
+const MOST_WORK: f64 = 2e7;
+
+/// Steps that matching every rule with every element takes at most: a rule that names ancestors tries
+/// each of them for each of its names.
+fn work(rules: &StyleSheet<'_>, document: &Document<'_>) -> f64 {
+    let mut elements = 0.0;
+    let mut deepest = 1usize;
+    for node in document.descendants().filter(Node::is_element) {
+        elements += 1.0;
+        if rules.rules.is_empty() {
+            break;
+        }
+        deepest = deepest.max(node.ancestors().count());
+    }
+    let each = rules.rules.iter().map(|rule| {
+        let text = rule.selector.to_string();
+        let steps = text.matches([' ', '>', '+']).count();
+        (deepest as f64).powi(steps.min(1000) as i32)
+    });
+    elements * each.sum::<f64>()
 }
 
 struct Cascade<'e, 'a> {

@@ -69,6 +69,10 @@ fn transforms_go_where_they_can() {
             r#"<rect width="8" height="8" x="4" y="8"/>"#,
         ),
         (
+            "<g transform='scale(2)' stroke='red'><path d='M0 0h1'/></g>",
+            r#" stroke-width="4"><g stroke="red" stroke-width="8"><path d="M0 0h8"/></g>"#,
+        ),
+        (
             "<rect width='2' height='2' transform='rotate(45 1 1)'/>",
             r#"<rect width="8" height="8" transform="rotate(45 4 4)"/>"#,
         ),

@@ -116,7 +116,6 @@ fn attacks_have_a_form_or_a_reason_and_the_form_is_stable() {
     let options = NormaliseOptions::default();
     let mut formed = 0;
     for (name, source) in attacks::all() {
-        eprintln!("{name} {}", source.len());
         let Ok(form) = normalise(&source, &options, &Limits::default()) else {
             continue;
         };
