@@ -35,7 +35,7 @@ pub use checkpoint::{Checkpoint, State};
 pub use error::TrainError;
 pub use interrupt::Interrupt;
 pub use learner::Learner;
-pub use plan::{check_inputs, plan};
+pub use plan::{check_inputs, open_catalog, plan};
 pub use prompts::Prompts;
 pub use record::peak_memory_gib;
 pub use resume::{forbidden_changes, has_checkpoint};

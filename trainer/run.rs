@@ -215,10 +215,7 @@ fn say_skipped(catalog: &Catalog, observer: &mut dyn Observer) {
     }
     let skipped = catalog.skipped();
     for row in skipped.iter().take(SHOWN) {
-        observer.notice(&format!(
-            "source {}: bad row left out: {}",
-            row.source, row.message
-        ));
+        observer.notice(&format!("source {}: bad row left out: {row}", row.source));
     }
     if !skipped.is_empty() {
         observer.notice(&format!("bad rows left out: {}", skipped.len()));
@@ -422,10 +419,8 @@ impl Run<'_> {
                 ..progress
             };
             for row in cursor.take_skipped() {
-                self.observer.notice(&format!(
-                    "source {}: bad row left out: {}",
-                    row.source, row.message
-                ));
+                self.observer
+                    .notice(&format!("source {}: bad row left out: {row}", row.source));
             }
             self.record(stage, &learner, &progress, metrics, &rows)?;
             stepped = true;

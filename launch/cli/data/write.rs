@@ -203,9 +203,12 @@ impl Counts {
             let _ = writeln!(out, "  {count} {reason}");
         }
         if let Some((mean, least)) = self.similarity.mean_and_least() {
+            let quantile = |share| self.similarity.quantile(share).unwrap_or(least);
             let _ = writeln!(
                 out,
-                "SSIM before and after: mean {mean:.4}, least {least:.4}"
+                "SSIM before and after: mean {mean:.4}, median {:.4}, 1st percentile {:.4}, least {least:.4}",
+                quantile(0.5),
+                quantile(0.01)
             );
         }
         let [before, after] = &self.lengths.characters;
@@ -215,6 +218,12 @@ impl Counts {
             before.mean(),
             after.mean(),
             after.longest()
+        );
+        let [before, after] = self.lengths.bytes;
+        let saved = 100.0 * (1.0 - after as f64 / before.max(1) as f64);
+        let _ = writeln!(
+            out,
+            "bytes: {before} before, {after} after ({saved:.1} % saved)"
         );
         if self.lengths.tokens.total() > 0 {
             let tokens = &self.lengths.tokens;
