@@ -35,6 +35,11 @@ pub const NAMES: &[(&str, &str)] = &[
         "mean of one reward within one task",
     ),
     (
+        "metric/<metric>/mean",
+        "mean of one of the tasks' metrics, which no total holds, over the rows it was measured on",
+    ),
+    ("metric/<task>/<metric>/mean", "the same within one task"),
+    (
         "reward/zero_spread_frac",
         "share of groups whose rewards are all equal",
     ),

@@ -3,6 +3,7 @@
 //! Each crate owns its section; this one composes them. [`Config::validate`] checks what types
 //! cannot say; later code sees only valid values.
 
+mod metrics;
 mod optimizer;
 mod paths;
 mod policy;

@@ -162,6 +162,7 @@ impl Trainer<'_> {
                 model: &learner.model,
                 samples: rollout.group_size,
                 step,
+                measure: false,
                 policy_version: learner.optimizer.updates,
                 interrupt: self.interrupt,
             };
