@@ -12,6 +12,7 @@ mod error;
 mod eval;
 mod exchange;
 mod files;
+pub mod flops;
 pub mod grpo;
 pub mod head;
 mod interrupt;

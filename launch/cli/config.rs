@@ -61,6 +61,7 @@ pub fn check(args: &CheckArgs, shared: &Shared) -> Result<(), Failure> {
 /// `svgrl reference`
 pub fn reference() -> Result<(), Failure> {
     print!("{}", config_check::reference_markdown::<Config>());
+    print!("{}", trainer::metrics::reference_markdown());
     Ok(())
 }
 

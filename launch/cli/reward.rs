@@ -21,7 +21,7 @@ pub struct Args {
     /// Rows `{"id", "task"?, "prompt", "completion", "reference": {"svg"?, "image"?, "text"?}, "truncated"?, "step"?}`.
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
-    /// Rows `{"id", "total", "parts", "valid", "reason", "render_ms"}`.
+    /// Rows `{"id", "total", "parts", "valid", "reason", "render_ms"}`, and `metrics` where the task has some.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Task of rows that name none; default: the config's first.
@@ -66,6 +66,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         if let Some(ImageSource::Path(path)) = &mut value.reference.image {
             *path = folder.join(&*path);
         }
+        value.measure = true;
         let (id, job) = value.into_job(&default);
         if let Err(error) = scorer.check_reference(&job.task, &job.reference) {
             scorer.check()?;

@@ -25,7 +25,7 @@ pub(super) fn example(record: Record, view: View, around: &Around) -> Result<Exa
     let drawing = |svg: String| Reference {
         svg: Some(svg),
         text: text(row, "text_caption").ok().map(str::to_owned),
-        image: None,
+        ..Default::default()
     };
     let (reference, target) = match view {
         View::Sketch => {
