@@ -128,7 +128,7 @@ impl<'a> Prompts<'a> {
                 ImageSource::Png(_) => format!("image: {error}"),
             };
             let bytes = image.read().map_err(|error| named(&error))?;
-            let rgb = Rgb8::decode(&bytes).map_err(|error| named(&error))?;
+            let rgb = Rgb8::decode_upright(&bytes).map_err(|error| named(&error))?;
             eyes.picture(&rgb).map_err(|error| named(&error))
         });
         let pictures: Vec<Picture> = pictures.collect::<Result<_, String>>()?;

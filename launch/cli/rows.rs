@@ -167,7 +167,7 @@ impl TextSide {
                     Failure::input(format!("{place}: images: {}: {error}", path.display()))
                 };
                 let bytes = std::fs::read(&path).map_err(|error| wrong(&error))?;
-                let rgb = Rgb8::decode(&bytes).map_err(|error| wrong(&error))?;
+                let rgb = Rgb8::decode_upright(&bytes).map_err(|error| wrong(&error))?;
                 eyes.picture(&rgb).map_err(|error| wrong(&error))
             })
             .collect()
