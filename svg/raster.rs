@@ -43,6 +43,17 @@ fn check_size(width: u32, height: u32, max: u32) -> Result<(), RasterError> {
     Ok(())
 }
 
+/// Reads a JPEG as far as its size.
+fn jpeg_sides(
+    decoder: &mut jpeg_decoder::Decoder<Cursor<&[u8]>>,
+) -> Result<(u32, u32), RasterError> {
+    decoder.read_info()?;
+    let info = decoder
+        .info()
+        .ok_or(jpeg_decoder::Error::Format("it has no size".into()))?;
+    Ok((u32::from(info.width), u32::from(info.height)))
+}
+
 /// What a file that is neither PNG nor JPEG is.
 fn other_format(bytes: &[u8]) -> &'static str {
     match bytes {
@@ -126,17 +137,33 @@ impl Raster {
         }
     }
 
+    /// Width and height that a PNG or a JPEG begins with, refused as [`Self::decode`] refuses them.
+    pub fn sides(bytes: &[u8], max_side: u32) -> Result<(u32, u32), RasterError> {
+        let (width, height) = match bytes {
+            [0x89, b'P', b'N', b'G', ..] => {
+                let reader = png::Decoder::new(Cursor::new(bytes)).read_info()?;
+                (reader.info().width, reader.info().height)
+            }
+            [0xff, 0xd8, 0xff, ..] => {
+                let mut decoder = jpeg_decoder::Decoder::new(Cursor::new(bytes));
+                jpeg_sides(&mut decoder)?
+            }
+            _ => return Err(RasterError::Format(other_format(bytes))),
+        };
+        check_size(width, height, max_side)?;
+        Ok((width, height))
+    }
+
     /// Decodes any JPEG, colour, grey or four-colour, to opaque pixels; within two levels of libjpeg's.
     pub fn from_jpeg(bytes: &[u8], max_side: u32) -> Result<Self, RasterError> {
         let mut decoder = jpeg_decoder::Decoder::new(Cursor::new(bytes));
-        decoder.read_info()?;
-        let info = decoder
-            .info()
-            .ok_or(jpeg_decoder::Error::Format("it has no size".into()))?;
-        let (width, height) = (u32::from(info.width), u32::from(info.height));
+        let (width, height) = jpeg_sides(&mut decoder)?;
         check_size(width, height, max_side)?;
         let data = decoder.decode()?;
-        let rgba = match info.pixel_format {
+        let format = decoder
+            .info()
+            .map_or(PixelFormat::RGB24, |i| i.pixel_format);
+        let rgba = match format {
             PixelFormat::RGB24 => expand(&data, |[r, g, b]: [u8; 3]| [r, g, b]),
             PixelFormat::L8 => expand(&data, |[level]: [u8; 1]| [level; 3]),
             // Big-endian: the first byte is the level in 8 bits.

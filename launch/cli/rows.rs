@@ -179,7 +179,10 @@ impl TextSide {
             return self.encode(text, place);
         };
         let text = eyes
-            .expand(text, pictures)
+            .expand(
+                text,
+                &pictures.iter().map(|one| one.tokens).collect::<Vec<_>>(),
+            )
             .map_err(|error| Failure::input(format!("{place}: images: {error}")))?;
         self.encode(&text, place)
     }

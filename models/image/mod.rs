@@ -45,6 +45,20 @@ pub struct ImageBounds {
 const MAX_SIDE: u32 = 16_384;
 
 impl Rgb8 {
+    /// Width and height of a picture that a policy is shown, without decoding it.
+    ///
+    /// # Errors
+    /// A file that says no size, or one too large.
+    pub fn sides(bytes: &[u8]) -> Result<(usize, usize), ModelError> {
+        let (width, height) =
+            Raster::sides(bytes, MAX_SIDE).map_err(|e| ModelError::Image(e.to_string()))?;
+        let (width, height) = (width as usize, height as usize);
+        Ok(match upright::orientation(bytes) {
+            5..=8 => (height, width),
+            _ => (width, height),
+        })
+    }
+
     /// Decodes a picture that a policy is shown: as [`Self::decode`], and turned the way up that the file says,
     /// as transformers' `load_image` turns it.
     ///
