@@ -70,11 +70,21 @@ impl Writer {
 
     /// Appends a row.
     pub fn write(&mut self, row: &impl Serialize) -> Result<(), Failure> {
-        let failed = |error: &dyn std::fmt::Display| {
-            Failure::other(format!("{}: {error}", self.path.display()))
-        };
-        let line = serde_json::to_string(row).map_err(|error| failed(&error))?;
-        writeln!(self.file, "{line}").map_err(|error| failed(&error))
+        let line = serde_json::to_string(row);
+        self.line(line)
+    }
+
+    /// Appends a value over several lines, for people.
+    pub fn write_pretty(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(value);
+        self.line(text)
+    }
+
+    fn line(&mut self, text: serde_json::Result<String>) -> Result<(), Failure> {
+        let written = text
+            .map_err(std::io::Error::from)
+            .and_then(|text| writeln!(self.file, "{text}"));
+        written.map_err(|error| Failure::other(format!("{}: {error}", self.path.display())))
     }
 
     /// Puts the file in its place.

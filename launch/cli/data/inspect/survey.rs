@@ -297,7 +297,9 @@ impl TaskSurvey {
             *count += usize::from(has);
         }
         let lengths = &mut self.lengths;
-        lengths.reference_characters.add(example.length);
+        if example.length > 0 {
+            lengths.reference_characters.add(example.length);
+        }
         lengths.prompt_characters.add(asked.text.chars().count());
         for (lengths, tokens) in [
             (&mut lengths.prompt_tokens, asked.tokens),
