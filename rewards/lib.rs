@@ -40,7 +40,7 @@ pub use choice::Choice;
 pub use completion::{CompletionConfig, CtrlS, PlainSvg, PlainText, Sgp};
 pub use config::{Common, RewardConfig, RewardsConfig, TaskScoring};
 pub use edges::L2Canny;
-pub use encode::{EncoderConfig, EncoderDtype, EncoderInit, EncoderSet, Preprocess};
+pub use encode::{EncoderConfig, EncoderCount, EncoderDtype, EncoderInit, EncoderSet, Preprocess};
 pub use error::RewardError;
 pub use judge::{JsonRule, JudgeCount, JudgeReward, RegexRule, ScoreRule};
 pub use length::{CodeEfficiency, LengthLinear, LengthRatio, Unit};
