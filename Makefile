@@ -10,7 +10,7 @@ quickstart: setup ## build, then train a small policy: SFT, then GRPO
 	cargo build --release && target/release/svgrl train configs/quickstart.yaml
 
 check: setup ## formatting, lints and documentation
-	cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings && RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings && cargo clippy -p svgrl-rewards -- -D warnings && RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
 test: check ## everything that must pass before a commit
 	cargo test --workspace

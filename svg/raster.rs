@@ -128,6 +128,25 @@ impl Raster {
         Ok(bytes)
     }
 
+    /// Width and height of a PNG or a JPEG by its header; the pixels are not looked at.
+    pub fn size(bytes: &[u8]) -> Result<(u32, u32), RasterError> {
+        match bytes {
+            [0x89, b'P', b'N', b'G', ..] => {
+                let reader = png::Decoder::new(Cursor::new(bytes)).read_info()?;
+                Ok((reader.info().width, reader.info().height))
+            }
+            [0xff, 0xd8, 0xff, ..] => {
+                let mut decoder = jpeg_decoder::Decoder::new(Cursor::new(bytes));
+                decoder.read_info()?;
+                let info = decoder
+                    .info()
+                    .ok_or(jpeg_decoder::Error::Format("it has no size".into()))?;
+                Ok((u32::from(info.width), u32::from(info.height)))
+            }
+            _ => Err(RasterError::Format),
+        }
+    }
+
     /// Decodes a PNG or a JPEG, told apart by their first bytes. Sides over `max_side` are refused.
     pub fn decode(bytes: &[u8], max_side: u32) -> Result<Self, RasterError> {
         match bytes {
@@ -235,6 +254,8 @@ mod tests {
         };
         let png = raster.to_png().unwrap();
         assert_eq!(Raster::from_png(&png, 16).unwrap(), raster);
+        assert_eq!(Raster::size(&png).unwrap(), (2, 1));
+        assert!(Raster::size(&png[..20]).is_err() && Raster::size(b"GIF89a").is_err());
         assert!(matches!(
             Raster::from_png(&png, 1),
             Err(RasterError::TooLarge { .. })

@@ -119,6 +119,12 @@ impl Checkpoint {
         let read = |part: &str| {
             fs::read(folder.join(part)).map_err(|error| damaged(part, error.to_string()))
         };
+        if !folder.is_dir() {
+            return Err(TrainError::Input(format!(
+                "checkpoint {}: there is no such folder",
+                folder.display()
+            )));
+        }
         let expected: Map<String, Value> = serde_json::from_slice(&read("trainer/manifest.json")?)
             .map_err(|error| damaged("trainer/manifest.json", error.to_string()))?;
         for (part, entry) in &expected {

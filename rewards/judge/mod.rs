@@ -7,8 +7,6 @@ mod disabled;
 #[cfg(feature = "client")]
 mod enabled;
 mod rule;
-#[cfg(all(test, feature = "client"))]
-mod tests;
 
 #[cfg(not(feature = "client"))]
 pub(crate) use disabled::Judge;
@@ -17,7 +15,6 @@ pub(crate) use enabled::Judge;
 pub use rule::{JsonRule, RegexRule, ScoreRule};
 
 use crate::config::reward_options;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 reward_options! {
     /// A score that a vision-language model gives to the picture, asked over an OpenAI-compatible endpoint; a
@@ -85,15 +82,6 @@ impl JudgeReward {
         }
         Ok(())
     }
-
-    /// The number in an answer, on a scale of 0 to 1; none when there is none within the range.
-    pub(crate) fn value(&self, answer: &str) -> Option<f64> {
-        let [low, high] = self.range;
-        let score = self.score.number(answer)?;
-        (low..=high)
-            .contains(&score)
-            .then(|| (score - low) / (high - low))
-    }
 }
 
 /// What judges have done so far.
@@ -107,38 +95,6 @@ pub struct JudgeCount {
     pub tokens: [u64; 2],
     /// Their price.
     pub cost: f64,
-}
-
-/// The same, counted by several threads.
-#[derive(Default)]
-pub(crate) struct Counter {
-    asked: AtomicU64,
-    failed: AtomicU64,
-    tokens: [AtomicU64; 2],
-}
-
-impl Counter {
-    pub fn add(&self, judged: bool, tokens: [u64; 2]) {
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        self.failed.fetch_add(u64::from(!judged), Ordering::Relaxed);
-        for (sum, count) in self.tokens.iter().zip(tokens) {
-            sum.fetch_add(count, Ordering::Relaxed);
-        }
-    }
-
-    pub fn read(&self, price: [f64; 2]) -> JudgeCount {
-        let tokens = [0, 1].map(|i| self.tokens[i].load(Ordering::Relaxed));
-        let cost = tokens
-            .iter()
-            .zip(price)
-            .map(|(&count, price)| count as f64 * price / 1e6);
-        JudgeCount {
-            asked: self.asked.load(Ordering::Relaxed),
-            failed: self.failed.load(Ordering::Relaxed),
-            tokens,
-            cost: cost.sum(),
-        }
-    }
 }
 
 impl std::ops::AddAssign for JudgeCount {

@@ -133,6 +133,7 @@ async fn respond(
         if let Some(count) = inner.scorer.judge_count() {
             text += &super::metrics::judge_text(&count);
         }
+        text += &super::metrics::encoder_text(&inner.scorer.encoder_counts());
         let kind = [(
             header::CONTENT_TYPE,
             "text/plain; version=0.0.4; charset=utf-8",

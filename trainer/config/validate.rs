@@ -58,6 +58,7 @@ impl Config {
         })?;
         self.device.check()?;
         self.model()?;
+        not_negative("peak_tflops", self.peak_tflops)?;
         not_negative("grace_s", self.grace_s)?;
         self.rewards
             .validate()

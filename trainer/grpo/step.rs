@@ -342,7 +342,8 @@ impl Trainer<'_> {
                 } else {
                     tokens.max(1.0)
                 };
-                metrics.insert((*name).into(), sums[index] / divisor);
+                // A zero is written without a sign.
+                metrics.insert((*name).into(), sums[index] / divisor + 0.0);
             }
         }
         let sampled: usize = rows.iter().map(|row| row.token_ids.len()).sum();

@@ -10,7 +10,7 @@ mod mapped;
 mod vectorgym;
 
 pub(super) use mapped::{FieldMap, NOTHING_ASKED};
-pub(super) use vectorgym::ABSENT;
+pub(crate) use vectorgym::ABSENT;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

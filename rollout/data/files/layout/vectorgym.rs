@@ -11,7 +11,7 @@ use crate::data::config::View;
 use crate::data::example::Example;
 
 /// How the problem of a row begins that is simply no sample of the view.
-pub(in crate::data::files) const ABSENT: &str = "no sample of this view: ";
+pub(crate) const ABSENT: &str = "no sample of this view: ";
 
 pub(super) fn example(record: Record, view: View, around: &Around) -> Result<Example, String> {
     let row = &record.value;

@@ -1,10 +1,16 @@
 //! Asking: a few threads send questions, no faster than allowed, and wait for answers.
 
-use super::{Counter, JudgeCount, JudgeReward};
+mod answer;
+mod count;
+#[cfg(test)]
+mod tests;
+
+use super::{JudgeCount, JudgeReward};
 use crate::error::RewardError;
 use crate::http::Caller;
 use crate::picture::Picture;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use count::Counter;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,6 +1,7 @@
 //! A judge made of a socket, and what becomes of its answers.
 
-use super::{Judge, JudgeReward};
+use super::Judge;
+use crate::judge::JudgeReward;
 use crate::picture::Picture;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
