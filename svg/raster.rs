@@ -44,7 +44,7 @@ fn check_size(width: u32, height: u32, max: u32) -> Result<(), RasterError> {
 }
 
 /// Reads a JPEG as far as its size.
-fn jpeg_sides(
+fn jpeg_size(
     decoder: &mut jpeg_decoder::Decoder<Cursor<&[u8]>>,
 ) -> Result<(u32, u32), RasterError> {
     decoder.read_info()?;
@@ -136,15 +136,17 @@ impl Raster {
                 Ok((reader.info().width, reader.info().height))
             }
             [0xff, 0xd8, 0xff, ..] => {
-                let mut decoder = jpeg_decoder::Decoder::new(Cursor::new(bytes));
-                decoder.read_info()?;
-                let info = decoder
-                    .info()
-                    .ok_or(jpeg_decoder::Error::Format("it has no size".into()))?;
-                Ok((u32::from(info.width), u32::from(info.height)))
+                jpeg_size(&mut jpeg_decoder::Decoder::new(Cursor::new(bytes)))
             }
-            _ => Err(RasterError::Format),
+            _ => Err(RasterError::Format(other_format(bytes))),
         }
+    }
+
+    /// The same, refused as [`Self::decode`] refuses it.
+    pub fn size_within(bytes: &[u8], max_side: u32) -> Result<(u32, u32), RasterError> {
+        let (width, height) = Self::size(bytes)?;
+        check_size(width, height, max_side)?;
+        Ok((width, height))
     }
 
     /// Decodes a PNG or a JPEG, told apart by their first bytes. Sides over `max_side` are refused.
@@ -156,27 +158,10 @@ impl Raster {
         }
     }
 
-    /// Width and height that a PNG or a JPEG begins with, refused as [`Self::decode`] refuses them.
-    pub fn sides(bytes: &[u8], max_side: u32) -> Result<(u32, u32), RasterError> {
-        let (width, height) = match bytes {
-            [0x89, b'P', b'N', b'G', ..] => {
-                let reader = png::Decoder::new(Cursor::new(bytes)).read_info()?;
-                (reader.info().width, reader.info().height)
-            }
-            [0xff, 0xd8, 0xff, ..] => {
-                let mut decoder = jpeg_decoder::Decoder::new(Cursor::new(bytes));
-                jpeg_sides(&mut decoder)?
-            }
-            _ => return Err(RasterError::Format(other_format(bytes))),
-        };
-        check_size(width, height, max_side)?;
-        Ok((width, height))
-    }
-
     /// Decodes any JPEG, colour, grey or four-colour, to opaque pixels; within two levels of libjpeg's.
     pub fn from_jpeg(bytes: &[u8], max_side: u32) -> Result<Self, RasterError> {
         let mut decoder = jpeg_decoder::Decoder::new(Cursor::new(bytes));
-        let (width, height) = jpeg_sides(&mut decoder)?;
+        let (width, height) = jpeg_size(&mut decoder)?;
         check_size(width, height, max_side)?;
         let data = decoder.decode()?;
         let format = decoder

@@ -51,7 +51,7 @@ impl Rgb8 {
     /// A file that says no size, or one too large.
     pub fn sides(bytes: &[u8]) -> Result<(usize, usize), ModelError> {
         let (width, height) =
-            Raster::sides(bytes, MAX_SIDE).map_err(|e| ModelError::Image(e.to_string()))?;
+            Raster::size_within(bytes, MAX_SIDE).map_err(|e| ModelError::Image(e.to_string()))?;
         let (width, height) = (width as usize, height as usize);
         Ok(match upright::orientation(bytes) {
             5..=8 => (height, width),
