@@ -8,7 +8,7 @@ mod encoders;
 mod generate;
 mod help;
 mod hostile;
-mod judges;
+pub mod judges;
 mod logprobs;
 mod pictures;
 pub mod program;
