@@ -41,7 +41,7 @@ pub use choice::Choice;
 pub use completion::{CompletionConfig, CtrlS, PlainSvg, PlainText, Sgp};
 pub use config::{Common, Measured, RewardConfig, RewardsConfig, TaskScoring};
 pub use edges::L2Canny;
-pub use encode::{EncoderConfig, EncoderDtype, EncoderInit, EncoderSet, Preprocess};
+pub use encode::{EncoderConfig, EncoderCount, EncoderDtype, EncoderInit, EncoderSet, Preprocess};
 pub use error::RewardError;
 pub use improvement::{Improvement, Likeness};
 pub use judge::{JsonRule, JudgeCount, JudgeReward, RegexRule, ScoreRule};

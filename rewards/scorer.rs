@@ -2,7 +2,7 @@
 //! asking a service elsewhere. Results come back as they are ready, or in order for a batch.
 
 use crate::config::{RewardsConfig, TaskScoring};
-use crate::encode::{EncoderSet, Encoders};
+use crate::encode::{EncoderCount, EncoderSet, Encoders};
 use crate::error::RewardError;
 use crate::judge::JudgeCount;
 use crate::length::Unit;
@@ -323,6 +323,12 @@ impl Scorer {
         let mut sum = JudgeCount::default();
         judged.iter().for_each(|task| sum += task.judge_count());
         (!judged.is_empty()).then_some(sum)
+    }
+
+    /// What went through each encoder of this process so far, by its name.
+    pub fn encoder_counts(&self) -> Vec<(&str, EncoderCount)> {
+        let encoders = self.encoders.as_ref();
+        encoders.map_or_else(Vec::new, |encoders| encoders.counts())
     }
 
     fn send(&self, job: ScoreJob, reply: Sender<Scored>, cancelled: Option<Arc<AtomicBool>>) {

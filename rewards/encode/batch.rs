@@ -1,23 +1,24 @@
 //! An encoder's thread: jobs of one shape that are at hand go through the network together.
 //!
-//! Every pass has the same number of rows, short ones filled up with copies, and texts take a width that
-//! depends on their own length alone: so a feature's bits do not depend on who shared the pass.
+//! Every pass of a kind has the same number of rows, short ones filled up with copies, and texts take a
+//! width that depends on their own length alone: so a feature's bits do not depend on who shared the pass.
 
+use super::EncoderCount;
 use super::enabled::Fault;
+use super::network::{Kept, Worker};
 use super::shelf::Shelf;
 use super::ticket::Ticket;
 use crate::perceptual::LpipsScale;
 use crate::picture::Picture;
 use crossbeam_channel::Receiver;
 use models::ModelError;
-use models::encoder::{Encoder, Lpips, LpipsFeatures, LpipsInput, Pool, unit_rows};
+use models::encoder::{Encoder, Pool};
 use models::image::Rgb8;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tch::{Device, Kind, Tensor};
 
 /// What is asked of an encoder.
 pub(super) enum Ask {
@@ -43,36 +44,76 @@ pub(super) struct Job {
     pub ticket: Ticket,
 }
 
-/// The network of a thread.
-pub(super) enum Worker {
-    Features(Box<Encoder>),
-    Lpips(Lpips),
+/// Rows of a pass.
+#[derive(Clone, Copy)]
+pub(super) struct Rows {
+    pub pictures: usize,
+    pub texts: usize,
+}
+
+impl Rows {
+    /// What `batch` says; 0 chooses. A core is busy with one text, and a group of completions has but one;
+    /// of pictures four share the reading of the weights, and more gain nothing.
+    pub fn new(batch: usize, on_cpu: bool) -> Rows {
+        let (pictures, texts) = match (batch, on_cpu) {
+            (0, true) => (4, 1),
+            (0, false) => (32, 32),
+            (count, _) => (count, count),
+        };
+        Rows { pictures, texts }
+    }
+
+    fn of(self, ready: &Ready) -> usize {
+        match ready {
+            Ready::Picture(..) | Ready::Distance(..) => self.pictures,
+            Ready::Ids(..) | Ready::Tokens(..) => self.texts,
+        }
+    }
 }
 
 /// What a thread knows besides its network.
 pub(super) struct Server {
     pub name: String,
-    /// Rows of a pass.
-    pub batch: usize,
+    pub rows: Rows,
     /// Whether it computes on the CPU, where networks take turns.
     pub on_cpu: bool,
     pub fault: Fault,
     /// Set when nobody wants answers any more.
     pub ended: Arc<AtomicBool>,
+    pub tally: Arc<Tally>,
 }
 
-/// How long a pass that is not full waits for more.
+/// What went through a network so far.
+#[derive(Default)]
+pub(super) struct Tally {
+    passes: AtomicU64,
+    items: AtomicU64,
+}
+
+impl Tally {
+    fn add(&self, items: usize) {
+        self.passes.fetch_add(1, Ordering::Relaxed);
+        self.items.fetch_add(items as u64, Ordering::Relaxed);
+    }
+
+    pub fn read(&self) -> EncoderCount {
+        let [passes, items] = [&self.passes, &self.items].map(|n| n.load(Ordering::Relaxed));
+        EncoderCount { passes, items }
+    }
+}
+
+/// How long a pass that is not full waits for more, at least.
 const PATIENCE: Duration = Duration::from_millis(4);
+/// The part of the last pass' time that it waits at most: little beside rows of copies.
+const SHARE: u32 = 16;
 /// Widths of texts that share passes are multiples of it.
 const STEP: usize = 16;
-/// Bytes of reference features that LPIPS keeps.
-const KEPT: usize = 512 << 20;
 
 /// Networks on the CPU compute one after the other: each uses all threads that it may.
 static TURN: Mutex<()> = Mutex::new(());
 
 /// A question ready for the network; those of one shape share a pass.
-enum Ready {
+pub(super) enum Ready {
     Picture(Rgb8, Pool),
     Ids(Vec<i64>, usize),
     /// Ids, width and layer.
@@ -121,6 +162,7 @@ impl Server {
     ) {
         let mut waiting = Waiting::default();
         let mut kept = Kept::default();
+        let mut last = Duration::ZERO;
         loop {
             if waiting.jobs.is_empty() {
                 if let (Some(resting), Some(shelf)) = (waiting.resting.take(), &mut shelf) {
@@ -140,7 +182,7 @@ impl Server {
                     fail(&self.fault, &self.name, &error.to_string(), &tickets);
                 }
             }
-            let until = Instant::now() + PATIENCE;
+            let until = Instant::now() + PATIENCE.max(last / SHARE);
             while waiting.resting.is_none() && self.missing(&waiting.jobs) > 0 {
                 match inbox.recv_deadline(until) {
                     Ok(job) => self.admit(worker, job, &mut waiting),
@@ -155,27 +197,27 @@ impl Server {
                     .for_each(|ticket| ticket.give(Err("the encoder has ended".into())));
                 return;
             }
-            let Some((first, ticket)) = waiting.jobs.pop_front() else {
+            if waiting.jobs.is_empty() {
                 continue;
-            };
-            let (mut batch, mut tickets) = (vec![first], vec![ticket]);
-            let mut rest = VecDeque::new();
-            for (ready, ticket) in waiting.jobs.drain(..) {
-                if batch.len() < self.batch && batch[0].fits(&ready) {
-                    batch.push(ready);
-                    tickets.push(ticket);
-                } else {
-                    rest.push_back((ready, ticket));
-                }
             }
-            waiting.jobs = rest;
             let turn = self
                 .on_cpu
                 .then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner));
-            let answer = catch_unwind(AssertUnwindSafe(|| {
-                worker.answer(&batch, self.batch, &mut kept)
-            }));
+            // Others may have come while another network had its turn.
+            while waiting.resting.is_none() && self.missing(&waiting.jobs) > 0 {
+                match inbox.try_recv() {
+                    Ok(job) => self.admit(worker, job, &mut waiting),
+                    Err(_) => break,
+                }
+            }
+            let Some((rows, batch, tickets)) = self.next_pass(&mut waiting.jobs) else {
+                continue;
+            };
+            let started = Instant::now();
+            let answer = catch_unwind(AssertUnwindSafe(|| worker.answer(&batch, rows, &mut kept)));
             drop(turn);
+            last = started.elapsed();
+            self.tally.add(tickets.len());
             match answer {
                 Ok(Ok(answers)) => {
                     for (ticket, answer) in tickets.iter().zip(answers) {
@@ -201,6 +243,25 @@ impl Server {
         }
     }
 
+    /// The first question, those that may share its pass, and how many rows that has.
+    fn next_pass(
+        &self,
+        waiting: &mut VecDeque<(Ready, Ticket)>,
+    ) -> Option<(usize, Vec<Ready>, Vec<Ticket>)> {
+        let (first, ticket) = waiting.pop_front()?;
+        let rows = self.rows.of(&first);
+        let (mut batch, mut tickets) = (vec![first], vec![ticket]);
+        for (ready, ticket) in std::mem::take(waiting) {
+            if batch.len() < rows && batch[0].fits(&ready) {
+                batch.push(ready);
+                tickets.push(ticket);
+            } else {
+                waiting.push_back((ready, ticket));
+            }
+        }
+        Some((rows, batch, tickets))
+    }
+
     /// Rows that the next pass still lacks.
     fn missing(&self, waiting: &VecDeque<(Ready, Ticket)>) -> usize {
         let Some((first, _)) = waiting.front() else {
@@ -210,7 +271,7 @@ impl Server {
             .iter()
             .filter(|(ready, _)| first.fits(ready))
             .count();
-        self.batch.saturating_sub(like)
+        self.rows.of(first).saturating_sub(like)
     }
 
     fn admit(&self, worker: &Worker, job: Job, waiting: &mut Waiting) {
@@ -251,7 +312,7 @@ impl Server {
     /// A text's ids, and how many places it takes in a pass.
     fn ids(&self, network: &Encoder, text: &str) -> Result<(Vec<i64>, usize), ModelError> {
         let ids = network.tokenize(text)?;
-        let width = match self.batch {
+        let width = match self.rows.texts {
             1 => ids.len(),
             _ => ids
                 .len()
@@ -274,189 +335,81 @@ pub(super) fn fail(fault: &Fault, encoder: &str, reason: &str, tickets: &[Ticket
         .get_or_insert(text);
 }
 
-impl Worker {
-    /// Takes the weights, and what is kept of references, to another device.
-    fn move_to(&mut self, device: Device, kept: &mut Kept) -> Result<(), ModelError> {
-        match self {
-            Worker::Features(network) => network.move_to((network.place().0, device)),
-            Worker::Lpips(network) => {
-                network.move_to((network.place().0, device))?;
-                kept.entries
-                    .iter_mut()
-                    .try_for_each(|(_, _, features)| features.move_to(device))
-            }
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use tch::{Device, Kind};
 
-    /// One answer for each of `batch`, from a pass of exactly `rows` rows.
-    fn answer(
-        &self,
-        batch: &[Ready],
-        rows: usize,
-        kept: &mut Kept,
-    ) -> Result<Vec<Arc<[f32]>>, ModelError> {
-        let filled = || (0..rows.max(batch.len())).map(|row| &batch[row.min(batch.len() - 1)]);
-        let features = match (self, &batch[0]) {
-            (Worker::Features(network), Ready::Picture(_, pool)) => {
-                let pictures: Vec<&Rgb8> = filled()
-                    .filter_map(|ready| match ready {
-                        Ready::Picture(picture, _) => Some(picture),
-                        _ => None,
-                    })
-                    .collect();
-                network.embed_images(&pictures, *pool)?
-            }
-            (Worker::Features(network), Ready::Ids(_, width)) => {
-                let ids: Vec<&[i64]> = filled()
-                    .filter_map(|ready| match ready {
-                        Ready::Ids(ids, _) => Some(ids.as_slice()),
-                        _ => None,
-                    })
-                    .collect();
-                network.embed_ids(&ids, *width, Pool::Cls)?
-            }
-            (Worker::Features(network), &Ready::Tokens(_, width, layer)) => {
-                let filled: Vec<&Ready> = filled().collect();
-                return tokens(network, (batch, &filled), (width, layer));
-            }
-            (Worker::Lpips(network), Ready::Distance(..)) => {
-                return distances(network, batch, &filled().collect::<Vec<_>>(), kept);
-            }
-            _ => {
-                return Err(ModelError::Image(
-                    "this network was asked for something else".into(),
-                ));
-            }
+    fn picture(network: &Encoder, shade: u8) -> Rgb8 {
+        let own = Rgb8 {
+            width: 50,
+            height: 60,
+            data: vec![shade; 9000],
         };
-        let features = plain(&unit_rows(&features))?;
-        let width = features.len() / rows.max(batch.len());
-        Ok(features
-            .chunks_exact(width)
-            .take(batch.len())
-            .map(Arc::from)
-            .collect())
+        network.fit(&own).unwrap()
     }
-}
 
-/// Every token of the texts of `batch`, the first of the rows of `filled`: whether it counts, then its
-/// feature of unit length. The first and the last id of a text are its special ones.
-fn tokens(
-    network: &Encoder,
-    (batch, filled): (&[Ready], &[&Ready]),
-    (width, layer): (usize, usize),
-) -> Result<Vec<Arc<[f32]>>, ModelError> {
-    let ids_of = |ready: &Ready| match ready {
-        Ready::Tokens(ids, ..) => Some(ids.clone()),
-        _ => None,
-    };
-    let ids: Vec<Vec<i64>> = filled.iter().filter_map(|ready| ids_of(ready)).collect();
-    let borrowed: Vec<&[i64]> = ids.iter().map(Vec::as_slice).collect();
-    let states = network.embed_tokens(&borrowed, width, layer)?;
-    let answer = |(row, ids): (usize, &Vec<i64>)| {
-        let own = states.get(row as i64).narrow(0, 0, ids.len() as i64);
-        let features = plain(&unit_rows(&own))?;
-        let size = features.len() / ids.len();
-        let special = [ids.first(), ids.last()];
-        let mut flat = Vec::with_capacity(features.len() + ids.len());
-        for (id, feature) in ids.iter().zip(features.chunks_exact(size)) {
-            flat.push(f32::from(!special.contains(&Some(id))));
-            flat.extend_from_slice(feature);
+    /// Answers all of `asks`, which are there before the thread begins; and what was counted.
+    fn run(rows: Rows, encoder: &str, asks: Vec<Ask>) -> (Vec<Arc<[f32]>>, EncoderCount) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/encoders");
+        let network = Encoder::load(&path.join(encoder), (Kind::Float, Device::Cpu)).unwrap();
+        let (jobs, inbox) = crossbeam_channel::unbounded();
+        let tickets: Vec<Ticket> = asks.iter().map(|_| Ticket::default()).collect();
+        for (ask, ticket) in asks.into_iter().zip(&tickets) {
+            let ticket = ticket.clone();
+            jobs.send(Job { ask, ticket }).unwrap();
         }
-        Ok(flat.into())
-    };
-    ids.iter()
-        .enumerate()
-        .take(batch.len())
-        .map(answer)
-        .collect()
-}
-
-fn plain(rows: &Tensor) -> Result<Vec<f32>, ModelError> {
-    let flat = rows
-        .to_device(Device::Cpu)
-        .to_kind(Kind::Float)
-        .reshape([-1]);
-    let values = Vec::<f32>::try_from(flat)?;
-    match values.iter().all(|value| value.is_finite()) {
-        true => Ok(values),
-        false => Err(ModelError::Image(
-            "the network gave numbers that are not finite (is dtype float16 too narrow for it?)"
-                .into(),
-        )),
-    }
-}
-
-fn distances(
-    network: &Lpips,
-    batch: &[Ready],
-    filled: &[&Ready],
-    kept: &mut Kept,
-) -> Result<Vec<Arc<[f32]>>, ModelError> {
-    let pictures: Vec<&Rgb8> = filled
-        .iter()
-        .filter_map(|ready| match ready {
-            Ready::Distance(picture, ..) => Some(picture),
-            _ => None,
-        })
-        .collect();
-    let Ready::Distance(_, _, input) = batch[0] else {
-        return Err(ModelError::Image("LPIPS compares pictures alone".into()));
-    };
-    let input = match input {
-        LpipsScale::Unit => LpipsInput::Unit,
-        LpipsScale::Signed => LpipsInput::Signed,
-        LpipsScale::Imagenet => LpipsInput::Imagenet,
-    };
-    let features = network.features(&pictures, input)?;
-    let mut answers = Vec::new();
-    for (row, ready) in batch.iter().enumerate() {
-        if let Ready::Distance(_, reference, _) = ready {
-            let reference = kept.features(network, reference, input)?;
-            let far = network.distances(&features.one(row as i64), reference)?;
-            answers.push(plain(&far)?.into());
-        }
-    }
-    Ok(answers)
-}
-
-/// Features of references, the oldest leaving first. A reference is known by its picture's address, which
-/// lives as long as the picture is held here.
-#[derive(Default)]
-struct Kept {
-    entries: VecDeque<(Arc<Picture>, LpipsInput, LpipsFeatures)>,
-    bytes: usize,
-}
-
-impl Kept {
-    fn features(
-        &mut self,
-        network: &Lpips,
-        reference: &Arc<Picture>,
-        input: LpipsInput,
-    ) -> Result<&LpipsFeatures, ModelError> {
-        let known = |(picture, how, _): &(Arc<Picture>, LpipsInput, LpipsFeatures)| {
-            Arc::ptr_eq(picture, reference) && *how == input
+        drop(jobs);
+        let server = Server {
+            name: encoder.into(),
+            rows,
+            on_cpu: true,
+            fault: Arc::default(),
+            ended: Arc::default(),
+            tally: Arc::default(),
         };
-        if let Some(at) = self.entries.iter().position(known) {
-            return Ok(&self.entries[at].2);
-        }
-        let picture = Rgb8 {
-            width: reference.width,
-            height: reference.height,
-            data: reference.rgb.clone(),
+        server.run((&mut Worker::Features(Box::new(network)), None), &inbox);
+        let answers = tickets.iter().map(|ticket| ticket.wait().unwrap());
+        (answers.collect(), server.tally.read())
+    }
+
+    #[test]
+    fn pictures_of_all_groups_share_passes_and_texts_go_one_by_one() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/encoders/clip");
+        let clip = Encoder::load(&path, (Kind::Float, Device::Cpu)).unwrap();
+        let looks = |shades: &[u8]| -> Vec<Ask> {
+            let look = |shade: &u8| Ask::Picture(picture(&clip, *shade), Pool::Cls);
+            shades.iter().map(look).collect()
         };
-        let features = network.features(&[&picture], input)?;
-        self.bytes += features.bytes();
-        self.entries.push_back((reference.clone(), input, features));
-        while self.bytes > KEPT && self.entries.len() > 1 {
-            if let Some((_, _, old)) = self.entries.pop_front() {
-                self.bytes -= old.bytes();
-            }
+        // Two groups of three and their texts, in the order they come.
+        let mut asks = looks(&[0, 40, 80]);
+        asks.push(Ask::Text("a dot".into()));
+        asks.extend(looks(&[120, 160, 200]));
+        asks.push(Ask::Text("a bar".into()));
+        let (answers, count) = run(Rows::new(0, true), "clip", asks);
+        assert_eq!((count.items, count.passes), (8, 2 + 2));
+        // Who shared the pass does not show, not in one bit.
+        for (place, shade) in [(0, 0), (5, 160)] {
+            let (alone, _) = run(Rows::new(0, true), "clip", looks(&[shade]));
+            assert_eq!(alone[0], answers[place]);
         }
-        let last = self
-            .entries
-            .back()
-            .expect("one was pushed, and one is always kept");
-        Ok(&last.2)
+    }
+
+    #[test]
+    fn the_config_says_how_many_share_a_pass() {
+        let rows = |batch, on_cpu| {
+            let rows = Rows::new(batch, on_cpu);
+            (rows.pictures, rows.texts)
+        };
+        assert_eq!((rows(0, true), rows(0, false)), ((4, 1), (32, 32)));
+        assert_eq!((rows(3, true), rows(3, false)), ((3, 3), (3, 3)));
+        let texts = || {
+            ["a", "b", "c", "d"]
+                .map(|text| Ask::Text(text.into()))
+                .into()
+        };
+        let (_, count) = run(Rows::new(2, true), "clip", texts());
+        assert_eq!((count.items, count.passes), (4, 2));
     }
 }

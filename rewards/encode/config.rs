@@ -51,8 +51,8 @@ pub struct EncoderConfig {
     pub device: String,
     /// What it computes in.
     pub dtype: EncoderDtype,
-    /// Items of a forward pass; 0 chooses: 1 on the CPU, 32 on a GPU. A pass always has this many rows, so that
-    /// an item's feature does not depend on how many others were at hand.
+    /// Items of a forward pass; 0 chooses: 4 pictures or 1 text on the CPU, 32 on a GPU. A pass always has this many
+    /// rows, so that an item's feature does not depend on how many others were at hand; 1 answers a lone request soonest.
     pub batch: usize,
     /// `true`: the weights lie in host memory while the learner works and come back for the next rollout. For encoders
     /// on a GPU alone: on the CPU there is nothing to gain.

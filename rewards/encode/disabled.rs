@@ -1,6 +1,6 @@
 //! The build without the feature `perceptual` has no networks: a reward that needs one is refused.
 
-use super::{EncoderSet, Feature, LpipsUse, Ticket, used};
+use super::{EncoderCount, EncoderSet, Feature, LpipsUse, Ticket, used};
 use crate::config::TaskScoring;
 use crate::error::RewardError;
 use crate::picture::Picture;
@@ -54,6 +54,10 @@ impl Encoders {
     pub fn rest(&self) {}
 
     pub fn wake(&self) {}
+
+    pub fn counts(&self) -> Vec<(&str, EncoderCount)> {
+        Vec::new()
+    }
 
     pub fn fault(&self) -> Option<RewardError> {
         None

@@ -3,11 +3,13 @@
 //! What a caller asks for is prepared on the caller's thread (resize, crop, tokenise); texts are kept by
 //! their content. A full channel holds the caller back, so that rendered pictures do not pile up.
 
-use super::batch::{Ask, Job, Server, Worker};
+use super::batch::{Ask, Job, Rows, Server, Tally};
 use super::config::{Preprocess, on_cpu};
+use super::network::Worker;
 use super::shelf::Shelf;
 use super::{
-    EncoderConfig, EncoderDtype, EncoderInit, EncoderSet, Feature, LpipsUse, Needs, Ticket, used,
+    EncoderConfig, EncoderCount, EncoderDtype, EncoderInit, EncoderSet, Feature, LpipsUse, Needs,
+    Ticket, used,
 };
 use crate::cache::{Cache, key};
 use crate::config::TaskScoring;
@@ -44,6 +46,7 @@ struct Handle {
     offload: bool,
     /// Set when nobody wants answers any more.
     ended: Arc<AtomicBool>,
+    tally: Arc<Tally>,
     /// What pictures go through first; none for networks of texts.
     processor: Option<ImageProcessor>,
     default_pool: Pool,
@@ -72,14 +75,11 @@ impl Encoders {
             }
             let server = Server {
                 name: name.to_owned(),
-                batch: match (config.batch, device) {
-                    (0, Device::Cpu) => 1,
-                    (0, _) => 32,
-                    (count, _) => count,
-                },
+                rows: Rows::new(config.batch, device == Device::Cpu),
                 on_cpu: device == Device::Cpu,
                 fault: fault.clone(),
                 ended: Arc::default(),
+                tally: Arc::default(),
             };
             let handle =
                 Handle::start(config, needs, device, server).map_err(|error| match error {
@@ -169,6 +169,13 @@ impl Encoders {
         }
     }
 
+    /// What went through each network, by its name.
+    pub fn counts(&self) -> Vec<(&str, EncoderCount)> {
+        let all = self.all.iter();
+        all.map(|(name, handle)| (name.as_str(), handle.tally.read()))
+            .collect()
+    }
+
     /// What went wrong in a network, if anything did.
     pub fn fault(&self) -> Option<RewardError> {
         let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
@@ -209,8 +216,8 @@ impl Handle {
                 }
             }
         }
-        let (jobs, inbox) = bounded(4 * server.batch.max(16));
-        let ended = server.ended.clone();
+        let (jobs, inbox) = bounded(4 * server.rows.pictures.max(16));
+        let (ended, tally) = (server.ended.clone(), server.tally.clone());
         let mut worker = made.worker;
         let (processor, token_layers) = match &worker {
             Worker::Features(network) => {
@@ -225,6 +232,7 @@ impl Handle {
             jobs: Some(jobs),
             offload: config.offload,
             ended,
+            tally,
             processor,
             default_pool: made.default_pool,
             token_layers,

@@ -10,6 +10,8 @@ mod batch;
 #[cfg(feature = "perceptual")]
 mod enabled;
 #[cfg(feature = "perceptual")]
+mod network;
+#[cfg(feature = "perceptual")]
 mod shelf;
 #[cfg(feature = "perceptual")]
 use enabled as runtime;
@@ -33,6 +35,15 @@ pub struct EncoderSet {
     pub encoders: IndexMap<String, EncoderConfig>,
     /// What `auto` stands for: `cpu` or `cuda:N`; empty for the CPU.
     pub device: String,
+}
+
+/// What went through an encoder so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EncoderCount {
+    /// Forward passes.
+    pub passes: u64,
+    /// Pictures and texts in them, the copies that fill a pass up not counted.
+    pub items: u64,
 }
 
 /// What a reward asks of its encoder.

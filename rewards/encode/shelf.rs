@@ -58,7 +58,8 @@ pub(super) type Mover<'a> = &'a mut dyn FnMut(Device) -> Result<(), ModelError>;
 
 #[cfg(test)]
 mod tests {
-    use super::super::batch::{Ask, Job, Server, Worker};
+    use super::super::batch::{Ask, Job, Rows, Server};
+    use super::super::network::Worker;
     use super::super::ticket::Ticket;
     use super::*;
     use models::encoder::{Encoder, Pool};
@@ -82,10 +83,11 @@ mod tests {
         let mut worker = Worker::Features(Box::new(network));
         let server = Server {
             name: "dino".into(),
-            batch: 2,
+            rows: Rows::new(2, true),
             on_cpu: true,
             fault: Arc::default(),
             ended: Arc::default(),
+            tally: Arc::default(),
         };
         let (jobs, inbox) = crossbeam_channel::unbounded();
         let thread =

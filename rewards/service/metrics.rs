@@ -1,5 +1,6 @@
 //! Counters of the service in Prometheus' text form.
 
+use crate::encode::EncoderCount;
 use crate::judge::JudgeCount;
 use crate::score::Reward;
 use std::collections::BTreeMap;
@@ -54,6 +55,30 @@ impl Histogram {
         let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {}", self.count);
         let _ = writeln!(out, "{name}_sum {}\n{name}_count {}", self.sum, self.count);
     }
+}
+
+/// What went through encoders.
+pub(crate) fn encoder_text(counts: &[(&str, EncoderCount)]) -> String {
+    let mut out = String::new();
+    let mut family = |name: &str, about: &str, value: fn(&EncoderCount) -> u64| {
+        let _ = writeln!(out, "# HELP {name} {about}\n# TYPE {name} counter");
+        for (encoder, count) in counts {
+            let encoder = encoder.replace('\\', "\\\\").replace('"', "\\\"");
+            let encoder = encoder.replace('\n', "\\n");
+            let _ = writeln!(out, "{name}{{encoder=\"{encoder}\"}} {}", value(count));
+        }
+    };
+    if !counts.is_empty() {
+        family("svgrl_encoder_passes_total", "Forward passes.", |c| {
+            c.passes
+        });
+        family(
+            "svgrl_encoder_items_total",
+            "Pictures and texts in them.",
+            |c| c.items,
+        );
+    }
+    out
 }
 
 /// What judges have done and cost.

@@ -192,6 +192,20 @@ fn an_encoder_that_does_not_fit_is_refused_by_key() {
             "encoders.dino.device=tpu",
             &["encoders.dino.device", "cuda:N"],
         ),
+        // Both who says so and who is put there have nothing to gain.
+        (
+            "encoders.dino={path: x, device: cpu, offload: true}",
+            &["encoders.dino.offload", "on the CPU"],
+        ),
+        (
+            "encoders.dino.offload=true",
+            &["encoders.dino.offload", "`device`"],
+        ),
+        (
+            "encoders.dino.device=cuda:99",
+            &["encoders.dino.device", "cuda:99"],
+        ),
+        ("encoders.dino.batch=5000", &["encoders.dino.batch", "4096"]),
         (
             "tasks.draw.completion.format=text",
             &["tasks.draw.rubric.rewards.0.type"],

@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
@@ -21,8 +23,9 @@ tasks:
 stages: [{algorithm: grpo}]
 ";
 
-/// A judge that gives 8 to pictures of `red` and speaks nonsense otherwise; and its address.
-fn judge(red: &'static str) -> String {
+/// The address of a judge that gives 8 to pictures of `red` and speaks nonsense otherwise; it counts what it
+/// is asked.
+pub fn judge(red: &'static str, asked: Arc<AtomicU64>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}/v1", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -38,8 +41,12 @@ fn judge(red: &'static str) -> String {
             }
             let mut body = vec![0; length];
             stream.read_exact(&mut body).unwrap();
-            let asked: Value = serde_json::from_slice(&body).unwrap();
-            let content = asked["messages"][0]["content"].as_array().unwrap().clone();
+            asked.fetch_add(1, Ordering::SeqCst);
+            let question: Value = serde_json::from_slice(&body).unwrap();
+            let content = question["messages"][0]["content"]
+                .as_array()
+                .unwrap()
+                .clone();
             assert_eq!(content.len(), 3, "a question and two pictures");
             let words = match content[0]["text"].as_str().unwrap().contains(red) {
                 true => "{\"score\": 8}",
@@ -61,7 +68,7 @@ fn captions_and_judged_pictures_are_rows_like_others() {
     let folder = scratch("judged_rows");
     let reward = format!(
         "{{type: judge, endpoint: \"{}\", model: m, with_reference: true, question: \"Is it {{prompt}}?\", score: {{by: json}}, failure_value: 0.1, price: [1, 1]}}",
-        judge("a red dot")
+        judge("a red dot", Arc::default())
     );
     let text = CONFIG
         .replace("TOKENIZER", TOKENIZER)

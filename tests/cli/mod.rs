@@ -10,6 +10,7 @@ mod help;
 mod hostile;
 mod inspect;
 mod judges;
+pub mod judges;
 mod logprobs;
 mod pictures;
 mod prepare;

@@ -148,11 +148,12 @@ impl Trainer<'_> {
         let mut all = Vec::new();
         let mut wanted = self.config.batch.size;
         for round in 0..=REFILLS {
-            let drawn = prompts.draw(cursor, (wanted, Turns::Last), rollout.max_prompt_tokens)?;
+            let share = (learner.group.rank(), learner.group.size());
+            let asked = (wanted, Turns::Last);
+            let drawn = prompts.draw(cursor, asked, rollout.max_prompt_tokens, share)?;
             stats.counts.too_long += drawn.too_long;
             stats.counts.tally.merge(drawn.tally);
-            let (rank, size) = (learner.group.rank(), learner.group.size());
-            let mut own: Vec<Prompt> = drawn.prompts.into_iter().skip(rank).step_by(size).collect();
+            let mut own: Vec<Prompt> = drawn.prompts;
             if round > 0 {
                 // The same row may have been drawn before the refill.
                 own.iter_mut()
