@@ -31,7 +31,7 @@ pictures stay as they are.
 
 Examples:
   svgrl data prepare --from icons.jsonl --out prepared --held-out 0.05
-  svgrl data prepare --from icons/ --out prepared --side 200 --decimals 0
+  svgrl data prepare --from icons/ --out prepared --side 200 --decimals 0 --min-ssim 0.9
   svgrl data prepare --from 'sgp-*.jsonl' --svg-field svg_content --prompt-field description --out prepared
   svgrl data prepare --from corpus.parquet --out prepared --tokenizer Qwen3-VL-8B-SVG \\
       --min-tokens 64 --max-tokens 2048 --min-colour-entropy 0.3 --near-duplicates 3
