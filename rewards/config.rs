@@ -91,7 +91,7 @@ pub struct TaskScoring {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Measured {
-    /// In held-out evaluations and by `svgrl reward`: training does not pay for it.
+    /// In held-out evaluations and by `svgrl reward --metrics`: training does not pay for it.
     #[default]
     HeldOut,
     /// For training's completions as well, and by a scoring service.

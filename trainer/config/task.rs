@@ -63,7 +63,7 @@ pub struct TaskConfig {
     /// no total; a row whose reference lacks what one needs is left out of it. Absent: what the type's literature
     /// reports and the rubric does not already reward, by encoders those that some task's rewards use. `[]`: nothing.
     pub metrics: Option<Vec<RewardConfig>>,
-    /// When it is measured: `held_out` (evaluations, `svgrl reward`) or `always` (training and a scoring service too).
+    /// When it is measured: `held_out` (evaluations, `svgrl reward --metrics`) or `always` (training and a scoring service too).
     pub measured: Measured,
 }
 
