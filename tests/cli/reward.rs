@@ -246,3 +246,36 @@ fn offline_scores_are_the_scores_of_the_run() {
         }
     }
 }
+
+#[test]
+fn a_task_s_metrics_stand_beside_its_parts_and_change_no_total() {
+    let case = Case::new("reward_metrics");
+    let target = circle("red");
+    let data: Vec<Value> = [&target, &circle("blue"), "words"]
+        .into_iter()
+        .map(|completion| json!({"id": 0, "prompt": "", "completion": completion, "reference": {"svg": target, "draft": circle("white")}}))
+        .collect();
+    let plain = case.rows(&data, &[]);
+    assert!(plain[0].get("metrics").is_none());
+    let refined = case.rows(&data, &["--metrics", "--set", "tasks.draw.type=refinement"]);
+    for (plain, refined) in plain.iter().zip(&refined) {
+        assert_eq!(total(plain), total(refined));
+        assert_eq!(plain["parts"], refined["parts"]);
+    }
+    // `mse` is rewarded already.
+    assert_eq!(
+        keys(&refined[0]["metrics"]),
+        ["improvement", "ssim", "length"]
+    );
+    let metric = |row: usize, name: &str| refined[row]["metrics"][name].as_f64();
+    assert_eq!(metric(0, "length"), Some(target.len() as f64));
+    assert!(metric(0, "improvement") > metric(1, "improvement"));
+    assert_eq!((metric(2, "length"), metric(2, "ssim")), (None, Some(-1.0)));
+    let data = write_rows(&case.0, "data.jsonl", &data);
+    let weighted = "tasks.draw.metrics=[{type: ssim, weight: 2}]";
+    case.tell(&data, &["--set", weighted])
+        .refused(2, &["tasks.draw.metrics.0.weight"]);
+    let lost = "tasks.draw.metrics=[{type: dino, encoder: eye}]";
+    case.tell(&data, &["--set", lost])
+        .refused(2, &["tasks.draw.metrics.0.encoder", "eye"]);
+}
