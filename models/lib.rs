@@ -4,6 +4,7 @@
 //! checkpoint. Model code is single-device and knows nothing of ranks, rewards or sampling.
 
 mod cache;
+mod companions;
 mod config;
 mod decode;
 mod decoder;
@@ -24,6 +25,7 @@ pub mod vision;
 mod weights;
 
 pub use cache::{KvCache, Prefix};
+pub use companions::carry_companions;
 pub use config::{Architecture, DecoderConfig, GenerationConfig};
 pub use decode::DecodeRows;
 pub use decoder::Decoder;

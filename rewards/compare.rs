@@ -14,6 +14,8 @@ use svg::Filter;
 pub(crate) enum Feature {
     None,
     Picture(Arc<Picture>),
+    /// Beside it the draft's likeness to it.
+    Bettered(Arc<Picture>, f64),
     Edges(Arc<Vec<f64>>),
     /// On its way from an encoder.
     Encoded(Ticket),
@@ -29,25 +31,29 @@ pub(crate) fn lpips_picture(rule: &Lpips, picture: &Picture) -> Picture {
 }
 
 /// The picture at the size a reward compares it, or its edges.
-pub(crate) fn feature(config: &RewardConfig, picture: &Picture) -> Feature {
+pub(crate) fn feature(config: &RewardConfig, picture: &Arc<Picture>) -> Feature {
     if !config.needs_reference_picture() || matches!(config, RewardConfig::Aspect(_)) {
         return Feature::None;
     }
     let sized = match config.size() {
-        Some(side) => picture.longest(side as usize, Filter::Bicubic),
+        Some(side) => Arc::new(picture.longest(side as usize, Filter::Bicubic)),
         None => picture.clone(),
     };
     match config {
         RewardConfig::L2Canny(_) => Feature::Edges(Arc::new(L2Canny::feature(&sized))),
-        _ => Feature::Picture(Arc::new(sized)),
+        _ => Feature::Picture(sized),
     }
 }
 
 /// The value of a reward that compares pictures here, without an encoder.
-pub(crate) fn compare(config: &RewardConfig, picture: &Picture, target: &Feature) -> f64 {
+pub(crate) fn compare(config: &RewardConfig, picture: &Arc<Picture>, target: &Feature) -> f64 {
     match (feature(config, picture), target) {
         (Feature::Edges(a), Feature::Edges(b)) => L2Canny::value(&a, b),
         (Feature::Picture(a), Feature::Picture(b)) => compare_pictures(config, &a, b),
+        (Feature::Picture(a), Feature::Bettered(b, draft)) => match config {
+            RewardConfig::Improvement(rule) => rule.likeness(&a, b) - draft,
+            _ => 0.0,
+        },
         _ => 0.0,
     }
 }

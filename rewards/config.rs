@@ -4,16 +4,18 @@
 use crate::choice::Choice;
 use crate::completion::CompletionConfig;
 use crate::edges::L2Canny;
+use crate::improvement::Improvement;
 use crate::judge::JudgeReward;
-use crate::length::{CodeEfficiency, LengthLinear, LengthRatio};
+use crate::length::{CodeEfficiency, LengthLinear, LengthRatio, SvgLength};
 use crate::perceptual::{Dino, DreamSim, ImageText, Lpips, TextSimilarity};
 use crate::pixel::{L2, Mse, MseForeground, Psnr};
+use crate::reference::Reference;
 use crate::remote::{RemoteConfig, check_endpoint};
 use crate::rubric::{Format, RubricConfig};
 use crate::service::ServiceConfig;
 use crate::shape::{Aspect, BlankPenalty};
 use crate::ssim::Ssim;
-use crate::text::{BertScore, RougeL};
+use crate::text::{BertScore, Bleu, Chrf, RougeL};
 use crate::weight::Weight;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -79,6 +81,21 @@ pub struct TaskScoring {
     pub render: svg::RenderConfig,
     /// The rewards and how they combine.
     pub rubric: RubricConfig,
+    /// What is measured besides, for the record: it is in no total.
+    pub metrics: Vec<RewardConfig>,
+    /// When it is measured.
+    pub measured: Measured,
+}
+
+/// When a task's metrics are measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Measured {
+    /// In held-out evaluations and by `svgrl reward --metrics`: training does not pay for it.
+    #[default]
+    HeldOut,
+    /// For training's completions as well, and by a scoring service.
+    Always,
 }
 
 impl TaskScoring {
@@ -91,7 +108,42 @@ impl TaskScoring {
                 .suits(text)
                 .map_err(|e| format!("rubric.rewards.{i}.{e}"))?;
         }
-        self.rubric.validate().map_err(|e| format!("rubric.{e}"))
+        self.rubric.validate().map_err(|e| format!("rubric.{e}"))?;
+        for (i, metric) in self.metrics.iter().enumerate() {
+            let at = |e: String| format!("metrics.{i}.{e}");
+            metric.suits(text).map_err(at)?;
+            metric.validate().map_err(at)?;
+            let Common { name, weight, .. } = metric.common();
+            if *weight != Weight::default() {
+                return Err(at(
+                    "weight: a metric is added to nothing (list it under rubric.rewards to reward it)"
+                        .into(),
+                ));
+            }
+            if self.metrics[..i].iter().any(|m| m.common().name == name) {
+                return Err(at(format!(
+                    "name: {name:?} is taken by another metric (give this one a name)"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a rule judges what this task's completions are.
+    pub fn takes(&self, rule: &RewardConfig) -> bool {
+        rule.suits(self.completion.is_text()).is_ok()
+    }
+
+    /// The rewards, then the metrics, each with its key.
+    pub fn rules(&self) -> impl Iterator<Item = (String, &RewardConfig)> {
+        let keyed = |key: &'static str, rules: &'static str| {
+            move |(i, rule)| (format!("{key}{rules}.{i}"), rule)
+        };
+        let rewards = self.rubric.rewards.iter().enumerate();
+        let metrics = self.metrics.iter().enumerate();
+        rewards
+            .map(keyed("rubric.", "rewards"))
+            .chain(metrics.map(keyed("", "metrics")))
     }
 }
 
@@ -185,6 +237,8 @@ pub enum RewardConfig {
     CodeEfficiency(CodeEfficiency),
     LengthRatio(LengthRatio),
     LengthLinear(LengthLinear),
+    #[serde(rename = "length")]
+    SvgLength(SvgLength),
     Mse(Mse),
     L2(L2),
     L2Canny(L2Canny),
@@ -192,6 +246,7 @@ pub enum RewardConfig {
     MseForeground(MseForeground),
     Ssim(Ssim),
     Psnr(Psnr),
+    Improvement(Improvement),
     Aspect(Aspect),
     BlankPenalty(BlankPenalty),
     Dino(Dino),
@@ -202,6 +257,8 @@ pub enum RewardConfig {
     TextSimilarity(TextSimilarity),
     Choice(Choice),
     RougeL(RougeL),
+    Bleu(Bleu),
+    Chrf(Chrf),
     BertScore(BertScore),
     Judge(JudgeReward),
 }
@@ -225,12 +282,14 @@ impl RewardConfig {
             CodeEfficiency = "code_efficiency",
             LengthRatio = "length_ratio",
             LengthLinear = "length_linear",
+            SvgLength = "length",
             Mse = "mse",
             L2 = "l2",
             L2Canny = "l2_canny",
             MseForeground = "mse_fg",
             Ssim = "ssim",
             Psnr = "psnr",
+            Improvement = "improvement",
             Aspect = "aspect",
             BlankPenalty = "blank_penalty",
             Dino = "dino",
@@ -240,6 +299,8 @@ impl RewardConfig {
             TextSimilarity = "text_similarity",
             Choice = "choice",
             RougeL = "rouge_l",
+            Bleu = "bleu",
+            Chrf = "chrf",
             BertScore = "bert_score",
             Judge = "judge"
         )
@@ -250,9 +311,13 @@ impl RewardConfig {
         let (words, any) = match self {
             RewardConfig::TextSimilarity(_)
             | RewardConfig::RougeL(_)
+            | RewardConfig::Bleu(_)
+            | RewardConfig::Chrf(_)
             | RewardConfig::BertScore(_)
             | RewardConfig::Choice(_) => (true, false),
-            RewardConfig::Format(_) | RewardConfig::LengthLinear(_) => (false, true),
+            RewardConfig::Format(_)
+            | RewardConfig::LengthLinear(_)
+            | RewardConfig::SvgLength(_) => (false, true),
             _ => (false, false),
         };
         match (any || words == text, text) {
@@ -267,7 +332,7 @@ impl RewardConfig {
         use RewardConfig::*;
         matches!(
             self,
-            TextSimilarity(_) | RougeL(_) | BertScore(_) | Choice(_)
+            TextSimilarity(_) | RougeL(_) | Bleu(_) | Chrf(_) | BertScore(_) | Choice(_)
         )
     }
 
@@ -290,11 +355,46 @@ impl RewardConfig {
                 | MseForeground(_)
                 | Ssim(_)
                 | Psnr(_)
+                | Improvement(_)
                 | Aspect(_)
                 | Dino(_)
                 | Lpips(_)
                 | DreamSim(_)
         ) || matches!(self, Judge(r) if r.with_reference)
+    }
+
+    /// Whether it needs the SVG that the prompt showed.
+    pub(crate) fn needs_draft(&self) -> bool {
+        matches!(self, RewardConfig::Improvement(_))
+    }
+
+    /// What it needs of a reference and this one has not, as `key: needed by ..`.
+    pub(crate) fn lacks(&self, reference: &Reference) -> Option<String> {
+        let none = |text: &Option<String>| text.as_deref().is_none_or(|s| s.trim().is_empty());
+        let no_picture = reference.svg.is_none() && reference.image.is_none();
+        let lacking = [
+            (
+                self.needs_reference_svg() && none(&reference.svg),
+                "reference.svg:",
+            ),
+            (
+                self.needs_reference_text() && none(&reference.text),
+                "reference.text:",
+            ),
+            (
+                self.needs_draft() && none(&reference.draft),
+                "reference.draft:",
+            ),
+            (
+                self.needs_reference_picture() && no_picture,
+                "reference: svg or image",
+            ),
+        ];
+        let (_, what) = lacking.into_iter().find(|(lacks, _)| *lacks)?;
+        Some(format!(
+            "{what} needed by the reward {:?}",
+            self.common().name
+        ))
     }
 
     /// Pixels of the longer side at which it compares, when not the rendering's own.
@@ -306,6 +406,7 @@ impl RewardConfig {
             RewardConfig::MseForeground(r) => r.size,
             RewardConfig::Ssim(r) => r.size,
             RewardConfig::Psnr(r) => r.size,
+            RewardConfig::Improvement(r) => r.size,
             _ => None,
         }
     }
@@ -359,6 +460,7 @@ impl RewardConfig {
             RewardConfig::CodeEfficiency(r) => Some(r.unit),
             RewardConfig::LengthRatio(r) => Some(r.unit),
             RewardConfig::LengthLinear(r) => Some(r.unit),
+            RewardConfig::SvgLength(r) => Some(r.unit),
             _ => None,
         }
     }

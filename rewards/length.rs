@@ -101,6 +101,15 @@ impl LengthLinear {
     }
 }
 
+reward_options! {
+    /// The length itself, of the SVG's code or of a text: a metric that papers report. As a reward give it a
+    /// negative weight. Invalid completions are left out of the metric.
+    SvgLength (clip None) {
+        /// What length counts: `chars`, `tokens` or `non_space`.
+        unit: Unit = Unit::Chars,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,7 @@ mod encode;
 mod error;
 #[cfg(feature = "client")]
 mod http;
+mod improvement;
 mod judge;
 mod length;
 #[cfg(test)]
@@ -38,12 +39,13 @@ mod wire;
 
 pub use choice::Choice;
 pub use completion::{CompletionConfig, CtrlS, PlainSvg, PlainText, Sgp};
-pub use config::{Common, RewardConfig, RewardsConfig, TaskScoring};
+pub use config::{Common, Measured, RewardConfig, RewardsConfig, TaskScoring};
 pub use edges::L2Canny;
 pub use encode::{EncoderConfig, EncoderCount, EncoderDtype, EncoderInit, EncoderSet, Preprocess};
 pub use error::RewardError;
+pub use improvement::{Improvement, Likeness};
 pub use judge::{JsonRule, JudgeCount, JudgeReward, RegexRule, ScoreRule};
-pub use length::{CodeEfficiency, LengthLinear, LengthRatio, Unit};
+pub use length::{CodeEfficiency, LengthLinear, LengthRatio, SvgLength, Unit};
 pub use perceptual::{
     Dino, DreamSim, ImageText, Lpips, LpipsScale, PictureFeature, Scale, TextSimilarity,
 };
@@ -57,6 +59,6 @@ pub use scorer::{ScoreJob, Scored, Scorer, TokenCounter};
 pub use service::ServiceConfig;
 pub use shape::{Aspect, BlankPenalty};
 pub use ssim::{Ssim, Window};
-pub use text::{BertMeasure, BertScore, RougeL};
+pub use text::{BertMeasure, BertScore, Bleu, Chrf, RougeL};
 pub use weight::Weight;
 pub use wire::{ScoreRow, ScoredRow};

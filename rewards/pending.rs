@@ -16,14 +16,26 @@ pub(crate) enum Judged {
 
 /// A judgement whose parts are not all known.
 pub(crate) struct Pending {
+    /// One for each reward of the rubric.
     pub parts: Vec<Part>,
-    /// All but parts and total.
+    /// Those metrics that are measured, by their place among the task's.
+    pub metrics: Vec<(usize, Part)>,
+    /// All but parts, total and metrics.
     pub reward: Reward,
     pub step: u64,
     /// Whether the picture shows nothing.
     pub blank: bool,
     /// The total of a completion cut off at the length limit, where the rubric has one.
     pub total: Option<f64>,
+}
+
+impl Pending {
+    /// Whether nothing of it waits.
+    pub fn is_known(&self) -> bool {
+        let metrics = self.metrics.iter().map(|(_, part)| part);
+        let mut all = self.parts.iter().chain(metrics);
+        all.all(|part| matches!(part, Part::Known(_)))
+    }
 }
 
 /// One reward's value, before it is cut.

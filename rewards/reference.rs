@@ -16,6 +16,9 @@ pub struct Reference {
     pub image: Option<ImageSource>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// The SVG that the prompt shows, where the work begins from one: what a result is better or worse than.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draft: Option<String>,
 }
 
 /// A PNG or JPEG picture: a file, or its bytes. Written as a string: a path, or base64 (that of a PNG

@@ -115,26 +115,9 @@ impl RubricConfig {
 
     /// What the rewards need of a reference and this one has not, as `key: needed by ..`.
     pub fn lacks(&self, reference: &Reference) -> Option<String> {
-        let find = |needs: fn(&RewardConfig) -> bool| self.rewards.iter().find(|r| needs(r));
-        let no_svg = reference.svg.as_deref().is_none_or(|s| s.trim().is_empty());
-        if let Some(r) = find(RewardConfig::needs_reference_svg).filter(|_| no_svg) {
-            let name = r.common().name;
-            return Some(format!("reference.svg: needed by the reward {name:?}"));
-        }
-        let no_text = reference
-            .text
-            .as_deref()
-            .is_none_or(|s| s.trim().is_empty());
-        if let Some(r) = find(RewardConfig::needs_reference_text).filter(|_| no_text) {
-            let name = r.common().name;
-            return Some(format!("reference.text: needed by the reward {name:?}"));
-        }
-        let no_picture = reference.svg.is_none() && reference.image.is_none();
-        let r = find(RewardConfig::needs_reference_picture).filter(|_| no_picture)?;
-        let name = r.common().name;
-        Some(format!(
-            "reference: svg or image needed by the reward {name:?}"
-        ))
+        let lacks = self.rewards.iter().filter_map(|r| r.lacks(reference));
+        // What names one key says more than what names several.
+        lacks.min_by_key(|lack| lack.starts_with("reference:"))
     }
 
     /// The total of a valid completion from its parts in the order of `rewards`.

@@ -33,6 +33,8 @@ pub struct ScoreJob {
     pub task: String,
     /// Training step, for weight schedules.
     pub step: u64,
+    /// Whether the task's metrics are wanted as well, whatever the task says.
+    pub measure: bool,
     pub prompt: Arc<str>,
     pub reference: Arc<Reference>,
     pub candidate: Candidate,
@@ -104,14 +106,11 @@ impl Scorer {
         let mut ready = IndexMap::new();
         for (name, scoring) in tasks {
             let counts_tokens = scoring
-                .rubric
-                .rewards
-                .iter()
-                .position(|r| r.unit() == Some(Unit::Tokens));
-            if let (Some(i), None) = (counts_tokens, &tokens) {
-                let key = format!("tasks.{name}.rubric.rewards.{i}.unit");
+                .rules()
+                .find(|(_, rule)| rule.unit() == Some(Unit::Tokens));
+            if let (Some((key, _)), None) = (counts_tokens, &tokens) {
                 return Err(RewardError::Config(format!(
-                    "{key}: tokens need a tokenizer (use chars or non_space)"
+                    "tasks.{name}.{key}.unit: tokens need a tokenizer (use chars or non_space)"
                 )));
             }
             let task = Task::new(
@@ -445,5 +444,6 @@ fn unknown_task() -> Reward {
         reason,
         render_ms: 0.0,
         deadline_hit: false,
+        metrics: IndexMap::new(),
     }
 }

@@ -35,6 +35,13 @@ pub struct ScoreRow {
     /// Training step, for weight schedules.
     #[serde(default)]
     pub step: u64,
+    /// Whether the task's metrics are wanted as well.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub measure: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl ScoreRow {
@@ -48,6 +55,7 @@ impl ScoreRow {
             reference: (*job.reference).clone(),
             truncated: job.candidate.truncated,
             step: job.step,
+            measure: job.measure,
         }
     }
 
@@ -57,6 +65,7 @@ impl ScoreRow {
             key: 0,
             task: self.task.unwrap_or_else(|| default.to_owned()),
             step: self.step,
+            measure: self.measure,
             prompt: self.prompt.unwrap_or_default().into(),
             reference: Arc::new(self.reference),
             candidate: Candidate {
@@ -78,6 +87,9 @@ pub struct ScoredRow {
     /// Null when valid.
     pub reason: Option<String>,
     pub render_ms: f64,
+    /// What was measured besides, where it was.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub metrics: IndexMap<String, f64>,
 }
 
 impl ScoredRow {
@@ -90,6 +102,7 @@ impl ScoredRow {
             valid: reward.valid,
             reason: reward.reason,
             render_ms: reward.render_ms,
+            metrics: reward.metrics,
         }
     }
 
@@ -104,6 +117,7 @@ impl ScoredRow {
             valid: self.valid,
             reason: self.reason,
             render_ms: self.render_ms,
+            metrics: self.metrics,
         }
     }
 }
@@ -131,6 +145,7 @@ mod tests {
             reason: Some("deadline: still drawing after 5 ms".into()),
             render_ms: 5.25,
             deadline_hit: true,
+            metrics: [("m".to_owned(), 1.0 / 7.0)].into(),
         };
         let text = serde_json::to_string(&ScoredRow::new(json!(7), reward.clone())).unwrap();
         let back: ScoredRow = serde_json::from_str(&text).unwrap();

@@ -21,10 +21,64 @@ pub enum RasterError {
     Encode(#[from] png::EncodingError),
     #[error("cannot read JPEG: {0}")]
     Jpeg(#[from] jpeg_decoder::Error),
-    #[error("neither PNG nor JPEG")]
-    Format,
+    #[error("{0} (PNG and JPEG are read: convert it)")]
+    Format(&'static str),
     #[error("picture of {width}x{height} pixels: at most {max} on a side")]
     TooLarge { width: u32, height: u32, max: u32 },
+    #[error("picture of {width}x{height} pixels: at most {MAX_PIXELS} in all")]
+    TooMany { width: u32, height: u32 },
+}
+
+/// Most pixels of a picture that is read, as Pillow's guard against decompression bombs has it.
+const MAX_PIXELS: u64 = 178_956_970;
+
+/// Refuses a size before anything is made for it.
+fn check_size(width: u32, height: u32, max: u32) -> Result<(), RasterError> {
+    if width > max || height > max {
+        return Err(RasterError::TooLarge { width, height, max });
+    }
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(RasterError::TooMany { width, height });
+    }
+    Ok(())
+}
+
+/// Reads a JPEG as far as its size.
+fn jpeg_size(
+    decoder: &mut jpeg_decoder::Decoder<Cursor<&[u8]>>,
+) -> Result<(u32, u32), RasterError> {
+    decoder.read_info()?;
+    let info = decoder
+        .info()
+        .ok_or(jpeg_decoder::Error::Format("it has no size".into()))?;
+    Ok((u32::from(info.width), u32::from(info.height)))
+}
+
+/// What a file that is neither PNG nor JPEG is.
+fn other_format(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [] => "an empty file",
+        [
+            b'R',
+            b'I',
+            b'F',
+            b'F',
+            _,
+            _,
+            _,
+            _,
+            b'W',
+            b'E',
+            b'B',
+            b'P',
+            ..,
+        ] => "a WebP picture",
+        [b'G', b'I', b'F', b'8', ..] => "a GIF picture",
+        [b'B', b'M', ..] => "a BMP picture",
+        [b'I', b'I', b'*', 0, ..] | [b'M', b'M', 0, b'*', ..] => "a TIFF picture",
+        [_, _, _, _, b'f', b't', b'y', b'p', ..] => "a film, or an AVIF or HEIC picture",
+        _ => "neither PNG nor JPEG",
+    }
 }
 
 /// Opaque pixels from packed ones of `N` bytes.
@@ -74,32 +128,46 @@ impl Raster {
         Ok(bytes)
     }
 
+    /// Width and height of a PNG or a JPEG by its header; the pixels are not looked at.
+    pub fn size(bytes: &[u8]) -> Result<(u32, u32), RasterError> {
+        match bytes {
+            [0x89, b'P', b'N', b'G', ..] => {
+                let reader = png::Decoder::new(Cursor::new(bytes)).read_info()?;
+                Ok((reader.info().width, reader.info().height))
+            }
+            [0xff, 0xd8, 0xff, ..] => {
+                jpeg_size(&mut jpeg_decoder::Decoder::new(Cursor::new(bytes)))
+            }
+            _ => Err(RasterError::Format(other_format(bytes))),
+        }
+    }
+
+    /// The same, refused as [`Self::decode`] refuses it.
+    pub fn size_within(bytes: &[u8], max_side: u32) -> Result<(u32, u32), RasterError> {
+        let (width, height) = Self::size(bytes)?;
+        check_size(width, height, max_side)?;
+        Ok((width, height))
+    }
+
     /// Decodes a PNG or a JPEG, told apart by their first bytes. Sides over `max_side` are refused.
     pub fn decode(bytes: &[u8], max_side: u32) -> Result<Self, RasterError> {
         match bytes {
             [0x89, b'P', b'N', b'G', ..] => Self::from_png(bytes, max_side),
             [0xff, 0xd8, 0xff, ..] => Self::from_jpeg(bytes, max_side),
-            _ => Err(RasterError::Format),
+            _ => Err(RasterError::Format(other_format(bytes))),
         }
     }
 
     /// Decodes any JPEG, colour, grey or four-colour, to opaque pixels; within two levels of libjpeg's.
     pub fn from_jpeg(bytes: &[u8], max_side: u32) -> Result<Self, RasterError> {
         let mut decoder = jpeg_decoder::Decoder::new(Cursor::new(bytes));
-        decoder.read_info()?;
-        let info = decoder
-            .info()
-            .ok_or(jpeg_decoder::Error::Format("it has no size".into()))?;
-        let (width, height) = (u32::from(info.width), u32::from(info.height));
-        if width > max_side || height > max_side {
-            return Err(RasterError::TooLarge {
-                width,
-                height,
-                max: max_side,
-            });
-        }
+        let (width, height) = jpeg_size(&mut decoder)?;
+        check_size(width, height, max_side)?;
         let data = decoder.decode()?;
-        let rgba = match info.pixel_format {
+        let format = decoder
+            .info()
+            .map_or(PixelFormat::RGB24, |i| i.pixel_format);
+        let rgba = match format {
             PixelFormat::RGB24 => expand(&data, |[r, g, b]: [u8; 3]| [r, g, b]),
             PixelFormat::L8 => expand(&data, |[level]: [u8; 1]| [level; 3]),
             // Big-endian: the first byte is the level in 8 bits.
@@ -125,13 +193,7 @@ impl Raster {
         decoder.set_transformations(png::Transformations::EXPAND | png::Transformations::STRIP_16);
         let mut reader = decoder.read_info()?;
         let (width, height) = (reader.info().width, reader.info().height);
-        if width > max_side || height > max_side {
-            return Err(RasterError::TooLarge {
-                width,
-                height,
-                max: max_side,
-            });
-        }
+        check_size(width, height, max_side)?;
         let too_large = RasterError::TooLarge {
             width,
             height,
@@ -177,6 +239,8 @@ mod tests {
         };
         let png = raster.to_png().unwrap();
         assert_eq!(Raster::from_png(&png, 16).unwrap(), raster);
+        assert_eq!(Raster::size(&png).unwrap(), (2, 1));
+        assert!(Raster::size(&png[..20]).is_err() && Raster::size(b"GIF89a").is_err());
         assert!(matches!(
             Raster::from_png(&png, 1),
             Err(RasterError::TooLarge { .. })

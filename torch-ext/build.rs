@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let cuda = env::var("SVGRL_CUDA").is_ok_and(|flag| flag == "1");
     if cuda {
         println!("cargo:rustc-cfg=svgrl_cuda");
-        build.file("shim/nccl.cpp");
+        build.file("shim/cuda.cpp");
         for folder in cuda_includes(&lib)? {
             build.flag(format!("-isystem{}", folder.display()));
         }

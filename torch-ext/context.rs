@@ -1,13 +1,32 @@
-//! libtorch's process-wide switches.
+//! libtorch's process-wide switches, and what it is.
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 
-use crate::TorchError;
+use tch::Device;
+
 use crate::error::check;
-use crate::ffi;
+use crate::{TorchError, cuda, ffi};
+
+/// The version of the libtorch that this program was compiled against, as `2.11.0`.
+pub fn version() -> String {
+    // SAFETY: a constant string of the shim.
+    let version = unsafe { CStr::from_ptr(ffi::svgrl_version()) };
+    version.to_string_lossy().into_owned()
+}
+
+/// The maker's name of a GPU; `None` for a CPU.
+///
+/// # Errors
+/// No such GPU, or a build without CUDA.
+pub fn device_name(device: Device) -> Result<Option<String>, TorchError> {
+    match device {
+        Device::Cuda(index) => cuda::device_name(index).map(Some),
+        _ => Ok(None),
+    }
+}
 
 /// Asks for kernels whose results repeat bit for bit; an operator that has none
-/// then raises instead of differing from run to run.
+/// warns once, and may differ from run to run. To be called before the GPU is used.
 ///
 /// # Errors
 /// Whatever libtorch raises.
@@ -28,4 +47,15 @@ pub fn allow_tf32(on: bool) -> Result<(), TorchError> {
     check("allow_tf32", unsafe {
         ffi::svgrl_allow_tf32(c_int::from(on))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_what_it_is() {
+        assert!(version().starts_with(char::is_numeric), "{}", version());
+        assert_eq!(device_name(Device::Cpu).unwrap(), None);
+    }
 }

@@ -25,6 +25,9 @@ unsafe extern "C" {
     ) -> c_int;
     pub(crate) fn svgrl_foreach_norm(tensors: *const In, count: usize, out: Out) -> c_int;
 
+    pub(crate) fn svgrl_version() -> *const c_char;
+    #[cfg(svgrl_cuda)]
+    pub(crate) fn svgrl_device_name(device: c_int, out: *mut c_char, size: usize) -> c_int;
     pub(crate) fn svgrl_set_deterministic(on: c_int) -> c_int;
     pub(crate) fn svgrl_allow_tf32(on: c_int) -> c_int;
     pub(crate) fn svgrl_memory_stats(device: c_int, out: *mut i64, known: *mut c_int) -> c_int;

@@ -14,10 +14,10 @@ use std::time::Duration;
 use tch::{Device, Tensor, no_grad};
 
 use crate::TorchError;
+use crate::cuda;
 use crate::error::check;
 use crate::ffi_c10d::{self as ffi, GroupPtr};
 use crate::heartbeat::{Heart, Pulse, who_is_missing};
-use crate::nccl;
 use crate::store::{Store, millis};
 
 /// What carries a group's collectives.
@@ -43,7 +43,7 @@ impl Backend {
 
     /// Whether this build has NCCL.
     pub fn has_nccl() -> bool {
-        nccl::AVAILABLE
+        cuda::AVAILABLE
     }
 }
 
@@ -121,7 +121,7 @@ impl ProcessGroup {
         let meeting = store.prefix("backend")?;
         let raw = match options.backend {
             Backend::Gloo => gloo(&meeting, &options)?,
-            Backend::Nccl { device } => nccl::connect(&meeting, &options, device)?,
+            Backend::Nccl { device } => cuda::connect(&meeting, &options, device)?,
         };
         let watch = Arc::new(store.reconnect()?);
         Ok(Self::C10d(C10dGroup {

@@ -6,6 +6,9 @@
 
 mod adamw;
 mod context;
+#[cfg_attr(svgrl_cuda, path = "cuda/enabled.rs")]
+#[cfg_attr(not(svgrl_cuda), path = "cuda/disabled.rs")]
+mod cuda;
 mod decode;
 mod error;
 mod ffi;
@@ -15,13 +18,10 @@ mod grad;
 mod group;
 mod heartbeat;
 mod memory;
-#[cfg_attr(svgrl_cuda, path = "nccl/enabled.rs")]
-#[cfg_attr(not(svgrl_cuda), path = "nccl/disabled.rs")]
-mod nccl;
 mod store;
 
 pub use adamw::{AdamwArgs, AdamwScalars, foreach_norm, fused_adamw_, global_norm};
-pub use context::{allow_tf32, set_deterministic};
+pub use context::{allow_tf32, device_name, set_deterministic, version};
 pub use decode::decode_attention;
 pub use error::TorchError;
 pub use fused::{

@@ -111,6 +111,7 @@ pub fn scoring_tasks() -> IndexMap<String, TaskScoring> {
         completion: rewards::CompletionConfig::default(),
         render: svg::RenderConfig::default(),
         rubric,
+        ..TaskScoring::default()
     };
     IndexMap::from([("draw".to_owned(), task)])
 }
@@ -135,6 +136,7 @@ pub fn scoring_jobs(sources: &[String]) -> Result<(Scorer, Vec<ScoreJob>), Train
             key: index as u64,
             task: "draw".into(),
             step: 0,
+            measure: false,
             prompt: "".into(),
             reference: Arc::new(Reference {
                 svg: Some(sources[(index + 1) % sources.len()].clone()),
@@ -296,6 +298,7 @@ pub fn step_seconds(bench: &StepBench, count: usize) -> Result<Vec<[f64; 4]>, Tr
             model: &learner.model,
             samples: GROUP,
             step: step as u64,
+            measure: false,
             policy_version: 0,
             interrupt: &interrupt,
         };

@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use models::{Decoder, Tokenizer, read_tensors, save_folder, write_tensors};
+use models::{Decoder, Tokenizer, carry_companions, read_tensors, save_folder, write_tensors};
 use rollout::data::CursorState;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -56,6 +56,8 @@ pub struct Contents<'a> {
     pub optimizer: &'a AdamW,
     /// Tokenizer files.
     pub tokenizer: &'a Tokenizer,
+    /// The folder that the policy came from, if it came from one: what else is in it travels along.
+    pub origin: Option<&'a Path>,
 }
 
 impl Checkpoint {
@@ -74,6 +76,9 @@ impl Checkpoint {
         let failed = |error: models::ModelError| TrainError::Other(error.to_string());
         save_folder(contents.model, contents.model.params.flat(), &aside).map_err(failed)?;
         contents.tokenizer.export(&aside).map_err(failed)?;
+        if let Some(origin) = contents.origin {
+            carry_companions(origin, &aside).map_err(failed)?;
+        }
         write_generation_config(&aside, contents.tokenizer)?;
         let optimizer = contents.optimizer;
         let mut tensors = vec![
@@ -114,6 +119,12 @@ impl Checkpoint {
         let read = |part: &str| {
             fs::read(folder.join(part)).map_err(|error| damaged(part, error.to_string()))
         };
+        if !folder.is_dir() {
+            return Err(TrainError::Input(format!(
+                "checkpoint {}: there is no such folder",
+                folder.display()
+            )));
+        }
         let expected: Map<String, Value> = serde_json::from_slice(&read("trainer/manifest.json")?)
             .map_err(|error| damaged("trainer/manifest.json", error.to_string()))?;
         for (part, entry) in &expected {

@@ -141,6 +141,7 @@ fn jobs(sources: &[String], round: usize) -> Vec<ScoreJob> {
             key: index as u64,
             task: "draw".into(),
             step: 0,
+            measure: false,
             prompt: prompt(round, group).into(),
             reference: Arc::new(Reference {
                 svg: Some(format!("{}<!-- {round} -->", sources[group * GROUP])),
@@ -178,6 +179,7 @@ fn scorer((kind, device): (Kind, Device)) -> Result<Scorer, TrainError> {
             rewards,
             ..RubricConfig::default()
         },
+        ..TaskScoring::default()
     };
     let encoder = |init: EncoderInit| EncoderConfig {
         init: Some(init),

@@ -149,6 +149,7 @@ impl Evaluation<'_> {
             model: &learner.model,
             samples,
             step: place.step,
+            measure: true,
             policy_version: place.policy_version,
             interrupt: self.interrupt,
         };

@@ -16,7 +16,7 @@ use crate::config::OptimizerConfig;
 use crate::grpo::batch::MicroBatch;
 use crate::head::{self, HeadOptions};
 use crate::optim::AdamW;
-use crate::{TrainError, replica};
+use crate::{TrainError, flops, replica};
 
 /// A policy that learns.
 pub struct Learner {
@@ -28,6 +28,8 @@ pub struct Learner {
     pub group: ProcessGroup,
     /// Which activations are computed anew.
     pub recompute: Recompute,
+    /// Model FLOPs done for learning so far on this rank; see [`crate::flops`].
+    pub work: f64,
     /// Float32 sum of the gradients `[N]`, where the network is in a narrower kind.
     wide: Option<Tensor>,
 }
@@ -65,6 +67,7 @@ impl Learner {
             model,
             group,
             recompute,
+            work: 0.0,
             wide,
         })
     }
@@ -85,6 +88,7 @@ impl Learner {
         loss: &mut dyn FnMut(i64, &Tensor, &Tensor) -> Tensor,
     ) -> Result<(), TrainError> {
         let look = self.look();
+        self.work += flops::TRAINING * flops::forward(&self.model, micro, look);
         guarded(|| -> Result<(), TrainError> {
             let features = self.model.features(&micro.views, look)?;
             let leaf = |tensor: &Tensor| tensor.detach().set_requires_grad(tensor.requires_grad());

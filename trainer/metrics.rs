@@ -1,5 +1,6 @@
 //! One JSON object a step for machines: names are house-wide, declared in [`NAMES`].
 
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,11 @@ pub const NAMES: &[(&str, &str)] = &[
         "reward/<task>/<part>/mean",
         "mean of one reward within one task",
     ),
+    (
+        "metric/<metric>/mean",
+        "mean of one of the tasks' metrics, which no total holds, over the rows it was measured on",
+    ),
+    ("metric/<task>/<metric>/mean", "the same within one task"),
     (
         "reward/zero_spread_frac",
         "share of groups whose rewards are all equal",
@@ -97,6 +103,10 @@ pub const NAMES: &[(&str, &str)] = &[
     ),
     ("perf/rollouts_per_s", "completions per second of the step"),
     (
+        "perf/mfu",
+        "model FLOPs of this rank's learning over what its device does at most in time/forward_backward_s",
+    ),
+    (
         "perf/pictures",
         "pictures that went through this rank's vision tower in the step, for sampling and learning",
     ),
@@ -141,6 +151,18 @@ pub const NAMES: &[(&str, &str)] = &[
         "the metric on held-out prompts, in a row of its own",
     ),
 ];
+
+/// [`NAMES`] in Markdown, the end of configs/REFERENCE.md.
+pub fn reference_markdown() -> String {
+    let mut out = String::from(
+        "\n## Metrics\n\nWhat a row of metrics.jsonl may hold beside `stage`, `step` and `time` (Unix seconds); `<..>` stands for a name of your own.\n\n| metric | meaning |\n|---|---|\n",
+    );
+    for (name, meaning) in NAMES {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "| `{name}` | {meaning} |");
+    }
+    out
+}
 
 /// `metrics.jsonl` and the TensorBoard events of a run folder.
 pub struct MetricsFile {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use models::Tokenizer;
+use models::image::Rgb8;
 use rewards::ImageSource;
 use rollout::data::{Catalog, Cursor, Example, Indexing, SourceConfig, Split};
 use rollout::template::ChatTemplate;
@@ -33,7 +34,7 @@ pub fn check_inputs(config: &Config) -> Result<(), TrainError> {
     }
 }
 
-/// Opens the sources; `indexing` hears of long scans. A bad row is one whose picture is not there,
+/// Opens the sources; `indexing` hears of long scans. A bad row is one whose picture is not there or says no size,
 /// whose reference SVG its task could not draw, or which lacks what the stages that use its source
 /// need: a target to imitate, a reference to compare with.
 ///
@@ -61,10 +62,12 @@ fn row_check(
     move |source: &str, task: &str, row: &Example| {
         let reference = &row.reference;
         for image in row.images.iter().chain(&reference.image) {
-            if let ImageSource::Path(path) = image {
-                std::fs::metadata(path)
-                    .map_err(|error| format!("image {}: {error}", path.display()))?;
-            }
+            let named = |error: &dyn std::fmt::Display| match image {
+                ImageSource::Path(path) => format!("image {}: {error}", path.display()),
+                ImageSource::Png(_) => format!("image: {error}"),
+            };
+            let bytes = image.read().map_err(|error| named(&error))?;
+            Rgb8::sides(&bytes).map_err(|error| named(&error))?;
         }
         let needs = needs.get(source).copied().unwrap_or_default();
         if needs.target && row.target.is_none() {

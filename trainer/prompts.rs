@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use indexmap::IndexMap;
 use models::Tokenizer;
 use models::image::{Picture, Processor, Rgb8};
-use models::vision::{Eyes, Shown};
+use models::vision::Eyes;
 use rewards::ImageSource;
 use rollout::Prompt;
-use rollout::data::{Cursor, Draw};
+use rollout::data::{Cursor, Draw, Example};
 use rollout::prompt::Prompter;
 use rollout::template::ChatTemplate;
 
@@ -23,14 +24,13 @@ pub struct Prompts<'a> {
     /// How pictures become the policy's input, where it sees.
     eyes: Option<Processor>,
     tasks: IndexMap<String, Prompter<'a>>,
+    /// Pictures cut so far.
+    cut: AtomicU64,
 }
-
-/// Token ids and the pictures among them.
-type Encoded = (Vec<i64>, Option<Arc<Shown>>);
 
 /// Prompts of one step, and how many rows were passed over for their length.
 pub struct Drawn {
-    /// The prompts.
+    /// The rank's own prompts.
     pub prompts: Vec<Prompt>,
     /// What SFT imitates, aligned with the prompts.
     pub targets: Vec<Option<String>>,
@@ -63,6 +63,7 @@ impl<'a> Prompts<'a> {
             tokenizer,
             eyes: None,
             tasks,
+            cut: AtomicU64::new(0),
         })
     }
 
@@ -87,11 +88,21 @@ impl<'a> Prompts<'a> {
         self.tokenizer
     }
 
+    /// Pictures that were decoded and cut so far: a rank's own alone.
+    pub fn cut(&self) -> u64 {
+        self.cut.load(Ordering::Relaxed)
+    }
+
     /// The prompt of one draw.
     ///
     /// # Errors
     /// A row that lacks a field of its template, or belongs to no task.
     pub fn prompt(&self, draw: &Draw) -> Result<Prompt, TrainError> {
+        self.shown(self.asked(draw)?, &draw.example)
+    }
+
+    /// The prompt without its pictures, whose tokens stand in it all the same: their sizes say how many.
+    fn asked(&self, draw: &Draw) -> Result<Prompt, TrainError> {
         let example = &draw.example;
         let prompter = self.tasks.get(&example.task).ok_or_else(|| {
             let known: Vec<&String> = self.tasks.keys().collect();
@@ -103,42 +114,52 @@ impl<'a> Prompts<'a> {
         let text = prompter
             .text(draw)
             .map_err(|error| TrainError::Input(format!("tasks.{}: {error}", example.task)))?;
-        let (ids, shown) = self
-            .encode(&text, &example.images)
-            .map_err(|error| TrainError::Input(format!("example {}: {error}", example.id)))?;
+        let ids = self.encode(&text, &example.images).map_err(of(example))?;
         Ok(Prompt {
             id: example.id.clone(),
             task: example.task.clone(),
             text: Some(text.into()),
             ids: ids.into(),
-            shown,
+            shown: None,
             reference: Arc::new(example.reference.clone()),
             draw: draw.draw,
         })
     }
 
-    /// Token ids, image tokens expanded, and the pictures in their places.
-    fn encode(&self, text: &str, images: &[ImageSource]) -> Result<Encoded, String> {
+    /// Token ids, image tokens expanded.
+    fn encode(&self, text: &str, images: &[ImageSource]) -> Result<Vec<i64>, String> {
         let Some(eyes) = self.eyes.as_ref().filter(|_| !images.is_empty()) else {
-            return Ok((self.tokenizer.encode(text), None));
+            return Ok(self.tokenizer.encode(text));
         };
-        let pictures = images.iter().map(|image| {
-            let named = |error: &dyn std::fmt::Display| match image {
-                ImageSource::Path(path) => format!("image {}: {error}", path.display()),
-                ImageSource::Png(_) => format!("image: {error}"),
-            };
-            let bytes = image.read().map_err(|error| named(&error))?;
-            let rgb = Rgb8::decode(&bytes).map_err(|error| named(&error))?;
-            eyes.picture(&rgb).map_err(|error| named(&error))
+        let counts = images.iter().map(|image| {
+            let sides = Rgb8::sides(&read(image)?).map_err(named(image))?;
+            eyes.cut.tokens(sides).map_err(named(image))
         });
-        let pictures: Vec<Picture> = pictures.collect::<Result<_, String>>()?;
-        let ids = self.tokenizer.encode(&eyes.expand(text, &pictures)?);
-        let shown = eyes.shown(&ids, pictures)?;
-        Ok((ids, shown))
+        let counts: Vec<i64> = counts.collect::<Result<_, String>>()?;
+        Ok(self.tokenizer.encode(&eyes.expand(text, &counts)?))
+    }
+
+    /// The prompt with its pictures, decoded and cut, in their places among its ids.
+    fn shown(&self, prompt: Prompt, example: &Example) -> Result<Prompt, TrainError> {
+        let Some(eyes) = &self.eyes else {
+            return Ok(prompt);
+        };
+        let pictures = example.images.iter().map(|image| {
+            let rgb = Rgb8::decode_upright(&read(image)?).map_err(named(image))?;
+            self.cut.fetch_add(1, Ordering::Relaxed);
+            eyes.picture(&rgb).map_err(named(image))
+        });
+        let pictures: Vec<Picture> = pictures
+            .collect::<Result<_, String>>()
+            .map_err(of(example))?;
+        // Without pictures as well: image tokens in the words of a row would stand for none.
+        let shown = eyes.shown(&prompt.ids, pictures).map_err(of(example))?;
+        Ok(Prompt { shown, ..prompt })
     }
 
     /// Draws until `count` examples have a prompt of at most `longest` tokens; ids are made unique.
-    /// With [`Turns::All`] a conversation gives a prompt for each of its answers.
+    /// With [`Turns::All`] a conversation gives a prompt for each of its answers. Every rank draws the whole
+    /// list and keeps each `size`th from its own number on: pictures of the others are not cut.
     ///
     /// # Errors
     /// A bad row, or a thousand draws in a row that are all too long.
@@ -147,6 +168,7 @@ impl<'a> Prompts<'a> {
         cursor: &mut Cursor,
         (count, turns): (usize, Turns),
         longest: usize,
+        (rank, size): (usize, usize),
     ) -> Result<Drawn, TrainError> {
         let mut drawn = Drawn {
             prompts: Vec::new(),
@@ -155,12 +177,13 @@ impl<'a> Prompts<'a> {
             tally: Tally::default(),
         };
         let mut seen: HashMap<String, usize> = HashMap::new();
-        let (mut kept, mut streak) = (0, 0);
+        let mut own: Vec<(Prompt, Example)> = Vec::new();
+        let (mut kept, mut streak, mut all) = (0, 0, 0);
         while kept < count {
             for draw in cursor.next(count - kept)? {
-                let before = drawn.prompts.len();
+                let before = all;
                 for turn in of_turns(&draw, turns) {
-                    let mut prompt = self.prompt(&turn)?;
+                    let mut prompt = self.asked(&turn)?;
                     if prompt.ids.len() > longest || prompt.ids.is_empty() {
                         drawn.too_long += 1;
                         continue;
@@ -170,10 +193,12 @@ impl<'a> Prompts<'a> {
                     if *times > 1 {
                         prompt.id = format!("{}#{times}", prompt.id);
                     }
-                    drawn.prompts.push(prompt);
-                    drawn.targets.push(turn.example.target);
+                    if all % size == rank {
+                        own.push((prompt, turn.example));
+                    }
+                    all += 1;
                 }
-                if drawn.prompts.len() > before {
+                if all > before {
                     streak = 0;
                     kept += 1;
                     drawn.tally.add(&draw);
@@ -187,8 +212,66 @@ impl<'a> Prompts<'a> {
                 }
             }
         }
+        for (prompt, target) in self.all_shown(own)? {
+            drawn.prompts.push(prompt);
+            drawn.targets.push(target);
+        }
         Ok(drawn)
     }
+
+    /// The prompts with their pictures, cut on as many threads as libtorch computes with.
+    fn all_shown(
+        &self,
+        own: Vec<(Prompt, Example)>,
+    ) -> Result<Vec<(Prompt, Option<String>)>, TrainError> {
+        let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1);
+        let share = own.len().div_ceil(threads).max(1);
+        let mut shares: Vec<Vec<(Prompt, Example)>> = Vec::new();
+        let mut rest = own.into_iter();
+        while rest.len() > 0 {
+            shares.push(rest.by_ref().take(share).collect());
+        }
+        let show = |share: Vec<(Prompt, Example)>| {
+            let one = |(prompt, example): (Prompt, Example)| {
+                Ok((self.shown(prompt, &example)?, example.target))
+            };
+            share
+                .into_iter()
+                .map(one)
+                .collect::<Result<Vec<_>, TrainError>>()
+        };
+        let done: Result<Vec<Vec<_>>, TrainError> = std::thread::scope(|scope| {
+            let threads: Vec<_> = shares
+                .into_iter()
+                .map(|share| scope.spawn(|| show(share)))
+                .collect();
+            let joined = threads.into_iter().map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|_| Err(TrainError::Other("cutting pictures failed".into())))
+            });
+            joined.collect()
+        });
+        Ok(done?.into_iter().flatten().collect())
+    }
+}
+
+/// The bytes of a picture.
+fn read(image: &ImageSource) -> Result<Arc<[u8]>, String> {
+    image.read().map_err(named(image))
+}
+
+/// Puts a picture's name before what is wrong with it.
+fn named<E: std::fmt::Display>(image: &ImageSource) -> impl FnOnce(E) -> String {
+    move |error| match image {
+        ImageSource::Path(path) => format!("image {}: {error}", path.display()),
+        ImageSource::Png(_) => format!("image: {error}"),
+    }
+}
+
+/// Puts an example's id before what is wrong with it.
+fn of(example: &Example) -> impl FnOnce(String) -> TrainError {
+    move |problem| TrainError::Input(format!("example {}: {problem}", example.id))
 }
 
 /// A draw as it is asked: with each of its answers to come, or with the last one.
@@ -202,4 +285,76 @@ fn of_turns(draw: &Draw, turns: Turns) -> Vec<Draw> {
     }
     all.push(draw.clone());
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use std::path::Path;
+
+    fn tiny_vlm() -> (Config, Tokenizer) {
+        let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+        let text = std::fs::read_to_string(configs.join("tiny_vlm.yaml")).unwrap();
+        let mut config: Config = serde_saphyr::from_str(&text).unwrap();
+        config.resolve_paths(&configs);
+        config.settle().unwrap();
+        let tokenizer = Tokenizer::read(&configs.join("tiny_vlm_tokenizer")).unwrap();
+        (config, tokenizer)
+    }
+
+    #[test]
+    fn a_rank_cuts_the_pictures_of_its_own_prompts_alone() {
+        let (config, tokenizer) = tiny_vlm();
+        let eyes = config.model.shape(&tokenizer).unwrap().vision;
+        let drawn = |rank: usize, size: usize| {
+            let catalog = crate::plan::open_catalog(&config, &mut |_, _, _| {}).unwrap();
+            let stage = config.stages[0].curriculum();
+            let mut cursor = Cursor::new(Arc::new(catalog), stage, 3).unwrap();
+            let prompts = Prompts::new(&config.tasks, &tokenizer, None, 0)
+                .unwrap()
+                .with_eyes(eyes.clone());
+            let asked = (24, Turns::Last);
+            let drawn = prompts
+                .draw(&mut cursor, asked, 4096, (rank, size))
+                .unwrap();
+            (drawn, prompts.cut())
+        };
+        let (all, cut) = drawn(0, 1);
+        assert!(cut > 6 && cut < 24, "{cut}");
+        let mut of_ranks = 0;
+        for rank in 0..3 {
+            let (own, cut) = drawn(rank, 3);
+            of_ranks += cut;
+            let expected = all.prompts.iter().skip(rank).step_by(3);
+            assert_eq!(own.prompts.len(), 8);
+            for (prompt, expected) in own.prompts.iter().zip(expected) {
+                assert_eq!(prompt.id, expected.id);
+                assert_eq!(prompt.ids, expected.ids);
+                assert_eq!(prompt.shown, expected.shown);
+            }
+        }
+        assert_eq!(of_ranks, cut);
+    }
+
+    #[test]
+    fn image_tokens_in_the_words_of_a_row_are_refused_by_its_name() {
+        let (config, tokenizer) = tiny_vlm();
+        let catalog = Arc::new(crate::plan::open_catalog(&config, &mut |_, _, _| {}).unwrap());
+        let mut cursor = Cursor::new(catalog, config.stages[0].curriculum(), 3).unwrap();
+        let prompts = Prompts::new(&config.tasks, &tokenizer, None, 0)
+            .unwrap()
+            .with_eyes(config.model.shape(&tokenizer).unwrap().vision);
+        for mut draw in cursor.next(24).unwrap() {
+            assert!(prompts.prompt(&draw).is_ok());
+            let words = draw.example.fields.values_mut();
+            words.for_each(|words| words.push_str(" <|image_pad|>"));
+            let used = draw.example.task != "look";
+            let said = prompts.prompt(&draw).err().map(|error| error.to_string());
+            match said {
+                Some(said) => assert!(said.contains(&draw.example.id), "{said}"),
+                None => assert!(!used, "{}", draw.example.id),
+            }
+        }
+    }
 }

@@ -133,6 +133,7 @@ impl Run<'_> {
                 model: &learner.model,
                 optimizer: &learner.optimizer,
                 tokenizer: self.prompts.tokenizer(),
+                origin: self.config.model.path.as_deref(),
             };
             Checkpoint::write(&self.folder(stage).join(name), &contents, &state)?;
             self.prune(stage)?;

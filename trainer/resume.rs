@@ -140,7 +140,7 @@ pub fn cut_back(
 
 /// Keys that may differ between a run and its continuation: how long, how often, where.
 fn may_change(key: &str) -> bool {
-    const LAST: [&str; 12] = [
+    const LAST: [&str; 13] = [
         "steps",
         "every",
         "keep_last",
@@ -152,6 +152,7 @@ fn may_change(key: &str) -> bool {
         "output_dir",
         "threads",
         "grace_s",
+        "peak_tflops",
         "workers",
     ];
     let last = key.rsplit('.').next().unwrap_or(key);
@@ -163,10 +164,18 @@ fn may_change(key: &str) -> bool {
     LAST.contains(&last) && !key.ends_with("schedule.every") || matches!(key, "device" | "name")
 }
 
-/// Dotted keys at which two resolved configs differ and a continuation must not.
+/// Dotted keys at which two resolved configs differ and a continuation must not. Keys that did not
+/// exist when the run was started have their defaults in it.
 pub fn forbidden_changes(before: &Value, now: &Value) -> Vec<String> {
     let mut out = Vec::new();
-    compare("", before, now, &mut out);
+    let filled = |config: &Value| {
+        let typed = serde_json::from_value::<Config>(config.clone());
+        typed.and_then(serde_json::to_value)
+    };
+    match (filled(before), filled(now)) {
+        (Ok(before), Ok(now)) => compare("", &before, &now, &mut out),
+        _ => compare("", before, now, &mut out),
+    }
     out.retain(|change| !may_change(change.split(':').next().unwrap_or(change)));
     out
 }

@@ -215,10 +215,7 @@ fn say_skipped(catalog: &Catalog, observer: &mut dyn Observer) {
     }
     let skipped = catalog.skipped();
     for row in skipped.iter().take(SHOWN) {
-        observer.notice(&format!(
-            "source {}: bad row left out: {}",
-            row.source, row.message
-        ));
+        observer.notice(&format!("source {}: bad row left out: {row}", row.source));
     }
     if !skipped.is_empty() {
         observer.notice(&format!("bad rows left out: {}", skipped.len()));
@@ -353,6 +350,8 @@ impl Run<'_> {
         let mut reference = reference;
         // A stage with a successor writes `final/` in any case: the next one starts from it.
         let ends_whole = stage.checkpoint().at_end || index + 1 < self.config.stages.len();
+        let kind = learner.model.kind();
+        let peak = crate::flops::peak(self.config.peak_tflops, learner.device(), kind);
         let mut stepped = false;
         loop {
             if progress.evaluation_owed {
@@ -375,6 +374,7 @@ impl Run<'_> {
                 break;
             }
             let step = progress.step + 1;
+            let work = learner.work;
             learner
                 .group
                 .enter_phase(&format!("{} step {step}", stage.name()));
@@ -400,13 +400,17 @@ impl Run<'_> {
                 }
             };
             let StepEnd::Done {
-                metrics,
+                mut metrics,
                 rows,
                 tokens,
             } = end
             else {
                 continue;
             };
+            if let (Some(peak), Some(seconds)) = (peak, metrics.get("time/forward_backward_s")) {
+                let mfu = (learner.work - work) / (seconds * peak);
+                metrics.insert("perf/mfu".into(), mfu);
+            }
             progress = Progress {
                 step,
                 evaluation_owed: step == stage.steps() || due(step, stage.eval().every),
@@ -415,10 +419,8 @@ impl Run<'_> {
                 ..progress
             };
             for row in cursor.take_skipped() {
-                self.observer.notice(&format!(
-                    "source {}: bad row left out: {}",
-                    row.source, row.message
-                ));
+                self.observer
+                    .notice(&format!("source {}: bad row left out: {row}", row.source));
             }
             self.record(stage, &learner, &progress, metrics, &rows)?;
             stepped = true;

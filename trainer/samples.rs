@@ -39,6 +39,9 @@ pub struct SampleRow {
     pub reason: Option<String>,
     /// Each reward before its weight.
     pub parts: IndexMap<String, f64>,
+    /// The task's metrics, where they were measured.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub metrics: IndexMap<String, f64>,
     /// Total reward.
     pub total: f64,
     /// The formula's number; 0 in a zero-spread group.
@@ -86,6 +89,7 @@ impl SampleRow {
             valid: reward.valid,
             reason: reward.reason.clone(),
             parts: reward.parts.clone(),
+            metrics: reward.metrics.clone(),
             total: reward.total,
             advantage: 0.0,
             policy_version: place.policy_version,
@@ -121,6 +125,10 @@ pub fn reward_metrics(rows: &[&SampleRow]) -> Metrics {
         for (part, value) in &row.parts {
             add(format!("reward/{part}/mean"), *value);
             add(format!("reward/{}/{part}/mean", row.task), *value);
+        }
+        for (metric, value) in &row.metrics {
+            add(format!("metric/{metric}/mean"), *value);
+            add(format!("metric/{}/{metric}/mean", row.task), *value);
         }
     }
     metrics.extend(

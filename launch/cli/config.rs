@@ -33,6 +33,8 @@ pub fn load(path: &Path, set: &[String], shared: &Shared) -> Result<Loaded, Fail
     let mut config = loaded.config;
     if let Some(device) = &shared.device {
         config.device = DeviceName(device.clone());
+        let named = config.device.check();
+        named.map_err(|error| Failure::input(format!("--{error}")))?;
     }
     config.dtype = shared.dtype.unwrap_or(config.dtype);
     config.seed = shared.seed.unwrap_or(config.seed);
@@ -61,6 +63,7 @@ pub fn check(args: &CheckArgs, shared: &Shared) -> Result<(), Failure> {
 /// `svgrl reference`
 pub fn reference() -> Result<(), Failure> {
     print!("{}", config_check::reference_markdown::<Config>());
+    print!("{}", trainer::metrics::reference_markdown());
     Ok(())
 }
 

@@ -32,16 +32,16 @@ pub struct Args {
     #[arg(long, default_value_t = 1)]
     n: usize,
     /// Divides the logits; 0 is greedy.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     temperature: f64,
     /// Keeps the smallest set of tokens with this much probability.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     top_p: f64,
     /// Keeps this many most probable tokens; 0 is off.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     top_k: i64,
     /// Keeps tokens at least this probable relative to the best; 0 is off.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
     min_p: f64,
     /// Longest completion, in tokens.
     #[arg(long, default_value_t = 512)]
@@ -77,6 +77,9 @@ struct RowOut<'a> {
     finish_reason: FinishReason,
 }
 
+/// Completions of prompts with pictures that are asked for at a time, at least.
+const AHEAD: usize = 512;
+
 /// Runs the command.
 pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     if args.n == 0 {
@@ -103,46 +106,54 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         sampling,
         (shared.seed.unwrap_or(0), args.slots),
     )
-    .map_err(|error| Failure::input(format!("--{}", error.to_string().replacen('_', "-", 1))))?;
+    .map_err(|error| Failure::input(format!("--{}", error.to_string().replace('_', "-"))))?;
     let folder = args.prompts.parent().unwrap_or(Path::new(""));
-    let (mut ids, mut requests) = (Vec::new(), Vec::new());
-    for (group, row) in rows.into_iter().enumerate() {
-        let (prompt, shown) = text.prompt(row.value.prompt, (folder, &row.place))?;
-        ids.push(row.value.id);
-        requests.push(Request {
-            group,
-            ids: prompt.into(),
-            view: shown
-                .map(|shown| model.look(&[shown]))
-                .transpose()?
-                .and_then(|mut views| views.pop()),
-            samples: args.n,
-            draw: group as u64,
-            lengths: None,
-        });
+    for row in &rows {
+        text.look_for(&row.value.prompt, (folder, &row.place))?;
     }
+    let ids: Vec<Value> = rows.iter().map(|row| row.value.id.clone()).collect();
+    // Pictures are held for one batch of rows at a time.
+    let together = match model.vision() {
+        Some(_) => (AHEAD.max(4 * args.slots) / args.n).max(1),
+        None => ids.len(),
+    };
     let mut out = rows::Writer::create(&args.out)?;
     let mut bar = Bar::new("generate", (ids.len() * args.n) as u64, shared.quiet);
-    engine.submit(requests)?;
     let mut ready: BTreeMap<(usize, usize), Completion> = BTreeMap::new();
     let mut next = (0, 0);
-    while let Some(finished) = engine.next()? {
-        ready.insert((finished.group, finished.index), finished.completion);
-        bar.advance(1);
-        while let Some(completion) = ready.remove(&next) {
-            out.write(&RowOut {
-                id: &ids[next.0],
-                index: next.1,
-                text: &completion.text,
-                token_ids: &completion.ids,
-                logprobs: &completion.logprobs,
-                finish_reason: completion.finish,
-            })?;
-            next = if next.1 + 1 == args.n {
-                (next.0 + 1, 0)
-            } else {
-                (next.0, next.1 + 1)
-            };
+    let mut waiting = rows.into_iter().enumerate().peekable();
+    while waiting.peek().is_some() {
+        let mut requests = Vec::new();
+        for (group, row) in waiting.by_ref().take(together) {
+            let (prompt, shown) = text.prompt(row.value.prompt, (folder, &row.place))?;
+            let view = shown.map(|shown| model.look(&[shown])).transpose()?;
+            requests.push(Request {
+                group,
+                ids: prompt.into(),
+                view: view.and_then(|mut views| views.pop()),
+                samples: args.n,
+                draw: group as u64,
+                lengths: None,
+            });
+        }
+        engine.submit(requests)?;
+        while let Some(finished) = engine.next()? {
+            ready.insert((finished.group, finished.index), finished.completion);
+            bar.advance(1);
+            while let Some(completion) = ready.remove(&next) {
+                out.write(&RowOut {
+                    id: &ids[next.0],
+                    index: next.1,
+                    text: &completion.text,
+                    token_ids: &completion.ids,
+                    logprobs: &completion.logprobs,
+                    finish_reason: completion.finish,
+                })?;
+                next = match next {
+                    (row, index) if index + 1 == args.n => (row + 1, 0),
+                    (row, index) => (row, index + 1),
+                };
+            }
         }
     }
     bar.finish();

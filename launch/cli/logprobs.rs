@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use models::load_folder;
 use models::vision::Look;
+use models::{Decoder, load_folder};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use trainer::Learner;
@@ -50,6 +50,8 @@ struct RowOut<'a> {
 
 /// Rows of a micro-batch.
 const ROWS: usize = 8192;
+/// Rows of the file whose pictures are held at a time.
+const TOGETHER: usize = 256;
 
 /// Runs the command.
 pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
@@ -59,34 +61,57 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     let model = load_folder(&args.model, shared.kind(), device)?;
     let text = TextSide::read(&args.model, &model)?;
     let folder = args.data.parent().unwrap_or(Path::new(""));
-    let (mut ids, mut lengths, mut sequences) = (Vec::new(), Vec::new(), Vec::new());
-    for row in rows {
-        let place = row.place;
-        let completion = match (row.value.completion, row.value.completion_token_ids) {
-            (Some(completion), None) => text.encode(&completion, &place)?,
-            (None, Some(completion)) => text.check(completion, &place)?,
-            _ => {
-                return Err(Failure::input(format!(
-                    "{place}: exactly one of completion and completion_token_ids is needed"
-                )));
-            }
-        };
-        let (prompt, shown) = text.prompt(row.value.prompt, (folder, &place))?;
-        ids.push(row.value.id);
-        lengths.push(completion.len());
-        if !completion.is_empty() {
-            sequences.push(Trajectory {
-                prompt: prompt.into(),
-                view: shown
-                    .map(|shown| model.look(&[shown]))
-                    .transpose()?
-                    .and_then(|mut views| views.pop()),
-                sampler_logprobs: vec![0.0; completion.len()],
-                ids: completion,
-                advantage: 0.0,
-            });
-        }
+    for row in &rows {
+        text.look_for(&row.value.prompt, (folder, &row.place))?;
     }
+    let mut out = rows::Writer::create(&args.out)?;
+    let mut bar = Bar::new("logprobs", rows.len() as u64, shared.quiet);
+    let mut rest = rows.into_iter().peekable();
+    while rest.peek().is_some() {
+        let (mut ids, mut sequences) = (Vec::new(), Vec::new());
+        for row in rest.by_ref().take(TOGETHER) {
+            let place = row.place;
+            let completion = match (row.value.completion, row.value.completion_token_ids) {
+                (Some(completion), None) => text.encode(&completion, &place)?,
+                (None, Some(completion)) => text.check(completion, &place)?,
+                _ => {
+                    return Err(Failure::input(format!(
+                        "{place}: exactly one of completion and completion_token_ids is needed"
+                    )));
+                }
+            };
+            let (prompt, shown) = text.prompt(row.value.prompt, (folder, &place))?;
+            let view = shown.map(|shown| model.look(&[shown])).transpose()?;
+            ids.push((row.value.id, completion.len()));
+            if !completion.is_empty() {
+                sequences.push(Trajectory {
+                    prompt: prompt.into(),
+                    view: view.and_then(|mut views| views.pop()),
+                    sampler_logprobs: vec![0.0; completion.len()],
+                    ids: completion,
+                    advantage: 0.0,
+                });
+            }
+        }
+        let all = log_probs(&model, &sequences)?;
+        let mut left = all.as_slice();
+        for (id, len) in &ids {
+            let (own, after) = left.split_at(*len);
+            left = after;
+            out.write(&RowOut {
+                id,
+                logprobs: own,
+                sum: own.iter().fold(0.0, |sum, value| sum + f64::from(*value)),
+            })?;
+        }
+        bar.advance(ids.len() as u64);
+    }
+    bar.finish();
+    out.finish()
+}
+
+/// The log-probabilities of all completion tokens, in order.
+fn log_probs(model: &Decoder, sequences: &[Trajectory]) -> Result<Vec<f32>, Failure> {
     let normaliser = Normaliser {
         aggregation: Aggregation::TokenMean,
         tokens: 1.0,
@@ -97,26 +122,12 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         temperature: 1.0,
         rows: 0,
     };
-    let mut bar = Bar::new("logprobs", sequences.len() as u64, shared.quiet);
     let mut all = Vec::new();
-    for micro in micro_batches(&sequences, &normaliser, ROWS, device) {
-        let logprobs = Learner::log_probs(&model, &micro, (&head, Look::Kept))?;
+    for micro in micro_batches(sequences, &normaliser, ROWS, model.device()) {
+        let logprobs = Learner::log_probs(model, &micro, (&head, Look::Kept))?;
         all.extend(
             Vec::<f32>::try_from(logprobs.to_kind(tch::Kind::Float)).map_err(Failure::other)?,
         );
-        bar.advance(micro.lengths.len() as u64);
     }
-    bar.finish();
-    let mut out = rows::Writer::create(&args.out)?;
-    let mut rest = all.as_slice();
-    for (id, len) in ids.iter().zip(lengths) {
-        let (own, after) = rest.split_at(len);
-        rest = after;
-        out.write(&RowOut {
-            id,
-            logprobs: own,
-            sum: own.iter().fold(0.0, |sum, value| sum + f64::from(*value)),
-        })?;
-    }
-    out.finish()
+    Ok(all)
 }

@@ -91,7 +91,7 @@ enum Command {
     Embed(embed::Args),
     /// Add SVG tokens to a model folder.
     ExtendTokens(extend_tokens::Args),
-    /// Prepare SVG corpora.
+    /// Prepare SVG corpora, look at a config's data.
     Data(data::Args),
     /// Render SVG files to PNG.
     Render(render::Args),

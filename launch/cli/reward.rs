@@ -24,6 +24,9 @@ pub struct Args {
     /// Rows `{"id", "total", "parts", "valid", "reason", "render_ms"}`.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Measure the tasks' metrics too: rows get `metrics` `{name: value}`.
+    #[arg(long)]
+    metrics: bool,
     /// Task of rows that name none; default: the config's first.
     #[arg(long, value_name = "NAME")]
     task: Option<String>,
@@ -66,6 +69,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         if let Some(ImageSource::Path(path)) = &mut value.reference.image {
             *path = folder.join(&*path);
         }
+        value.measure |= args.metrics;
         let (id, job) = value.into_job(&default);
         if let Err(error) = scorer.check_reference(&job.task, &job.reference) {
             scorer.check()?;

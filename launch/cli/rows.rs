@@ -24,7 +24,7 @@ pub struct Row<T> {
     pub place: String,
 }
 
-/// All rows of `path`; empty lines are passed over.
+/// All rows of `path`; empty lines and a byte order mark are passed over.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<Row<T>>, Failure> {
     let file =
         File::open(path).map_err(|error| Failure::input(format!("{}: {error}", path.display())))?;
@@ -35,7 +35,11 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<Row<T>>, Failure> {
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let value = serde_json::from_slice(&line)
+        let line = match line.strip_prefix(b"\xef\xbb\xbf") {
+            Some(rest) if index == 0 => rest,
+            _ => line.as_slice(),
+        };
+        let value = serde_json::from_slice(line)
             .map_err(|error| Failure::input(format!("{place}: {error}")))?;
         rows.push(Row { value, place });
     }
@@ -66,11 +70,21 @@ impl Writer {
 
     /// Appends a row.
     pub fn write(&mut self, row: &impl Serialize) -> Result<(), Failure> {
-        let failed = |error: &dyn std::fmt::Display| {
-            Failure::other(format!("{}: {error}", self.path.display()))
-        };
-        let line = serde_json::to_string(row).map_err(|error| failed(&error))?;
-        writeln!(self.file, "{line}").map_err(|error| failed(&error))
+        let line = serde_json::to_string(row);
+        self.line(line)
+    }
+
+    /// Appends a value over several lines, for people.
+    pub fn write_pretty(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(value);
+        self.line(text)
+    }
+
+    fn line(&mut self, text: serde_json::Result<String>) -> Result<(), Failure> {
+        let written = text
+            .map_err(std::io::Error::from)
+            .and_then(|text| writeln!(self.file, "{text}"));
+        written.map_err(|error| Failure::other(format!("{}: {error}", self.path.display())))
     }
 
     /// Puts the file in its place.
@@ -80,6 +94,13 @@ impl Writer {
             .flush()
             .and_then(|()| std::fs::rename(&self.aside, &self.path));
         done.map_err(|error| Failure::other(format!("{}: {error}", self.path.display())))
+    }
+}
+
+impl Drop for Writer {
+    /// What was not finished is taken away again.
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.aside);
     }
 }
 
@@ -167,7 +188,7 @@ impl TextSide {
                     Failure::input(format!("{place}: images: {}: {error}", path.display()))
                 };
                 let bytes = std::fs::read(&path).map_err(|error| wrong(&error))?;
-                let rgb = Rgb8::decode(&bytes).map_err(|error| wrong(&error))?;
+                let rgb = Rgb8::decode_upright(&bytes).map_err(|error| wrong(&error))?;
                 eyes.picture(&rgb).map_err(|error| wrong(&error))
             })
             .collect()
@@ -179,7 +200,10 @@ impl TextSide {
             return self.encode(text, place);
         };
         let text = eyes
-            .expand(text, pictures)
+            .expand(
+                text,
+                &pictures.iter().map(|one| one.tokens).collect::<Vec<_>>(),
+            )
             .map_err(|error| Failure::input(format!("{place}: images: {error}")))?;
         self.encode(&text, place)
     }
@@ -196,6 +220,21 @@ impl TextSide {
         written.collect()
     }
 
+    /// Refuses a row whose pictures are not there, before work on other rows begins.
+    pub fn look_for(
+        &self,
+        fields: &PromptFields,
+        (folder, place): (&Path, &str),
+    ) -> Result<(), Failure> {
+        for image in fields.images.iter().flatten() {
+            let path = folder.join(image);
+            std::fs::metadata(&path).map_err(|error| {
+                Failure::input(format!("{place}: images: {}: {error}", path.display()))
+            })?;
+        }
+        Ok(())
+    }
+
     /// The prompt's ids and pictures; paths of pictures are relative to `folder`.
     pub fn prompt(
         &self,
@@ -206,6 +245,9 @@ impl TextSide {
         let pictures = self.pictures(&images, (folder, place))?;
         let ids = match (fields.prompt, fields.messages, fields.token_ids) {
             (Some(text), None, None) => self.expand(&text, &pictures, place)?,
+            (None, Some(messages), None) if messages.is_empty() => {
+                return Err(Failure::input(format!("{place}: messages: none is there")));
+            }
             (None, Some(messages), None) => {
                 let chat = self.chat.as_ref().ok_or_else(|| {
                     Failure::input(format!(

@@ -71,8 +71,16 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
             args,
             &loaded,
             &resume,
-            &json!({"device": format!("{device:?}"), "threads": threads, "world_size": world.size}),
+            &json!({
+                "device": format!("{device:?}"),
+                "gpu": torch_ext::device_name(device).ok().flatten(),
+                "threads": threads,
+                "world_size": world.size,
+            }),
         )?;
+    }
+    if config.deterministic && device != tch::Device::Cpu {
+        torch_ext::set_deterministic(true).map_err(Failure::other)?;
     }
     let group = world.connect(device)?;
     let options = RunOptions {
@@ -123,7 +131,7 @@ fn prepare(
     let environment = json!({
         "commit": commit(),
         "version": env!("CARGO_PKG_VERSION"),
-        "libtorch": "2.11.0",
+        "libtorch": torch_ext::version(),
         "machine": {"os": std::env::consts::OS, "arch": std::env::consts::ARCH, "cpu": cpu_name(), "cores": std::thread::available_parallelism().map_or(1, |n| n.get())},
         "run": place,
         "arguments": std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>(),

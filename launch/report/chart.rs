@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::html::escape;
+use super::page::escape;
 
 /// Size of the drawing and of its margins, in its own units.
 const WIDTH: f64 = 420.0;

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::Rasterise;
 use super::chart::short;
 use super::data::{Run, Stage};
+use super::page::{document, escape};
 use super::{panels, samples};
 
 /// Held-out numbers that stand at the top of the page, with their words.
@@ -17,22 +18,15 @@ const HEADLINES: [(&str, &str); 3] = [
 /// The whole page.
 pub(super) fn page(run: &Run, rasterise: Rasterise<'_>) -> String {
     let mut out = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
-         style-src 'unsafe-inline'; img-src data:\">\
-         <title>{name}</title><style>{}</style></head><body><main>\n\
-         <header><h1>{name}</h1>{}</header>\n",
-        include_str!("style.css"),
+        "<header><h1>{}</h1>{}</header>\n",
+        escape(&run.name),
         environment(run),
-        name = escape(&run.name),
     );
     out.push_str(&tiles(run));
     for stage in &run.stages {
         out.push_str(&section(stage, rasterise));
     }
-    out.push_str("</main></body></html>\n");
-    out
+    document(&run.name, &out)
 }
 
 /// Commit, versions and machine, as far as the run wrote them down.
@@ -174,20 +168,4 @@ fn duration(seconds: f64) -> String {
         60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
         _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
     }
-}
-
-/// Text that is safe between tags and in double-quoted attributes.
-pub(super) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
 }

@@ -7,6 +7,7 @@
 mod chart;
 mod data;
 mod html;
+pub(crate) mod page;
 mod panels;
 mod samples;
 
@@ -71,15 +72,10 @@ pub fn write_rendered(run_dir: &Path, out: &Path) -> Result<(), ReportError> {
 pub fn write(run_dir: &Path, out: &Path, rasterise: Rasterise<'_>) -> Result<(), ReportError> {
     let run = Run::read(run_dir)?;
     let page = html::page(&run, rasterise);
-    let mut aside = out.as_os_str().to_owned();
-    aside.push(".part");
-    let aside = PathBuf::from(aside);
-    std::fs::write(&aside, page)
-        .and_then(|()| std::fs::rename(&aside, out))
-        .map_err(|source| ReportError::File {
-            path: out.to_owned(),
-            source,
-        })
+    page::write(out, &page).map_err(|source| ReportError::File {
+        path: out.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]

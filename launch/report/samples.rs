@@ -3,18 +3,14 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::Rasterise;
 use super::chart::short;
-use super::html::escape;
+use super::page::{clipped, escape, picture};
 
 /// Rows shown of a step: the first completion of each prompt, then further ones.
 const MOST_ROWS: usize = 8;
-/// Characters of a prompt or completion that are shown.
-const MOST_CHARACTERS: usize = 6000;
 
 /// The samples of a step as cards.
 pub(super) fn html(step: u64, rows: &[Value], rasterise: Rasterise<'_>) -> String {
@@ -84,25 +80,6 @@ fn card(row: &Value, rasterise: Rasterise<'_>) -> String {
     out
 }
 
-/// A picture, or why there is none.
-fn picture(caption: &str, png: Option<Vec<u8>>, reason: &str) -> String {
-    let inside = match png {
-        Some(png) => format!(
-            "<img alt=\"{caption}\" src=\"data:image/png;base64,{}\">",
-            STANDARD.encode(png)
-        ),
-        None => format!("<div class=\"none\">{}</div>", escape(reason)),
-    };
-    format!("<figure>{inside}<figcaption>{caption}</figcaption></figure>")
-}
-
 fn number(value: &Value) -> String {
     value.as_f64().map_or_else(|| "–".to_owned(), short)
-}
-
-fn clipped(text: &str) -> String {
-    match text.char_indices().nth(MOST_CHARACTERS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }

@@ -67,6 +67,34 @@ impl Cut {
     }
 }
 
+impl Cut {
+    /// Image tokens of a picture of `(width, height)` pixels.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn tokens(&self, (width, height): (usize, usize)) -> Result<i64, ModelError> {
+        Ok(match *self {
+            Self::Patches {
+                patch,
+                merge,
+                min_pixels,
+                max_pixels,
+            } => {
+                let factor = patch * merge;
+                let sides = (height as i64, width as i64);
+                let to = patches::size(sides, factor, (min_pixels, max_pixels))?;
+                to.0 / factor * (to.1 / factor)
+            }
+            Self::Tiles {
+                side,
+                tokens,
+                count,
+                thumbnail,
+            } => tokens * tiles::count((width, height), side, (count, thumbnail)).1,
+        })
+    }
+}
+
 pub(super) fn qwen_cut(keys: &Keys, vision: &VisionConfig) -> Result<Cut, ModelError> {
     for (key, value) in [
         ("patch_size", vision.patch_size),

@@ -6,6 +6,7 @@ mod encoder;
 mod patches;
 mod processor;
 mod tiles;
+mod upright;
 
 use std::borrow::Cow;
 
@@ -44,8 +45,34 @@ pub struct ImageBounds {
 const MAX_SIDE: u32 = 16_384;
 
 impl Rgb8 {
-    /// Decodes a PNG or JPEG file; transparent pixels are laid over white as transformers' processors
-    /// lay them, with Pillow's rounding.
+    /// Width and height of a picture that a policy is shown, without decoding it.
+    ///
+    /// # Errors
+    /// A file that says no size, or one too large.
+    pub fn sides(bytes: &[u8]) -> Result<(usize, usize), ModelError> {
+        let (width, height) =
+            Raster::size_within(bytes, MAX_SIDE).map_err(|e| ModelError::Image(e.to_string()))?;
+        let (width, height) = (width as usize, height as usize);
+        Ok(match upright::orientation(bytes) {
+            5..=8 => (height, width),
+            _ => (width, height),
+        })
+    }
+
+    /// Decodes a picture that a policy is shown: as [`Self::decode`], and turned the way up that the file says,
+    /// as transformers' `load_image` turns it.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn decode_upright(bytes: &[u8]) -> Result<Self, ModelError> {
+        let rgb = Self::decode(bytes)?;
+        Ok(upright::turned(rgb, upright::orientation(bytes)))
+    }
+
+    /// Decodes a PNG or JPEG file as it is stored; transparent pixels are laid over white as transformers'
+    /// processors lay them, with Pillow's rounding. 16-bit levels lose their lower byte, grey ones too (Pillow
+    /// makes all of them above 255 white). What encoders are given: the reward codes read pictures by
+    /// `Image.open`, which turns nothing.
     ///
     /// # Errors
     /// [`ModelError::Image`] when the bytes are no picture that can be read.

@@ -293,24 +293,24 @@ impl Processor {
         self.words.placeholder == INTERN_CHAT.placeholder
     }
 
-    /// `text` with the placeholder of each of `pictures` repeated for its tokens.
+    /// `text` with the placeholder of each picture repeated for its `tokens`.
     ///
     /// # Errors
     /// More or fewer placeholders than pictures.
-    pub fn expand(&self, text: &str, pictures: &[Picture]) -> Result<String, String> {
+    pub fn expand(&self, text: &str, tokens: &[i64]) -> Result<String, String> {
         let pieces: Vec<&str> = text.split(self.words.placeholder).collect();
-        if pieces.len() - 1 != pictures.len() {
+        if pieces.len() - 1 != tokens.len() {
             return Err(format!(
                 "the prompt has {} placeholder(s) {} for {} picture(s)",
                 pieces.len() - 1,
                 self.words.placeholder,
-                pictures.len()
+                tokens.len()
             ));
         }
         let mut out = pieces[0].to_owned();
-        for (picture, piece) in pictures.iter().zip(&pieces[1..]) {
+        for (count, piece) in tokens.iter().zip(&pieces[1..]) {
             out.push_str(self.words.around.0);
-            out.push_str(&self.words.image.repeat(picture.tokens as usize));
+            out.push_str(&self.words.image.repeat(*count as usize));
             out.push_str(self.words.around.1);
             out.push_str(piece);
         }

@@ -32,6 +32,20 @@ pub(super) fn grid(
     best
 }
 
+/// The grid for a picture of `size` (width, height), and its tiles with the whole picture's.
+pub(super) fn count(
+    size: (usize, usize),
+    side: i64,
+    (count, thumbnail): ((i64, i64), bool),
+) -> ((i64, i64), i64) {
+    let (columns, rows) = match count.1 {
+        1 => (1, 1),
+        _ => grid(size, side, count),
+    };
+    let tiles = columns * rows;
+    ((columns, rows), tiles + i64::from(thumbnail && tiles > 1))
+}
+
 /// Cuts a picture into tiles of `side` pixels and `tokens` tokens each.
 pub(super) fn cut(
     rgb: &Rgb8,
@@ -39,10 +53,7 @@ pub(super) fn cut(
     (count, thumbnail): ((i64, i64), bool),
     filter: Filter,
 ) -> Picture {
-    let (columns, rows) = match count.1 {
-        1 => (1, 1),
-        _ => grid((rgb.width, rgb.height), side, count),
-    };
+    let ((columns, rows), tiles) = self::count((rgb.width, rgb.height), side, (count, thumbnail));
     let side = side as usize;
     let whole = rgb.resized(side * columns as usize, side * rows as usize, filter);
     let one = 3 * side * side;
@@ -51,13 +62,11 @@ pub(super) fn cut(
         let (row, column) = (index / columns as usize, index % columns as usize);
         planes(&whole, (row * side, column * side), side, out);
     }
-    let mut tiles = columns * rows;
-    if thumbnail && tiles > 1 {
+    if tiles > columns * rows {
         pixels.resize(pixels.len() + one, 0);
         let last = pixels.len() - one;
         let small = rgb.resized(side, side, filter);
         planes(&small, (0, 0), side, &mut pixels[last..]);
-        tiles += 1;
     }
     Picture {
         pixels,

@@ -77,11 +77,11 @@ pub(crate) fn used<'a>(
 ) -> Result<IndexMap<&'a str, Needs>, RewardError> {
     let mut found: IndexMap<&str, Needs> = IndexMap::new();
     for (task, scoring) in tasks {
-        for (index, reward) in scoring.rubric.rewards.iter().enumerate() {
+        for (key, reward) in scoring.rules() {
             let Some((name, needs)) = reward.encoder() else {
                 continue;
             };
-            let key = format!("tasks.{task}.rubric.rewards.{index}.encoder");
+            let key = format!("tasks.{task}.{key}.encoder");
             let Some((name, _)) = set.encoders.get_key_value(name) else {
                 let known: Vec<&String> = set.encoders.keys().collect();
                 return Err(RewardError::Config(format!(

@@ -229,6 +229,7 @@ fn unjudged(why: &str) -> Reward {
         reason: Some(format!("service_lost: {why}")),
         render_ms: 0.0,
         deadline_hit: false,
+        metrics: IndexMap::new(),
     }
 }
 

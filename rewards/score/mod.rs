@@ -4,7 +4,7 @@ mod parts;
 
 use crate::cache::{Cache, key};
 use crate::compare::Feature;
-use crate::config::{RewardConfig, TaskScoring};
+use crate::config::{Measured, RewardConfig, TaskScoring};
 use crate::encode::Encoders;
 use crate::error::RewardError;
 use crate::judge::{Judge, JudgeCount};
@@ -33,6 +33,8 @@ pub struct Reward {
     pub render_ms: f64,
     /// Whether the renderer's deadline ended it.
     pub deadline_hit: bool,
+    /// The task's metrics by name, where they were measured.
+    pub metrics: IndexMap<String, f64>,
 }
 
 /// One task's scoring with all it needs; shared by the scoring threads.
@@ -41,7 +43,9 @@ pub(crate) struct Task {
     pub renderer: Arc<Renderer>,
     pub tokens: Option<TokenCounter>,
     pub encoders: Arc<Encoders>,
-    /// One for each reward of the rubric that is a judge.
+    /// The rubric's rewards, then the metrics.
+    rules: Vec<RewardConfig>,
+    /// One for each rule that is a judge.
     judges: Vec<Option<Judge>>,
     references: Cache<Result<Arc<Target>, Failure>>,
 }
@@ -51,7 +55,7 @@ struct Target {
     canvas: (u32, u32),
     /// Own width and height.
     intrinsic: (f64, f64),
-    /// One for each reward of the rubric.
+    /// One for each rule that the case is judged by.
     features: Vec<Feature>,
 }
 
@@ -60,15 +64,17 @@ struct Case<'a> {
     prompt: &'a str,
     reference: &'a Reference,
     step: u64,
+    /// Whether metrics are wanted besides.
+    measure: bool,
 }
 
 /// A rendered prediction beside its reference.
 struct Pair<'a> {
     source: &'a str,
     /// As it was drawn: what encoders see.
-    drawn: &'a Picture,
+    drawn: Arc<Picture>,
     /// On the reference's pixels.
-    picture: Picture,
+    picture: Arc<Picture>,
     rendered: Rendered,
     target: Option<Arc<Target>>,
 }
@@ -85,12 +91,10 @@ impl Task {
         encoders: Arc<Encoders>,
         cached: usize,
     ) -> Result<Self, RewardError> {
-        let start = |(index, reward): (usize, &RewardConfig)| match reward {
+        let start = |(key, rule): (String, &RewardConfig)| match rule {
             RewardConfig::Judge(rule) => {
                 Judge::start(rule).map(Some).map_err(|error| match error {
-                    RewardError::Config(said) => {
-                        RewardError::Config(format!("rubric.rewards.{index}.{said}"))
-                    }
+                    RewardError::Config(said) => RewardError::Config(format!("{key}.{said}")),
                     other => other,
                 })
             }
@@ -104,13 +108,14 @@ impl Task {
                 };
                 layer
                     .map(|()| None)
-                    .map_err(|said| RewardError::Config(format!("rubric.rewards.{index}.{said}")))
+                    .map_err(|said| RewardError::Config(format!("{key}.{said}")))
             }
             _ => Ok(None),
         };
-        let rewards = scoring.rubric.rewards.iter().enumerate();
-        let judges = rewards.map(start).collect::<Result<_, _>>()?;
+        let judges = scoring.rules().map(start).collect::<Result<_, _>>()?;
+        let rules = scoring.rules().map(|(_, rule)| rule.clone()).collect();
         Ok(Task {
+            rules,
             scoring,
             renderer,
             tokens,
@@ -140,11 +145,12 @@ impl Task {
             prompt: &job.prompt,
             reference: &job.reference,
             step: job.step,
+            measure: job.measure || self.scoring.measured == Measured::Always,
         };
         let mut judged = match self.scoring.completion.extract(&job.candidate.text) {
             Ok(words) if self.scoring.completion.is_text() => self.judge(&case, words, None),
             Ok(source) => self.score_svg(source, &case),
-            Err(reason) => Judged::Done(self.failed(reason.into(), job.step)),
+            Err(reason) => Judged::Done(self.invalid(reason.into(), &case)),
         };
         if let (true, Truncated::Value(value)) =
             (job.candidate.truncated, self.scoring.rubric.truncated)
@@ -176,12 +182,19 @@ impl Task {
         };
         let values: Result<Vec<f64>, Arc<str>> =
             pending.parts.iter().zip(&rubric.rewards).map(cut).collect();
-        match values {
-            Ok(values) => {
+        let metric = |(index, part): &(usize, Part)| {
+            let config = &self.scoring.metrics[*index];
+            Ok((config.common().name.to_owned(), cut((part, config))?))
+        };
+        let metrics: Result<IndexMap<String, f64>, Arc<str>> =
+            pending.metrics.iter().map(metric).collect();
+        match values.and_then(|values| Ok((values, metrics?))) {
+            Ok((values, metrics)) => {
                 let total = rubric.total(&values, pending.step, pending.blank);
                 Reward {
                     total: pending.total.unwrap_or(total),
                     parts: self.named(&values),
+                    metrics,
                     ..pending.reward.clone()
                 }
             }
@@ -195,7 +208,7 @@ impl Task {
         if self.scoring.completion.is_text() {
             return Ok(());
         }
-        self.target(reference)
+        self.target(reference, false)
             .map(|_| ())
             .map_err(|e| format!("reference does not render: {e}"))
     }
@@ -209,10 +222,10 @@ impl Task {
     }
 
     fn score_svg(&self, source: &str, case: &Case) -> Judged {
-        let target = match self.target(case.reference) {
+        let target = match self.target(case.reference, case.measure) {
             Ok(target) => target,
             Err(failure) => {
-                return Judged::Done(self.failed(format!("reference_{failure}"), case.step));
+                return Judged::Done(self.invalid(format!("reference_{failure}"), case));
             }
         };
         let config = &self.scoring.render;
@@ -228,15 +241,15 @@ impl Task {
                 return Judged::Done(Reward {
                     deadline_hit: failure.reason == Reason::Deadline,
                     render_ms,
-                    ..self.failed(failure.to_string(), case.step)
+                    ..self.invalid(failure.to_string(), case)
                 });
             }
         };
-        let drawn = self.picture(&rendered.raster);
+        let drawn = Arc::new(self.picture(&rendered.raster));
         let pair = Pair {
             source,
-            drawn: &drawn,
-            picture: fitted(&drawn, target.as_deref()),
+            picture: fitted(&drawn, target.as_deref().map(|target| target.canvas)),
+            drawn,
             rendered,
             target,
         };
@@ -250,13 +263,15 @@ impl Task {
 
     /// Every reward's value of `text`, which is the SVG where `pair` is there.
     fn judge(&self, case: &Case, text: &str, pair: Option<&Pair>) -> Judged {
-        let rewards = self.scoring.rubric.rewards.iter().enumerate();
-        let part = |(index, config)| match pair {
-            Some(pair) => self.part(index, config, pair, case),
-            None => self.part_of_text(config, text, case),
+        let part = |index: usize| match pair {
+            Some(pair) => self.part(index, &self.rules[index], pair, case),
+            None => self.part_of_text(&self.rules[index], text, case),
         };
+        let count = self.scoring.rubric.rewards.len();
+        let metrics = self.measurable(case);
         let pending = Pending {
-            parts: rewards.map(part).collect(),
+            parts: (0..count).map(part).collect(),
+            metrics: metrics.map(|index| (index, part(count + index))).collect(),
             reward: Reward {
                 total: 0.0,
                 parts: IndexMap::new(),
@@ -264,18 +279,39 @@ impl Task {
                 reason: None,
                 render_ms: 0.0,
                 deadline_hit: false,
+                metrics: IndexMap::new(),
             },
             step: case.step,
             blank: pair.is_some_and(|pair| pair.picture.is_blank()),
             total: None,
         };
-        match pending
-            .parts
-            .iter()
-            .all(|part| matches!(part, Part::Known(_)))
-        {
+        match pending.is_known() {
             true => Judged::Done(self.finish(&pending)),
             false => Judged::Later(Box::new(pending)),
+        }
+    }
+
+    /// The metrics that this case is measured by, by their place: those whose reference is there.
+    fn measurable(&self, case: &Case) -> impl Iterator<Item = usize> {
+        let wanted = case.measure.then_some(&self.scoring.metrics);
+        let metrics = wanted.into_iter().flatten().enumerate();
+        let can = |(index, metric): (usize, &RewardConfig)| {
+            metric.lacks(case.reference).is_none().then_some(index)
+        };
+        metrics.filter_map(can)
+    }
+
+    /// The judgement of a completion that is none: its metrics fail as its rewards do, but for its length.
+    fn invalid(&self, reason: String, case: &Case) -> Reward {
+        let value = |index: usize| match &self.scoring.metrics[index] {
+            RewardConfig::SvgLength(_) => None,
+            RewardConfig::Format(format) => Some((format.name.as_deref().unwrap_or("format"), 0.0)),
+            metric => Some((metric.common().name, self.scoring.rubric.failure_value)),
+        };
+        let metrics = self.measurable(case).filter_map(value);
+        Reward {
+            metrics: metrics.map(|(name, v)| (name.to_owned(), v)).collect(),
+            ..self.failed(reason, case.step)
         }
     }
 
@@ -289,6 +325,7 @@ impl Task {
             reason: Some(reason),
             render_ms: 0.0,
             deadline_hit: false,
+            metrics: IndexMap::new(),
         }
     }
 
@@ -310,21 +347,34 @@ impl Task {
     }
 
     /// The reference's picture and features from the cache; none when it has neither SVG nor image.
-    fn target(&self, reference: &Reference) -> Result<Option<Arc<Target>>, Failure> {
+    fn target(&self, reference: &Reference, measure: bool) -> Result<Option<Arc<Target>>, Failure> {
+        // What is kept for metrics is kept apart, so that training does not pay for it.
+        let metrics = measure && !self.scoring.metrics.is_empty();
+        let rules = match metrics {
+            true => &self.rules[..],
+            false => &self.rules[..self.scoring.rubric.rewards.len()],
+        };
+        let draft = reference.draft.as_deref();
+        let draft = draft.filter(|_| rules.iter().any(RewardConfig::needs_draft));
+        let beside = [&[u8::from(metrics)], draft.unwrap_or_default().as_bytes()];
         let key = if let Some(source) = &reference.svg {
-            key(&[b"svg", source.as_bytes()])
+            key(&[b"svg", source.as_bytes(), beside[0], beside[1]])
         } else if let Some(image) = &reference.image {
             let bytes = image.read().map_err(|e| image_failure(&e))?;
-            key(&[b"png", &bytes])
+            key(&[b"png", &bytes, beside[0], beside[1]])
         } else {
             return Ok(None);
         };
-        self.references
-            .get(key, || self.compute_target(reference).map(Arc::new))
-            .map(Some)
+        let compute = || self.compute_target(reference, rules, draft).map(Arc::new);
+        self.references.get(key, compute).map(Some)
     }
 
-    fn compute_target(&self, reference: &Reference) -> Result<Target, Failure> {
+    fn compute_target(
+        &self,
+        reference: &Reference,
+        rules: &[RewardConfig],
+        draft: Option<&str>,
+    ) -> Result<Target, Failure> {
         let config = &self.scoring.render;
         let (picture, intrinsic) = if let Some(source) = &reference.svg {
             let rendered = self.renderer.render(source, config.own_target(), config)?;
@@ -338,18 +388,25 @@ impl Task {
             let own = (f64::from(raster.width), f64::from(raster.height));
             (self.fit_image(&self.picture(&raster)), own)
         };
-        let features = self
-            .scoring
-            .rubric
-            .rewards
-            .iter()
-            .map(|r| self.feature(r, &picture))
-            .collect();
+        let canvas = (picture.width as u32, picture.height as u32);
+        let picture = Arc::new(picture);
+        let draft = draft.and_then(|source| self.draft(source, canvas));
+        let feature = |rule: &RewardConfig| self.feature(rule, &picture, draft.as_ref());
         Ok(Target {
-            canvas: (picture.width as u32, picture.height as u32),
+            canvas,
             intrinsic,
-            features,
+            features: rules.iter().map(feature).collect(),
         })
+    }
+
+    /// The draft's picture on its reference's pixels; none when it does not render.
+    fn draft(&self, source: &str, canvas: (u32, u32)) -> Option<Arc<Picture>> {
+        let config = &self.scoring.render;
+        let rendered = self
+            .renderer
+            .render(source, config.target_beside(canvas), config);
+        let picture = Arc::new(self.picture(&rendered.ok()?.raster));
+        Some(fitted(&picture, Some(canvas)))
     }
 
     /// A reference image on the canvas the task asks for.
@@ -375,10 +432,10 @@ fn image_failure(error: &dyn std::fmt::Display) -> Failure {
 }
 
 /// A prediction's picture on the reference's pixels, where it has others of its own.
-fn fitted(picture: &Picture, target: Option<&Target>) -> Picture {
-    match target.map(|t| (t.canvas.0 as usize, t.canvas.1 as usize)) {
+fn fitted(picture: &Arc<Picture>, canvas: Option<(u32, u32)>) -> Arc<Picture> {
+    match canvas.map(|(width, height)| (width as usize, height as usize)) {
         Some((width, height)) if (width, height) != (picture.width, picture.height) => {
-            picture.resized(width, height, Filter::Bicubic)
+            Arc::new(picture.resized(width, height, Filter::Bicubic))
         }
         _ => picture.clone(),
     }

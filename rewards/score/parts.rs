@@ -10,7 +10,7 @@ use crate::length::{CodeEfficiency, LengthRatio};
 use crate::pending::{Part, Wait};
 use crate::picture::Picture;
 use crate::shape::Aspect;
-use crate::text::rouge_l;
+use crate::text::{rouge_l, sentence_bleu, sentence_chrf};
 use std::sync::Arc;
 use svg::Filter;
 
@@ -47,6 +47,18 @@ impl Task {
                 let target = case.reference.text.as_deref().unwrap_or_default();
                 Part::Known(rouge_l(text, target))
             }
+            RewardConfig::Bleu(_) => {
+                let target = case.reference.text.as_deref().unwrap_or_default();
+                Part::Known(sentence_bleu(text, &[target]) / 100.0)
+            }
+            RewardConfig::Chrf(_) => {
+                let target = case.reference.text.as_deref().unwrap_or_default();
+                Part::Known(sentence_chrf(text, &[target]) / 100.0)
+            }
+            RewardConfig::SvgLength(rule) => {
+                let tokens = self.tokens.as_deref().map(|f| f as &dyn Fn(&str) -> usize);
+                Part::Known(rule.unit.count(text, tokens))
+            }
             RewardConfig::LengthLinear(rule) => {
                 let tokens = self.tokens.as_deref().map(|f| f as &dyn Fn(&str) -> usize);
                 Part::Known(rule.value(rule.unit.count(text, tokens)))
@@ -68,7 +80,7 @@ impl Task {
         let wait = match (config, target) {
             (RewardConfig::Judge(rule), target) => self.judges[index].as_ref().map(|judge| {
                 let text = case.reference.text.as_deref().unwrap_or(case.prompt);
-                let mut pictures = vec![pair.drawn];
+                let mut pictures = vec![&*pair.drawn];
                 if let (true, Some(Feature::Picture(target))) = (rule.with_reference, target) {
                     pictures.push(target);
                 }
@@ -76,15 +88,15 @@ impl Task {
                 Wait::Judged(answer, rule.failure_value)
             }),
             (RewardConfig::Dino(rule), Some(Feature::Encoded(target))) => {
-                let own = self.picture_feature(config, pair.drawn);
+                let own = self.picture_feature(config, &pair.drawn);
                 own.map(|own| Wait::Cosine([own, target.clone()], rule.scale))
             }
             (RewardConfig::DreamSim(_), Some(Feature::Encoded(target))) => {
-                let own = self.picture_feature(config, pair.drawn);
+                let own = self.picture_feature(config, &pair.drawn);
                 own.map(|own| Wait::CosineDistance([own, target.clone()]))
             }
             (RewardConfig::Lpips(rule), Some(Feature::Picture(target))) => {
-                let own = Arc::new(lpips_picture(rule, pair.drawn));
+                let own = Arc::new(lpips_picture(rule, &pair.drawn));
                 let distance = self
                     .encoders
                     .distance(&rule.encoder, rule.input, [&own, target]);
@@ -95,7 +107,7 @@ impl Task {
                 let text = self.encoders.text(&rule.encoder, text);
                 let own = self
                     .encoders
-                    .picture(&rule.encoder, encode::Feature::Own, pair.drawn);
+                    .picture(&rule.encoder, encode::Feature::Own, &pair.drawn);
                 Some(Wait::Cosine([own, text], rule.scale))
             }
             _ => None,
@@ -143,6 +155,7 @@ impl Task {
             RewardConfig::CodeEfficiency(_) => against(CodeEfficiency::value),
             RewardConfig::LengthRatio(_) => against(LengthRatio::value),
             RewardConfig::LengthLinear(rule) => rule.value(length(pair.source)),
+            RewardConfig::SvgLength(_) => length(pair.source),
             RewardConfig::BlankPenalty(rule) => rule.value(&pair.picture),
             compared => match &pair.target {
                 None => 0.0,
@@ -157,7 +170,22 @@ impl Task {
     }
 
     /// What is kept of a reference for one reward.
-    pub(super) fn feature(&self, config: &RewardConfig, picture: &Picture) -> Feature {
+    pub(super) fn feature(
+        &self,
+        config: &RewardConfig,
+        picture: &Arc<Picture>,
+        draft: Option<&Arc<Picture>>,
+    ) -> Feature {
+        if let RewardConfig::Improvement(rule) = config {
+            return match (feature(config, picture), draft.map(|d| feature(config, d))) {
+                (Feature::Picture(target), Some(Feature::Picture(draft))) => {
+                    let likeness = rule.likeness(&draft, &target);
+                    Feature::Bettered(target, likeness)
+                }
+                (Feature::Picture(target), _) => Feature::Bettered(target, 0.0),
+                _ => Feature::None,
+            };
+        }
         if let RewardConfig::Dino(rule) = config
             && let Some(side) = rule.squash_reference
         {

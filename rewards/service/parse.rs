@@ -129,6 +129,7 @@ impl Score {
             reference,
             truncated: self.truncated,
             step: self.step,
+            measure: false,
         })
     }
 }
@@ -207,8 +208,12 @@ fn label(value: Value) -> Result<(Reference, Option<String>), Problem> {
             } else {
                 (None, Some(text))
             };
-            let image = None;
-            return Ok((Reference { svg, image, text }, None));
+            let reference = Reference {
+                svg,
+                text,
+                ..Reference::default()
+            };
+            return Ok((reference, None));
         }
         Value::Object(fields) => fields,
         _ => return Err(Problem::field("label: must be an object or a string")),

@@ -48,6 +48,7 @@ fn job(text: &str) -> ScoreJob {
         key: 0,
         task: "t".into(),
         step: 1,
+        measure: false,
         prompt: "".into(),
         reference: Arc::new(Reference {
             svg: Some(RED.into()),
@@ -307,4 +308,96 @@ fn bad_values_are_refused_by_key() {
             .to_string()
             .contains("rewards.endpoint")
     );
+}
+
+#[test]
+fn metrics_are_measured_when_asked_for_and_are_in_no_total() {
+    let half = RED.replace("height=\"4\"", "height=\"8\"");
+    let scoring = json!({
+        "rubric": {"rewards": [{"type": "mse", "weight": 0.5}], "failure_value": -1},
+        "metrics": [{"type": "mse", "name": "again"}, {"type": "improvement", "of": "mse"}, {"type": "length"}],
+    });
+    let mut plain = job(RED);
+    let with = |draft: &str, text: &str, measure: bool| ScoreJob {
+        measure,
+        reference: Arc::new(Reference {
+            draft: Some(draft.into()),
+            ..(*job("").reference).clone()
+        }),
+        ..job(text)
+    };
+    let scorer = scorer(&[("t", scoring.clone())]);
+    plain.measure = true;
+    let jobs = vec![
+        with(&half, RED, false),
+        with(&half, RED, true),
+        with(RED, &half, true),
+        with("<svg", RED, true),
+        with(&half, "no svg", true),
+        plain,
+    ];
+    let got = scorer.score(jobs);
+    assert!(got[0].metrics.is_empty());
+    assert_eq!(got[1].total, got[0].total);
+    let metrics = |at: usize| got[at].metrics.clone();
+    assert_eq!(
+        metrics(1).keys().collect::<Vec<_>>(),
+        ["again", "improvement", "length"]
+    );
+    assert_eq!(
+        (metrics(1)["again"], metrics(1)["length"]),
+        (1.0, RED.len() as f64)
+    );
+    assert!(metrics(1)["improvement"] > 0.1);
+    assert!((metrics(2)["improvement"] + metrics(1)["improvement"]).abs() < 1e-12);
+    // A draft that does not render is worth nothing.
+    assert_eq!(metrics(3)["improvement"], 1.0);
+    assert_eq!(got[4].parts["mse"], -1.0);
+    assert_eq!(
+        metrics(4),
+        IndexMap::from([("again".into(), -1.0), ("improvement".into(), -1.0)])
+    );
+    // Without a draft there is nothing to have bettered.
+    assert_eq!(metrics(5).keys().collect::<Vec<_>>(), ["again", "length"]);
+    let mut always = scoring;
+    always["measured"] = "always".into();
+    assert_eq!(one(always, RED).metrics["again"], 1.0);
+}
+
+#[test]
+fn words_are_measured_as_papers_report_them() {
+    let scoring = json!({
+        "completion": {"format": "text"},
+        "rubric": {"rewards": [{"type": "rouge_l"}]},
+        "metrics": [{"type": "bleu"}, {"type": "chrf"}, {"type": "length"}],
+    });
+    let of = |text: &str| ScoreJob {
+        measure: true,
+        reference: Arc::new(Reference {
+            text: Some("a red bar above a blue star".into()),
+            ..Default::default()
+        }),
+        ..job(text)
+    };
+    let got = scorer(&[("t", scoring)]).score(vec![
+        of("a red bar above a blue star"),
+        of("a red bar and a star"),
+    ]);
+    assert!(
+        (got[0].metrics["bleu"] - 1.0).abs() < 1e-12
+            && (got[0].metrics["chrf"] - 1.0).abs() < 1e-12
+    );
+    assert!((0.01..0.9).contains(&got[1].metrics["bleu"]));
+    assert_eq!(got[1].metrics["length"], 20.0);
+}
+
+#[test]
+fn a_metric_that_cannot_be_is_refused_by_key() {
+    let error = |value: serde_json::Value| task(value).validate().unwrap_err();
+    let said = error(json!({"metrics": [{"type": "mse", "weight": 2}]}));
+    assert!(said.starts_with("metrics.0.weight: "), "{said}");
+    let said = error(json!({"metrics": [{"type": "mse"}, {"type": "mse"}]}));
+    assert!(said.starts_with("metrics.1.name: "), "{said}");
+    let said = error(json!({"metrics": [{"type": "bleu"}]}));
+    assert!(said.starts_with("metrics.0.type: "), "{said}");
 }

@@ -2,10 +2,17 @@
 //! empty ones; of a single sentence, only the orders that it is long enough for.
 
 use super::ngrams;
+use crate::config::reward_options;
 use regex::Regex;
 use std::sync::LazyLock;
 
 const ORDERS: usize = 4;
+
+reward_options! {
+    /// BLEU of the completion against `reference.text`, a sentence's, as a fraction of 1; for completions of
+    /// format `text`.
+    Bleu (clip None) {}
+}
 
 /// What sums over sentences: n-grams in common and in all, and both lengths.
 #[derive(Default)]

@@ -2,12 +2,18 @@
 //! one and two words, each order that both texts have counting alike.
 
 use super::ngrams;
+use crate::config::reward_options;
 
 const LETTERS: usize = 6;
 const WORDS: usize = 2;
 const ORDERS: usize = LETTERS + WORDS;
 /// Recall counts this much more than precision, squared.
 const FACTOR: f64 = 4.0;
+
+reward_options! {
+    /// chrF++ of the completion against `reference.text` as a fraction of 1; for completions of format `text`.
+    Chrf (clip None) {}
+}
 
 /// Of one order: runs in the prediction, in the reference, in both.
 type Counts = [[usize; 3]; ORDERS];

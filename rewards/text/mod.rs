@@ -11,8 +11,8 @@ mod rouge;
 
 pub(crate) use bert_score::Tokens;
 pub use bert_score::{BertMeasure, BertScore};
-pub use bleu::{corpus_bleu, sentence_bleu};
-pub use chrf::{corpus_chrf, sentence_chrf};
+pub use bleu::{Bleu, corpus_bleu, sentence_bleu};
+pub use chrf::{Chrf, corpus_chrf, sentence_chrf};
 pub use rouge::{RougeL, rouge_l};
 
 use std::collections::HashMap;

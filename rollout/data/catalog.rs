@@ -5,10 +5,12 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::config::{DataConfig, OnBadRow, SourceConfig};
+use serde::{Deserialize, Serialize};
+
+use super::config::{DataConfig, OnBadRow, SourceConfig, Split};
 use super::error::DataError;
 use super::example::Example;
-use super::files::{FileSource, Opening};
+use super::files::{ABSENT, FileSource, Opening};
 use super::shapes::Shapes;
 
 /// Every source of the `data` section, opened and validated.
@@ -19,13 +21,53 @@ pub struct Catalog {
     check: Arc<CheckRow>,
 }
 
-/// A malformed row that `on_bad_row: skip` left out.
+/// A malformed row that `on_bad_row: skip` left out, or one that is no sample of a table's view.
+/// Shown as `file:line: problem`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedRow {
     /// Name of the source.
     pub source: String,
-    /// `file:line: problem`.
-    pub message: String,
+    /// What is wrong, and where.
+    pub row: LeftOut,
+}
+
+impl fmt::Display for SkippedRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.row.fmt(f)
+    }
+}
+
+/// A row of a file that is no example.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// `file:line`.
+    pub place: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl LeftOut {
+    /// Whether nothing is wrong with the row: it lacks what the source's `view` is made of.
+    pub fn is_absent(&self) -> bool {
+        self.problem.starts_with(ABSENT)
+    }
+
+    /// The row that `error` is about, if it is about one.
+    pub(crate) fn of(error: &DataError) -> Option<Self> {
+        let DataError::Row { path, at, problem } = error else {
+            return None;
+        };
+        Some(Self {
+            place: format!("{}{at}", path.display()),
+            problem: problem.clone(),
+        })
+    }
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.problem)
+    }
 }
 
 /// What one source holds.
@@ -70,8 +112,8 @@ pub(crate) struct Opened<R> {
     pub(crate) train: Vec<u32>,
     /// Numbers of the rows to evaluate on.
     pub(crate) held_out: Vec<u32>,
-    /// `file:line: problem` of the rows left out.
-    pub(crate) skipped: Vec<String>,
+    /// The rows left out.
+    pub(crate) skipped: Vec<LeftOut>,
     /// Rows left out for their length.
     pub(crate) filtered: usize,
 }
@@ -150,9 +192,9 @@ impl Catalog {
                 .map_rows(Rows::Files),
                 (_, None) => continue,
             };
-            let skipped = opened.skipped.into_iter().map(|message| SkippedRow {
+            let skipped = opened.skipped.into_iter().map(|row| SkippedRow {
                 source: name.clone(),
-                message,
+                row,
             });
             catalog.skipped.extend(skipped);
             catalog.sources.push(Source {
@@ -208,15 +250,36 @@ impl Catalog {
         source: usize,
         at: usize,
     ) -> Result<Result<Example, SkippedRow>, DataError> {
+        self.row((source, Split::Train), at)
+    }
+
+    /// Row `at` of one of a source's two lists, read anew; sources are numbered and their lists are
+    /// as long as [`Self::summary`] says. `Err` inside when it is a bad row and bad rows are left out.
+    ///
+    /// # Errors
+    /// A bad row unless rows are skipped, a file that changed or vanished since it was opened.
+    ///
+    /// # Panics
+    /// A number out of range.
+    pub fn row(
+        &self,
+        (source, list): (usize, Split),
+        at: usize,
+    ) -> Result<Result<Example, SkippedRow>, DataError> {
         let source = &self.sources[source];
-        match source.read(source.train[at] as usize, &*self.check) {
-            Err(error @ DataError::Row { .. }) if self.on_bad_row == OnBadRow::Skip => {
-                Ok(Err(SkippedRow {
+        let row = match list {
+            Split::Train => source.train[at],
+            Split::HeldOut => source.held_out[at],
+        };
+        match (source.read(row as usize, &*self.check), self.on_bad_row) {
+            (Err(error), OnBadRow::Skip) => match LeftOut::of(&error) {
+                Some(row) => Ok(Err(SkippedRow {
                     source: source.name.clone(),
-                    message: error.to_string(),
-                }))
-            }
-            read => read.map(Ok),
+                    row,
+                })),
+                None => Err(error),
+            },
+            (read, _) => read.map(Ok),
         }
     }
 

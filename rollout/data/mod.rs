@@ -15,7 +15,7 @@ mod order;
 mod shapes;
 pub(crate) mod shuffle;
 
-pub use catalog::{Catalog, CheckRow, Indexing, SkippedRow, SourceSummary};
+pub use catalog::{Catalog, CheckRow, Indexing, LeftOut, SkippedRow, SourceSummary};
 pub use config::{
     DataConfig, FileConfig, OnBadRow, ShapesConfig, ShapesKind, SourceConfig, Split, TeacherNoise,
     View,

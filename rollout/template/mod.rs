@@ -77,7 +77,7 @@ pub struct ChatTemplate {
 
 impl ChatTemplate {
     /// The template of a folder: `chat_template.jinja`, else `chat_template` in
-    /// `tokenizer_config.json` (a string, or a list of named ones with a `default`).
+    /// `chat_template.json` or `tokenizer_config.json` (a string, or a list of named ones with a `default`).
     /// `None` when the folder has neither.
     ///
     /// # Errors
@@ -93,6 +93,11 @@ impl ChatTemplate {
                     source = default_template(&config, &path)?;
                 }
             }
+        }
+        // A processor's file goes before the tokenizer's, the newer form before the older.
+        let older = folder.join("chat_template.json");
+        if let Some(config) = read_json(&older)? {
+            source = default_template(&config, &older)?.or(source);
         }
         if let Some(text) = read(&folder.join("chat_template.jinja"))? {
             source = Some(text);

@@ -53,8 +53,33 @@ pub(super) fn take_in(walk: &Walk, element: &mut Element, context: &Context) -> 
         "filter" if user_space("filterUnits") => pen.region(element),
         "linearGradient" | "radialGradient" => gradient::take_in(walk, element),
         name if name.starts_with("fe") => {
+            spell_out(element)?;
             pen.shifts(element, &names::FILTER_LENGTHS)?;
             pen.region_given(element)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes down lengths that a primitive has where it says none: they would not take in the scale. A
+/// morphology without radius, or with one that is not positive, is drawn with a unit of its own.
+fn spell_out(element: &mut Element) -> Result<(), Hard> {
+    match element.name.as_str() {
+        "feDropShadow" => {
+            for name in ["dx", "dy", "stdDeviation"] {
+                if element.get(name).is_none() {
+                    element.set(name, "2".to_owned());
+                }
+            }
+            Ok(())
+        }
+        "feMorphology" => {
+            let radius = element.get("radius").unwrap_or_default();
+            let positive = |word: &str| word.parse::<f64>().is_ok_and(|radius| radius > 0.0);
+            match !radius.trim().is_empty() && words(radius).all(positive) {
+                true => Ok(()),
+                false => Err(Hard::new("a morphology without a positive radius")),
+            }
         }
         _ => Ok(()),
     }

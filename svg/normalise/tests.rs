@@ -106,6 +106,22 @@ fn what_is_referred_to_keeps_the_roots_scale() {
 }
 
 #[test]
+fn lengths_that_filters_do_not_state_take_the_scale_too() {
+    check(&[(
+        "<filter id='f'><feDropShadow dy='1'/></filter><rect width='4' height='4' filter='url(#f)'/>",
+        r##"<filter id="f"><feDropShadow dy="4" dx="8" stdDeviation="8"/></filter><rect width="16" height="16" filter="url(#f)"/>"##,
+    )]);
+    for radius in ["", "radius='0'", "radius='2 -1'"] {
+        let source = format!(
+            "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'><filter id='f'><feMorphology {radius}/></filter><rect width='4' height='4' filter='url(#f)'/></svg>"
+        );
+        let kept = form(&source, &NormaliseOptions::default()).kept;
+        let kept = kept.unwrap_or_default();
+        assert!(kept.starts_with("a morphology"), "{radius}: {kept}");
+    }
+}
+
+#[test]
 fn styles_become_attributes_in_the_cascades_order() {
     check(&[
         (
@@ -115,6 +131,20 @@ fn styles_become_attributes_in_the_cascades_order() {
         (
             "<path style='fill:none;stroke:#000;stroke-width:1;stroke-linecap:butt;fill-opacity:1' d='M0 0h1'/>",
             r##"<path d="M0 0h4" fill="none" stroke="#000" stroke-width="4"/>"##,
+        ),
+    ]);
+}
+
+#[test]
+fn shares_are_rounded_before_they_are_compared() {
+    check(&[
+        (
+            "<rect width='1' height='1' opacity='.998'/>",
+            r#"<rect width="4" height="4"/>"#,
+        ),
+        (
+            "<g fill-opacity='.502'><rect width='1' height='1' fill-opacity='.5'/><rect width='2' height='1' fill-opacity='.9'/></g>",
+            r#"<g fill-opacity=".5"><rect width="4" height="4"/><rect width="8" height="4" fill-opacity=".9"/></g>"#,
         ),
     ]);
 }

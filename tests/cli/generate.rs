@@ -237,6 +237,7 @@ fn wrong_rows_and_flags_are_named() {
         ("range", r#"{"id": 0, "token_ids": [99999]}"#, "99999"),
         ("none", r#"{"id": 0, "token_ids": []}"#, "no tokens"),
         ("id", r#"{"prompt": "a"}"#, "id"),
+        ("silence", r#"{"id": 0, "messages": []}"#, "messages"),
     ] {
         let file = write(
             &case.folder,
@@ -246,9 +247,12 @@ fn wrong_rows_and_flags_are_named() {
         case.tell(&file, &[])
             .refused(2, &[&format!("{name}.jsonl:3"), part]);
     }
-    let file = write(&case.folder, "good.jsonl", good);
+    let file = write(&case.folder, "good.jsonl", &format!("\u{feff}{good}\r\n"));
+    case.tell(&file, &[]).fine();
     case.tell(&file, &["--n", "0"]).refused(2, &["--n"]);
     case.tell(&file, &["--top-p", "0"]).refused(2, &["--top-p"]);
+    case.tell(&file, &["--temperature", "-1"])
+        .refused(2, &["--temperature: must be >= 0, got -1"]);
     case.tell(&case.folder.join("missing.jsonl"), &[])
         .refused(2, &["missing.jsonl"]);
     let nowhere = Case {

@@ -39,6 +39,7 @@ name: tiny
 seed: 3
 device: cpu
 threads: 1
+peak_tflops: 0.5
 model:
   tokenizer: TOKENIZER
   init: {architecture: qwen3, hidden_size: 32, intermediate_size: 64, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2, head_dim: 8}

@@ -86,3 +86,71 @@ fn jpeg_is_within_two_levels_of_pillows() {
         assert!(worst <= Some(2), "{file}: {worst:?}");
     }
 }
+
+/// Largest difference from what Pillow makes of the files of `photos/`.
+#[test]
+fn photographs_stand_the_way_up_that_their_files_say() {
+    let folder = fixture("parity/photos");
+    let text = std::fs::read_to_string(folder.join("expected.json")).unwrap();
+    let expected: BTreeMap<String, Value> = serde_json::from_str(&text).unwrap();
+    let mut faults = Vec::new();
+    for (file, want) in &expected {
+        let got = Rgb8::decode_upright(&std::fs::read(folder.join(file)).unwrap()).unwrap();
+        let size = serde_json::json!([got.width, got.height]);
+        let rgb = base64::Engine::decode(
+            &base64::engine::general_purpose::STANDARD,
+            want["rgb"].as_str().unwrap(),
+        )
+        .unwrap();
+        let worst = got.data.iter().zip(&rgb).map(|(a, b)| a.abs_diff(*b)).max();
+        let bound = if file.ends_with(".png") { 0 } else { 2 };
+        println!("{file}: {size}, at most {worst:?} levels");
+        if size != want["size"] || got.data.len() != rgb.len() || worst > Some(bound) {
+            faults.push(file);
+        }
+    }
+    assert!(faults.is_empty(), "{faults:?}");
+    assert_eq!(expected.len(), 19);
+    // What encoders are given is as it was stored.
+    let stored = Rgb8::decode(&std::fs::read(folder.join("turned_6.jpg")).unwrap()).unwrap();
+    assert_eq!((stored.width, stored.height), (40, 24));
+}
+
+#[test]
+fn files_that_are_no_pictures_are_refused_with_what_they_are() {
+    let said = |bytes: &[u8]| Rgb8::decode(bytes).unwrap_err().to_string();
+    assert!(said(b"").contains("an empty file"));
+    assert!(said(b"RIFF\x10\0\0\0WEBPVP8 ").contains("a WebP picture"));
+    assert!(said(b"GIF89a....").contains("a GIF picture"));
+    assert!(said(b"<svg/>").contains("neither PNG nor JPEG"));
+    for name in [
+        "pictures/rgba.png",
+        "pictures/photo.jpg",
+        "photos/progressive.jpg",
+    ] {
+        let whole = std::fs::read(fixture("parity").join(name)).unwrap();
+        for end in [9, 20, whole.len() / 2] {
+            // A decoder may fill in what is cut off, but must not fall over.
+            let cut = Rgb8::decode_upright(&whole[..end]);
+            println!(
+                "{name} to {end}: {:?}",
+                cut.err().map(|error| error.to_string())
+            );
+        }
+        assert!(Rgb8::decode(&whole[..20]).is_err(), "{name}");
+    }
+    // Headers that promise more than is read, with nothing behind them.
+    let header = |width: u32, height: u32| {
+        let mut body = b"IHDR".to_vec();
+        body.extend([width.to_be_bytes(), height.to_be_bytes()].concat());
+        body.extend([8, 6, 0, 0, 0]);
+        let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0d".to_vec();
+        png.extend(&body);
+        png.extend(crc32fast::hash(&body).to_be_bytes());
+        png.extend(b"\0\0\0\x02IDATx\x9c");
+        png.extend(crc32fast::hash(b"IDATx\x9c").to_be_bytes());
+        png
+    };
+    assert!(said(&header(50_000, 50_000)).contains("50000x50000 pixels: at most 16384 on a side"));
+    assert!(said(&header(16_384, 16_384)).contains("at most 178956970 in all"));
+}

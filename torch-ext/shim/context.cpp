@@ -1,13 +1,21 @@
-// Process-wide switches, and the caching allocator's counters.
+// Process-wide switches, the version, and the caching allocator's counters.
 #include "shim.h"
 
 #include <ATen/Context.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <torch/version.h>
+
+#include <cstdlib>
+
+extern "C" const char* svgrl_version() { return TORCH_VERSION; }
 
 extern "C" int svgrl_set_deterministic(int on) {
   return svgrl::guarded([&] {
     auto& context = at::globalContext();
-    context.setDeterministicAlgorithms(on != 0, /*warn_only=*/false);
+    // An operator that has no such kernel warns and runs: no run ends for it.
+    context.setDeterministicAlgorithms(on != 0, /*warn_only=*/true);
+    // cuBLAS reads it as its first handle is made.
+    if (on != 0) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
     // Filling every fresh buffer with NaN costs time and repeats nothing.
     context.setDeterministicFillUninitializedMemory(false);
     context.setDeterministicCuDNN(on != 0);

@@ -3,6 +3,7 @@
 //! Each crate owns its section; this one composes them. [`Config::validate`] checks what types
 //! cannot say; later code sees only valid values.
 
+mod metrics;
 mod optimizer;
 mod paths;
 mod policy;
@@ -39,6 +40,12 @@ pub struct Config {
     /// Threads libtorch computes with on the CPU; 0: OMP_NUM_THREADS, else the cores shared among
     /// this machine's ranks.
     pub threads: usize,
+    /// Asks the GPU for kernels that repeat bit for bit, so that a resume is exact there too; without
+    /// them some steps are faster. The CPU's always repeat.
+    pub deterministic: bool,
+    /// What the device computes at most, in TFLOP/s, for `perf/mfu`. 0: what is known of the GPU in
+    /// bfloat16; no `perf/mfu` where nothing is.
+    pub peak_tflops: f64,
     /// Folder of run folders, relative to the working directory.
     pub output_dir: OutputDir,
     /// Seconds a step in flight may take to finish after SIGTERM or SIGINT before it is dropped.
@@ -65,6 +72,8 @@ impl Default for Config {
             device: DeviceName::default(),
             dtype: Dtype::default(),
             threads: 0,
+            deterministic: true,
+            peak_tflops: 0.0,
             output_dir: OutputDir::default(),
             grace_s: 30.0,
             model: ModelConfig::default(),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Config;
+use super::{Config, metrics};
 
 impl Config {
     /// Joins every relative path with `folder`, the config file's. `output_dir` stays: it is
@@ -39,6 +39,7 @@ impl Config {
             task.settle()
                 .map_err(|error| format!("tasks.{name}.{error}"))?;
         }
+        metrics::settle(&mut self.tasks);
         Ok(())
     }
 }

@@ -1,11 +1,11 @@
 //! Tasks: what is asked, in which words, and how answers are scored. A type brings its own words
-//! (configs/templates/), completion format and rubric; each may be replaced.
+//! (configs/templates/), completion format, rubric and metrics; each may be replaced.
 
 use std::path::PathBuf;
 
 use rewards::{
-    CodeEfficiency, CompletionConfig, MseForeground, PlainText, RewardConfig, RubricConfig, Ssim,
-    TaskScoring, Weight,
+    CodeEfficiency, CompletionConfig, Measured, MseForeground, PlainText, RewardConfig,
+    RubricConfig, Ssim, TaskScoring, Weight,
 };
 use rollout::prompt::{ChatUse, PromptConfig};
 use schemars::JsonSchema;
@@ -59,6 +59,12 @@ pub struct TaskConfig {
     pub render: svg::RenderConfig,
     /// The rewards and how they are combined; absent: the type's own.
     pub rubric: Option<RubricConfig>,
+    /// What is measured besides, for the record: any rewards without weights, reported as `metric/<name>/mean` and in
+    /// no total; a row whose reference lacks what one needs is left out of it. Absent: what the type's literature
+    /// reports and the rubric does not already reward, by encoders those that some task's rewards use. `[]`: nothing.
+    pub metrics: Option<Vec<RewardConfig>>,
+    /// When it is measured: `held_out` (evaluations, `svgrl reward --metrics`) or `always` (training and a scoring service too).
+    pub measured: Measured,
 }
 
 /// A file of templates.
@@ -133,6 +139,8 @@ impl TaskConfig {
             completion: self.completion.clone().unwrap_or_default(),
             render: self.render.clone(),
             rubric: self.rubric.clone().unwrap_or_default(),
+            metrics: self.metrics.clone().unwrap_or_default(),
+            measured: self.measured,
         }
     }
 }

@@ -58,6 +58,7 @@ impl Config {
         })?;
         self.device.check()?;
         self.model()?;
+        not_negative("peak_tflops", self.peak_tflops)?;
         not_negative("grace_s", self.grace_s)?;
         self.rewards
             .validate()
@@ -73,15 +74,13 @@ impl Config {
             })?;
             task.validate()
                 .map_err(|error| format!("tasks.{name}.{error}"))?;
-            for (index, reward) in task.rubric.rewards.iter().enumerate() {
-                let Some(encoder) = reward.encoder_name() else {
+            for (key, rule) in task.rules() {
+                let Some(encoder) = rule.encoder_name() else {
                     continue;
                 };
                 let known: Vec<&String> = self.encoders.keys().collect();
                 ensure(self.encoders.contains_key(encoder), || {
-                    format!(
-                        "tasks.{name}.rubric.rewards.{index}.encoder: `{encoder}` is not in encoders {known:?}"
-                    )
+                    format!("tasks.{name}.{key}.encoder: `{encoder}` is not in encoders {known:?}")
                 })?;
             }
         }

@@ -52,7 +52,8 @@ fn put(node: &mut Node, parts: &[&str], value: Node, origin: Origin) -> Result<(
 fn no_element(items: &[Node], part: &str) -> String {
     let names: Vec<&str> = items.iter().filter_map(Node::name).collect();
     let count = items.len();
-    match nearest(part, names.iter().copied()) {
+    let near = nearest(part, names.iter().copied());
+    match near.filter(|_| part.parse::<usize>().is_err()) {
         Some(name) => format!("no list element `{part}`; did you mean `{name}`?"),
         None => format!(
             "no list element `{part}`; there are {count}, addressed by index from 0{}",

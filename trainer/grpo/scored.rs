@@ -40,6 +40,8 @@ pub struct Collect<'a> {
     pub samples: usize,
     /// Training step, for weight schedules.
     pub step: u64,
+    /// Whether the tasks' metrics are wanted whatever the tasks say.
+    pub measure: bool,
     /// Recorded with each group.
     pub policy_version: u64,
     /// Ends the collection early.
@@ -108,6 +110,7 @@ pub fn collect(
             key: (finished.group * how.samples + finished.index) as u64,
             task: prompt.task.clone(),
             step: how.step,
+            measure: how.measure,
             prompt: prompt.text.clone().unwrap_or_else(|| "".into()),
             reference: prompt.reference.clone(),
             candidate: Candidate {

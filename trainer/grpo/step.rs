@@ -148,11 +148,12 @@ impl Trainer<'_> {
         let mut all = Vec::new();
         let mut wanted = self.config.batch.size;
         for round in 0..=REFILLS {
-            let drawn = prompts.draw(cursor, (wanted, Turns::Last), rollout.max_prompt_tokens)?;
+            let share = (learner.group.rank(), learner.group.size());
+            let asked = (wanted, Turns::Last);
+            let drawn = prompts.draw(cursor, asked, rollout.max_prompt_tokens, share)?;
             stats.counts.too_long += drawn.too_long;
             stats.counts.tally.merge(drawn.tally);
-            let (rank, size) = (learner.group.rank(), learner.group.size());
-            let mut own: Vec<Prompt> = drawn.prompts.into_iter().skip(rank).step_by(size).collect();
+            let mut own: Vec<Prompt> = drawn.prompts;
             if round > 0 {
                 // The same row may have been drawn before the refill.
                 own.iter_mut()
@@ -162,6 +163,7 @@ impl Trainer<'_> {
                 model: &learner.model,
                 samples: rollout.group_size,
                 step,
+                measure: false,
                 policy_version: learner.optimizer.updates,
                 interrupt: self.interrupt,
             };
@@ -340,7 +342,8 @@ impl Trainer<'_> {
                 } else {
                     tokens.max(1.0)
                 };
-                metrics.insert((*name).into(), sums[index] / divisor);
+                // A zero is written without a sign.
+                metrics.insert((*name).into(), sums[index] / divisor + 0.0);
             }
         }
         let sampled: usize = rows.iter().map(|row| row.token_ids.len()).sum();

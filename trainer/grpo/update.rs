@@ -9,7 +9,7 @@ use super::step::{GrpoStats, Trainer};
 use crate::config::{Denominator, KlPlace};
 use crate::head::HeadOptions;
 use crate::learner::{Learner, Update};
-use crate::{TrainError, replica};
+use crate::{TrainError, flops, replica};
 
 /// What a step's rollouts hold to learn from, on this rank.
 pub(crate) struct Lessons {
@@ -149,6 +149,9 @@ impl Trainer<'_> {
         micro: &MicroBatch,
         old: Option<&Tensor>,
     ) -> Result<Vec<f64>, TrainError> {
+        if self.reference.is_some() {
+            learner.work += flops::forward(&learner.model, micro, learner.look());
+        }
         let in_loss = self.config.kl.place == KlPlace::Loss;
         let reference = self
             .reference

@@ -131,15 +131,13 @@ impl SftTrainer<'_> {
         let tokenizer = self.prompts.tokenizer();
         let eos = tokenizer.eos().first().copied();
         let asked = (self.config.batch.size, self.config.turns);
+        let share = (learner.group.rank(), learner.group.size());
         let drawn = self
             .prompts
-            .draw(cursor, asked, self.config.max_tokens - 1)?;
-        let (rank, size) = (learner.group.rank(), learner.group.size());
-        let prompts: Vec<Prompt> = drawn.prompts.into_iter().skip(rank).step_by(size).collect();
-        let views = self.views(learner, &prompts)?;
-        let targets = drawn.targets.into_iter().skip(rank).step_by(size);
+            .draw(cursor, asked, self.config.max_tokens - 1, share)?;
+        let views = self.views(learner, &drawn.prompts)?;
         let mut own = Vec::new();
-        for ((prompt, target), view) in prompts.into_iter().zip(targets).zip(views) {
+        for ((prompt, target), view) in drawn.prompts.into_iter().zip(drawn.targets).zip(views) {
             let target = target.ok_or_else(|| {
                 TrainError::Input(format!(
                     "example {}: SFT needs a target (field `target`, `svg` or `text`)",

@@ -1,7 +1,9 @@
-//! `svgrl data`: SVG corpora made ready.
+//! `svgrl data`: SVG corpora made ready, and what a config's sources yield.
 
 mod duplicates;
+mod inspect;
 mod look;
+mod parallel;
 mod prepare;
 mod row;
 mod tally;
@@ -12,8 +14,9 @@ use super::{Failure, Shared};
 /// `svgrl data`
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
-Example:
-  svgrl data prepare --from icons.jsonl --out prepared")]
+Examples:
+  svgrl data prepare --from icons.jsonl --out prepared
+  svgrl data inspect configs/quickstart.yaml")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -23,11 +26,14 @@ pub struct Args {
 enum Command {
     /// Normalise, check, filter and split a corpus of SVG.
     Prepare(Box<prepare::Args>),
+    /// Count, measure and show what a config's sources yield.
+    Inspect(inspect::Args),
 }
 
 /// Runs the command.
 pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     match &args.command {
         Command::Prepare(args) => prepare::run(args, shared),
+        Command::Inspect(args) => inspect::run(args, shared),
     }
 }

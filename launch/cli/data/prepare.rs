@@ -2,12 +2,12 @@
 //!
 //! Rows are read in batches of bounded size, judged on all cores, and written in their order, so that
 //! the result does not depend on the number of threads. Of a row stay a digest and, where asked, its
-//! likeness. VectorGym's curation filters by token length, colour entropy and duplicates; where its
-//! paper gives no numbers the filters are off until a bound is given, exact duplicates excepted.
+//! likeness. VectorGym's curation filters by token length (2,000 to 8,000 tokens), colour entropy and
+//! duplicates; how it defines the latter two, and from which values on a row goes, is not known to us, so
+//! that the filters are off until a bound is given, exact duplicates excepted. Unlike there tokens are
+//! counted after normalising, and rows are split by what their pictures look like.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use models::Tokenizer;
@@ -15,7 +15,8 @@ use rollout::data::{FileConfig, RecordRow, Records, SourceConfig};
 use serde_json::json;
 use svg::{NormaliseOptions, Renderer, WorkerProgram};
 
-use super::row::{Accepted, Rejection, Rules};
+use super::parallel::{cores, in_order};
+use super::row::{Rejection, Rules};
 use super::write::Output;
 use crate::cli::{Failure, Shared};
 use crate::progress::{Bar, duration};
@@ -33,7 +34,9 @@ Examples:
   svgrl data prepare --from icons/ --out prepared --side 200 --decimals 0
   svgrl data prepare --from 'sgp-*.jsonl' --svg-field svg_content --prompt-field description --out prepared
   svgrl data prepare --from corpus.parquet --out prepared --tokenizer Qwen3-VL-8B-SVG \\
-      --min-tokens 64 --max-tokens 2048 --min-colour-entropy 0.3 --near-duplicates 3")]
+      --min-tokens 64 --max-tokens 2048 --min-colour-entropy 0.3 --near-duplicates 3
+  svgrl data prepare --from corpus.parquet --out vectorgym_like --tokenizer Qwen3-VL-8B-SVG \\
+      --min-tokens 2000 --max-tokens 8000 --min-colour-entropy 1 --near-duplicates 3")]
 pub struct Args {
     #[command(flatten)]
     input: Input,
@@ -144,7 +147,6 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// Rows, and bytes of them, that are judged at a time.
 const BATCH_ROWS: usize = 512;
 const BATCH_BYTES: usize = 32 << 20;
-const STACK: usize = 16 << 20;
 
 /// Runs the command.
 pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
@@ -174,8 +176,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         min_entropy: args.filters.min_colour_entropy,
         tokens,
     };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = args.threads.map_or(cores, usize::from);
+    let threads = args.threads.map_or_else(cores, usize::from);
     let seed = shared.seed.unwrap_or(0);
     let mut output = Output::create(args, seed)?;
     let mut bar = Bar::new("prepare", records.bytes(), shared.quiet);
@@ -231,29 +232,8 @@ fn settle(
     (rules, threads): (&Rules<'_>, usize),
     output: &mut Output,
 ) -> Result<(), Failure> {
-    type Verdict = Result<Accepted, Rejection>;
-    let next = AtomicUsize::new(0);
-    let verdicts: Vec<Mutex<Option<Verdict>>> = batch.iter().map(|_| Mutex::default()).collect();
-    let work = || {
-        while let Some((row, place)) = {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            batch.get(at).zip(verdicts.get(at))
-        } {
-            let verdict = rules.judge(row.clone());
-            if let Ok(mut place) = place.lock() {
-                *place = Some(verdict);
-            }
-        }
-    };
-    std::thread::scope(|scope| -> Result<(), Failure> {
-        for _ in 0..threads.min(batch.len()) {
-            let thread = std::thread::Builder::new().stack_size(STACK);
-            thread.spawn_scoped(scope, work).map_err(Failure::other)?;
-        }
-        Ok(())
-    })?;
+    let verdicts = in_order(&batch, threads, |row| rules.judge(row.clone()))?;
     for (row, verdict) in batch.iter().zip(verdicts) {
-        let verdict = verdict.into_inner().ok().flatten();
         let verdict = verdict.unwrap_or_else(|| Err(Rejection::new("panic", "it was not judged")));
         output.take(row, verdict)?;
     }

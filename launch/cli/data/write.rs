@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use rollout::data::{At, RecordRow};
 use serde_json::{Value, json};
@@ -27,8 +28,17 @@ struct Files {
     train: Writer,
     held_out: Option<Writer>,
     rejected: Writer,
-    report: std::path::PathBuf,
+    report: Writer,
+    folder: PathBuf,
 }
+
+/// What a preparation writes.
+const FILES: [&str; 4] = [
+    "train.jsonl",
+    "held_out.jsonl",
+    "rejected.jsonl",
+    "report.json",
+];
 
 #[derive(Default)]
 struct Counts {
@@ -64,22 +74,24 @@ impl Output {
             |problem: String| Failure::input(format!("--out {}: {problem}", folder.display()));
         std::fs::create_dir_all(folder).map_err(|error| wrong(error.to_string()))?;
         let mut inside = std::fs::read_dir(folder).map_err(|error| wrong(error.to_string()))?;
-        if inside.next().is_some() && !args.overwrite {
+        // What a preparation that was killed left aside is nobody's.
+        let begun = |name: &str| FILES.iter().any(|file| name == format!("{file}.partial"));
+        let taken = inside
+            .any(|entry| entry.is_ok_and(|entry| !begun(&entry.file_name().to_string_lossy())));
+        if taken && !args.overwrite {
             return Err(wrong(
                 "is not empty; name another, or give --overwrite".into(),
             ));
         }
         let holds_out = args.held_out > 0.0;
-        if args.overwrite && !holds_out {
-            let _ = std::fs::remove_file(folder.join("held_out.jsonl"));
-        }
         let open = |name: &str| Writer::create(&folder.join(name));
         Ok(Self {
             files: Files {
-                train: open("train.jsonl")?,
-                held_out: holds_out.then(|| open("held_out.jsonl")).transpose()?,
-                rejected: open("rejected.jsonl")?,
-                report: folder.join("report.json"),
+                train: open(FILES[0])?,
+                held_out: holds_out.then(|| open(FILES[1])).transpose()?,
+                rejected: open(FILES[2])?,
+                report: open(FILES[3])?,
+                folder: folder.clone(),
             },
             kept: (!args.keep_duplicates()).then(|| Kept::new(args.near_duplicates())),
             split: (args.held_out, seed),
@@ -155,18 +167,29 @@ impl Output {
         }))
     }
 
-    /// Puts every file in its place, the report with its `options` last.
-    pub fn finish(self, options: Value) -> Result<Summary, Failure> {
-        self.files.train.finish()?;
-        if let Some(file) = self.files.held_out {
-            file.finish()?;
-        }
-        self.files.rejected.finish()?;
-        let report = self.counts.report(options);
-        let failed = |error: std::io::Error| {
-            Failure::other(format!("{}: {error}", self.files.report.display()))
+    /// Puts every file in its place, the report with its `options` last: where it is, all are there.
+    pub fn finish(mut self, options: Value) -> Result<Summary, Failure> {
+        self.files
+            .report
+            .write_pretty(&self.counts.report(options))?;
+        let files = self.files;
+        let old = |name: &str| {
+            let path = files.folder.join(name);
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(Failure::other(format!("{}: {error}", path.display())))
+                }
+                _ => Ok(()),
+            }
         };
-        std::fs::write(&self.files.report, format!("{report:#}\n")).map_err(failed)?;
+        old(FILES[3])?;
+        files.train.finish()?;
+        match files.held_out {
+            Some(file) => file.finish()?,
+            None => old(FILES[1])?,
+        }
+        files.rejected.finish()?;
+        files.report.finish()?;
         Ok(Summary {
             text: self.counts.text(),
             rows: self.counts.rows,
@@ -203,9 +226,12 @@ impl Counts {
             let _ = writeln!(out, "  {count} {reason}");
         }
         if let Some((mean, least)) = self.similarity.mean_and_least() {
+            let quantile = |share| self.similarity.quantile(share).unwrap_or(least);
             let _ = writeln!(
                 out,
-                "SSIM before and after: mean {mean:.4}, least {least:.4}"
+                "SSIM before and after: mean {mean:.4}, median {:.4}, 1st percentile {:.4}, least {least:.4}",
+                quantile(0.5),
+                quantile(0.01)
             );
         }
         let [before, after] = &self.lengths.characters;
@@ -215,6 +241,12 @@ impl Counts {
             before.mean(),
             after.mean(),
             after.longest()
+        );
+        let [before, after] = self.lengths.bytes;
+        let saved = 100.0 * (1.0 - after as f64 / before.max(1) as f64);
+        let _ = writeln!(
+            out,
+            "bytes: {before} before, {after} after ({saved:.1} % saved)"
         );
         if self.lengths.tokens.total() > 0 {
             let tokens = &self.lengths.tokens;

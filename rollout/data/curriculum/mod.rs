@@ -144,10 +144,7 @@ impl Cursor {
                 Err(skipped) if streak + 1 == MOST => {
                     return Err(DataError::config(
                         format!("data.sources.{}", skipped.source),
-                        format!(
-                            "{MOST} bad rows one after another; the last: {}",
-                            skipped.message
-                        ),
+                        format!("{MOST} bad rows one after another; the last: {skipped}"),
                     ));
                 }
                 Err(skipped) => {

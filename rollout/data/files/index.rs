@@ -11,19 +11,20 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use super::container::{Container, Place};
+use crate::data::catalog::LeftOut;
 
 /// Sources of fewer bytes are read anew at each start.
 pub(super) const KEPT_FROM: u64 = 64 << 20;
 
-const MAGIC: &[u8; 8] = b"svgrlix2";
+const MAGIC: &[u8; 8] = b"svgrlix3";
 const PLACE: usize = 24;
 
 /// What a scan found.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Index {
     pub(super) places: Vec<Place>,
-    /// `place: problem` of records left out.
-    pub(super) skipped: Vec<String>,
+    /// Records left out.
+    pub(super) skipped: Vec<LeftOut>,
 }
 
 /// Where the index of these files lies; `way` says how they are read.
@@ -130,7 +131,10 @@ mod tests {
         };
         let index = Index {
             places: (0..1000).map(place).collect(),
-            skipped: vec!["x:3: problem".into()],
+            skipped: vec![LeftOut {
+                place: "x:3".into(),
+                problem: "problem".into(),
+            }],
         };
         assert_eq!(load(&path), None);
         store(&path, &index).unwrap();

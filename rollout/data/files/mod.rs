@@ -10,18 +10,19 @@ mod index;
 mod layout;
 mod records;
 
+pub(crate) use layout::ABSENT;
 pub use records::{Readable, RecordRow, Records, readable};
 
 use std::path::{Path, PathBuf};
 
-use super::catalog::Opened;
+use super::catalog::{LeftOut, Opened};
 use super::config::{FileConfig, OnBadRow, SourceConfig, Split};
 use super::error::DataError;
 use super::example::Example;
 use super::shuffle::permuted;
 use container::{Container, Place};
 use index::Index;
-use layout::{ABSENT, Around, Layout};
+use layout::{Around, Layout};
 
 /// An opened source of rows in files.
 #[derive(Debug)]
@@ -174,7 +175,7 @@ impl FileSource {
                     let error = self.container.bad(place, problem);
                     match opening.on_bad_row {
                         OnBadRow::Error if !absent => return Err(error),
-                        _ => index.skipped.push(error.to_string()),
+                        _ => index.skipped.extend(LeftOut::of(&error)),
                     }
                 }
             }

@@ -376,7 +376,7 @@ fn large_files_are_indexed_once_and_their_rows_checked_when_drawn() {
     let skipped = cursor.take_skipped();
     assert_eq!(skipped.len(), 2);
     assert!(
-        skipped[0].message.contains("large.jsonl:2: odd"),
+        skipped[0].to_string().contains("large.jsonl:2: odd"),
         "{skipped:?}"
     );
     assert_eq!(cursor.state().draws, 5);

@@ -78,11 +78,11 @@ impl Shapes {
         let svg = scene.svg();
         let mut fields = IndexMap::from([("prompt".to_owned(), scene.words())]);
         let seed = self.config.seed;
-        if self.config.kind == ShapesKind::Refinement {
+        let draft = (self.config.kind == ShapesKind::Refinement).then(|| {
             let noise = self.config.teacher_noise.clone().unwrap_or_default();
-            let draft = sloppy(&scene, &noise, &mut Stream::new(&[seed, DRAFT, row as u64]));
-            fields.insert("draft".to_owned(), draft);
-        }
+            sloppy(&scene, &noise, &mut Stream::new(&[seed, DRAFT, row as u64]))
+        });
+        fields.extend(draft.clone().map(|draft| ("draft".to_owned(), draft)));
         let target = match (&self.config.teacher_noise, self.config.kind) {
             (Some(noise), ShapesKind::TextToSvg | ShapesKind::ImageToSvg) => {
                 sloppy(&scene, noise, &mut Stream::new(&[seed, TARGET, row as u64]))
@@ -99,6 +99,7 @@ impl Shapes {
             length: svg.len(),
             reference: Reference {
                 svg: Some(svg),
+                draft,
                 ..Default::default()
             },
             target: Some(target),

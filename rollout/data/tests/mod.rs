@@ -223,7 +223,8 @@ fn skipped_rows_are_reported_and_the_rest_is_read() {
     config.on_bad_row = OnBadRow::Skip;
     let catalog = open(&config, folder.path());
     assert_eq!(catalog.skipped().len(), 1);
-    assert!(catalog.skipped()[0].message.contains("bad.jsonl:3: "));
+    assert!(catalog.skipped()[0].to_string().contains("bad.jsonl:3: "));
+    assert!(!catalog.skipped()[0].row.is_absent());
     let mut cursor = cursor(&catalog, SORTED);
     let prompts: Vec<String> = cursor
         .next(2)

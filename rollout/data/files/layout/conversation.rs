@@ -147,13 +147,14 @@ fn beside(id: &str, question: &str, around: &Around) -> Result<Reference, String
             std::fs::read_to_string(&svg).map_err(|error| format!("{}: {error}", svg.display()))?;
         return Ok(Reference {
             svg: Some(source),
-            image: None,
             text,
+            ..Default::default()
         });
     }
     Ok(Reference {
         svg: None,
         image: image.is_file().then_some(ImageSource::Path(image)),
         text,
+        draft: None,
     })
 }

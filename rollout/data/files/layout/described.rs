@@ -36,7 +36,7 @@ pub(super) fn example(record: &Record, around: &Around) -> Result<Example, Strin
         reference: Reference {
             svg: Some(svg.to_owned()),
             text: Some(prompt),
-            image: None,
+            ..Default::default()
         },
         target: Some(svg.to_owned()),
     };

@@ -67,6 +67,7 @@ impl FieldMap {
             svg: found.shift_remove("svg"),
             text: found.shift_remove("text"),
             image: reference_picture,
+            draft: None,
         };
         let target = target
             .or_else(|| reference.svg.clone())

@@ -10,7 +10,7 @@ mod mapped;
 mod vectorgym;
 
 pub(super) use mapped::{FieldMap, NOTHING_ASKED};
-pub(super) use vectorgym::ABSENT;
+pub(crate) use vectorgym::ABSENT;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -115,7 +115,8 @@ struct Draft {
 }
 
 impl Draft {
-    fn finish(self) -> Example {
+    fn finish(mut self) -> Example {
+        self.reference.draft = self.shown_draft().map(str::to_owned);
         let measured = self.reference.svg.as_ref().or(self.reference.text.as_ref());
         let length = measured
             .or(self.target.as_ref())
@@ -131,6 +132,19 @@ impl Draft {
             target: self.target,
             length,
         }
+    }
+
+    /// The SVG that a row asks to be worked on: its field, or the last one within a whole question; none
+    /// where the answer is words.
+    fn shown_draft(&self) -> Option<&str> {
+        if self.reference.svg.is_none() && self.reference.image.is_none() {
+            return None;
+        }
+        let within = || {
+            let question = self.fields.get("prompt").filter(|_| self.whole_question)?;
+            svg::extract::last_svg(question)
+        };
+        self.fields.get("draft").map(String::as_str).or_else(within)
     }
 }
 
@@ -192,7 +206,7 @@ fn reference_of(answer: &str, question: &str) -> Reference {
         Some(found) => Reference {
             svg: Some(found.to_owned()),
             text: Some(instruction(question).to_owned()),
-            image: None,
+            ..Default::default()
         },
         None => Reference {
             text: Some(answer.trim().to_owned()),

@@ -11,7 +11,7 @@ use crate::data::config::View;
 use crate::data::example::Example;
 
 /// How the problem of a row begins that is simply no sample of the view.
-pub(in crate::data::files) const ABSENT: &str = "no sample of this view: ";
+pub(crate) const ABSENT: &str = "no sample of this view: ";
 
 pub(super) fn example(record: Record, view: View, around: &Around) -> Result<Example, String> {
     let row = &record.value;
@@ -25,7 +25,7 @@ pub(super) fn example(record: Record, view: View, around: &Around) -> Result<Exa
     let drawing = |svg: String| Reference {
         svg: Some(svg),
         text: text(row, "text_caption").ok().map(str::to_owned),
-        image: None,
+        ..Default::default()
     };
     let (reference, target) = match view {
         View::Sketch => {

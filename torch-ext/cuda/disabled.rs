@@ -1,4 +1,4 @@
-//! NCCL groups in a build without CUDA: a sentence instead.
+//! What needs CUDA, in a build without it: a sentence instead.
 
 use crate::ffi_c10d::GroupPtr;
 use crate::{GroupOptions, Store, TorchError};
@@ -14,5 +14,12 @@ pub(crate) fn connect(
     Err(TorchError::argument(
         "ProcessGroup::connect",
         "this build has no NCCL; set libtorch up for CUDA (`make setup CUDA=1`) and build again",
+    ))
+}
+
+pub(crate) fn device_name(_device: usize) -> Result<String, TorchError> {
+    Err(TorchError::argument(
+        "device_name",
+        "this build has no CUDA; set libtorch up for it (`make setup CUDA=1`) and build again",
     ))
 }

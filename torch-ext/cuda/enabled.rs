@@ -1,6 +1,6 @@
-//! NCCL groups in a build against a CUDA libtorch.
+//! What only a CUDA libtorch has: NCCL groups, and a GPU's name.
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_char, c_int};
 use std::ptr;
 
 use crate::error::check;
@@ -30,4 +30,15 @@ pub(crate) fn connect(
     };
     check("ProcessGroup::connect", status)?;
     Ok(raw)
+}
+
+pub(crate) fn device_name(device: usize) -> Result<String, TorchError> {
+    let mut name: [c_char; 256] = [0; 256];
+    // SAFETY: the shim writes at most that many bytes, a NUL among them.
+    let status =
+        unsafe { crate::ffi::svgrl_device_name(device as c_int, name.as_mut_ptr(), name.len()) };
+    check("device_name", status)?;
+    // SAFETY: ends with a NUL, as above.
+    let name = unsafe { CStr::from_ptr(name.as_ptr()) };
+    Ok(name.to_string_lossy().into_owned())
 }

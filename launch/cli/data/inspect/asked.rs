@@ -1,0 +1,159 @@
+//! The words and tokens of a row's prompt: as the policy is asked, or, without its folder, the task's
+//! template alone.
+
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use models::vision::Eyes;
+use models::{ModelConfig, Tokenizer};
+use rollout::data::Draw;
+use rollout::prompt::{ChatUse, PICTURE, PromptConfig, PromptError, Prompter};
+use rollout::template::ChatTemplate;
+use trainer::Prompts;
+use trainer::config::Config;
+
+use crate::cli::Failure;
+
+/// What is at hand of the policy's folder.
+pub struct Folder {
+    /// The tokenizer.
+    pub tokenizer: Option<Tokenizer>,
+    chat: Option<ChatTemplate>,
+    /// How it sees, where its shape is known: `None` inside for a policy that reads text.
+    eyes: Option<Option<Eyes>>,
+    /// What is lacking, and what follows from that.
+    pub lack: Option<String>,
+}
+
+impl Folder {
+    /// Reads what is there; a folder that is not there is no error unless it is `named` on purpose.
+    pub fn of(model: &ModelConfig, named: bool) -> Result<Self, Failure> {
+        let without = |lack: String| Self {
+            tokenizer: None,
+            chat: None,
+            eyes: None,
+            lack: Some(lack),
+        };
+        let Some(folder) = model.tokenizer_folder() else {
+            return Ok(without(
+                "the config names no tokenizer: lengths in characters alone".into(),
+            ));
+        };
+        if !named && !folder.join("tokenizer.json").exists() {
+            return Ok(without(format!(
+                "{} has no tokenizer.json: lengths in characters alone, prompts without the chat \
+                 template; --tokenizer DIR gives one",
+                folder.display()
+            )));
+        }
+        let tokenizer = Tokenizer::read(folder)?;
+        let chat = ChatTemplate::load(folder).map_err(Failure::input)?;
+        let absent = |path: &PathBuf| !path.join("config.json").exists();
+        let (eyes, lack) = match model.path.as_ref().filter(|path| absent(path)) {
+            Some(path) => {
+                let lack = format!(
+                    "{} has no config.json: pictures in prompts are not counted in tokens",
+                    path.display()
+                );
+                (None, Some(lack))
+            }
+            None => (Some(model.shape(&tokenizer)?.vision), None),
+        };
+        Ok(Self {
+            tokenizer: Some(tokenizer),
+            chat,
+            eyes,
+            lack,
+        })
+    }
+}
+
+/// Makes the prompts of rows.
+pub enum Words<'a> {
+    /// As the policy is asked.
+    Policy(Prompts<'a>),
+    /// The templates' words.
+    Templates {
+        tasks: IndexMap<String, Prompter<'a>>,
+        tokenizer: Option<&'a Tokenizer>,
+    },
+}
+
+/// A row's prompt.
+pub struct Asked {
+    /// As text; special tokens stand in it.
+    pub text: String,
+    /// In tokens, those of pictures included, where they can be counted.
+    pub tokens: Option<usize>,
+}
+
+impl<'a> Words<'a> {
+    /// Checks the templates of the config's tasks.
+    pub fn new(config: &Config, folder: &'a Folder) -> Result<Self, Failure> {
+        let chat = folder.chat.as_ref();
+        if let (Some(tokenizer), Some(eyes)) = (&folder.tokenizer, &folder.eyes) {
+            let prompts = Prompts::new(&config.tasks, tokenizer, chat, config.seed)?;
+            return Ok(Self::Policy(prompts.with_eyes(eyes.clone())));
+        }
+        let bare = |(name, task): (&String, &trainer::config::TaskConfig)| {
+            let whole = task.prompt_config();
+            let asked = PromptConfig {
+                system: whole.system.clone().filter(|_| chat.is_some()),
+                chat: match chat {
+                    Some(_) => whole.chat,
+                    None => ChatUse::Never,
+                },
+                ..whole
+            };
+            let prompter = Prompter::new(&asked, chat, config.seed)
+                .map_err(|error| Failure::input(format!("tasks.{name}.{error}")))?;
+            Ok((name.clone(), prompter.with_pictures(PICTURE, false)))
+        };
+        Ok(Self::Templates {
+            tasks: config
+                .tasks
+                .iter()
+                .map(bare)
+                .collect::<Result<_, Failure>>()?,
+            tokenizer: folder.tokenizer.as_ref(),
+        })
+    }
+
+    /// The tokenizer, if there is one.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        match self {
+            Self::Policy(prompts) => Some(prompts.tokenizer()),
+            Self::Templates { tokenizer, .. } => *tokenizer,
+        }
+    }
+
+    /// The prompt of a draw, or what a run would stop with.
+    pub fn asked(&self, draw: &Draw) -> Result<Asked, String> {
+        let example = &draw.example;
+        match self {
+            Self::Policy(prompts) => {
+                let prompt = prompts.prompt(draw).map_err(|error| error.to_string())?;
+                Ok(Asked {
+                    text: prompt.text.as_deref().unwrap_or_default().to_owned(),
+                    tokens: Some(prompt.ids.len()),
+                })
+            }
+            Self::Templates { tasks, tokenizer } => {
+                let prompter = tasks
+                    .get(&example.task)
+                    .ok_or_else(|| format!("task `{}` is not in `tasks`", example.task))?;
+                let text = match prompter.text(draw) {
+                    Ok(text) => text,
+                    // Without a chat template there are no turns: the last question stands for all.
+                    Err(PromptError::Turns { .. }) => {
+                        example.fields.get("prompt").cloned().unwrap_or_default()
+                    }
+                    Err(error) => return Err(format!("tasks.{}: {error}", example.task)),
+                };
+                let counted = tokenizer.filter(|_| example.images.is_empty());
+                let tokens = counted.map(|tokenizer| tokenizer.encode(&text).len());
+                Ok(Asked { text, tokens })
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What the stages' bounds on lengths do to the rows that they train on.
+
+use trainer::config::StageConfig;
+
+/// A bound in tokens and how many rows are over it.
+pub struct Bound {
+    /// Key within the stage.
+    pub key: &'static str,
+    pub most: usize,
+    pub over: usize,
+}
+
+/// A stage's bounds against the measured rows.
+pub struct StageSurvey {
+    pub name: String,
+    sources: Vec<String>,
+    /// Measured rows to train on whose tokens are known.
+    pub rows: usize,
+    /// Of prompts; rows over it are passed over.
+    pub prompts: Bound,
+    /// Of answers, the ending token included.
+    pub answers: Bound,
+    /// Whether the bound on answers is on prompt and answer together, and cuts off what is over it.
+    pub cuts: bool,
+}
+
+impl StageSurvey {
+    pub fn of(stage: &StageConfig) -> Self {
+        let bound = |key, most| Bound { key, most, over: 0 };
+        let (prompts, answers, cuts) = match stage {
+            StageConfig::Sft(sft) => {
+                let most = sft.max_tokens;
+                (
+                    bound("max_tokens", most - 1),
+                    bound("max_tokens", most),
+                    true,
+                )
+            }
+            StageConfig::Grpo(grpo) => {
+                let rollout = &grpo.rollout;
+                (
+                    bound("rollout.max_prompt_tokens", rollout.max_prompt_tokens),
+                    bound("rollout.max_new_tokens", rollout.max_new_tokens),
+                    false,
+                )
+            }
+        };
+        Self {
+            name: stage.name().to_owned(),
+            sources: stage.curriculum().sources.clone(),
+            rows: 0,
+            prompts,
+            answers,
+            cuts,
+        }
+    }
+
+    /// Counts a row of `source` by the tokens of its prompt and of its answer.
+    pub fn count(&mut self, source: &str, (prompt, answer): (usize, Option<usize>)) {
+        if !self.sources.is_empty() && !self.sources.iter().any(|own| own == source) {
+            return;
+        }
+        self.rows += 1;
+        if prompt > self.prompts.most {
+            self.prompts.over += 1;
+            return;
+        }
+        let before = if self.cuts { prompt } else { 0 };
+        let over = answer.is_some_and(|answer| before + answer + 1 > self.answers.most);
+        self.answers.over += usize::from(over);
+    }
+
+    /// One sentence for each bound that rows are over.
+    pub fn sentences(&self) -> Vec<String> {
+        let mut sentences = Vec::new();
+        let Self { name, rows, .. } = self;
+        let Bound { key, most, over } = self.prompts;
+        if over > 0 {
+            sentences.push(format!(
+                "stage {name}: {over} of {rows} prompts are longer than {key} allows ({most} tokens) and are passed over"
+            ));
+        }
+        let Bound { key, most, over } = self.answers;
+        if over > 0 {
+            sentences.push(match self.cuts {
+                true => format!(
+                    "stage {name}: {over} of {rows} sequences are longer than {key} ({most} tokens) and are cut off"
+                ),
+                false => format!(
+                    "stage {name}: {over} of {rows} references are longer than {key} ({most} tokens) lets completions be"
+                ),
+            });
+        }
+        sentences
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trainer::config::{GrpoStage, SftStage};
+
+    #[test]
+    fn bounds_are_counted_as_the_stages_apply_them() {
+        let sft = SftStage {
+            max_tokens: 10,
+            ..SftStage::default()
+        };
+        let mut sft = StageSurvey::of(&StageConfig::Sft(sft));
+        // Six and three and the end fit; one more is cut off; ten leave no room.
+        for (prompt, answer) in [(6, 3), (6, 4), (10, 1)] {
+            sft.count("any", (prompt, Some(answer)));
+        }
+        assert_eq!((sft.rows, sft.prompts.over, sft.answers.over), (3, 1, 1));
+        let mut grpo = GrpoStage::default();
+        grpo.rollout.max_prompt_tokens = 5;
+        grpo.rollout.max_new_tokens = 4;
+        grpo.curriculum.sources = vec!["a".into()];
+        let mut grpo = StageSurvey::of(&StageConfig::Grpo(grpo));
+        grpo.count("b", (9, Some(9)));
+        for (prompt, answer) in [(5, Some(3)), (5, Some(4)), (6, Some(9)), (1, None)] {
+            grpo.count("a", (prompt, answer));
+        }
+        assert_eq!((grpo.rows, grpo.prompts.over, grpo.answers.over), (4, 1, 1));
+        assert_eq!(grpo.sentences().len(), 2);
+    }
+}
