@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use models::encoder::{Encoder, Pool, unit_rows};
 use models::image::Rgb8;
 use models::write_tensors;
+use rewards::ImageSource;
 use serde::Deserialize;
 use serde_json::Value;
 use tch::{Kind, Tensor};
@@ -117,7 +118,9 @@ fn images(
             let place = |error: &dyn std::fmt::Display| {
                 Failure::input(format!("{}: {error}", file.display()))
             };
-            let bytes = std::fs::read(file).map_err(|error| place(&error))?;
+            // Bounded, whatever the file is.
+            let bytes = ImageSource::Path(file.clone()).read();
+            let bytes = bytes.map_err(|error| Failure::input(error.to_string()))?;
             let picture = Rgb8::decode(&bytes).and_then(|picture| encoder.fit(&picture));
             pictures.push(picture.map_err(|error| place(&error))?);
         }

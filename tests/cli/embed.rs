@@ -145,6 +145,13 @@ fn half_precision_keeps_cosines_within_a_thousandth() {
 }
 
 #[test]
+fn a_picture_without_an_end_is_refused() {
+    let out = scratch("embed_endless").join("out.safetensors");
+    let endless = Path::new("/dev/zero");
+    embed("dinov2", &out, &["--images"], &[endless]).refused(2, &["/dev/zero", "bytes"]);
+}
+
+#[test]
 fn weights_that_are_no_numbers_give_no_features() {
     let folder = scratch("embed_nan");
     for file in std::fs::read_dir(encoder("dinov2")).unwrap() {
