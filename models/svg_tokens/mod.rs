@@ -60,7 +60,9 @@ pub fn extend_folder(
     to: &Path,
     vocabulary: SvgVocabulary,
 ) -> Result<Extension, ModelError> {
-    if to.exists() {
+    // An empty folder is as good as none: the rename takes its place.
+    let empty = fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_none());
+    if to.exists() && !empty {
         return Err(ModelError::malformed(
             to,
             "is there already; name a new folder",

@@ -23,6 +23,8 @@ fn extended_folders_have_the_ids_and_rows_that_transformers_gives() {
         command
             .arg("--corpus")
             .arg(fixture.join("base/tokenizer_config.json"));
+        // An empty folder is taken, one with something in it is not.
+        std::fs::create_dir(&out).unwrap();
         told(&mut command).fine();
         told(&mut command).refused(2, &["already"]);
 
