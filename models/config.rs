@@ -93,8 +93,11 @@ impl Keys<'_> {
         match self.value(key) {
             None => Ok(None),
             Some(value) => match value.as_i64() {
-                Some(number) if number > 0 => Ok(Some(number)),
-                _ => Err(self.bad(key, format!("must be a positive integer, got {value}"))),
+                Some(number) if (1..=i64::from(i32::MAX)).contains(&number) => Ok(Some(number)),
+                _ => Err(self.bad(
+                    key,
+                    format!("must be a positive integer of 31 bits at most, got {value}"),
+                )),
             },
         }
     }
@@ -170,15 +173,22 @@ impl DecoderConfig {
         }
         let rope_theta = rope_theta(&keys, family)?;
         let kind = stored_kind(&whole)?;
-        let vision = family
+        let mut vision = family
             .map(|family| Eyes::read(&whole, family, folder))
             .transpose()?;
+        let vocab_size = keys.need("vocab_size")?;
+        let num_layers = keys.need("num_hidden_layers")?;
+        if let Some(eyes) = &mut vision {
+            eyes.tower.check_decoder(&whole, (vocab_size, num_layers))?;
+            // Markers that a folder leaves at their defaults may be none of its ids.
+            eyes.tower.tokens.never.retain(|id| *id < vocab_size);
+        }
         Ok(Self {
             architecture,
-            vocab_size: keys.need("vocab_size")?,
+            vocab_size,
             hidden_size,
             intermediate_size: keys.need("intermediate_size")?,
-            num_layers: keys.need("num_hidden_layers")?,
+            num_layers,
             num_heads,
             num_kv_heads,
             head_dim,

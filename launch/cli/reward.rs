@@ -21,15 +21,15 @@ pub struct Args {
     /// Rows `{"id", "task"?, "prompt", "completion", "reference": {"svg"?, "image"?, "text"?}, "truncated"?, "step"?}`.
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
-    /// Rows `{"id", "total", "parts", "valid", "reason", "render_ms"}`.
+    /// Rows `{"id", "total", "parts", "valid", "reason", "render_ms"}`, and `metrics` with --metrics.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Measure the tasks' metrics too: rows get `metrics` `{name: value}`.
-    #[arg(long)]
-    metrics: bool,
     /// Task of rows that name none; default: the config's first.
     #[arg(long, value_name = "NAME")]
     task: Option<String>,
+    /// Measure the tasks' metrics as well: rows then hold `metrics` beside `parts`.
+    #[arg(long)]
+    metrics: bool,
     /// Overrides, as for `train`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -61,6 +61,12 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         Some(task) => task.clone(),
         None => config.tasks.keys().next().cloned().unwrap_or_default(),
     };
+    let same = |path: &PathBuf| path.canonicalize().ok();
+    if same(&args.out).is_some() && same(&args.out) == same(&args.data) {
+        return Err(Failure::input(
+            "--out: is the file of --data, which would be lost (name another)",
+        ));
+    }
     let scorer = scorer(&config, &config.rewards)?;
     let folder = args.data.parent().map(PathBuf::from).unwrap_or_default();
     let (mut ids, mut jobs) = (Vec::new(), Vec::new());
@@ -69,7 +75,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         if let Some(ImageSource::Path(path)) = &mut value.reference.image {
             *path = folder.join(&*path);
         }
-        value.measure |= args.metrics;
+        value.measure = args.metrics;
         let (id, job) = value.into_job(&default);
         if let Err(error) = scorer.check_reference(&job.task, &job.reference) {
             scorer.check()?;

@@ -119,11 +119,19 @@ pub(super) fn qwen_cut(keys: &Keys, vision: &VisionConfig) -> Result<Cut, ModelE
             (None, None) => default,
         })
     };
+    let least = bound("min_pixels", "shortest_edge", 56 * 56)?;
+    let most = bound("max_pixels", "longest_edge", 28 * 28 * 1280)?;
+    if least > most {
+        return Err(keys.bad(
+            "min_pixels",
+            format!("must not exceed max_pixels {most}, got {least}"),
+        ));
+    }
     Ok(Cut::Patches {
         patch: vision.patch_size,
         merge: vision.merge,
-        min_pixels: bound("min_pixels", "shortest_edge", 56 * 56)?,
-        max_pixels: bound("max_pixels", "longest_edge", 28 * 28 * 1280)?,
+        min_pixels: least,
+        max_pixels: most,
     })
 }
 

@@ -173,6 +173,9 @@ impl Processor {
             three(keys, "image_mean", mean)?,
             three(keys, "image_std", std)?,
         );
+        if std.iter().any(|deviation| *deviation <= 0.0) {
+            return Err(keys.bad("image_std", format!("must be above 0, got {std:?}")));
+        }
         Ok(Self {
             cut,
             filter,

@@ -92,3 +92,25 @@ fn a_row_without_what_its_stages_need_is_a_bad_row() {
         );
     }
 }
+
+/// Names of files, and what is in them that is no picture.
+#[test]
+fn pictures_that_are_none_are_bad_rows() {
+    let mut bomb = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR".to_vec();
+    bomb.extend([0, 0, 0xc3, 0x50, 0, 0, 0xc3, 0x50, 8, 6, 0, 0, 0]);
+    let sum = crc32fast::hash(&bomb[12..]);
+    bomb.extend(sum.to_be_bytes());
+    bomb.extend(b"\0\0\0\x02IDATx\x9c");
+    bomb.extend(crc32fast::hash(b"IDATx\x9c").to_be_bytes());
+    for (name, bytes, part) in [
+        ("rows_blank", &b""[..], "an empty file"),
+        ("rows_webp", b"RIFF\x10\0\0\0WEBPVP8 ", "a WebP picture"),
+        ("rows_bomb", &bomb, "50000x50000 pixels"),
+    ] {
+        let line = "{\"prompt\": \"a\", \"image\": \"broken.png\", \"target\": \"<svg/>\"}";
+        let config = with_line(name, line);
+        std::fs::write(config.with_file_name("broken.png"), bytes).unwrap();
+        let check = told(program().arg("check").arg(&config));
+        check.refused(2, &["drawings.jsonl:3", "broken.png", part]);
+    }
+}

@@ -182,3 +182,30 @@ fn scores_of_models_nobody_can_have_are_refused_with_a_way_out() {
         &["tasks.draw.rubric.rewards.0.type", "completion.format"],
     );
 }
+
+#[test]
+fn a_weights_schedule_counts_the_steps_of_the_run() {
+    let folder = scratch("weight_schedule");
+    let config = tiny::config(&folder);
+    let run = folder.join("run");
+    let rewards = "tasks.draw.rubric.rewards=[{type: format, weight: [[1, 0], [2, 1]]}]";
+    let set = [
+        "--set",
+        rewards,
+        "--set",
+        "stages.rl.rollout.temperature=0.3",
+    ];
+    let mut command = program();
+    command.arg("train").arg(&config).arg("--run-dir").arg(&run);
+    told(command.args(set)).fine();
+    for (step, weight) in [(1, 0.0), (2, 1.0)] {
+        let samples = rows(&run.join(format!("samples/rl/step_{step:06}.jsonl")));
+        let valid = samples.iter().filter(|row| row["valid"] == json!(true));
+        let totals: Vec<f64> = valid.map(|row| row["total"].as_f64().unwrap()).collect();
+        assert!(!totals.is_empty(), "nothing valid in step {step}");
+        assert!(
+            totals.iter().all(|total| *total == weight),
+            "{step}: {totals:?}"
+        );
+    }
+}

@@ -174,7 +174,33 @@ fn an_image_reference_is_relative_to_the_data_file() {
     let mut gone = image;
     gone["reference"]["image"] = json!("pictures/gone.png");
     case.tell(&write_rows(&case.0, "gone.jsonl", &[gone]), &set)
-        .refused(2, &["gone.jsonl:1"]);
+        .refused(2, &["gone.jsonl:1", "gone.png"]);
+}
+
+#[test]
+fn files_may_come_from_other_systems_and_none_is_lost() {
+    let case = Case::new("reward_files");
+    let row = json!({"id": 0, "prompt": "", "completion": circle("red"), "reference": {"svg": circle("red")}});
+    let text = format!("\u{feff}{row}\r\n\r\n{row}\r\n{row}");
+    let data = write(&case.0, "windows.jsonl", &text);
+    case.tell(&data, &[]).fine();
+    assert_eq!(rows(&case.0.join("out.jsonl")).len(), 3);
+    let onto = |out: &Path| {
+        let mut command = program();
+        command
+            .arg("reward")
+            .arg("--config")
+            .arg(case.0.join("rewards.yaml"));
+        told(command.arg("--data").arg(&data).arg("--out").arg(out))
+    };
+    onto(&data).refused(2, &["--out", "--data"]);
+    onto(&case.0).refused(2, &["--out", "folder"]);
+    assert_eq!(std::fs::read_to_string(&data).unwrap(), text);
+    let mut endless = row;
+    endless["reference"] = json!({"image": "/dev/zero"});
+    let set = ["--set", "tasks.draw.rubric.rewards=[{type: mse}]"];
+    case.tell(&write_rows(&case.0, "endless.jsonl", &[endless]), &set)
+        .refused(2, &["endless.jsonl:1", "/dev/zero", "bytes"]);
 }
 
 #[test]
@@ -245,4 +271,37 @@ fn offline_scores_are_the_scores_of_the_run() {
             assert_eq!(row[key], sample[key], "{key} of {}", sample["completion"]);
         }
     }
+}
+
+#[test]
+fn a_task_s_metrics_stand_beside_its_parts_and_change_no_total() {
+    let case = Case::new("reward_metrics");
+    let target = circle("red");
+    let data: Vec<Value> = [&target, &circle("blue"), "words"]
+        .into_iter()
+        .map(|completion| json!({"id": 0, "prompt": "", "completion": completion, "reference": {"svg": target, "draft": circle("white")}}))
+        .collect();
+    let plain = case.rows(&data, &[]);
+    assert!(plain[0].get("metrics").is_none());
+    let refined = case.rows(&data, &["--metrics", "--set", "tasks.draw.type=refinement"]);
+    for (plain, refined) in plain.iter().zip(&refined) {
+        assert_eq!(total(plain), total(refined));
+        assert_eq!(plain["parts"], refined["parts"]);
+    }
+    // `mse` is rewarded already.
+    assert_eq!(
+        keys(&refined[0]["metrics"]),
+        ["improvement", "ssim", "length"]
+    );
+    let metric = |row: usize, name: &str| refined[row]["metrics"][name].as_f64();
+    assert_eq!(metric(0, "length"), Some(target.len() as f64));
+    assert!(metric(0, "improvement") > metric(1, "improvement"));
+    assert_eq!((metric(2, "length"), metric(2, "ssim")), (None, Some(-1.0)));
+    let data = write_rows(&case.0, "data.jsonl", &data);
+    let weighted = "tasks.draw.metrics=[{type: ssim, weight: 2}]";
+    case.tell(&data, &["--set", weighted])
+        .refused(2, &["tasks.draw.metrics.0.weight"]);
+    let lost = "tasks.draw.metrics=[{type: dino, encoder: eye}]";
+    case.tell(&data, &["--set", lost])
+        .refused(2, &["tasks.draw.metrics.0.encoder", "eye"]);
 }

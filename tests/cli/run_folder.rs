@@ -174,6 +174,13 @@ fn metrics_have_one_row_a_step_and_evaluations_their_own() {
             .iter()
             .all(|row| row.get("eval/heldout/svg/valid_frac").is_some())
     );
+    // What the task measures besides its rewards costs training nothing.
+    assert!(
+        held_out
+            .iter()
+            .any(|row| row.get("eval/heldout/metric/length/mean").is_some())
+    );
+    assert!(row("rl").get("metric/length/mean").is_none());
     assert!(
         evals
             .iter()

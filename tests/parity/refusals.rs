@@ -6,7 +6,7 @@ use models::{load_folder, read_tensors, write_tensors};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-use crate::support::network_folder;
+use crate::support::{fixture, network_folder};
 
 fn error(folder: &Path) -> String {
     match load_folder(folder, Kind::Float, Device::Cpu) {
@@ -82,6 +82,131 @@ fn keys_that_ask_for_another_network_are_refused_by_name() {
             error.contains(&format!("config.json: {named}: ")),
             "{key}: {error}"
         );
+    }
+}
+
+/// What reading a folder of tests/parity/vlm says with `value` put at the dotted `key` of one of its files.
+fn with_vision(name: &str, (file, key): (&str, &str), value: &Value) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(fixture("parity/vlm").join(name)).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let path = folder.path().join(file);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    let (section, key) = key.rsplit_once('.').unwrap_or(("", key));
+    let holder = match section {
+        "" => &mut config,
+        section => &mut config[section],
+    };
+    holder[key] = value.clone();
+    std::fs::write(&path, config.to_string()).unwrap();
+    error(folder.path())
+}
+
+#[test]
+fn towers_of_impossible_shapes_are_refused_by_name() {
+    const CONFIG: &str = "config.json";
+    const PROCESSOR: &str = "preprocessor_config.json";
+    let cases = [
+        ("qwen3_vl", CONFIG, "vision_config", json!([])),
+        ("qwen3_vl", CONFIG, "vision_config.patch_size", json!(0)),
+        ("qwen3_vl", CONFIG, "vision_config.patch_size", json!(-4)),
+        ("qwen3_vl", CONFIG, "vision_config.num_heads", json!(3)),
+        ("qwen3_vl", CONFIG, "vision_config.num_heads", json!(8)),
+        ("qwen3_vl", CONFIG, "vision_config.hidden_size", json!("16")),
+        ("qwen3_vl", CONFIG, "vision_config.hidden_size", json!(1e18)),
+        (
+            "qwen3_vl",
+            CONFIG,
+            "vision_config.hidden_size",
+            json!(9_000_000_000_000_000_000i64),
+        ),
+        (
+            "qwen3_vl",
+            CONFIG,
+            "vision_config.num_position_embeddings",
+            json!(17),
+        ),
+        (
+            "qwen3_vl",
+            CONFIG,
+            "vision_config.deepstack_visual_indexes",
+            json!([0, 3]),
+        ),
+        (
+            "qwen3_vl",
+            CONFIG,
+            "vision_config.deepstack_visual_indexes",
+            json!([-1]),
+        ),
+        (
+            "qwen3_vl",
+            CONFIG,
+            "vision_config.deepstack_visual_indexes",
+            json!([1, 0]),
+        ),
+        (
+            "qwen3_vl",
+            CONFIG,
+            "vision_config.deepstack_visual_indexes",
+            json!("all"),
+        ),
+        (
+            "qwen3_vl",
+            CONFIG,
+            "vision_config.temporal_patch_size",
+            json!(1),
+        ),
+        ("qwen3_vl", CONFIG, "image_token_id", json!(40)),
+        ("qwen3_vl", CONFIG, "image_token_id", json!("36")),
+        ("qwen3_vl", CONFIG, "text_config", json!(null)),
+        ("qwen3_vl", PROCESSOR, "patch_size", json!(14)),
+        ("qwen3_vl", PROCESSOR, "merge_size", json!(3)),
+        ("qwen3_vl", PROCESSOR, "image_std", json!([0.5, 0.0, 0.5])),
+        ("qwen3_vl", PROCESSOR, "image_mean", json!([0.5])),
+        ("qwen3_vl", PROCESSOR, "do_normalize", json!(false)),
+        ("qwen3_vl", PROCESSOR, "resample", json!(1)),
+        ("qwen2_5_vl", CONFIG, "vision_config.window_size", json!(4)),
+        (
+            "qwen2_5_vl",
+            CONFIG,
+            "vision_config.fullatt_block_indexes",
+            json!([7]),
+        ),
+        (
+            "qwen2_5_vl_older",
+            PROCESSOR,
+            "min_pixels",
+            json!(1_000_000),
+        ),
+        (
+            "internvl",
+            CONFIG,
+            "vision_config.image_size",
+            json!([16, 32]),
+        ),
+        ("internvl", CONFIG, "vision_config.image_size", json!(18)),
+        (
+            "internvl",
+            CONFIG,
+            "vision_config.norm_type",
+            json!("batch_norm"),
+        ),
+        ("internvl", CONFIG, "downsample_ratio", json!(0.3)),
+        ("internvl", CONFIG, "vision_feature_layer", json!(-2)),
+        ("internvl_chat", CONFIG, "ps_version", json!("v1")),
+        ("internvl_chat", CONFIG, "force_image_size", json!(32)),
+        ("internvl_chat", CONFIG, "max_dynamic_patch", json!(0)),
+        ("internvl_chat", CONFIG, "llm_config", json!({})),
+    ];
+    for (name, file, key, value) in cases {
+        let error = with_vision(name, (file, key), &value);
+        let named = key.rsplit('.').next().unwrap();
+        let own = error.contains(&format!("{file}: ")) && error.contains(named);
+        // A decoder that is not there is said of what is missing in it.
+        assert!(own || key == "llm_config", "{name} {key} {value}: {error}");
     }
 }
 

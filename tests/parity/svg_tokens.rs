@@ -63,5 +63,20 @@ fn extended_folders_have_the_ids_and_rows_that_transformers_gives() {
         );
         let model = models::load_folder(&out, tch::Kind::Float, tch::Device::Cpu).unwrap();
         assert_eq!(model.config.vocab_size, tokenizer.len() as i64);
+
+        // A folder that has them all gets none, and no row of it changes.
+        let again = out.with_file_name("again");
+        let mut command = program();
+        command.arg("extend-tokens").arg("--model").arg(&out);
+        command
+            .arg("--out")
+            .arg(&again)
+            .args(["--vocab", vocabulary]);
+        let done = told(&mut command).fine();
+        assert!(done.out.contains("0 tokens added"), "{}", done.out);
+        let same = read_tensors(&again.join("model.safetensors")).unwrap();
+        assert!(tensors.iter().all(|(name, tensor)| same[name] == *tensor));
+        let files = [&out, &again].map(|folder| std::fs::read(folder.join("tokenizer.json")));
+        assert_eq!(files[0].as_ref().unwrap(), files[1].as_ref().unwrap());
     }
 }

@@ -237,4 +237,6 @@ fn split(rows: Vec<u32>, file: &FileConfig, key: &str) -> Result<(Vec<u32>, Vec<
 }
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data/files/fixtures")
 }
 
-fn file(path: &str) -> FileConfig {
+pub(super) fn file(path: &str) -> FileConfig {
     FileConfig {
         path: path.into(),
         split: Split::HeldOut,
@@ -21,7 +21,7 @@ fn file(path: &str) -> FileConfig {
     }
 }
 
-fn config(source: SourceConfig) -> DataConfig {
+pub(super) fn config(source: SourceConfig) -> DataConfig {
     DataConfig {
         on_bad_row: OnBadRow::Error,
         sources: [("s".to_owned(), source)].into(),

@@ -15,6 +15,10 @@ pub(super) fn scan(container: &Container, file: u32, visit: &mut Visit) -> Resul
     ));
     let unreadable = |error: csv::Error| container.unreadable(file, error.into());
     let header = reader.byte_headers().map_err(unreadable)?.clone();
+    let length = container.files[file as usize].file.metadata();
+    let length = length
+        .map_err(|source| container.unreadable(file, source))?
+        .len();
     let mut record = ByteRecord::new();
     loop {
         let at = reader.position().clone();
@@ -29,7 +33,17 @@ pub(super) fn scan(container: &Container, file: u32, visit: &mut Visit) -> Resul
         };
         match result {
             Ok(false) => return Ok(()),
-            Ok(true) => visit((place, row(&header, &record)))?,
+            Ok(true) => {
+                let open = end == length && is_open(&container.slice(place)?);
+                visit((
+                    place,
+                    if open {
+                        Err(OPEN.to_owned())
+                    } else {
+                        row(&header, &record)
+                    },
+                ))?;
+            }
             Err(error) if error.is_io_error() => return Err(unreadable(error)),
             Err(_) => {
                 let problem = format!("{} fields, the header has {}", record.len(), header.len());
@@ -60,6 +74,26 @@ pub(super) fn read(
     let mut record = ByteRecord::new();
     reader.read_byte_record(&mut record).map_err(unreadable)?;
     Ok(row(&header, &record))
+}
+
+/// What is wrong with a last record that took the rest of the file for its own.
+const OPEN: &str = "a field in quotes that is not closed: all that follows is in it";
+
+/// Whether a record ends within a field in quotes.
+fn is_open(record: &[u8]) -> bool {
+    let (mut quoted, mut fresh) = (false, true);
+    let mut bytes = record.iter().peekable();
+    while let Some(byte) = bytes.next() {
+        match (quoted, byte) {
+            // Twice stands for the sign itself.
+            (true, b'"') if bytes.peek() == Some(&&b'"') => drop(bytes.next()),
+            (true, b'"') => quoted = false,
+            (false, b'"') if fresh => quoted = true,
+            _ => {}
+        }
+        fresh = !quoted && matches!(byte, b',' | b'\n' | b'\r');
+    }
+    quoted
 }
 
 fn row(header: &ByteRecord, record: &ByteRecord) -> Result<Record, String> {

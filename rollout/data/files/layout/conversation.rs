@@ -24,13 +24,6 @@ struct Conversation {
 }
 
 pub(super) fn sharegpt(record: &Record, around: &Around) -> Result<Example, String> {
-    if record
-        .value
-        .get("video")
-        .is_some_and(|video| !video.is_null())
-    {
-        return Err("key `video`: videos are not read".to_owned());
-    }
     let heard = conversation(&record.value, "conversations", ["from", "value"])?;
     example(record, around, heard)
 }

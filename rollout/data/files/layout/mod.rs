@@ -168,7 +168,21 @@ fn id(value: &Value) -> Option<String> {
 }
 
 /// Picture files that a row names: under `images` a list or a single path, under `image` a path.
+/// A row with a video is refused: what it asks cannot be seen without it.
 fn images(value: &Value, media: &Path) -> Result<Vec<ImageSource>, String> {
+    for key in ["video", "videos"] {
+        let empty = match value.get(key) {
+            None | Some(Value::Null) => true,
+            Some(Value::String(path)) => path.is_empty(),
+            Some(Value::Array(paths)) => paths.is_empty(),
+            Some(_) => false,
+        };
+        if !empty {
+            return Err(format!(
+                "key `{key}`: videos are not read (on_bad_row: skip leaves such rows out)"
+            ));
+        }
+    }
     let of = |key: &str, found: &Value| match found {
         Value::String(path) if path.is_empty() => Ok(None),
         Value::String(path) => Ok(Some(ImageSource::Path(media.join(path)))),
