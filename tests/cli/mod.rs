@@ -13,6 +13,7 @@ pub mod judges;
 mod logprobs;
 mod pictures;
 mod prepare;
+mod prepare_refusals;
 pub mod program;
 mod render;
 mod reward;
