@@ -147,8 +147,7 @@ impl Weights {
     /// [`Self::finish`], and zeros stand in for it till then.
     pub fn take(&mut self, name: &str, shape: &[i64]) -> Tensor {
         if self.random {
-            let (kind, device) = self.place;
-            return Tensor::randn(shape, (Kind::Float, device)).to_kind(kind) * 0.02;
+            return drawn(name, shape, self.place.1).to_kind(self.place.0);
         }
         match self.tensors.remove(name) {
             Some(tensor) if tensor.size() == shape => {
@@ -188,5 +187,19 @@ impl Weights {
             path: self.source,
             reason: faults.join("; "),
         })
+    }
+}
+
+/// A random tensor on about the scale of a trained network's, so that nothing fades or grows: matrices keep
+/// their input's scale, gains are about 1, what scales a branch is small.
+fn drawn(name: &str, shape: &[i64], device: Device) -> Tensor {
+    let noise = Tensor::randn(shape, (Kind::Float, device));
+    let inner: i64 = shape.iter().skip(1).product();
+    match (shape.len(), name) {
+        (2.., name) if name.contains("embed") && !name.contains("patch") => noise * 0.02,
+        (2.., _) => noise / (inner as f64).sqrt(),
+        (_, name) if name.contains("norm") && name.ends_with("weight") => noise * 0.2 + 1.0,
+        (_, name) if name.contains("lambda") => noise * 0.1 + 0.2,
+        _ => noise * 0.1,
     }
 }

@@ -3,7 +3,8 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-use std::path::PathBuf;
+use std::io::{Error, Read};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What a completion should have been: an SVG, a picture, a text, or several of them.
@@ -30,17 +31,35 @@ pub enum ImageSource {
     Png(Arc<[u8]>),
 }
 
+/// Bytes of an image file.
+const MAX_BYTES: u64 = 64 << 20;
 const SIGNATURE: &str = "iVBORw0KGgo";
 const DATA: &str = "data:image/png;base64,";
 const JPEG: &str = "data:image/jpeg;base64,";
 
 impl ImageSource {
     /// The file's bytes.
+    ///
+    /// # Errors
+    /// A file that cannot be read, by its path, or of more than 64 MiB.
     pub fn read(&self) -> std::io::Result<Arc<[u8]>> {
         match self {
-            ImageSource::Path(path) => Ok(std::fs::read(path)?.into()),
+            ImageSource::Path(path) => bounded(path)
+                .map(Arc::from)
+                .map_err(|e| Error::new(e.kind(), format!("{}: {e}", path.display()))),
             ImageSource::Png(bytes) => Ok(bytes.clone()),
         }
+    }
+}
+
+/// A device or a pipe may have no end.
+fn bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path)?;
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > MAX_BYTES {
+        true => Err(Error::other(format!("more than {MAX_BYTES} bytes"))),
+        false => Ok(bytes),
     }
 }
 

@@ -48,6 +48,7 @@ pub fn measure(
     (kind, device): (Kind, Device),
 ) -> Result<Measured, TrainError> {
     let other = |error: &dyn std::fmt::Display| TrainError::Other(error.to_string());
+    let kind = Encoder::half_is_float16(kind);
     let scorer = scorer((kind, device))?;
     let networks = [RandomShape::Dinov2Base, RandomShape::LongClipLarge]
         .map(|shape| Encoder::random(shape, (kind, device)));
@@ -183,7 +184,7 @@ fn scorer((kind, device): (Kind, Device)) -> Result<Scorer, TrainError> {
     let encoder = |init: EncoderInit| EncoderConfig {
         init: Some(init),
         dtype: match kind {
-            Kind::BFloat16 => EncoderDtype::Bfloat16,
+            Kind::BFloat16 | Kind::Half => EncoderDtype::Float16,
             _ => EncoderDtype::Float32,
         },
         ..EncoderConfig::default()

@@ -168,9 +168,14 @@ fn may_change(key: &str) -> bool {
 /// exist when the run was started have their defaults in it.
 pub fn forbidden_changes(before: &Value, now: &Value) -> Vec<String> {
     let mut out = Vec::new();
-    let filled = serde_json::from_value::<Config>(before.clone());
-    let filled = filled.and_then(serde_json::to_value);
-    compare("", filled.as_ref().unwrap_or(before), now, &mut out);
+    let filled = |config: &Value| {
+        let typed = serde_json::from_value::<Config>(config.clone());
+        typed.and_then(serde_json::to_value)
+    };
+    match (filled(before), filled(now)) {
+        (Ok(before), Ok(now)) => compare("", &before, &now, &mut out),
+        _ => compare("", before, now, &mut out),
+    }
     out.retain(|change| !may_change(change.split(':').next().unwrap_or(change)));
     out
 }

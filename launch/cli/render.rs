@@ -1,6 +1,7 @@
 //! `svgrl render`: SVG files to PNG files, with the same limits, fonts and repair that rewards use.
 //! Drawing several files at once is left out: one file takes a fraction of a millisecond.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -123,10 +124,31 @@ struct Job<'a> {
     config: &'a RenderConfig,
 }
 
+/// A document of at most `limit` bytes; more are not read, however many there are.
+fn read(file: &Path, limit: usize) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(file).map_err(|e| e.to_string())?;
+    let mut start = opened.take(limit as u64 + 1);
+    start.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    let bad = |reason, said: &str| Err(Failure::new(reason, said.to_owned()).to_string());
+    if bytes.len() > limit {
+        return bad(
+            Reason::TooManyBytes,
+            &format!("at most {limit} bytes of source"),
+        );
+    }
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        return bad(
+            Reason::MalformedXml,
+            "the file is compressed (unpack it with gunzip first)",
+        );
+    }
+    String::from_utf8(bytes)
+        .or_else(|error| bad(Reason::MalformedXml, &format!("not UTF-8: {error}")))
+}
+
 fn render(renderer: &Renderer, file: &Path, out: &Path, job: &Job<'_>) -> Result<(), String> {
-    let bytes = std::fs::read(file).map_err(|e| e.to_string())?;
-    let source = String::from_utf8(bytes)
-        .map_err(|e| Failure::new(Reason::MalformedXml, e.to_string()).to_string())?;
+    let source = read(file, job.config.limits.max_bytes)?;
     let source = source.trim_start_matches('\u{feff}');
     let rendered = renderer
         .render(source, job.target, job.config)

@@ -61,6 +61,12 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         Some(task) => task.clone(),
         None => config.tasks.keys().next().cloned().unwrap_or_default(),
     };
+    let same = |path: &PathBuf| path.canonicalize().ok();
+    if same(&args.out).is_some() && same(&args.out) == same(&args.data) {
+        return Err(Failure::input(
+            "--out: is the file of --data, which would be lost (name another)",
+        ));
+    }
     let scorer = scorer(&config, &config.rewards)?;
     let folder = args.data.parent().map(PathBuf::from).unwrap_or_default();
     let (mut ids, mut jobs) = (Vec::new(), Vec::new());

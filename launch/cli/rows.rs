@@ -55,7 +55,14 @@ pub struct Writer {
 
 impl Writer {
     /// Opens the file beside `path`.
+    ///
+    /// # Errors
+    /// A place where no file can be made.
     pub fn create(path: &Path) -> Result<Self, Failure> {
+        if path.is_dir() {
+            let said = format!("--out {}: is a folder, not a file", path.display());
+            return Err(Failure::input(said));
+        }
         let mut aside = path.as_os_str().to_owned();
         aside.push(".partial");
         let aside = PathBuf::from(aside);

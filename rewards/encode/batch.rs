@@ -334,3 +334,82 @@ pub(super) fn fail(fault: &Fault, encoder: &str, reason: &str, tickets: &[Ticket
         .unwrap_or_else(PoisonError::into_inner)
         .get_or_insert(text);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use tch::{Device, Kind};
+
+    fn picture(network: &Encoder, shade: u8) -> Rgb8 {
+        let own = Rgb8 {
+            width: 50,
+            height: 60,
+            data: vec![shade; 9000],
+        };
+        network.fit(&own).unwrap()
+    }
+
+    /// Answers all of `asks`, which are there before the thread begins; and what was counted.
+    fn run(rows: Rows, encoder: &str, asks: Vec<Ask>) -> (Vec<Arc<[f32]>>, EncoderCount) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/encoders");
+        let network = Encoder::load(&path.join(encoder), (Kind::Float, Device::Cpu)).unwrap();
+        let (jobs, inbox) = crossbeam_channel::unbounded();
+        let tickets: Vec<Ticket> = asks.iter().map(|_| Ticket::default()).collect();
+        for (ask, ticket) in asks.into_iter().zip(&tickets) {
+            let ticket = ticket.clone();
+            jobs.send(Job { ask, ticket }).unwrap();
+        }
+        drop(jobs);
+        let server = Server {
+            name: encoder.into(),
+            rows,
+            on_cpu: true,
+            fault: Arc::default(),
+            ended: Arc::default(),
+            tally: Arc::default(),
+        };
+        server.run((&mut Worker::Features(Box::new(network)), None), &inbox);
+        let answers = tickets.iter().map(|ticket| ticket.wait().unwrap());
+        (answers.collect(), server.tally.read())
+    }
+
+    #[test]
+    fn pictures_of_all_groups_share_passes_and_texts_go_one_by_one() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/encoders/clip");
+        let clip = Encoder::load(&path, (Kind::Float, Device::Cpu)).unwrap();
+        let looks = |shades: &[u8]| -> Vec<Ask> {
+            let look = |shade: &u8| Ask::Picture(picture(&clip, *shade), Pool::Cls);
+            shades.iter().map(look).collect()
+        };
+        // Two groups of three and their texts, in the order they come.
+        let mut asks = looks(&[0, 40, 80]);
+        asks.push(Ask::Text("a dot".into()));
+        asks.extend(looks(&[120, 160, 200]));
+        asks.push(Ask::Text("a bar".into()));
+        let (answers, count) = run(Rows::new(0, true), "clip", asks);
+        assert_eq!((count.items, count.passes), (8, 2 + 2));
+        // Who shared the pass does not show, not in one bit.
+        for (place, shade) in [(0, 0), (5, 160)] {
+            let (alone, _) = run(Rows::new(0, true), "clip", looks(&[shade]));
+            assert_eq!(alone[0], answers[place]);
+        }
+    }
+
+    #[test]
+    fn the_config_says_how_many_share_a_pass() {
+        let rows = |batch, on_cpu| {
+            let rows = Rows::new(batch, on_cpu);
+            (rows.pictures, rows.texts)
+        };
+        assert_eq!((rows(0, true), rows(0, false)), ((4, 1), (32, 32)));
+        assert_eq!((rows(3, true), rows(3, false)), ((3, 3), (3, 3)));
+        let texts = || {
+            ["a", "b", "c", "d"]
+                .map(|text| Ask::Text(text.into()))
+                .into()
+        };
+        let (_, count) = run(Rows::new(2, true), "clip", texts());
+        assert_eq!((count.items, count.passes), (4, 2));
+    }
+}

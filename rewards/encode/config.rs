@@ -11,10 +11,10 @@ pub enum EncoderDtype {
     /// 32-bit floats.
     #[default]
     Float32,
-    /// 16-bit brain floats: cosines within about a hundredth of float32's.
-    Bfloat16,
-    /// 16-bit floats: cosines within about a thousandth of float32's.
+    /// 16-bit floats: cosines within a thousandth of float32's.
     Float16,
+    /// Refused: 16-bit brain floats move cosines by several thousandths.
+    Bfloat16,
 }
 
 /// How pictures are brought to an encoder's size.
@@ -90,6 +90,9 @@ impl EncoderConfig {
                 "device: must be auto, cpu, cuda or cuda:N, got `{}`",
                 self.device
             ));
+        }
+        if self.dtype == EncoderDtype::Bfloat16 {
+            return Err("dtype: bfloat16 keeps eight bits, which moves cosines by several thousandths; use float16, which keeps them within one (or float32)".into());
         }
         if self.offload && self.device == "cpu" {
             return Err(on_cpu());

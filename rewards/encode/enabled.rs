@@ -198,8 +198,8 @@ impl Handle {
     ) -> Result<Handle, RewardError> {
         let kind = match config.dtype {
             EncoderDtype::Float32 => Kind::Float,
-            EncoderDtype::Bfloat16 => Kind::BFloat16,
-            EncoderDtype::Float16 => Kind::Half,
+            // Bfloat16 was refused when the config was checked.
+            EncoderDtype::Float16 | EncoderDtype::Bfloat16 => Kind::Half,
         };
         let bad = |error: models::ModelError| RewardError::Config(error.to_string());
         // Weights that are brought home for each rollout come to host memory first.

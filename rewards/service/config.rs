@@ -15,12 +15,17 @@ pub struct ServiceConfig {
     pub max_items: usize,
     /// Mebibytes, at least 1, of one request's body.
     pub max_body_mib: usize,
-    /// Requests read or answered at the same time, at least 1; one beyond is answered 429. Twice as many connections
-    /// (at least 64) may be open; one beyond waits to be taken.
+    /// Requests answered at the same time, and as many whose bodies are arriving, at least 1; one beyond is answered
+    /// 429. Twice as many connections (at least 64) may be open; one beyond waits to be taken.
     pub max_requests: usize,
     /// Milliseconds, at least 1, in which the head of a request must arrive on an open connection; one that is silent
     /// for longer is closed.
     pub idle_ms: u64,
+    /// Milliseconds, at least 1, in which a request's body must have arrived; one that takes longer is answered 408.
+    pub body_ms: u64,
+    /// Milliseconds, at least 1: when connections or bodies in arrival are as many as may be, the one that has been
+    /// waited for the longest, and longer than this, is closed in favour of another.
+    pub patience_ms: u64,
     /// Milliseconds, at least 1, after which a completion that was not judged is answered as invalid with the reason `service_deadline`.
     pub deadline_ms: u64,
     /// Milliseconds that requests in flight may take after SIGTERM or SIGINT.
@@ -37,6 +42,8 @@ impl Default for ServiceConfig {
             max_body_mib: 64,
             max_requests: 256,
             idle_ms: 30_000,
+            body_ms: 30_000,
+            patience_ms: 1000,
             deadline_ms: 30_000,
             grace_ms: 30_000,
             images: IndexMap::new(),
@@ -52,6 +59,8 @@ impl ServiceConfig {
             ("max_body_mib", self.max_body_mib as u64),
             ("max_requests", self.max_requests as u64),
             ("idle_ms", self.idle_ms),
+            ("body_ms", self.body_ms),
+            ("patience_ms", self.patience_ms),
             ("deadline_ms", self.deadline_ms),
         ];
         if let Some((key, _)) = counts.iter().find(|count| count.1 == 0) {

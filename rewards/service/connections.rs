@@ -1,8 +1,12 @@
 //! Connections: so many at once, each with a time in which a request's head must come, so that callers who
 //! say nothing keep nobody out.
 
+use super::peers::{Bounds, Peers};
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -11,28 +15,19 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
 /// The pause after a connection could not be taken, for lack of descriptors for instance.
 const BREATH: Duration = Duration::from_millis(50);
 
-/// Bounds of connections.
-#[derive(Clone, Copy)]
-pub(crate) struct Bounds {
-    /// Open at the same time; one beyond waits to be taken.
-    pub most: usize,
-    /// How long a connection may be silent before a request's head is whole.
-    pub idle: Duration,
-}
-
-/// Serves until `stop`, then takes no more and waits for the requests in flight.
+/// Serves until `stop`, then takes no more and waits for the requests in flight. Requests carry their
+/// connection's [`Peer`](super::peers::Peer) as an extension.
 pub(crate) async fn serve(
     listener: TcpListener,
     application: Router,
     bounds: Bounds,
     stop: impl Future<Output = ()>,
 ) {
-    let places = Arc::new(Semaphore::new(bounds.most));
+    let peers = Peers::new(bounds);
     let open = GracefulShutdown::new();
     let mut how = http1::Builder::new();
     how.timer(TokioTimer::new())
@@ -41,11 +36,11 @@ pub(crate) async fn serve(
     let mut stop = pin!(stop);
     loop {
         let next = async {
-            // The semaphore is never closed.
-            let place = places.clone().acquire_owned().await;
-            (place, listener.accept().await)
+            // Places are made for those who are there, not before.
+            let accepted = listener.accept().await;
+            (accepted, peers.enter().await)
         };
-        let (place, accepted) = tokio::select! {
+        let (accepted, peer) = tokio::select! {
             next = next => next,
             () = &mut stop => break,
         };
@@ -55,12 +50,26 @@ pub(crate) async fn serve(
         };
         // Small answers must not wait for the next packet.
         let _ = stream.set_nodelay(true);
-        let connection = how.serve_connection(TokioIo::new(stream), service.clone());
-        let connection = open.watch(connection);
+        let (peer, service) = (Arc::new(peer), service.clone());
+        let own = peer.clone();
+        let answer = service_fn(move |mut request: Request<Incoming>| {
+            let peer = own.clone();
+            peer.works();
+            request.extensions_mut().insert(peer.clone());
+            let answer = service.call(request);
+            async move {
+                let answer = answer.await;
+                peer.answered();
+                answer
+            }
+        });
+        let connection = open.watch(how.serve_connection(TokioIo::new(stream), answer));
         tokio::spawn(async move {
-            let _place = place;
-            // The caller has gone, or spoke something else.
-            let _ = connection.await;
+            tokio::select! {
+                // The caller has gone, or spoke something else.
+                _ = connection => {}
+                () = peer.closed() => {}
+            }
         });
     }
     drop(listener);

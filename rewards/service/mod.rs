@@ -9,6 +9,8 @@
 mod admission;
 #[cfg(feature = "service")]
 mod answer;
+#[cfg(feature = "service")]
+mod body;
 mod config;
 #[cfg(feature = "service")]
 mod connections;
@@ -18,6 +20,8 @@ mod log;
 mod metrics;
 #[cfg(feature = "service")]
 mod parse;
+#[cfg(feature = "service")]
+mod peers;
 #[cfg(feature = "service")]
 mod routes;
 #[cfg(feature = "service")]

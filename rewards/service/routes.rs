@@ -1,19 +1,18 @@
-//! What each path answers, and what is common to all: the token, body limits, log and counters.
+//! What each path answers, and what is common to all: the token, places, log and counters.
 
 use super::answer::{broken, few_enough, judge};
+use super::body::{linger, receive};
 use super::parse::{self, Batch, CheckRow, Problem, Score};
 use super::server::Inner;
 use crate::wire::{ScoreRow, ScoredRow};
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// Seconds a body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+use std::time::Instant;
 
 /// The paths.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,12 +68,16 @@ impl Endpoint {
 pub(crate) async fn handle(State(inner): State<Arc<Inner>>, request: Request) -> Response {
     let started = Instant::now();
     let endpoint = Endpoint::of(request.uri().path());
-    let method = request.method().clone();
+    let (head, mut body) = request.into_parts();
+    let method = head.method.clone();
     let mut items = 0;
-    let response = match respond(&inner, endpoint, request, &mut items).await {
+    let response = match respond(&inner, endpoint, (&head, &mut body), &mut items).await {
         Ok(response) => response,
         Err(problem) => refusal(problem),
     };
+    if response.status() != StatusCode::REQUEST_TIMEOUT {
+        linger(&inner, &head.headers, body);
+    }
     let (path, status) = (Endpoint::name(endpoint), response.status().as_u16());
     inner.metrics.request(path, status);
     if !matches!(endpoint, Some(Endpoint::Health | Endpoint::Metrics)) {
@@ -94,7 +97,7 @@ pub(crate) async fn handle(State(inner): State<Arc<Inner>>, request: Request) ->
 async fn respond(
     inner: &Arc<Inner>,
     endpoint: Option<Endpoint>,
-    request: Request,
+    (head, body): (&Parts, &mut Body),
     items: &mut usize,
 ) -> Result<Response, Problem> {
     let Some(endpoint) = endpoint else {
@@ -102,7 +105,7 @@ async fn respond(
         return Err(Problem::new(StatusCode::NOT_FOUND, said));
     };
     // Of HEAD, the server itself leaves the body out.
-    let asked = match request.method() {
+    let asked = match &head.method {
         &Method::HEAD => Method::GET,
         method => method.clone(),
     };
@@ -123,7 +126,7 @@ async fn respond(
     if inner
         .token
         .as_ref()
-        .is_some_and(|token| !token.is_shown(request.headers()))
+        .is_some_and(|token| !token.is_shown(&head.headers))
     {
         let said = "authorization: the header `Authorization: Bearer TOKEN` is missing or wrong";
         return Err(Problem::new(StatusCode::UNAUTHORIZED, said));
@@ -140,68 +143,16 @@ async fn respond(
         )];
         return Ok((kind, text).into_response());
     }
+    let bytes = receive(inner, head, body).await?;
     let _place = inner
         .requests
         .take(1)
         .ok_or_else(|| Problem::busy("too many requests at the same time", 1))?;
-    let (head, body) = request.into_parts();
-    let coding = head.headers.get(header::CONTENT_ENCODING);
-    if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        let said =
-            "content-encoding: bodies are read as they are (send JSON that is not compressed)";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, said));
-    }
-    let bytes = read(inner, &head.headers, body).await?;
     match endpoint {
         Endpoint::Score => score(inner, &bytes, items).await,
         Endpoint::ScoreBatch => score_batch(inner, &bytes, items).await,
-        _ => check(inner, bytes, items).await,
+        _ => check(inner, &bytes, items).await,
     }
-}
-
-async fn read(
-    inner: &Inner,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<axum::body::Bytes, Problem> {
-    let limit = inner.config.max_body_mib << 20;
-    let too_large = || {
-        let said = format!("body: at most {} MiB", inner.config.max_body_mib);
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, said)
-    };
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|v| v.to_str().ok());
-    if announced
-        .and_then(|n| n.parse::<u64>().ok())
-        .is_some_and(|n| n > limit as u64)
-    {
-        return Err(too_large());
-    }
-    match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, limit)).await {
-        Err(_) => Err(Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "body: did not arrive in time",
-        )),
-        Ok(Err(error)) if is_limit(&error) => Err(too_large()),
-        Ok(Err(error)) => Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            format!("body: {error}"),
-        )),
-        Ok(Ok(bytes)) => Ok(bytes),
-    }
-}
-
-/// Whether reading stopped at the limit.
-fn is_limit(error: &axum::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        if inner.to_string().contains("length limit") {
-            return true;
-        }
-        source = inner.source();
-    }
-    false
 }
 
 async fn score(inner: &Arc<Inner>, bytes: &[u8], items: &mut usize) -> Result<Response, Problem> {
@@ -227,12 +178,8 @@ async fn score_batch(
 
 /// References alone: null where one can serve its task, else what is wrong with it. Rendering them
 /// takes a place in the queue and a thread of its own.
-async fn check(
-    inner: &Arc<Inner>,
-    bytes: axum::body::Bytes,
-    items: &mut usize,
-) -> Result<Response, Problem> {
-    let mut rows = parse::json::<Batch<CheckRow>>(&bytes)?.items;
+async fn check(inner: &Arc<Inner>, bytes: &[u8], items: &mut usize) -> Result<Response, Problem> {
+    let mut rows = parse::json::<Batch<CheckRow>>(bytes)?.items;
     few_enough(inner, rows.len())?;
     for (index, row) in rows.iter_mut().enumerate() {
         parse::resolve(

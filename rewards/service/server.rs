@@ -2,10 +2,11 @@
 
 use super::ServiceConfig;
 use super::admission::Places;
-use super::connections::{self, Bounds};
+use super::connections;
 use super::log::Log;
 use super::metrics::Metrics;
 use super::parse::{Images, check_sides};
+use super::peers::Bounds;
 use super::routes::handle;
 use super::token::Token;
 use crate::config::TaskScoring;
@@ -123,7 +124,9 @@ async fn serve(inner: Arc<Inner>, listener: std::net::TcpListener) -> io::Result
             .max_requests
             .saturating_mul(2)
             .clamp(64, 1 << 20),
+        bodies: inner.config.max_requests,
         idle: Duration::from_millis(inner.config.idle_ms),
+        patience: Duration::from_millis(inner.config.patience_ms),
     };
     let server = connections::serve(listener, application, bounds, async move {
         stopping.notified().await;

@@ -128,6 +128,15 @@ fn truncated_blank_offset_and_clip_change_the_total() {
 }
 
 #[test]
+fn a_part_is_cut_before_it_is_weighted() {
+    let rewards = |clip: serde_json::Value| json!({"rubric": {"rewards": [{"type": "code_efficiency", "weight": 2, "clip": clip}]}});
+    let long = RED.replace("/>", &format!("/><!--{}-->", "x".repeat(RED.len())));
+    let [free, cut] = [json!(null), json!([-0.5, 1])].map(|clip| one(rewards(clip), &long));
+    assert!(free.parts["code_efficiency"] < -1.0, "{free:?}");
+    assert_eq!((cut.parts["code_efficiency"], cut.total), (-0.5, -1.0));
+}
+
+#[test]
 fn weights_follow_their_schedule() {
     let scorer = scorer(&[(
         "t",

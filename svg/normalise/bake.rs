@@ -84,6 +84,8 @@ pub(super) fn bake(
 impl Walk {
     fn element(&self, element: &mut Element, around: &Context) -> Result<(), Hard> {
         refuse(element)?;
+        // First, so that what is inherited, redundant or 1 is so for the numbers that stay.
+        tidy::round(element);
         let mut context = around.clone();
         for (name, value) in &element.attributes {
             let inherits = names::INHERITED.iter().any(|(known, _)| known == name)
@@ -118,7 +120,6 @@ impl Walk {
         if !context.instanced {
             tidy::redundant(element, around);
         }
-        tidy::round(element);
         Ok(())
     }
 

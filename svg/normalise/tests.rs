@@ -136,6 +136,20 @@ fn styles_become_attributes_in_the_cascades_order() {
 }
 
 #[test]
+fn shares_are_rounded_before_they_are_compared() {
+    check(&[
+        (
+            "<rect width='1' height='1' opacity='.998'/>",
+            r#"<rect width="4" height="4"/>"#,
+        ),
+        (
+            "<g fill-opacity='.502'><rect width='1' height='1' fill-opacity='.5'/><rect width='2' height='1' fill-opacity='.9'/></g>",
+            r#"<g fill-opacity=".5"><rect width="4" height="4"/><rect width="8" height="4" fill-opacity=".9"/></g>"#,
+        ),
+    ]);
+}
+
+#[test]
 fn what_is_not_drawn_is_left_out() {
     check(&[(
         "<!-- c --><title>t</title><metadata/><script>1</script><g/><x:y xmlns:x='u'/><rect id='r' data-a='1' onclick='x' width='1' height='1' opacity='1' x:z='1' xmlns:x='u'/>",

@@ -125,3 +125,56 @@ fn wrong_inputs_are_named() {
     }
     assert!(!out.exists());
 }
+
+#[test]
+fn half_precision_keeps_cosines_within_a_thousandth() {
+    let folder = scratch("embed_half");
+    let (wide, tall) = (picture("wide"), picture("tall"));
+    for model in ["dinov2", "clip", "siglip2"] {
+        let cosine = |dtype: &str| {
+            let out = folder.join(format!("{model}_{dtype}.safetensors"));
+            let flags = ["--dtype", dtype, "--normalize", "--images"];
+            embed(model, &out, &flags, &[&wide, &tall]).fine();
+            let rows = rows(&out);
+            rows.matmul(&rows.tr()).double_value(&[0, 1])
+        };
+        let (full, half) = (cosine("float32"), cosine("bfloat16"));
+        assert!((full - half).abs() < 1e-3, "{model}: {full} and {half}");
+        assert!(full != half, "{model}: nothing was narrower");
+    }
+}
+
+#[test]
+fn a_picture_without_an_end_is_refused() {
+    let out = scratch("embed_endless").join("out.safetensors");
+    let endless = Path::new("/dev/zero");
+    embed("dinov2", &out, &["--images"], &[endless]).refused(2, &["/dev/zero", "bytes"]);
+}
+
+#[test]
+fn weights_that_are_no_numbers_give_no_features() {
+    let folder = scratch("embed_nan");
+    for file in std::fs::read_dir(encoder("dinov2")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+    }
+    let path = folder.join("model.safetensors");
+    let mut tensors = read_tensors(&path).unwrap();
+    let (_, norm) = tensors
+        .iter_mut()
+        .find(|(name, _)| name.ends_with("layernorm.weight"))
+        .unwrap();
+    *norm = norm.full_like(f64::NAN);
+    let all: Vec<(String, Tensor)> = tensors.into_iter().collect();
+    models::write_tensors(&path, &all).unwrap();
+    let out = folder.join("out.safetensors");
+    let mut command = program();
+    command
+        .arg("embed")
+        .arg("--model")
+        .arg(&folder)
+        .arg("--out")
+        .arg(&out);
+    told(command.arg("--images").arg(picture("wide"))).refused(2, &["not finite"]);
+    assert!(!out.exists());
+}

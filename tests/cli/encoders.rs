@@ -140,6 +140,25 @@ fn scores_do_not_depend_on_who_shared_a_pass() {
 }
 
 #[test]
+fn each_encoder_computes_in_its_own_kind() {
+    let folder = scratch("encoders_kind");
+    let data = [row(0, &circle("blue"))];
+    let parts = |set: &[&str]| scores(&folder, &data, set)[0]["parts"].clone();
+    let (full, half) = (parts(&[]), parts(&["encoders.dino.dtype=float16"]));
+    for name in ["dino", "cls"] {
+        let far = (full[name].as_f64().unwrap() - half[name].as_f64().unwrap()).abs();
+        assert!(far > 0.0 && far < 1e-3, "{name}: {full} and {half}");
+    }
+    assert_eq!(
+        full["image_text"], half["image_text"],
+        "only one is in half precision"
+    );
+    let moved = parts(&["tasks.draw.rubric.rewards.2.scale=rescaled"]);
+    let raw = full["image_text"].as_f64().unwrap();
+    assert!((moved["image_text"].as_f64().unwrap() - (raw + 1.0) / 2.0).abs() < 1e-9);
+}
+
+#[test]
 fn captions_are_compared_as_texts() {
     let folder = scratch("encoders_caption");
     let caption = |id: usize, text: &str| json!({"id": id, "task": "caption", "prompt": "", "completion": text, "reference": {"text": "a red circle"}});
@@ -192,6 +211,24 @@ fn an_encoder_that_does_not_fit_is_refused_by_key() {
             "encoders.dino.device=tpu",
             &["encoders.dino.device", "cuda:N"],
         ),
+        // Both who says so and who is put there have nothing to gain.
+        (
+            "encoders.dino={path: x, device: cpu, offload: true}",
+            &["encoders.dino.offload", "on the CPU"],
+        ),
+        (
+            "encoders.dino.offload=true",
+            &["encoders.dino.offload", "`device`"],
+        ),
+        (
+            "encoders.dino.device=cuda:99",
+            &["encoders.dino.device", "cuda:99"],
+        ),
+        (
+            "encoders.dino.dtype=bfloat16",
+            &["encoders.dino.dtype", "float16"],
+        ),
+        ("encoders.dino.batch=5000", &["encoders.dino.batch", "4096"]),
         (
             "tasks.draw.completion.format=text",
             &["tasks.draw.rubric.rewards.0.type"],

@@ -303,6 +303,44 @@ fn rows_that_no_prompt_can_be_made_of_are_named() {
     refused.refused(2, &["6 row(s)", "reads text only"]);
 }
 
+/// A patch is 8 pixels and four patches are a token: 128 pixels are 64 tokens, 64 pixels 16.
+#[test]
+fn pictures_count_in_the_tokens_of_a_policy_that_sees() {
+    let folder = scratch("inspect_sees");
+    let tokenizer = TOKENIZER.replace("quickstart", "tiny_vlm");
+    let vision = "{depth: 1, hidden_size: 32, intermediate_size: 32, num_heads: 2, patch_size: 8, grid: 8, deepstack: [0]}";
+    let model = fresh()
+        .replace(TOKENIZER, &tokenizer)
+        .replace("head_dim: 16", &format!("head_dim: 16, vision: {vision}"));
+    let source = |name: &str, side: usize| {
+        format!(
+            "    {name}: {{format: shapes, task: {name}, kind: image_to_svg, picture: {side}, count: 20, held_out: 4}}\n"
+        )
+    };
+    let sources = source("large", 128) + &source("small", 64);
+    let config = config(&folder, &model, &sources);
+    let task = |name: &str| {
+        format!(
+            "  {name}: {{type: image_to_svg, templates: [\"{{image}}Draw this.\"], completion: {{format: svg}}, rubric: {{rewards: [{{type: ssim}}]}}}}\n"
+        )
+    };
+    let text = std::fs::read_to_string(&config).unwrap();
+    let tasks = text.replace("stages:", &(task("large") + &task("small") + "stages:"));
+    write(&folder, "look.yaml", &tasks);
+    let found = answer(&config, &[]);
+    let of = |name: &str| {
+        let tasks = found["tasks"].as_array().unwrap();
+        tasks
+            .iter()
+            .find(|task| task["name"] == name)
+            .unwrap()
+            .clone()
+    };
+    let tokens = |name: &str| of(name)["prompt"]["tokens"]["median"].as_u64().unwrap();
+    assert_eq!(tokens("large") - tokens("small"), 48);
+    assert_eq!(of("large")["pictures"]["sizes"][0]["width"], json!(128));
+}
+
 #[test]
 fn what_cannot_be_opened_is_refused_by_name() {
     let folder = scratch("inspect_refused");

@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
@@ -21,8 +23,9 @@ tasks:
 stages: [{algorithm: grpo}]
 ";
 
-/// A judge that gives 8 to pictures of `red` and speaks nonsense otherwise; and its address.
-fn judge(red: &'static str) -> String {
+/// The address of a judge that gives 8 to pictures of `red` and speaks nonsense otherwise; it counts what it
+/// is asked.
+pub fn judge(red: &'static str, asked: Arc<AtomicU64>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}/v1", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -38,8 +41,12 @@ fn judge(red: &'static str) -> String {
             }
             let mut body = vec![0; length];
             stream.read_exact(&mut body).unwrap();
-            let asked: Value = serde_json::from_slice(&body).unwrap();
-            let content = asked["messages"][0]["content"].as_array().unwrap().clone();
+            asked.fetch_add(1, Ordering::SeqCst);
+            let question: Value = serde_json::from_slice(&body).unwrap();
+            let content = question["messages"][0]["content"]
+                .as_array()
+                .unwrap()
+                .clone();
             assert_eq!(content.len(), 3, "a question and two pictures");
             let words = match content[0]["text"].as_str().unwrap().contains(red) {
                 true => "{\"score\": 8}",
@@ -61,7 +68,7 @@ fn captions_and_judged_pictures_are_rows_like_others() {
     let folder = scratch("judged_rows");
     let reward = format!(
         "{{type: judge, endpoint: \"{}\", model: m, with_reference: true, question: \"Is it {{prompt}}?\", score: {{by: json}}, failure_value: 0.1, price: [1, 1]}}",
-        judge("a red dot")
+        judge("a red dot", Arc::default())
     );
     let text = CONFIG
         .replace("TOKENIZER", TOKENIZER)
@@ -174,4 +181,31 @@ fn scores_of_models_nobody_can_have_are_refused_with_a_way_out() {
         2,
         &["tasks.draw.rubric.rewards.0.type", "completion.format"],
     );
+}
+
+#[test]
+fn a_weights_schedule_counts_the_steps_of_the_run() {
+    let folder = scratch("weight_schedule");
+    let config = tiny::config(&folder);
+    let run = folder.join("run");
+    let rewards = "tasks.draw.rubric.rewards=[{type: format, weight: [[1, 0], [2, 1]]}]";
+    let set = [
+        "--set",
+        rewards,
+        "--set",
+        "stages.rl.rollout.temperature=0.3",
+    ];
+    let mut command = program();
+    command.arg("train").arg(&config).arg("--run-dir").arg(&run);
+    told(command.args(set)).fine();
+    for (step, weight) in [(1, 0.0), (2, 1.0)] {
+        let samples = rows(&run.join(format!("samples/rl/step_{step:06}.jsonl")));
+        let valid = samples.iter().filter(|row| row["valid"] == json!(true));
+        let totals: Vec<f64> = valid.map(|row| row["total"].as_f64().unwrap()).collect();
+        assert!(!totals.is_empty(), "nothing valid in step {step}");
+        assert!(
+            totals.iter().all(|total| *total == weight),
+            "{step}: {totals:?}"
+        );
+    }
 }

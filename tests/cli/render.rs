@@ -84,3 +84,43 @@ fn size_background_and_repair_are_as_asked() {
     run(&["--size", "0"]).refused(2, &["--size"]);
     run(&["--background", "mauve"]).refused(2, &["--background"]);
 }
+
+#[test]
+fn files_without_an_end_or_of_another_kind_are_listed_with_their_reason() {
+    let folder = scratch("render_odd");
+    let good = write(&folder, "good.svg", &drawing("<circle r='20'/>"));
+    let bytes = |name: &str, bytes: &[u8]| {
+        let path = folder.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let packed = bytes("packed.svgz", b"\x1f\x8b\x08\0\0\0\0\0");
+    let wide: Vec<u8> = drawing("")
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let wide = bytes("wide.svg", &wide);
+    let latin = bytes(
+        "latin.svg",
+        b"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 9 9'><text>\xe9</text></svg>",
+    );
+    let large = write(&folder, "large.svg", &drawing(&"<g/>".repeat(3 << 20)));
+    let endless = std::path::PathBuf::from("/dev/zero");
+    let mut command = program();
+    command
+        .arg("render")
+        .args([&packed, &wide, &latin, &large, &endless, &good]);
+    let out = folder.join("png");
+    told(command.arg("--out").arg(&out)).refused(
+        1,
+        &[
+            "packed.svgz: malformed_xml: the file is compressed",
+            "wide.svg: malformed_xml",
+            "latin.svg: malformed_xml: not UTF-8",
+            "large.svg: too_many_bytes: at most 262144",
+            "/dev/zero: too_many_bytes",
+            "5 of 6",
+        ],
+    );
+    assert!(out.join("good.png").exists());
+}

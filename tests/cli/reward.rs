@@ -174,7 +174,33 @@ fn an_image_reference_is_relative_to_the_data_file() {
     let mut gone = image;
     gone["reference"]["image"] = json!("pictures/gone.png");
     case.tell(&write_rows(&case.0, "gone.jsonl", &[gone]), &set)
-        .refused(2, &["gone.jsonl:1"]);
+        .refused(2, &["gone.jsonl:1", "gone.png"]);
+}
+
+#[test]
+fn files_may_come_from_other_systems_and_none_is_lost() {
+    let case = Case::new("reward_files");
+    let row = json!({"id": 0, "prompt": "", "completion": circle("red"), "reference": {"svg": circle("red")}});
+    let text = format!("\u{feff}{row}\r\n\r\n{row}\r\n{row}");
+    let data = write(&case.0, "windows.jsonl", &text);
+    case.tell(&data, &[]).fine();
+    assert_eq!(rows(&case.0.join("out.jsonl")).len(), 3);
+    let onto = |out: &Path| {
+        let mut command = program();
+        command
+            .arg("reward")
+            .arg("--config")
+            .arg(case.0.join("rewards.yaml"));
+        told(command.arg("--data").arg(&data).arg("--out").arg(out))
+    };
+    onto(&data).refused(2, &["--out", "--data"]);
+    onto(&case.0).refused(2, &["--out", "folder"]);
+    assert_eq!(std::fs::read_to_string(&data).unwrap(), text);
+    let mut endless = row;
+    endless["reference"] = json!({"image": "/dev/zero"});
+    let set = ["--set", "tasks.draw.rubric.rewards=[{type: mse}]"];
+    case.tell(&write_rows(&case.0, "endless.jsonl", &[endless]), &set)
+        .refused(2, &["endless.jsonl:1", "/dev/zero", "bytes"]);
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! The same completions, losses and gradients from two ranks as from one, and back.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
 
 use super::{samples, step_rows, two};
+use crate::cli::judges::judge;
 use crate::cli::program::{copy, program, rows, scratch, told};
 use crate::cli::tiny::{config, tiny};
 
@@ -151,4 +154,39 @@ fn two_ranks_observe_the_rewards_that_one_does() {
             "nothing is observed: {theirs}"
         );
     }
+}
+
+#[test]
+fn judges_are_counted_over_both_ranks() {
+    let counted = Arc::new(AtomicU64::new(0));
+    let endpoint = judge("", counted.clone());
+    let folder = scratch("ranks_judged");
+    let (config, run) = (config(&folder), folder.join("run"));
+    let reward = format!(
+        "tasks.draw.rubric.rewards=[{{type: ssim, window_size: 7}}, {{type: judge, endpoint: \"{endpoint}\", model: m, with_reference: true, score: {{by: json}}, price: [2, 0]}}]"
+    );
+    let set = [
+        "stages.rl.rollout.temperature=0.3",
+        "stages.rl.steps=1",
+        "stages.rl.eval={prompts: 0}",
+    ];
+    let mut command = two(&config, &run);
+    for set in set.iter().chain([&reward.as_str()]) {
+        command.arg("--set").arg(set);
+    }
+    told(&mut command).fine();
+    let all = rows(&samples(&run, 1));
+    let (valid, bad): (Vec<&Value>, Vec<&Value>) = all.iter().partition(|row| row["valid"] == true);
+    assert_eq!(all.len(), 16, "two prompts of four on each rank");
+    let row = &step_rows(&run, "rl")[0];
+    let count = number(row, "judge/asked");
+    assert!(!valid.is_empty(), "nothing was judged: {}", bad.len());
+    assert_eq!(count, valid.len() as f64, "{row}");
+    assert_eq!(count, counted.load(Ordering::SeqCst) as f64);
+    // 500 tokens each, at two for a million.
+    assert!(
+        (number(row, "judge/cost") - count * 1e-3).abs() < 1e-9,
+        "{row}"
+    );
+    assert_eq!(number(row, "judge/failed"), 0.0);
 }

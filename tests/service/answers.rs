@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::process::{Server, circle, slime, slow};
-use crate::cli::program::{keys, rows, svgrl, write, write_rows};
-use crate::cli::tiny::drawing;
+use crate::cli::program::{keys, rows, scratch, svgrl, write, write_rows};
+use crate::cli::tiny::{TOKENIZER, drawing};
+use crate::support::fixture;
 
 #[test]
 fn one_completion_is_answered_as_slime_sends_it() {
@@ -158,4 +159,44 @@ fn health_and_metrics_tell_what_happened() {
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
     }
+}
+
+/// What is encoded twice would be counted twice.
+#[test]
+fn references_are_encoded_once_whoever_asks() {
+    let folder = scratch("service_encoders");
+    let text = format!(
+        "model: {{tokenizer: {TOKENIZER}, init: {{}}}}\ndata: {{sources: {{shapes: {{format: shapes, task: draw}}}}}}\n\
+         encoders: {{dino: {{path: {}}}}}\ntasks: {{draw: {{render: {{size: 64}}, rubric: {{rewards: [{{type: dino, encoder: dino}}]}}}}}}\n\
+         stages: [{{algorithm: grpo}}]\n",
+        fixture("parity/encoders/dinov2").display()
+    );
+    let config = write(&folder, "rewards.yaml", &text);
+    let server = Server::with(folder, &config, &[]);
+    let colours = ["red", "blue", "green", "black"];
+    let items: Vec<Value> = (0..8)
+        .map(|item| {
+            let (own, target) = (circle(colours[item % 4]), circle(colours[item / 4]));
+            json!({"completion": own, "reference": {"svg": target}})
+        })
+        .collect();
+    let encoded = || {
+        let text = server.get("/metrics").text;
+        let name = "svgrl_encoder_items_total{encoder=\"dino\"} ";
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{text}"))
+            .parse::<u64>()
+            .unwrap()
+    };
+    let ask = || server.post("/score_batch", &json!({"items": items})).fine();
+    let first = ask();
+    assert_eq!(encoded(), 8 + 2, "completions and references");
+    let again = ask();
+    assert_eq!(encoded(), 8 + 2 + 8, "references are kept by their content");
+    let totals = |out: &Value| -> Vec<Value> {
+        let rows = out["items"].as_array().unwrap();
+        rows.iter().map(|row| row["total"].clone()).collect()
+    };
+    assert_eq!(totals(&first), totals(&again));
+    assert!((first["items"][0]["total"].as_f64().unwrap() - 1.0).abs() < 1e-6);
 }

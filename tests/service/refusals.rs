@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -234,4 +235,177 @@ fn callers_who_say_nothing_keep_nobody_out() {
         let kind = closed.err().map(|error| error.kind());
         assert!(kind != Some(std::io::ErrorKind::WouldBlock), "still open");
     }
+}
+
+#[test]
+fn slow_senders_keep_nobody_out() {
+    let bounds = "service: {max_requests: 8, patience_ms: 500, body_ms: 60000, idle_ms: 60000}";
+    let server = Server::start("service_slow", bounds, &[]);
+    let target = circle("red");
+    let good = slime(&target, &target);
+    // Many more than connections (64) and bodies (8) have places, each with a body that never ends.
+    let slow: Vec<TcpStream> = (0..200)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&server.address).unwrap();
+            let head = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{\"res";
+            // Those that came first may have been closed.
+            let _ = stream.write_all(head);
+            stream
+        })
+        .collect();
+    let started = Instant::now();
+    for _ in 0..3 {
+        let mut answer = server.post("/score", &good);
+        while answer.status == 429 {
+            assert!(answer.head.contains("retry-after: "), "{answer:?}");
+            assert!(started.elapsed() < Duration::from_secs(30), "kept out");
+            std::thread::sleep(Duration::from_millis(50));
+            answer = server.post("/score", &good);
+        }
+        assert_eq!(answer.fine()["valid"], true);
+    }
+    // Far below what a slow caller may take.
+    assert!(started.elapsed() < Duration::from_secs(30));
+    drop(slow);
+}
+
+#[test]
+fn a_body_that_does_not_end_is_408() {
+    let server = Server::start("service_body", "service: {body_ms: 300}", &[]);
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    let head = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{";
+    stream.write_all(head).unwrap();
+    let minute = Some(Duration::from_secs(60));
+    stream.set_read_timeout(minute).unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.starts_with("HTTP/1.1 408 "), "{text}");
+    assert!(text.contains("300 ms"), "{text}");
+}
+
+#[test]
+fn a_caller_that_sends_too_much_can_read_why() {
+    let folder = scratch("service_too_much");
+    write(&folder, "token", "s3cret\n");
+    let config = config(&folder, "service: {max_body_mib: 1}");
+    let token = folder.join("token").display().to_string();
+    let server = Server::with(folder, &config, &["--token-file", &token]);
+    // More than a socket holds, so that it arrives only if somebody reads it.
+    let body = vec![b' '; 3 << 20];
+    let chunked = "Transfer-Encoding: chunked\r\n".to_owned();
+    let announced = format!("Content-Length: {}\r\n", body.len());
+    let bearer = "Authorization: Bearer s3cret\r\n";
+    for (path, length, shown, status) in [
+        ("/score", &announced, bearer, "413"),
+        ("/score_batch", &chunked, bearer, "413"),
+        ("/score", &announced, "", "401"),
+        ("/nowhere", &announced, bearer, "404"),
+    ] {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        let minute = Some(Duration::from_secs(60));
+        stream.set_read_timeout(minute).unwrap();
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{shown}{length}\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let sent = match length == &chunked {
+            true => stream
+                .write_all(format!("{:x}\r\n", body.len()).as_bytes())
+                .and_then(|()| stream.write_all(&body))
+                .and_then(|()| stream.write_all(b"\r\n0\r\n\r\n")),
+            false => stream.write_all(&body),
+        };
+        sent.unwrap_or_else(|error| panic!("{path} {length}: {error}"));
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+    }
+    // Who asks first is told without sending.
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    let head = format!(
+        "POST /score HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\n{bearer}{announced}\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
+#[test]
+fn every_way_to_send_a_request_is_understood_or_refused() {
+    let server = Server::start("service_ways", "deadline_ms: 5000", &[]);
+    let target = circle("red");
+    let good = slime(&target, &target).to_string();
+    let length = good.len();
+    let talk = |bytes: &[u8]| {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        let minute = Some(Duration::from_secs(60));
+        stream.set_read_timeout(minute).unwrap();
+        stream.write_all(bytes).unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let old =
+        talk(format!("POST /score HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{good}").as_bytes());
+    assert!(
+        old.starts_with("HTTP/1.0 200 ") && old.contains("\"valid\":true"),
+        "{old}"
+    );
+    // Two requests at once on one connection are answered in their order.
+    let first =
+        format!("POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{good}");
+    let second = "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let both = talk(format!("{first}{second}").as_bytes());
+    assert_eq!(both.matches("HTTP/1.1 200 OK").count(), 2, "{both}");
+    assert!(
+        both.find("\"valid\"") < both.find("\"status\":\"ok\""),
+        "{both}"
+    );
+    let (a, b) = good.split_at(7);
+    let chunks = format!(
+        "{:x}\r\n{a}\r\n{:x};x=y\r\n{b}\r\n0\r\n\r\n",
+        a.len(),
+        b.len()
+    );
+    let chunked = talk(format!("POST /score HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}").as_bytes());
+    assert!(chunked.contains("\"valid\":true"), "{chunked}");
+    let asked = talk(format!("POST /score HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n{good}").as_bytes());
+    assert!(
+        asked.starts_with("HTTP/1.1 100 Continue") && asked.contains("\"valid\":true"),
+        "{asked}"
+    );
+    for absurd in [
+        "99999999999999999999999",
+        "-1",
+        "1e3",
+        "18446744073709551615",
+    ] {
+        let said = talk(format!("POST /score HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {absurd}\r\n\r\n").as_bytes());
+        assert!(said.starts_with("HTTP/1.1 4"), "{absurd}: {said}");
+    }
+    let garbage = talk(b"\x16\x03\x01\x02\x00\r\n\r\n");
+    assert!(
+        garbage.is_empty() || garbage.starts_with("HTTP/1.1 400 "),
+        "{garbage}"
+    );
+    let head = format!("GET /health HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(1 << 20));
+    let long = {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        let _ = stream.write_all(head.as_bytes());
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    assert!(
+        long.is_empty() || long.starts_with("HTTP/1.1 431 "),
+        "{long}"
+    );
+    assert_eq!(
+        server.post("/score", &slime(&target, &target)).fine()["valid"],
+        true
+    );
 }

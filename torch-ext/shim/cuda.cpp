@@ -4,7 +4,7 @@
 
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 
-#include <c10/cuda/CUDAException.h>
+#include <ATen/cuda/CUDAContextLight.h>
 #include <c10/cuda/CUDAFunctions.h>
 
 #include <cstdlib>
@@ -26,9 +26,8 @@ extern "C" int svgrl_group_nccl(StorePtr store, int rank, int size, int64_t time
 // out: room for `size` bytes; the name ends with a NUL.
 extern "C" int svgrl_device_name(int device, char* out, size_t size) {
   return svgrl::guarded([&] {
-    cudaDeviceProp properties;
-    C10_CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
-    std::strncpy(out, properties.name, size - 1);
+    const auto* properties = at::cuda::getDeviceProperties(static_cast<c10::DeviceIndex>(device));
+    std::strncpy(out, properties->name, size - 1);
     out[size - 1] = '\0';
   });
 }

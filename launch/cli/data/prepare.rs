@@ -2,8 +2,10 @@
 //!
 //! Rows are read in batches of bounded size, judged on all cores, and written in their order, so that
 //! the result does not depend on the number of threads. Of a row stay a digest and, where asked, its
-//! likeness. VectorGym's curation filters by token length, colour entropy and duplicates; where its
-//! paper gives no numbers the filters are off until a bound is given, exact duplicates excepted.
+//! likeness. VectorGym's curation filters by token length (2,000 to 8,000 tokens), colour entropy and
+//! duplicates; how it defines the latter two, and from which values on a row goes, is not known to us, so
+//! that the filters are off until a bound is given, exact duplicates excepted. Unlike there tokens are
+//! counted after normalising, and rows are split by what their pictures look like.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -29,10 +31,12 @@ pictures stay as they are.
 
 Examples:
   svgrl data prepare --from icons.jsonl --out prepared --held-out 0.05
-  svgrl data prepare --from icons/ --out prepared --side 200 --decimals 0
+  svgrl data prepare --from icons/ --out prepared --side 200 --decimals 0 --min-ssim 0.9
   svgrl data prepare --from 'sgp-*.jsonl' --svg-field svg_content --prompt-field description --out prepared
   svgrl data prepare --from corpus.parquet --out prepared --tokenizer Qwen3-VL-8B-SVG \\
-      --min-tokens 64 --max-tokens 2048 --min-colour-entropy 0.3 --near-duplicates 3")]
+      --min-tokens 64 --max-tokens 2048 --min-colour-entropy 0.3 --near-duplicates 3
+  svgrl data prepare --from corpus.parquet --out vectorgym_like --tokenizer Qwen3-VL-8B-SVG \\
+      --min-tokens 2000 --max-tokens 8000 --min-colour-entropy 1 --near-duplicates 3")]
 pub struct Args {
     #[command(flatten)]
     input: Input,

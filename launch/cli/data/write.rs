@@ -243,10 +243,12 @@ impl Counts {
             after.longest()
         );
         let [before, after] = self.lengths.bytes;
-        let saved = 100.0 * (1.0 - after as f64 / before.max(1) as f64);
+        let change = 100.0 * (after as f64 / before.max(1) as f64 - 1.0);
+        let word = if change > 0.0 { "more" } else { "fewer" };
         let _ = writeln!(
             out,
-            "bytes: {before} before, {after} after ({saved:.1} % saved)"
+            "bytes: {before} before, {after} after ({:.1} % {word})",
+            change.abs()
         );
         if self.lengths.tokens.total() > 0 {
             let tokens = &self.lengths.tokens;

@@ -94,9 +94,14 @@ impl Judge {
 impl Inner {
     fn ask(&self, question: &Value) -> f64 {
         self.wait_for_turn();
+        // A second try is a request like others.
+        let again = || {
+            self.wait_for_turn();
+            true
+        };
         let answer = self
             .caller
-            .call("/chat/completions", Some(question), &|| true);
+            .call("/chat/completions", Some(question), &again);
         let answer = answer.unwrap_or_default();
         let used = |name: &str| answer["usage"][name].as_u64().unwrap_or(0);
         let words = &answer["choices"][0]["message"]["content"];

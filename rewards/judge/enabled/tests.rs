@@ -131,6 +131,20 @@ fn questions_are_spread_over_the_minute() {
 }
 
 #[test]
+fn a_second_try_waits_for_its_turn_as_well() {
+    let (endpoint, _asked) = judge(vec![(503, ""), (200, "5")]);
+    let slow = JudgeReward {
+        per_minute: 60,
+        ..rule(&endpoint)
+    };
+    let judge = Judge::start(&slow).unwrap();
+    let started = Instant::now();
+    assert_eq!(judge.ask(["", ""], &[]).recv(), Ok(0.5));
+    // The pause between tries alone is a fifth of a second.
+    assert!(started.elapsed() >= Duration::from_millis(1000));
+}
+
+#[test]
 fn what_cannot_be_asked_is_refused() {
     let said = |rule: JudgeReward| rule.check().unwrap_err();
     assert!(said(JudgeReward::default()).starts_with("endpoint: "));

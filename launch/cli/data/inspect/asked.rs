@@ -71,7 +71,7 @@ impl Folder {
 /// Makes the prompts of rows.
 pub enum Words<'a> {
     /// As the policy is asked.
-    Policy(Prompts<'a>),
+    Policy(Box<Prompts<'a>>),
     /// The templates' words.
     Templates {
         tasks: IndexMap<String, Prompter<'a>>,
@@ -93,7 +93,7 @@ impl<'a> Words<'a> {
         let chat = folder.chat.as_ref();
         if let (Some(tokenizer), Some(eyes)) = (&folder.tokenizer, &folder.eyes) {
             let prompts = Prompts::new(&config.tasks, tokenizer, chat, config.seed)?;
-            return Ok(Self::Policy(prompts.with_eyes(eyes.clone())));
+            return Ok(Self::Policy(Box::new(prompts.with_eyes(eyes.clone()))));
         }
         let bare = |(name, task): (&String, &trainer::config::TaskConfig)| {
             let whole = task.prompt_config();

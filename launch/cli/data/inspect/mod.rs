@@ -3,7 +3,8 @@
 //! The rows come through the readers, checks and templates of training. Every row is opened and
 //! checked as a run's start does; of each source so many rows as `--limit` allows, spread evenly, are
 //! read and measured, and a few are shown as pictures. Bad rows are counted whatever `on_bad_row`
-//! says; where a run would stop at them the exit status says so after everything else is done.
+//! says; where a run would stop at them the exit status says so after everything else is done. Of
+//! large files, whose rows a run checks as it draws them, only the rows that are read are checked.
 
 mod asked;
 mod json;

@@ -178,6 +178,17 @@ fn card(sample: &Sample, drawer: &pictures::Pictures) -> String {
     if let Some(image) = &example.reference.image {
         show("reference", pictures::thumbnail(image));
     }
+    if let (None, None, Some(text)) = (
+        &example.reference.svg,
+        &example.reference.image,
+        &example.reference.text,
+    ) {
+        let _ = write!(
+            out,
+            "<figure><p class=\"prompt\">{}</p><figcaption>reference</figcaption></figure>",
+            escape(&clipped(text))
+        );
+    }
     let list = match sample.list {
         Split::Train => "to train on",
         Split::HeldOut => "held out",

@@ -32,13 +32,7 @@ pub fn of(survey: &Survey) -> String {
 fn sources(survey: &Survey, out: &mut String) {
     let mut lines = vec![
         [
-            "source",
-            "task",
-            "train",
-            "held out",
-            "by length",
-            "bad",
-            "measured",
+            "source", "task", "train", "held out", "filtered", "bad", "measured",
         ]
         .map(str::to_owned),
     ];
