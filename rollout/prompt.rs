@@ -332,9 +332,14 @@ fn parse(template: &str) -> Result<Vec<Piece>, String> {
                 text.push(c);
             }
             '{' => {
-                let name: String = chars.by_ref().take_while(|c| *c != '}').collect();
+                let mut closed = false;
+                let within = chars.by_ref().take_while(|c| {
+                    closed = *c == '}';
+                    !closed
+                });
+                let name: String = within.collect();
                 let plain = |c: char| c.is_alphanumeric() || c == '_';
-                if name.is_empty() || !name.chars().all(plain) {
+                if !closed || name.is_empty() || !name.chars().all(plain) {
                     return Err(format!(
                         "`{{{name}` is no placeholder; write `{{{{` for a brace"
                     ));

@@ -186,7 +186,9 @@ pub struct FileConfig {
     /// must be in every row; unmapped, a row's key of the same name is taken when it is there.
     /// Only for jsonl, csv and parquet.
     pub fields: IndexMap<String, String>,
-    /// Folder that image paths are relative to; the file's own folder when absent.
+    /// Folder that image paths are relative to; the file's own folder when absent. PNG and JPEG are read. What a
+    /// prompt shows is turned the way up that its Exif or XMP says, as transformers' `load_image` does; reference
+    /// images are taken as they are stored, as the papers' reward code opens them.
     pub media_root: Option<PathBuf>,
     /// Whether the rows are trained on (`train`) or only evaluated on (`held_out`).
     pub split: Split,

@@ -94,6 +94,9 @@ fn the_file_of_its_own_beats_the_tokenizer_config() {
             .unwrap()
     };
     assert_eq!(text(), "config <end>");
+    let path = folder.path().join("chat_template.json");
+    std::fs::write(path, r#"{"chat_template": "processor {{ eos_token }}"}"#).unwrap();
+    assert_eq!(text(), "processor <end>");
     let path = folder.path().join("chat_template.jinja");
     std::fs::write(path, "own {{ eos_token }}").unwrap();
     assert_eq!(text(), "own <end>");

@@ -6,6 +6,8 @@ mod adamw;
 mod advantages;
 /// BERTScore equals its package's.
 mod bert_score;
+/// Checkpoints of policies that see load into transformers, processors included.
+mod checkpoints;
 /// Logits, gradients and greedy tokens equal those of transformers.
 mod decoder;
 /// Features of pictures and texts equal those of the encoders' own implementations.

@@ -197,6 +197,43 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_file_replaces_the_type_s_templates_and_a_bad_one_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("words.yaml");
+        let settled = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let mut task = TaskConfig {
+                templates_file: Some(path.clone()),
+                ..Default::default()
+            };
+            task.settle().map(|()| task.prompt_config())
+        };
+        let prompts = settled("templates: [\"Draw {prompt}!\", \"{prompt}, please\"]").unwrap();
+        assert_eq!(prompts.templates, ["Draw {prompt}!", "{prompt}, please"]);
+        for (text, part) in [
+            ("templates: []", "the list `templates` is empty"),
+            ("", "words.yaml"),
+            ("templates: {a: b}", "words.yaml"),
+            ("template: [a]", "template"),
+            ("templates: [\"a\"", "words.yaml"),
+        ] {
+            let said = settled(text).unwrap_err();
+            assert!(
+                said.starts_with("templates_file: ") && said.contains(part),
+                "{text}: {said}"
+            );
+        }
+        let open = settled("templates: [\"a {prompt\"]").unwrap();
+        let said = rollout::prompt::Prompter::new(&open, None, 0).unwrap_err();
+        assert!(said.to_string().starts_with("templates.0: "), "{said}");
+        let mut lost = TaskConfig {
+            templates_file: Some(folder.path().join("none.yaml")),
+            ..Default::default()
+        };
+        assert!(lost.settle().unwrap_err().contains("none.yaml"));
+    }
+
+    #[test]
     fn every_type_and_format_brings_templates_that_parse() {
         let types = [
             TaskType::TextToSvg,
