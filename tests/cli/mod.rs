@@ -9,7 +9,6 @@ mod generate;
 mod help;
 mod hostile;
 mod inspect;
-mod judges;
 pub mod judges;
 mod logprobs;
 mod pictures;
