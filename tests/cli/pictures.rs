@@ -8,7 +8,7 @@ use models::read_tensors;
 use serde_json::{Value, json};
 use tch::Tensor;
 
-use super::program::{copy, numbers, rows, scratch, svgrl, write, write_rows};
+use super::program::{copy, numbers, program, rows, scratch, svgrl, told, write, write_rows};
 use crate::support::{fixture, ints};
 
 type Expected = BTreeMap<String, Tensor>;
@@ -207,4 +207,54 @@ fn pictures_that_do_not_fit_are_refused_before_anything_runs() {
     let text = fixture("parity/networks/qwen3_tied");
     let row = json!({"id": 0, "token_ids": [1, 2], "images": ["media/0.png"]});
     generate(&folder, &text, &[row]).refused(2, &["prompts.jsonl:1", "reads text only"]);
+}
+
+const SEEING: &str = "\
+device: cpu
+model:
+  tokenizer: TOKENIZER
+  init:
+    architecture: qwen3
+    hidden_size: 32
+    intermediate_size: 64
+    num_hidden_layers: 2
+    num_attention_heads: 4
+    num_key_value_heads: 2
+    head_dim: 16
+    vision: {depth: 1, hidden_size: 16, intermediate_size: 32, num_heads: 2, patch_size: 8, grid: 4, deepstack: []}
+data: {sources: {rows: {format: jsonl, path: rows.jsonl, task: draw}}}
+tasks: {draw: {render: {size: 32}}}
+stages: [{name: sft, algorithm: sft, steps: 1, batch: {size: 1}}]
+";
+
+#[test]
+fn marks_of_pictures_in_the_words_of_a_row_are_refused() {
+    let tokenizer = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/tiny_vlm_tokenizer");
+    for (name, prompt, target, code) in [
+        ("marks_none", "a dot", "<svg/>", 0),
+        ("marks_prompt", "a <|image_pad|> dot", "<svg/>", 2),
+        ("marks_target", "a dot", "<svg/><|image_pad|>", 2),
+    ] {
+        let folder = scratch(name);
+        let row = json!({"id": "odd", "prompt": prompt, "target": target});
+        write_rows(&folder, "rows.jsonl", &[row]);
+        let config = write(&folder, "run.yaml", &SEEING.replace("TOKENIZER", tokenizer));
+        let mut train = program();
+        train.arg("train").arg(config).arg("--run-dir");
+        let done = told(train.arg(folder.join("run")));
+        match code {
+            0 => drop(done.fine()),
+            code => done.refused(
+                code,
+                &[
+                    "example rows/odd: ",
+                    if target.len() > 6 {
+                        "target"
+                    } else {
+                        "image tokens"
+                    },
+                ],
+            ),
+        }
+    }
 }

@@ -145,6 +145,13 @@ impl SftTrainer<'_> {
                 ))
             })?;
             let mut ids = tokenizer.encode(&target);
+            // They could never be sampled, and stand for no picture.
+            if let Some(id) = ids.iter().find(|id| learner.model.never().contains(id)) {
+                return Err(TrainError::Input(format!(
+                    "example {}: the target holds token {id}, which marks a picture in a prompt",
+                    prompt.id
+                )));
+            }
             ids.extend(eos);
             ids.truncate(self.config.max_tokens - prompt.ids.len());
             own.push(Trajectory {

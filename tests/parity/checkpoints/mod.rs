@@ -7,6 +7,7 @@ use serde_json::json;
 use svg::Raster;
 
 use crate::cli::program::{program, scratch, told, write, write_rows};
+use crate::cli::tiny::drawing;
 use crate::support::fixture;
 
 const CONFIG: &str = "\
@@ -55,7 +56,7 @@ fn transformers_loads_processor_and_policy_of_a_checkpoint_with_the_same_answers
         let picture = folder.join("picture.png");
         std::fs::write(&picture, raster.to_png().unwrap()).unwrap();
         let row =
-            json!({"prompt": "", "images": ["picture.png"], "svg": "<svg viewBox='0 0 8 8'/>"});
+            json!({"images": ["picture.png"], "svg": drawing("<rect width='8' height='4'/>")});
         write_rows(&folder, "rows.jsonl", &[row.clone(), row]);
         let run = folder.join("run");
         let config = write(&folder, "run.yaml", CONFIG);
