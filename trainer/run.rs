@@ -298,11 +298,17 @@ impl Run<'_> {
             Some(folder) => self.config.model.reload(folder, place)?,
             None => self.config.model.load(self.config.seed, tokenizer, place)?,
         };
-        if model.config.vocab_size < tokenizer.len() as i64 {
+        let rows = model.config.vocab_size;
+        if rows < tokenizer.len() as i64 {
             return Err(TrainError::Input(format!(
                 "model: {} embedding rows for a tokenizer of {} ids",
                 model.config.vocab_size,
                 tokenizer.len()
+            )));
+        }
+        if let Some(id) = tokenizer.eos().iter().find(|id| **id >= rows) {
+            return Err(TrainError::Input(format!(
+                "model: eos_token_id {id} (generation_config.json, config.json) is none of the {rows} embedding rows"
             )));
         }
         Ok(model)

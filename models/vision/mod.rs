@@ -5,6 +5,7 @@
 //! each picture; nothing is padded. Left out: video.
 
 mod config;
+mod fit;
 mod internvl;
 mod layers;
 mod qwen;

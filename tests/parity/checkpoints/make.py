@@ -44,7 +44,8 @@ def qwen(family, source):
         processor, video = T.Qwen3VLProcessor, T.Qwen3VLVideoProcessor
     else:
         rope |= {"mrope_section": [1, 1, 0]}
-        config = T.Qwen2_5_VLConfig(text_config={**TEXT, "vocab_size": len(words), "rope_parameters": rope},
+        config = T.Qwen2_5_VLConfig(text_config={**TEXT, "vocab_size": len(words), "rope_parameters": rope, "bos_token_id": None,
+                                                 "eos_token_id": None},
                                     vision_config=tower | dict(window_size=16, fullatt_block_indexes=[1]), **ids,
                                     tie_word_embeddings=True)
         processor, video = T.Qwen2_5_VLProcessor, T.Qwen2VLVideoProcessor
