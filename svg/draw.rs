@@ -5,7 +5,7 @@ use crate::config::Background;
 use crate::failure::{Failure, Reason};
 use crate::fonts;
 use crate::raster::Raster;
-use resvg::tiny_skia::{Color, Pixmap, Transform};
+use resvg::tiny_skia::{IntSize, Pixmap, Transform};
 use resvg::usvg::{ImageHrefResolver, Options, Tree, roxmltree::Document};
 
 /// Draws a document whose root has the canvas' size (pixels).
@@ -17,11 +17,14 @@ pub(crate) fn draw(
     let failed = |detail: String| Failure::new(Reason::RenderFailed, detail);
     let tree = Tree::from_xmltree(document, &options(look.system_fonts))
         .map_err(|e| failed(e.to_string()))?;
-    let mut pixmap =
-        Pixmap::new(canvas.0, canvas.1).ok_or_else(|| failed("the canvas is empty".into()))?;
-    if let Some([r, g, b]) = look.background.rgb() {
-        pixmap.fill(Color::from_rgba8(r, g, b, 255));
-    }
+    let pixels = canvas.0 as usize * canvas.1 as usize;
+    let filled = match look.background.rgb() {
+        Some([r, g, b]) => [r, g, b, 255].repeat(pixels),
+        None => vec![0; 4 * pixels],
+    };
+    let mut pixmap = IntSize::from_wh(canvas.0, canvas.1)
+        .and_then(|size| Pixmap::from_vec(filled, size))
+        .ok_or_else(|| failed("the canvas is empty".into()))?;
     resvg::render(&tree, Transform::identity(), &mut pixmap.as_mut());
     let mut rgba = pixmap.take();
     if look.background.rgb().is_none() {

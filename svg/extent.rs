@@ -84,29 +84,67 @@ fn numbers(text: &str) -> impl Iterator<Item = f64> + '_ {
             }
         }
         let start = at;
-        let digits = |mut at: usize| {
-            while bytes
-                .get(at)
-                .is_some_and(|b| b.is_ascii_digit() || *b == b'.')
-            {
-                at += 1;
-            }
-            at
-        };
-        at = digits(at);
+        let mut number = Number::default();
+        at = number.read(bytes, at);
+        let whole = at;
         if matches!(bytes.get(at), Some(b'e' | b'E')) {
             let sign = usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
-            let end = digits(at + 1 + sign);
+            let end = Number::default().read(bytes, at + 1 + sign);
             at = if end > at + 1 + sign { end } else { at };
         }
-        // Points glued together (`1.2.3`) are several numbers, none larger than the first digits say.
-        let number = &text[start..at];
-        let first = number
-            .match_indices('.')
-            .nth(1)
-            .map_or(number, |(i, _)| &number[..i]);
-        (start < at).then(|| first.parse().unwrap_or(f64::INFINITY))
+        let first = match number.second_point {
+            Some(point) => &text[start..point],
+            None => &text[start..at],
+        };
+        let plain = at == whole || number.second_point.is_some();
+        (start < at).then(|| match number.value().filter(|_| plain) {
+            Some(value) => value,
+            None => first.parse().unwrap_or(f64::INFINITY),
+        })
     })
+}
+
+/// Digits and points as they are read. Points glued together (`1.2.3`) are several numbers, none
+/// larger than the first says, which alone is kept.
+#[derive(Default)]
+struct Number {
+    mantissa: u64,
+    digits: usize,
+    decimals: usize,
+    point: bool,
+    /// Where the second point stands.
+    second_point: Option<usize>,
+}
+
+/// Powers of ten, all exact.
+const TENS: [f64; 16] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+];
+
+impl Number {
+    /// Reads from `at`; returns where it ends.
+    fn read(&mut self, bytes: &[u8], mut at: usize) -> usize {
+        while let Some(&byte) = bytes.get(at) {
+            match byte {
+                b'0'..=b'9' if self.second_point.is_none() => {
+                    self.mantissa = self.mantissa.wrapping_mul(10) + u64::from(byte - b'0');
+                    self.digits += 1;
+                    self.decimals += usize::from(self.point);
+                }
+                b'0'..=b'9' => {}
+                b'.' if !self.point => self.point = true,
+                b'.' => self.second_point = self.second_point.or(Some(at)),
+                _ => break,
+            }
+            at += 1;
+        }
+        at
+    }
+
+    /// Its value where that is exact: a quotient of two numbers that are.
+    fn value(&self) -> Option<f64> {
+        (self.digits < TENS.len()).then(|| self.mantissa as f64 / TENS[self.decimals])
+    }
 }
 
 #[cfg(test)]
@@ -120,6 +158,11 @@ mod tests {
         assert_eq!(found("fill:#123456;stroke-width:7px"), [7.0]);
         assert_eq!(found("1e400 2em"), [f64::INFINITY, 2.0]);
         assert_eq!(found("none"), [0.0; 0]);
+        assert_eq!(
+            found("0.1 12345678.901234567890 98765432109876543210"),
+            [0.1, 12_345_678.901_234_567, 98_765_432_109_876_540_000.0]
+        );
+        assert_eq!(found("1.5.5e9"), [1.5]);
     }
 
     #[test]

@@ -31,11 +31,12 @@ pub(crate) fn check_markup(source: &str) -> Result<(), Failure> {
         ));
     }
     // No `<` may stand inside a tag, so the `=` between two of them bound one tag's attributes.
-    let mut run = 0u64;
-    for byte in source.bytes() {
+    let (mut run, mut namespaces) = (0u64, 0u64);
+    for (at, byte) in source.bytes().enumerate() {
         match byte {
             b'<' => run = 0,
             b'=' => run += 1,
+            b'x' if source.as_bytes()[at..].starts_with(b"xmlns") => namespaces += 1,
             _ => {}
         }
         if run > MAX_ATTRIBUTES {
@@ -47,7 +48,6 @@ pub(crate) fn check_markup(source: &str) -> Result<(), Failure> {
             ));
         }
     }
-    let namespaces = source.matches("xmlns").count() as u64;
     if namespaces > MAX_NAMESPACES {
         return Err(Failure::over(
             Reason::TooManyAttributes,
