@@ -2,6 +2,8 @@
 //! Processor time is counted besides the clock's, so that figures taken on a busy machine can be compared.
 
 use crate::config::RenderConfig;
+use crate::failure::Failure;
+use crate::isolate::on_large_stack;
 use crate::renderer::{Renderer, Target};
 use resvg::tiny_skia::{Color, Pixmap, Transform};
 use resvg::usvg::{Options, Tree};
@@ -40,13 +42,20 @@ impl Spent {
 }
 
 /// Draws all `sources` at `size` pixels on white, in alternating passes of the two kinds, until
-/// `duration` has gone by (at least one pass of each).
+/// `duration` has gone by (at least one pass of each), on a thread like those that score.
+///
+/// # Errors
+/// No such thread.
 pub fn throughput(
     renderer: Renderer,
     sources: &[String],
     size: u32,
     duration: Duration,
-) -> Throughput {
+) -> Result<Throughput, Failure> {
+    on_large_stack(|| Ok(measure(renderer, sources, size, duration)))
+}
+
+fn measure(renderer: Renderer, sources: &[String], size: u32, duration: Duration) -> Throughput {
     let config = RenderConfig {
         size,
         ..RenderConfig::default()

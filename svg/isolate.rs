@@ -27,6 +27,11 @@ pub fn spawn_large_stack(
         })
 }
 
+/// Whether this thread has a large stack.
+pub(crate) fn has_large_stack() -> bool {
+    LARGE.get()
+}
+
 /// Runs `work` on a large stack: here, if this thread has one, else on a thread of its own. A panic
 /// becomes [`Reason::Panic`].
 pub fn on_large_stack<T: Send>(

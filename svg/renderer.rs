@@ -5,6 +5,7 @@ use crate::config::{CanvasRule, RenderConfig};
 use crate::document::{Prepared, parse, prepare};
 use crate::draw::{Look, draw};
 use crate::failure::Failure;
+use crate::isolate::{caught, has_large_stack};
 use crate::lanes::Lanes;
 use crate::pool::{Pool, WorkerProgram};
 use crate::protocol::Request;
@@ -48,6 +49,11 @@ impl RenderConfig {
     }
 }
 
+/// Bytes of a document that may be read and drawn unwatched, and the least deadline for which what the
+/// survey lets be drawn so is short.
+const UNWATCHED_BYTES: usize = 16 << 10;
+const UNWATCHED_DEADLINE: Duration = Duration::from_secs(1);
+
 /// A picture and the size its document gave itself (CSS pixels).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rendered {
@@ -80,22 +86,35 @@ impl Renderer {
         target: Target,
         config: &RenderConfig,
     ) -> Result<Rendered, Failure> {
-        let (owned, settings) = (source.to_owned(), config.clone());
-        let here = self.lanes.are_open();
-        let step = self.lanes.run(self.deadline, move || {
-            first_step(&owned, target, &settings, here)
-        })?;
-        let (prepared, raster) = match step {
-            (prepared, Some(raster)) => (prepared, raster),
-            (prepared, None) => {
+        let open = self.lanes.are_open();
+        let mut step = None;
+        // Changing threads would cost a short drawing a tenth of its time.
+        let short = source.len() <= UNWATCHED_BYTES && self.deadline >= UNWATCHED_DEADLINE;
+        if open && short && has_large_stack() {
+            let own = caught(|| first_step(source, target, config, Some(Place::Unwatched)))?;
+            step = Some(own).filter(|own| own.raster.is_some() || own.place == Place::Worker);
+        }
+        let step = match step {
+            Some(step) => step,
+            None => {
+                let (owned, settings) = (source.to_owned(), config.clone());
+                let most = open.then_some(Place::Here);
+                self.lanes.run(self.deadline, move || {
+                    first_step(&owned, target, &settings, most)
+                })?
+            }
+        };
+        let prepared = step.prepared;
+        let raster = match step.raster {
+            Some(raster) => raster,
+            None => {
                 let deadline_ms = self.deadline.as_millis().max(1) as u64;
                 let request = Request {
                     canvas: prepared.canvas,
                     look: look(config),
                     deadline_ms,
                 };
-                let raster = self.pool.draw(&request, &prepared.source)?;
-                (prepared, raster)
+                self.pool.draw(&request, &prepared.source)?
             }
         };
         Ok(Rendered {
@@ -116,13 +135,20 @@ pub fn draw_own(source: &str, target: Target, config: &RenderConfig) -> Result<R
     draw(&document, prepared.canvas, look(config))
 }
 
-/// Checks and parses; draws too where `here` and the survey allow it.
+/// A document as far as this process takes it.
+struct Step {
+    prepared: Prepared,
+    place: Place,
+    raster: Option<Raster>,
+}
+
+/// Checks and parses; draws too where the survey's answer is `most` or asks for less.
 fn first_step(
     source: &str,
     target: Target,
     config: &RenderConfig,
-    here: bool,
-) -> Result<(Prepared, Option<Raster>), Failure> {
+    most: Option<Place>,
+) -> Result<Step, Failure> {
     let prepared = prepare(source, target, config)?;
     let document = parse(&prepared.source, &config.limits)?;
     let place = survey(
@@ -131,12 +157,15 @@ fn first_step(
         prepared.pixels_per_unit,
         &config.limits,
     )?;
-    let raster = match place {
-        Place::Here if here => Some(draw(&document, prepared.canvas, look(config))?),
-        Place::Here | Place::Worker => None,
-    };
+    let draws = most.is_some_and(|most| place <= most);
+    let raster = draws.then(|| draw(&document, prepared.canvas, look(config)));
+    let raster = raster.transpose()?;
     drop(document);
-    Ok((prepared, raster))
+    Ok(Step {
+        prepared,
+        place,
+        raster,
+    })
 }
 
 fn look(config: &RenderConfig) -> Look {

@@ -13,8 +13,10 @@ use crate::failure::{Failure, Reason};
 use resvg::usvg::roxmltree::{Document, Node};
 
 /// Where a document may be drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
+    /// Its work is so little that nobody needs to watch it: on any thread with a large stack.
+    Unwatched,
     /// Its work is bounded by the limits: on this process' threads.
     Here,
     /// Not bounded: in a worker process.
@@ -29,6 +31,12 @@ const STOP_BUDGET: u64 = 200;
 const PATH_BUDGET: u64 = 48 << 10;
 const ONE_PATH_BUDGET: u64 = 16 << 10;
 const STYLE_BUDGET: u64 = 200_000;
+/// Of these budgets, what is drawn unwatched; a path is a quarter of what all may have. Even edges
+/// that all cross take less than half a second then.
+const UNWATCHED_PIXELS: u64 = 6_000_000;
+const UNWATCHED_STOPS: u64 = 50;
+const UNWATCHED_PATH: u64 = 8 << 10;
+const UNWATCHED_STYLE: u64 = 2_000;
 
 /// Elements whose cost has no simple bound.
 const UNBOUNDED: [&str; 8] = [
@@ -114,10 +122,15 @@ pub(crate) fn survey(
         && total.path_bytes <= PATH_BUDGET
         && longest_path <= ONE_PATH_BUDGET
         && style_work <= STYLE_BUDGET;
-    Ok(if bounded && !unbounded {
-        Place::Here
-    } else {
-        Place::Worker
+    let little = touched <= UNWATCHED_PIXELS
+        && total.stops <= UNWATCHED_STOPS
+        && total.path_bytes <= UNWATCHED_PATH
+        && longest_path <= UNWATCHED_PATH / 4
+        && style_work <= UNWATCHED_STYLE;
+    Ok(match bounded && !unbounded {
+        true if little => Place::Unwatched,
+        true => Place::Here,
+        false => Place::Worker,
     })
 }
 
@@ -179,4 +192,27 @@ fn is_unbounded(node: &Node<'_, '_>) -> bool {
 
 fn holds_word(text: &str, words: &[&str]) -> bool {
     words.iter().any(|w| text.contains(w))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(body: &str) -> Place {
+        let source =
+            format!("<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24'>{body}</svg>");
+        let document = Document::parse(&source).unwrap();
+        survey(&document, (224, 224), 224.0 / 24.0, &Limits::default()).unwrap()
+    }
+
+    #[test]
+    fn icons_are_drawn_unwatched_and_what_is_larger_is_not() {
+        let icon = "<path d='M12 2 2 7l10 5 10-5z' stroke='red'/><circle cx='9' cy='9' r='3'/>";
+        assert_eq!(place(icon), Place::Unwatched);
+        assert_eq!(place(&icon.repeat(100)), Place::Here);
+        let path = format!("<path d='M1 1{}'/>", "l1 1".repeat(600));
+        assert_eq!(place(&path), Place::Here);
+        assert_eq!(place("<text>a</text>"), Place::Worker);
+        assert_eq!(place("<path d='M0 0L1e9 9'/>"), Place::Worker);
+    }
 }

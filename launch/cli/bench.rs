@@ -125,7 +125,8 @@ fn render(args: &Args) -> Result<Value, Failure> {
         &sources,
         224,
         Duration::from_secs(2 * args.repeat as u64),
-    );
+    )
+    .map_err(Failure::other)?;
     Ok(json!({
         "documents": sources.len(),
         "guarded_per_s": measured.guarded_per_s,
