@@ -188,7 +188,8 @@ impl Processor {
         })
     }
 
-    /// Narrows the area of pictures (Qwen-VL) or the number of tiles (InternVL).
+    /// Narrows the area of pictures (Qwen-VL) or the number of tiles (InternVL). What is exported says the
+    /// new area, so that others see pictures as the policy learnt to.
     ///
     /// # Errors
     /// A bound that this family does not have, or bounds that exclude each other.
@@ -208,6 +209,9 @@ impl Processor {
                     return Err(format!(
                         "min_pixels: must be from 1 to max_pixels {max_pixels}, got {min_pixels}"
                     ));
+                }
+                if let Some(source) = &mut self.source {
+                    write_area(source, (*min_pixels, *max_pixels));
                 }
             }
             Cut::Tiles { count, .. } => {
@@ -411,4 +415,44 @@ fn three(keys: &Keys, key: &str, default: [f64; 3]) -> Result<[f64; 3], ModelErr
     numbers
         .and_then(|numbers| <[f64; 3]>::try_from(numbers).ok())
         .ok_or_else(|| keys.bad(key, format!("must be three numbers, got {value}")))
+}
+/// Puts the bounds of the area in both places where preprocessor_config.json may have them.
+fn write_area(source: &mut Map<String, Value>, (least, most): (i64, i64)) {
+    for (key, pixels) in [("min_pixels", least), ("max_pixels", most)] {
+        if source.get(key).is_some_and(Value::is_number) {
+            source.insert(key.into(), pixels.into());
+        }
+    }
+    let size = source
+        .entry("size")
+        .or_insert_with(|| Value::Object(Map::new()));
+    if !size.is_object() {
+        *size = Value::Object(Map::new());
+    }
+    if let Some(size) = size.as_object_mut() {
+        size.insert("shortest_edge".into(), least.into());
+        size.insert("longest_edge".into(), most.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn narrower_bounds_are_exported_where_the_file_had_them() {
+        let written = |text: &str| {
+            let mut source = serde_json::from_str(text).unwrap();
+            write_area(&mut source, (784, 3136));
+            Value::Object(source)
+        };
+        assert_eq!(
+            written(r#"{"size": {"longest_edge": 9, "shortest_edge": 4}, "min_pixels": null}"#),
+            serde_json::json!({"size": {"longest_edge": 3136, "shortest_edge": 784}, "min_pixels": null})
+        );
+        assert_eq!(
+            written(r#"{"min_pixels": 4, "max_pixels": 9}"#),
+            serde_json::json!({"min_pixels": 784, "max_pixels": 3136, "size": {"shortest_edge": 784, "longest_edge": 3136}})
+        );
+    }
 }

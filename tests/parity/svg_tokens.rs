@@ -4,6 +4,7 @@ use models::{Tokenizer, read_tensors};
 use serde_json::Value;
 
 use crate::cli::program::{program, scratch, told};
+use crate::cli::tiny::tiny;
 use crate::support;
 
 #[test]
@@ -80,5 +81,33 @@ fn extended_folders_have_the_ids_and_rows_that_transformers_gives() {
         assert!(tensors.iter().all(|(name, tensor)| same[name] == *tensor));
         let files = [&out, &again].map(|folder| std::fs::read(folder.join("tokenizer.json")));
         assert_eq!(files[0].as_ref().unwrap(), files[1].as_ref().unwrap());
+    }
+}
+
+#[test]
+fn a_folder_with_a_tied_head_is_extended_in_its_one_matrix() {
+    let (from, out) = (tiny().model(), scratch("extended_tied").join("model"));
+    let mut command = program();
+    command.arg("extend-tokens").arg("--model").arg(&from);
+    told(command.arg("--out").arg(&out)).fine();
+    let read = |folder: &std::path::Path| read_tensors(&folder.join("model.safetensors")).unwrap();
+    let (before, after) = (read(&from), read(&out));
+    assert!(!after.contains_key("lm_head.weight"));
+    let name = "model.embed_tokens.weight";
+    let (old, new) = (&before[name], &after[name]);
+    let kept = old.size()[0];
+    assert!(new.narrow(0, 0, kept) == *old, "old rows stay");
+    let base = Tokenizer::read(&from).unwrap();
+    let report = std::fs::read_to_string(out.join("extend_report.json")).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let tokens = report["tokens"].as_object().unwrap();
+    assert_eq!(new.size()[0], kept + tokens.len() as i64);
+    for (token, id) in tokens {
+        let pieces = tch::Tensor::from_slice(&base.encode(token));
+        let mean = old
+            .index_select(0, &pieces)
+            .mean_dim(0, false, tch::Kind::Float);
+        let gap = (new.get(id.as_i64().unwrap()) - mean).abs().max();
+        assert!(gap.double_value(&[]) < 1e-7, "{token}");
     }
 }
