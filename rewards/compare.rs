@@ -68,3 +68,34 @@ fn compare_pictures(config: &RewardConfig, a: &Picture, b: &Picture) -> f64 {
         _ => 0.0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::perceptual::LpipsScale;
+
+    /// A filled square of one grey in the middle of a white picture.
+    fn square(value: u8) -> Picture {
+        let inside = |at: usize| (16..48).contains(&(at % 64)) && (16..48).contains(&(at / 64));
+        let pixels = (0..64 * 64).flat_map(|at| [if inside(at) { value } else { 255 }; 3]);
+        Picture {
+            width: 64,
+            height: 64,
+            rgb: pixels.collect(),
+        }
+    }
+
+    #[test]
+    fn lpips_on_edges_sees_outlines_alone() {
+        let rule = |canny| Lpips {
+            size: 32,
+            input: LpipsScale::Unit,
+            canny,
+            ..Lpips::default()
+        };
+        let seen = |canny, value| lpips_picture(&rule(canny), &square(value)).rgb;
+        assert_ne!(seen(false, 0), seen(false, 60));
+        assert_eq!(seen(true, 0), seen(true, 60));
+        assert_ne!(seen(true, 0), seen(true, 255), "an outline against none");
+    }
+}
