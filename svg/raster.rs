@@ -23,6 +23,8 @@ pub enum RasterError {
     Jpeg(#[from] jpeg_decoder::Error),
     #[error("{0} (PNG and JPEG are read: convert it)")]
     Format(&'static str),
+    #[error("the file is cut off: its end is missing")]
+    CutOff,
     #[error("picture of {width}x{height} pixels: at most {max} on a side")]
     TooLarge { width: u32, height: u32, max: u32 },
     #[error("picture of {width}x{height} pixels: at most {MAX_PIXELS} in all")]
@@ -52,6 +54,22 @@ fn jpeg_size(
         .info()
         .ok_or(jpeg_decoder::Error::Format("it has no size".into()))?;
     Ok((u32::from(info.width), u32::from(info.height)))
+}
+
+/// Whether a PNG's chunks, each of a length, a name, data and a checksum, reach its last one.
+fn png_ends(bytes: &[u8]) -> bool {
+    let mut rest = bytes.get(8..).unwrap_or_default();
+    while let Some(([a, b, c, d, name @ ..], _)) = rest.split_first_chunk::<8>() {
+        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        let Some(after) = length.checked_add(12).and_then(|all| rest.get(all..)) else {
+            return false;
+        };
+        if name == b"IEND" {
+            return true;
+        }
+        rest = after;
+    }
+    false
 }
 
 /// What a file that is neither PNG nor JPEG is.
@@ -147,6 +165,16 @@ impl Raster {
         let (width, height) = Self::size(bytes)?;
         check_size(width, height, max_side)?;
         Ok((width, height))
+    }
+
+    /// Refuses a file that was cut off, without decoding it: a PNG without its last chunk, a JPEG without
+    /// the marker of its end.
+    pub fn check_whole(bytes: &[u8]) -> Result<(), RasterError> {
+        let whole = match bytes {
+            [0x89, b'P', b'N', b'G', ..] => png_ends(bytes),
+            _ => bytes.windows(2).rev().any(|pair| pair == [0xff, 0xd9]),
+        };
+        whole.then_some(()).ok_or(RasterError::CutOff)
     }
 
     /// Decodes a PNG or a JPEG, told apart by their first bytes. Sides over `max_side` are refused.

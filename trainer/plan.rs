@@ -68,6 +68,7 @@ fn row_check(
             };
             let bytes = image.read().map_err(|error| named(&error))?;
             Rgb8::sides(&bytes).map_err(|error| named(&error))?;
+            svg::Raster::check_whole(&bytes).map_err(|error| named(&error))?;
         }
         let needs = needs.get(source).copied().unwrap_or_default();
         if needs.target && row.target.is_none() {

@@ -102,8 +102,15 @@ fn pictures_that_are_none_are_bad_rows() {
     bomb.extend(sum.to_be_bytes());
     bomb.extend(b"\0\0\0\x02IDATx\x9c");
     bomb.extend(crc32fast::hash(b"IDATx\x9c").to_be_bytes());
+    let photo = |name: &str| {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/parity/photos/");
+        std::fs::read(format!("{folder}{name}")).unwrap()
+    };
+    let (png, jpeg) = (photo("rgb_clear.png"), photo("progressive.jpg"));
     for (name, bytes, part) in [
-        ("rows_blank", &b""[..], "an empty file"),
+        ("rows_png", &png[..png.len() - 20], "cut off"),
+        ("rows_jpeg", &jpeg[..jpeg.len() / 2], "cut off"),
+        ("rows_blank", b"", "an empty file"),
         ("rows_webp", b"RIFF\x10\0\0\0WEBPVP8 ", "a WebP picture"),
         ("rows_bomb", &bomb, "50000x50000 pixels"),
     ] {
