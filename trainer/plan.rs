@@ -69,6 +69,8 @@ fn row_check(
             let bytes = image.read().map_err(|error| named(&error))?;
             Rgb8::sides(&bytes).map_err(|error| named(&error))?;
             svg::Raster::check_whole(&bytes).map_err(|error| named(&error))?;
+            // Decoded by every rank, so that all leave out the same rows.
+            Rgb8::decode(&bytes).map_err(|error| named(&error))?;
         }
         let needs = needs.get(source).copied().unwrap_or_default();
         if needs.target && row.target.is_none() {

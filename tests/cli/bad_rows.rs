@@ -107,7 +107,11 @@ fn pictures_that_are_none_are_bad_rows() {
         std::fs::read(format!("{folder}{name}")).unwrap()
     };
     let (png, jpeg) = (photo("rgb_clear.png"), photo("progressive.jpg"));
+    let mut torn = png.clone();
+    let middle = torn.len() - 30;
+    torn[middle] ^= 0xff;
     for (name, bytes, part) in [
+        ("rows_torn", &torn[..], "cannot read PNG"),
         ("rows_png", &png[..png.len() - 20], "cut off"),
         ("rows_jpeg", &jpeg[..jpeg.len() / 2], "cut off"),
         ("rows_blank", b"", "an empty file"),
