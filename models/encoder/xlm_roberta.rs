@@ -89,6 +89,7 @@ impl XlmRoberta {
                 longest: super::text::model_max_length(folder)?
                     .map_or(longest, |own| own.min(longest)),
                 pad: None,
+                clean: false,
             },
             words: weights.take("embeddings.word_embeddings.weight", &[vocab, width]),
             places: weights.take("embeddings.position_embeddings.weight", &[positions, width])
