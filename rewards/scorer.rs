@@ -136,16 +136,31 @@ impl Scorer {
         let at_once = encoders.is_empty() && !tasks.values().any(Task::has_judges);
         let (waiting, unfinished) = unbounded::<Unfinished>();
         let waiting = (!at_once).then_some(waiting);
+        // What only a worker process may draw waits there for as many threads of its own, and keeps nobody else.
+        let (slow, slowly) = unbounded::<Order>();
+        let onward = Onward {
+            waiting: waiting.clone(),
+            slow: Some(slow),
+        };
         let work = move |jobs: &Receiver<Order>, stopped: &AtomicBool| {
-            serve(&judge, (jobs, waiting.as_ref()), stopped);
+            serve(&judge, (jobs, &onward), stopped);
         };
         let mut scorer = Scorer::start(tasks.clone(), None, count, Arc::new(work))?;
         scorer.encoders = Some(encoders);
+        // Threads stand behind those that feed them, so that they are joined after them.
+        for i in 0..count {
+            let (judge, slowly, stopped) = (tasks.clone(), slowly.clone(), scorer.stopped.clone());
+            let waiting = waiting.clone();
+            let slow = None;
+            let work = move || serve(&judge, (&slowly, &Onward { waiting, slow }), &stopped);
+            let thread = svg::spawn_large_stack(&format!("score-slow-{i}"), work)?;
+            scorer.threads.push(thread);
+        }
+        drop(waiting);
         if !at_once {
             let stopped = scorer.stopped.clone();
             let finisher = std::thread::Builder::new().name("score-finish".into());
             let finish = move || unfinished.iter().for_each(|one| one.end(&tasks, &stopped));
-            // Behind the threads that feed it, so that it is joined after them.
             scorer.threads.push(finisher.spawn(finish)?);
         }
         Ok(scorer)
@@ -387,9 +402,17 @@ impl Unfinished {
     }
 }
 
+/// Where a thread hands on what others do.
+struct Onward {
+    /// Judgements that wait for encoders or judges; none where nothing does.
+    waiting: Option<Sender<Unfinished>>,
+    /// Completions that need a worker process; none where they are drawn at once.
+    slow: Option<Sender<Order>>,
+}
+
 fn serve(
     tasks: &IndexMap<String, Task>,
-    (orders, waiting): (&Receiver<Order>, Option<&Sender<Unfinished>>),
+    (orders, onward): (&Receiver<Order>, &Onward),
     stopped: &AtomicBool,
 ) {
     for order in orders {
@@ -404,12 +427,28 @@ fn serve(
         if is_set(cancelled.as_deref()) {
             continue;
         }
-        let judged = match tasks.get(&job.task) {
-            None => Judged::Done(unknown_task()),
-            Some(task) => catch_unwind(AssertUnwindSafe(|| task.score(&job)))
-                .unwrap_or_else(|_| Judged::Done(task.failed("panic: scoring".into(), job.step))),
+        let score = |task: &Task| match &onward.slow {
+            Some(_) => task.score_here(&job),
+            None => Some(task.score(&job)),
         };
-        match (judged, waiting) {
+        let judged = match tasks.get(&job.task) {
+            None => Some(Judged::Done(unknown_task())),
+            Some(task) => catch_unwind(AssertUnwindSafe(|| score(task))).unwrap_or_else(|_| {
+                Some(Judged::Done(task.failed("panic: scoring".into(), job.step)))
+            }),
+        };
+        let Some(judged) = judged else {
+            if let Some(slow) = &onward.slow {
+                // The threads hold the receiver as long as there are senders.
+                drop(slow.send(Order {
+                    job,
+                    reply,
+                    cancelled,
+                }));
+            }
+            continue;
+        };
+        match (judged, &onward.waiting) {
             (Judged::Done(reward), _) => reply(Scored {
                 key: job.key,
                 reward,

@@ -86,40 +86,55 @@ impl Renderer {
         target: Target,
         config: &RenderConfig,
     ) -> Result<Rendered, Failure> {
-        let open = self.lanes.are_open();
-        let mut step = None;
-        // Changing threads would cost a short drawing a tenth of its time.
-        let short = source.len() <= UNWATCHED_BYTES && self.deadline >= UNWATCHED_DEADLINE;
-        if open && short && has_large_stack() {
-            let own = caught(|| first_step(source, target, config, Some(Place::Unwatched)))?;
-            step = Some(own).filter(|own| own.raster.is_some() || own.place == Place::Worker);
-        }
-        let step = match step {
-            Some(step) => step,
-            None => {
-                let (owned, settings) = (source.to_owned(), config.clone());
-                let most = open.then_some(Place::Here);
-                self.lanes.run(self.deadline, move || {
-                    first_step(&owned, target, &settings, most)
-                })?
-            }
-        };
-        let prepared = step.prepared;
+        let step = self.first(source, target, config)?;
         let raster = match step.raster {
             Some(raster) => raster,
             None => {
                 let deadline_ms = self.deadline.as_millis().max(1) as u64;
                 let request = Request {
-                    canvas: prepared.canvas,
+                    canvas: step.prepared.canvas,
                     look: look(config),
                     deadline_ms,
                 };
-                self.pool.draw(&request, &prepared.source)?
+                self.pool.draw(&request, &step.prepared.source)?
             }
         };
         Ok(Rendered {
             raster,
-            intrinsic: prepared.intrinsic,
+            intrinsic: step.prepared.intrinsic,
+        })
+    }
+
+    /// [`Self::render`] for a caller that has no time for worker processes: none where one is needed.
+    ///
+    /// # Errors
+    /// The reason why the document cannot be drawn.
+    pub fn render_here(
+        &self,
+        source: &str,
+        target: Target,
+        config: &RenderConfig,
+    ) -> Result<Option<Rendered>, Failure> {
+        let step = self.first(source, target, config)?;
+        let intrinsic = step.prepared.intrinsic;
+        Ok(step.raster.map(|raster| Rendered { raster, intrinsic }))
+    }
+
+    /// As far as this process takes it.
+    fn first(&self, source: &str, target: Target, config: &RenderConfig) -> Result<Step, Failure> {
+        let open = self.lanes.are_open();
+        // Changing threads would cost a short drawing a tenth of its time.
+        let short = source.len() <= UNWATCHED_BYTES && self.deadline >= UNWATCHED_DEADLINE;
+        if open && short && has_large_stack() {
+            let own = caught(|| first_step(source, target, config, Some(Place::Unwatched)))?;
+            if own.raster.is_some() || own.place == Place::Worker {
+                return Ok(own);
+            }
+        }
+        let (owned, settings) = (source.to_owned(), config.clone());
+        let most = open.then_some(Place::Here);
+        self.lanes.run(self.deadline, move || {
+            first_step(&owned, target, &settings, most)
         })
     }
 }

@@ -62,6 +62,10 @@ struct Target {
     features: Vec<Feature>,
 }
 
+/// How a completion is drawn; none where that has to wait.
+type Draw<'a> =
+    dyn Fn(&str, svg::Target, &svg::RenderConfig) -> Result<Option<Rendered>, Failure> + 'a;
+
 /// A completion's surroundings.
 struct Case<'a> {
     prompt: &'a str,
@@ -143,7 +147,23 @@ impl Task {
         sum
     }
 
+    /// The judgement, drawn wherever that has to be.
     pub fn score(&self, job: &ScoreJob) -> Judged {
+        let judged = self.judged(job, &|source, target, config| {
+            self.renderer.render(source, target, config).map(Some)
+        });
+        // That drawing is never put off.
+        judged.unwrap_or_else(|| Judged::Done(self.failed("panic: scoring".into(), job.step)))
+    }
+
+    /// The same, or none where the completion needs a worker process to be drawn: its caller has others to judge.
+    pub fn score_here(&self, job: &ScoreJob) -> Option<Judged> {
+        self.judged(job, &|source, target, config| {
+            self.renderer.render_here(source, target, config)
+        })
+    }
+
+    fn judged(&self, job: &ScoreJob, draw: &Draw) -> Option<Judged> {
         let case = Case {
             prompt: &job.prompt,
             reference: &job.reference,
@@ -152,7 +172,7 @@ impl Task {
         };
         let mut judged = match self.scoring.completion.extract(&job.candidate.text) {
             Ok(words) if self.scoring.completion.is_text() => self.judge(&case, words, None),
-            Ok(source) => self.score_svg(source, &case),
+            Ok(source) => self.score_svg(source, &case, draw)?,
             Err(reason) => Judged::Done(self.invalid(reason.into(), &case)),
         };
         if let (true, Truncated::Value(value)) =
@@ -163,7 +183,7 @@ impl Task {
                 Judged::Later(pending) => pending.total = Some(value),
             }
         }
-        judged
+        Some(judged)
     }
 
     /// The judgement with the parts that it waited for. An encoder that failed makes it invalid.
@@ -224,11 +244,12 @@ impl Task {
         Ok(())
     }
 
-    fn score_svg(&self, source: &str, case: &Case) -> Judged {
+    fn score_svg(&self, source: &str, case: &Case, draw: &Draw) -> Option<Judged> {
         let target = match self.target(case.reference, case.measure) {
             Ok(target) => target,
             Err(failure) => {
-                return Judged::Done(self.invalid(format!("{BAD_REFERENCE}: {failure}"), case));
+                let reason = format!("{BAD_REFERENCE}: {failure}");
+                return Some(Judged::Done(self.invalid(reason, case)));
             }
         };
         let config = &self.scoring.render;
@@ -236,16 +257,16 @@ impl Task {
             .as_ref()
             .map_or(config.own_target(), |t| config.target_beside(t.canvas));
         let start = Instant::now();
-        let rendered = self.renderer.render(source, canvas, config);
+        let rendered = draw(source, canvas, config);
         let render_ms = start.elapsed().as_secs_f64() * 1e3;
         let rendered = match rendered {
-            Ok(rendered) => rendered,
+            Ok(rendered) => rendered?,
             Err(failure) => {
-                return Judged::Done(Reward {
+                return Some(Judged::Done(Reward {
                     deadline_hit: failure.reason == Reason::Deadline,
                     render_ms,
                     ..self.invalid(failure.to_string(), case)
-                });
+                }));
             }
         };
         let drawn = Arc::new(self.picture(&rendered.raster));
@@ -261,7 +282,7 @@ impl Task {
             Judged::Done(reward) => reward.render_ms = render_ms,
             Judged::Later(pending) => pending.reward.render_ms = render_ms,
         }
-        judged
+        Some(judged)
     }
 
     /// Every reward's value of `text`, which is the SVG where `pair` is there.

@@ -247,6 +247,31 @@ fn submitted_jobs_come_back_once_each() {
 }
 
 #[test]
+fn a_completion_waits_for_none_that_only_a_worker_may_draw() {
+    let scorer = scorer(&[("t", json!({}))]);
+    let turbulence = "<feTurbulence baseFrequency='0.01' numOctaves='20'/>".repeat(90);
+    let slow = format!(
+        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'><filter id='f'>{turbulence}</filter><rect width='8' height='8' filter='url(#f)'/></svg>"
+    );
+    // More of them than threads that judge.
+    for key in 0..6 {
+        scorer.submit(ScoreJob { key, ..job(&slow) });
+    }
+    scorer.submit(ScoreJob { key: 6, ..job(RED) });
+    let first = scorer.next().unwrap();
+    assert_eq!((first.key, first.reward.valid), (6, true));
+    let second = scorer.next().unwrap();
+    assert!(
+        second.key < 6
+            && second
+                .reward
+                .reason
+                .is_none_or(|said| said.starts_with("deadline"))
+    );
+    scorer.abandon();
+}
+
+#[test]
 fn a_reference_is_checked_for_what_the_rewards_need() {
     let scorer = scorer(&[("t", json!({"rubric": {"rewards": rubric()}}))]);
     let check = |r: &Reference| scorer.check_reference("t", r);

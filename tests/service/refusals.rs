@@ -144,12 +144,13 @@ fn an_item_that_waits_too_long_is_a_row_and_frees_its_place() {
     );
     let server = &server;
     let target = circle("red");
-    let items = [
-        json!({"completion": slow(), "reference": {"svg": target}}),
-        json!({"completion": target, "reference": {"svg": target}}),
-    ];
+    // The first is being drawn and the second waits for it; the third waits for neither.
+    let items = [slow(), slow(), target.clone()]
+        .map(|completion| json!({"completion": completion, "reference": {"svg": target}}));
     let out = server.post("/score_batch", &json!({"items": items})).fine();
-    for row in out["items"].as_array().unwrap() {
+    let rows = out["items"].as_array().unwrap();
+    assert_eq!(rows[2]["valid"], json!(true), "{out}");
+    for row in &rows[..2] {
         assert_eq!(
             (row["total"].clone(), row["valid"].clone()),
             (json!(-1.0), json!(false)),
