@@ -152,7 +152,8 @@ fn the_small_set_is_made_once_and_shared_by_clones() {
 
 #[test]
 fn a_gpu_that_answers_or_a_flag_decides_for_cuda() {
-    let machine = Machine::new("setup_gpu").gpu("echo 'GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)'");
+    let machine =
+        Machine::new("setup_gpu").gpu("echo 'GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)'");
     let told = machine.setup("", &[]).fine().out;
     assert!(told.contains("(CUDA, downloaded)"), "{told}");
     machine.uses(CUDA);
@@ -187,7 +188,10 @@ fn a_libtorch_of_the_users_own_is_taken_as_it_is() {
     let told = machine.setup("", &[("LIBTORCH", path)]).fine().out;
     assert!(told.contains("own (your LIBTORCH)"), "{told}");
     let config = machine.config();
-    assert!(config.contains(&format!("LIBTORCH = \"{path}\"\n")), "{config}");
+    assert!(
+        config.contains(&format!("LIBTORCH = \"{path}\"\n")),
+        "{config}"
+    );
     assert!(config.contains(&format!("-rpath,{path}/lib\"")), "{config}");
     assert!(machine.downloads().is_empty());
 }
