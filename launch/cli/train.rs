@@ -44,7 +44,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     let loaded = config::load(&args.config, &args.set, shared)?;
     let config = &loaded.config;
     if args.dry_run {
-        let plan = trainer::plan(config)?;
+        let plan = trainer::plan(config).map_err(|error| loaded.failure(error))?;
         println!("{}", to_yaml(&loaded.resolved)?);
         println!("{plan}");
         return Ok(());
@@ -90,7 +90,8 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         threads,
     };
     let mut console = Console::new(&folder, leader, shared)?;
-    let end = trainer::run(config, &options, group, &mut console)?;
+    let end = trainer::run(config, &options, group, &mut console)
+        .map_err(|error| loaded.failure(error))?;
     console.end(end);
     Ok(())
 }

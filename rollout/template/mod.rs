@@ -1,7 +1,7 @@
 //! Chat templates of Hugging Face folders, rendered as transformers renders them: the same
 //! whitespace rules, `tojson` without HTML escapes, `raise_exception`, `strftime_now`, loop
-//! controls and Python's string methods. An expression that is not understood is an error with its
-//! line, never another text. A `generation` block renders its body.
+//! controls and Python's string methods. What the engine does not know is an error with its line. A
+//! `generation` block renders its body.
 //!
 //! Left out: the mask of assistant tokens (completions are rendered apart from their
 //! prompt, so their lengths are known) and templates chosen by tool use.
