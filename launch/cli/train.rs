@@ -113,8 +113,11 @@ fn prepare(
     let continues = *resume != Resume::Never && trainer::has_checkpoint(folder);
     if continues && saved.exists() {
         let text = std::fs::read_to_string(&saved).map_err(failed(&saved))?;
-        let before: Value = serde_saphyr::from_str(&text)
-            .map_err(|error| Failure::input(format!("{}: {error}", saved.display())))?;
+        let before: Value = serde_saphyr::from_str(&text).map_err(|error| {
+            let error = error.to_string();
+            let first = error.lines().next().unwrap_or_default();
+            Failure::input(format!("{}: {first}", saved.display()))
+        })?;
         let changes = trainer::forbidden_changes(&before, &loaded.resolved);
         if !changes.is_empty() {
             return Err(Failure::input(format!(
