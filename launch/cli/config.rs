@@ -69,8 +69,9 @@ pub fn load(path: &Path, set: &[String], shared: &Shared) -> Result<Loaded, Fail
 /// `svgrl check`: what `train` checks before it starts, data and tokenizer included.
 pub fn check(args: &CheckArgs, shared: &Shared) -> Result<(), Failure> {
     let loaded = load(&args.config, &args.set, shared)?;
-    trainer::check_inputs(&loaded.config).map_err(|error| loaded.failure(error))?;
+    let left_out = trainer::check_inputs(&loaded.config).map_err(|error| loaded.failure(error))?;
     if !shared.quiet {
+        left_out.iter().for_each(|line| eprintln!("{line}"));
         println!("{}: valid", args.config.display());
     }
     Ok(())
