@@ -108,7 +108,8 @@ fn prepare(
         let path = path.display().to_string();
         move |error: std::io::Error| Failure::other(format!("{path}: {error}"))
     };
-    std::fs::create_dir_all(folder).map_err(failed(folder))?;
+    std::fs::create_dir_all(folder)
+        .map_err(|error| Failure::input(format!("--run-dir {}: {error}", folder.display())))?;
     let saved = folder.join("config.resolved.yaml");
     let continues = *resume != Resume::Never && trainer::has_checkpoint(folder);
     if continues && saved.exists() {

@@ -251,6 +251,11 @@ fn overrides_reach_stages_by_index_and_by_name() {
         ],
     );
     dry(&["seed"]).refused(2, &["KEY=VALUE"]);
+    dry(&["tasks.drow.render.size=3"]).refused(2, &["no `drow` is there; did you mean `draw`?"]);
+    dry(&["data.sources.icons.weight=3"]).refused(2, &["no `icons` is there", "drawings"]);
+    // A reward without a name is called by its type.
+    let weighed = dry(&["tasks.draw.rubric.rewards.ssim.weight=0.125"]).fine();
+    assert!(weighed.out.contains("weight: 0.125"), "{}", weighed.out);
     let flag = told(program().arg("train").arg(&config).args([
         "--dry-run",
         "--seed",
