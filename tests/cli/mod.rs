@@ -20,4 +20,5 @@ mod reward;
 mod run_folder;
 pub mod tiny;
 mod turns;
+mod updates;
 mod variants;
