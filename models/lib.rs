@@ -39,3 +39,4 @@ pub use params::{Leaf, ParamSpec, ParamTable, Part};
 pub use store::{SafeTensorsFile, load_folder, read_tensors, save_folder, write_tensors};
 pub use tape::{Recompute, Tape};
 pub use tokenizer::Tokenizer;
+pub use torch_ext::panic_words;

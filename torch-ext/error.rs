@@ -83,3 +83,44 @@ pub(crate) fn check(call: &'static str, status: c_int) -> Result<(), TorchError>
         message: message.to_string_lossy().trim_end().to_owned(),
     })
 }
+
+/// What a panic of tch's plain operators says: libtorch's own words, without its stack trace.
+pub fn panic_words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = text.unwrap_or("an operation panicked");
+    // tch unwraps its result, so that the message stands quoted in the panic's.
+    let quoted = text
+        .split_once("an `Err` value: Torch(\"")
+        .map(|(_, quoted)| quoted.strip_suffix("\")").unwrap_or(quoted));
+    let Some(quoted) = quoted else {
+        return text.to_owned();
+    };
+    let words = quoted.split("\\nException raised from").next();
+    let words = words.unwrap_or(quoted).replace("\\n", " ");
+    words.replace("\\\"", "\"").replace("\\'", "'")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use tch::{Device, Kind, Tensor};
+
+    use super::panic_words;
+
+    #[test]
+    fn a_refused_operation_says_why_without_a_stack_trace() {
+        let row = |n| Tensor::zeros([n], (Kind::Float, Device::Cpu));
+        let panic = catch_unwind(AssertUnwindSafe(|| row(2) + row(3))).unwrap_err();
+        let words = panic_words(panic.as_ref());
+        assert_eq!(
+            words,
+            "The size of tensor a (2) must match the size of tensor b (3) at non-singleton dimension 0"
+        );
+        let panic = catch_unwind(|| panic!("of our own: {}", 3)).unwrap_err();
+        assert_eq!(panic_words(panic.as_ref()), "of our own: 3");
+    }
+}

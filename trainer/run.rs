@@ -148,6 +148,12 @@ pub fn run(
     group: ProcessGroup,
     observer: &mut dyn Observer,
 ) -> Result<RunEnd, TrainError> {
+    let interrupt =
+        Interrupt::listen(Duration::try_from_secs_f64(config.grace_s).unwrap_or(Duration::MAX))?;
+    if group.size() > 1 {
+        // A rank that ended alone would be missed by the others.
+        interrupt.begin();
+    }
     let folder = config.model.tokenizer_folder().ok_or_else(|| {
         TrainError::Input(
             "model.tokenizer: a fresh network (`init`) needs a tokenizer folder".into(),
@@ -191,9 +197,7 @@ pub fn run(
             &encoders(config, options.device),
         )?,
         catalog,
-        interrupt: Interrupt::listen(
-            Duration::try_from_secs_f64(config.grace_s).unwrap_or(Duration::MAX),
-        )?,
+        interrupt,
         metrics: if leader {
             Some(MetricsFile::open(options.folder)?)
         } else {
@@ -363,6 +367,7 @@ impl Run<'_> {
         let kind = learner.model.kind();
         let peak = crate::flops::peak(self.config.peak_tflops, learner.device(), kind);
         let mut stepped = false;
+        interrupt.begin();
         loop {
             if progress.evaluation_owed {
                 let made = self.evaluate(stage, &learner, &examples, &progress)?;

@@ -167,16 +167,10 @@ pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let done = match std::panic::catch_unwind(|| dispatch(&cli)) {
         Ok(done) => done,
-        Err(panic) => {
-            let text = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(Failure::other(format!(
-                "internal error: {}",
-                text.unwrap_or("a thread panicked")
-            )))
-        }
+        Err(panic) => Err(Failure::other(format!(
+            "internal error: {}",
+            torch_ext::panic_words(panic.as_ref())
+        ))),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -295,7 +295,7 @@ impl Engine for LocalEngine<'_> {
                 prefix: None,
             }));
         catch_unwind(AssertUnwindSafe(|| self.reserve()))
-            .map_err(|panic| RolloutError::Torch(panic_text(panic.as_ref())))
+            .map_err(|panic| RolloutError::Torch(models::panic_words(panic.as_ref())))
     }
 
     fn next_unless(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Finished>, RolloutError> {
@@ -304,17 +304,8 @@ impl Engine for LocalEngine<'_> {
                 return Err(RolloutError::Stopped);
             }
             let step = catch_unwind(AssertUnwindSafe(|| tch::no_grad(|| self.advance())));
-            step.map_err(|panic| RolloutError::Torch(panic_text(panic.as_ref())))??;
+            step.map_err(|panic| RolloutError::Torch(models::panic_words(panic.as_ref())))??;
         }
         Ok(self.queue.done.pop_front())
     }
-}
-
-/// What a panic carried: tch panics with libtorch's message.
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("an operation panicked").to_owned()
 }
