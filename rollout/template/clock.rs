@@ -85,7 +85,7 @@ pub(super) fn strftime(format: &str, time: SystemTime) -> String {
 
 /// The days of month `m` if it lies before `month`.
 fn days_before(m: u64, month: u64, year: u64) -> u64 {
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     match m {
         _ if m >= month => 0,
         2 => 28 + u64::from(leap),
