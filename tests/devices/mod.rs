@@ -59,6 +59,23 @@ fn encoders_in_half_precision_reward_within_a_thousandth() {
 }
 
 #[test]
+fn a_full_gpu_ends_the_run_with_a_sentence_and_a_way_out() {
+    let Gpu::Pretended(_) = gpu!() else { return };
+    for (room, device) in [(200_000, "cuda:0"), (2_000_000, "cuda:0"), (60_000, "cpu")] {
+        let set = [&*format!("device={device}"), "encoders.dino.device=cuda:0"];
+        let told = run::tried("full", room, &set);
+        assert_eq!(told.err.lines().count(), 2, "{told:#?}");
+        told.refused(
+            1,
+            &[
+                "error: CUDA out of memory. Tried to allocate",
+                "lower `batch.micro_tokens`",
+            ],
+        );
+    }
+}
+
+#[test]
 fn a_run_on_a_gpu_continues_bit_for_bit() {
     let gpu = gpu!();
     let whole = run::drawn("continued", Some(gpu), &["device=cuda:0"]);

@@ -90,7 +90,8 @@ class Memory final : public c10::DeviceAllocator {
     auto& free = mine.free[rounded];
     char* block;
     if (free.empty()) {
-      TORCH_CHECK(mine.used + rounded <= DEVICE_BYTES, "pretend_gpu: out of memory");
+      TORCH_CHECK_WITH(OutOfMemoryError, mine.used + rounded <= room_,
+                       "CUDA out of memory. Tried to allocate ", bytes, " bytes.");
       block = pages().device + DEVICE_BYTES * static_cast<size_t>(current) + mine.used;
       mine.used += rounded;
     } else {
@@ -137,6 +138,11 @@ class Memory final : public c10::DeviceAllocator {
     std::map<size_t, std::vector<char*>> free;
   };
   static void release(void* block);
+  static size_t bytes_of_each() {
+    const char* asked = std::getenv("PRETEND_GPU_BYTES");
+    return asked == nullptr ? DEVICE_BYTES : std::min<size_t>(std::atoll(asked), DEVICE_BYTES);
+  }
+  const size_t room_ = bytes_of_each();
   std::mutex mutex_;
   Device devices_[DEVICES];
   std::unordered_map<void*, std::pair<c10::DeviceIndex, size_t>> sizes_;

@@ -90,6 +90,14 @@ pub fn drawn(run: &str, gpu: Option<&Gpu>, set: &[&str]) -> PathBuf {
     folder.join(run)
 }
 
+/// A new run on pretended GPUs of `room` bytes each.
+pub fn tried(run: &str, room: u64, set: &[&str]) -> Told {
+    let mut command = Gpu::here().program();
+    command.env("PRETEND_GPU_BYTES", room.to_string());
+    let _ = std::fs::remove_dir_all(taught().join(run));
+    train(command, taught(), "rl.yaml", run, set)
+}
+
 /// The run on the CPU.
 pub fn on_the_cpu() -> &'static Path {
     static RUN: OnceLock<PathBuf> = OnceLock::new();
