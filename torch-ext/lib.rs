@@ -21,7 +21,7 @@ mod memory;
 mod store;
 
 pub use adamw::{AdamwArgs, AdamwScalars, foreach_norm, fused_adamw_, global_norm};
-pub use context::{allow_tf32, device_name, set_deterministic, version};
+pub use context::{device_name, set_deterministic, version};
 pub use decode::decode_attention;
 pub use error::TorchError;
 pub use fused::{
@@ -29,5 +29,5 @@ pub use fused::{
 };
 pub use grad::{backward, set_grad};
 pub use group::{Backend, C10dGroup, GroupOptions, ProcessGroup};
-pub use memory::{MemoryStats, empty_cache, memory_stats, reset_peak_memory};
+pub use memory::{MemoryStats, memory_stats};
 pub use store::Store;
