@@ -24,7 +24,7 @@ mod tokenizer;
 pub mod vision;
 mod weights;
 
-pub use cache::{KvCache, Prefix};
+pub use cache::{KvCache, Room};
 pub use companions::carry_companions;
 pub use config::{Architecture, DecoderConfig, GenerationConfig};
 pub use decode::DecodeRows;

@@ -33,14 +33,7 @@ unsafe extern "C" {
 
     #[cfg(test)]
     pub(crate) fn svgrl_limit_isa(level: c_int) -> c_int;
-    pub(crate) fn svgrl_decode_attention(
-        q: In,
-        k_cache: In,
-        v_cache: In,
-        slots: In,
-        lengths: In,
-        out: Out,
-    ) -> c_int;
+    pub(crate) fn svgrl_decode_attention(inputs: *const In, out: Out) -> c_int;
     pub(crate) fn svgrl_fused_qkv_post(inputs: *const In, eps: c_float, out: Out) -> c_int;
     pub(crate) fn svgrl_silu_mul(gate_up: In, out: Out) -> c_int;
     pub(crate) fn svgrl_rms_norm(x: In, weight: In, eps: c_float, out: Out) -> c_int;

@@ -22,7 +22,7 @@ mod store;
 
 pub use adamw::{AdamwArgs, AdamwScalars, foreach_norm, fused_adamw_, global_norm};
 pub use context::{device_name, set_deterministic, version};
-pub use decode::decode_attention;
+pub use decode::{CachedRows, decode_attention};
 pub use error::TorchError;
 pub use fused::{
     CachePlaces, HeadNorms, QkvPost, Rotation, add_rms_norm, fused_qkv_post, rms_norm, silu_mul,
