@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use indexmap::IndexMap;
-use models::vision::Shown;
 use rewards::{
     Candidate, Mse, Reference, RewardConfig, RewardsConfig, RubricConfig, ScoreJob, Scorer,
     TaskScoring,
@@ -111,22 +110,20 @@ pub fn decode_rate(
         ..Sampling::default()
     };
     let mut engine = LocalEngine::new(&model, None, sampling, (0, 0))?;
-    let prompts: Vec<_> = (0..batch)
-        .map(|at| shape.prompt(&model, at))
-        .collect::<Result<_, _>>()?;
-    let request = |(group, (ids, shown)): (usize, (Arc<[i64]>, Option<Arc<Shown>>))| {
-        let view = shown.map(|shown| model.look(&[shown])).transpose()?;
+    let request = |group| -> Result<Request, TrainError> {
+        let asked = shape.prompt(&model, group)?;
+        let mut views = model.look(asked.shown.as_slice())?;
         Ok(Request {
             group,
-            ids,
-            view: view.and_then(|mut views| views.pop()),
+            ids: asked.ids,
+            view: views.pop(),
             samples: 1,
             draw: group as u64,
             lengths: None,
         })
     };
-    let requests = prompts.into_iter().enumerate().map(request);
-    engine.submit(requests.collect::<Result<_, models::ModelError>>()?)?;
+    let requests: Result<Vec<Request>, TrainError> = (0..batch).map(request).collect();
+    engine.submit(requests?)?;
     let started = Instant::now();
     while engine.next()?.is_some() {}
     Ok((batch * tokens) as f64 / started.elapsed().as_secs_f64())
@@ -228,13 +225,13 @@ pub fn step_seconds(bench: &StepBench, count: usize) -> Result<Vec<[f64; 4]>, Tr
     for step in 1..=count {
         let started = Instant::now();
         let prompt = |index| {
-            let (ids, shown) = bench.shape.prompt(&learner.model, index)?;
+            let asked = bench.shape.prompt(&learner.model, index)?;
             Ok(Prompt {
                 id: index.to_string(),
                 task: "draw".into(),
                 text: Some("".into()),
-                ids,
-                shown,
+                ids: asked.ids,
+                shown: asked.shown,
                 reference: Arc::new(Reference {
                     svg: texts.get(index).cloned(),
                     ..Reference::default()

@@ -35,6 +35,14 @@ const PROMPT: usize = 34;
 /// Side of a prompt's picture, in pixels.
 const SIDE: usize = 448;
 
+/// A prompt to measure with.
+pub(crate) struct Asked {
+    /// Its tokens.
+    pub ids: Arc<[i64]>,
+    /// Its picture, for a network that sees.
+    pub shown: Option<Arc<Shown>>,
+}
+
 impl Shape {
     fn init(self) -> InitConfig {
         let small = InitConfig {
@@ -113,18 +121,17 @@ impl Shape {
         Ok(model)
     }
 
-    /// The ids of prompt `index`, and the picture that they show to a network that sees.
+    /// Prompt `index`.
     ///
     /// # Errors
     /// None in practice: the picture is given here.
-    pub(crate) fn prompt(
-        self,
-        model: &Decoder,
-        index: usize,
-    ) -> Result<(Arc<[i64]>, Option<Arc<Shown>>), TrainError> {
+    pub(crate) fn prompt(self, model: &Decoder, index: usize) -> Result<Asked, TrainError> {
         let words = (0..PROMPT).map(|at| ((index * 131 + at * 17) % 1000) as i64);
         let (Some(eyes), Some(vision)) = (model.vision(), &model.config.vision) else {
-            return Ok((words.collect(), None));
+            return Ok(Asked {
+                ids: words.collect(),
+                shown: None,
+            });
         };
         let image = vision.tower.tokens.image;
         let rgb = Rgb8 {
@@ -142,6 +149,9 @@ impl Shape {
             .processor
             .shown(&ids, vec![picture])
             .map_err(TrainError::Input)?;
-        Ok((ids.into(), shown))
+        Ok(Asked {
+            ids: ids.into(),
+            shown,
+        })
     }
 }
