@@ -17,5 +17,7 @@ mod ranks;
 mod resume;
 /// The scoring service, its clients, and runs that use it.
 mod service;
+/// Which libtorch `make setup` takes, and what it says when it can have none.
+mod setup;
 /// Folders and comparisons that several tests use.
 mod support;

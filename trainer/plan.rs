@@ -16,12 +16,12 @@ use crate::config::{Config, Dtype, StageConfig};
 use crate::prompts::Prompts;
 
 /// Opens what a config names, without loading weights: tokenizer, templates, data, and the first
-/// prompt of every source's task.
+/// prompt of every source's task. Gives what was left out of the data, a line each.
 ///
 /// # Errors
 /// The first thing that `run` would refuse.
-pub fn check_inputs(config: &Config) -> Result<(), TrainError> {
-    let (_, tokenizer) = inputs(config)?;
+pub fn check_inputs(config: &Config) -> Result<Vec<String>, TrainError> {
+    let (catalog, tokenizer) = inputs(config)?;
     let (rows, tokens) = (
         config.model.shape(&tokenizer)?.vocab_size,
         tokenizer.len() as i64,
@@ -30,7 +30,7 @@ pub fn check_inputs(config: &Config) -> Result<(), TrainError> {
         true => Err(TrainError::Input(format!(
             "model: {rows} embedding rows for a tokenizer of {tokens} ids"
         ))),
-        false => Ok(()),
+        false => Ok(crate::run::left_out(&catalog)),
     }
 }
 

@@ -176,7 +176,9 @@ pub fn run(
         resume::cut_back(options.folder, config, start.as_ref())?;
     }
     group.barrier()?;
-    say_skipped(&catalog, observer);
+    left_out(&catalog)
+        .iter()
+        .for_each(|line| observer.notice(line));
     let mut run = Run {
         config,
         options,
@@ -202,12 +204,13 @@ pub fn run(
     run.stages(start, group)
 }
 
-/// Says what was left out: rows by their length, bad rows with the first few of them.
-fn say_skipped(catalog: &Catalog, observer: &mut dyn Observer) {
+/// What was left out of the data: rows by their length, bad rows with the first few of them.
+pub(crate) fn left_out(catalog: &Catalog) -> Vec<String> {
     const SHOWN: usize = 20;
+    let mut lines = Vec::new();
     for source in catalog.summary() {
         if source.filtered > 0 {
-            observer.notice(&format!(
+            lines.push(format!(
                 "source {}: {} rows left out by min_length and max_length",
                 source.name, source.filtered
             ));
@@ -215,11 +218,12 @@ fn say_skipped(catalog: &Catalog, observer: &mut dyn Observer) {
     }
     let skipped = catalog.skipped();
     for row in skipped.iter().take(SHOWN) {
-        observer.notice(&format!("source {}: bad row left out: {row}", row.source));
+        lines.push(format!("source {}: bad row left out: {row}", row.source));
     }
     if !skipped.is_empty() {
-        observer.notice(&format!("bad rows left out: {}", skipped.len()));
+        lines.push(format!("bad rows left out: {}", skipped.len()));
     }
+    lines
 }
 
 /// The checkpoint to continue from, after the checks that continuing asks for.
