@@ -6,6 +6,7 @@
 
 mod block;
 mod carry;
+mod clean;
 mod clip;
 mod dinov2;
 mod dreamsim;
