@@ -25,7 +25,7 @@ mod tokenizer;
 pub mod vision;
 mod weights;
 
-pub use cache::{KvCache, Prefix};
+pub use cache::{KvCache, Room};
 pub use companions::carry_companions;
 pub use config::{Architecture, DecoderConfig};
 pub use decode::DecodeRows;
@@ -39,4 +39,3 @@ pub use params::{Leaf, ParamSpec, ParamTable, Part};
 pub use store::{SafeTensorsFile, load_folder, read_tensors, save_folder, write_tensors};
 pub use tape::{Recompute, Tape};
 pub use tokenizer::Tokenizer;
-pub use torch_ext::panic_words;

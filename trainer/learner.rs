@@ -193,6 +193,11 @@ impl Learner {
 
 /// Turns libtorch's panics into an error.
 pub(crate) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, TrainError> {
-    catch_unwind(AssertUnwindSafe(work))
-        .map_err(|panic| TrainError::Learner(torch_ext::panic_words(panic.as_ref())))
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
+        TrainError::Learner(text.unwrap_or("an operation panicked").to_owned())
+    })
 }

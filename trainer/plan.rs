@@ -205,15 +205,14 @@ pub fn plan(config: &Config) -> Result<String, TrainError> {
                 } else {
                     grpo.rollout.slots.min(completions)
                 };
-                let longest = grpo
-                    .rollout
-                    .max_prompt_tokens
-                    .min(shape.max_positions as usize)
-                    + grpo.rollout.max_new_tokens;
+                let rollout = &grpo.rollout;
+                let prompt = rollout.max_prompt_tokens.min(shape.max_positions as usize);
+                // A group's prompt once, and each completion.
+                let tokens = grpo.batch.size.min(slots) * prompt + slots * rollout.max_new_tokens;
                 let cache = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim;
                 line(
                     "memory: KV cache, at most",
-                    gib(slots as f64 * longest as f64 * cache as f64 * width),
+                    gib(tokens as f64 * cache as f64 * width),
                 );
                 if grpo.kl.coefficient != 0.0 {
                     line("memory: reference policy", gib(parameters * width));

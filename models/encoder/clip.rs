@@ -166,6 +166,7 @@ impl Clip {
                 vocab: shape.vocab,
                 longest: shape.positions,
                 pad: None,
+                clean: false,
             },
             vision: Vision::take(weights, shape),
             text: Text::take(weights, shape),

@@ -6,6 +6,7 @@
 
 mod block;
 mod carry;
+mod clean;
 mod clip;
 mod dinov2;
 mod dreamsim;
@@ -325,7 +326,8 @@ pub fn unit_rows(x: &Tensor) -> Tensor {
 fn guarded(run: impl FnOnce() -> Result<Tensor, ModelError>) -> Result<Tensor, ModelError> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tch::no_grad(run))).unwrap_or_else(
         |panic| {
-            let text = crate::panic_words(panic.as_ref());
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.unwrap_or_else(|| "an operation failed".into());
             Err(ModelError::Torch(tch::TchError::Torch(text)))
         },
     )

@@ -3,7 +3,8 @@
 //! tensors.
 //!
 //! Long-CLIP (arXiv 2403.15378) keeps the first 20 positions of `positional_embedding` and takes the
-//! rest from `positional_embedding_res`; both have all rows, so one table results.
+//! rest from `positional_embedding_res`; both have all rows, so one table results. Texts are cleaned as OpenAI's
+//! own tokenizer cleans them.
 
 use std::path::Path;
 
@@ -67,7 +68,8 @@ pub(super) fn load(
     let side = shape.image as usize;
     let mut processor = ImageProcessor::cropping(side, side, CLIP);
     processor.centre = Centre::HalfEven;
-    let made = Clip::take(&mut weights, &shape, processor);
+    let mut made = Clip::take(&mut weights, &shape, processor);
+    made.rules.clean = true;
     weights.finish(|name| {
         matches!(
             name,

@@ -102,6 +102,7 @@ impl Siglip {
                 vocab,
                 longest: positions,
                 pad: Some(text.id("pad_token_id", 1)?),
+                clean: false,
             },
             vision: Vision::take(
                 &mut weights,

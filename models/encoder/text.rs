@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use tokenizers::normalizers::{Lowercase, Sequence};
 
 use crate::ModelError;
 use crate::config::read_object;
@@ -17,6 +18,8 @@ pub(super) struct TextRules {
     pub longest: i64,
     /// The id that fills every text up to `longest`; none where texts keep their length.
     pub pad: Option<i64>,
+    /// Whether texts are cleaned as OpenAI's CLIP cleans them.
+    pub clean: bool,
 }
 
 /// A folder's tokenizer under a network's rules.
@@ -24,7 +27,6 @@ pub(super) struct TextTokens {
     inner: tokenizers::Tokenizer,
     rules: TextRules,
     pad_left: bool,
-    lower: bool,
 }
 
 impl std::fmt::Debug for TextTokens {
@@ -51,7 +53,7 @@ impl TextTokens {
             ..Default::default()
         };
         inner.with_truncation(Some(truncation)).map_err(bad)?;
-        let (mut pad_left, mut lower) = (false, false);
+        let mut pad_left = false;
         let config = folder.join("tokenizer_config.json");
         if let Some(pad) = &mut rules.pad
             && config.exists()
@@ -63,16 +65,22 @@ impl TextTokens {
                 .and_then(|token| inner.token_to_id(token));
             *pad = named.map_or(*pad, i64::from);
             pad_left = map.get("padding_side").is_some_and(|side| side == "left");
-            // This class lowers its texts whatever its tokenizer.json says.
-            lower = map
+            // This class lowers its texts whatever its tokenizer.json says, but not what is a token as it stands.
+            if map
                 .get("tokenizer_class")
-                .is_some_and(|class| class == "Siglip2Tokenizer");
+                .is_some_and(|class| class == "Siglip2Tokenizer")
+            {
+                let own = inner.get_normalizer().cloned();
+                let steps = std::iter::once(Lowercase.into()).chain(own).collect();
+                inner
+                    .with_normalizer(Some(Sequence::new(steps)))
+                    .map_err(bad)?;
+            }
         }
         Ok(Some(Self {
             inner,
             rules,
             pad_left,
-            lower,
         }))
     }
 
@@ -109,14 +117,13 @@ impl TextTokens {
             inner,
             rules,
             pad_left: false,
-            lower: false,
         })
     }
 
     /// The ids of a text, special tokens, truncation and padding included.
     pub fn ids(&self, text: &str) -> Result<Vec<i64>, ModelError> {
-        let text = match self.lower {
-            true => text.to_lowercase().into(),
+        let text = match self.rules.clean {
+            true => super::clean::openai(text).into(),
             false => std::borrow::Cow::Borrowed(text),
         };
         let encoding = self

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::Pool;
 use super::block::{Activation, Attention, BlockShape, Linear, Norm, Sight, full, length_mask};
@@ -89,6 +89,7 @@ impl XlmRoberta {
                 longest: super::text::model_max_length(folder)?
                     .map_or(longest, |own| own.min(longest)),
                 pad: None,
+                clean: false,
             },
             words: weights.take("embeddings.word_embeddings.weight", &[vocab, width]),
             places: weights.take("embeddings.position_embeddings.weight", &[positions, width])
@@ -137,9 +138,11 @@ impl XlmRoberta {
     pub(super) fn hidden(&self, ids: &Tensor, lengths: &[i64], depth: usize) -> Tensor {
         let rows = ids.size()[1];
         let words = full(&Tensor::embedding(&self.words, ids, -1, false, false));
-        let x = self
-            .norm
-            .forward(&(words + self.places.narrow(0, self.pad + 1, rows)));
+        // Positions count the ids that are no padding, which a text may hold as well; padding has its own.
+        let counted = ids.ne(self.pad).to_kind(Kind::Int64);
+        let positions = counted.cumsum(1, Kind::Int64) * &counted + self.pad;
+        let places = Tensor::embedding(&self.places, &positions, -1, false, false);
+        let x = self.norm.forward(&(words + places));
         // Added to what the attention's matrices give.
         let place = (self.words.kind(), x.device());
         let mask = lengths

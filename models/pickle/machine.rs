@@ -227,7 +227,8 @@ impl<'a> Machine<'a> {
     fn global(&mut self, module: &str, name: &str) -> Result<(), String> {
         let known = match (module, name) {
             ("collections", "OrderedDict") => Global::OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2") => Global::RebuildTensor,
+            // The first is torch's of before 0.4, without the arguments that are not read here.
+            ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Global::RebuildTensor,
             ("torch._utils", "_rebuild_parameter") => Global::RebuildParameter,
             ("torch", _) => match name {
                 "FloatStorage" => Global::StorageOf(Kind::Float),
@@ -283,6 +284,8 @@ impl<'a> Machine<'a> {
         };
         let made = match (&self.objects[callee], arguments.as_slice()) {
             (Object::Global(Global::OrderedDict), []) => Object::Dict(Vec::new()),
+            // As Python 2 pickled it: from a list of its items.
+            (Object::Global(Global::OrderedDict), [items]) => Object::Dict(self.items(*items)?),
             (Object::Global(Global::RebuildParameter), [data, ..]) => self.objects[*data].clone(),
             (Object::Global(Global::RebuildTensor), [storage, offset, size, stride, ..]) => {
                 let (Object::Storage(storage), Object::Int(offset)) =
@@ -302,6 +305,21 @@ impl<'a> Machine<'a> {
         };
         self.push(made);
         Ok(())
+    }
+
+    /// Keys and values of a list of pairs.
+    fn items(&self, id: Id) -> Result<Vec<(Id, Id)>, String> {
+        let Object::List(items) = &self.objects[id] else {
+            return Err("makes a dict of something else than a list".into());
+        };
+        let pair = |id: &Id| match &self.objects[*id] {
+            Object::List(pair) | Object::Tuple(pair) => match pair.as_slice() {
+                [key, value] => Ok((*key, *value)),
+                _ => Err("makes a dict of something else than pairs".to_owned()),
+            },
+            _ => Err("makes a dict of something else than pairs".to_owned()),
+        };
+        items.iter().map(pair).collect()
     }
 
     fn ints(&self, id: Id) -> Result<Vec<i64>, String> {

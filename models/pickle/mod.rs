@@ -143,6 +143,9 @@ fn named<'a>(
     }
 }
 
+/// Elements that a tensor may have whatever its storage holds.
+const REPEATED: usize = 1 << 24;
+
 fn tensor(view: &TensorRef, memory: &[u8]) -> Result<Tensor, String> {
     let TensorRef {
         storage,
@@ -163,21 +166,32 @@ fn tensor(view: &TensorRef, memory: &[u8]) -> Result<Tensor, String> {
         return Err("has an impossible shape".into());
     }
     let empty = size.contains(&0);
-    // The last element's place, in wide integers: sizes come from the file.
-    let last: i128 = size
-        .iter()
-        .zip(stride)
-        .map(|(&n, &step)| i128::from(n - 1) * i128::from(step))
-        .sum();
-    let end = *offset as i128 + last + 1;
-    if !empty && end > storage.numel as i128 {
-        return Err("reaches beyond its storage".into());
-    }
+    // Elements, and the last one's place; none where no memory could hold them. Sizes come from the file.
+    let numel = size.iter().try_fold(1i64, |all, &n| all.checked_mul(n));
+    let last = size.iter().zip(stride).try_fold(0i64, |sum, (&n, step)| {
+        sum.checked_add((n - 1).max(0).checked_mul(*step)?)
+    });
+    let (Some(numel), Some(last)) = (numel, last) else {
+        return Err("has an impossible shape".into());
+    };
     if empty {
         return Ok(Tensor::zeros(size, (storage.kind, tch::Device::Cpu)));
     }
-    let own = &memory[offset * width..end as usize * width];
-    let flat = Tensor::from_data_size(own, &[last as i64 + 1], storage.kind);
+    let end = usize::try_from(last)
+        .ok()
+        .and_then(|last| offset.checked_add(last)?.checked_add(1));
+    let Some(end) = end.filter(|&end| end <= storage.numel) else {
+        return Err("reaches beyond its storage".into());
+    };
+    // A stride of 0 repeats elements, and a small file could ask for any amount of them.
+    if numel as usize > storage.numel.max(REPEATED) {
+        return Err(format!(
+            "repeats its {} numbers {numel} times",
+            storage.numel
+        ));
+    }
+    let own = &memory[offset * width..end * width];
+    let flat = Tensor::from_data_size(own, &[last + 1], storage.kind);
     Ok(flat.as_strided(size, stride, 0).contiguous())
 }
 

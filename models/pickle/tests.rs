@@ -65,6 +65,31 @@ fn a_tensor_is_read_through_its_offset_and_stride() {
     assert_eq!(Vec::<f32>::try_from(&found["w"]).unwrap(), [2.0, 4.0]);
 }
 
+/// The older form, as Python 2 wrote it (the lpips package's own weights are of this kind): short byte strings,
+/// and an ordered dict made of a list of its items.
+#[test]
+fn a_checkpoint_of_python_2_is_read() {
+    for rebuild in ["_rebuild_tensor_v2", "_rebuild_tensor"] {
+        let whole = [
+            &b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."[..],
+            b"\x80\x02M\xe9\x03.",
+            b"\x80\x02}U\x04typeK\x04s.",
+            b"\x80\x02ccollections\nOrderedDict\n](](U\x01wctorch._utils\n",
+            rebuild.as_bytes(),
+            b"\n((U\x07storagectorch\nFloatStorage\nU\x0212U\x06cuda:0\x8a\x01\x03NtQK\0(K\x03t(K\x01t\x89NtRee\x85R",
+            b"}U\x09_metadata}sb.",
+            b"\x80\x02]U\x0212a.",
+            &3u64.to_le_bytes(),
+            &[1f32, -2.0, 0.5].map(f32::to_le_bytes).concat(),
+        ]
+        .concat();
+        let found = parse(&whole).unwrap();
+        let values = Vec::<f32>::try_from(&found["w"]).unwrap();
+        assert_eq!(values, [1.0, -2.0, 0.5]);
+        assert!(parse(&whole[..whole.len() - 1]).is_err());
+    }
+}
+
 #[test]
 fn code_in_a_checkpoint_is_refused_by_its_name() {
     for (body, name) in [
@@ -93,6 +118,33 @@ fn a_tensor_beyond_its_storage_is_refused() {
     }
     let short = refusal(&one_tensor(0, 4, 1), &[0; 15]);
     assert!(short.contains("cut short"), "{short}");
+}
+
+#[test]
+fn a_tensor_that_repeats_its_storage_without_end_is_refused() {
+    let shaped = |size: &[i32]| {
+        let mut body = one_tensor(0, 4, 1);
+        let (from, to) = (b"K\x04\x85K\x01\x85", size);
+        let at = body.windows(6).position(|part| part == from).unwrap();
+        let ints = |values: &mut dyn Iterator<Item = i32>| {
+            let each = values.flat_map(|value| [&b"J"[..], &value.to_le_bytes()].concat());
+            [&b"("[..], &each.collect::<Vec<u8>>(), b"t"].concat()
+        };
+        let both = [
+            ints(&mut to.iter().copied()),
+            ints(&mut to.iter().map(|_| 0)),
+        ]
+        .concat();
+        body.splice(at..at + 6, both);
+        body
+    };
+    let reason = refusal(&shaped(&[1 << 30, 1 << 20]), &[0; 16]);
+    assert!(reason.contains("repeats its 4 numbers"), "{reason}");
+    let reason = refusal(&shaped(&[i32::MAX; 3]), &[0; 16]);
+    assert!(reason.contains("impossible shape"), "{reason}");
+    let data = pickle(&shaped(&[3, 5]));
+    let found = parse(&archive(&[("a/data.pkl", &data), ("a/data/0", &[0; 16])]));
+    assert_eq!(found.unwrap()["w"].size(), [3, 5]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! status, sentences and files.
 
 mod bad_rows;
+mod bench;
 mod continuing;
 mod embed;
 mod encoders;

@@ -212,6 +212,9 @@ def bge(name, seed):
     hidden = model(batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
     mask = batch["attention_mask"].unsqueeze(-1).double()
     out |= {"texts": hidden[:, 0].detach(), "mean": ((hidden * mask).sum(1) / mask.sum(1)).detach()}
+    # Padding ids within a text, as one that says "<pad>" has them, take the padding's position and count for none.
+    marked = torch.tensor([[0, 7, 1, 9, 1, 1, 12, 5, 2]])
+    out |= {"marked_ids": marked[0], "marked": model(marked).last_hidden_state[:, 0].detach()}
     finish(folder, out)
 
 

@@ -146,6 +146,23 @@ fn bge_m3_equals_transformers() {
                 close(&format!("bge_m3 {key} {how}"), kind, &got, &expected[key]);
             }
         }
+        let marked = ints(&expected["marked_ids"]);
+        let (alone, longer) = (
+            encoder.embed_ids(&[&marked], marked.len(), Pool::Cls),
+            [3; 14],
+        );
+        let together = encoder.embed_ids(&[&longer, &marked], longer.len(), Pool::Cls);
+        for (how, got) in [
+            ("alone", alone.unwrap()),
+            ("together", together.unwrap().narrow(0, 1, 1)),
+        ] {
+            close(
+                &format!("bge_m3 marked {how}"),
+                kind,
+                &got,
+                &expected["marked"],
+            );
+        }
     }
 }
 
