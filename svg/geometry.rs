@@ -148,7 +148,9 @@ fn view_box(text: &str) -> Result<[f64; 4], String> {
         .filter(|s| !s.is_empty());
     let numbers: Option<Vec<f64>> = words.map(number).collect();
     match numbers.as_deref() {
-        Some([x, y, width, height, ..]) if width.is_finite() && height.is_finite() => {
+        Some([x, y, width, height, ..])
+            if [x, y, width, height].iter().all(|side| side.is_finite()) =>
+        {
             Ok([*x, *y, *width, *height])
         }
         _ => Err(format!("viewBox: must be four numbers, got {text:?}")),

@@ -1,14 +1,14 @@
 //! Threads that draw in this process, watched from outside: the caller waits no longer than its
 //! deadline. A thread cannot be killed, so one that overruns is left to end by itself and replaced;
-//! the limits make that rare, and after a few the process draws no more itself.
+//! the limits make that rare, and while a few are running on the process draws no more itself.
 
 use crate::failure::{Failure, Reason};
 use crate::isolate::{on_large_stack, spawn_large_stack};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-/// Threads that may be left running before everything goes to worker processes.
+/// Threads that may be left running before everything goes to worker processes, until one of them has ended.
 const MAX_LOST: usize = 4;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -17,7 +17,7 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Default)]
 pub(crate) struct Lanes {
     idle: Mutex<Vec<mpsc::Sender<Job>>>,
-    lost: AtomicUsize,
+    lost: Arc<AtomicUsize>,
 }
 
 impl Lanes {
@@ -40,9 +40,16 @@ impl Lanes {
             .pop();
         let lane = idle.map_or_else(start, Ok)?;
         let (reply, answer) = mpsc::channel();
+        // Set by whichever comes first, the end of the work or the end of waiting for it.
+        let parted = Arc::new(AtomicBool::new(false));
+        let (ended, lost) = (parted.clone(), self.lost.clone());
         let job: Job = Box::new(move || {
+            let result = on_large_stack(work);
+            if ended.swap(true, Ordering::SeqCst) {
+                lost.fetch_sub(1, Ordering::SeqCst);
+            }
             // The caller may have stopped waiting.
-            let _ = reply.send(on_large_stack(work));
+            let _ = reply.send(result);
         });
         lane.send(job)
             .map_err(|_| Failure::new(Reason::RenderFailed, "a drawing thread ended"))?;
@@ -55,7 +62,10 @@ impl Lanes {
                 result
             }
             Err(_) => {
-                self.lost.fetch_add(1, Ordering::Relaxed);
+                self.lost.fetch_add(1, Ordering::SeqCst);
+                if parted.swap(true, Ordering::SeqCst) {
+                    self.lost.fetch_sub(1, Ordering::SeqCst);
+                }
                 let detail = format!(
                     "still drawing in this process after {} ms",
                     deadline.as_millis()
@@ -88,7 +98,16 @@ mod tests {
         assert!(lanes.are_open());
         lanes.lost.store(MAX_LOST, Ordering::Relaxed);
         assert!(!lanes.are_open());
+        // It ends after all.
         drop(release);
+        let start = std::time::Instant::now();
+        while !lanes.are_open() {
+            assert!(
+                start.elapsed() < Duration::from_secs(9),
+                "it is not counted back"
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     #[test]

@@ -39,4 +39,4 @@ pub use normalise::{NormaliseError, NormaliseOptions, Normalised, normalise};
 pub use pool::WorkerProgram;
 pub use raster::{Raster, RasterError};
 pub use renderer::{Rendered, Renderer, Target, draw_own};
-pub use resize::{Filter, resize};
+pub use resize::{Filter, resize, resize_part};

@@ -196,7 +196,7 @@ impl Process {
             .map_or_else(|e| e.to_string(), |s| s.to_string());
         let last = words
             .lines()
-            .rfind(|l| !l.trim().is_empty())
+            .rfind(|l| !l.trim().is_empty() && !l.starts_with("note: "))
             .unwrap_or("no message");
         Failure::new(reason, format!("{last} ({status})"))
     }

@@ -52,28 +52,52 @@ pub fn resize(
     to: (u32, u32),
     filter: Filter,
 ) -> Vec<u8> {
+    resize_part(pixels, channels, [from, to], [(0, to.0), (0, to.1)], filter)
+}
+
+/// Columns and rows `parts`, each from one to before another, of what [`resize`] makes of `sizes`, from and to. What is
+/// left out is not computed: a slice of something far larger than memory costs no more than its own pixels.
+///
+/// # Panics
+/// If `pixels` does not hold their size, or a part is not within the new one.
+pub fn resize_part(
+    pixels: &[u8],
+    channels: usize,
+    sizes: [(u32, u32); 2],
+    parts: [(u32, u32); 2],
+    filter: Filter,
+) -> Vec<u8> {
+    let [from, to] = sizes;
+    let [columns, rows] = parts;
     assert_eq!(
         pixels.len(),
         from.0 as usize * from.1 as usize * channels,
         "pixels do not fill the image"
     );
-    let along = |pixels: &[u8], width: u32| match width == to.0 {
+    assert!(
+        columns.0 <= columns.1 && columns.1 <= to.0 && rows.0 <= rows.1 && rows.1 <= to.1,
+        "the part is not within the image"
+    );
+    let as_it_is = |old: u32, new: u32, part| old == new && part == (0, new);
+    let along = |pixels: &[u8]| match as_it_is(from.0, to.0, columns) {
         true => pixels.to_vec(),
-        false => horizontal(pixels, channels, &taps(width, to.0, filter), width as usize),
+        false => {
+            let taps = taps((from.0, to.0), columns, filter);
+            horizontal(pixels, channels, &taps, from.0 as usize)
+        }
     };
-    let down = |pixels: Vec<u8>, width: u32| match from.1 == to.1 {
+    let down = |pixels: Vec<u8>, width: u32| match as_it_is(from.1, to.1, rows) {
         true => pixels,
-        false => vertical(
-            &pixels,
-            width as usize * channels,
-            &taps(from.1, to.1, filter),
-        ),
+        false => {
+            let taps = taps((from.1, to.1), rows, filter);
+            vertical(&pixels, width as usize * channels, &taps)
+        }
     };
     let lost = |side: fn((u32, u32)) -> u32| i64::from(side(from)) - i64::from(side(to));
     let (narrower, lower) = (lost(|size| size.0), lost(|size| size.1));
     match lower > 0 && lower > 2 * narrower {
-        true => along(&down(pixels.to_vec(), from.0), from.0),
-        false => down(along(pixels, from.0), to.0),
+        true => along(&down(pixels.to_vec(), from.0)),
+        false => down(along(pixels), columns.1 - columns.0),
     }
 }
 
@@ -138,12 +162,19 @@ struct Tap {
     weights: Vec<i32>,
 }
 
-fn taps(from: u32, to: u32, filter: Filter) -> Vec<Tap> {
+/// The taps of output samples `part`, from one to before another; where nothing is resampled, each its own.
+fn taps((from, to): (u32, u32), part: (u32, u32), filter: Filter) -> Vec<Tap> {
     let scale = f64::from(from) / f64::from(to);
     let stretch = scale.max(1.0);
     let support = filter.radius() * stretch;
-    (0..to)
+    (part.0..part.1)
         .map(|out| {
+            if from == to {
+                return Tap {
+                    first: out as usize,
+                    weights: vec![1 << BITS],
+                };
+            }
             let center = (f64::from(out) + 0.5) * scale;
             let first = (center - support + 0.5).max(0.0) as usize;
             let last = ((center + support + 0.5) as usize).min(from as usize);
@@ -158,4 +189,37 @@ fn taps(from: u32, to: u32, filter: Filter) -> Vec<Tap> {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_cut_out_of_the_whole() {
+        let from = (13, 9);
+        let pixels: Vec<u8> = (0..13 * 9 * 3).map(|at| (at * 37 % 251) as u8).collect();
+        for to in [(13, 9), (5, 30), (40, 3), (13, 4), (6, 9), (29, 31)] {
+            for filter in [Filter::Bilinear, Filter::Bicubic] {
+                let whole = resize(&pixels, 3, from, to, filter);
+                let parts = [(to.0 / 3, to.0), (1, to.1 - to.1 / 4)];
+                let part = resize_part(&pixels, 3, [from, to], parts, filter);
+                let [columns, rows] = parts;
+                let row = |y: u32| {
+                    let at = |x| (y * to.0 + x) as usize * 3;
+                    whole[at(columns.0)..at(columns.1)].to_vec()
+                };
+                let cut: Vec<u8> = (rows.0..rows.1).flat_map(row).collect();
+                assert_eq!(part, cut, "{to:?} {filter:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_of_something_huge_costs_its_own_pixels() {
+        let sizes = [(4096, 1), (4_000_000_000, 1_000_000)];
+        let parts = [(2_000_000_000, 2_000_000_004), (0, 2)];
+        let part = resize_part(&vec![9; 4096 * 3], 3, sizes, parts, Filter::Bicubic);
+        assert_eq!(part, [9; 4 * 2 * 3]);
+    }
 }

@@ -140,10 +140,16 @@ fn bad_instruction(rest: &str, first: bool) -> Option<String> {
     if !declaration.contains("version") {
         return Some("an XML declaration without a version".into());
     }
-    let (_, after) = declaration.split_once("encoding")?;
-    let value = after.trim_start().strip_prefix('=')?.trim_start();
-    let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''))?;
-    let encoding = value[1..].split(quote).next()?.to_ascii_lowercase();
+    let value = |name: &str| {
+        let (_, after) = declaration.split_once(name)?;
+        let value = after.trim_start().strip_prefix('=')?.trim_start();
+        let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+        value[1..].split(quote).next()
+    };
+    if value("standalone").is_some_and(|said| !matches!(said, "yes" | "no")) {
+        return Some("an XML declaration whose standalone is neither yes nor no".into());
+    }
+    let encoding = value("encoding")?.to_ascii_lowercase();
     let one_byte = [
         "iso-8859-",
         "iso8859-",

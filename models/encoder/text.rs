@@ -64,12 +64,16 @@ impl TextTokens {
                 .and_then(|token| token.as_str().or_else(|| token.get("content")?.as_str()))
                 .and_then(|token| inner.token_to_id(token));
             *pad = named.map_or(*pad, i64::from);
-            pad_left = map.get("padding_side").is_some_and(|side| side == "left");
-            // This class lowers its texts whatever its tokenizer.json says, but not what is a token as it stands.
-            if map
+            let class = map
                 .get("tokenizer_class")
-                .is_some_and(|class| class == "Siglip2Tokenizer")
-            {
+                .and_then(Value::as_str)
+                .unwrap_or("");
+            // Of these classes the side is the left one where the file names none.
+            let gemma = class == "Siglip2Tokenizer" || class.starts_with("GemmaTokenizer");
+            let side = map.get("padding_side").and_then(Value::as_str);
+            pad_left = side.map_or(gemma, |side| side == "left");
+            // This class lowers its texts whatever its tokenizer.json says, but not what is a token as it stands.
+            if class == "Siglip2Tokenizer" {
                 let own = inner.get_normalizer().cloned();
                 let steps = std::iter::once(Lowercase.into()).chain(own).collect();
                 inner

@@ -235,8 +235,8 @@ impl ImageProcessor {
     /// The picture resized and cropped, still in bytes.
     ///
     /// # Errors
-    /// [`ModelError::Image`] for a picture so long and narrow that resizing it would need more than
-    /// 16,384 pixels on a side.
+    /// Without a crop, [`ModelError::Image`] for a picture so long and narrow that it would become more than 16,384
+    /// pixels on a side; with one, what is cut away is never made.
     pub fn fit(&self, picture: &Rgb8) -> Result<Rgb8, ModelError> {
         let (width, height) = (picture.width, picture.height);
         let (new_width, new_height) = match self.resize {
@@ -252,16 +252,48 @@ impl ImageProcessor {
                 }
             }
         };
-        if new_width.max(new_height) > MAX_SIDE {
-            return Err(ModelError::Image(format!(
+        let new = (new_width, new_height);
+        match self.crop {
+            Some(crop) => Ok(self.fit_cropped(picture, new, crop)),
+            None if new_width.max(new_height) > MAX_SIDE => Err(ModelError::Image(format!(
                 "{width}x{height} pixels would become {new_width}x{new_height}, at most {MAX_SIDE} on a side are supported"
-            )));
+            ))),
+            None => Ok(picture
+                .resized(new_width, new_height, self.filter)
+                .into_owned()),
         }
-        let resized = picture.resized(new_width, new_height, self.filter);
-        Ok(match self.crop {
-            Some(crop) => centre_crop(&resized, crop, self.centre),
-            None => resized.into_owned(),
-        })
+    }
+
+    /// The middle of the picture at its new size, black where that is too small, as transformers pads.
+    fn fit_cropped(
+        &self,
+        picture: &Rgb8,
+        new: (usize, usize),
+        (width, height): (usize, usize),
+    ) -> Rgb8 {
+        // Along one side: the part that is kept, and where it goes.
+        let kept = |side: usize, crop: usize| {
+            let first = place(side, crop, self.centre);
+            let start = first.max(0) as usize;
+            let end = side.min((first + crop as isize).max(0) as usize);
+            ((start, end), first.min(0).unsigned_abs())
+        };
+        let (columns, left) = kept(new.0, width);
+        let (rows, top) = kept(new.1, height);
+        let part = picture.resized_part(new, [columns, rows], self.filter);
+        if (part.width, part.height) == (width, height) {
+            return part;
+        }
+        let mut data = vec![0u8; width * height * 3];
+        for (row, source) in part.data.chunks_exact(part.width * 3).enumerate() {
+            let target = ((row + top) * width + left) * 3;
+            data[target..target + source.len()].copy_from_slice(source);
+        }
+        Rgb8 {
+            width,
+            height,
+            data,
+        }
     }
 
     /// `[N, 3, H, W]` of pictures of one size, as [`Self::fit`] makes them.
@@ -307,31 +339,6 @@ impl ImageProcessor {
             .view(shape)
             .to_device(device)
             .to_kind(kind))
-    }
-}
-
-/// The middle of a picture; black where it is too small, as transformers pads.
-fn centre_crop(picture: &Rgb8, (width, height): (usize, usize), centre: Centre) -> Rgb8 {
-    let left = place(picture.width, width, centre);
-    let top = place(picture.height, height, centre);
-    let mut data = vec![0u8; width * height * 3];
-    for y in 0..height {
-        let row = y as isize + top;
-        if row < 0 || row >= picture.height as isize {
-            continue;
-        }
-        let from = left.max(0) as usize;
-        let to = (left + width as isize).min(picture.width as isize) as usize;
-        let source = row as usize * picture.width;
-        let target = (y * width) as isize + from as isize - left;
-        let (target, len) = (target as usize * 3, (to - from) * 3);
-        data[target..target + len]
-            .copy_from_slice(&picture.data[(source + from) * 3..(source + to) * 3]);
-    }
-    Rgb8 {
-        width,
-        height,
-        data,
     }
 }
 

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use svg::{Filter, Raster, resize};
+use svg::{Filter, Raster, resize, resize_part};
 
 pub use cut::Cut;
 pub(crate) use encoder::{CLIP, Centre, HALF, IMAGENET};
@@ -107,6 +107,25 @@ impl Rgb8 {
             height,
             data,
         })
+    }
+}
+
+impl Rgb8 {
+    /// Columns and rows `parts`, each from one to before another, of [`Self::resized`] to `to`, width and height.
+    pub(crate) fn resized_part(
+        &self,
+        to: (usize, usize),
+        parts: [(usize, usize); 2],
+        filter: Filter,
+    ) -> Self {
+        let pair = |(a, b): (usize, usize)| (a as u32, b as u32);
+        let sizes = [pair((self.width, self.height)), pair(to)];
+        let [columns, rows] = parts;
+        Rgb8 {
+            width: columns.1 - columns.0,
+            height: rows.1 - rows.0,
+            data: resize_part(&self.data, 3, sizes, [pair(columns), pair(rows)], filter),
+        }
     }
 }
 

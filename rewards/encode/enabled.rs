@@ -111,7 +111,12 @@ impl Encoders {
         };
         match fitted {
             Ok(picture) => handle.ask(Ask::Picture(picture, pool)),
-            Err(error) => self.failed(encoder, &error.to_string()),
+            // The picture's fault, a shape that a completion chose, and not the network's.
+            Err(error) => {
+                let ticket = Ticket::default();
+                ticket.give(Err(format!("encoders.{encoder}: {error}").into()));
+                ticket
+            }
         }
     }
 
@@ -180,12 +185,6 @@ impl Encoders {
     pub fn fault(&self) -> Option<RewardError> {
         let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         fault.clone().map(RewardError::Encoder)
-    }
-
-    fn failed(&self, encoder: &str, reason: &str) -> Ticket {
-        let ticket = Ticket::default();
-        super::batch::fail(&self.fault, encoder, reason, std::slice::from_ref(&ticket));
-        ticket
     }
 }
 

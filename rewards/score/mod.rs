@@ -19,6 +19,9 @@ use std::sync::Arc;
 use std::time::Instant;
 use svg::{Failure, Filter, Raster, Reason, Rendered, Renderer};
 
+/// The reason of a row whose reference cannot be drawn: no completion has it.
+pub(crate) const BAD_REFERENCE: &str = "bad_reference";
+
 /// What a completion earned.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Reward {
@@ -225,7 +228,7 @@ impl Task {
         let target = match self.target(case.reference, case.measure) {
             Ok(target) => target,
             Err(failure) => {
-                return Judged::Done(self.invalid(format!("reference_{failure}"), case));
+                return Judged::Done(self.invalid(format!("{BAD_REFERENCE}: {failure}"), case));
             }
         };
         let config = &self.scoring.render;

@@ -4,6 +4,7 @@ use super::admission::CancelOnDrop;
 use super::parse::{Problem, place};
 use super::server::Inner;
 use crate::error::RewardError;
+use crate::score::BAD_REFERENCE;
 use crate::scorer::{Order, ScoreJob};
 use crate::wire::{SERVICE_DEADLINE, ScoredRow};
 use axum::http::StatusCode;
@@ -63,7 +64,7 @@ pub(crate) async fn judge(
         if let Some(failure) = reward
             .reason
             .as_deref()
-            .and_then(|r| r.strip_prefix("reference_"))
+            .and_then(|reason| reason.strip_prefix(BAD_REFERENCE)?.strip_prefix(": "))
         {
             let field = place(index, of_batch);
             return Err(Problem::field(format!(

@@ -93,6 +93,41 @@ pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if bytes.trim_ascii_start().starts_with(b"[") {
         return Err(Problem::field("body: must be an object, got a list"));
     }
+    // Halves of characters, which Python's strings may hold and a policy may write, are no fault of the caller.
+    read(bytes).or_else(|problem| match whole_characters(bytes) {
+        Some(mended) if problem.status == StatusCode::BAD_REQUEST => read(&mended),
+        _ => Err(problem),
+    })
+}
+
+/// The text with U+FFFD for each escaped half of a surrogate pair that stands alone; none where there is none.
+fn whole_characters(bytes: &[u8]) -> Option<Vec<u8>> {
+    let unit = |at: usize| -> Option<u16> {
+        let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let mut out = Vec::with_capacity(bytes.len());
+    let (mut at, mut halves) = (0, 0);
+    while at < bytes.len() {
+        let next = unit(at + 6);
+        let length = match unit(at) {
+            Some(0xd800..=0xdbff) if next.is_some_and(|low| low & 0xfc00 == 0xdc00) => 12,
+            Some(0xd800..=0xdfff) => {
+                out.extend(b"\\ufffd");
+                (at, halves) = (at + 6, halves + 1);
+                continue;
+            }
+            // An escaped backslash escapes nothing itself.
+            _ => 1 + usize::from(bytes[at] == b'\\'),
+        };
+        let end = bytes.len().min(at + length);
+        out.extend(&bytes[at..end]);
+        at = end;
+    }
+    (halves > 0).then_some(out)
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut source = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut source).map_err(|error| {
         let path = error.path().to_string();
@@ -288,6 +323,22 @@ mod tests {
             said.starts_with("items.0.reference.sgv: ") || said.contains("sgv"),
             "{said}"
         );
+    }
+
+    #[test]
+    fn half_a_character_is_replaced_and_nothing_else() {
+        for (written, meant) in [
+            (r"\ud83d\ude00", "\u{1f600}"),
+            (r"a\ud83d", "a\u{fffd}"),
+            (r"\udE00b\ud83d\n", "\u{fffd}b\u{fffd}\n"),
+            (r"\ud83d\ud83d\ude00\ud800", "\u{fffd}\u{1f600}\u{fffd}"),
+            (r"\\ud83d \u00e9 \ud83dx", "\\ud83d \u{e9} \u{fffd}x"),
+        ] {
+            let body = format!("{{\"response\": \"{written}\"}}");
+            let row = json::<Score>(body.as_bytes()).unwrap().into_row().unwrap();
+            assert_eq!(row.completion, meant, "{written}");
+        }
+        assert_eq!(refused(json::<Score>(br#"{"response": "\ud83d""#)).0, 400);
     }
 
     #[test]

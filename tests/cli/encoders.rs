@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::program::{Told, numbers, program, rows, scratch, told, write, write_rows};
+use super::program::{Told, copy, numbers, program, rows, scratch, told, write, write_rows};
 use super::tiny::{self, drawing};
 use crate::support::fixture;
 
@@ -90,6 +90,46 @@ fn a_copy_of_the_reference_has_cosine_one_and_a_bad_svg_waits_for_nobody() {
         (&out[1]["valid"], &out[1]["total"]),
         (&json!(false), &json!(0.0))
     );
+}
+
+/// Whatever shape a completion gives itself, it is a row and not the encoder's end.
+#[test]
+fn a_line_of_pixels_is_scored_and_one_too_long_is_invalid() {
+    let folder = scratch("encoders_thin");
+    let whole = folder.join("whole");
+    copy(&encoders().join("dinov2"), &whole);
+    let settings = whole.join("preprocessor_config.json");
+    let text = std::fs::read_to_string(&settings).unwrap();
+    let uncut = text.replace("\"do_center_crop\": true", "\"do_center_crop\": false");
+    assert_ne!(uncut, text);
+    std::fs::write(settings, uncut).unwrap();
+    let thin = |size: &str| {
+        format!(
+            "<svg xmlns='http://www.w3.org/2000/svg' {size}><rect width='999' height='999' fill='red'/></svg>"
+        )
+    };
+    let sizes = ["width='1024' height='1'", "width='1' height='1024'"];
+    let mut data: Vec<Value> = sizes
+        .iter()
+        .enumerate()
+        .map(|(id, size)| row(id, &thin(size)))
+        .collect();
+    data.push(row(2, &circle("red")));
+    let render = "tasks.draw.render={canvas: intrinsic, size: 1024}";
+    for scored in scores(&folder, &data, &[render]) {
+        assert_eq!(scored["valid"], json!(true), "{scored}");
+    }
+    let path = format!("encoders.dino.path={}", whole.display());
+    let out = scores(&folder, &data, &[render, &path]);
+    for scored in &out[..2] {
+        let reason = scored["reason"].as_str().unwrap();
+        assert!(reason.contains("at most 16384 on a side"), "{reason}");
+        assert_eq!(
+            (&scored["valid"], &scored["total"]),
+            (&json!(false), &json!(0.0))
+        );
+    }
+    assert_eq!(out[2]["valid"], json!(true));
 }
 
 #[test]

@@ -150,7 +150,10 @@ fn scores_of_models_nobody_can_have_are_refused_with_a_way_out() {
     let folder = scratch("judge_refused");
     for (name, way_out) in [
         ("hpsv2", "image_text"),
+        ("HPSv2.1", "image_text"),
         ("tifa", "`judge`"),
+        ("tifa_vqa", "`judge`"),
+        ("aesthetic_score", "`judge`"),
         ("aesthetic", "`judge`"),
         ("gemini_judge", "api_key_env"),
     ] {

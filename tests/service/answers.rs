@@ -119,8 +119,11 @@ fn hostile_completions_and_references_leave_the_service_answering() {
     let nested = drawing(&"<g>".repeat(80_000));
     let entities = "<!DOCTYPE svg [<!ENTITY a 'aaaa'>]><svg viewBox='0 0 1 1'>&a;</svg>".to_owned();
     let reads = drawing("<image href='/etc/passwd' width='9' height='9'/>");
+    // Its reason speaks of references, those of the completion itself.
+    let cycle = drawing("<g id='a'><use href='#a'/></g>");
     for attack in [
         nested,
+        cycle,
         entities,
         slow(),
         "\u{0}".into(),
@@ -132,6 +135,10 @@ fn hostile_completions_and_references_leave_the_service_answering() {
         let answer = server.post("/score", &slime(&target, &attack));
         assert!([200, 422].contains(&answer.status), "{answer:?}");
     }
+    let broken = drawing("<g>");
+    server
+        .post("/score", &slime(&target, &broken))
+        .refused(422, "reference does not render: malformed_xml");
     let row = server.post("/score", &slime(&target, &target)).fine();
     assert_eq!(row["valid"], json!(true));
 }

@@ -233,12 +233,19 @@ impl Check<'_> {
     }
 }
 
-/// Why a union does not take a tag that it knows of (`x-refused` of its schema).
+/// Why a union does not take a tag that it knows of (`x-refused` of its schema): by its name, however it is written
+/// and whatever follows it, such as a version.
 fn refused(schema: &Value, tag: &Node) -> Option<String> {
     let Kind::Scalar(Value::String(word)) = &tag.kind else {
         return None;
     };
-    let why = schema.get("x-refused")?.get(word)?.as_str()?;
+    let plain = |name: &str| -> String {
+        let letters = name.chars().filter(|c| c.is_ascii_alphanumeric());
+        letters.map(|c| c.to_ascii_lowercase()).collect()
+    };
+    let named = |(name, _): &(&String, &Value)| plain(word).starts_with(&plain(name));
+    let known = schema.get("x-refused")?.as_object()?.iter().filter(named);
+    let why = known.max_by_key(|(name, _)| name.len())?.1.as_str()?;
     Some(format!("`{word}` is not available: {why}"))
 }
 

@@ -383,6 +383,28 @@ fn what_is_not_built_is_refused_by_key() {
     }
 }
 
+/// As transformers' class of that name: padded in front unless the file says else, in lower case.
+#[test]
+fn the_tokenizer_of_siglip_2_has_its_own_defaults() {
+    let plain = load("siglip2", Kind::Float);
+    let folder = copy("siglip2", "encoder_siglip2_class");
+    let config = folder.join("tokenizer_config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let text = text.replace("TokenizersBackend", "Siglip2Tokenizer");
+    assert!(text.contains("Siglip2Tokenizer") && !text.contains("padding_side"));
+    let ids = |config_text: &str, said: &str| {
+        std::fs::write(&config, config_text).unwrap();
+        let encoder = Encoder::load(&folder, (Kind::Float, Device::Cpu)).unwrap();
+        encoder.tokenize(said).unwrap()
+    };
+    let right = plain.tokenize("a red circle").unwrap();
+    let written = right.iter().position(|&id| id == 1).unwrap() + 1;
+    let left = [vec![0; 64 - written], right[..written].to_vec()].concat();
+    assert_eq!(ids(&text, "A RED circle"), left);
+    let side = text.replacen('{', "{\"padding_side\": \"right\",", 1);
+    assert_eq!(ids(&side, "A RED circle"), right);
+}
+
 #[test]
 fn missing_and_unknown_tensors_are_listed_by_name() {
     let folder = copy("dinov2", "encoder_names");

@@ -15,8 +15,10 @@ from safetensors.torch import save_file
 from torchvision import transforms
 
 HERE = pathlib.Path(__file__).parent
-# Rests of the crop: none, odd ones that round up and down to even, large and small pictures.
-SIZES = [(42, 42), (61, 47), (40, 83), (43, 42), (42, 45), (47, 42), (42, 49), (101, 50), (50, 103), (21, 24), (300, 200), (7, 5)]
+# Rests of the crop: none, odd ones that round up and down to even, large and small pictures, and two that become longer
+# than anything that is kept whole.
+SIZES = [(42, 42), (61, 47), (40, 83), (43, 42), (42, 45), (47, 42), (42, 49), (101, 50), (50, 103), (21, 24), (300, 200), (7, 5),
+         (900, 2), (1, 640)]
 
 
 def picture(width, height):
