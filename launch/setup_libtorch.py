@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 VERSION = "2.11.0"
@@ -35,6 +36,8 @@ CPU_LIBRARIES = {
 # The wheels need glibc 2.28 at most.
 PLATFORMS = [f"manylinux_2_{minor}" for minor in range(28, 16, -1)] + ["manylinux2014"]
 HEADER = "# Written by `make setup`; run it again rather than editing this file.\n"
+# What reading a wheel that was cut short or garbled raises.
+BROKEN = (zipfile.BadZipFile, zlib.error, EOFError)
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -185,7 +188,9 @@ def make_cuda(folder):
 def cuda_requirements(torch_wheel):
     """The CUDA packages that the torch wheel itself asks for."""
     with opened(torch_wheel) as archive:
-        name = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        name = next((n for n in archive.namelist() if n.endswith(".dist-info/METADATA")), None)
+        if name is None:
+            raise SetupError(f"the download of {torch_wheel.name} is broken (it has no METADATA); run this again")
         lines = archive.read(name).decode().split("\n")
     wanted = [line.split(":", 1)[1].split(";")[0].strip() for line in lines if line.startswith("Requires-Dist:")]
     return [item for item in wanted if item.startswith(("nvidia-", "cuda-toolkit"))]
@@ -218,7 +223,7 @@ def download(packages, folder, follow=False):
 def opened(wheel):
     try:
         return zipfile.ZipFile(wheel)
-    except (zipfile.BadZipFile, EOFError) as error:
+    except BROKEN as error:
         raise SetupError(f"the download of {wheel.name} is broken ({error}); run this again") from None
 
 
@@ -234,7 +239,7 @@ def unpack(wheel, folder, place):
             try:
                 with archive.open(member) as source, open(target, "wb") as out:
                     shutil.copyfileobj(source, out, 1 << 20)
-            except (zipfile.BadZipFile, EOFError) as error:
+            except BROKEN as error:
                 raise SetupError(f"the download of {wheel.name} is broken ({error}); run this again") from None
 
 

@@ -1,52 +1,54 @@
 //! Keys and values of sequences that are being decoded.
 //!
-//! A slot holds one sequence. A group's prompt is run once ([`KvCache::prefill`]) and its rows are
-//! copied to the slots of its completions as these are admitted. The cache is an argument of the
-//! model, never a part of it.
+//! A group's prompt is run once ([`KvCache::prefill`]) and its rows stay in one page, which all
+//! completions of the group read; a slot holds what one completion has generated. The cache is an
+//! argument of the model, never a part of it.
 
 use tch::Tensor;
 
 use crate::Decoder;
 use crate::input::LmInput;
 
-/// Keys and values `[slots, Hkv, capacity, D]` for every block.
+/// Keys and values of prompts and of completions.
 pub struct KvCache {
+    pub(crate) prompts: Pages,
+    pub(crate) own: Pages,
+    room: Room,
+}
+
+/// How much a [`KvCache`] holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Prompts at a time.
+    pub prompts: i64,
+    /// Tokens of the longest prompt.
+    pub prompt_tokens: i64,
+    /// Completions at a time.
+    pub slots: i64,
+    /// Tokens of the longest completion.
+    pub new_tokens: i64,
+}
+
+impl Room {
+    /// Whether this much holds `other`.
+    pub fn holds(&self, other: &Self) -> bool {
+        self.prompts >= other.prompts
+            && self.prompt_tokens >= other.prompt_tokens
+            && self.slots >= other.slots
+            && self.new_tokens >= other.new_tokens
+    }
+}
+
+/// Keys and values `[pages, Hkv, capacity, D]` for every block.
+pub(crate) struct Pages {
     pub(crate) keys: Vec<Tensor>,
     pub(crate) values: Vec<Tensor>,
-    slots: i64,
-    capacity: i64,
 }
 
-/// One prompt's keys and values, and what it predicts.
-pub struct Prefix {
-    /// `[1, Hkv, P, D]` per block.
-    keys: Vec<Tensor>,
-    values: Vec<Tensor>,
-    /// The normalised hidden row `[1, H]` of the last token.
-    pub hidden: Tensor,
-}
-
-impl Prefix {
-    /// Number of tokens.
-    pub fn len(&self) -> i64 {
-        self.keys.first().map_or(0, |keys| keys.size()[2])
-    }
-
-    /// True for a network without blocks.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-impl KvCache {
-    /// Room for `slots` sequences of up to `capacity` tokens.
-    pub fn new(model: &Decoder, slots: i64, capacity: i64) -> Self {
-        let shape = [
-            slots,
-            model.config.num_kv_heads,
-            capacity,
-            model.config.head_dim,
-        ];
+impl Pages {
+    fn new(model: &Decoder, count: i64, capacity: i64) -> Self {
+        let config = &model.config;
+        let shape = [count, config.num_kv_heads, capacity, config.head_dim];
         let options = (model.kind(), model.device());
         let make = || {
             (0..model.num_blocks())
@@ -56,60 +58,50 @@ impl KvCache {
         Self {
             keys: make(),
             values: make(),
-            slots,
-            capacity,
+        }
+    }
+}
+
+impl KvCache {
+    /// An empty cache.
+    pub fn new(model: &Decoder, room: Room) -> Self {
+        Self {
+            prompts: Pages::new(model, room.prompts, room.prompt_tokens),
+            own: Pages::new(model, room.slots, room.new_tokens),
+            room,
         }
     }
 
-    /// Number of sequences it holds.
-    pub fn slots(&self) -> i64 {
-        self.slots
+    /// How much it holds.
+    pub fn room(&self) -> Room {
+        self.room
     }
 
-    /// Longest sequence it holds.
-    pub fn capacity(&self) -> i64 {
-        self.capacity
-    }
-
-    /// Runs the prompts of `input`, one segment each, once.
-    pub fn prefill(model: &Decoder, input: &LmInput) -> Vec<Prefix> {
-        let (mut keys, mut values) = (Vec::new(), Vec::new());
-        let hidden = model.hidden_keeping(input, &mut |_, k, v| {
-            for (list, rows) in [(&mut keys, k), (&mut values, v)] {
-                list.push(rows.transpose(0, 1).unsqueeze(0));
+    /// Runs the prompts of `input`, one segment each, and keeps the rows of segment `i` in page
+    /// `pages[i]`; returns for each the normalised hidden row `[1, H]` of its last token.
+    pub fn prefill(&mut self, model: &Decoder, input: &LmInput, pages: &[i64]) -> Vec<Tensor> {
+        let prompts = &self.prompts;
+        let hidden = model.hidden_keeping(input, &mut |block, keys, values| {
+            let kept = [
+                (&prompts.keys[block], keys),
+                (&prompts.values[block], values),
+            ];
+            for (cache, rows) in kept {
+                // [T, Hkv, D] to [Hkv, T, D].
+                let rows = rows.transpose(0, 1);
+                for (segment, page) in input.segments.iter().zip(pages) {
+                    let (start, len) = (segment.rows.start, segment.rows.len);
+                    cache
+                        .get(*page)
+                        .narrow(1, 0, len)
+                        .copy_(&rows.narrow(1, start, len));
+                }
             }
         });
-        let cut = |list: &[Tensor], start: i64, len: i64| -> Vec<Tensor> {
-            list.iter()
-                .map(|rows| rows.narrow(2, start, len).contiguous())
-                .collect()
+        let last = |segment: &crate::input::Segment| {
+            let at = segment.rows.start + segment.rows.len - 1;
+            hidden.narrow(0, at, 1).contiguous()
         };
-        input
-            .segments
-            .iter()
-            .map(|segment| {
-                let (start, len) = (segment.rows.start, segment.rows.len);
-                Prefix {
-                    keys: cut(&keys, start, len),
-                    values: cut(&values, start, len),
-                    hidden: hidden.narrow(0, start + len - 1, 1).contiguous(),
-                }
-            })
-            .collect()
-    }
-
-    /// Copies a prompt's rows to the front of `slot`.
-    pub fn admit(&mut self, prefix: &Prefix, slot: i64) {
-        for (cache, rows) in self
-            .keys
-            .iter()
-            .zip(&prefix.keys)
-            .chain(self.values.iter().zip(&prefix.values))
-        {
-            cache
-                .narrow(0, slot, 1)
-                .narrow(2, 0, prefix.len())
-                .copy_(rows);
-        }
+        input.segments.iter().map(last).collect()
     }
 }

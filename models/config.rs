@@ -1,4 +1,4 @@
-//! `config.json` and `generation_config.json` of a Hugging Face folder, typed.
+//! `config.json` of a Hugging Face folder, typed.
 //!
 //! Both layouts are read: the older one (`rope_theta`, `rope_scaling`, `torch_dtype`) and that of
 //! transformers 5 (`rope_parameters`, `dtype`). A key that would change the network in a way this
@@ -65,13 +65,6 @@ pub struct DecoderConfig {
     pub names: Names,
     /// The file's own keys, written back on export.
     pub source: Map<String, Value>,
-}
-
-/// What `generation_config.json` says: only the ids that end a completion.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct GenerationConfig {
-    /// Ids after which a completion has ended.
-    pub eos: Vec<i64>,
 }
 
 /// Typed access to one JSON object with errors that name file and key.
@@ -375,13 +368,22 @@ fn refuse_other_networks(keys: &Keys, architecture: Architecture) -> Result<(), 
             "sliding-window attention is not supported",
         ));
     }
-    if let Some(Value::Array(types)) = keys.value("layer_types")
-        && let Some(other) = types.iter().find(|kind| *kind != "full_attention")
-    {
-        return Err(keys.bad(
-            "layer_types",
-            format!("only \"full_attention\" is supported, got {other}"),
-        ));
+    if let Some(types) = keys.value("layer_types") {
+        let layers = keys.need("num_hidden_layers")?;
+        let reason = match types.as_array() {
+            None => Some(format!("must be a list, got {types}")),
+            Some(list) => match list.iter().find(|kind| *kind != "full_attention") {
+                Some(other) => Some(format!("only \"full_attention\" is supported, got {other}")),
+                None if list.len() as i64 != layers => Some(format!(
+                    "must name each of the {layers} layers, got {}",
+                    list.len()
+                )),
+                None => None,
+            },
+        };
+        if let Some(reason) = reason {
+            return Err(keys.bad("layer_types", reason));
+        }
     }
     if architecture == Architecture::Qwen3 && keys.flag("attention_bias", false)? {
         return Err(keys.bad(
@@ -411,13 +413,25 @@ fn refuse_other_networks(keys: &Keys, architecture: Architecture) -> Result<(), 
 fn rope_theta(keys: &Keys, family: Option<Family>) -> Result<f64, ModelError> {
     let default = family.map_or(10_000.0, Family::default_theta);
     for name in ["rope_scaling", "rope_parameters"] {
-        let Some(Value::Object(rope)) = keys.value(name) else {
-            continue;
+        let rope = match keys.value(name) {
+            None => continue,
+            Some(Value::Object(rope)) => rope,
+            Some(other) => return Err(keys.bad(name, format!("must be an object, got {other}"))),
         };
-        let kind = rope
-            .get("rope_type")
-            .or_else(|| rope.get("type"))
-            .and_then(Value::as_str);
+        if let Some((kind, _)) = rope.iter().find(|(_, value)| value.is_object()) {
+            return Err(keys.bad(
+                &format!("{name}.{kind}"),
+                "a rotary embedding of its own for each kind of layer is not supported",
+            ));
+        }
+        let kind = match rope.get("rope_type").or_else(|| rope.get("type")) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(kind)) => Some(kind.as_str()),
+            Some(other) => {
+                let reason = format!("must be a word, got {other}");
+                return Err(keys.bad(&format!("{name}.rope_type"), reason));
+            }
+        };
         // Qwen2.5-VL's older files name its three-part positions here. InternVL's dynamic scaling
         // begins beyond max_position_embeddings (32,768), further than any of its prompts.
         let known = |kind: &&str| match *kind {
@@ -461,32 +475,5 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
         Kind::Half => "float16",
         Kind::Double => "float64",
         _ => "float32",
-    }
-}
-
-impl GenerationConfig {
-    /// Reads the end-of-sequence ids of `folder`: generation_config.json's if it names any, else
-    /// config.json's.
-    ///
-    /// # Errors
-    /// A malformed file or an id that is no integer.
-    pub fn read(folder: &Path) -> Result<Self, ModelError> {
-        for name in ["generation_config.json", "config.json"] {
-            let path = folder.join(name);
-            if !path.exists() {
-                continue;
-            }
-            let map = read_object(&path)?;
-            let ids = match map.get("eos_token_id") {
-                None | Some(Value::Null) => continue,
-                Some(Value::Array(ids)) => ids.iter().map(Value::as_i64).collect(),
-                Some(id) => id.as_i64().map(|id| vec![id]),
-            };
-            let eos = ids.ok_or_else(|| {
-                ModelError::unsupported(&path, "eos_token_id", "must be an id or a list of ids")
-            })?;
-            return Ok(Self { eos });
-        }
-        Ok(Self::default())
     }
 }

@@ -14,14 +14,18 @@ use crate::layers::{reduce_kind, rms_norm, rotate};
 pub struct DecodeRows {
     /// Token fed to each row, `[n]` int64.
     pub ids: Tensor,
+    /// The page of each row's prompt, `[n]` int64.
+    pub pages: Tensor,
+    /// The length of that prompt, `[n]` int64.
+    pub prompts: Tensor,
     /// The slot of each row, `[n]` int64, all different.
     pub slots: Tensor,
-    /// Place of the token, `[n]` int64: the number of rows the slot holds before this step.
+    /// Place of the token in the slot, `[n]` int64: how many were generated and fed before it.
     pub positions: Tensor,
-    /// Its rotary position, `[n]` int64; another where the prompt shows pictures.
+    /// Its rotary position, `[n]` int64.
     pub turns: Tensor,
-    /// The largest position.
-    pub longest: i64,
+    /// The longest prompt, and the largest position.
+    pub longest: (i64, i64),
 }
 
 impl KvCache {
@@ -52,11 +56,14 @@ impl KvCache {
         let eps = model.config.rms_norm_eps;
         let (q, k, v) = model.project(&block.attention, &rms_norm(x, &block.input_norm, eps));
         let (q, k) = (rotate(&q, tables), rotate(&k, tables));
-        for (cache, new) in [(&mut self.keys[index], &k), (&mut self.values[index], &v)] {
+        for (cache, new) in [
+            (&mut self.own.keys[index], &k),
+            (&mut self.own.values[index], &v),
+        ] {
             let mut by_position = cache.transpose(1, 2);
             let _ = by_position.index_put_(&[Some(&rows.slots), Some(&rows.positions)], new, false);
         }
-        let mixed = attend(&q, &self.keys[index], &self.values[index], rows);
+        let mixed = attend(&q, self.gather(index, rows), rows);
         let x = x + mixed.linear(&block.attention.out, None::<&Tensor>);
         let normed = rms_norm(&x, &block.post_norm, eps);
         x + model.feed_forward(block, &normed)
@@ -75,7 +82,7 @@ impl KvCache {
         let mut normed = torch_ext::rms_norm(&x, &model.blocks[0].input_norm, eps)?;
         for (index, block) in model.blocks.iter().enumerate() {
             let attention = &block.attention;
-            let (k, v) = (&self.keys[index], &self.values[index]);
+            let (k, v) = (&self.own.keys[index], &self.own.values[index]);
             let q = torch_ext::fused_qkv_post(torch_ext::QkvPost {
                 qkv: &normed.linear(&attention.qkv, attention.bias.as_ref()),
                 norms: attention
@@ -93,7 +100,19 @@ impl KvCache {
                     positions: &rows.positions,
                 },
             })?;
-            let mixed = torch_ext::decode_attention(&q, k, v, &rows.slots, &lengths)?;
+            let prompts = torch_ext::CachedRows {
+                k: &self.prompts.keys[index],
+                v: &self.prompts.values[index],
+                slots: &rows.pages,
+                lengths: &rows.prompts,
+            };
+            let own = torch_ext::CachedRows {
+                k,
+                v,
+                slots: &rows.slots,
+                lengths: &lengths,
+            };
+            let mixed = torch_ext::decode_attention(&q, prompts, own)?;
             let mixed = mixed.view([n, -1]).linear(&attention.out, None::<&Tensor>);
             (normed, x) = torch_ext::add_rms_norm(&mixed, &x, &block.post_norm, eps)?;
             let wide = torch_ext::silu_mul(&normed.linear(&block.gate_up, None::<&Tensor>))?;
@@ -106,23 +125,40 @@ impl KvCache {
         }
         Ok(normed)
     }
+
+    /// Keys and values of each row, `[n, Hkv, P + L, D]`: its prompt's to the longest one, then its
+    /// own.
+    fn gather(&self, block: usize, rows: &DecodeRows) -> [Tensor; 2] {
+        let (prompt, own) = (rows.longest.0, rows.longest.1 + 1);
+        let both = |prompts: &Tensor, slots: &Tensor| {
+            let prompts = prompts.i((.., .., ..prompt)).index_select(0, &rows.pages);
+            let slots = slots.i((.., .., ..own)).index_select(0, &rows.slots);
+            Tensor::cat(&[prompts, slots], 2)
+        };
+        [
+            both(&self.prompts.keys[block], &self.own.keys[block]),
+            both(&self.prompts.values[block], &self.own.values[block]),
+        ]
+    }
 }
 
-/// One query `[n, Hq, D]` per row over its slot's rows: two batched products and a softmax.
-fn attend(q: &Tensor, keys: &Tensor, values: &Tensor, rows: &DecodeRows) -> Tensor {
+/// One query `[n, Hq, D]` per row over its keys and values: two batched products and a softmax.
+fn attend(q: &Tensor, [keys, values]: [Tensor; 2], rows: &DecodeRows) -> Tensor {
     let (n, heads, dim) = (q.size()[0], q.size()[1], q.size()[2]);
-    let (kv_heads, span) = (keys.size()[1], rows.longest + 1);
-    let gather = |cache: &Tensor| cache.i((.., .., ..span)).index_select(0, &rows.slots);
-    let (keys, values) = (gather(keys), gather(values));
+    let kv_heads = keys.size()[1];
     let q = q.view([n, kv_heads, heads / kv_heads, dim]);
     let kind = q.kind();
     let scores = q.matmul(&keys.transpose(2, 3)).to_kind(reduce_kind(kind)) / (dim as f64).sqrt();
-    let beyond = Tensor::arange(span, (Kind::Int64, q.device()))
-        .unsqueeze(0)
-        .gt_tensor(&rows.positions.unsqueeze(1))
-        .view([n, 1, 1, span]);
+    let count = |len: i64| Tensor::arange(len, (Kind::Int64, q.device())).unsqueeze(0);
+    let beyond = Tensor::cat(
+        &[
+            count(rows.longest.0).ge_tensor(&rows.prompts.unsqueeze(1)),
+            count(rows.longest.1 + 1).gt_tensor(&rows.positions.unsqueeze(1)),
+        ],
+        1,
+    );
     let weights = scores
-        .masked_fill(&beyond, f64::NEG_INFINITY)
+        .masked_fill(&beyond.view([n, 1, 1, -1]), f64::NEG_INFINITY)
         .softmax(-1, None)
         .to_kind(kind);
     weights.matmul(&values).reshape([n, heads * dim])

@@ -148,7 +148,7 @@ impl InitConfig {
     pub fn shape(&self, tokenizer: &Tokenizer) -> Result<DecoderConfig, ModelError> {
         let mut config = self.decoder(tokenizer.len() as i64, tokenizer.eos());
         if let Some(vision) = &self.vision {
-            vision.attach(&mut config, tokenizer)?;
+            vision.attach(&mut config, InitVision::tokens(tokenizer)?)?;
         }
         Ok(config)
     }

@@ -80,12 +80,8 @@ impl InitVision {
         }
     }
 
-    /// Puts the tower before `config`, which becomes a Qwen3-VL.
-    pub(crate) fn attach(
-        &self,
-        config: &mut DecoderConfig,
-        tokenizer: &Tokenizer,
-    ) -> Result<(), ModelError> {
+    /// The ids of <|image_pad|>, <|video_pad|>, <|vision_start|> and <|vision_end|>.
+    pub(crate) fn tokens(tokenizer: &Tokenizer) -> Result<[i64; 4], ModelError> {
         let token = |text: &str| {
             tokenizer.id(text).ok_or_else(|| {
                 ModelError::unsupported(
@@ -97,6 +93,19 @@ impl InitVision {
         };
         let [image, video] = [token("<|image_pad|>")?, token("<|video_pad|>")?];
         let [start, end] = [token("<|vision_start|>")?, token("<|vision_end|>")?];
+        Ok([image, video, start, end])
+    }
+
+    /// Puts the tower before `config`, which becomes a Qwen3-VL whose tokens about pictures are
+    /// those of <|image_pad|>, <|video_pad|>, <|vision_start|> and <|vision_end|>.
+    ///
+    /// # Errors
+    /// A patch size that pictures cannot be cut to.
+    pub fn attach(
+        &self,
+        config: &mut DecoderConfig,
+        [image, video, start, end]: [i64; 4],
+    ) -> Result<(), ModelError> {
         let tower = VisionConfig {
             network: VisionNetwork::Qwen3Vl {
                 positions: self.grid * self.grid,

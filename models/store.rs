@@ -236,12 +236,7 @@ fn fill(params: &ParamTable, folder: &Path, tied: bool) -> Result<(), ModelError
         let tensors = file.tensors()?;
         for name in names {
             let spec = wanted[name];
-            let view = tensors.tensor(name).map_err(|_| {
-                ModelError::malformed(
-                    path,
-                    format!("{name} is not in the file although the index says so"),
-                )
-            })?;
+            let view = tensors.tensor(name).map_err(|_| not_there(path, name))?;
             let tensor = to_tensor(path, name, &view)?;
             if tensor.size() != spec.shape {
                 faults.push(format!(
@@ -254,6 +249,9 @@ fn fill(params: &ParamTable, folder: &Path, tied: bool) -> Result<(), ModelError
             }
         }
     }
+    if tied && faults.is_empty() {
+        faults.extend(other_head(params, &places)?);
+    }
     if faults.is_empty() {
         Ok(())
     } else {
@@ -262,6 +260,44 @@ fn fill(params: &ParamTable, folder: &Path, tied: bool) -> Result<(), ModelError
             reason: faults.join("; "),
         })
     }
+}
+
+/// What is wrong with a head that is stored beside the matrix it is tied to: transformers uses one
+/// with numbers of its own, so that it cannot be left out silently.
+fn other_head(
+    params: &ParamTable,
+    places: &BTreeMap<String, PathBuf>,
+) -> Result<Option<String>, ModelError> {
+    let head = places
+        .iter()
+        .find(|(name, _)| name.ends_with("lm_head.weight"));
+    let embedding = params
+        .specs()
+        .iter()
+        .find(|spec| spec.name.ends_with("embed_tokens.weight"));
+    let (Some((name, path)), Some(embedding)) = (head, embedding) else {
+        return Ok(None);
+    };
+    let file = SafeTensorsFile::open(path)?;
+    let tensors = file.tensors()?;
+    let view = tensors.tensor(name).map_err(|_| not_there(path, name))?;
+    let stored = to_tensor(path, name, &view)?;
+    let matrix = params.view(embedding).to_device(Device::Cpu);
+    let same = stored.size() == matrix.size() && stored.to_kind(matrix.kind()) == matrix;
+    Ok((!same).then(|| {
+        format!(
+            "{name} differs from {} although tie_word_embeddings is true; set that to false in \
+             config.json to use the head, or leave the head out",
+            embedding.name
+        )
+    }))
+}
+
+fn not_there(path: &Path, name: &str) -> ModelError {
+    ModelError::malformed(
+        path,
+        format!("{name} is not in the file although the index says so"),
+    )
 }
 
 /// Writes `config.json` and safetensors (sharded above 5 GB) that transformers' `from_pretrained`

@@ -5,6 +5,8 @@
 mod cli;
 /// The config's reference and schema, and what is said about mistakes in it.
 mod config;
+/// A GPU, or a pretended one, against the CPU.
+mod devices;
 /// What must not matter does not: packing, micro-batches, recomputation, slots, neighbours.
 mod invariants;
 /// Networks, losses, advantages and the optimizer equal their references in Python.
@@ -15,5 +17,7 @@ mod ranks;
 mod resume;
 /// The scoring service, its clients, and runs that use it.
 mod service;
+/// Which libtorch `make setup` takes, and what it says when it can have none.
+mod setup;
 /// Folders and comparisons that several tests use.
 mod support;

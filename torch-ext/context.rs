@@ -37,18 +37,6 @@ pub fn set_deterministic(on: bool) -> Result<(), TorchError> {
     })
 }
 
-/// Allows float32 matrix products on the GPU to round their inputs to TF32
-/// (10 bits of mantissa), for speed. No effect on a CPU.
-///
-/// # Errors
-/// Whatever libtorch raises.
-pub fn allow_tf32(on: bool) -> Result<(), TorchError> {
-    // SAFETY: a plain integer crosses.
-    check("allow_tf32", unsafe {
-        ffi::svgrl_allow_tf32(c_int::from(on))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

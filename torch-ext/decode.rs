@@ -1,6 +1,6 @@
-//! Attention of one new token per row over a cache of slots, on the CPU.
+//! Attention of one new token per row over a shared prompt and a cache of slots, on the CPU.
 //!
-//! Reads each row's exact length, so that nothing is padded or masked. Float32
+//! Reads each row's exact lengths, so that nothing is padded or masked. Float32
 //! and forward only: it serves sampling, where one query per row makes batched
 //! matrix products slow. No graph is recorded.
 
@@ -9,32 +9,46 @@ use tch::Tensor;
 use crate::TorchError;
 use crate::ffi;
 
-/// Softmax attention of `q [n, Hq, D]` over the first `lengths[i]` keys of slot
-/// `slots[i]`, scaled by `1 / sqrt(D)`; returns `[n, Hq, D]`.
+/// What the rows have in one cache; several may have the same slot.
+#[derive(Debug, Clone, Copy)]
+pub struct CachedRows<'a> {
+    /// Keys `[S, Hkv, Lmax, D]`.
+    pub k: &'a Tensor,
+    /// Values `[S, Hkv, Lmax, D]`.
+    pub v: &'a Tensor,
+    /// Slot of each row, int64 `[n]`.
+    pub slots: &'a Tensor,
+    /// How many of its keys count, int64 `[n]`, at most `Lmax`.
+    pub lengths: &'a Tensor,
+}
+
+/// Softmax attention of `q [n, Hq, D]` over the keys of each row's prompt and
+/// then of its own tokens, scaled by `1 / sqrt(D)`; returns `[n, Hq, D]`.
 ///
-/// `k_cache` and `v_cache` are `[S, Hkv, Lmax, D]` with `Hq` a multiple of
-/// `Hkv` (query head `h` reads key-value head `h / (Hq / Hkv)`), `slots` and
-/// `lengths` int64 `[n]` with lengths in `1..=Lmax`. All contiguous, on the CPU.
+/// `Hq` is a multiple of `Hkv`: query head `h` reads key-value head
+/// `h / (Hq / Hkv)`. A prompt may be empty, a row's own tokens may not. All
+/// contiguous, on the CPU.
 ///
 /// # Errors
 /// When a shape, type, slot or length is out of these bounds.
 pub fn decode_attention(
     q: &Tensor,
-    k_cache: &Tensor,
-    v_cache: &Tensor,
-    slots: &Tensor,
-    lengths: &Tensor,
+    prompts: CachedRows,
+    own: CachedRows,
 ) -> Result<Tensor, TorchError> {
-    // SAFETY: five live tensors for the length of the call, room for one result.
+    let parts = |rows: CachedRows| {
+        [
+            rows.k.as_ptr(),
+            rows.v.as_ptr(),
+            rows.slots.as_ptr(),
+            rows.lengths.as_ptr(),
+        ]
+    };
+    let ([a, b, c, d], [e, f, g, h]) = (parts(prompts), parts(own));
+    let inputs = [q.as_ptr(), a, b, c, d, e, f, g, h];
+    // SAFETY: nine live tensors for the length of the call, room for one result.
     let [out] = ffi::receive("decode_attention", |out| unsafe {
-        ffi::svgrl_decode_attention(
-            q.as_ptr(),
-            k_cache.as_ptr(),
-            v_cache.as_ptr(),
-            slots.as_ptr(),
-            lengths.as_ptr(),
-            out,
-        )
+        ffi::svgrl_decode_attention(inputs.as_ptr(), out)
     })?;
     Ok(out)
 }
@@ -46,45 +60,86 @@ mod tests {
 
     const F32: (Kind, Device) = (Kind::Float, Device::Cpu);
 
-    struct Case {
-        q: Tensor,
+    /// A cache and which part of it each row has.
+    struct Part {
         k: Tensor,
         v: Tensor,
         slots: Vec<i64>,
         lengths: Vec<i64>,
     }
 
-    fn case(heads: (i64, i64), dim: i64, lengths: &[i64]) -> Case {
+    impl Part {
+        fn call<T>(&self, work: impl FnOnce(CachedRows) -> T) -> T {
+            let (slots, lengths) = (
+                Tensor::from_slice(&self.slots),
+                Tensor::from_slice(&self.lengths),
+            );
+            work(CachedRows {
+                k: &self.k,
+                v: &self.v,
+                slots: &slots,
+                lengths: &lengths,
+            })
+        }
+    }
+
+    struct Case {
+        q: Tensor,
+        prompts: Part,
+        own: Part,
+    }
+
+    const CAPACITY: i64 = 70;
+
+    fn case(heads: (i64, i64), dim: i64, lengths: &[(i64, i64)]) -> Case {
         tch::manual_seed(7);
         let rows = lengths.len() as i64;
-        let capacity = 70;
+        let part = |slots: Vec<i64>, lengths: Vec<i64>| Part {
+            k: Tensor::randn([rows + 2, heads.1, CAPACITY, dim], F32),
+            v: Tensor::randn([rows + 2, heads.1, CAPACITY, dim], F32),
+            slots,
+            lengths,
+        };
         Case {
             q: Tensor::randn([rows, heads.0, dim], F32) * 2.0,
-            k: Tensor::randn([rows + 2, heads.1, capacity, dim], F32),
-            v: Tensor::randn([rows + 2, heads.1, capacity, dim], F32),
-            slots: (0..rows).map(|i| rows + 1 - i).collect(),
-            lengths: lengths.to_vec(),
+            // Two rows a prompt.
+            prompts: part(
+                (0..rows).map(|row| row / 2).collect(),
+                lengths.iter().map(|length| length.0).collect(),
+            ),
+            own: part(
+                (0..rows).map(|row| rows + 1 - row).collect(),
+                lengths.iter().map(|length| length.1).collect(),
+            ),
         }
+    }
+
+    fn run(c: &Case) -> Result<Tensor, TorchError> {
+        c.prompts
+            .call(|prompts| c.own.call(|own| decode_attention(&c.q, prompts, own)))
     }
 
     /// Row by row in float64 with plain operators.
     fn reference(c: &Case) -> Tensor {
-        let (q_heads, heads) = (c.q.size()[1], c.k.size()[1]);
-        let rows = c.lengths.iter().zip(&c.slots).enumerate();
-        let outs: Vec<Tensor> = rows
-            .map(|(i, (&length, &slot))| {
-                let take = |cache: &Tensor| {
+        let (q_heads, heads) = (c.q.size()[1], c.own.k.size()[1]);
+        let outs: Vec<Tensor> = (0..c.q.size()[0])
+            .map(|row| {
+                let rows = |cache: &Tensor, part: &Part| {
+                    let at = row as usize;
                     cache
-                        .get(slot)
-                        .narrow(1, 0, length)
+                        .get(part.slots[at])
+                        .narrow(1, 0, part.lengths[at])
                         .repeat_interleave_self_int(q_heads / heads, 0, None)
                         .to_kind(Kind::Double)
                 };
-                let q = c.q.get(i as i64).unsqueeze(1).to_kind(Kind::Double);
+                let both = |prompt: &Tensor, own: &Tensor| {
+                    Tensor::cat(&[rows(prompt, &c.prompts), rows(own, &c.own)], 1)
+                };
+                let keys = both(&c.prompts.k, &c.own.k);
+                let q = c.q.get(row).unsqueeze(1).to_kind(Kind::Double);
                 let scale = (c.q.size()[2] as f64).sqrt();
-                let weights =
-                    (q.matmul(&take(&c.k).transpose(1, 2)) / scale).softmax(-1, Kind::Double);
-                weights.matmul(&take(&c.v)).squeeze_dim(1)
+                let weights = (q.matmul(&keys.transpose(1, 2)) / scale).softmax(-1, Kind::Double);
+                weights.matmul(&both(&c.prompts.v, &c.own.v)).squeeze_dim(1)
             })
             .collect();
         Tensor::stack(&outs, 0)
@@ -92,27 +147,27 @@ mod tests {
 
     #[test]
     fn exact_lengths_and_grouped_heads_match_plain_operators_on_every_instruction_set() {
+        let each = [0, 1, 2, 3, 4, 5, 17, 64, 70];
+        let mixed: Vec<(i64, i64)> = each
+            .iter()
+            .flat_map(|prompt| each[1..].iter().map(move |own| (*prompt, *own)))
+            .collect();
         let cases = [
-            ((8, 4), 32, vec![1, 2, 3, 4, 5, 17, 64, 70]),
-            ((6, 2), 64, vec![70, 16, 15]),
-            ((4, 4), 128, vec![33; 3]),
-            ((3, 1), 20, vec![9, 70, 4, 5, 6]),
-            ((8, 4), 32, vec![70; 40]),
+            ((8, 4), 32, mixed),
+            ((6, 2), 64, vec![(70, 3), (16, 70), (15, 1)]),
+            ((4, 4), 128, vec![(33, 34); 3]),
+            ((3, 1), 20, vec![(9, 1), (70, 70), (0, 4), (5, 6), (6, 5)]),
+            ((8, 4), 32, vec![(70, 70); 40]),
         ];
         for level in 0..3 {
             // SAFETY: picks one of the tables that this machine can run.
             unsafe { ffi::svgrl_limit_isa(level) };
             for (heads, dim, lengths) in &cases {
                 let c = case(*heads, *dim, lengths);
-                let got = decode_attention(
-                    &c.q,
-                    &c.k,
-                    &c.v,
-                    &Tensor::from_slice(&c.slots),
-                    &Tensor::from_slice(&c.lengths),
-                )
-                .unwrap();
-                let gap = (reference(&c) - got).abs().max().double_value(&[]);
+                let gap = (reference(&c) - run(&c).unwrap())
+                    .abs()
+                    .max()
+                    .double_value(&[]);
                 // float32 rounding; values reach 4
                 assert!(gap < 2e-6, "level {level}, head size {dim}: {gap}");
             }
@@ -120,20 +175,20 @@ mod tests {
     }
 
     #[test]
-    fn a_length_beyond_the_slots_is_refused() {
-        let c = case((2, 1), 32, &[3]);
-        let call = |slot: i64, length: i64| {
-            decode_attention(
-                &c.q,
-                &c.k,
-                &c.v,
-                &Tensor::from_slice(&[slot]),
-                &Tensor::from_slice(&[length]),
-            )
+    fn a_length_or_slot_beyond_a_cache_is_refused() {
+        let call = |prompt: (i64, i64), own: (i64, i64)| {
+            let mut c = case((2, 1), 32, &[(3, 3)]);
+            (c.prompts.slots, c.prompts.lengths) = (vec![prompt.0], vec![prompt.1]);
+            (c.own.slots, c.own.lengths) = (vec![own.0], vec![own.1]);
+            run(&c)
         };
-        assert!(call(0, 70).is_ok());
-        assert!(call(0, 71).unwrap_err().to_string().contains("71"));
-        assert!(call(0, 0).is_err());
-        assert!(call(3, 5).is_err());
+        assert!(call((2, 70), (0, 70)).is_ok());
+        let told = call((0, 3), (0, 71)).unwrap_err().to_string();
+        assert!(told.contains("71"), "{told}");
+        let told = call((0, 71), (0, 3)).unwrap_err().to_string();
+        assert!(told.contains("prompts") && told.contains("71"), "{told}");
+        assert!(call((0, 3), (0, 0)).is_err());
+        assert!(call((0, 3), (3, 5)).is_err());
+        assert!(call((3, 3), (0, 5)).is_err());
     }
 }

@@ -29,21 +29,11 @@ unsafe extern "C" {
     #[cfg(svgrl_cuda)]
     pub(crate) fn svgrl_device_name(device: c_int, out: *mut c_char, size: usize) -> c_int;
     pub(crate) fn svgrl_set_deterministic(on: c_int) -> c_int;
-    pub(crate) fn svgrl_allow_tf32(on: c_int) -> c_int;
     pub(crate) fn svgrl_memory_stats(device: c_int, out: *mut i64, known: *mut c_int) -> c_int;
-    pub(crate) fn svgrl_memory_reset_peak(device: c_int) -> c_int;
-    pub(crate) fn svgrl_memory_empty_cache() -> c_int;
 
     #[cfg(test)]
     pub(crate) fn svgrl_limit_isa(level: c_int) -> c_int;
-    pub(crate) fn svgrl_decode_attention(
-        q: In,
-        k_cache: In,
-        v_cache: In,
-        slots: In,
-        lengths: In,
-        out: Out,
-    ) -> c_int;
+    pub(crate) fn svgrl_decode_attention(inputs: *const In, out: Out) -> c_int;
     pub(crate) fn svgrl_fused_qkv_post(inputs: *const In, eps: c_float, out: Out) -> c_int;
     pub(crate) fn svgrl_silu_mul(gate_up: In, out: Out) -> c_int;
     pub(crate) fn svgrl_rms_norm(x: In, weight: In, eps: c_float, out: Out) -> c_int;

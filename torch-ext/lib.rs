@@ -21,13 +21,13 @@ mod memory;
 mod store;
 
 pub use adamw::{AdamwArgs, AdamwScalars, foreach_norm, fused_adamw_, global_norm};
-pub use context::{allow_tf32, device_name, set_deterministic, version};
-pub use decode::decode_attention;
+pub use context::{device_name, set_deterministic, version};
+pub use decode::{CachedRows, decode_attention};
 pub use error::TorchError;
 pub use fused::{
     CachePlaces, HeadNorms, QkvPost, Rotation, add_rms_norm, fused_qkv_post, rms_norm, silu_mul,
 };
 pub use grad::{backward, set_grad};
 pub use group::{Backend, C10dGroup, GroupOptions, ProcessGroup};
-pub use memory::{MemoryStats, empty_cache, memory_stats, reset_peak_memory};
+pub use memory::{MemoryStats, memory_stats};
 pub use store::Store;

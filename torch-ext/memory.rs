@@ -51,30 +51,6 @@ pub fn memory_stats(device: Device) -> Result<Option<MemoryStats>, TorchError> {
     }))
 }
 
-/// Starts the peaks of `device` anew at the present values. Does nothing on a CPU.
-///
-/// # Errors
-/// As [`memory_stats`].
-pub fn reset_peak_memory(device: Device) -> Result<(), TorchError> {
-    let Some(index) = index(device) else {
-        return Ok(());
-    };
-    // SAFETY: a plain integer crosses.
-    check("reset_peak_memory", unsafe {
-        ffi::svgrl_memory_reset_peak(index)
-    })
-}
-
-/// Gives cached blocks that no tensor uses back to the device. Does nothing
-/// where no GPU is in use.
-///
-/// # Errors
-/// Whatever libtorch raises.
-pub fn empty_cache() -> Result<(), TorchError> {
-    // SAFETY: nothing crosses.
-    check("empty_cache", unsafe { ffi::svgrl_memory_empty_cache() })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,7 +58,5 @@ mod tests {
     #[test]
     fn a_cpu_has_no_allocator_counters() {
         assert_eq!(memory_stats(Device::Cpu).unwrap(), None);
-        reset_peak_memory(Device::Cpu).unwrap();
-        empty_cache().unwrap();
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use indexmap::IndexMap;
-use models::{Architecture, Decoder, InitConfig};
 use rewards::{
     Candidate, Mse, Reference, RewardConfig, RewardsConfig, RubricConfig, ScoreJob, Scorer,
     TaskScoring,
@@ -16,69 +15,13 @@ use rollout::{Engine, Finished, LocalEngine, Prompt, Request, RolloutError, Samp
 use tch::{Device, Kind};
 use torch_ext::ProcessGroup;
 
+use crate::bench_shape::Shape;
 use crate::config::{BatchConfig, GrpoStage, KlConfig, OptimizerConfig, RolloutConfig};
 use crate::grpo::{Collect, GrpoStats, Trainer, collect};
 use crate::{Interrupt, Learner, TrainError};
 
-/// Networks to measure with, freshly initialised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Shape {
-    /// Qwen3, 5 million weights: hidden 256, 6 layers, 8 heads of 32, 4 key heads, vocabulary 1,024.
-    Small,
-    /// Qwen3-8B.
-    #[value(name = "qwen3-8b")]
-    Qwen3With8b,
-    /// Qwen2.5-7B.
-    #[value(name = "qwen2.5-7b")]
-    Qwen25With7b,
-}
-
-/// Tokens of a prompt.
-const PROMPT: usize = 34;
 /// Completions of a prompt.
 const GROUP: usize = 8;
-
-impl Shape {
-    fn init(self) -> InitConfig {
-        let small = InitConfig {
-            vocab_size: 1024,
-            head_dim: 32,
-            ..InitConfig::default()
-        };
-        match self {
-            Self::Small => small,
-            Self::Qwen3With8b => InitConfig {
-                vocab_size: 151_936,
-                hidden_size: 4096,
-                intermediate_size: 12_288,
-                num_hidden_layers: 36,
-                num_attention_heads: 32,
-                num_key_value_heads: 8,
-                head_dim: 128,
-                tie_word_embeddings: false,
-                ..small
-            },
-            Self::Qwen25With7b => InitConfig {
-                architecture: Architecture::Qwen2,
-                vocab_size: 152_064,
-                hidden_size: 3584,
-                intermediate_size: 18_944,
-                num_hidden_layers: 28,
-                num_attention_heads: 28,
-                num_key_value_heads: 4,
-                head_dim: 128,
-                tie_word_embeddings: false,
-                ..small
-            },
-        }
-    }
-
-    fn model(self, (kind, device): (Kind, Device)) -> Decoder {
-        let model = Decoder::new(self.init().decoder(0, &[]), kind, device);
-        model.randomise(0);
-        model
-    }
-}
 
 /// `count` drawings of the built-in source.
 ///
@@ -151,12 +94,6 @@ pub fn scoring_jobs(sources: &[String]) -> Result<(Scorer, Vec<ScoreJob>), Train
     Ok((scorer()?, jobs))
 }
 
-fn prompt_ids(index: usize) -> Arc<[i64]> {
-    (0..PROMPT)
-        .map(|at| ((index * 131 + at * 17) % 1000) as i64)
-        .collect()
-}
-
 /// New tokens per second when `batch` sequences of `tokens` tokens are decoded together.
 ///
 /// # Errors
@@ -167,21 +104,26 @@ pub fn decode_rate(
     batch: usize,
     tokens: usize,
 ) -> Result<f64, TrainError> {
-    let model = shape.model(place);
+    let model = shape.model(place)?;
     let sampling = Sampling {
         max_new_tokens: tokens,
         ..Sampling::default()
     };
     let mut engine = LocalEngine::new(&model, None, sampling, (0, 0))?;
-    let request = |group| Request {
-        group,
-        ids: prompt_ids(group),
-        view: None,
-        samples: 1,
-        draw: group as u64,
-        lengths: None,
+    let request = |group| -> Result<Request, TrainError> {
+        let asked = shape.prompt(&model, group)?;
+        let mut views = model.look(asked.shown.as_slice())?;
+        Ok(Request {
+            group,
+            ids: asked.ids,
+            view: views.pop(),
+            samples: 1,
+            draw: group as u64,
+            lengths: None,
+        })
     };
-    engine.submit((0..batch).map(request).collect())?;
+    let requests: Result<Vec<Request>, TrainError> = (0..batch).map(request).collect();
+    engine.submit(requests?)?;
     let started = Instant::now();
     while engine.next()?.is_some() {}
     Ok((batch * tokens) as f64 / started.elapsed().as_secs_f64())
@@ -214,7 +156,7 @@ impl Engine for Forced<'_> {
     }
 }
 
-/// A GRPO step to measure: 8 prompts of 34 tokens, 8 completions each.
+/// A GRPO step to measure: 8 prompts of 34 tokens, and a picture where the network sees, 8 completions each.
 #[derive(Debug, Clone)]
 pub struct StepBench {
     /// The network.
@@ -262,7 +204,9 @@ pub fn step_seconds(bench: &StepBench, count: usize) -> Result<Vec<[f64; 4]>, Tr
     let texts = shapes(64)?;
     let scorer = scorer()?;
     let interrupt = Interrupt::never();
-    let reference = (bench.kl != 0.0).then(|| bench.shape.model(bench.place));
+    let reference = (bench.kl != 0.0)
+        .then(|| bench.shape.model(bench.place))
+        .transpose()?;
     let trainer = Trainer {
         config: &stage,
         scorer: &scorer,
@@ -272,7 +216,7 @@ pub fn step_seconds(bench: &StepBench, count: usize) -> Result<Vec<[f64; 4]>, Tr
         interrupt: &interrupt,
     };
     let mut learner = Learner::new(
-        bench.shape.model(bench.place),
+        bench.shape.model(bench.place)?,
         &stage.optimizer,
         stage.batch.recompute,
         ProcessGroup::Solo,
@@ -280,20 +224,23 @@ pub fn step_seconds(bench: &StepBench, count: usize) -> Result<Vec<[f64; 4]>, Tr
     let mut out = Vec::new();
     for step in 1..=count {
         let started = Instant::now();
-        let prompts: Vec<Prompt> = (0..stage.batch.size)
-            .map(|index| Prompt {
+        let prompt = |index| {
+            let asked = bench.shape.prompt(&learner.model, index)?;
+            Ok(Prompt {
                 id: index.to_string(),
                 task: "draw".into(),
                 text: Some("".into()),
-                ids: prompt_ids(index),
-                shown: None,
+                ids: asked.ids,
+                shown: asked.shown,
                 reference: Arc::new(Reference {
                     svg: texts.get(index).cloned(),
                     ..Reference::default()
                 }),
                 draw: (step * stage.batch.size + index) as u64,
             })
-            .collect();
+        };
+        let prompts: Result<Vec<Prompt>, TrainError> = (0..stage.batch.size).map(prompt).collect();
+        let prompts = prompts?;
         let how = Collect {
             model: &learner.model,
             samples: GROUP,

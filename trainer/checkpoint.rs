@@ -15,6 +15,13 @@ use crate::files::sync_folder;
 use crate::optim::AdamW;
 use crate::{TrainError, files};
 
+/// What every checkpoint holds besides its weights.
+const PARTS: [&str; 3] = [
+    "config.json",
+    "trainer/optimizer.safetensors",
+    "trainer/state.json",
+];
+
 /// Where a run stands, besides its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct State {
@@ -127,6 +134,15 @@ impl Checkpoint {
         }
         let expected: Map<String, Value> = serde_json::from_slice(&read("trainer/manifest.json")?)
             .map_err(|error| damaged("trainer/manifest.json", error.to_string()))?;
+        let weights = |part: &String| part.starts_with("model") && part.ends_with(".safetensors");
+        let lacks = match expected.keys().any(weights) {
+            true => PARTS.into_iter().find(|part| !expected.contains_key(*part)),
+            false => Some("model.safetensors"),
+        };
+        if let Some(part) = lacks {
+            let what = format!("does not list {part}");
+            return Err(damaged("trainer/manifest.json", what));
+        }
         for (part, entry) in &expected {
             let bytes = read(part)?;
             if entry["bytes"] != json!(bytes.len()) {
@@ -227,6 +243,20 @@ fn write_generation_config(folder: &Path, tokenizer: &Tokenizer) -> Result<(), T
             .map(|pad| ("pad_token_id".to_owned(), json!(pad))),
     );
     files::write_whole(&path, Value::Object(map).to_string().as_bytes())
+}
+
+/// Removes what a kill left in a stage's `folder`: checkpoints half written and half removed.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn sweep(folder: &Path) -> Result<(), TrainError> {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with('.') && (name.ends_with(".partial") || name.ends_with(".removed")) {
+            fs::remove_dir_all(entry.path()).map_err(TrainError::io(entry.path()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes a folder if it is there.

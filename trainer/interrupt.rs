@@ -1,7 +1,7 @@
 //! SIGTERM and SIGINT: the step in flight gets a grace to end, then it is dropped; a second
-//! SIGINT stops at once.
+//! SIGINT stops at once. Before the first step there is nothing to write: the process just ends.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,8 @@ use crate::TrainError;
 pub struct Interrupt {
     /// Milliseconds since `start`, plus one; 0 before a signal.
     at: Arc<AtomicU64>,
+    /// Whether there is a state that a signal has to leave on disk.
+    begun: Arc<AtomicBool>,
     start: Instant,
     grace: Duration,
 }
@@ -21,6 +23,7 @@ impl Interrupt {
     pub fn never() -> Self {
         Self {
             at: Arc::default(),
+            begun: Arc::default(),
             start: Instant::now(),
             grace: Duration::MAX,
         }
@@ -42,6 +45,7 @@ impl Interrupt {
         ])
         .map_err(|error| TrainError::Other(format!("signal handlers: {error}")))?;
         let (at, start) = (interrupt.at.clone(), interrupt.start);
+        let begun = interrupt.begun.clone();
         if LISTENING.set(()).is_ok() {
             std::thread::spawn(move || {
                 for signal in signals.forever() {
@@ -49,13 +53,22 @@ impl Interrupt {
                     let first = at
                         .compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst)
                         .is_ok();
+                    // Without destructors: libtorch's would run under the main thread's feet.
+                    if !begun.load(Ordering::SeqCst) {
+                        signal_hook::low_level::exit(0);
+                    }
                     if !first && signal == signal_hook::consts::SIGINT {
-                        std::process::exit(130);
+                        signal_hook::low_level::exit(130);
                     }
                 }
             });
         }
         Ok(interrupt)
+    }
+
+    /// From now on a signal waits for the state to be written.
+    pub fn begin(&self) {
+        self.begun.store(true, Ordering::SeqCst);
     }
 
     /// Whether a signal has come.

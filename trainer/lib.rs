@@ -4,6 +4,7 @@
 //! Networks come from `models`, completions from `rollout`, scores from `rewards`.
 
 pub mod bench;
+pub mod bench_shape;
 mod checkpoint;
 pub mod config;
 pub mod config_check;

@@ -16,12 +16,12 @@ use crate::config::{Config, Dtype, StageConfig};
 use crate::prompts::Prompts;
 
 /// Opens what a config names, without loading weights: tokenizer, templates, data, and the first
-/// prompt of every source's task.
+/// prompt of every source's task. Gives what was left out of the data, a line each.
 ///
 /// # Errors
 /// The first thing that `run` would refuse.
-pub fn check_inputs(config: &Config) -> Result<(), TrainError> {
-    let (_, tokenizer) = inputs(config)?;
+pub fn check_inputs(config: &Config) -> Result<Vec<String>, TrainError> {
+    let (catalog, tokenizer) = inputs(config)?;
     let (rows, tokens) = (
         config.model.shape(&tokenizer)?.vocab_size,
         tokenizer.len() as i64,
@@ -30,7 +30,7 @@ pub fn check_inputs(config: &Config) -> Result<(), TrainError> {
         true => Err(TrainError::Input(format!(
             "model: {rows} embedding rows for a tokenizer of {tokens} ids"
         ))),
-        false => Ok(()),
+        false => Ok(crate::run::left_out(&catalog)),
     }
 }
 
@@ -205,15 +205,14 @@ pub fn plan(config: &Config) -> Result<String, TrainError> {
                 } else {
                     grpo.rollout.slots.min(completions)
                 };
-                let longest = grpo
-                    .rollout
-                    .max_prompt_tokens
-                    .min(shape.max_positions as usize)
-                    + grpo.rollout.max_new_tokens;
+                let rollout = &grpo.rollout;
+                let prompt = rollout.max_prompt_tokens.min(shape.max_positions as usize);
+                // A group's prompt once, and each completion.
+                let tokens = grpo.batch.size.min(slots) * prompt + slots * rollout.max_new_tokens;
                 let cache = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim;
                 line(
                     "memory: KV cache, at most",
-                    gib(slots as f64 * longest as f64 * cache as f64 * width),
+                    gib(tokens as f64 * cache as f64 * width),
                 );
                 if grpo.kl.coefficient != 0.0 {
                     line("memory: reference policy", gib(parameters * width));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::checkpoint::{Checkpoint, remove};
+use crate::checkpoint::{Checkpoint, remove, sweep};
 use crate::config::Config;
 use crate::tensorboard::EventLog;
 use crate::{TrainError, metrics, samples};
@@ -123,6 +123,9 @@ pub fn cut_back(
         if !same && !earlier {
             remove(&later.path)?;
         }
+    }
+    for stage in &config.stages {
+        sweep(&run.join("checkpoints").join(stage.name()))?;
     }
     metrics::cut(run, &keep)?;
     samples::cut(run, &keep)?;

@@ -148,6 +148,12 @@ pub fn run(
     group: ProcessGroup,
     observer: &mut dyn Observer,
 ) -> Result<RunEnd, TrainError> {
+    let interrupt =
+        Interrupt::listen(Duration::try_from_secs_f64(config.grace_s).unwrap_or(Duration::MAX))?;
+    if group.size() > 1 {
+        // A rank that ended alone would be missed by the others.
+        interrupt.begin();
+    }
     let folder = config.model.tokenizer_folder().ok_or_else(|| {
         TrainError::Input(
             "model.tokenizer: a fresh network (`init`) needs a tokenizer folder".into(),
@@ -176,7 +182,9 @@ pub fn run(
         resume::cut_back(options.folder, config, start.as_ref())?;
     }
     group.barrier()?;
-    say_skipped(&catalog, observer);
+    left_out(&catalog)
+        .iter()
+        .for_each(|line| observer.notice(line));
     let mut run = Run {
         config,
         options,
@@ -189,9 +197,7 @@ pub fn run(
             &encoders(config, options.device),
         )?,
         catalog,
-        interrupt: Interrupt::listen(
-            Duration::try_from_secs_f64(config.grace_s).unwrap_or(Duration::MAX),
-        )?,
+        interrupt,
         metrics: if leader {
             Some(MetricsFile::open(options.folder)?)
         } else {
@@ -202,12 +208,13 @@ pub fn run(
     run.stages(start, group)
 }
 
-/// Says what was left out: rows by their length, bad rows with the first few of them.
-fn say_skipped(catalog: &Catalog, observer: &mut dyn Observer) {
+/// What was left out of the data: rows by their length, bad rows with the first few of them.
+pub(crate) fn left_out(catalog: &Catalog) -> Vec<String> {
     const SHOWN: usize = 20;
+    let mut lines = Vec::new();
     for source in catalog.summary() {
         if source.filtered > 0 {
-            observer.notice(&format!(
+            lines.push(format!(
                 "source {}: {} rows left out by min_length and max_length",
                 source.name, source.filtered
             ));
@@ -215,11 +222,12 @@ fn say_skipped(catalog: &Catalog, observer: &mut dyn Observer) {
     }
     let skipped = catalog.skipped();
     for row in skipped.iter().take(SHOWN) {
-        observer.notice(&format!("source {}: bad row left out: {row}", row.source));
+        lines.push(format!("source {}: bad row left out: {row}", row.source));
     }
     if !skipped.is_empty() {
-        observer.notice(&format!("bad rows left out: {}", skipped.len()));
+        lines.push(format!("bad rows left out: {}", skipped.len()));
     }
+    lines
 }
 
 /// The checkpoint to continue from, after the checks that continuing asks for.
@@ -359,6 +367,7 @@ impl Run<'_> {
         let kind = learner.model.kind();
         let peak = crate::flops::peak(self.config.peak_tflops, learner.device(), kind);
         let mut stepped = false;
+        interrupt.begin();
         loop {
             if progress.evaluation_owed {
                 let made = self.evaluate(stage, &learner, &examples, &progress)?;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
-use trainer::bench::{Shape, StepBench, decode_rate, step_seconds};
+use trainer::bench::{StepBench, decode_rate, step_seconds};
+use trainer::bench_shape::Shape;
 
 use super::{Failure, Shared, rows};
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use trainer::config::{Config, DeviceName};
-use trainer::config_check;
+use trainer::{TrainError, config_check};
 
 use super::{Failure, Shared};
 
@@ -25,6 +25,18 @@ pub struct Loaded {
     pub config: Config,
     /// The same as a value, for saving and comparing.
     pub resolved: Value,
+    /// Where its keys stand.
+    document: config_check::Document,
+}
+
+impl Loaded {
+    /// An error of what the config asks for, with file and line where it is about a key.
+    pub fn failure(&self, error: TrainError) -> Failure {
+        match self.document.locate(&error.to_string()) {
+            Some(located) if error.is_input() => Failure::input(located),
+            _ => error.into(),
+        }
+    }
 }
 
 /// Reads, overrides, validates and resolves a config; every error names file and key.
@@ -47,14 +59,19 @@ pub fn load(path: &Path, set: &[String], shared: &Shared) -> Result<Loaded, Fail
             Failure::input(loaded.document.problem(key, problem))
         })?;
     let resolved = serde_json::to_value(&config).map_err(Failure::other)?;
-    Ok(Loaded { config, resolved })
+    Ok(Loaded {
+        config,
+        resolved,
+        document: loaded.document,
+    })
 }
 
 /// `svgrl check`: what `train` checks before it starts, data and tokenizer included.
 pub fn check(args: &CheckArgs, shared: &Shared) -> Result<(), Failure> {
     let loaded = load(&args.config, &args.set, shared)?;
-    trainer::check_inputs(&loaded.config)?;
+    let left_out = trainer::check_inputs(&loaded.config).map_err(|error| loaded.failure(error))?;
     if !shared.quiet {
+        left_out.iter().for_each(|line| eprintln!("{line}"));
         println!("{}: valid", args.config.display());
     }
     Ok(())

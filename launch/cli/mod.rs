@@ -7,6 +7,7 @@ mod config;
 mod data;
 mod embed;
 mod extend_tokens;
+mod failure;
 mod generate;
 mod logprobs;
 mod render;
@@ -19,8 +20,9 @@ mod train;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use trainer::TrainError;
 use trainer::config::{DeviceName, Dtype};
+
+pub use failure::Failure;
 
 use crate::spawn;
 
@@ -107,59 +109,6 @@ enum Command {
     Bench(bench::Args),
 }
 
-/// Why a command failed: a sentence and an exit status.
-#[derive(Debug)]
-pub struct Failure {
-    code: u8,
-    message: String,
-}
-
-impl Failure {
-    /// The user's input is wrong.
-    pub fn input(message: impl ToString) -> Self {
-        Self {
-            code: 2,
-            message: message.to_string(),
-        }
-    }
-
-    /// Anything else.
-    pub fn other(message: impl ToString) -> Self {
-        Self {
-            code: 1,
-            message: message.to_string(),
-        }
-    }
-}
-
-impl From<TrainError> for Failure {
-    fn from(error: TrainError) -> Self {
-        if error.is_input() {
-            Self::input(error)
-        } else {
-            Self::other(error)
-        }
-    }
-}
-
-impl From<models::ModelError> for Failure {
-    fn from(error: models::ModelError) -> Self {
-        TrainError::from(error).into()
-    }
-}
-
-impl From<rollout::RolloutError> for Failure {
-    fn from(error: rollout::RolloutError) -> Self {
-        TrainError::from(error).into()
-    }
-}
-
-impl From<rewards::RewardError> for Failure {
-    fn from(error: rewards::RewardError) -> Self {
-        TrainError::from(error).into()
-    }
-}
-
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -181,8 +130,8 @@ pub fn main() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            eprintln!("error: {}", failure.message);
-            ExitCode::from(failure.code)
+            eprintln!("error: {failure}");
+            failure.code()
         }
     }
 }
@@ -205,23 +154,5 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Report(args) => report::run(args).map(|()| 0),
         Command::Launch(args) => spawn::run(args).map_err(Failure::from),
         Command::Bench(args) => bench::run(args, shared).map(|()| 0),
-    }
-}
-
-impl From<render::RenderError> for Failure {
-    fn from(error: render::RenderError) -> Self {
-        match error {
-            render::RenderError::Out { .. } => Self::input(error),
-            render::RenderError::Renderer(_) => Self::other(error),
-        }
-    }
-}
-
-impl From<spawn::LaunchError> for Failure {
-    fn from(error: spawn::LaunchError) -> Self {
-        match error {
-            spawn::LaunchError::Usage(_) => Self::input(error),
-            _ => Self::other(error),
-        }
     }
 }

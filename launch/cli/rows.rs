@@ -40,10 +40,44 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<Row<T>>, Failure> {
             _ => line.as_slice(),
         };
         let value = serde_json::from_slice(line)
-            .map_err(|error| Failure::input(format!("{place}: {error}")))?;
+            .map_err(|error| Failure::input(format!("{place}: {}", wrong::<T>(line, &error))))?;
         rows.push(Row { value, place });
     }
     Ok(rows)
+}
+
+/// What is wrong with a line, by key where one is to blame.
+fn wrong<T: DeserializeOwned>(line: &[u8], error: &serde_json::Error) -> String {
+    // The place in the file goes before; serde's own counts lines from this row.
+    let said = |error: &serde_json::Error| {
+        let said = error.to_string();
+        said[..said.rfind(" at line").unwrap_or(said.len())].to_owned()
+    };
+    let Ok(text) = std::str::from_utf8(line) else {
+        return "is not UTF-8 text".to_owned();
+    };
+    let row = match serde_json::from_str(text) {
+        Ok(serde_json::Value::Object(row)) => row,
+        Ok(_) => return "a row must be a JSON object".to_owned(),
+        Err(error) => {
+            return format!("is not JSON (column {}): {}", error.column(), said(&error));
+        }
+    };
+    let reason = said(error);
+    // The key is to blame without which nothing is wrong, or else something else is.
+    let without = |key: &str| {
+        let mut rest = row.clone();
+        rest.remove(key);
+        T::deserialize(serde_json::Value::Object(rest))
+    };
+    let blamed = row.keys().find(|key| without(key).is_ok()).or_else(|| {
+        let other = |key: &&String| without(key).is_err_and(|error| said(&error) != reason);
+        row.keys().find(other)
+    });
+    match blamed {
+        Some(key) if !reason.contains(&format!("`{key}`")) => format!("{key}: {reason}"),
+        _ => reason,
+    }
 }
 
 /// Writes rows beside `path` and renames when all are there.

@@ -44,7 +44,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     let loaded = config::load(&args.config, &args.set, shared)?;
     let config = &loaded.config;
     if args.dry_run {
-        let plan = trainer::plan(config)?;
+        let plan = trainer::plan(config).map_err(|error| loaded.failure(error))?;
         println!("{}", to_yaml(&loaded.resolved)?);
         println!("{plan}");
         return Ok(());
@@ -90,7 +90,8 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         threads,
     };
     let mut console = Console::new(&folder, leader, shared)?;
-    let end = trainer::run(config, &options, group, &mut console)?;
+    let end = trainer::run(config, &options, group, &mut console)
+        .map_err(|error| loaded.failure(error))?;
     console.end(end);
     Ok(())
 }
@@ -107,13 +108,17 @@ fn prepare(
         let path = path.display().to_string();
         move |error: std::io::Error| Failure::other(format!("{path}: {error}"))
     };
-    std::fs::create_dir_all(folder).map_err(failed(folder))?;
+    std::fs::create_dir_all(folder)
+        .map_err(|error| Failure::input(format!("--run-dir {}: {error}", folder.display())))?;
     let saved = folder.join("config.resolved.yaml");
     let continues = *resume != Resume::Never && trainer::has_checkpoint(folder);
     if continues && saved.exists() {
         let text = std::fs::read_to_string(&saved).map_err(failed(&saved))?;
-        let before: Value = serde_saphyr::from_str(&text)
-            .map_err(|error| Failure::input(format!("{}: {error}", saved.display())))?;
+        let before: Value = serde_saphyr::from_str(&text).map_err(|error| {
+            let error = error.to_string();
+            let first = error.lines().next().unwrap_or_default();
+            Failure::input(format!("{}: {first}", saved.display()))
+        })?;
         let changes = trainer::forbidden_changes(&before, &loaded.resolved);
         if !changes.is_empty() {
             return Err(Failure::input(format!(

@@ -1,12 +1,14 @@
 //! Chat templates of Hugging Face folders, rendered as transformers renders them: the same
 //! whitespace rules, `tojson` without HTML escapes, `raise_exception`, `strftime_now`, loop
-//! controls and Python's string methods. A `generation` block renders its body.
+//! controls and Python's string methods. What the engine does not know is an error with its line. A
+//! `generation` block renders its body.
 //!
 //! Left out: the mask of assistant tokens (completions are rendered apart from their
 //! prompt, so their lengths are known) and templates chosen by tool use.
 
 mod clock;
 mod json;
+mod python;
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -127,15 +129,14 @@ impl ChatTemplate {
                 .map_err(|error| syntax(&error))?,
         );
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        python::add_to(&mut environment);
         environment.add_filter("tojson", json::tojson);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", move |format: &str| {
             clock::strftime(format, now())
         });
         environment
-            .add_template_owned(NAME, without_generation_blocks(source))
+            .add_template_owned(NAME, without_generation_blocks(&one_newline(source)))
             .map_err(|error| syntax(&error))?;
         Ok(Self {
             environment,
@@ -193,6 +194,11 @@ fn own_words(error: &Error) -> String {
         Some(detail) => detail.to_owned(),
         None => error.to_string(),
     }
+}
+
+/// The source with the line ends that Jinja reads: files written on Windows carry others.
+fn one_newline(source: &str) -> String {
+    source.replace("\r\n", "\n").replace('\r', "\n")
 }
 
 /// Blocks that mark the assistant's text, turned into blocks that are always rendered:

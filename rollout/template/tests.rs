@@ -50,6 +50,20 @@ fn renders_what_transformers_renders() {
 }
 
 #[test]
+fn single_expressions_give_what_transformers_gives() {
+    let fixture: Value = serde_json::from_str(include_str!("fixtures/cases.json")).unwrap();
+    let messages = fixture["snippets"]["messages"].as_array().unwrap();
+    let rows = fixture["snippets"]["rows"].as_array().unwrap();
+    assert!(rows.len() > 50);
+    for row in rows {
+        let (source, text) = (row[0].as_str().unwrap(), row[1].as_str());
+        let got = ChatTemplate::compile_at(source, IndexMap::new(), fixture_now)
+            .and_then(|template| template.render(messages, true, &IndexMap::new()));
+        assert_eq!(got.as_deref().ok(), text, "{source:?}: {got:?}");
+    }
+}
+
+#[test]
 fn an_exception_of_the_template_is_its_own_sentence() {
     let template = compiled(TEMPLATES[1].1);
     let error = template

@@ -49,6 +49,18 @@ fn a_bad_row_stops_the_run_with_file_and_line() {
 }
 
 #[test]
+fn a_pattern_is_of_the_configs_folder_however_the_config_is_named() {
+    let config = with_line("rows_pattern", "{\"prompt\": ");
+    let pattern = "data.sources.drawings.path=draw*.jsonl";
+    for name in ["tiny.yaml", "./tiny.yaml"] {
+        let mut check = program();
+        check.current_dir(config.parent().unwrap());
+        check.args(["check", name, "--set", pattern]);
+        told(&mut check).refused(2, &["drawings.jsonl:3"]);
+    }
+}
+
+#[test]
 fn a_row_whose_reference_does_not_render_stops_the_run_too() {
     let line = "{\"prompt\": \"a hole\", \"svg\": \"<svg\"}";
     let config = with_line("rows_reference", line);
@@ -72,6 +84,9 @@ fn skipped_rows_are_counted_and_reported() {
     );
     let log = std::fs::read_to_string(config.with_file_name("run").join("train.log")).unwrap();
     assert!(log.contains("drawings.jsonl:3"), "{log}");
+    let flags = ["--set", "data.on_bad_row=skip"];
+    let check = told(program().arg("check").arg(&config).args(flags)).fine();
+    assert!(check.err.contains("bad rows left out: 1"), "{}", check.err);
 }
 
 #[test]

@@ -109,6 +109,29 @@ fn a_missing_part_is_named() {
     again(&run, &["--resume", run.join("nowhere").to_str().unwrap()]).refused(2, &["nowhere"]);
 }
 
+#[test]
+fn a_manifest_that_lists_nothing_vouches_for_nothing() {
+    let run = tiny().copy("continue_manifest");
+    let newest = run.join("checkpoints/rl/final/trainer/manifest.json");
+    std::fs::write(newest, "{}").unwrap();
+    let part = "trainer/manifest.json: does not list model.safetensors";
+    again(&run, &[]).refused(2, &[part, "rl/step_000001"]);
+}
+
+#[test]
+fn what_a_kill_left_of_checkpoints_is_swept_up() {
+    let run = tiny().copy("continue_swept");
+    let stage = run.join("checkpoints/rl");
+    for name in [".step_000009.partial", ".step_000001.removed"] {
+        std::fs::create_dir_all(stage.join(name).join("trainer")).unwrap();
+    }
+    again(&run, &["--set", "stages.rl.steps=3"]).fine();
+    for entry in std::fs::read_dir(&stage).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(!name.starts_with('.'), "{name}");
+    }
+}
+
 /// The stage's first evaluation, which is on file, is not made again.
 #[test]
 fn a_signal_drops_a_step_that_cannot_end_in_its_grace() {

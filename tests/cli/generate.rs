@@ -228,7 +228,18 @@ fn wrong_rows_and_flags_are_named() {
     let case = Case::new("generate_wrong");
     let good = r#"{"id": 0, "prompt": "a"}"#;
     for (name, line, part) in [
-        ("json", "{", "EOF"),
+        ("json", "{", "json.jsonl:3: is not JSON (column 1): EOF"),
+        ("list", "[1]", "a row must be a JSON object"),
+        (
+            "type",
+            r#"{"id": 0, "prompt": 5}"#,
+            "type.jsonl:3: prompt: invalid type: integer `5`, expected a string",
+        ),
+        (
+            "message",
+            r#"{"id": 0, "messages": [{"role": "user"}]}"#,
+            "message.jsonl:3: messages: missing field `content`",
+        ),
         (
             "both",
             r#"{"id": 0, "prompt": "a", "token_ids": [1]}"#,

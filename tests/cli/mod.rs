@@ -2,6 +2,7 @@
 //! status, sentences and files.
 
 mod bad_rows;
+mod bench;
 mod continuing;
 mod embed;
 mod encoders;
@@ -20,4 +21,5 @@ mod reward;
 mod run_folder;
 pub mod tiny;
 mod turns;
+mod updates;
 mod variants;

@@ -276,6 +276,18 @@ fn a_dry_run_prints_config_and_plan_and_writes_nothing() {
 }
 
 #[test]
+fn a_run_folder_that_cannot_be_made_is_the_flags_mistake() {
+    let config = super::tiny::config(&scratch("run_folder_taken"));
+    let mut train = program();
+    train
+        .arg("train")
+        .arg(&config)
+        .arg("--run-dir")
+        .arg(&config);
+    told(&mut train).refused(2, &["--run-dir ", "tiny.yaml: "]);
+}
+
+#[test]
 fn the_folder_defaults_to_the_name_under_the_working_directory() {
     let folder = scratch("default_folder");
     let set = [

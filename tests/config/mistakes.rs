@@ -180,8 +180,29 @@ fn files_that_are_not_there_or_no_yaml_are_named() {
     let twice = write(&folder, "twice.yaml", "name: a\nseed: 1\nname: b\n");
     svgrl("check", &[&twice]).refused(2, &["twice.yaml:3: ", "`name`"]);
     svgrl("check", &[&write(&folder, "empty.yaml", "")]).refused(2, &["empty.yaml", "stage"]);
-    let (config, _) = changed("config_data", "path: drawings.jsonl", "path: nowhere.jsonl");
-    svgrl("check", &[&config]).refused(2, &["data.sources.drawings.path", "nowhere.jsonl"]);
+    let (config, place) = changed("config_data", "path: drawings.jsonl", "path: nowhere.jsonl");
+    let parts = [
+        place.as_str(),
+        "data.sources.drawings.path: ",
+        "nowhere.jsonl",
+    ];
+    svgrl("check", &[&config]).refused(2, &parts);
+    let (config, place) = changed("config_held", "held_out: 2", "held_out: 8");
+    let parts = [
+        place.as_str(),
+        "data.sources.drawings.held_out: must be less than the 8 rows",
+    ];
+    svgrl("check", &[&config]).refused(2, &parts);
+    svgrl("train --dry-run", &[&config]).refused(2, &parts);
+    let run = config.with_file_name("run");
+    let train = told(
+        program()
+            .arg("train")
+            .arg(&config)
+            .arg("--run-dir")
+            .arg(run),
+    );
+    train.refused(2, &parts);
     let (config, _) = changed("config_model", tiny::TOKENIZER, "nowhere");
     svgrl("check", &[&config]).refused(2, &["nowhere"]);
 }
@@ -230,6 +251,11 @@ fn overrides_reach_stages_by_index_and_by_name() {
         ],
     );
     dry(&["seed"]).refused(2, &["KEY=VALUE"]);
+    dry(&["tasks.drow.render.size=3"]).refused(2, &["no `drow` is there; did you mean `draw`?"]);
+    dry(&["data.sources.icons.weight=3"]).refused(2, &["no `icons` is there", "drawings"]);
+    // A reward without a name is called by its type.
+    let weighed = dry(&["tasks.draw.rubric.rewards.ssim.weight=0.125"]).fine();
+    assert!(weighed.out.contains("weight: 0.125"), "{}", weighed.out);
     let flag = told(program().arg("train").arg(&config).args([
         "--dry-run",
         "--seed",

@@ -194,6 +194,25 @@ fn completions_depend_on_neither_slots_nor_neighbours() {
 }
 
 #[test]
+fn a_prompts_page_is_kept_for_the_rest_of_its_group_and_then_used_again() {
+    let model = network("qwen3_tied", Kind::Float);
+    for max_new_tokens in [1, 2, 9] {
+        let sampling = Sampling {
+            max_new_tokens,
+            stop_token_ids: vec![3, 5, 7],
+            ..Sampling::default()
+        };
+        let asked = requests(10, 4);
+        let whole = sample(&model, &sampling, 0, vec![asked.clone()]);
+        for slots in [1, 3, 5] {
+            let few = sample(&model, &sampling, slots, vec![asked.clone()]);
+            assert_eq!(few.len(), 40);
+            assert_eq!(divergences(&whole, &few), 0, "{slots} slots");
+        }
+    }
+}
+
+#[test]
 fn other_draws_and_seeds_give_other_completions() {
     let model = network("qwen3_tied", Kind::Float);
     let sampling = Sampling {

@@ -64,6 +64,19 @@ fn keys_that_ask_for_another_network_are_refused_by_name() {
             json!(["full_attention", "sliding_attention"]),
             "layer_types",
         ),
+        ("layer_types", json!(["full_attention"]), "layer_types"),
+        ("layer_types", json!("full_attention"), "layer_types"),
+        ("rope_parameters", json!("yarn"), "rope_parameters"),
+        (
+            "rope_parameters",
+            json!({"rope_type": 3}),
+            "rope_parameters.rope_type",
+        ),
+        (
+            "rope_parameters",
+            json!({"full_attention": {"rope_type": "default", "rope_theta": 5e3}}),
+            "rope_parameters.full_attention",
+        ),
         ("hidden_act", json!("gelu"), "hidden_act"),
         ("attention_bias", json!(true), "attention_bias"),
         ("model_type", json!("llama"), "model_type"),
@@ -226,6 +239,22 @@ fn missing_and_unknown_tensors_are_all_named() {
     assert_eq!(
         unknown,
         "unknown tensors: model.layers.0.self_attn.q_proj.bias"
+    );
+}
+
+#[test]
+fn a_stored_head_that_differs_from_its_tied_matrix_is_refused() {
+    let error = with_tensors(|tensors| {
+        let (_, matrix) = tensors
+            .iter()
+            .find(|(name, _)| name == "model.embed_tokens.weight")
+            .unwrap();
+        let head = ("lm_head.weight".into(), matrix * 2.0);
+        tensors.push(head);
+    });
+    assert!(
+        error.contains("lm_head.weight differs from model.embed_tokens.weight"),
+        "{error}"
     );
 }
 

@@ -1,6 +1,8 @@
-//! SIGTERM before the first step, within SFT, within GRPO and within an evaluation.
+//! SIGTERM while the data is read, before the first step, within SFT, within GRPO and within an
+//! evaluation; SIGINT once and once more.
 
-use std::process::Child;
+use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -31,6 +33,46 @@ fn sigterm_writes_the_state_and_ends_with_status_0() {
         tiny.outcome()
             .assert_whole(&format!("SIGTERM after {rows} rows"));
     }
+}
+
+#[test]
+fn a_signal_while_the_data_is_read_ends_the_process_with_status_0() {
+    let tiny = Tiny::new();
+    let rows: String = (0..20_000)
+        .map(|row| format!("{{\"prompt\": \"{row}\", \"svg\": \"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 9 9'><path d='M0 0h{row}'/></svg>\"}}\n"))
+        .collect();
+    std::fs::write(tiny.config().with_file_name("many.jsonl"), rows).unwrap();
+    let mut command = tiny.command();
+    command.args([
+        "--set",
+        "data.sources.shapes={format: jsonl, path: many.jsonl}",
+    ]);
+    let mut child = command.spawn().unwrap();
+    wait_for(&mut child, || tiny.run_folder().join("train.log").exists());
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(!tiny.run_folder().join("metrics.jsonl").exists());
+    terminate(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(!tiny.run_folder().join("checkpoints").exists());
+}
+
+#[test]
+fn a_second_sigint_ends_the_step_in_flight_without_a_word() {
+    let tiny = Tiny::new();
+    let mut command = tiny.command();
+    // An untrained policy ends about one token in five hundred: a step takes seconds.
+    let stage = "stages=[{name: rl, algorithm: grpo, steps: 1, batch: {size: 2}, rollout: {group_size: 32, slots: 1, max_new_tokens: 20000}, eval: {prompts: 2, max_new_tokens: 8}}]";
+    command.args(["--set", stage]).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let metrics = tiny.run_folder().join("metrics.jsonl");
+    wait_for(&mut child, || metrics.exists() && tiny.lines() >= 2);
+    for _ in 0..2 {
+        std::thread::sleep(Duration::from_millis(100));
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    }
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
 #[test]

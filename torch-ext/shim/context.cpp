@@ -23,14 +23,6 @@ extern "C" int svgrl_set_deterministic(int on) {
   });
 }
 
-extern "C" int svgrl_allow_tf32(int on) {
-  return svgrl::guarded([&] {
-    auto& context = at::globalContext();
-    context.setAllowTF32CuBLAS(on != 0);
-    context.setAllowTF32CuDNN(on != 0);
-  });
-}
-
 namespace {
 c10::DeviceAllocator* cuda_allocator() {
   if (!at::globalContext().hasCUDA()) return nullptr;
@@ -52,18 +44,5 @@ extern "C" int svgrl_memory_stats(int device, int64_t* out, int* known) {
     out[2] = stats.reserved_bytes[0].current;
     out[3] = stats.reserved_bytes[0].peak;
     *known = 1;
-  });
-}
-
-extern "C" int svgrl_memory_reset_peak(int device) {
-  return svgrl::guarded([&] {
-    if (auto* allocator = cuda_allocator())
-      allocator->resetPeakStats(static_cast<c10::DeviceIndex>(device));
-  });
-}
-
-extern "C" int svgrl_memory_empty_cache() {
-  return svgrl::guarded([&] {
-    if (auto* allocator = cuda_allocator()) allocator->emptyCache();
   });
 }

@@ -1,4 +1,4 @@
-// The attention of one new token per row over its slot of the cache.
+// The attention of one new token per row over its prompt and its slot of the cache.
 #include "kernels.h"
 #include "shim.h"
 
@@ -22,15 +22,52 @@ void check_index(const at::Tensor& t, const char* name, int64_t rows) {
               t.sizes());
 }
 
+// One cache and each row's part of it.
+struct Rows {
+  const float *k, *v;
+  const int64_t *slots, *lengths;
+  int64_t heads, capacity, dim;
+
+  // parts: keys, values [S, Hkv, Lmax, D], slots [n], lengths [n].
+  Rows(const TensorPtr* parts, const char* name, int64_t rows, int64_t shortest) {
+    const at::Tensor &keys = *parts[0], &values = *parts[1];
+    check_float(keys, name, 4);
+    check_float(values, name, 4);
+    TORCH_CHECK(keys.sizes() == values.sizes(), name, ": keys are ", keys.sizes(), " but values ",
+                values.sizes());
+    check_index(*parts[2], "slots", rows);
+    check_index(*parts[3], "lengths", rows);
+    k = keys.const_data_ptr<float>();
+    v = values.const_data_ptr<float>();
+    slots = parts[2]->const_data_ptr<int64_t>();
+    lengths = parts[3]->const_data_ptr<int64_t>();
+    heads = keys.size(1);
+    capacity = keys.size(2);
+    dim = keys.size(3);
+    for (int64_t i = 0; i < rows; ++i) {
+      TORCH_CHECK(slots[i] >= 0 && slots[i] < keys.size(0), name, ": slot ", slots[i], " of ",
+                  keys.size(0));
+      TORCH_CHECK(lengths[i] >= shortest && lengths[i] <= capacity, name, ": length ", lengths[i],
+                  " in slots that hold ", capacity);
+    }
+  }
+
+  svgrl::Span span(int64_t row, int64_t head) const {
+    const int64_t place = (slots[row] * heads + head) * capacity * dim;
+    return {k + place, v + place, lengths[row]};
+  }
+};
+
 // Rows differ in length: each part gets an equal share of keys, not of rows.
 struct Shares {
   std::vector<int64_t> before;  // keys in the items before each item
-  Shares(const int64_t* lengths, int64_t rows, int64_t heads) {
-    before.reserve(static_cast<size_t>(rows * heads) + 1);
+  Shares(const Rows& prompt, const Rows& own, int64_t rows) {
+    before.reserve(static_cast<size_t>(rows * own.heads) + 1);
     int64_t keys = 0;
     before.push_back(0);
     for (int64_t i = 0; i < rows; ++i)
-      for (int64_t h = 0; h < heads; ++h) before.push_back(keys += lengths[i] + 8);
+      for (int64_t h = 0; h < own.heads; ++h)
+        before.push_back(keys += prompt.lengths[i] + own.lengths[i] + 8);
   }
   int64_t total() const { return before.back(); }
   int64_t first_item(int64_t part, int64_t parts) const {
@@ -41,39 +78,31 @@ struct Shares {
 
 }  // namespace
 
-extern "C" int svgrl_decode_attention(TensorPtr q_, TensorPtr k_, TensorPtr v_, TensorPtr slots_,
-                                      TensorPtr lengths_, TensorPtr* out_) {
+// inputs: q, then keys, values, slots and lengths of the prompts, then those of
+// what was generated.
+extern "C" int svgrl_decode_attention(const TensorPtr* inputs, TensorPtr* out_) {
   return svgrl::guarded([&] {
-    const at::Tensor &q = *q_, &k = *k_, &v = *v_;
+    const at::Tensor& q = *inputs[0];
     check_float(q, "q", 3);
-    check_float(k, "k_cache", 4);
-    check_float(v, "v_cache", 4);
-    TORCH_CHECK(k.sizes() == v.sizes(), "k_cache is ", k.sizes(), " but v_cache ", v.sizes());
     const int64_t rows = q.size(0), q_heads = q.size(1), dim = q.size(2);
-    const int64_t slots = k.size(0), heads = k.size(1), capacity = k.size(2);
-    TORCH_CHECK(k.size(3) == dim, "q has head size ", dim, " but the cache ", k.size(3));
+    const Rows prompt(inputs + 1, "prompts", rows, 0), own(inputs + 5, "cache", rows, 1);
+    for (const Rows* part : {&prompt, &own})
+      TORCH_CHECK(part->dim == dim && part->heads == own.heads, "q has head size ", dim,
+                  " but the caches ", prompt.dim, " and ", own.dim, ", with ", prompt.heads, " and ",
+                  own.heads, " heads");
+    const int64_t heads = own.heads;
     TORCH_CHECK(heads > 0 && q_heads % heads == 0, q_heads, " query heads over ", heads,
                 " key-value heads");
-    check_index(*slots_, "slots", rows);
-    check_index(*lengths_, "lengths", rows);
-    const int64_t* slot = slots_->const_data_ptr<int64_t>();
-    const int64_t* length = lengths_->const_data_ptr<int64_t>();
     int64_t longest = 0;
-    for (int64_t i = 0; i < rows; ++i) {
-      TORCH_CHECK(slot[i] >= 0 && slot[i] < slots, "slot ", slot[i], " of ", slots);
-      TORCH_CHECK(length[i] >= 1 && length[i] <= capacity, "length ", length[i],
-                  " in slots that hold ", capacity);
-      longest = std::max(longest, length[i]);
-    }
+    for (int64_t i = 0; i < rows; ++i)
+      longest = std::max(longest, prompt.lengths[i] + own.lengths[i]);
 
     auto out = at::empty(q.sizes(), q.options());
     const float* q_data = q.const_data_ptr<float>();
-    const float* k_data = k.const_data_ptr<float>();
-    const float* v_data = v.const_data_ptr<float>();
     float* out_data = out.data_ptr<float>();
     const int64_t group = q_heads / heads;
     const auto& kernels = svgrl::kernels();
-    const Shares shares(length, rows, heads);
+    const Shares shares(prompt, own, rows);
     // Below about 20 microseconds of work a second thread costs more than it saves.
     const bool small = shares.total() * group * dim < 200'000;
     const int64_t parts = small ? 1 : at::get_num_threads();
@@ -83,16 +112,15 @@ extern "C" int svgrl_decode_attention(TensorPtr q_, TensorPtr k_, TensorPtr v_, 
       const int64_t last = shares.first_item(end, parts);
       for (int64_t item = shares.first_item(begin, parts); item < last; ++item) {
         const int64_t row = item / heads, head = item % heads;
-        const int64_t place = (slot[row] * heads + head) * capacity * dim;
+        const int64_t first = (row * q_heads + head * group) * dim;
         svgrl::AttendTask task;
-        task.q = q_data + (row * q_heads + head * group) * dim;
-        task.k = k_data + place;
-        task.v = v_data + place;
-        task.out = out_data + (row * q_heads + head * group) * dim;
+        task.q = q_data + first;
+        task.spans[0] = prompt.span(row, head);
+        task.spans[1] = own.span(row, head);
+        task.out = out_data + first;
         task.scratch = scratch.data();
         task.group = group;
         task.dim = dim;
-        task.length = length[row];
         task.scale = 1.0f / std::sqrt(static_cast<float>(dim));
         kernels.attend(task);
       }

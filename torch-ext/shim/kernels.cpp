@@ -11,18 +11,20 @@ namespace {
 
 using svgrl::AttendTask;
 using svgrl::QkvTask;
+using svgrl::Span;
 
-// Dot products of H query heads with every key, times scale, into
+// Dot products of H query heads with every key of a span, times scale, into
 // scores[h][padded]; DIM is the head size, 0 when it is known only at run time.
 template <int H, int DIM>
-INLINE void scores_of(const AttendTask& t, const float* q, float* scores, int64_t padded) {
+INLINE void scores_of(const AttendTask& t, const Span& span, const float* q, float* scores,
+                      int64_t padded) {
   const int64_t dim = DIM > 0 ? DIM : t.dim;
   const int64_t whole = dim / LANES * LANES;
-  for (int64_t l = 0; l + 4 <= t.length; l += 4) {
+  for (int64_t l = 0; l + 4 <= span.length; l += 4) {
     Vec acc[H][4] = {};
     for (int64_t d = 0; d < whole; d += LANES) {
       for (int j = 0; j < 4; ++j) {
-        Vec key = load(t.k + (l + j) * dim + d);
+        Vec key = load(span.k + (l + j) * dim + d);
         for (int h = 0; h < H; ++h) acc[h][j] += load(q + h * dim + d) * key;
       }
     }
@@ -30,17 +32,18 @@ INLINE void scores_of(const AttendTask& t, const float* q, float* scores, int64_
       Vec4 s = sums(acc[h][0], acc[h][1], acc[h][2], acc[h][3]);
       for (int j = 0; j < 4; ++j) {
         float rest = s[j];
-        for (int64_t d = whole; d < dim; ++d) rest += q[h * dim + d] * t.k[(l + j) * dim + d];
+        for (int64_t d = whole; d < dim; ++d) rest += q[h * dim + d] * span.k[(l + j) * dim + d];
         scores[h * padded + l + j] = rest * t.scale;
       }
     }
   }
-  for (int64_t l = t.length / 4 * 4; l < t.length; ++l) {
+  for (int64_t l = span.length / 4 * 4; l < span.length; ++l) {
     for (int h = 0; h < H; ++h) {
       Vec acc = {};
-      for (int64_t d = 0; d < whole; d += LANES) acc += load(q + h * dim + d) * load(t.k + l * dim + d);
+      for (int64_t d = 0; d < whole; d += LANES)
+        acc += load(q + h * dim + d) * load(span.k + l * dim + d);
       float s = sum(acc);
-      for (int64_t d = whole; d < dim; ++d) s += q[h * dim + d] * t.k[l * dim + d];
+      for (int64_t d = whole; d < dim; ++d) s += q[h * dim + d] * span.k[l * dim + d];
       scores[h * padded + l] = s * t.scale;
     }
   }
@@ -68,18 +71,21 @@ INLINE void mix_values(const AttendTask& t, const float* weights, int64_t padded
   constexpr int VECS = DIM / LANES;
   constexpr int STEP = H * VECS <= 4 ? 2 : 1;  // two chains hide the latency of few sums
   Vec acc[STEP][H][VECS] = {};
-  const int64_t even = t.length / STEP * STEP;
-  for (int64_t l = 0; l < even; l += STEP) {
-    for (int s = 0; s < STEP; ++s)
-      for (int c = 0; c < VECS; ++c) {
-        Vec value = load(t.v + (l + s) * DIM + c * LANES);
-        for (int h = 0; h < H; ++h) acc[s][h][c] += value * weights[h * padded + l + s];
-      }
+  for (const Span& span : t.spans) {
+    const int64_t even = span.length / STEP * STEP;
+    for (int64_t l = 0; l < even; l += STEP) {
+      for (int s = 0; s < STEP; ++s)
+        for (int c = 0; c < VECS; ++c) {
+          Vec value = load(span.v + (l + s) * DIM + c * LANES);
+          for (int h = 0; h < H; ++h) acc[s][h][c] += value * weights[h * padded + l + s];
+        }
+    }
+    for (int64_t l = even; l < span.length; ++l)
+      for (int h = 0; h < H; ++h)
+        for (int c = 0; c < VECS; ++c)
+          acc[0][h][c] += load(span.v + l * DIM + c * LANES) * weights[h * padded + l];
+    weights += span.length;
   }
-  for (int64_t l = even; l < t.length; ++l)
-    for (int h = 0; h < H; ++h)
-      for (int c = 0; c < VECS; ++c)
-        acc[0][h][c] += load(t.v + l * DIM + c * LANES) * weights[h * padded + l];
   for (int h = 0; h < H; ++h)
     for (int c = 0; c < VECS; ++c) {
       Vec whole = acc[0][h][c];
@@ -95,19 +101,26 @@ INLINE void mix_values_any(const AttendTask& t, const float* weights, int64_t pa
   for (int h = 0; h < H; ++h) {
     float* o = out + h * t.dim;
     for (int64_t d = 0; d < t.dim; ++d) o[d] = 0.0f;
-    for (int64_t l = 0; l < t.length; ++l) {
-      const float w = weights[h * padded + l] * inverse[h];
-      for (int64_t d = 0; d < t.dim; ++d) o[d] += w * t.v[l * t.dim + d];
+    const float* own = weights + h * padded;
+    for (const Span& span : t.spans) {
+      for (int64_t l = 0; l < span.length; ++l) {
+        const float w = own[l] * inverse[h];
+        for (int64_t d = 0; d < t.dim; ++d) o[d] += w * span.v[l * t.dim + d];
+      }
+      own += span.length;
     }
   }
 }
 
 template <int H, int DIM>
 INLINE void attend_heads(const AttendTask& t, int64_t first) {
-  const int64_t padded = (t.length + 15) / 16 * 16;
-  scores_of<H, DIM>(t, t.q + first * t.dim, t.scratch, padded);
+  const int64_t length = t.spans[0].length + t.spans[1].length;
+  const int64_t padded = (length + 15) / 16 * 16;
+  const float* q = t.q + first * t.dim;
+  scores_of<H, DIM>(t, t.spans[0], q, t.scratch, padded);
+  scores_of<H, DIM>(t, t.spans[1], q, t.scratch + t.spans[0].length, padded);
   float inverse[H];
-  for (int h = 0; h < H; ++h) inverse[h] = softmax(t.scratch + h * padded, t.length, padded);
+  for (int h = 0; h < H; ++h) inverse[h] = softmax(t.scratch + h * padded, length, padded);
   float* out = t.out + first * t.dim;
   if constexpr (DIM > 0)
     mix_values<H, DIM>(t, t.scratch, padded, inverse, out);

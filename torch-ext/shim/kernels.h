@@ -9,14 +9,19 @@
 
 namespace svgrl {
 
+// Keys and values of consecutive tokens, [length, dim] each.
+struct Span {
+  const float *k, *v;
+  int64_t length;
+};
+
 // One row and one key-value head of the attention of one new token.
 struct AttendTask {
   const float* q;    // [group, dim], the query heads of this key-value head
-  const float* k;    // [length, dim]
-  const float* v;    // [length, dim]
+  Span spans[2];     // the prompt, then what was generated
   float* out;        // [group, dim]
-  float* scratch;    // room for 2 * (length rounded up to 16)
-  int64_t group, dim, length;
+  float* scratch;    // room for 2 * (both lengths rounded up to 16)
+  int64_t group, dim;
   float scale;
 };
 

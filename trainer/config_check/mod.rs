@@ -146,6 +146,18 @@ impl Document {
         }
     }
 
+    /// An error of a later check, told with its place if it begins with a key of this file.
+    pub fn locate(&self, error: &str) -> Option<ConfigError> {
+        let (key, problem) = error.split_once(": ")?;
+        let mut parts = key.split('.');
+        let section = self.root.child(parts.next()?)?;
+        // A file may be called as a section is: `data.svg` is no key.
+        match parts.next() {
+            Some(part) if section.child(part).is_none() => None,
+            _ => Some(self.problem(key, problem)),
+        }
+    }
+
     fn sentence(&self, origin: Origin, path: &str, problem: &str) -> String {
         let place = match origin {
             Origin::Line(line) => format!("{}:{line}", self.file),

@@ -21,11 +21,20 @@ pub(super) fn apply(root: &mut Node, set: &str, index: usize) -> Result<(), Stri
     }
     relocate(&mut value, origin);
     let parts: Vec<&str> = key.split('.').collect();
-    put(root, &parts, value, origin).map_err(|problem| format!("--set {set}: {problem}"))
+    put(root, (&parts, 0), value, origin).map_err(|problem| format!("--set {set}: {problem}"))
 }
 
-fn put(node: &mut Node, parts: &[&str], value: Node, origin: Origin) -> Result<(), String> {
-    let Some((part, rest)) = parts.split_first() else {
+/// Sections whose keys are names of the user's own.
+const NAMED: [&[&str]; 3] = [&["tasks"], &["encoders"], &["data", "sources"]];
+
+/// Puts `value` into `node`, which is what the first `at` of `parts` lead to.
+fn put(
+    node: &mut Node,
+    (parts, at): (&[&str], usize),
+    value: Node,
+    origin: Origin,
+) -> Result<(), String> {
+    let Some(part) = parts.get(at) else {
         *node = value;
         return Ok(());
     };
@@ -35,17 +44,37 @@ fn put(node: &mut Node, parts: &[&str], value: Node, origin: Origin) -> Result<(
     let place = node.place(part);
     match &mut node.kind {
         Kind::Map(map) => {
+            // Something within a name that is not there is a slip, not a new section.
+            if at + 1 < parts.len()
+                && NAMED.contains(&&parts[..at])
+                && !map.is_empty()
+                && !map.contains_key(*part)
+            {
+                let names: Vec<&str> = map.keys().map(String::as_str).collect();
+                return Err(no_name(&parts[..at], &names, part));
+            }
             let entry = map
                 .entry((*part).to_owned())
                 .or_insert_with(|| (origin, Node::empty(origin)));
             entry.0 = origin;
-            put(&mut entry.1, rest, value, origin)
+            put(&mut entry.1, (parts, at + 1), value, origin)
         }
         Kind::List(items) => match place {
-            Some(index) => put(&mut items[index], rest, value, origin),
+            Some(index) => put(&mut items[index], (parts, at + 1), value, origin),
             None => Err(no_element(items, part)),
         },
         Kind::Scalar(_) => Err(format!("`{part}` is inside a single value, not a section")),
+    }
+}
+
+fn no_name(section: &[&str], names: &[&str], part: &str) -> String {
+    let section = section.join(".");
+    match nearest(part, names.iter().copied()) {
+        Some(name) => format!("{section}: no `{part}` is there; did you mean `{name}`?"),
+        None => format!(
+            "{section}: no `{part}` is there; there are {}",
+            names.join(", ")
+        ),
     }
 }
 

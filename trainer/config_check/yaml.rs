@@ -76,9 +76,12 @@ impl Node {
         }
     }
 
-    /// The value of the key `name`, when it is a string.
+    /// The value of the key `name`, when it is a string; a stage or reward without one is called by
+    /// its algorithm or type.
     pub(super) fn name(&self) -> Option<&str> {
-        match &self.child("name")?.kind {
+        let keys = ["name", "algorithm", "type"];
+        let name = keys.into_iter().find_map(|key| self.child(key))?;
+        match &name.kind {
             Kind::Scalar(Value::String(name)) => Some(name),
             _ => None,
         }

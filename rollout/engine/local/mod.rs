@@ -1,7 +1,7 @@
 //! The engine in the learner's own process: continuous batching over slots with the very tensors
 //! that are trained, so that weights are never copied.
 //!
-//! Prompts are prefilled once per group. Requests are admitted in order as slots become free, so
+//! Prompts are prefilled once per group, into a page that all its completions read. Requests are admitted in order as slots become free, so
 //! the contents of the slots depend on the requests and the seed alone. Left out on purpose:
 //! paging, prefix trees over different prompts and preemption.
 
@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use models::vision::{Look, View};
-use models::{Decoder, KvCache, LmInput, Prefix, Tokenizer};
+use models::{Decoder, KvCache, LmInput, Room, Tokenizer};
 use tch::{Kind, Tensor};
 
 pub use sampler::{Sampler, Sampling};
@@ -31,7 +31,15 @@ const PREFILL_ROWS: usize = 16_384;
 struct Waiting {
     request: Request,
     admitted: usize,
-    prefix: Option<Rc<Prefix>>,
+    prompt: Option<Prompted>,
+}
+
+/// A prompt that was run.
+struct Prompted {
+    /// Where its keys and values are.
+    page: usize,
+    /// What its last token predicts, `[1, H]`.
+    hidden: Tensor,
 }
 
 /// Samples from a [`Decoder`] in this process.
@@ -44,6 +52,8 @@ pub struct LocalEngine<'a> {
     limit: usize,
     cache: Option<KvCache>,
     slots: Vec<Option<Slot>>,
+    /// How many completions still need each page of prompts; 0 where it is free.
+    pages: Vec<usize>,
     queue: Queue,
     prefills: u64,
 }
@@ -77,6 +87,7 @@ impl<'a> LocalEngine<'a> {
             limit: slots,
             cache: None,
             slots: Vec::new(),
+            pages: Vec::new(),
             queue: Queue::default(),
             prefills: 0,
         })
@@ -93,36 +104,31 @@ impl<'a> LocalEngine<'a> {
 
     /// Makes room for all that waits, within the limit.
     fn reserve(&mut self) {
-        let longest = self
-            .queue
-            .waiting
-            .iter()
-            .map(|waiting| waiting.request.ids.len())
-            .max()
-            .unwrap_or(0);
-        let capacity = (longest + self.max_new()) as i64;
-        let asked: usize = self
-            .queue
-            .waiting
-            .iter()
-            .map(|waiting| waiting.request.samples)
-            .sum();
-        let wanted = if self.limit == 0 {
-            asked
-        } else {
-            asked.min(self.limit)
+        let requests = || self.queue.waiting.iter().map(|waiting| &waiting.request);
+        let asked: usize = requests().map(|request| request.samples).sum();
+        let longest = requests().map(|request| request.ids.len()).max();
+        let slots = match self.limit {
+            0 => asked,
+            limit => asked.min(limit),
         };
-        if wanted > self.slots.len() {
-            self.slots.resize_with(wanted, || None);
-        }
-        let slots = self.slots.len() as i64;
-        let fits = self
+        let slots = slots.max(self.slots.len());
+        // Whatever holds a page has a slot, or is about to get one.
+        let pages = requests().count().min(slots).max(self.pages.len());
+        let room = Room {
+            prompts: pages as i64,
+            prompt_tokens: longest.unwrap_or(0) as i64,
+            slots: slots as i64,
+            new_tokens: self.max_new() as i64,
+        };
+        self.slots.resize_with(slots, || None);
+        self.pages.resize(pages, 0);
+        if !self
             .cache
             .as_ref()
-            .is_some_and(|cache| cache.slots() >= slots && cache.capacity() >= capacity);
-        if !fits {
+            .is_some_and(|cache| cache.room().holds(&room))
+        {
             self.cache = None;
-            self.cache = Some(KvCache::new(self.model, slots, capacity));
+            self.cache = Some(KvCache::new(self.model, room));
         }
     }
 
@@ -139,22 +145,22 @@ impl<'a> LocalEngine<'a> {
             return Ok(());
         }
         self.prefill(free.len())?;
-        let Some(cache) = &mut self.cache else {
-            return Ok(());
-        };
         let mut rows = Vec::new();
         let mut hidden = Vec::new();
         while let Some(waiting) = self.queue.waiting.front_mut() {
-            let Some(prefix) = waiting.prefix.clone() else {
+            let Some(prompt) = &waiting.prompt else {
                 break;
             };
             while waiting.admitted < waiting.request.samples {
                 let Some(index) = free.pop_front() else { break };
-                cache.admit(&prefix, index as i64);
                 let draw = DrawKey::new(self.seed, waiting.request.draw, waiting.admitted as u64);
-                self.slots[index] = Some(Slot::new(&waiting.request, waiting.admitted, draw));
+                self.slots[index] = Some(Slot::new(
+                    (&waiting.request, waiting.admitted),
+                    prompt.page,
+                    draw,
+                ));
                 rows.push(index);
-                hidden.push(prefix.hidden.shallow_clone());
+                hidden.push(prompt.hidden.shallow_clone());
                 waiting.admitted += 1;
             }
             if waiting.admitted < waiting.request.samples {
@@ -177,7 +183,7 @@ impl<'a> LocalEngine<'a> {
                 break;
             }
             room = room.saturating_sub(waiting.request.samples - waiting.admitted);
-            if waiting.prefix.is_some() {
+            if waiting.prompt.is_some() {
                 continue;
             }
             if !batch.is_empty() && input.len() + waiting.request.ids.len() > PREFILL_ROWS {
@@ -206,8 +212,16 @@ impl<'a> LocalEngine<'a> {
         self.prefills += batch.len() as u64;
         let features = self.model.features(&views, Look::Kept)?;
         let input = input.build(self.model.device()).showing(features);
-        for (index, prefix) in batch.into_iter().zip(KvCache::prefill(self.model, &input)) {
-            self.queue.waiting[index].prefix = Some(Rc::new(prefix));
+        let free = (0..self.pages.len()).filter(|&page| self.pages[page] == 0);
+        let pages: Vec<i64> = free.take(batch.len()).map(|page| page as i64).collect();
+        let Some(cache) = self.cache.as_mut().filter(|_| pages.len() == batch.len()) else {
+            return Err(RolloutError::Torch("no page is left for a prompt".into()));
+        };
+        let hidden = cache.prefill(self.model, &input, &pages);
+        for (index, (page, hidden)) in batch.into_iter().zip(pages.into_iter().zip(hidden)) {
+            let (waiting, page) = (&mut self.queue.waiting[index], page as usize);
+            self.pages[page] = waiting.request.samples;
+            waiting.prompt = Some(Prompted { page, hidden });
         }
         Ok(())
     }
@@ -230,6 +244,7 @@ impl<'a> LocalEngine<'a> {
             slot.push(&drawn, row, &self.stops);
             if let Some(finish) = slot.finish(&self.stops, self.sampler.sampling.max_new_tokens) {
                 let slot = self.slots[index].take().expect("it was there a line ago");
+                self.pages[slot.page()] -= 1;
                 self.queue
                     .done
                     .push_back(slot.finished(finish, &self.stops));
@@ -239,28 +254,32 @@ impl<'a> LocalEngine<'a> {
     }
 
     fn decode(&mut self) -> Result<(), RolloutError> {
-        let (mut rows, mut ids) = (Vec::new(), Vec::new());
-        let (mut positions, mut turns) = (Vec::new(), Vec::new());
-        for (index, slot) in self.slots.iter().enumerate() {
-            let Some(slot) = slot else { continue };
-            rows.push(index);
-            ids.push(slot.last_token());
-            positions.push(slot.position());
-            turns.push(slot.turn());
-        }
         let Some(cache) = &mut self.cache else {
             return Ok(());
         };
-        let device = self.model.device();
-        let tensor = |values: &[i64]| Tensor::from_slice(values).to_device(device);
-        let slots: Vec<i64> = rows.iter().map(|&index| index as i64).collect();
-        let step = models::DecodeRows {
-            ids: tensor(&ids),
-            slots: tensor(&slots),
-            positions: tensor(&positions),
-            turns: tensor(&turns),
-            longest: positions.iter().copied().max().unwrap_or(0),
+        let busy = || {
+            self.slots
+                .iter()
+                .enumerate()
+                .filter_map(|(at, slot)| Some((at, slot.as_ref()?)))
         };
+        let device = self.model.device();
+        let each = |number: fn(usize, &Slot) -> i64| {
+            let numbers: Vec<i64> = busy().map(|(at, slot)| number(at, slot)).collect();
+            Tensor::from_slice(&numbers).to_device(device)
+        };
+        let most =
+            |number: fn(&Slot) -> i64| busy().map(|(_, slot)| number(slot)).max().unwrap_or(0);
+        let step = models::DecodeRows {
+            ids: each(|_, slot| slot.last_token()),
+            pages: each(|_, slot| slot.page() as i64),
+            prompts: each(|_, slot| slot.prompt_len()),
+            slots: each(|at, _| at as i64),
+            positions: each(|_, slot| slot.position()),
+            turns: each(|_, slot| slot.turn()),
+            longest: (most(Slot::prompt_len), most(Slot::position)),
+        };
+        let rows: Vec<usize> = busy().map(|(at, _)| at).collect();
         let hidden = cache.decode(self.model, &step)?;
         self.draw(&rows, &hidden)
     }
@@ -292,7 +311,7 @@ impl Engine for LocalEngine<'_> {
             .extend(requests.into_iter().map(|request| Waiting {
                 request,
                 admitted: 0,
-                prefix: None,
+                prompt: None,
             }));
         catch_unwind(AssertUnwindSafe(|| self.reserve()))
             .map_err(|panic| RolloutError::Torch(panic_text(panic.as_ref())))

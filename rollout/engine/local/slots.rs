@@ -10,6 +10,8 @@ pub(super) struct Slot {
     group: usize,
     index: usize,
     prompt_len: usize,
+    /// Where the prompt is.
+    page: usize,
     /// Rotary position of the first token after the prompt.
     next: i64,
     draw: DrawKey,
@@ -22,11 +24,13 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(request: &Request, index: usize, draw: DrawKey) -> Self {
+    /// Completion `index` of `request`, whose prompt is in `page`.
+    pub(super) fn new((request, index): (&Request, usize), page: usize, draw: DrawKey) -> Self {
         Self {
             group: request.group,
             index,
             prompt_len: request.ids.len(),
+            page,
             next: match &request.view {
                 Some(view) => view.shown.sight.next,
                 None => request.ids.len() as i64,
@@ -52,9 +56,18 @@ impl Slot {
         self.ids.last().copied().unwrap_or_default()
     }
 
-    /// Where the last token goes: the number of rows the cache holds for this sequence.
+    pub(super) fn page(&self) -> usize {
+        self.page
+    }
+
+    /// Tokens of the prompt.
+    pub(super) fn prompt_len(&self) -> i64 {
+        self.prompt_len as i64
+    }
+
+    /// Where the last token goes: the number of rows the slot holds for this sequence.
     pub(super) fn position(&self) -> i64 {
-        (self.prompt_len + self.ids.len()) as i64 - 1
+        self.ids.len() as i64 - 1
     }
 
     /// Its rotary position.

@@ -278,7 +278,12 @@ fn named(path: &Path, endings: &[&str]) -> std::io::Result<Vec<PathBuf>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let pattern = name.contains('*').then_some(&*name);
     let folder = match pattern {
-        Some(_) => path.parent().unwrap_or(Path::new("")),
+        Some(_) => match path.parent() {
+            // A pattern alone is of the working directory, which has no empty name.
+            None => Path::new("."),
+            Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+            Some(folder) => folder,
+        },
         None if path.is_dir() => path,
         None => return Ok(vec![path.to_owned()]),
     };
