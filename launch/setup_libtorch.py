@@ -58,6 +58,10 @@ def main():
             libtorch, why = cached(cuda)
         written = write_cargo_config(libtorch)
         print(f"libtorch: {libtorch} ({why})" + ("; wrote .cargo/config.toml" if written else ""))
+        for name in ("CARGO_ENCODED_RUSTFLAGS", "RUSTFLAGS"):
+            if os.environ.get(name):
+                print(f"{name} is set, so cargo passes over the flags of .cargo/config.toml: unset it, or "
+                      f"add `-C link-arg=-Wl,-rpath,{library_folder(libtorch)}`")
     except SetupError as error:
         sys.exit(f"setup: {error}")
     except OSError as error:
@@ -246,10 +250,14 @@ def unpack(wheel, folder, place):
 # --- telling cargo ---
 
 
+def library_folder(libtorch):
+    return Path(os.environ.get("LIBTORCH_LIB", libtorch)).absolute() / "lib"
+
+
 def write_cargo_config(libtorch):
     """Writes `.cargo/config.toml` unless it says the same already: a newer file
     would not matter to cargo, but another rpath makes it build everything anew."""
-    lib = Path(os.environ.get("LIBTORCH_LIB", libtorch)).absolute() / "lib"
+    lib = library_folder(libtorch)
     # With the CUDA headers in place the shim is compiled with NCCL (see torch-ext/build.rs).
     nvidia = libtorch.parent / "nvidia"
     headers = ["nccl/include/nccl.h", "cu13/include/cuda_runtime.h", "cu13/include/crt/host_config.h",
@@ -265,7 +273,9 @@ def write_cargo_config(libtorch):
     for name in ("LIBTORCH_LIB", "LIBTORCH_INCLUDE"):
         text += f"{name} = {json.dumps(os.environ[name])}\n" if os.environ.get(name) else ""
     text += 'SVGRL_CUDA = "1"\n' if cuda else ""
-    text += f'[build]\nrustflags = ["-C", {json.dumps(f"link-arg=-Wl,-rpath,{lib}")}]\n'
+    # Flags of a cfg are joined with those that a user's own configuration has for the target; flags
+    # of [build] would give way to them.
+    text += f"[target.'cfg(unix)']\nrustflags = [\"-C\", {json.dumps(f'link-arg=-Wl,-rpath,{lib}')}]\n"
     path = ROOT / ".cargo/config.toml"
     old = path.read_text() if path.exists() else None
     if old == text:

@@ -85,8 +85,10 @@ impl Machine {
             config.contains(&format!("\nLIBTORCH = \"{path}\"\n")),
             "{config}"
         );
+        // Of a cfg, so that flags of the user's own configuration are joined with it.
+        let flags = format!("rustflags = [\"-C\", \"link-arg=-Wl,-rpath,{path}/lib\"]");
         assert!(
-            config.contains(&format!("link-arg=-Wl,-rpath,{path}/lib\"")),
+            config.contains(&format!("[target.'cfg(unix)']\n{flags}\n")),
             "{config}"
         );
     }
@@ -233,6 +235,17 @@ fn what_goes_wrong_is_one_sentence_and_leaves_nothing_half_made() {
     machine.refused(gpu("cut"), &["torch-1-py3-none-any.whl is broken"]);
     with("").fine();
     machine.uses(CPU);
+}
+
+#[test]
+fn flags_that_hide_the_rpath_are_told() {
+    let machine = Machine::new("setup_flags");
+    let told = machine.setup("", &[("RUSTFLAGS", "-g")]).fine().out;
+    assert!(
+        told.contains("RUSTFLAGS is set") && told.contains("-rpath,"),
+        "{told}"
+    );
+    assert!(!machine.setup("", &[]).fine().out.contains("RUSTFLAGS"));
 }
 
 #[test]
