@@ -13,6 +13,7 @@ mod config;
 mod edges;
 mod encode;
 mod error;
+mod halves;
 #[cfg(feature = "client")]
 mod http;
 mod improvement;
@@ -43,6 +44,7 @@ pub use config::{Common, Measured, RewardConfig, RewardsConfig, TaskScoring};
 pub use edges::L2Canny;
 pub use encode::{EncoderConfig, EncoderCount, EncoderDtype, EncoderInit, EncoderSet, Preprocess};
 pub use error::RewardError;
+pub use halves::whole_characters;
 pub use improvement::{Improvement, Likeness};
 pub use judge::{JsonRule, JudgeCount, JudgeReward, RegexRule, ScoreRule};
 pub use length::{CodeEfficiency, LengthLinear, LengthRatio, SvgLength, Unit};

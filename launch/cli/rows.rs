@@ -39,8 +39,12 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<Row<T>>, Failure> {
             Some(rest) if index == 0 => rest,
             _ => line.as_slice(),
         };
-        let value = serde_json::from_slice(line)
-            .map_err(|error| Failure::input(format!("{place}: {}", wrong::<T>(line, &error))))?;
+        let value = serde_json::from_slice(line).or_else(|error| {
+            // Halves of characters are no fault of a row's.
+            let mended = rewards::whole_characters(line);
+            let read = mended.and_then(|line| serde_json::from_slice(&line).ok());
+            read.ok_or_else(|| Failure::input(format!("{place}: {}", wrong::<T>(line, &error))))
+        })?;
         rows.push(Row { value, place });
     }
     Ok(rows)

@@ -94,37 +94,10 @@ pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         return Err(Problem::field("body: must be an object, got a list"));
     }
     // Halves of characters, which Python's strings may hold and a policy may write, are no fault of the caller.
-    read(bytes).or_else(|problem| match whole_characters(bytes) {
+    read(bytes).or_else(|problem| match crate::halves::whole_characters(bytes) {
         Some(mended) if problem.status == StatusCode::BAD_REQUEST => read(&mended),
         _ => Err(problem),
     })
-}
-
-/// The text with U+FFFD for each escaped half of a surrogate pair that stands alone; none where there is none.
-fn whole_characters(bytes: &[u8]) -> Option<Vec<u8>> {
-    let unit = |at: usize| -> Option<u16> {
-        let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
-        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
-    };
-    let mut out = Vec::with_capacity(bytes.len());
-    let (mut at, mut halves) = (0, 0);
-    while at < bytes.len() {
-        let next = unit(at + 6);
-        let length = match unit(at) {
-            Some(0xd800..=0xdbff) if next.is_some_and(|low| low & 0xfc00 == 0xdc00) => 12,
-            Some(0xd800..=0xdfff) => {
-                out.extend(b"\\ufffd");
-                (at, halves) = (at + 6, halves + 1);
-                continue;
-            }
-            // An escaped backslash escapes nothing itself.
-            _ => 1 + usize::from(bytes[at] == b'\\'),
-        };
-        let end = bytes.len().min(at + length);
-        out.extend(&bytes[at..end]);
-        at = end;
-    }
-    (halves > 0).then_some(out)
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {

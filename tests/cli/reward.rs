@@ -305,3 +305,13 @@ fn a_task_s_metrics_stand_beside_its_parts_and_change_no_total() {
     case.tell(&data, &["--set", lost])
         .refused(2, &["tasks.draw.metrics.0.encoder", "eye"]);
 }
+
+#[test]
+fn half_a_character_in_a_completion_is_no_bad_row() {
+    let case = Case::new("reward_halves");
+    let row = json!({"prompt": "p", "completion": drawing("<!--HALF--><rect width='9' height='9'/>"), "reference": {"svg": drawing("")}});
+    let data = row.to_string().replace("HALF", "\\ud83d");
+    let data = write(&case.0, "data.jsonl", &data);
+    case.tell(&data, &[]).fine();
+    assert_eq!(rows(&case.0.join("out.jsonl"))[0]["valid"], true);
+}
