@@ -206,11 +206,13 @@ impl Lpips {
                         .relu(),
                     Step::Pool(side) => x.max_pool2d([*side; 2], [2, 2], [0, 0], [1, 1], false),
                     Step::Tap => {
-                        let norm = x
+                        // Sums of squares leave float16's range on either side.
+                        let wide = x.to_kind(crate::layers::reduce_kind(x.kind()));
+                        let norm = wide
                             .square()
                             .sum_dim_intlist([1i64].as_slice(), true, None)
                             .sqrt();
-                        maps.push(&x / (norm + EPSILON));
+                        maps.push((wide / (norm + EPSILON)).to_kind(x.kind()));
                         x
                     }
                 };
@@ -228,8 +230,8 @@ impl Lpips {
     pub fn distances(&self, a: &LpipsFeatures, b: &LpipsFeatures) -> Result<Tensor, ModelError> {
         guarded(|| {
             let layer = |((a, b), head): ((&Tensor, &Tensor), &Tensor)| {
-                let weighted = (a - b).square() * head;
-                let kind = crate::layers::reduce_kind(weighted.kind());
+                let kind = crate::layers::reduce_kind(a.kind());
+                let weighted = (a.to_kind(kind) - b.to_kind(kind)).square() * head.to_kind(kind);
                 weighted
                     .sum_dim_intlist([1i64].as_slice(), false, kind)
                     .mean_dim([1i64, 2].as_slice(), false, kind)
