@@ -58,11 +58,11 @@ impl Gpu {
     }
 
     /// How far float32 results may be from a CPU's, relative to their scale. The pretended one runs
-    /// the CPU's kernels, though not this project's fused ones: 3e-5 is the most that was measured.
+    /// the CPU's kernels, though not this project's fused ones: 2e-6 is the most that was measured.
     pub fn tolerance(&self) -> f64 {
         match self {
             Self::Real => 1e-3,
-            _ => 1e-4,
+            _ => 1e-5,
         }
     }
 }

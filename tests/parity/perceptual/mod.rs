@@ -423,7 +423,8 @@ fn half_precision_keeps_distances_and_cosines_within_a_thousandth() {
         let [full, half] = [Kind::Float, Kind::Half].map(|kind| lpips_distances(&folder, kind));
         for (full, half) in full.iter().zip(&half) {
             println!("lpips, gain {gain}: {full} and {half}");
-            assert!((full - half).abs() < 1e-2 * full.abs(), "{full} and {half}");
+            // 3.4e-4 is the most that was measured.
+            assert!((full - half).abs() < 1e-3 * full.abs(), "{full} and {half}");
         }
     }
 }
