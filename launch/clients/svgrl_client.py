@@ -5,6 +5,8 @@ SVGRL_REWARD_TOKEN. A busy or restarting service is asked again after growing pa
 refuses (a wrong row, a wrong token) is an error at once.
 """
 
+import base64
+import io
 import ipaddress
 import json
 import os
@@ -29,6 +31,7 @@ class Client:
         self.timeout, self.retries, self.batch = timeout, retries, batch
         handlers = [urllib.request.ProxyHandler({})] if _is_local(self.url) else []
         self._open = urllib.request.build_opener(*handlers).open
+        self._parts = None
 
     def score(self, rows):
         """Judges rows {"completion", "reference", "task"?, "prompt"?, "truncated"?, "step"?}; answers
@@ -38,11 +41,18 @@ class Client:
             answers += self._batch(rows[start : start + self.batch])
         return answers
 
+    def parts(self):
+        """The names of all tasks' parts, each once."""
+        if self._parts is None:
+            tasks = self._call("/health").get("parts", {})
+            self._parts = list(dict.fromkeys(name for names in tasks.values() for name in names))
+        return self._parts
+
     def _batch(self, rows):
         answers = [None] * len(rows)
         waiting = list(range(len(rows)))
         for _ in range(self.retries + 1):
-            got = self._post("/score_batch", {"items": [rows[i] for i in waiting]})["items"]
+            got = self._call("/score_batch", {"items": [rows[i] for i in waiting]})["items"]
             for i, answer in zip(waiting, got):
                 answers[i] = answer
             # These waited too long at the service; the completions are not at fault.
@@ -51,8 +61,8 @@ class Client:
                 return answers
         raise ServiceError(f"{self.url}: {len(waiting)} completions were not judged in time")
 
-    def _post(self, path, body):
-        data = json.dumps(body).encode()
+    def _call(self, path, body=None):
+        data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
         if self.token:
             headers["Authorization"] = "Bearer " + self.token
@@ -98,7 +108,24 @@ def split(label):
     task = label.pop("task", None)
     reference = label.pop("reference", None)
     reference = label if reference is None else reference
-    return {k: v for k, v in reference.items() if v is not None}, task
+    reference = {k: v for k, v in reference.items() if v is not None}
+    if "image" in reference:
+        reference["image"] = _picture(reference["image"])
+    return reference, task
+
+
+def _picture(image):
+    """A picture as the service takes it: a string stays, a PNG's bytes (as `datasets` keeps them, too) and
+    pictures of Pillow become base64."""
+    if isinstance(image, dict) and image.get("bytes") is not None:
+        image = image["bytes"]
+    if hasattr(image, "save"):
+        written = io.BytesIO()
+        image.save(written, "PNG")
+        image = written.getvalue()
+    if isinstance(image, (bytes, bytearray)):
+        image = base64.b64encode(image).decode()
+    return image
 
 
 def text(message):
