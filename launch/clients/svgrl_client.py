@@ -18,10 +18,16 @@ import urllib.request
 DEFAULT_URL = "http://127.0.0.1:8700"
 AGAIN = (408, 425, 429, 500, 502, 503, 504)
 LATE = "service_deadline"
+# What Pillow calls the kinds of pictures that it can write as PNG.
+PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
 
 
 class ServiceError(RuntimeError):
     """The service refused a request, or stayed away."""
+
+
+class TooMuch(ServiceError):
+    """The service takes fewer rows, or bytes, in one request."""
 
 
 class Client:
@@ -37,8 +43,14 @@ class Client:
         """Judges rows {"completion", "reference", "task"?, "prompt"?, "truncated"?, "step"?}; answers
         in order with {"total", "parts", "valid", "reason", "render_ms", "reward"}."""
         rows, answers = list(rows), []
-        for start in range(0, len(rows), self.batch):
-            answers += self._batch(rows[start : start + self.batch])
+        while len(answers) < len(rows):
+            some = rows[len(answers) : len(answers) + self.batch]
+            try:
+                answers += self._batch(some)
+            except TooMuch:
+                if len(some) == 1:
+                    raise
+                self.batch = len(some) // 2
         return answers
 
     def parts(self):
@@ -75,7 +87,7 @@ class Client:
             except urllib.error.HTTPError as error:
                 problem = f"{self.url}{path}: status {error.code}: {_said(error)}"
                 if error.code not in AGAIN:
-                    raise ServiceError(problem) from None
+                    raise (TooMuch if error.code == 413 else ServiceError)(problem) from None
                 pause = max(pause, _seconds(error.headers.get("Retry-After")))
             except (OSError, ValueError) as error:
                 problem = f"{self.url}{path}: {error}"
@@ -120,6 +132,8 @@ def _picture(image):
     if isinstance(image, dict) and image.get("bytes") is not None:
         image = image["bytes"]
     if hasattr(image, "save"):
+        if getattr(image, "mode", "RGB") not in PNG_MODES:
+            image = image.convert("RGB")
         written = io.BytesIO()
         image.save(written, "PNG")
         image = written.getvalue()

@@ -160,6 +160,18 @@ print(json.dumps(svgrl_reward(prompts=['x'] * 4, completions=[case['red']] * 4, 
 }
 
 #[test]
+fn a_service_that_takes_few_rows_is_asked_for_few() {
+    let server = Server::start("clients_few", "service: {max_items: 2}", &[]);
+    let (red, blue) = expected(&server);
+    let got = python(&server, "", "\
+import easyr1_reward
+truth = {'svg': case['red']}
+rows = [{'response': case[c], 'ground_truth': truth} for c in ('red', 'blue', 'red', 'blue', 'blue')]
+print(json.dumps([each['overall'] for each in easyr1_reward.compute_score(rows)]))");
+    assert_eq!(got, json!([red, blue, red, blue, blue]));
+}
+
+#[test]
 fn a_refusal_is_an_error_at_once_and_an_outage_is_waited_for() {
     let server = server("clients_errors");
     let got = python(&server, "wrong", "\

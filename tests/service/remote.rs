@@ -69,7 +69,9 @@ fn a_run_scored_by_a_service_has_the_numbers_of_one_that_scores_itself() {
 
 #[test]
 fn the_offline_command_can_ask_a_service() {
-    let server = Server::start("remote_reward", "deadline_ms: 2000", &[]);
+    // It takes fewer completions at a time than are sent unless the config says otherwise.
+    let section = "deadline_ms: 2000, service: {max_items: 5}";
+    let server = Server::start("remote_reward", section, &[]);
     let row = |id: usize, completion: String| json!({"id": id, "prompt": "", "completion": completion, "reference": {"svg": circle("red")}});
     let data: Vec<Value> = (0..40)
         .map(|id| {
