@@ -120,6 +120,27 @@ fn the_offline_command_can_ask_a_service() {
 }
 
 #[test]
+fn a_photo_beside_the_rows_reaches_the_service() {
+    let server = Server::start("remote_photo", "deadline_ms: 2000", &[]);
+    let photo = crate::support::fixture("parity/photos").join("progressive.jpg");
+    std::fs::copy(photo, server.folder.join("photo.jpg")).unwrap();
+    let row = json!({"id": 0, "task": "look", "completion": circle("red"), "reference": {"image": "photo.jpg"}});
+    let data = write_rows(&server.folder, "data.jsonl", &[row]);
+    let scores = ["null", &server.url()].map(|endpoint| {
+        let out = server.folder.join("out.jsonl");
+        let mut command = program();
+        command
+            .arg("reward")
+            .arg("--config")
+            .arg(server.folder.join("rewards.yaml"));
+        command.arg("--data").arg(&data).arg("--out").arg(&out);
+        told(command.args(["--set", &format!("rewards.endpoint={endpoint}")])).fine();
+        rows(&out).remove(0)["parts"].clone()
+    });
+    assert_eq!(scores[0], scores[1]);
+}
+
+#[test]
 fn a_service_that_scores_otherwise_or_stays_away_is_refused() {
     let server = Server::start("remote_other", "deadline_ms: 2000", &[]);
     let data = write_rows(
