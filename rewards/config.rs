@@ -181,7 +181,7 @@ macro_rules! reward_options {
 pub(crate) use reward_options;
 
 /// Scores of the papers that need models nobody can have; each is refused with what to use instead.
-const REFUSED: [(&str, &str); 9] = [
+const REFUSED: [(&str, &str); 12] = [
     (
         "tifa",
         "TIFA asks a question-answering model that is not published as weights; use `judge` with your own vision-language model",
@@ -210,15 +210,15 @@ const REFUSED: [(&str, &str); 9] = [
         "pick_score",
         "PickScore's weights are not read here; use `image_text` with CLIP or SigLIP, or `judge`",
     ),
-    (
-        "gpt_judge",
-        "a closed judge is reached over its OpenAI-compatible endpoint; use `judge` with its `endpoint`, `model` and `api_key_env`",
-    ),
-    (
-        "gemini_judge",
-        "a closed judge is reached over its OpenAI-compatible endpoint; use `judge` with its `endpoint`, `model` and `api_key_env`",
-    ),
+    ("gpt", CLOSED),
+    ("gemini", CLOSED),
+    ("claude", CLOSED),
+    ("vlm", CLOSED),
+    ("closed_judge", CLOSED),
 ];
+
+/// What is said of judges by the names that papers give them.
+const CLOSED: &str = "a closed judge is reached over its OpenAI-compatible endpoint; use `judge` with its `endpoint`, `model` and `api_key_env`";
 
 fn with_refused(schema: &mut schemars::Schema) {
     let refused: serde_json::Map<String, serde_json::Value> = REFUSED

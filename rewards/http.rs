@@ -3,11 +3,12 @@
 
 use serde_json::Value;
 use std::net::ToSocketAddrs;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use ureq::{Agent, http::Response};
 
-/// Longest pause between two tries.
+/// Longest pause between two tries, and the longest that the other side may ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+const LONGEST_ASKED: Duration = Duration::from_secs(120);
 /// No answer is longer, bytes.
 const MAX_ANSWER: u64 = 256 << 20;
 
@@ -135,12 +136,23 @@ enum Failed {
 /// A fifth of a second, doubling, unless the other side asks for longer.
 fn pause(tried: u32, asked: Option<Duration>) -> Duration {
     let own = Duration::from_millis(200u64 << tried.min(10));
-    own.max(asked.unwrap_or_default()).min(LONGEST_PAUSE)
+    let asked = asked.unwrap_or_default().min(LONGEST_ASKED);
+    own.min(LONGEST_PAUSE).max(asked)
 }
 
 fn retry_after<T>(answer: &Response<T>) -> Option<Duration> {
-    let seconds = answer.headers().get("retry-after")?.to_str().ok()?;
-    seconds.trim().parse().ok().map(Duration::from_secs)
+    waiting_time(answer.headers().get("retry-after")?.to_str().ok()?)
+}
+
+/// What `Retry-After` says: seconds, or the date of another try.
+fn waiting_time(text: &str) -> Option<Duration> {
+    match text.trim().parse() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => {
+            let date = httpdate::parse_http_date(text.trim()).ok()?;
+            date.duration_since(SystemTime::now()).ok()
+        }
+    }
 }
 
 /// The sentence in an error's body.
@@ -182,6 +194,21 @@ mod tests {
             pause(0, Some(Duration::from_secs(3))),
             Duration::from_secs(3)
         );
+        let minute = Some(Duration::from_secs(60));
+        assert_eq!(pause(0, minute), Duration::from_secs(60));
+        assert_eq!(pause(0, Some(Duration::MAX)), LONGEST_ASKED);
+    }
+
+    #[test]
+    fn a_time_to_come_back_is_seconds_or_a_date() {
+        assert_eq!(waiting_time("7"), Some(Duration::from_secs(7)));
+        assert_eq!(waiting_time(" 1.5 "), Some(Duration::from_millis(1500)));
+        let soon = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(30));
+        let seconds = waiting_time(&soon).unwrap().as_secs();
+        assert!((25..=30).contains(&seconds), "{seconds}");
+        for nothing in ["-1", "NaN", "inf", "soon", "Sun, 06 Nov 1994 08:49:37 GMT"] {
+            assert_eq!(waiting_time(nothing), None, "{nothing}");
+        }
     }
 
     #[test]

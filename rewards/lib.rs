@@ -13,6 +13,7 @@ mod config;
 mod edges;
 mod encode;
 mod error;
+mod finish;
 mod halves;
 #[cfg(feature = "client")]
 mod http;

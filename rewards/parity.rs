@@ -5,7 +5,7 @@
 //! edge maps and resized pictures must be equal in every byte.
 
 use crate::edges::{L2Canny, canny, grey};
-use crate::picture::Picture;
+use crate::picture::{Picture, gaussian_blur};
 use crate::pixel::{L2, Mse, MseForeground, Psnr};
 use crate::rubric::clip;
 use crate::shape::BlankPenalty;
@@ -53,6 +53,20 @@ fn pixel_rewards_equal_numpy() {
             ..L2::default()
         };
         close(clip(blurred.value(a, b), UNIT), &expected["l2_blur_21"]);
+    });
+}
+
+#[test]
+fn small_blurs_have_opencvs_own_kernels() {
+    each_pair(|a, b, expected| {
+        for (taps, want) in expected["blurred"].as_object().unwrap() {
+            let blurred = |p: &Picture| {
+                gaussian_blur(&p.unit(), [p.height, p.width, 3], taps.parse().unwrap())
+            };
+            let (a, b) = (blurred(a), blurred(b));
+            let squares = a.iter().zip(&b).map(|(x, y)| (x - y).powi(2));
+            close(squares.sum::<f64>() / a.len() as f64, want);
+        }
     });
 }
 

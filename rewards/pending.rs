@@ -5,8 +5,9 @@ use crate::perceptual::{Scale, dot, of_distance};
 use crate::round::LOOK;
 use crate::score::Reward;
 use crate::text::{BertScore, Tokens};
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Select};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A completion's judgement.
 pub(crate) enum Judged {
@@ -36,6 +37,13 @@ impl Pending {
         let mut all = self.parts.iter().chain(metrics);
         all.all(|part| matches!(part, Part::Known(_)))
     }
+
+    /// Whether nothing of it is missing, waiting for that until `until`.
+    pub fn is_ready_by(&self, until: Instant) -> bool {
+        let metrics = self.metrics.iter().map(|(_, part)| part);
+        let mut all = self.parts.iter().chain(metrics);
+        all.all(|part| part.is_ready_by(until))
+    }
 }
 
 /// One reward's value, before it is cut.
@@ -59,6 +67,21 @@ pub(crate) enum Wait {
 }
 
 impl Part {
+    fn is_ready_by(&self, until: Instant) -> bool {
+        match self {
+            Part::Known(_) => true,
+            Part::Waits(
+                Wait::Cosine(pair, _) | Wait::CosineDistance(pair) | Wait::Matched(pair, ..),
+            ) => pair.iter().all(|ticket| ticket.is_given_by(until)),
+            Part::Waits(Wait::Distance(ticket)) => ticket.is_given_by(until),
+            Part::Waits(Wait::Judged(answer, _)) => {
+                let mut select = Select::new();
+                select.recv(answer);
+                select.ready_deadline(until).is_ok()
+            }
+        }
+    }
+
     /// The value, waiting for it if need be until `gone` says that nobody wants it; or what went wrong in
     /// the encoder.
     pub fn value(&self, gone: &dyn Fn() -> bool) -> Result<f64, Arc<str>> {

@@ -82,11 +82,11 @@ impl Picture {
 }
 
 /// Separable Gaussian blur as OpenCV's for `size` taps with automatic sigma
-/// (`0.3 ((size - 1) / 2 - 1) + 0.8`), borders mirrored without repeating the edge, in float64.
-/// `data` is `[height, width, channels]`; `size` is odd.
+/// (`0.3 ((size - 1) / 2 - 1) + 0.8`, but for its fixed small kernels), borders mirrored without
+/// repeating the edge, in float64. `data` is `[height, width, channels]`; `size` is odd.
 pub(crate) fn gaussian_blur(data: &[f64], shape: [usize; 3], size: usize) -> Vec<f64> {
     let [height, width, channels] = shape;
-    let kernel = gaussian_kernel(size, 0.3 * ((size as f64 - 1.0) * 0.5 - 1.0) + 0.8);
+    let kernel = automatic_kernel(size);
     let half = size / 2;
     let mirror = |i: isize, n: usize| -> usize {
         let period = 2 * (n as isize - 1);
@@ -126,6 +126,19 @@ pub(crate) fn gaussian_blur(data: &[f64], shape: [usize; 3], size: usize) -> Vec
         }
     }
     result
+}
+
+/// What OpenCV takes when no sigma is given: up to nine taps, kernels in whole parts of 256.
+fn automatic_kernel(size: usize) -> Vec<f64> {
+    let half: &[f64] = match size {
+        3 => &[64.0, 128.0],
+        5 => &[16.0, 64.0, 96.0],
+        7 => &[8.0, 28.0, 56.0, 72.0],
+        9 => &[4.0, 13.0, 30.0, 51.0, 60.0],
+        _ => return gaussian_kernel(size, 0.3 * ((size as f64 - 1.0) * 0.5 - 1.0) + 0.8),
+    };
+    let mirrored = half.iter().chain(half.iter().rev().skip(1));
+    mirrored.map(|weight| weight / 256.0).collect()
 }
 
 /// Normalised samples of a Gaussian.

@@ -4,9 +4,10 @@
 use crate::config::{RewardsConfig, TaskScoring};
 use crate::encode::{EncoderCount, EncoderSet, Encoders};
 use crate::error::RewardError;
+use crate::finish::{Unfinished, finish, is_set};
 use crate::judge::JudgeCount;
 use crate::length::Unit;
-use crate::pending::{Judged, Pending};
+use crate::pending::Judged;
 use crate::reference::{Candidate, Reference};
 use crate::remote::Remote;
 use crate::round::{Rounds, Stopped};
@@ -160,8 +161,8 @@ impl Scorer {
         if !at_once {
             let stopped = scorer.stopped.clone();
             let finisher = std::thread::Builder::new().name("score-finish".into());
-            let finish = move || unfinished.iter().for_each(|one| one.end(&tasks, &stopped));
-            scorer.threads.push(finisher.spawn(finish)?);
+            let work = move || finish(&unfinished, &tasks, &stopped);
+            scorer.threads.push(finisher.spawn(work)?);
         }
         Ok(scorer)
     }
@@ -377,31 +378,6 @@ impl Drop for Scorer {
     }
 }
 
-/// A judgement that waits for encoders, and what is done with it then.
-struct Unfinished {
-    job: ScoreJob,
-    pending: Box<Pending>,
-    reply: Box<dyn FnOnce(Scored) + Send>,
-    cancelled: Option<Arc<AtomicBool>>,
-}
-
-impl Unfinished {
-    fn end(self, tasks: &IndexMap<String, Task>, stopped: &AtomicBool) {
-        let gone = || stopped.load(Ordering::Relaxed) || is_set(self.cancelled.as_deref());
-        let reward = match tasks.get(&self.job.task) {
-            None => Some(unknown_task()),
-            Some(task) => task.finish_unless(&self.pending, &gone),
-        };
-        let Some(reward) = reward else {
-            return;
-        };
-        (self.reply)(Scored {
-            key: self.job.key,
-            reward,
-        });
-    }
-}
-
 /// Where a thread hands on what others do.
 struct Onward {
     /// Judgements that wait for encoders or judges; none where nothing does.
@@ -470,11 +446,7 @@ fn serve(
     }
 }
 
-fn is_set(flag: Option<&AtomicBool>) -> bool {
-    flag.is_some_and(|flag| flag.load(Ordering::Relaxed))
-}
-
-fn unknown_task() -> Reward {
+pub(crate) fn unknown_task() -> Reward {
     let reason = Some("unknown_task".into());
     Reward {
         total: 0.0,

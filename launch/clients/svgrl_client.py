@@ -5,6 +5,8 @@ SVGRL_REWARD_TOKEN. A busy or restarting service is asked again after growing pa
 refuses (a wrong row, a wrong token) is an error at once.
 """
 
+import base64
+import io
 import ipaddress
 import json
 import os
@@ -16,10 +18,16 @@ import urllib.request
 DEFAULT_URL = "http://127.0.0.1:8700"
 AGAIN = (408, 425, 429, 500, 502, 503, 504)
 LATE = "service_deadline"
+# What Pillow calls the kinds of pictures that it can write as PNG.
+PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
 
 
 class ServiceError(RuntimeError):
     """The service refused a request, or stayed away."""
+
+
+class TooMuch(ServiceError):
+    """The service takes fewer rows, or bytes, in one request."""
 
 
 class Client:
@@ -29,20 +37,34 @@ class Client:
         self.timeout, self.retries, self.batch = timeout, retries, batch
         handlers = [urllib.request.ProxyHandler({})] if _is_local(self.url) else []
         self._open = urllib.request.build_opener(*handlers).open
+        self._parts = None
 
     def score(self, rows):
         """Judges rows {"completion", "reference", "task"?, "prompt"?, "truncated"?, "step"?}; answers
         in order with {"total", "parts", "valid", "reason", "render_ms", "reward"}."""
         rows, answers = list(rows), []
-        for start in range(0, len(rows), self.batch):
-            answers += self._batch(rows[start : start + self.batch])
+        while len(answers) < len(rows):
+            some = rows[len(answers) : len(answers) + self.batch]
+            try:
+                answers += self._batch(some)
+            except TooMuch:
+                if len(some) == 1:
+                    raise
+                self.batch = len(some) // 2
         return answers
+
+    def parts(self):
+        """The names of all tasks' parts, each once."""
+        if self._parts is None:
+            tasks = self._call("/health").get("parts", {})
+            self._parts = list(dict.fromkeys(name for names in tasks.values() for name in names))
+        return self._parts
 
     def _batch(self, rows):
         answers = [None] * len(rows)
         waiting = list(range(len(rows)))
         for _ in range(self.retries + 1):
-            got = self._post("/score_batch", {"items": [rows[i] for i in waiting]})["items"]
+            got = self._call("/score_batch", {"items": [rows[i] for i in waiting]})["items"]
             for i, answer in zip(waiting, got):
                 answers[i] = answer
             # These waited too long at the service; the completions are not at fault.
@@ -51,8 +73,8 @@ class Client:
                 return answers
         raise ServiceError(f"{self.url}: {len(waiting)} completions were not judged in time")
 
-    def _post(self, path, body):
-        data = json.dumps(body).encode()
+    def _call(self, path, body=None):
+        data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
         if self.token:
             headers["Authorization"] = "Bearer " + self.token
@@ -65,7 +87,7 @@ class Client:
             except urllib.error.HTTPError as error:
                 problem = f"{self.url}{path}: status {error.code}: {_said(error)}"
                 if error.code not in AGAIN:
-                    raise ServiceError(problem) from None
+                    raise (TooMuch if error.code == 413 else ServiceError)(problem) from None
                 pause = max(pause, _seconds(error.headers.get("Retry-After")))
             except (OSError, ValueError) as error:
                 problem = f"{self.url}{path}: {error}"
@@ -98,7 +120,26 @@ def split(label):
     task = label.pop("task", None)
     reference = label.pop("reference", None)
     reference = label if reference is None else reference
-    return {k: v for k, v in reference.items() if v is not None}, task
+    reference = {k: v for k, v in reference.items() if v is not None}
+    if "image" in reference:
+        reference["image"] = _picture(reference["image"])
+    return reference, task
+
+
+def _picture(image):
+    """A picture as the service takes it: a string stays, a PNG's bytes (as `datasets` keeps them, too) and
+    pictures of Pillow become base64."""
+    if isinstance(image, dict) and image.get("bytes") is not None:
+        image = image["bytes"]
+    if hasattr(image, "save"):
+        if getattr(image, "mode", "RGB") not in PNG_MODES:
+            image = image.convert("RGB")
+        written = io.BytesIO()
+        image.save(written, "PNG")
+        image = written.getvalue()
+    if isinstance(image, (bytes, bytearray)):
+        image = base64.b64encode(image).decode()
+    return image
 
 
 def text(message):

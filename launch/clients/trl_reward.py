@@ -2,8 +2,8 @@
 
     from trl_reward import svgrl_reward, make_reward
     GRPOTrainer(reward_funcs=[svgrl_reward], ...)        # or make_reward(url="http://HOST:8700")
-The dataset's columns say what each completion is judged against: `label`, or `svg`, `image` (PNG in
-base64) and `text`; `task` where the service has several.
+The dataset's columns say what each completion is judged against: `label`, or `svg`, `image` (a picture of
+Pillow, or a PNG in base64) and `text`; `task` where the service has several.
 """
 
 import os

@@ -4,9 +4,11 @@
     custom_reward_function.name=compute_score            (or compute_score_batch with the batch manager)
     +custom_reward_function.reward_kwargs.url=http://HOST:8700
 A row's `ground_truth` holds the reference's keys and `task`, as a dict or as JSON; `extra_info` may
-hold `prompt` and `truncated`. Each part of the reward comes back beside `score` and is logged.
+hold `prompt` and `truncated`. Each part of the reward comes back beside `score` and is logged; a part that
+a row's task has not is NaN, since verl wants the same keys of every row.
 """
 
+import math
 import os
 import sys
 
@@ -25,19 +27,24 @@ def _row(solution, truth, extra):
     )
 
 
-def _result(answer):
-    parts = {"part_" + name: value for name, value in answer["parts"].items()}
+def _results(judge, rows):
+    answers = judge.score(rows)
+    names = judge.parts()
+    return [_result(answer, names) for answer in answers]
+
+
+def _result(answer, names):
+    parts = {"part_" + name: answer["parts"].get(name, math.nan) for name in names}
     return {"score": answer["reward"], "valid": float(answer["valid"]), **parts}
 
 
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, url=None, token=None, **_):
     """One completion."""
-    answers = client(url=url, token=token).score([_row(solution_str, ground_truth, extra_info)])
-    return _result(answers[0])
+    return _results(client(url=url, token=token), [_row(solution_str, ground_truth, extra_info)])[0]
 
 
 def compute_score_batch(data_sources, solution_strs, ground_truths, extra_infos=None, url=None, token=None, **_):
     """All completions of a step in one request."""
     extras = extra_infos if extra_infos is not None else [None] * len(solution_strs)
     rows = [_row(*each) for each in zip(solution_strs, ground_truths, extras)]
-    return [_result(answer) for answer in client(url=url, token=token).score(rows)]
+    return _results(client(url=url, token=token), rows)

@@ -2,6 +2,7 @@
 
 use crate::round::LOOK;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
 
 /// What was computed, or why it could not be.
 pub(crate) type Answer = Result<Arc<[f32]>, Arc<str>>;
@@ -26,6 +27,21 @@ impl Ticket {
                 return Err("nobody waits for it any more".into());
             }
         }
+    }
+
+    /// Whether the answer is there, waiting for it until `until`.
+    pub fn is_given_by(&self, until: Instant) -> bool {
+        let (answer, given) = &*self.0;
+        let mut answer = answer.lock().unwrap_or_else(PoisonError::into_inner);
+        while answer.is_none() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = given.wait_timeout(answer, left);
+            answer = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
     }
 
     /// Waits for the answer.

@@ -14,14 +14,15 @@ use crate::wire::{SERVICE_DEADLINE, ScoreRow, ScoredRow};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use indexmap::IndexMap;
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// The service at the other end.
 pub(crate) struct Remote {
     caller: Caller,
-    batch: usize,
+    /// Completions in one request: as the config has it, or fewer where the service takes no more.
+    batch: AtomicUsize,
     retries: u32,
     /// Why the service is given up, once it is.
     lost: OnceLock<String>,
@@ -67,7 +68,7 @@ impl Remote {
         }
         Ok(Remote {
             caller,
-            batch: how.batch,
+            batch: AtomicUsize::new(how.batch),
             retries: how.retries,
             lost: OnceLock::new(),
             checked: Cache::new(config.reference_cache),
@@ -78,7 +79,8 @@ impl Remote {
     pub fn serve(&self, orders: &Receiver<Order>, stopped: &AtomicBool) {
         while let Ok(first) = orders.recv() {
             let mut batch = vec![first];
-            batch.extend(orders.try_iter().take(self.batch - 1));
+            let most = self.batch.load(Ordering::Relaxed);
+            batch.extend(orders.try_iter().take(most - 1));
             if stopped.load(Ordering::Relaxed) {
                 return;
             }
@@ -149,7 +151,14 @@ impl Remote {
         for _ in 0..=self.retries {
             let rows = match self.post(&orders, stopped) {
                 Ok(rows) => rows,
-                Err(()) => break,
+                Err(Unanswered::TooMuch) => {
+                    let half = orders.len() / 2;
+                    self.batch.fetch_min(half, Ordering::Relaxed);
+                    let rest = orders.split_off(half);
+                    self.answer(orders, stopped);
+                    return self.answer(rest, stopped);
+                }
+                Err(Unanswered::Lost) => break,
             };
             let mut late = Vec::new();
             for (order, row) in orders.into_iter().zip(rows) {
@@ -173,33 +182,45 @@ impl Remote {
     }
 
     /// One answered row for each order.
-    fn post(&self, orders: &[Order], stopped: &AtomicBool) -> Result<Vec<ScoredRow>, ()> {
+    fn post(&self, orders: &[Order], stopped: &AtomicBool) -> Result<Vec<ScoredRow>, Unanswered> {
         let go_on = || {
             self.lost.get().is_none()
                 && !stopped.load(Ordering::Relaxed)
                 && orders.iter().any(Order::is_wanted)
         };
         if !go_on() {
-            return Err(());
+            return Err(Unanswered::Lost);
         }
         let lose = |message: String| {
             let status = None;
             self.give_up(CallError { status, message });
+            Unanswered::Lost
         };
         let rows: Result<Vec<Value>, String> = orders.iter().map(|o| row(&o.job)).collect();
         let body = json!({"items": rows.map_err(lose)?});
         let answer = self.caller.call("/score_batch", Some(&body), &go_on);
-        let mut answer = answer.map_err(|error| drop(self.give_up(error)))?;
+        let mut answer = answer.map_err(|error| match error.status {
+            Some(413) if orders.len() > 1 => Unanswered::TooMuch,
+            _ => {
+                self.give_up(error);
+                Unanswered::Lost
+            }
+        })?;
         let rows: Vec<ScoredRow> = serde_json::from_value(answer["items"].take())
             .map_err(|error| lose(format!("the service's answer: {error}")))?;
         match rows.len() == orders.len() {
             true => Ok(rows),
-            false => {
-                lose("the service answered another number of items".into());
-                Err(())
-            }
+            false => Err(lose("the service answered another number of items".into())),
         }
     }
+}
+
+/// Why a request has no rows.
+enum Unanswered {
+    /// The service takes fewer completions, or bytes, in one request.
+    TooMuch,
+    /// Nothing is to be had from it any more.
+    Lost,
 }
 
 fn row(job: &crate::ScoreJob) -> Result<Value, String> {

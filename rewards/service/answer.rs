@@ -41,8 +41,11 @@ pub(crate) async fn judge(
             cancelled: Some(cancelled.clone()),
             reply: Box::new(move |scored| {
                 drop(place);
-                inner.metrics.judged(&scored.reward, arrived.elapsed());
-                // The request may have been answered without it.
+                // The request may have been answered without it; then it is no outcome.
+                let wanted = !sender.is_closed();
+                inner
+                    .metrics
+                    .judged(&scored.reward, arrived.elapsed(), wanted);
                 let _ = sender.send(scored.reward);
             }),
         });

@@ -124,10 +124,11 @@ impl Metrics {
         self.with(|counts| *counts.requests.entry((path, status)).or_default() += 1);
     }
 
-    /// A judged completion and the time since it came in.
-    pub fn judged(&self, reward: &Reward, waited: Duration) {
+    /// A judged completion and the time since it came in; `wanted` unless it was answered as late before.
+    pub fn judged(&self, reward: &Reward, waited: Duration, wanted: bool) {
         self.with(|counts| {
             match reward.reason.as_deref().and_then(|r| r.split(':').next()) {
+                _ if !wanted => {}
                 None => counts.valid += 1,
                 Some(word) => *counts.invalid.entry(word.to_owned()).or_default() += 1,
             }

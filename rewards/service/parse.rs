@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
+use svg::Raster;
 
 /// Pixels on a side of a reference picture.
 const MAX_IMAGE_SIDE: u32 = 4096;
@@ -168,18 +169,25 @@ pub(crate) fn resolve(
     check_sides(&bytes).map_err(|problem| Problem::field(format!("{place}.image: {problem}")))
 }
 
-/// Reads the sides off a PNG's header, so that a small file cannot ask for a large picture.
-pub(crate) fn check_sides(png: &[u8]) -> Result<(), String> {
+/// Reads the sides off a PNG's or a JPEG's header, so that a small file cannot ask for a large picture.
+pub(crate) fn check_sides(bytes: &[u8]) -> Result<(), String> {
     let side = |at: usize| -> Option<u32> {
-        let bytes = png.get(at..at + 4)?;
+        let bytes = bytes.get(at..at + 4)?;
         Some(u32::from_be_bytes(bytes.try_into().ok()?))
     };
-    match (png.starts_with(b"\x89PNG\r\n\x1a\n"), side(16), side(20)) {
-        (true, Some(width), Some(height)) if width.max(height) <= MAX_IMAGE_SIDE => Ok(()),
-        (true, Some(width), Some(height)) => Err(format!(
+    let png = bytes.starts_with(b"\x89PNG\r\n\x1a\n");
+    let sides = match bytes.starts_with(&[0xff, 0xd8]) {
+        true => Raster::size(bytes).map_err(|error| error.to_string())?,
+        false => match (png, side(16), side(20)) {
+            (true, Some(width), Some(height)) => (width, height),
+            _ => return Err("not a PNG or a JPEG".into()),
+        },
+    };
+    match sides {
+        (width, height) if width.max(height) <= MAX_IMAGE_SIDE => Ok(()),
+        (width, height) => Err(format!(
             "at most {MAX_IMAGE_SIDE} pixels on a side, got {width}x{height}"
         )),
-        _ => Err("not a PNG".into()),
     }
 }
 
@@ -359,10 +367,12 @@ mod tests {
             Some(ImageSource::Png(header.clone().into()))
         );
         header[16] = 1;
-        assert!(
-            check_sides(&header)
-                .unwrap_err()
-                .starts_with("at most 4096")
-        );
+        // A JPEG's frame of 5000 by 8 pixels.
+        let jpeg = b"\xff\xd8\xff\xc0\0\x0b\x08\0\x08\x13\x88\x01\x01\x11\0\xff\xd9";
+        for large in [&header[..], &jpeg[..]] {
+            let said = check_sides(large).unwrap_err();
+            assert!(said.starts_with("at most 4096"), "{said}");
+        }
+        assert!(check_sides(b"\xff\xd8\xff").is_err() && check_sides(b"GIF89a").is_err());
     }
 }

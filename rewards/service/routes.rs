@@ -213,6 +213,7 @@ fn health(inner: &Inner) -> Response {
         "version": env!("CARGO_PKG_VERSION"),
         "queue": inner.queue.taken(),
         "tasks": inner.tasks,
+        "parts": inner.parts,
     });
     axum::Json(body).into_response()
 }

@@ -42,6 +42,8 @@ pub(crate) struct Inner {
     pub config: ServiceConfig,
     /// Digest of each task's scoring.
     pub tasks: IndexMap<String, String>,
+    /// Names of each task's parts.
+    pub parts: IndexMap<String, Vec<String>>,
     pub default_task: String,
     pub images: Images,
     pub token: Option<Token>,
@@ -67,6 +69,11 @@ impl Service {
             check_sides(&bytes).map_err(problem)?;
             images.insert(name.clone(), bytes.into());
         }
+        let names = |task: &TaskScoring| -> Vec<String> {
+            let rewards = task.rubric.rewards.iter();
+            rewards.map(|rule| rule.common().name.to_owned()).collect()
+        };
+        let parts = setup.tasks.iter();
         let digests = setup
             .tasks
             .iter()
@@ -74,6 +81,9 @@ impl Service {
         Ok(Service(Arc::new(Inner {
             default_task: setup.tasks.keys().next().cloned().unwrap_or_default(),
             tasks: digests.collect(),
+            parts: parts
+                .map(|(task, how)| (task.clone(), names(how)))
+                .collect(),
             images,
             token: setup.token.as_deref().map(Token::new),
             queue: Places::new(setup.config.queue),

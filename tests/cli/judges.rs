@@ -156,6 +156,9 @@ fn scores_of_models_nobody_can_have_are_refused_with_a_way_out() {
         ("aesthetic_score", "`judge`"),
         ("aesthetic", "`judge`"),
         ("gemini_judge", "api_key_env"),
+        ("gpt_judge", "api_key_env"),
+        ("gpt-4o-mini", "api_key_env"),
+        ("VLMJ", "api_key_env"),
     ] {
         let text = CONFIG
             .replace("TOKENIZER", TOKENIZER)

@@ -170,6 +170,50 @@ fn health_and_metrics_tell_what_happened() {
 
 /// What is encoded twice would be counted twice.
 #[test]
+fn a_judge_that_keeps_silent_holds_up_nobody_else() {
+    // Callers are taken in and never answered.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = crate::cli::program::scratch("service_silent_judge");
+    let endpoint = format!("http://{}/v1", silent.local_addr().unwrap());
+    let text = CONFIG_WITH_A_JUDGE
+        .replace("TOKENIZER", crate::cli::tiny::TOKENIZER)
+        .replace(
+            "CLIP",
+            crate::support::fixture("parity/encoders/clip")
+                .to_str()
+                .unwrap(),
+        )
+        .replace("ENDPOINT", &endpoint);
+    let config = write(&folder, "rewards.yaml", &text);
+    let server = Server::with(folder, &config, &[]);
+    let row = |task: &str| json!({"task": task, "prompt": "a dot", "completion": circle("red")});
+    let out = server
+        .post(
+            "/score_batch",
+            &json!({"items": [row("asked"), row("seen"), row("seen")]}),
+        )
+        .fine();
+    let reason = |index: usize| out["items"][index]["reason"].clone();
+    assert!(
+        reason(0).as_str().unwrap().starts_with("service_deadline"),
+        "{out}"
+    );
+    assert_eq!((reason(1), reason(2)), (json!(null), json!(null)), "{out}");
+}
+
+const CONFIG_WITH_A_JUDGE: &str = "\
+model: {tokenizer: TOKENIZER, init: {}}
+device: cpu
+data: {sources: {shapes: {format: shapes, task: seen}}}
+encoders: {clip: {path: CLIP}}
+rewards: {service: {deadline_ms: 3000}}
+tasks:
+  seen: {render: {size: 64}, rubric: {rewards: [{type: image_text, encoder: clip}]}}
+  asked: {render: {size: 64}, rubric: {rewards: [{type: judge, endpoint: ENDPOINT, model: m, timeout_ms: 60000}]}}
+stages: [{algorithm: grpo}]
+";
+
+#[test]
 fn references_are_encoded_once_whoever_asks() {
     let folder = scratch("service_encoders");
     let text = format!(

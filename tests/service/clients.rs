@@ -80,15 +80,18 @@ spec.loader.exec_module(verl)
 truth = {'svg': case['red'], 'task': 'draw'}
 one = verl.compute_score('d', case['blue'], json.dumps(truth), extra_info={'prompt': [{'role': 'user', 'content': 'x'}]}, url=case['url'])
 many = verl.compute_score_batch(['d'] * 2, [case['red'], 'no'], [truth] * 2, [None, {}])
-print(json.dumps([one, many]))");
+other = verl.compute_score('d', case['red'], {**truth, 'task': 'look'})
+assert list(one) == list(many[1]) == list(other), 'verl reads the keys off the first row'
+assert other['part_mse'] != other['part_mse'] and other['part_ssim'] == 1.0
+print(json.dumps([{k: v for k, v in row.items() if v == v} for row in [one, *many]]))");
     assert_eq!(got[0]["score"].as_f64(), Some(blue));
     assert!(got[0]["part_mse"].as_f64().unwrap() < 1.0);
     assert_eq!(
-        (got[1][0]["score"].as_f64(), got[1][0]["valid"].as_f64()),
+        (got[1]["score"].as_f64(), got[1]["valid"].as_f64()),
         (Some(red), Some(1.0))
     );
     assert_eq!(
-        (got[1][1]["score"].as_f64(), got[1][1]["valid"].as_f64()),
+        (got[2]["score"].as_f64(), got[2]["valid"].as_f64()),
         (Some(-1.0), Some(0.0))
     );
 }
@@ -132,6 +135,40 @@ print(json.dumps([one, two, late]))");
         (got[2][0].as_f64().unwrap() - red - 2.0).abs() < 1e-12,
         "the weight rises from 1 to 3"
     );
+}
+
+#[test]
+fn pictures_of_any_kind_that_trainers_hold_reach_the_service() {
+    let server = server("clients_pictures");
+    let got = python(&server, "s3cret", "\
+import base64, struct, zlib
+from trl_reward import svgrl_reward
+chunk = lambda kind, data: struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+rows = b''.join(b'\\0' + b'\\xff\\xff\\xff' * 64 for _ in range(64))
+png = b'\\x89PNG\\r\\n\\x1a\\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 64, 64, 8, 2, 0, 0, 0)) + chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b'')
+class Picture:  # as Pillow's
+    def save(self, file, format):
+        assert format == 'PNG'
+        file.write(png)
+kinds = [base64.b64encode(png).decode(), png, {'bytes': png, 'path': None}, Picture()]
+print(json.dumps(svgrl_reward(prompts=['x'] * 4, completions=[case['red']] * 4, image=kinds, task=['look'] * 4)))");
+    let totals: Vec<f64> = serde_json::from_value(got).unwrap();
+    assert!(
+        totals[0] < 1.0 && totals.iter().all(|total| *total == totals[0]),
+        "{totals:?}"
+    );
+}
+
+#[test]
+fn a_service_that_takes_few_rows_is_asked_for_few() {
+    let server = Server::start("clients_few", "service: {max_items: 2}", &[]);
+    let (red, blue) = expected(&server);
+    let got = python(&server, "", "\
+import easyr1_reward
+truth = {'svg': case['red']}
+rows = [{'response': case[c], 'ground_truth': truth} for c in ('red', 'blue', 'red', 'blue', 'blue')]
+print(json.dumps([each['overall'] for each in easyr1_reward.compute_score(rows)]))");
+    assert_eq!(got, json!([red, blue, red, blue, blue]));
 }
 
 #[test]

@@ -169,6 +169,12 @@ fn an_item_that_waits_too_long_is_a_row_and_frees_its_place() {
         server.post("/score", &slime(&target, &target)).fine()["valid"],
         true
     );
+    let metrics = server.get("/metrics").text;
+    let outcomes = metrics
+        .lines()
+        .filter(|line| line.starts_with("svgrl_items_total{"));
+    let counts = outcomes.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
+    assert_eq!(counts.sum::<u64>(), 4, "each has one outcome: {metrics}");
 }
 
 #[test]

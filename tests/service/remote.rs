@@ -69,7 +69,9 @@ fn a_run_scored_by_a_service_has_the_numbers_of_one_that_scores_itself() {
 
 #[test]
 fn the_offline_command_can_ask_a_service() {
-    let server = Server::start("remote_reward", "deadline_ms: 2000", &[]);
+    // It takes fewer completions at a time than are sent unless the config says otherwise.
+    let section = "deadline_ms: 2000, service: {max_items: 5}";
+    let server = Server::start("remote_reward", section, &[]);
     let row = |id: usize, completion: String| json!({"id": id, "prompt": "", "completion": completion, "reference": {"svg": circle("red")}});
     let data: Vec<Value> = (0..40)
         .map(|id| {
@@ -115,6 +117,27 @@ fn the_offline_command_can_ask_a_service() {
     score("bad.jsonl", &server.url())
         .0
         .refused(2, &["data.jsonl:1", "does not render"]);
+}
+
+#[test]
+fn a_photo_beside_the_rows_reaches_the_service() {
+    let server = Server::start("remote_photo", "deadline_ms: 2000", &[]);
+    let photo = crate::support::fixture("parity/photos").join("progressive.jpg");
+    std::fs::copy(photo, server.folder.join("photo.jpg")).unwrap();
+    let row = json!({"id": 0, "task": "look", "completion": circle("red"), "reference": {"image": "photo.jpg"}});
+    let data = write_rows(&server.folder, "data.jsonl", &[row]);
+    let scores = ["null", &server.url()].map(|endpoint| {
+        let out = server.folder.join("out.jsonl");
+        let mut command = program();
+        command
+            .arg("reward")
+            .arg("--config")
+            .arg(server.folder.join("rewards.yaml"));
+        command.arg("--data").arg(&data).arg("--out").arg(&out);
+        told(command.args(["--set", &format!("rewards.endpoint={endpoint}")])).fine();
+        rows(&out).remove(0)["parts"].clone()
+    });
+    assert_eq!(scores[0], scores[1]);
 }
 
 #[test]

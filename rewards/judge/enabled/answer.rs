@@ -24,10 +24,7 @@ impl ScoreRule {
                 found.get(1)?.as_str().trim().parse().ok()?
             }
             ScoreRule::Json(rule) => {
-                let start = answer.find('{')?;
-                // What stands behind the object, such as the end of a fence, is passed over.
-                let mut values = serde_json::Deserializer::from_str(&answer[start..]).into_iter();
-                let value: Value = values.next()?.ok()?;
+                let value = first_object(answer)?;
                 let found = value.pointer(&rule.pointer)?;
                 found
                     .as_f64()
@@ -36,6 +33,16 @@ impl ScoreRule {
         };
         Some(number).filter(|number: &f64| number.is_finite())
     }
+}
+
+/// The first object among words. A brace may open something else, and what stands behind the object, such
+/// as the end of a fence, is passed over.
+fn first_object(answer: &str) -> Option<Value> {
+    let object = |(start, _)| {
+        let mut values = serde_json::Deserializer::from_str(&answer[start..]).into_iter();
+        values.next()?.ok()
+    };
+    answer.match_indices('{').find_map(object)
 }
 
 #[cfg(test)]
@@ -60,5 +67,7 @@ mod tests {
         );
         assert_eq!(json.number("{\"score\": \"4.5\"} and more"), Some(4.5));
         assert_eq!(json.number("{\"score\": null}"), None);
+        assert_eq!(json.number("A {blue} dot: {\"score\": 6}"), Some(6.0));
+        assert_eq!(json.number("{\"score\": 6"), None);
     }
 }

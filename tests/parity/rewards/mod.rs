@@ -18,14 +18,20 @@ fn json(name: &str) -> Vec<Value> {
     serde_json::from_str(&std::fs::read_to_string(here(name)).unwrap()).unwrap()
 }
 
-/// The rows of one system as `svgrl reward` scores them.
-fn scores(system: &str, encoders: &[(&str, PathBuf)]) -> Vec<Value> {
-    let folder = scratch(&format!("totals_{system}"));
-    let data: Vec<Value> = rows(&here("rows.jsonl"))
-        .into_iter()
-        .filter(|row| row["system"] == system)
-        .collect();
-    let data = write_rows(&folder, "rows.jsonl", &data);
+/// The script's rows of one system.
+fn inputs(system: &str) -> Vec<Value> {
+    let rows = rows(&here("rows.jsonl")).into_iter();
+    rows.filter(|row| row["system"] == system).collect()
+}
+
+/// Rows as `svgrl reward` scores them by the system's config, in a folder of this name.
+fn scores(
+    system: &str,
+    (name, data): (&str, &[Value]),
+    encoders: &[(&str, PathBuf)],
+) -> Vec<Value> {
+    let folder = scratch(&format!("totals_{name}"));
+    let data = write_rows(&folder, "rows.jsonl", data);
     let config =
         Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("configs/{system}_reward.yaml"));
     let out = folder.join("scores.jsonl");
@@ -53,7 +59,7 @@ fn compare(system: &str, encoders: &[(&str, PathBuf)]) {
         .into_iter()
         .filter(|row| row["system"] == system);
     let expected: Vec<Value> = expected.collect();
-    let scored = scores(system, encoders);
+    let scored = scores(system, (system, &inputs(system)), encoders);
     assert_eq!(scored.len(), expected.len());
     for (got, want) in scored.iter().zip(&expected) {
         println!(
@@ -133,4 +139,13 @@ fn totals_of_sgp_are_the_scripts() {
         ("dino", encoder("dinov2_giant")),
     ];
     compare("sgp", &encoders);
+    // SGP-RL gives nothing for a completion without an end.
+    let cut = inputs("sgp").into_iter().map(|mut row| {
+        row["truncated"] = true.into();
+        row
+    });
+    let cut: Vec<Value> = cut.collect();
+    for row in scores("sgp", ("sgp_cut", &cut), &encoders) {
+        assert_eq!(row["total"], 0.0, "{row}");
+    }
 }
