@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
+use crate::layers::reduce_kind;
 use crate::store::{locate, read_tensors};
 use crate::{ModelError, pickle};
 
@@ -146,12 +147,22 @@ impl Weights {
     /// The tensor `name` of `shape`. One that is missing or has another shape is noted for
     /// [`Self::finish`], and zeros stand in for it till then.
     pub fn take(&mut self, name: &str, shape: &[i64]) -> Tensor {
+        self.taken(name, shape, self.place.0)
+    }
+
+    /// As [`Self::take`], in float32 at least: what is small and should not be rounded.
+    pub fn wide(&mut self, name: &str, shape: &[i64]) -> Tensor {
+        self.taken(name, shape, reduce_kind(self.place.0))
+    }
+
+    fn taken(&mut self, name: &str, shape: &[i64], kind: Kind) -> Tensor {
+        let device = self.place.1;
         if self.random {
-            return drawn(name, shape, self.place.1).to_kind(self.place.0);
+            return drawn(name, shape, device).to_kind(kind);
         }
         match self.tensors.remove(name) {
             Some(tensor) if tensor.size() == shape => {
-                return tensor.to_device(self.place.1).to_kind(self.place.0);
+                return tensor.to_device(device).to_kind(kind);
             }
             Some(tensor) => self.misshapen.push(format!(
                 "{name} has shape {:?}, the configuration asks for {shape:?}",
@@ -159,7 +170,7 @@ impl Weights {
             )),
             None => self.missing.push(name.to_owned()),
         }
-        Tensor::zeros(shape, self.place)
+        Tensor::zeros(shape, (kind, device))
     }
 
     /// Reports what was missing, misshapen, or is left and not `ignorable`.

@@ -1,4 +1,5 @@
-//! Throughput of parsing and rendering, beside resvg with no limits and no fonts: what safety costs.
+//! Throughput of parsing and rendering, beside resvg with no limits and no fonts: what safety costs; and
+//! beside worker processes alone.
 //! Processor time is counted besides the clock's, so that figures taken on a busy machine can be compared.
 
 use crate::config::RenderConfig;
@@ -23,6 +24,17 @@ pub struct Throughput {
     pub bare_per_cpu_s: f64,
     /// Fraction of the documents that rendered when guarded.
     pub rendered_frac: f64,
+}
+
+/// What a worker process costs, by the clock.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Isolation {
+    /// Pictures a second as documents are drawn always: by a worker process where it is needed.
+    pub guarded_per_s: f64,
+    /// Pictures a second with every document sent to a worker process.
+    pub isolated_per_s: f64,
+    /// Fraction of the documents that need one.
+    pub worker_frac: f64,
 }
 
 /// Seconds by the clock and of the processor.
@@ -53,6 +65,50 @@ pub fn throughput(
     duration: Duration,
 ) -> Result<Throughput, Failure> {
     on_large_stack(|| Ok(measure(renderer, sources, size, duration)))
+}
+
+/// Draws all `sources` at `size` pixels on white, in alternating passes with and without leave to draw in
+/// this process, until `duration` has gone by (at least one pass of each).
+///
+/// # Errors
+/// No thread like those that score.
+pub fn isolation(
+    renderer: &Renderer,
+    sources: &[String],
+    size: u32,
+    duration: Duration,
+) -> Result<Isolation, Failure> {
+    let config = RenderConfig {
+        size,
+        ..RenderConfig::default()
+    };
+    let target = Target::Longest(size);
+    on_large_stack(|| {
+        let sent = |s: &&String| matches!(renderer.render_here(s, target, &config), Ok(None));
+        let sent = sources.iter().filter(sent).count();
+        let (mut guarded, mut isolated) = (Spent::default(), Spent::default());
+        let (start, mut passes) = (Instant::now(), 0usize);
+        while passes == 0 || start.elapsed() < duration {
+            // What fails does so in both ways, and its time counts in both.
+            guarded.on(|| {
+                for source in sources {
+                    let _ = renderer.render(source, target, &config);
+                }
+            });
+            isolated.on(|| {
+                for source in sources {
+                    let _ = renderer.render_isolated(source, target, &config);
+                }
+            });
+            passes += 1;
+        }
+        let total = (passes * sources.len()) as f64;
+        Ok(Isolation {
+            guarded_per_s: total / guarded.wall,
+            isolated_per_s: total / isolated.wall,
+            worker_frac: sent as f64 / sources.len().max(1) as f64,
+        })
+    })
 }
 
 fn measure(renderer: Renderer, sources: &[String], size: u32, duration: Duration) -> Throughput {

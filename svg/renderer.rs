@@ -87,6 +87,22 @@ impl Renderer {
         config: &RenderConfig,
     ) -> Result<Rendered, Failure> {
         let step = self.first(source, target, config)?;
+        self.finished(step, config)
+    }
+
+    /// [`Self::render`] by a worker process whatever the survey says: what a worker costs, measured.
+    pub(crate) fn render_isolated(
+        &self,
+        source: &str,
+        target: Target,
+        config: &RenderConfig,
+    ) -> Result<Rendered, Failure> {
+        let step = caught(|| first_step(source, target, config, None))?;
+        self.finished(step, config)
+    }
+
+    /// Takes a document to its end, by a worker process where it is not drawn yet.
+    fn finished(&self, step: Step, config: &RenderConfig) -> Result<Rendered, Failure> {
         let raster = match step.raster {
             Some(raster) => raster,
             None => {

@@ -119,15 +119,15 @@ fn sources(args: &Args) -> Result<Vec<String>, Failure> {
 
 fn render(args: &Args) -> Result<Value, Failure> {
     let sources = sources(args)?;
-    let renderer = svg::Renderer::new(&svg::WorkerProgram::Installed, Duration::from_secs(5))
-        .map_err(Failure::other)?;
-    let measured = svg::bench::throughput(
-        renderer,
-        &sources,
-        224,
-        Duration::from_secs(2 * args.repeat as u64),
-    )
-    .map_err(Failure::other)?;
+    let renderer = || {
+        svg::Renderer::new(&svg::WorkerProgram::Installed, Duration::from_secs(5))
+            .map_err(Failure::other)
+    };
+    let duration = Duration::from_secs(2 * args.repeat as u64);
+    let measured = svg::bench::throughput(renderer()?, &sources, 224, duration);
+    let measured = measured.map_err(Failure::other)?;
+    let isolation = svg::bench::isolation(&renderer()?, &sources, 224, duration);
+    let isolation = isolation.map_err(Failure::other)?;
     Ok(json!({
         "documents": sources.len(),
         "guarded_per_s": measured.guarded_per_s,
@@ -137,6 +137,9 @@ fn render(args: &Args) -> Result<Value, Failure> {
         "bare_resvg_per_cpu_s": measured.bare_per_cpu_s,
         "cpu_ratio": measured.guarded_per_cpu_s / measured.bare_per_cpu_s,
         "rendered_frac": measured.rendered_frac,
+        "worker_frac": isolation.worker_frac,
+        "all_in_workers_per_s": isolation.isolated_per_s,
+        "all_in_workers_ms_more": 1e3 / isolation.isolated_per_s - 1e3 / isolation.guarded_per_s,
     }))
 }
 

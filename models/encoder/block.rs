@@ -1,8 +1,9 @@
 //! What transformer encoders share: linear maps, layer norms, attention over a padded batch, and the
 //! pre-norm block of CLIP, SigLIP and DINOv2.
 //!
-//! Inference only. Query, key and value are one matrix multiplication. In half precision the matrix
-//! multiplications alone are: norms, and the sums that run through all blocks, stay in float32.
+//! Inference only. Query, key and value are one matrix multiplication. In half precision the blocks' matrix
+//! multiplications alone are: norms, the sums that run through all blocks, and the maps of pixels and of
+//! pooled vectors, whose rounding nothing averages out, stay in float32.
 
 use tch::{Kind, Tensor};
 
@@ -54,6 +55,14 @@ impl Linear {
         }
     }
 
+    /// As [`Self::take`], in float32 at least.
+    pub fn wide(weights: &mut Weights, name: &str, (out, inner): (i64, i64), bias: bool) -> Self {
+        Self {
+            weight: weights.wide(&format!("{name}.weight"), &[out, inner]),
+            bias: bias.then(|| weights.wide(&format!("{name}.bias"), &[out])),
+        }
+    }
+
     /// Several maps of one input as one, their outputs side by side.
     pub fn fused(parts: &[Self]) -> Self {
         let cat = |of: &dyn Fn(&Self) -> Option<&Tensor>| {
@@ -84,7 +93,7 @@ pub(crate) struct Norm {
 impl Norm {
     /// Takes `name.weight` and `name.bias`, both `[width]`.
     pub fn take(weights: &mut Weights, name: &str, width: i64, eps: f64) -> Self {
-        let mut wide = |part: &str| full(&weights.take(&format!("{name}.{part}"), &[width]));
+        let mut wide = |part: &str| weights.wide(&format!("{name}.{part}"), &[width]);
         Self {
             weight: wide("weight"),
             bias: wide("bias"),
@@ -218,14 +227,13 @@ pub(crate) fn full(x: &Tensor) -> Tensor {
 }
 
 /// Patches of square pictures: `pixels [B, 3, S, S]`, `weight [H, 3, P, P]` to `[B, (S/P)^2, H]`,
-/// in float32 at least.
+/// in the weights' kind.
 pub(crate) fn patches(pixels: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
     let patch = weight.size()[2];
-    let rows = pixels
+    pixels
         .conv2d(weight, bias, [patch, patch], [0, 0], [1, 1], 1)
         .flatten(2, 3)
-        .transpose(1, 2);
-    full(&rows)
+        .transpose(1, 2)
 }
 
 /// The rows of unit length: `x [N, D]`, in float32 at least.

@@ -190,12 +190,12 @@ impl Vision {
         let places = (shape.image / shape.patch).pow(2) + 1;
         let name = |part: &str| format!("vision_model.{part}");
         Self {
-            cls: weights.take(&name("embeddings.class_embedding"), &[width]),
-            patch: weights.take(
+            cls: weights.wide(&name("embeddings.class_embedding"), &[width]),
+            patch: weights.wide(
                 &name("embeddings.patch_embedding.weight"),
                 &[width, 3, shape.patch, shape.patch],
             ),
-            positions: weights.take(
+            positions: weights.wide(
                 &name("embeddings.position_embedding.weight"),
                 &[places, width],
             ),
@@ -203,7 +203,7 @@ impl Vision {
             before: Norm::take(weights, &name("pre_layrnorm"), width, eps),
             blocks: blocks(weights, "vision_model", shape.vision, shape.vision_layers),
             after: Norm::take(weights, &name("post_layernorm"), width, eps),
-            projection: Linear::take(weights, "visual_projection", (shape.embed, width), false),
+            projection: Linear::wide(weights, "visual_projection", (shape.embed, width), false),
         }
     }
 
@@ -211,7 +211,7 @@ impl Vision {
         let rows = patches(pixels, &self.patch, None);
         let (batch, _, width) = rows.size3().expect("a batch of patches");
         let cls = self.cls.expand([batch, 1, width], false);
-        let x = Tensor::cat(&[&full(&cls), &rows], 1) + &self.positions;
+        let x = Tensor::cat(&[&cls, &rows], 1) + &self.positions;
         let x = self
             .blocks
             .iter()
@@ -232,13 +232,13 @@ impl Text {
                 &name("embeddings.token_embedding.weight"),
                 &[shape.vocab, width],
             ),
-            positions: weights.take(
+            positions: weights.wide(
                 &name("embeddings.position_embedding.weight"),
                 &[shape.positions, width],
             ),
             blocks: blocks(weights, "text_model", shape.text, shape.text_layers),
             after: Norm::take(weights, &name("final_layer_norm"), width, eps),
-            projection: Linear::take(weights, "text_projection", (shape.embed, width), false),
+            projection: Linear::wide(weights, "text_projection", (shape.embed, width), false),
             end: match shape.end {
                 2 => End::Largest,
                 id => End::First(id),

@@ -92,14 +92,14 @@ impl Dinov2 {
         let projection = "embeddings.patch_embeddings.projection";
         let made = Self {
             processor,
-            cls: weights.take("embeddings.cls_token", &[1, 1, width]),
-            positions: weights.take(
+            cls: weights.wide("embeddings.cls_token", &[1, 1, width]),
+            positions: weights.wide(
                 "embeddings.position_embeddings",
                 &[1, grid * grid + 1, width],
             ),
             patch: Linear {
-                weight: weights.take(&format!("{projection}.weight"), &[width, 3, patch, patch]),
-                bias: Some(weights.take(&format!("{projection}.bias"), &[width])),
+                weight: weights.wide(&format!("{projection}.weight"), &[width, 3, patch, patch]),
+                bias: Some(weights.wide(&format!("{projection}.bias"), &[width])),
             },
             layers: (0..config.int("num_hidden_layers", 12)?)
                 .map(|index| Layer::take(&mut weights, &format!("encoder.layer.{index}"), &shape))
@@ -125,7 +125,7 @@ impl Dinov2 {
         let rows = patches(pixels, &self.patch.weight, self.patch.bias.as_ref());
         let batch = rows.size()[0];
         let cls = self.cls.expand([batch, 1, -1], false);
-        let mut x = Tensor::cat(&[&full(&cls), &rows], 1) + self.places(pixels);
+        let mut x = Tensor::cat(&[&cls, &rows], 1) + self.places(pixels);
         for layer in &self.layers {
             x = layer.forward(&x);
         }
@@ -207,10 +207,10 @@ impl Layer {
                 ),
                 heads: shape.heads,
             },
-            scale1: weights.take(&name("layer_scale1.lambda1"), &[width]),
+            scale1: weights.wide(&name("layer_scale1.lambda1"), &[width]),
             norm2: Norm::take(weights, &name("norm2"), width, shape.eps),
             feed,
-            scale2: weights.take(&name("layer_scale2.lambda1"), &[width]),
+            scale2: weights.wide(&name("layer_scale2.lambda1"), &[width]),
         }
     }
 
@@ -229,7 +229,7 @@ impl Feed {
             }
             Self::SwiGlu(inner, out) => {
                 let halves = inner.forward(x).chunk(2, -1);
-                out.forward(&(halves[0].silu() * &halves[1]))
+                out.forward(&(full(&halves[0]).silu() * &halves[1]))
             }
         }
     }

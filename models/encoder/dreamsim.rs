@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
-use super::block::{Activation, Attention, Block, Linear, Norm, Sight, full, patches, unit_rows};
+use super::block::{Activation, Attention, Block, Linear, Norm, Sight, patches, unit_rows};
 use super::carry::carried;
 use super::section::Section;
 use crate::ModelError;
 use crate::image::{CLIP, IMAGENET, ImageProcessor};
+use crate::layers::reduce_kind;
 use crate::weights::{self, Named, Weights};
 
 carried! {
@@ -103,7 +104,7 @@ impl DreamSim {
         })
     }
 
-    /// `pixels [N, 3, 224, 224]` in 0..1 to `[N, D]`, centred and of unit length.
+    /// `pixels [N, 3, 224, 224]` in 0..1, in float32 at least, to `[N, D]`, centred and of unit length.
     pub(super) fn embed(&self, pixels: &Tensor) -> Tensor {
         let parts: Vec<Tensor> = self
             .members
@@ -111,7 +112,6 @@ impl DreamSim {
             .map(|member| member.embed(pixels))
             .collect();
         let whole = Tensor::cat(&parts, 1);
-        let whole = whole.to_kind(crate::layers::reduce_kind(whole.kind()));
         let mean = whole.mean_dim([1i64].as_slice(), true, None);
         unit_rows(&(whole - mean))
     }
@@ -261,8 +261,8 @@ impl Member {
         let (kind, device) = weights.place();
         let moments = kin.moments.map(|row| {
             Tensor::from_slice(&row)
+                .to_kind(reduce_kind(kind))
                 .to_device(device)
-                .to_kind(kind)
                 .view([1, 3, 1, 1])
         });
         let blocks = (0..depth.max(1)).map(|index| {
@@ -283,11 +283,11 @@ impl Member {
         let blocks = blocks.collect();
         let made = Self {
             moments,
-            cls: weights.take("cls_token", &[1, 1, width]),
-            positions: weights.take("pos_embed", &[1, places, width]),
+            cls: weights.wide("cls_token", &[1, 1, width]),
+            positions: weights.wide("pos_embed", &[1, places, width]),
             patch: Linear {
-                weight: weights.take("patch_embed.proj.weight", &[width, 3, patch, patch]),
-                bias: Some(weights.take("patch_embed.proj.bias", &[width])),
+                weight: weights.wide("patch_embed.proj.weight", &[width, 3, patch, patch]),
+                bias: Some(weights.wide("patch_embed.proj.bias", &[width])),
             },
             before: kin
                 .clip
@@ -295,7 +295,7 @@ impl Member {
             blocks,
             head: kin.clip.then(|| {
                 let norm = Norm::take(&mut weights, "norm", width, kin.eps);
-                (norm, weights.take("proj", &[width, embed]))
+                (norm, weights.wide("proj", &[width, embed]))
             }),
         };
         // DINO's last norm stands behind the tokens that are taken.
@@ -308,7 +308,7 @@ impl Member {
         let pixels = (pixels - mean) / deviation;
         let rows = patches(&pixels, &self.patch.weight, self.patch.bias.as_ref());
         let cls = self.cls.expand([rows.size()[0], 1, -1], false);
-        let x = Tensor::cat(&[&full(&cls), &rows], 1) + &self.positions;
+        let x = Tensor::cat(&[&cls, &rows], 1) + &self.positions;
         let x = match &self.before {
             Some(norm) => norm.forward(&x),
             None => x,
@@ -319,10 +319,7 @@ impl Member {
             .fold(x, |x, block| block.forward(&x, Sight::Full));
         let first = x.select(1, 0);
         match &self.head {
-            Some((norm, projection)) => norm
-                .forward(&first)
-                .to_kind(projection.kind())
-                .matmul(projection),
+            Some((norm, projection)) => norm.forward(&first).matmul(projection),
             None => first,
         }
     }

@@ -4,17 +4,18 @@
 //!
 //! Left out: the other blocks' features, the classifier.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::carry::{Carrier, Carry, carried};
 
 use crate::ModelError;
 use crate::image::{ImageProcessor, Resize};
+use crate::layers::reduce_kind;
 use crate::weights::Weights;
 
 carried! {
     Inception { stem, mixed }
-    Conv { weight, norm }
+    Conv { weight, bias }
     Branch { row, split }
 }
 
@@ -40,11 +41,12 @@ enum Stem {
     Pool,
 }
 
-/// Convolution without bias, batch norm, ReLU.
+/// Convolution, batch norm, ReLU; the norm, whose numbers may leave float16's range, is part of weight and
+/// bias.
 #[derive(Debug)]
 struct Conv {
     weight: Tensor,
-    norm: [Tensor; 4],
+    bias: Tensor,
     stride: i64,
     padding: [i64; 2],
 }
@@ -67,6 +69,9 @@ enum Pooling {
     /// Over 3x3, every second place, no padding.
     Halve,
 }
+
+/// Added to variances.
+const EPSILON: f64 = 1e-3;
 
 /// Name within the block, output channels, kernel height and width, stride.
 type ConvPlan = (&'static str, i64, i64, i64, i64);
@@ -127,7 +132,7 @@ impl Inception {
         })
     }
 
-    /// `pixels [N, 3, H, W]` in 0..1 to `[N, 2048]`.
+    /// `pixels [N, 3, H, W]` in 0..1, in float32 at least, to `[N, 2048]`.
     pub(super) fn embed(&self, pixels: &Tensor) -> Tensor {
         let x = pixels.upsample_bilinear2d([299, 299], false, None, None) * 2.0 - 1.0;
         let x = self.stem.iter().fold(x, |x, step| match step {
@@ -138,7 +143,7 @@ impl Inception {
             let parts: Vec<Tensor> = branches.iter().map(|branch| branch.forward(&x)).collect();
             Tensor::cat(&parts, 1)
         });
-        x.mean_dim([2i64, 3].as_slice(), false, None::<Kind>)
+        x.mean_dim([2i64, 3].as_slice(), false, reduce_kind(x.kind()))
     }
 }
 
@@ -153,36 +158,30 @@ impl Conv {
         shape: [i64; 4],
         (stride, padding): (i64, [i64; 2]),
     ) -> Self {
-        let norm = ["weight", "bias", "running_mean", "running_var"];
+        let kind = weights.place().0;
+        let weight = weights.wide(&format!("{name}.conv.weight"), &shape);
+        let [gain, offset, mean, variance] = ["weight", "bias", "running_mean", "running_var"]
+            .map(|part| weights.wide(&format!("{name}.bn.{part}"), &shape[..1]));
+        let gain = gain / (variance + EPSILON).sqrt();
         Self {
-            weight: weights.take(&format!("{name}.conv.weight"), &shape),
-            norm: norm.map(|part| weights.take(&format!("{name}.bn.{part}"), &shape[..1])),
+            weight: (weight * gain.view([-1, 1, 1, 1])).to_kind(kind),
+            bias: (offset - mean * gain).to_kind(kind),
             stride,
             padding,
         }
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        let x = x.conv2d(
-            &self.weight,
-            None::<&Tensor>,
-            [self.stride; 2],
-            self.padding,
-            [1, 1],
-            1,
-        );
-        let [weight, bias, mean, variance] = &self.norm;
-        x.batch_norm(
-            Some(weight),
-            Some(bias),
-            Some(mean),
-            Some(variance),
-            false,
-            0.0,
-            1e-3,
-            false,
-        )
-        .relu()
+        x.to_kind(self.weight.kind())
+            .conv2d(
+                &self.weight,
+                Some(&self.bias),
+                [self.stride; 2],
+                self.padding,
+                [1, 1],
+                1,
+            )
+            .relu()
     }
 }
 

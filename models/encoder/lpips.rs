@@ -11,6 +11,7 @@ use super::carry::{Carrier, Carry, carried};
 use super::{guarded, moved};
 use crate::ModelError;
 use crate::image::{IMAGENET, ImageProcessor, Resize, Rgb8};
+use crate::layers::reduce_kind;
 use crate::weights::{self, Weights};
 
 carried! {
@@ -149,7 +150,7 @@ impl Lpips {
                 }
                 Plan::Tap => {
                     let name = format!("lin{}.model.1.weight", heads.len());
-                    heads.push(weights.take(&name, &[1, width, 1, 1]));
+                    heads.push(weights.wide(&name, &[1, width, 1, 1]));
                     Step::Tap
                 }
             });
@@ -207,7 +208,7 @@ impl Lpips {
                     Step::Pool(side) => x.max_pool2d([*side; 2], [2, 2], [0, 0], [1, 1], false),
                     Step::Tap => {
                         // Sums of squares leave float16's range on either side.
-                        let wide = x.to_kind(crate::layers::reduce_kind(x.kind()));
+                        let wide = x.to_kind(reduce_kind(x.kind()));
                         let norm = wide
                             .square()
                             .sum_dim_intlist([1i64].as_slice(), true, None)
@@ -230,7 +231,7 @@ impl Lpips {
     pub fn distances(&self, a: &LpipsFeatures, b: &LpipsFeatures) -> Result<Tensor, ModelError> {
         guarded(|| {
             let layer = |((a, b), head): ((&Tensor, &Tensor), &Tensor)| {
-                let kind = crate::layers::reduce_kind(a.kind());
+                let kind = reduce_kind(a.kind());
                 let weighted = (a.to_kind(kind) - b.to_kind(kind)).square() * head.to_kind(kind);
                 weighted
                     .sum_dim_intlist([1i64].as_slice(), false, kind)
@@ -252,18 +253,21 @@ impl Lpips {
         };
         let mut processor = ImageProcessor::square(1, svg::Filter::Bicubic, normalise);
         processor.resize = Resize::Keep;
-        let mut pixels = processor.tensor(pictures, self.place)?;
+        let (kind, device) = self.place;
+        let wide = (reduce_kind(kind), device);
+        let mut pixels = processor.tensor(pictures, wide)?;
         if input == LpipsInput::Signed {
             pixels = pixels * 2.0 - 1.0;
         }
+        // The package keeps them in float32.
         let channel = |values: [f64; 3]| {
             Tensor::from_slice(&values)
                 .to_kind(Kind::Float)
-                .to_device(self.place.1)
-                .to_kind(self.place.0)
+                .to_kind(wide.0)
+                .to_device(device)
                 .view([1, 3, 1, 1])
         };
-        Ok((pixels - channel(SHIFT)) / channel(SCALE))
+        Ok(((pixels - channel(SHIFT)) / channel(SCALE)).to_kind(kind))
     }
 }
 

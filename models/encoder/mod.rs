@@ -25,6 +25,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::ModelError;
 use crate::image::{ImageProcessor, Rgb8};
+use crate::layers::reduce_kind;
 use crate::weights::{self, Weights};
 use carry::{Carrier, Carry};
 use clip::Clip;
@@ -179,7 +180,10 @@ impl Encoder {
     /// # Errors
     /// [`ModelError::Image`]; libtorch's.
     pub fn embed_images(&self, pictures: &[&Rgb8], pool: Pool) -> Result<Tensor, ModelError> {
-        let pixels = self.processor()?.tensor(pictures, self.place)?;
+        let (kind, device) = self.place;
+        let pixels = self
+            .processor()?
+            .tensor(pictures, (reduce_kind(kind), device))?;
         guarded(|| match &self.network {
             Network::Dinov2(network) => Ok(network.embed(&pixels, pool)),
             Network::Clip(network) => Ok(network.embed_images(&pixels)),

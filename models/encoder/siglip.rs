@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::block::{Activation, Block, BlockShape, Linear, Norm, Sight, full, patches};
 use super::carry::carried;
@@ -42,7 +42,7 @@ struct Vision {
     head: Head,
 }
 
-/// One learnt query over all patches, then a feed-forward.
+/// One learnt query over all patches, then a feed-forward; keys and values alone may be in half precision.
 #[derive(Debug)]
 struct Head {
     probe: Tensor,
@@ -115,7 +115,7 @@ impl Siglip {
                     "text_model.embeddings.token_embedding.weight",
                     &[vocab, width],
                 ),
-                positions: weights.take(
+                positions: weights.wide(
                     "text_model.embeddings.position_embedding.weight",
                     &[positions, width],
                 ),
@@ -131,7 +131,7 @@ impl Siglip {
                     width,
                     text_shape.eps,
                 ),
-                head: Linear::take(&mut weights, "text_model.head", (projection, width), true),
+                head: Linear::wide(&mut weights, "text_model.head", (projection, width), true),
             },
         };
         weights.finish(|name| {
@@ -171,13 +171,13 @@ impl Vision {
         let name = |part: &str| format!("vision_model.{part}");
         Self {
             patch: Linear {
-                weight: weights.take(
+                weight: weights.wide(
                     &name("embeddings.patch_embedding.weight"),
                     &[width, 3, patch, patch],
                 ),
-                bias: Some(weights.take(&name("embeddings.patch_embedding.bias"), &[width])),
+                bias: Some(weights.wide(&name("embeddings.patch_embedding.bias"), &[width])),
             },
-            positions: weights.take(
+            positions: weights.wide(
                 &name("embeddings.position_embedding.weight"),
                 &[(image / patch).pow(2), width],
             ),
@@ -203,20 +203,20 @@ impl Head {
             width, inner, eps, ..
         } = shape;
         let name = |part: &str| format!("vision_model.head.{part}");
-        let weight = weights.take(&name("attention.in_proj_weight"), &[3 * width, width]);
-        let bias = weights.take(&name("attention.in_proj_bias"), &[3 * width]);
-        let rows = |from: i64, count: i64| Linear {
-            weight: weight.narrow(0, from, count),
-            bias: Some(bias.narrow(0, from, count)),
+        let weight = weights.wide(&name("attention.in_proj_weight"), &[3 * width, width]);
+        let bias = weights.wide(&name("attention.in_proj_bias"), &[3 * width]);
+        let rows = |from: i64, count: i64, kind: Kind| Linear {
+            weight: weight.narrow(0, from, count).to_kind(kind),
+            bias: Some(bias.narrow(0, from, count).to_kind(kind)),
         };
         Self {
-            probe: weights.take(&name("probe"), &[1, 1, width]),
-            query: rows(0, width),
-            key_value: rows(width, 2 * width),
-            out: Linear::take(weights, &name("attention.out_proj"), (width, width), true),
+            probe: weights.wide(&name("probe"), &[1, 1, width]),
+            query: rows(0, width, weight.kind()),
+            key_value: rows(width, 2 * width, weights.place().0),
+            out: Linear::wide(weights, &name("attention.out_proj"), (width, width), true),
             norm: Norm::take(weights, &name("layernorm"), width, eps),
-            fc1: Linear::take(weights, &name("mlp.fc1"), (inner, width), true),
-            fc2: Linear::take(weights, &name("mlp.fc2"), (width, inner), true),
+            fc1: Linear::wide(weights, &name("mlp.fc1"), (inner, width), true),
+            fc2: Linear::wide(weights, &name("mlp.fc2"), (width, inner), true),
             shape,
         }
     }
@@ -231,9 +231,7 @@ impl Head {
             .forward(&probe)
             .view([batch, 1, heads, dim])
             .transpose(1, 2);
-        let kv = self
-            .key_value
-            .forward(x)
+        let kv = full(&self.key_value.forward(x))
             .view([batch, rows, 2, heads, dim])
             .permute([2, 0, 3, 1, 4]);
         let mixed = Tensor::scaled_dot_product_attention(

@@ -81,7 +81,7 @@ impl XlmRoberta {
         weights.rename(|name| name.strip_prefix("roberta.").unwrap_or(name).to_owned());
         let types = config.int("type_vocab_size", 2)?;
         let first_type = weights
-            .take("embeddings.token_type_embeddings.weight", &[types, width])
+            .wide("embeddings.token_type_embeddings.weight", &[types, width])
             .get(0);
         let made = Self {
             rules: TextRules {
@@ -92,7 +92,7 @@ impl XlmRoberta {
                 clean: false,
             },
             words: weights.take("embeddings.word_embeddings.weight", &[vocab, width]),
-            places: weights.take("embeddings.position_embeddings.weight", &[positions, width])
+            places: weights.wide("embeddings.position_embeddings.weight", &[positions, width])
                 + first_type,
             norm: Norm::take(&mut weights, "embeddings.LayerNorm", width, shape.eps),
             layers: (0..config.int("num_hidden_layers", 12)?)

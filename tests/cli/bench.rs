@@ -1,6 +1,6 @@
 //! `svgrl bench`: what it prints; the figures themselves belong to machines.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::program::{scratch, svgrl, write};
 
@@ -39,6 +39,13 @@ fn pictures_and_drawings_are_measured() {
         );
     }
     let drawn = figures("render");
-    assert_eq!(drawn["rendered_frac"], 1.0);
+    assert_eq!(
+        (&drawn["rendered_frac"], &drawn["worker_frac"]),
+        (&json!(1.0), &json!(0.0))
+    );
+    assert!(
+        drawn["all_in_workers_per_s"].as_f64() > Some(0.0),
+        "{drawn}"
+    );
     assert!(figures("reward")["completions_per_s"].as_f64() > Some(0.0));
 }

@@ -6,7 +6,9 @@ use models::read_tensors;
 use serde_json::json;
 use tch::Tensor;
 
-use crate::cli::program::{copy, numbers, program, rows, scratch, told, write_rows};
+use crate::cli::program::{copy, numbers, program, rows, scratch, told, write, write_rows};
+use crate::parity::half_precision::calm_dreamsim;
+use crate::parity::perceptual;
 use crate::support::{fixture, gap, ints, relative};
 
 mod gpu;
@@ -134,17 +136,88 @@ fn every_encoder_sees_and_reads_the_same() {
         "longclip/longclip.pt",
     ];
     let words = ["clip", "siglip", "siglip2", "longclip_hf", "bge_m3"];
-    let asked = pictures
-        .iter()
-        .map(|model| (*model, vec!["--images", &wide, &tall]))
-        .chain(words.iter().map(|model| (*model, vec!["--texts", &texts])));
+    let fixed = [
+        calm_dreamsim("devices_dreamsim"),
+        perceptual::inception_file("devices_inception"),
+    ];
+    let seeing = pictures
+        .map(of)
+        .into_iter()
+        .chain(fixed.map(|path| path.display().to_string()));
+    let asked = seeing
+        .map(|model| (model, vec!["--images", &wide, &tall]))
+        .chain(words.map(|model| (of(model), vec!["--texts", &texts])));
     for (model, what) in asked {
-        let model = of(model);
         let args = [vec!["embed", "--model", &model], what].concat();
         let [cpu, cuda] = both(gpu, &folder, &args, "out.safetensors")
             .map(|out| read_tensors(&out).unwrap().remove("embeddings").unwrap());
         let far = relative(&cuda, &cpu);
+        println!("{model}: {far:e}");
         assert!(far < gpu.tolerance(), "{model}: {far:e}");
+    }
+}
+
+/// DreamSim and LPIPS with both trunks, in float32 and in float16, as rewards.
+#[test]
+fn pictures_are_as_far_apart() {
+    let gpu = gpu!();
+    let folder = scratch("devices_distances");
+    let (dreamsim, alex, vgg) = (
+        calm_dreamsim("devices_distances_dreamsim"),
+        perceptual::lpips_folder("devices_alex", &perceptual::ALEX, perceptual::ALEX_WIDTHS),
+        perceptual::lpips_folder("devices_vgg", &perceptual::VGG, perceptual::VGG_WIDTHS),
+    );
+    let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/quickstart_tokenizer");
+    let config = format!(
+        "model: {{tokenizer: {tokenizer:?}, init: {{}}}}\n\
+         device: cpu\n\
+         data: {{sources: {{shapes: {{format: shapes, task: draw}}}}}}\n\
+         encoders: {{dreamsim: {{path: {dreamsim:?}}}, alex: {{path: {alex:?}}}, vgg: {{path: {vgg:?}}}}}\n\
+         tasks:\n  draw:\n    render: {{size: 64}}\n    rubric:\n      rewards: [{{type: dreamsim, encoder: dreamsim}}, {{type: lpips, name: alex, encoder: alex}}, {{type: lpips, name: vgg, encoder: vgg}}]\n\
+         stages: [{{algorithm: grpo}}]\n"
+    );
+    let config = write(&folder, "distances.yaml", &config);
+    let drawn = |colour: &str, radius: u32| {
+        format!(
+            "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 64 64'><circle cx='32' cy='32' r='{radius}' fill='{colour}'/></svg>"
+        )
+    };
+    let asked = |id: u32, colour: &str| json!({"id": id, "prompt": "a disc", "completion": drawn(colour, 10 + 5 * id), "reference": {"svg": drawn("red", 20)}});
+    let data = write_rows(
+        &folder,
+        "rows.jsonl",
+        &[asked(0, "red"), asked(1, "blue"), asked(2, "red")],
+    );
+    let scored = |mut command: std::process::Command, name: &str, set: &[&str]| {
+        let out = folder.join(name);
+        command.args(["reward", "-q", "--config"]).arg(&config);
+        command.arg("--data").arg(&data).arg("--out").arg(&out);
+        for encoder in ["dreamsim", "alex", "vgg"] {
+            for set in set {
+                command.args(["--set", &format!("encoders.{encoder}.{set}")]);
+            }
+        }
+        told(&mut command).fine();
+        let parts = rows(&out).into_iter().map(|row| row["parts"].clone());
+        parts.collect::<Vec<_>>()
+    };
+    let on_the_cpu = scored(program(), "cpu.jsonl", &[]);
+    let there = format!("device={}", gpu.second());
+    for (name, set, tolerance) in [
+        ("gpu.jsonl", &[&*there][..], gpu.tolerance()),
+        // 6e-5 is the most that was measured on the pretended one.
+        ("half.jsonl", &[&*there, "dtype=float16"], 5e-4),
+    ] {
+        for (cpu, gpu) in on_the_cpu.iter().zip(scored(gpu.program(), name, set)) {
+            for part in ["dreamsim", "alex", "vgg"] {
+                let (cpu, gpu) = (cpu[part].as_f64().unwrap(), gpu[part].as_f64().unwrap());
+                println!("{name} {part}: {cpu} and {gpu}");
+                assert!(
+                    (cpu - gpu).abs() < tolerance,
+                    "{name} {part}: {cpu} and {gpu}"
+                );
+            }
+        }
     }
 }
 
