@@ -106,7 +106,8 @@ pub(crate) fn survey(
         ));
     }
     // Which rules meet inside a clip path is not looked at.
-    let unbounded = unbounded || is_unbounded_style(&style) || style.contains("clip-path");
+    let unbounded =
+        unbounded || is_unbounded_style(&style) || style.contains("clip-path") || branches(&style);
     let styled_layers = if holds_word(&style, &LAYER_STYLE) {
         total.elements
     } else {
@@ -210,6 +211,29 @@ fn is_unbounded_style(style: &str) -> bool {
         || holds_word(style, &UNBOUNDED_STYLE)
 }
 
+/// Whether a selector stands for an element inside of something inside of something: for each step the
+/// matcher tries every ancestor, and again for each of these, which multiplies.
+fn branches(style: &str) -> bool {
+    let mut text = String::with_capacity(style.len());
+    let mut rest = style;
+    while let Some((before, comment)) = rest.split_once("/*") {
+        text += before;
+        text.push(' ');
+        rest = comment.split_once("*/").map_or("", |(_, after)| after);
+    }
+    text += rest;
+    let steps = |selector: &str| {
+        let combinator = |word: &&str| matches!(*word, ">" | "+" | "~");
+        let words = selector.split_whitespace().count();
+        let direct = selector.split_whitespace().filter(combinator).count();
+        words.saturating_sub(2 * direct + 1)
+    };
+    text.split('}').any(|rule| {
+        let selectors = rule.rsplit_once('{').map_or("", |(selectors, _)| selectors);
+        selectors.split(['{', ',']).any(|one| steps(one) > 1)
+    })
+}
+
 fn holds_word(text: &str, words: &[&str]) -> bool {
     words.iter().any(|w| text.contains(w))
 }
@@ -259,10 +283,18 @@ mod tests {
             "<g style='font-size:300%'/>",
             "<g font-size='9em '/>",
             "<g font-size='larger'/>",
+            "<style>x g g{fill:red}</style>",
+            "<style>.a{fill:red} x/**/g/* } */g , b {fill:red}</style>",
+            "<style>@media all{x g g > rect{}}</style>",
         ] {
             assert_eq!(place(other), Place::Worker, "{other}");
         }
-        assert_eq!(place("<g font-size='12px'/>"), Place::Unwatched);
+        for plain in [
+            "<g font-size='12px'/>",
+            "<style>/* one two three */ .a .b, svg > g > rect { fill: none; stroke: red }</style>",
+        ] {
+            assert_eq!(place(plain), Place::Unwatched, "{plain}");
+        }
     }
 
     #[test]
