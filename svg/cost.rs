@@ -54,10 +54,8 @@ pub(crate) fn expanded(
             .children()
             .filter(Node::is_element)
             .filter_map(|n| index.get(&n.id()).copied());
-        let targets = target(&nodes[i]).and_then(|id| by_id.get(id));
-        children
-            .chain(targets.into_iter().flatten().copied())
-            .collect()
+        let targets = targets(&nodes[i]).filter_map(|id| by_id.get(id)).flatten();
+        children.chain(targets.copied()).collect()
     };
     let mut costs = own;
     let mut state = vec![State::New; nodes.len()];
@@ -105,13 +103,14 @@ enum State {
     Done,
 }
 
-/// The id a `use` element stands for.
-fn target<'a>(node: &Node<'a, '_>) -> Option<&'a str> {
-    if node.tag_name().name() != "use" {
-        return None;
-    }
-    let href = node.attributes().find(|a| a.name() == "href")?;
-    href.value().trim().strip_prefix('#')
+/// The ids a `use` element may stand for: which of several `href`, of whatever namespace, is meant is
+/// the renderer's choice.
+fn targets<'a>(node: &Node<'a, '_>) -> impl Iterator<Item = &'a str> {
+    let is_use = node.tag_name().name() == "use";
+    let links = node
+        .attributes()
+        .filter(move |a| is_use && a.name() == "href");
+    links.filter_map(|link| link.value().trim().strip_prefix('#'))
 }
 
 pub(crate) fn own_cost(node: &Node<'_, '_>) -> Cost {

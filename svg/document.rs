@@ -137,7 +137,7 @@ fn malformed(source: &str) -> Failure {
 }
 
 /// Replaces the root's width and height; adds a viewBox and the SVG namespace where they are missing
-/// (CairoSVG draws a document without the namespace).
+/// (CairoSVG draws a document without the namespace); hands the root's transform to a group inside it.
 fn resize_root(
     source: &str,
     root: &RootTag<'_>,
@@ -161,15 +161,64 @@ fn resize_root(
             || (name == "viewBox" && !geometry.has_view_box)
             || (name == "xmlns" && unnamed)
     };
+    let group = transformed_group(source, root);
+    let moved = |name: &str| name == "transform" && group.is_some();
     let mut seen = Vec::new();
     for attribute in &root.attributes {
         // A repeated name is left in place, so that the XML parser refuses it.
-        if dropped(attribute.name) && !seen.contains(&attribute.name) {
+        if (dropped(attribute.name) || moved(attribute.name)) && !seen.contains(&attribute.name) {
             seen.push(attribute.name);
             result += &source[at..attribute.span.start];
             at = attribute.span.end;
         }
     }
+    if let Some(group) = group {
+        let Group {
+            name,
+            transform,
+            inside,
+        } = group;
+        result += &source[at..inside.start];
+        result += &format!("<{name} {transform}>");
+        result += &source[inside.clone()];
+        result += &format!("</{name}>");
+        at = inside.end;
+    }
     result += &source[at..];
     result
+}
+
+/// What takes the root's transform.
+struct Group<'a> {
+    name: String,
+    /// The attribute as it is written.
+    transform: &'a str,
+    /// Everything between the root's tags.
+    inside: std::ops::Range<usize>,
+}
+
+/// The root's transform moves what the viewBox has placed, in the document's own units; left on the
+/// root it would count pixels of whatever canvas was chosen. None where there is nothing to move.
+fn transformed_group<'a>(source: &'a str, root: &RootTag<'_>) -> Option<Group<'a>> {
+    let mut written = root.attributes.iter().filter(|a| a.name == "transform");
+    let (transform, None) = (written.next()?, written.next()) else {
+        return None;
+    };
+    let start = source[root.end..]
+        .starts_with('>')
+        .then_some(root.end + 1)?;
+    let mut rest = source.trim_end();
+    while let Some(comment) = rest.ends_with("-->").then(|| rest.rfind("<!--")).flatten() {
+        rest = rest[..comment].trim_end();
+    }
+    let end = rest.rfind("</").filter(|end| *end >= start)?;
+    let name = match root.name.rsplit_once(':') {
+        Some((prefix, _)) => format!("{prefix}:g"),
+        None => "g".to_owned(),
+    };
+    Some(Group {
+        name,
+        transform: &source[transform.span.clone()],
+        inside: start..end,
+    })
 }

@@ -44,10 +44,14 @@ pub(crate) struct Look {
     pub system_fonts: bool,
 }
 
+/// Pixels of text that names no size, as browsers and CairoSVG have it; `em` and `ex` go by it too.
+const FONT_SIZE: f32 = 16.0;
+
 fn options(system_fonts: bool) -> Options<'static> {
     Options {
         fontdb: fonts::database(system_fonts),
         font_family: fonts::DEFAULT_FAMILY.into(),
+        font_size: FONT_SIZE,
         image_href_resolver: ImageHrefResolver {
             resolve_data: Box::new(|_, _, _| None),
             resolve_string: Box::new(|_, _| None),

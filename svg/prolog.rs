@@ -11,6 +11,8 @@ pub(crate) struct RootTag<'a> {
     /// Offset just past the name: where attributes may be inserted.
     pub name_end: usize,
     pub attributes: Vec<RootAttribute<'a>>,
+    /// Offset of the tag's `>`, or of the `/` before it.
+    pub end: usize,
 }
 
 #[derive(Debug)]
@@ -47,6 +49,7 @@ impl<'a> RootTag<'a> {
             name,
             name_end,
             attributes,
+            end: at,
         })
     }
 

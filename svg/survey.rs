@@ -50,7 +50,9 @@ const UNBOUNDED: [&str; 8] = [
     "switch",
 ];
 /// Properties of that kind, looked for in attribute names and in style text.
-const UNBOUNDED_STYLE: [&str; 5] = ["filter", "mask", "marker", "dash", "transform:"];
+const UNBOUNDED_NAMES: [&str; 4] = ["filter", "mask", "marker", "dash"];
+/// More of them in style text, where their values are not read: they enlarge coordinates.
+const UNBOUNDED_STYLE: [&str; 2] = ["transform", "font"];
 
 /// Counts, refuses or places a document that will be drawn on `canvas` pixels.
 ///
@@ -103,7 +105,9 @@ pub(crate) fn survey(
             limits.max_style_work,
         ));
     }
-    let unbounded = unbounded || style.contains('\\') || holds_word(&style, &UNBOUNDED_STYLE);
+    // Which rules meet inside a clip path is not looked at.
+    let unbounded =
+        unbounded || is_unbounded_style(&style) || style.contains("clip-path") || branches(&style);
     let styled_layers = if holds_word(&style, &LAYER_STYLE) {
         total.elements
     } else {
@@ -177,17 +181,57 @@ fn check(total: &Cost, limits: &Limits) -> Result<(), Failure> {
 
 fn is_unbounded(node: &Node<'_, '_>) -> bool {
     let name = node.tag_name().name();
+    // What a clip path clips or takes from elsewhere multiplies along a chain of them.
     let inside_clip = || {
         let mut above = node.ancestors().skip(1);
         name == "clipPath" || above.any(|n| n.tag_name().name() == "clipPath")
     };
     UNBOUNDED.contains(&name)
+        || (name == "use" && inside_clip())
         || node.attributes().any(|a| match a.name() {
-            "style" => a.value().contains('\\') || holds_word(a.value(), &UNBOUNDED_STYLE),
+            "style" => {
+                is_unbounded_style(a.value()) || (a.value().contains("clip-path") && inside_clip())
+            }
             "clip-path" => inside_clip(),
+            "font-size" => {
+                let relative = ["%", "em", "ex", "larger"];
+                relative
+                    .iter()
+                    .any(|end| a.value().trim_end().ends_with(end))
+            }
             "viewBox" => node.parent_element().is_some(),
-            name => holds_word(name, &UNBOUNDED_STYLE),
+            name => holds_word(name, &UNBOUNDED_NAMES),
         })
+}
+
+/// Whether style text sets a property without a bound, or spells one so that it cannot be told.
+fn is_unbounded_style(style: &str) -> bool {
+    style.contains('\\')
+        || holds_word(style, &UNBOUNDED_NAMES)
+        || holds_word(style, &UNBOUNDED_STYLE)
+}
+
+/// Whether a selector stands for an element inside of something inside of something: for each step the
+/// matcher tries every ancestor, and again for each of these, which multiplies.
+fn branches(style: &str) -> bool {
+    let mut text = String::with_capacity(style.len());
+    let mut rest = style;
+    while let Some((before, comment)) = rest.split_once("/*") {
+        text += before;
+        text.push(' ');
+        rest = comment.split_once("*/").map_or("", |(_, after)| after);
+    }
+    text += rest;
+    let steps = |selector: &str| {
+        let combinator = |word: &&str| matches!(*word, ">" | "+" | "~");
+        let words = selector.split_whitespace().count();
+        let direct = selector.split_whitespace().filter(combinator).count();
+        words.saturating_sub(2 * direct + 1)
+    };
+    text.split('}').any(|rule| {
+        let selectors = rule.rsplit_once('{').map_or("", |(selectors, _)| selectors);
+        selectors.split(['{', ',']).any(|one| steps(one) > 1)
+    })
 }
 
 fn holds_word(text: &str, words: &[&str]) -> bool {
@@ -214,5 +258,67 @@ mod tests {
         assert_eq!(place(&path), Place::Here);
         assert_eq!(place("<text>a</text>"), Place::Worker);
         assert_eq!(place("<path d='M0 0L1e9 9'/>"), Place::Worker);
+    }
+
+    #[test]
+    fn what_multiplies_unseen_goes_to_a_worker() {
+        let clips = "<clipPath id='a'>@</clipPath><rect id='r' width='9' height='9'/>";
+        for inside in [
+            "<rect clip-path='url(#b)'/>",
+            "<rect style='fill:red;clip-path:url(#b)'/>",
+            "<g><use href='#r'/></g>",
+        ] {
+            assert_eq!(
+                place(&clips.replace('@', inside)),
+                Place::Worker,
+                "{inside}"
+            );
+        }
+        assert_eq!(place(&clips.replace('@', "<rect/>")), Place::Unwatched);
+        for other in [
+            "<style>.c{clip-path:url(#a)}</style>",
+            "<style>g{transform : scale(900)}</style>",
+            "<g style='transform : scale(900)'/>",
+            "<g style='transform/**/:scale(900)'/>",
+            "<g style='font-size:300%'/>",
+            "<g font-size='9em '/>",
+            "<g font-size='larger'/>",
+            "<style>x g g{fill:red}</style>",
+            "<style>.a{fill:red} x/**/g/* } */g , b {fill:red}</style>",
+            "<style>@media all{x g g > rect{}}</style>",
+        ] {
+            assert_eq!(place(other), Place::Worker, "{other}");
+        }
+        for plain in [
+            "<g font-size='12px'/>",
+            "<style>/* one two three */ .a .b, svg > g > rect { fill: none; stroke: red }</style>",
+        ] {
+            assert_eq!(place(plain), Place::Unwatched, "{plain}");
+        }
+    }
+
+    #[test]
+    fn every_link_of_a_use_counts() {
+        let levels = |link: &str| {
+            let level = |i: u32| {
+                let link = link.replace('@', &format!("#u{}", i + 1));
+                format!("<g id='u{i}'>{}</g>", format!("<use {link}/>").repeat(9))
+            };
+            let body: String = (0..6).map(level).collect();
+            let source = format!(
+                "<svg xmlns='http://www.w3.org/2000/svg' xmlns:xlink='http://www.w3.org/1999/xlink' xmlns:q='urn:q' viewBox='0 0 9 9'>{body}<g id='u6'><circle r='9'/></g></svg>"
+            );
+            let document = Document::parse(&source).unwrap();
+            survey(&document, (64, 64), 1.0, &Limits::default())
+        };
+        for link in [
+            "href='@'",
+            "xlink:href='#none' href='@'",
+            "href='#none' xlink:href='@'",
+            "q:href='#none' href='@'",
+        ] {
+            let refused = levels(link).err().map(|failure| failure.reason);
+            assert_eq!(refused, Some(Reason::TooManyElements), "{link}");
+        }
     }
 }

@@ -29,7 +29,7 @@ pub struct Args {
     /// a checkpoint of Long-CLIP or of pytorch-fid's Inception.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// PNG files.
+    /// PNG or JPEG files.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     images: Vec<PathBuf>,
     /// Rows `{"id", "text" | "token_ids"}`.

@@ -260,6 +260,14 @@ impl View {
                 .map(|aspect| ("preserveAspectRatio".to_owned(), aspect)),
         );
         own.append(&mut root.attributes);
+        // On an inner <svg> it would move the viewport, not what the viewBox has placed in it.
+        if let Some(at) = own.iter().position(|(name, _)| name == "transform") {
+            root.children = vec![Child::Element(Element {
+                name: "g".into(),
+                attributes: vec![own.remove(at)],
+                children: root.children,
+            })];
+        }
         root.attributes = own;
         Element {
             name: "svg".into(),

@@ -130,3 +130,22 @@ fn attacks_have_a_form_or_a_reason_and_the_form_is_stable() {
     }
     assert!(formed > 20, "{formed}");
 }
+
+#[test]
+fn a_transformed_root_keeps_its_picture() {
+    let renderer = renderer();
+    let options = NormaliseOptions::default();
+    for transform in ["translate(9 5)", "scale(.5)", "rotate(30 20 20)"] {
+        for root in ["viewBox='0 0 40 40'", "viewBox='-4 -2 40 50'"] {
+            let source = format!(
+                "<svg xmlns='http://www.w3.org/2000/svg' {root} transform='{transform}'><rect x='5' y='6' width='20' height='12'/></svg>"
+            );
+            let form = normalise(&source, &options, &Limits::default()).unwrap();
+            let [before, after] = [&source, &form.svg].map(|svg| draw(&renderer, svg).unwrap());
+            let away = difference(&before, &after);
+            assert!(away < 0.35, "{away}: {source}\n{}", form.svg);
+            let again = normalise(&form.svg, &options, &Limits::default()).unwrap();
+            assert_eq!(again.svg, form.svg);
+        }
+    }
+}

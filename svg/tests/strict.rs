@@ -36,3 +36,65 @@ fn strict_renders_what_cairosvg_renders_at_its_size() {
         wrong.join("\n")
     );
 }
+
+/// Columns and rows from the first dark pixel to past the last, of a drawing `side` pixels wide.
+fn dark(renderer: &Renderer, source: &str, side: u32) -> [u32; 4] {
+    let target = Target::Longest(side);
+    let drawn = renderer.render(source, target, &RenderConfig::default());
+    let raster = drawn.unwrap().raster;
+    let pixels = raster.rgba.as_chunks::<4>().0.iter().zip(0u32..);
+    let dark = pixels.filter(|(pixel, _)| pixel[0] < 128);
+    let places = dark.map(|(_, at)| (at % raster.width, at / raster.width));
+    places.fold([u32::MAX, u32::MAX, 0, 0], |[l, t, r, b], (x, y)| {
+        [l.min(x), t.min(y), r.max(x + 1), b.max(y + 1)]
+    })
+}
+
+#[test]
+fn what_a_document_leaves_open_is_placed_as_cairosvg_places_it() {
+    let program = WorkerProgram::At(env!("CARGO_BIN_EXE_svg-render-worker").into());
+    let renderer = Renderer::new(&program, Duration::from_secs(5)).unwrap();
+    let rect = "<rect width='30' height='20'/>";
+    // The bounds are CairoSVG's, in hundredths of the side.
+    let cases = [
+        ("", "<rect width='4em' height='2ex'/>", [0, 0, 64, 16]),
+        ("transform='translate(20 10)'", rect, [20, 10, 50, 30]),
+        ("transform='scale(2)'", rect, [0, 0, 60, 40]),
+        ("transform='rotate(90 50 50)'", rect, [80, 0, 100, 30]),
+        (
+            "transform='translate(20 10)'",
+            "",
+            [u32::MAX, u32::MAX, 0, 0],
+        ),
+    ];
+    for (attributes, body, expected) in cases {
+        for root in ["svg", "s:svg"] {
+            let prefix = root.trim_end_matches("svg");
+            let (colon, body) = (
+                prefix.trim_end_matches(':'),
+                body.replace('<', &format!("<{prefix}")),
+            );
+            let name = if colon.is_empty() {
+                "xmlns".to_owned()
+            } else {
+                format!("xmlns:{colon}")
+            };
+            let source = format!(
+                "<!-- </svg> --><{root} viewBox='0 0 100 100' {attributes} {name}='http://www.w3.org/2000/svg'>{body}</{root}><!-- </svg> -->\n"
+            );
+            for side in [100, 300] {
+                let scaled = expected.map(|bound| match bound {
+                    u32::MAX => bound,
+                    _ => bound * side / 100,
+                });
+                assert_eq!(dark(&renderer, &source, side), scaled, "{source} at {side}");
+            }
+        }
+    }
+    let twice = "<svg viewBox='0 0 9 9' transform='scale(2)' transform='scale(2)'></svg>";
+    assert!(
+        renderer
+            .render(twice, Target::Longest(9), &RenderConfig::default())
+            .is_err()
+    );
+}
