@@ -165,16 +165,23 @@ pub(crate) fn locate(folder: &Path) -> Result<BTreeMap<String, PathBuf>, ModelEr
             .collect();
         return Ok(names.into_iter().map(|name| (name, path.clone())).collect());
     }
-    let map = read_object(&index)?;
+    indexed(&index)
+}
+
+/// Where an index of shards says that each tensor lies: beside the index.
+pub(crate) fn indexed(index: &Path) -> Result<BTreeMap<String, PathBuf>, ModelError> {
+    let map = read_object(index)?;
     let Some(Value::Object(weights)) = map.get("weight_map") else {
-        return Err(ModelError::malformed(&index, "has no object `weight_map`"));
+        return Err(ModelError::malformed(index, "has no object `weight_map`"));
     };
     weights
         .iter()
         .map(|(name, file)| match file.as_str() {
-            Some(file) if !file.contains(['/', '\\']) => Ok((name.clone(), folder.join(file))),
+            Some(file) if !file.contains(['/', '\\']) => {
+                Ok((name.clone(), index.with_file_name(file)))
+            }
             _ => Err(ModelError::malformed(
-                &index,
+                index,
                 format!("weight_map.{name} must name a file of the folder"),
             )),
         })

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 use crate::layers::reduce_kind;
-use crate::store::{locate, read_tensors};
+use crate::store::{indexed, read_tensors};
 use crate::{ModelError, pickle};
 
 /// Named tensors by name, on the CPU.
@@ -24,21 +24,30 @@ pub(crate) fn read_file(path: &Path) -> Result<Named, ModelError> {
     }
 }
 
-/// The tensors of a Hugging Face folder: model.safetensors, its shards, or pytorch_model.bin.
+/// The tensors of a Hugging Face folder: model.safetensors or its shards, else pytorch_model.bin or its.
 ///
 /// # Errors
 /// As [`read_file`]; none of the files being there.
 pub(crate) fn read_folder(folder: &Path) -> Result<Named, ModelError> {
-    let single = folder.join("model.safetensors");
-    let pickled = folder.join("pytorch_model.bin");
-    let sharded = folder.join("model.safetensors.index.json");
-    if !single.exists() && !sharded.exists() && pickled.exists() {
-        return read_file(&pickled);
-    }
-    if !sharded.exists() {
-        return read_file(&single);
-    }
-    let places = locate(folder)?;
+    let forms = ["model.safetensors", "pytorch_model.bin"];
+    let found = forms.iter().find_map(|name| {
+        let (single, index) = (folder.join(name), folder.join(format!("{name}.index.json")));
+        match (index.exists(), single.exists()) {
+            (true, _) => Some(read_shards(&index)),
+            (false, true) => Some(read_file(&single)),
+            (false, false) => None,
+        }
+    });
+    found.unwrap_or_else(|| {
+        Err(ModelError::malformed(
+            folder,
+            "holds neither model.safetensors nor pytorch_model.bin, nor an index of their shards",
+        ))
+    })
+}
+
+fn read_shards(index: &Path) -> Result<Named, ModelError> {
+    let places = indexed(index)?;
     let files: BTreeSet<&PathBuf> = places.values().collect();
     let mut all = Named::new();
     for file in files {

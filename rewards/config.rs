@@ -30,7 +30,7 @@ pub struct RewardsConfig {
     pub remote: RemoteConfig,
     /// What a scoring service started from this config takes in.
     pub service: ServiceConfig,
-    /// Scoring threads; 0 means one per processor core. As many more wait for SVGs that only a worker process may draw.
+    /// Scoring threads; 0 means one per processor core. As many more wait for SVGs that only a worker process may draw, and as many again for those that it does not draw in a quarter of a second.
     pub workers: usize,
     /// Milliseconds, at least 1, that one SVG may take in a worker process before it counts as unrenderable.
     pub deadline_ms: u64,

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use svg::Patience;
 
 /// What a scoring thread does until its orders end or it is stopped.
 type Work = dyn Fn(&Receiver<Order>, &AtomicBool) + Send + Sync;
@@ -137,11 +138,14 @@ impl Scorer {
         let at_once = encoders.is_empty() && !tasks.values().any(Task::has_judges);
         let (waiting, unfinished) = unbounded::<Unfinished>();
         let waiting = (!at_once).then_some(waiting);
-        // What only a worker process may draw waits there for as many threads of its own, and keeps nobody else.
+        // What only a worker process may draw goes on to as many threads of its own, and what is not drawn there
+        // in a moment to as many again: each keeps only its like waiting.
+        let (isolated, to_isolate) = unbounded::<Order>();
         let (slow, slowly) = unbounded::<Order>();
         let onward = Onward {
+            patience: Patience::Here,
             waiting: waiting.clone(),
-            slow: Some(slow),
+            slower: Some(isolated),
         };
         let work = move |jobs: &Receiver<Order>, stopped: &AtomicBool| {
             serve(&judge, (jobs, &onward), stopped);
@@ -149,13 +153,22 @@ impl Scorer {
         let mut scorer = Scorer::start(tasks.clone(), None, count, Arc::new(work))?;
         scorer.encoders = Some(encoders);
         // Threads stand behind those that feed them, so that they are joined after them.
-        for i in 0..count {
-            let (judge, slowly, stopped) = (tasks.clone(), slowly.clone(), scorer.stopped.clone());
-            let waiting = waiting.clone();
-            let slow = None;
-            let work = move || serve(&judge, (&slowly, &Onward { waiting, slow }), &stopped);
-            let thread = svg::spawn_large_stack(&format!("score-slow-{i}"), work)?;
-            scorer.threads.push(thread);
+        for (name, patience, orders, slower) in [
+            ("isolated", Patience::Moment, to_isolate, Some(slow)),
+            ("slow", Patience::Deadline, slowly, None),
+        ] {
+            for i in 0..count {
+                let (judge, orders, stopped) =
+                    (tasks.clone(), orders.clone(), scorer.stopped.clone());
+                let onward = Onward {
+                    patience,
+                    waiting: waiting.clone(),
+                    slower: slower.clone(),
+                };
+                let work = move || serve(&judge, (&orders, &onward), &stopped);
+                let thread = svg::spawn_large_stack(&format!("score-{name}-{i}"), work)?;
+                scorer.threads.push(thread);
+            }
         }
         drop(waiting);
         if !at_once {
@@ -378,12 +391,13 @@ impl Drop for Scorer {
     }
 }
 
-/// Where a thread hands on what others do.
+/// What a thread takes upon itself, and where it hands on what others do.
 struct Onward {
+    patience: Patience,
     /// Judgements that wait for encoders or judges; none where nothing does.
     waiting: Option<Sender<Unfinished>>,
-    /// Completions that need a worker process; none where they are drawn at once.
-    slow: Option<Sender<Order>>,
+    /// Completions that take more than the patience; none where it is whole.
+    slower: Option<Sender<Order>>,
 }
 
 fn serve(
@@ -403,10 +417,7 @@ fn serve(
         if is_set(cancelled.as_deref()) {
             continue;
         }
-        let score = |task: &Task| match &onward.slow {
-            Some(_) => task.score_here(&job),
-            None => Some(task.score(&job)),
-        };
+        let score = |task: &Task| task.score(&job, onward.patience);
         let judged = match tasks.get(&job.task) {
             None => Some(Judged::Done(unknown_task())),
             Some(task) => catch_unwind(AssertUnwindSafe(|| score(task))).unwrap_or_else(|_| {
@@ -414,9 +425,9 @@ fn serve(
             }),
         };
         let Some(judged) = judged else {
-            if let Some(slow) = &onward.slow {
+            if let Some(slower) = &onward.slower {
                 // The threads hold the receiver as long as there are senders.
-                drop(slow.send(Order {
+                drop(slower.send(Order {
                     job,
                     reply,
                     cancelled,

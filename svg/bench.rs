@@ -5,7 +5,7 @@
 use crate::config::RenderConfig;
 use crate::failure::Failure;
 use crate::isolate::on_large_stack;
-use crate::renderer::{Renderer, Target};
+use crate::renderer::{Patience, Renderer, Target};
 use resvg::tiny_skia::{Color, Pixmap, Transform};
 use resvg::usvg::{Options, Tree};
 use rustix::time::{ClockId, clock_gettime};
@@ -84,7 +84,8 @@ pub fn isolation(
     };
     let target = Target::Longest(size);
     on_large_stack(|| {
-        let sent = |s: &&String| matches!(renderer.render_here(s, target, &config), Ok(None));
+        let here = |s: &str| renderer.render_within(s, (target, &config), Patience::Here);
+        let sent = |s: &&String| matches!(here(s), Ok(None));
         let sent = sources.iter().filter(sent).count();
         let (mut guarded, mut isolated) = (Spent::default(), Spent::default());
         let (start, mut passes) = (Instant::now(), 0usize);

@@ -38,5 +38,5 @@ pub use isolate::{on_large_stack, spawn_large_stack};
 pub use normalise::{NormaliseError, NormaliseOptions, Normalised, normalise};
 pub use pool::WorkerProgram;
 pub use raster::{Raster, RasterError};
-pub use renderer::{Rendered, Renderer, Target, draw_own};
+pub use renderer::{Patience, Rendered, Renderer, Target, draw_own};
 pub use resize::{Filter, resize, resize_part};

@@ -4,7 +4,7 @@
 use crate::config::{CanvasRule, RenderConfig};
 use crate::document::{Prepared, parse, prepare};
 use crate::draw::{Look, draw};
-use crate::failure::Failure;
+use crate::failure::{Failure, Reason};
 use crate::isolate::{caught, has_large_stack};
 use crate::lanes::Lanes;
 use crate::pool::{Pool, WorkerProgram};
@@ -54,6 +54,21 @@ impl RenderConfig {
 const UNWATCHED_BYTES: usize = 16 << 10;
 const UNWATCHED_DEADLINE: Duration = Duration::from_secs(1);
 
+/// How long a caller waits for one document before it turns to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Not for a worker process.
+    Here,
+    /// For what a worker process draws in a moment: text, for instance, which is mostly short work but
+    /// cannot be told beforehand.
+    Moment,
+    /// Until the deadline.
+    Deadline,
+}
+
+/// A quarter of a second: a worker process has started and drawn a usual text in a fraction of it.
+const MOMENT: Duration = Duration::from_millis(250);
+
 /// A picture and the size its document gave itself (CSS pixels).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rendered {
@@ -87,7 +102,31 @@ impl Renderer {
         config: &RenderConfig,
     ) -> Result<Rendered, Failure> {
         let step = self.first(source, target, config)?;
-        self.finished(step, config)
+        self.finished(step, config, self.deadline)
+    }
+
+    /// [`Self::render`] for a caller who has others to draw: none where this one takes more than `patience`.
+    ///
+    /// # Errors
+    /// The reason why the document cannot be drawn.
+    pub fn render_within(
+        &self,
+        source: &str,
+        (target, config): (Target, &RenderConfig),
+        patience: Patience,
+    ) -> Result<Option<Rendered>, Failure> {
+        let step = self.first(source, target, config)?;
+        let drawn = step.raster.is_some();
+        match patience {
+            Patience::Here if !drawn => Ok(None),
+            Patience::Moment if !drawn && MOMENT < self.deadline => {
+                match self.finished(step, config, MOMENT) {
+                    Err(late) if late.reason == Reason::Deadline => Ok(None),
+                    answer => answer.map(Some),
+                }
+            }
+            _ => self.finished(step, config, self.deadline).map(Some),
+        }
     }
 
     /// [`Self::render`] by a worker process whatever the survey says: what a worker costs, measured.
@@ -98,19 +137,23 @@ impl Renderer {
         config: &RenderConfig,
     ) -> Result<Rendered, Failure> {
         let step = caught(|| first_step(source, target, config, None))?;
-        self.finished(step, config)
+        self.finished(step, config, self.deadline)
     }
 
     /// Takes a document to its end, by a worker process where it is not drawn yet.
-    fn finished(&self, step: Step, config: &RenderConfig) -> Result<Rendered, Failure> {
+    fn finished(
+        &self,
+        step: Step,
+        config: &RenderConfig,
+        deadline: Duration,
+    ) -> Result<Rendered, Failure> {
         let raster = match step.raster {
             Some(raster) => raster,
             None => {
-                let deadline_ms = self.deadline.as_millis().max(1) as u64;
                 let request = Request {
                     canvas: step.prepared.canvas,
                     look: look(config),
-                    deadline_ms,
+                    deadline_ms: deadline.as_millis().max(1) as u64,
                 };
                 self.pool.draw(&request, &step.prepared.source)?
             }
@@ -119,21 +162,6 @@ impl Renderer {
             raster,
             intrinsic: step.prepared.intrinsic,
         })
-    }
-
-    /// [`Self::render`] for a caller that has no time for worker processes: none where one is needed.
-    ///
-    /// # Errors
-    /// The reason why the document cannot be drawn.
-    pub fn render_here(
-        &self,
-        source: &str,
-        target: Target,
-        config: &RenderConfig,
-    ) -> Result<Option<Rendered>, Failure> {
-        let step = self.first(source, target, config)?;
-        let intrinsic = step.prepared.intrinsic;
-        Ok(step.raster.map(|raster| Rendered { raster, intrinsic }))
     }
 
     /// As far as this process takes it.

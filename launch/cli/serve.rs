@@ -78,7 +78,7 @@ fn addresses(text: &str) -> Result<Vec<SocketAddr>, Failure> {
 fn token(path: &Path) -> Result<String, Failure> {
     let wrong = |said: &str| Failure::input(format!("--token-file {}: {said}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| wrong(&error.to_string()))?;
-    match text.trim() {
+    match text.trim_start_matches('\u{feff}').trim() {
         "" => Err(wrong("holds no token")),
         token => Ok(token.to_owned()),
     }

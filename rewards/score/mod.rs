@@ -17,7 +17,7 @@ use indexmap::IndexMap;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;
-use svg::{Failure, Filter, Raster, Reason, Rendered, Renderer};
+use svg::{Failure, Filter, Patience, Raster, Reason, Rendered, Renderer};
 
 /// The reason of a row whose reference cannot be drawn: no completion has it.
 pub(crate) const BAD_REFERENCE: &str = "bad_reference";
@@ -61,10 +61,6 @@ struct Target {
     /// One for each rule that the case is judged by.
     features: Vec<Feature>,
 }
-
-/// How a completion is drawn; none where that has to wait.
-type Draw<'a> =
-    dyn Fn(&str, svg::Target, &svg::RenderConfig) -> Result<Option<Rendered>, Failure> + 'a;
 
 /// A completion's surroundings.
 struct Case<'a> {
@@ -147,23 +143,8 @@ impl Task {
         sum
     }
 
-    /// The judgement, drawn wherever that has to be.
-    pub fn score(&self, job: &ScoreJob) -> Judged {
-        let judged = self.judged(job, &|source, target, config| {
-            self.renderer.render(source, target, config).map(Some)
-        });
-        // That drawing is never put off.
-        judged.unwrap_or_else(|| Judged::Done(self.failed("panic: scoring".into(), job.step)))
-    }
-
-    /// The same, or none where the completion needs a worker process to be drawn: its caller has others to judge.
-    pub fn score_here(&self, job: &ScoreJob) -> Option<Judged> {
-        self.judged(job, &|source, target, config| {
-            self.renderer.render_here(source, target, config)
-        })
-    }
-
-    fn judged(&self, job: &ScoreJob, draw: &Draw) -> Option<Judged> {
+    /// The judgement; none where drawing the completion takes more than `patience`.
+    pub fn score(&self, job: &ScoreJob, patience: Patience) -> Option<Judged> {
         let case = Case {
             prompt: &job.prompt,
             reference: &job.reference,
@@ -172,7 +153,7 @@ impl Task {
         };
         let mut judged = match self.scoring.completion.extract(&job.candidate.text) {
             Ok(words) if self.scoring.completion.is_text() => self.judge(&case, words, None),
-            Ok(source) => self.score_svg(source, &case, draw)?,
+            Ok(source) => self.score_svg(source, &case, patience)?,
             Err(reason) => Judged::Done(self.invalid(reason.into(), &case)),
         };
         if let (true, Truncated::Value(value)) =
@@ -244,7 +225,7 @@ impl Task {
         Ok(())
     }
 
-    fn score_svg(&self, source: &str, case: &Case, draw: &Draw) -> Option<Judged> {
+    fn score_svg(&self, source: &str, case: &Case, patience: Patience) -> Option<Judged> {
         let target = match self.target(case.reference, case.measure) {
             Ok(target) => target,
             Err(failure) => {
@@ -257,7 +238,9 @@ impl Task {
             .as_ref()
             .map_or(config.own_target(), |t| config.target_beside(t.canvas));
         let start = Instant::now();
-        let rendered = draw(source, canvas, config);
+        let rendered = self
+            .renderer
+            .render_within(source, (canvas, config), patience);
         let render_ms = start.elapsed().as_secs_f64() * 1e3;
         let rendered = match rendered {
             Ok(rendered) => rendered?,

@@ -14,6 +14,14 @@ fn task(value: serde_json::Value) -> TaskScoring {
 
 /// The worker program belongs to the svg crate, whose build puts it beside this test's folder.
 fn scorer(tasks: &[(&str, serde_json::Value)]) -> Scorer {
+    let config = RewardsConfig {
+        workers: 2,
+        ..RewardsConfig::default()
+    };
+    scorer_of(config, tasks)
+}
+
+fn scorer_of(config: RewardsConfig, tasks: &[(&str, serde_json::Value)]) -> Scorer {
     static BUILT: Once = Once::new();
     BUILT.call_once(|| {
         let cargo = std::process::Command::new(env!("CARGO"))
@@ -32,15 +40,7 @@ fn scorer(tasks: &[(&str, serde_json::Value)]) -> Scorer {
         .iter()
         .map(|(n, v)| ((*n).to_owned(), task(v.clone())))
         .collect();
-    Scorer::new(
-        &RewardsConfig {
-            workers: 2,
-            ..RewardsConfig::default()
-        },
-        tasks,
-        None,
-    )
-    .unwrap()
+    Scorer::new(&config, tasks, None).unwrap()
 }
 
 fn job(text: &str) -> ScoreJob {
@@ -246,16 +246,51 @@ fn submitted_jobs_come_back_once_each() {
     assert_eq!(keys, (0..50).collect::<Vec<_>>());
 }
 
+/// Near the most that the limits let a worker process do.
+fn slow() -> String {
+    let turbulence = "<feTurbulence baseFrequency='0.01' numOctaves='20'/>".repeat(90);
+    format!(
+        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'><filter id='f'>{turbulence}</filter><rect width='8' height='8' filter='url(#f)'/></svg>"
+    )
+}
+
+/// Text is drawn by a worker process too.
+#[test]
+fn a_text_waits_for_no_slow_drawing() {
+    let scorer = scorer_of(
+        RewardsConfig {
+            workers: 1,
+            deadline_ms: 30_000,
+            ..RewardsConfig::default()
+        },
+        &[("t", json!({}))],
+    );
+    let text = RED.replace("</svg>", "<text x='1' y='9'>a</text></svg>");
+    // The first keeps the only slow thread for seconds, the second and third wait for it.
+    for key in 0..3 {
+        scorer.submit(ScoreJob {
+            key,
+            ..job(&slow())
+        });
+    }
+    scorer.submit(ScoreJob {
+        key: 3,
+        ..job(&text)
+    });
+    let first = scorer.next().unwrap();
+    assert_eq!((first.key, first.reward.valid), (3, true));
+    scorer.abandon();
+}
+
 #[test]
 fn a_completion_waits_for_none_that_only_a_worker_may_draw() {
     let scorer = scorer(&[("t", json!({}))]);
-    let turbulence = "<feTurbulence baseFrequency='0.01' numOctaves='20'/>".repeat(90);
-    let slow = format!(
-        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'><filter id='f'>{turbulence}</filter><rect width='8' height='8' filter='url(#f)'/></svg>"
-    );
     // More of them than threads that judge.
     for key in 0..6 {
-        scorer.submit(ScoreJob { key, ..job(&slow) });
+        scorer.submit(ScoreJob {
+            key,
+            ..job(&slow())
+        });
     }
     scorer.submit(ScoreJob { key: 6, ..job(RED) });
     let first = scorer.next().unwrap();

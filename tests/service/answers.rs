@@ -168,7 +168,6 @@ fn health_and_metrics_tell_what_happened() {
     }
 }
 
-/// What is encoded twice would be counted twice.
 #[test]
 fn a_judge_that_keeps_silent_holds_up_nobody_else() {
     // Callers are taken in and never answered.
@@ -213,6 +212,7 @@ tasks:
 stages: [{algorithm: grpo}]
 ";
 
+/// What is encoded twice would be counted twice.
 #[test]
 fn references_are_encoded_once_whoever_asks() {
     let folder = scratch("service_encoders");

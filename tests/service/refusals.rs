@@ -60,7 +60,7 @@ fn what_is_wrong_is_400_or_422_and_named() {
 #[test]
 fn only_the_token_opens() {
     let folder = scratch("service_token_file");
-    let file = write(&folder, "token", "s3cret\n");
+    let file = write(&folder, "token", "\u{feff}s3cret\r\n");
     let server = Server::start(
         "service_token",
         "deadline_ms: 2000",

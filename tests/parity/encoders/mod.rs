@@ -343,6 +343,28 @@ fn missing_and_unknown_tensors_are_listed_by_name() {
 }
 
 #[test]
+fn shards_of_torchs_form_are_read_by_their_index() {
+    let folder = copy("bge_m3", "encoder_shards");
+    let shard = "pytorch_model-00001-of-00001.bin";
+    std::fs::rename(folder.join("pytorch_model.bin"), folder.join(shard)).unwrap();
+    assert!(refusal(&folder).contains("pytorch_model.bin"));
+    let index = |names: &[&str]| {
+        let map: BTreeMap<&str, &str> = names.iter().map(|name| (*name, shard)).collect();
+        let text = serde_json::json!({"weight_map": map}).to_string();
+        std::fs::write(folder.join("pytorch_model.bin.index.json"), text).unwrap();
+    };
+    // What an index leaves out is not read, and is listed by name.
+    index(&[]);
+    let reason = refusal(&folder);
+    let (_, names) = reason.split_once("missing tensors: ").unwrap();
+    index(&names.split(", ").collect::<Vec<_>>());
+    let expected = expected_of(&folder);
+    let sharded = Encoder::load(&folder, (Kind::Double, Device::Cpu)).unwrap();
+    let [alone, _] = read(&sharded, &expected, Pool::Cls);
+    close("bge_m3 in shards", Kind::Double, &alone, &expected["texts"]);
+}
+
+#[test]
 fn texts_and_pictures_go_to_networks_that_take_them() {
     let dino = load("dinov2", Kind::Float);
     assert!(matches!(dino.tokenize("a"), Err(ModelError::Text(_))));
