@@ -20,7 +20,8 @@ def make_reward(url=None, token=None):
         def at(name, i):
             return columns[name][i] if columns.get(name) is not None else None
 
-        step = getattr(trainer_state, "global_step", 0) or 0
+        # TRL counts the steps that are done, svgrl the one that is being made.
+        step = None if trainer_state is None else trainer_state.global_step + 1
         rows = []
         for i, (prompt, completion) in enumerate(zip(prompts, completions)):
             label = at("label", i)

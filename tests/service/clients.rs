@@ -125,9 +125,9 @@ from types import SimpleNamespace as N
 from trl_reward import make_reward, svgrl_reward
 chat = [[{'role': 'assistant', 'content': case[c]}] for c in ('red', 'blue')]
 ask = [{'role': 'user', 'content': 'a dot'}]
-one = svgrl_reward(prompts=[ask, ask], completions=chat, completion_ids=[[1], [2]], svg=[case['red']] * 2, trainer_state=N(global_step=0))
+one = svgrl_reward(prompts=[ask, ask], completions=chat, completion_ids=[[1], [2]], svg=[case['red']] * 2)
 two = make_reward(url=case['url'])(prompts=['a', 'b'], completions=[case['red'], 'no'], svg=[case['red']] * 2, task=['look', 'draw'])
-late = svgrl_reward(prompts=[ask], completions=chat[:1], label=[{'svg': case['red']}], trainer_state=N(global_step=10))
+late = svgrl_reward(prompts=[ask], completions=chat[:1], label=[{'svg': case['red']}], trainer_state=N(global_step=9))
 print(json.dumps([one, two, late]))");
     assert_eq!(got[0], json!([red, blue]));
     assert_eq!(got[1], json!([1.0, -1.0]));
