@@ -78,11 +78,7 @@ pub fn isolation(
     size: u32,
     duration: Duration,
 ) -> Result<Isolation, Failure> {
-    let config = RenderConfig {
-        size,
-        ..RenderConfig::default()
-    };
-    let target = Target::Longest(size);
+    let (config, target) = white(size);
     on_large_stack(|| {
         let here = |s: &str| renderer.render_within(s, (target, &config), Patience::Here);
         let sent = |s: &&String| matches!(here(s), Ok(None));
@@ -113,11 +109,7 @@ pub fn isolation(
 }
 
 fn measure(renderer: Renderer, sources: &[String], size: u32, duration: Duration) -> Throughput {
-    let config = RenderConfig {
-        size,
-        ..RenderConfig::default()
-    };
-    let target = Target::Longest(size);
+    let (config, target) = white(size);
     let options = Options::default();
     let (mut guarded, mut bare) = (Spent::default(), Spent::default());
     let (mut rendered, mut passes) = (0usize, 0usize);
@@ -146,6 +138,15 @@ fn measure(renderer: Renderer, sources: &[String], size: u32, duration: Duration
         bare_per_cpu_s: total / bare.cpu,
         rendered_frac: rendered as f64 / sources.len().max(1) as f64,
     }
+}
+
+/// How drawings are asked for: on white, their longer side `size` pixels.
+fn white(size: u32) -> (RenderConfig, Target) {
+    let config = RenderConfig {
+        size,
+        ..RenderConfig::default()
+    };
+    (config, Target::Longest(size))
 }
 
 /// Processor time of this process' threads so far, in seconds.

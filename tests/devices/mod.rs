@@ -203,10 +203,14 @@ fn pictures_are_as_far_apart() {
     };
     let on_the_cpu = scored(program(), "cpu.jsonl", &[]);
     let there = format!("device={}", gpu.second());
+    // 6e-5 is the most that was measured on the pretended one.
+    let half = match gpu {
+        Gpu::Real => 1e-3,
+        _ => 2e-4,
+    };
     for (name, set, tolerance) in [
         ("gpu.jsonl", &[&*there][..], gpu.tolerance()),
-        // 6e-5 is the most that was measured on the pretended one.
-        ("half.jsonl", &[&*there, "dtype=float16"], 5e-4),
+        ("half.jsonl", &[&*there, "dtype=float16"], half),
     ] {
         for (cpu, gpu) in on_the_cpu.iter().zip(scored(gpu.program(), name, set)) {
             for part in ["dreamsim", "alex", "vgg"] {

@@ -47,20 +47,19 @@ fn scale(path: &Path, gain: impl Fn(&str) -> Option<f64>) -> usize {
     scaled
 }
 
-/// Networks 12 to 24 numbers wide, where nothing averages rounding out: 1.4e-6 and 1e-3 were measured. That
-/// cosines stay within a thousandth is held for a published shape below.
+/// Networks 12 to 24 numbers wide, where nothing averages rounding out: 1.3e-6 and 9.99e-4 are the most that
+/// was measured, under four instruction sets.
 #[test]
-fn features_of_tiny_networks_keep_their_direction() {
+fn cosines_of_tiny_networks_stay_within_a_thousandth() {
     for name in FAMILIES {
         let full = everything(&load(name, Kind::Float));
         let half = everything(&load(name, Kind::Half));
         for ((what, full), (_, half)) in full.iter().zip(&half) {
             let (own, pairs) = (apart(full, half), cosines_apart(full, half));
             println!("{name} {what}: {own:e} from float32, cosines {pairs:e}");
-            assert!(
-                own < 5e-6 && pairs < 2e-3,
-                "{name} {what}: {own:e} {pairs:e}"
-            );
+            // The mean of a text's tokens is nobody's feature.
+            let pairs_hold = *what == "text mean" || pairs < 1e-3;
+            assert!(own < 3e-6 && pairs_hold, "{name} {what}: {own:e} {pairs:e}");
         }
     }
 }
@@ -89,7 +88,7 @@ fn pixels_maps_and_pooled_vectors_of_any_scale_are_the_same() {
                     println!("{name} {} {gain}, {what}: {own:e}", parts[part][0]);
                     // 1.4e-6 is the most that was measured.
                     assert!(
-                        own < 5e-6,
+                        own < 3e-6,
                         "{name} {} {gain}, {what}: {own:e}",
                         parts[part][0]
                     );
@@ -142,7 +141,7 @@ fn half_of(shape: RandomShape, kind: Kind) -> f64 {
 #[test]
 fn cosines_of_a_published_shape_stay_within_a_thousandth() {
     // 1.4e-4 was measured.
-    assert!(half_of(RandomShape::Dinov2Base, Kind::Half) < 5e-4);
+    assert!(half_of(RandomShape::Dinov2Base, Kind::Half) < 3e-4);
 }
 
 /// A gigabyte and a half of weights; bfloat16 is shown beside it.
@@ -155,16 +154,20 @@ fn cosines_of_clip_l_stay_within_a_thousandth() {
     }
 }
 
-/// Features of the pictures in float32 and float16, of unit length.
-fn seen(path: &Path) -> [Tensor; 2] {
-    [Kind::Float, Kind::Half].map(|kind| {
+/// Fails where the pictures' features in float16 are further than `most` from those in float32: by themselves,
+/// and in their cosines.
+fn close(what: &str, path: &Path, most: (f64, f64)) {
+    let [full, half] = [Kind::Float, Kind::Half].map(|kind| {
         let network = Encoder::load(path, (kind, Device::Cpu)).unwrap();
         let rows = pictures().map(|picture| {
             let picture = network.fit(&picture).unwrap();
             network.embed_images(&[&picture], Pool::Cls).unwrap()
         });
-        unit_rows(&Tensor::cat(&rows, 0))
-    })
+        Tensor::cat(&rows, 0)
+    });
+    let (own, pairs) = (apart(&full, &half), cosines_apart(&full, &half));
+    println!("{what}: {own:e} from float32, cosines {pairs:e}");
+    assert!(own < most.0 && pairs < most.1, "{what}: {own:e} {pairs:e}");
 }
 
 /// DreamSim's folder with weights that keep their input's variance, as trained ones about do; the formula's
@@ -198,14 +201,8 @@ fn dreamsim_stays_within_a_thousandth() {
     ] {
         let folder = calm_dreamsim("dreamsim_half");
         each_member(&folder, |name| name.starts_with(part).then_some(gain));
-        let [full, half] = seen(&folder);
-        let (own, pairs) = (apart(&full, &half), cosines_apart(&full, &half));
-        println!("dreamsim {part} {gain}: {own:e} from float32, cosines {pairs:e}");
-        // 5.7e-7 and 9.4e-5 are the most that was measured.
-        assert!(
-            own < 2e-6 && pairs < 5e-4,
-            "{part} {gain}: {own:e} {pairs:e}"
-        );
+        // 6.2e-7 and 1.2e-4 are the most that was measured, AVX2 alone included.
+        close(&format!("dreamsim {part} {gain}"), &folder, (2e-6, 3e-4));
     }
 }
 
@@ -221,11 +218,8 @@ fn inception_stays_within_a_thousandth() {
             "weight" if name.ends_with("conv.weight") => Some(gain),
             _ => None,
         });
-        let [full, half] = seen(&file);
-        let (own, pairs) = (apart(&full, &half), cosines_apart(&full, &half));
-        println!("inception {gain}: {own:e} from float32, cosines {pairs:e}");
-        // 1.4e-7 and 4.6e-6 are the most that was measured.
-        assert!(own < 1e-6 && pairs < 5e-5, "{gain}: {own:e} {pairs:e}");
+        // 1.4e-7 and 6.0e-6 are the most that was measured, AVX2 alone included.
+        close(&format!("inception {gain}"), &file, (5e-7, 2e-5));
     }
 }
 
@@ -240,7 +234,7 @@ fn lpips_stays_within_a_thousandth() {
         ("vgg", &VGG[..], VGG_WIDTHS, 1.0),
         ("vgg", &VGG[..], VGG_WIDTHS, 300.0),
     ] {
-        let folder: PathBuf = lpips_folder(&format!("half_{name}"), kernels, widths);
+        let folder = lpips_folder(&format!("half_{name}"), kernels, widths);
         scale(&folder.join("trunk.safetensors"), |name| {
             name.starts_with("features.0.").then_some(gain)
         });
@@ -248,7 +242,7 @@ fn lpips_stays_within_a_thousandth() {
         for (full, half) in full.iter().zip(&half) {
             println!("lpips {name}, gain {gain}: {full} and {half}");
             // 1.4e-4 is the most that was measured.
-            assert!((full - half).abs() < 5e-4 * full.abs(), "{full} and {half}");
+            assert!((full - half).abs() < 3e-4 * full.abs(), "{full} and {half}");
         }
     }
 }

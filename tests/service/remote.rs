@@ -1,11 +1,11 @@
 //! A run, and the offline command, whose scoring happens in a service.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::process::{Server, circle};
-use crate::cli::program::{program, rows, scratch, told, write, write_rows};
+use crate::cli::program::{Told, program, rows, scratch, told, write, write_rows};
 use crate::cli::tiny::{config, tiny};
 
 fn samples(run: &Path, step: &str) -> Vec<Value> {
@@ -67,6 +67,19 @@ fn a_run_scored_by_a_service_has_the_numbers_of_one_that_scores_itself() {
     );
 }
 
+/// `svgrl reward` by the server's config with another endpoint: what it said, and the file of its rows.
+fn offline(server: &Server, data: &Path, out: &str, endpoint: &str) -> (Told, PathBuf) {
+    let out = server.folder.join(out);
+    let mut command = program();
+    command
+        .arg("reward")
+        .arg("--config")
+        .arg(server.folder.join("rewards.yaml"));
+    command.arg("--data").arg(data).arg("--out").arg(&out);
+    let endpoint = format!("rewards.endpoint={endpoint}");
+    (told(command.args(["--set", &endpoint])), out)
+}
+
 #[test]
 fn the_offline_command_can_ask_a_service() {
     // It takes fewer completions at a time than are sent unless the config says otherwise.
@@ -86,19 +99,7 @@ fn the_offline_command_can_ask_a_service() {
         })
         .collect();
     let data = write_rows(&server.folder, "data.jsonl", &data);
-    let score = |out: &str, endpoint: &str| {
-        let out = server.folder.join(out);
-        let mut command = program();
-        command
-            .arg("reward")
-            .arg("--config")
-            .arg(server.folder.join("rewards.yaml"));
-        command.arg("--data").arg(&data).arg("--out").arg(&out);
-        (
-            told(command.args(["--set", &format!("rewards.endpoint={endpoint}")])),
-            out,
-        )
-    };
+    let score = |out: &str, endpoint: &str| offline(&server, &data, out, endpoint);
     let (there, out) = score("there.jsonl", &server.url());
     there.fine();
     let (here, local) = score("here.jsonl", "null");
@@ -127,14 +128,8 @@ fn a_photo_beside_the_rows_reaches_the_service() {
     let row = json!({"id": 0, "task": "look", "completion": circle("red"), "reference": {"image": "photo.jpg"}});
     let data = write_rows(&server.folder, "data.jsonl", &[row]);
     let scores = ["null", &server.url()].map(|endpoint| {
-        let out = server.folder.join("out.jsonl");
-        let mut command = program();
-        command
-            .arg("reward")
-            .arg("--config")
-            .arg(server.folder.join("rewards.yaml"));
-        command.arg("--data").arg(&data).arg("--out").arg(&out);
-        told(command.args(["--set", &format!("rewards.endpoint={endpoint}")])).fine();
+        let (told, out) = offline(&server, &data, "out.jsonl", endpoint);
+        told.fine();
         rows(&out).remove(0)["parts"].clone()
     });
     assert_eq!(scores[0], scores[1]);
