@@ -154,7 +154,7 @@ impl Weights {
     }
 
     /// The tensor `name` of `shape`. One that is missing or has another shape is noted for
-    /// [`Self::finish`], and zeros stand in for it till then.
+    /// [`Self::finish`], and one zero, expanded, stands in for it till then.
     pub fn take(&mut self, name: &str, shape: &[i64]) -> Tensor {
         self.taken(name, shape, self.place.0)
     }
@@ -179,7 +179,8 @@ impl Weights {
             )),
             None => self.missing.push(name.to_owned()),
         }
-        Tensor::zeros(shape, (kind, device))
+        // Of no size itself: a configuration that is far off asks for any amount of memory.
+        Tensor::zeros([1], (kind, device)).expand(shape, false)
     }
 
     /// Reports what was missing, misshapen, or is left and not `ignorable`.

@@ -1,5 +1,5 @@
-//! CLIP's two towers in Hugging Face layout, of any text length (Long-CLIP has 248 positions), after
-//! transformers' `CLIPModel`. OpenAI's own checkpoints come here by [`super::openai_clip`].
+//! CLIP's two towers, or one of them, in Hugging Face layout, of any text length (Long-CLIP has 248 positions), after
+//! transformers' `CLIPModel` and its towers `WithProjection`. OpenAI's own checkpoints come here by [`super::openai_clip`].
 
 use std::path::Path;
 
@@ -10,6 +10,7 @@ use super::block::{Activation, Block, BlockNames, BlockShape, Linear, Norm, Sigh
 use super::carry::carried;
 use super::section::Section;
 use super::text::TextRules;
+use super::towers::Towers;
 use crate::ModelError;
 use crate::image::{CLIP, ImageProcessor};
 use crate::weights::Weights;
@@ -20,13 +21,13 @@ carried! {
     Text { tokens, positions, blocks, after, projection }
 }
 
-/// Both towers, their projections, and what comes before them.
+/// The towers that are there, their projections, and what comes before them.
 #[derive(Debug)]
 pub struct Clip {
-    pub(super) processor: ImageProcessor,
-    pub(super) rules: TextRules,
-    vision: Vision,
-    text: Text,
+    pub(super) processor: Option<ImageProcessor>,
+    pub(super) rules: Option<TextRules>,
+    vision: Option<Vision>,
+    text: Option<Text>,
 }
 
 #[derive(Debug)]
@@ -108,11 +109,11 @@ pub(super) fn block_shape(
 }
 
 impl ClipShape {
-    fn read(config: &Section) -> Result<Self, ModelError> {
+    fn read(config: &Section, towers: Towers) -> Result<Self, ModelError> {
         // Older folders keep what differs from the defaults in `*_config_dict`.
         let section = |name: &str| -> Result<Section, ModelError> {
-            Ok(config
-                .inner(name)?
+            Ok(towers
+                .section(config, name)?
                 .overlaid(config.inner(&format!("{name}_dict"))?))
         };
         let (text, vision) = (section("text_config")?, section("vision_config")?);
@@ -126,11 +127,11 @@ impl ClipShape {
         vision.only("num_channels", json!(3))?;
         Ok(Self {
             vision: block_shape(&vision, block(768, 12))?,
-            vision_layers: vision.int("num_hidden_layers", 12)?,
+            vision_layers: vision.blocks("num_hidden_layers", 12)?,
             image: vision.side("image_size", 224)?,
             patch: vision.side("patch_size", 32)?,
             text: block_shape(&text, block(512, 8))?,
-            text_layers: text.int("num_hidden_layers", 12)?,
+            text_layers: text.blocks("num_hidden_layers", 12)?,
             vocab: text.int("vocab_size", 49_408)?,
             positions: text.int("max_position_embeddings", 77)?,
             embed: config.int("projection_dim", 512)?,
@@ -142,45 +143,52 @@ impl ClipShape {
 impl Clip {
     pub(super) fn load(
         folder: Option<&Path>,
-        config: &Section,
+        (config, towers): (&Section, Towers),
         mut weights: Weights,
     ) -> Result<Self, ModelError> {
-        let shape = ClipShape::read(config)?;
+        let shape = ClipShape::read(config, towers)?;
         let side = shape.image as usize;
-        let processor = ImageProcessor::read(folder, ImageProcessor::cropping(side, side, CLIP))?;
-        super::check_output(folder.unwrap_or(Path::new("")), &processor, side)?;
-        let made = Self::take(&mut weights, &shape, processor);
+        let mut processor = None;
+        if towers.see() {
+            let own = ImageProcessor::read(folder, ImageProcessor::cropping(side, side, CLIP))?;
+            super::check_output(folder.unwrap_or(Path::new("")), &own, side)?;
+            processor = Some(own);
+        }
+        towers.name(&mut weights);
+        let made = Self::take(&mut weights, &shape, (towers, processor));
         weights.finish(|name| name == "logit_scale" || name.ends_with(".position_ids"))?;
         Ok(made)
     }
 
-    /// Takes both towers; what is left stays with the caller.
+    /// Takes the towers; what is left stays with the caller.
     pub(super) fn take(
         weights: &mut Weights,
         shape: &ClipShape,
-        processor: ImageProcessor,
+        (towers, processor): (Towers, Option<ImageProcessor>),
     ) -> Self {
         Self {
             processor,
-            rules: TextRules {
+            rules: towers.read().then_some(TextRules {
                 vocab: shape.vocab,
                 longest: shape.positions,
                 pad: None,
                 clean: false,
-            },
-            vision: Vision::take(weights, shape),
-            text: Text::take(weights, shape),
+                clip: true,
+            }),
+            vision: towers.see().then(|| Vision::take(weights, shape)),
+            text: towers.read().then(|| Text::take(weights, shape)),
         }
     }
 
-    /// `pixels [N, 3, S, S]` to `[N, embed]`, projected, not normalised.
-    pub(super) fn embed_images(&self, pixels: &Tensor) -> Tensor {
-        self.vision.forward(pixels)
+    /// `pixels [N, 3, S, S]` to `[N, embed]`, projected, not normalised; none without the tower.
+    pub(super) fn embed_images(&self, pixels: &Tensor) -> Option<Tensor> {
+        Some(self.vision.as_ref()?.forward(pixels))
     }
 
-    /// `ids [N, T]`, each row ended by its end token and then padded by anything, to `[N, embed]`.
-    pub(super) fn embed_tokens(&self, ids: &Tensor) -> Tensor {
-        self.text.forward(ids)
+    /// `ids [N, T]`, each row ended by its end token and then padded by anything, to `[N, embed]`; none
+    /// without the tower.
+    pub(super) fn embed_tokens(&self, ids: &Tensor) -> Option<Tensor> {
+        Some(self.text.as_ref()?.forward(ids))
     }
 }
 

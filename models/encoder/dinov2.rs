@@ -10,7 +10,7 @@ use tch::Tensor;
 use super::Pool;
 use super::block::{Activation, Attention, Linear, Norm, Sight, full, patches};
 use super::carry::{Carrier, Carry, carried};
-use super::section::Section;
+use super::section::{MOST, Section};
 use crate::ModelError;
 use crate::image::{IMAGENET, ImageProcessor};
 use crate::weights::Weights;
@@ -77,6 +77,10 @@ impl Dinov2 {
         );
         let eps = config.float("layer_norm_eps", 1e-6)?;
         let inner = (width as f64 * config.float("mlp_ratio", 4.0)?) as i64;
+        if !(1..=MOST).contains(&inner) {
+            let reason = format!("times hidden_size must be from 1 to {MOST}, is {inner}");
+            return Err(config.bad("mlp_ratio", reason));
+        }
         let shape = LayerShape {
             width,
             heads,
@@ -86,7 +90,18 @@ impl Dinov2 {
             swiglu: config.flag("use_swiglu_ffn", false)?,
             activation: config.activation(Activation::Gelu)?,
         };
-        let processor = ImageProcessor::read(folder, ImageProcessor::cropping(256, 224, IMAGENET))?;
+        let default = ImageProcessor::cropping(256, 224, IMAGENET);
+        let mut processor = ImageProcessor::read(folder, default)?;
+        processor.least = patch as usize;
+        if let (Some((width, height)), Some(folder)) = (processor.output(), folder)
+            && width.min(height) < processor.least
+        {
+            return Err(ModelError::unsupported(
+                folder.join("preprocessor_config.json"),
+                "crop_size",
+                format!("gives {width}x{height} pixels, less than one patch of {patch}"),
+            ));
+        }
         weights.rename(|name| name.strip_prefix("dinov2.").unwrap_or(name).to_owned());
         let grid = image / patch;
         let projection = "embeddings.patch_embeddings.projection";
@@ -101,7 +116,7 @@ impl Dinov2 {
                 weight: weights.wide(&format!("{projection}.weight"), &[width, 3, patch, patch]),
                 bias: Some(weights.wide(&format!("{projection}.bias"), &[width])),
             },
-            layers: (0..config.int("num_hidden_layers", 12)?)
+            layers: (0..config.blocks("num_hidden_layers", 12)?)
                 .map(|index| Layer::take(&mut weights, &format!("encoder.layer.{index}"), &shape))
                 .collect(),
             norm: Norm::take(&mut weights, "layernorm", width, eps),

@@ -13,10 +13,12 @@ mod dreamsim;
 mod inception;
 mod lpips;
 mod openai_clip;
+mod pieces;
 mod random;
 mod section;
 mod siglip;
 mod text;
+mod towers;
 mod xlm_roberta;
 
 use std::path::{Path, PathBuf};
@@ -37,6 +39,7 @@ pub use random::RandomShape;
 use section::Section;
 use siglip::Siglip;
 use text::{TextRules, TextTokens};
+use towers::Towers;
 use xlm_roberta::XlmRoberta;
 
 /// What stands for a whole sequence.
@@ -69,7 +72,7 @@ enum Network {
 
 impl Encoder {
     /// Reads a Hugging Face folder (`config.json`, safetensors or pytorch_model.bin), the cache folder of
-    /// the `dreamsim` package, or a checkpoint of CLIP or Long-CLIP (`tokenizer.json` may lie beside
+    /// the `dreamsim` package, or a checkpoint of CLIP or Long-CLIP (its tokenizer may lie beside
     /// it) or of pytorch-fid's Inception.
     ///
     /// # Errors
@@ -184,27 +187,28 @@ impl Encoder {
         let pixels = self
             .processor()?
             .tensor(pictures, (reduce_kind(kind), device))?;
-        guarded(|| match &self.network {
-            Network::Dinov2(network) => Ok(network.embed(&pixels, pool)),
-            Network::Clip(network) => Ok(network.embed_images(&pixels)),
-            Network::Siglip(network) => Ok(network.embed_images(&pixels)),
-            Network::DreamSim(network) => Ok(network.embed(&pixels)),
-            Network::Inception(network) => Ok(network.embed(&pixels)),
-            Network::XlmRoberta(_) => {
-                Err(ModelError::Image("this network encodes texts alone".into()))
-            }
+        guarded(|| {
+            let rows = match &self.network {
+                Network::Dinov2(network) => Some(network.embed(&pixels, pool)),
+                Network::Clip(network) => network.embed_images(&pixels),
+                Network::Siglip(network) => network.embed_images(&pixels),
+                Network::DreamSim(network) => Some(network.embed(&pixels)),
+                Network::Inception(network) => Some(network.embed(&pixels)),
+                Network::XlmRoberta(_) => None,
+            };
+            rows.ok_or_else(|| ModelError::Image("this network encodes texts alone".into()))
         })
     }
 
     /// The ids of a text under the network's own rules of truncation and padding.
     ///
     /// # Errors
-    /// [`ModelError::Text`] for networks of pictures alone and for folders without tokenizer.json.
+    /// [`ModelError::Text`] for networks of pictures alone and for folders without a tokenizer.
     pub fn tokenize(&self, text: &str) -> Result<Vec<i64>, ModelError> {
         self.rules()?;
         let tokens = self.tokens.as_ref().ok_or_else(|| {
             ModelError::Text(format!(
-                "{}: texts need the network's tokenizer.json beside its weights",
+                "{}: texts need the network's tokenizer.json beside its weights (or, for CLIP, vocab.json and merges.txt)",
                 self.path.display()
             ))
         })?;
@@ -244,13 +248,14 @@ impl Encoder {
         pool: Pool,
     ) -> Result<Tensor, ModelError> {
         let (ids, lengths) = self.padded(texts, width)?;
-        guarded(|| match &self.network {
-            Network::Clip(network) => Ok(network.embed_tokens(&ids)),
-            Network::Siglip(network) => Ok(network.embed_tokens(&ids)),
-            Network::XlmRoberta(network) => Ok(network.embed_tokens(&ids, &lengths, pool)),
-            _ => Err(ModelError::Text(
-                "this network encodes pictures alone".into(),
-            )),
+        guarded(|| {
+            let rows = match &self.network {
+                Network::Clip(network) => network.embed_tokens(&ids),
+                Network::Siglip(network) => network.embed_tokens(&ids),
+                Network::XlmRoberta(network) => Some(network.embed_tokens(&ids, &lengths, pool)),
+                _ => None,
+            };
+            rows.ok_or_else(|| ModelError::Text("this network encodes pictures alone".into()))
         })
     }
 
@@ -399,10 +404,16 @@ impl Network {
         let config = Section::read(&path)?;
         let read =
             || Ok::<_, ModelError>(Weights::new(folder, weights::read_folder(folder)?, place));
+        let clip = |towers| Clip::load(Some(folder), (&config, towers), read()?).map(Self::Clip);
+        let siglip = |towers| Siglip::load(folder, (&config, towers), read()?).map(Self::Siglip);
         match config.text("model_type") {
             Some("dinov2") => Dinov2::load(Some(folder), &config, read()?).map(Self::Dinov2),
-            Some("clip") => Clip::load(Some(folder), &config, read()?).map(Self::Clip),
-            Some("siglip") => Siglip::load(folder, &config, read()?).map(Self::Siglip),
+            Some("clip") => clip(Towers::Both),
+            Some("clip_vision_model") => clip(Towers::Vision),
+            Some("clip_text_model") => clip(Towers::Text),
+            Some("siglip") => siglip(Towers::Both),
+            Some("siglip_vision_model") => siglip(Towers::Vision),
+            Some("siglip_text_model") => siglip(Towers::Text),
             Some("xlm-roberta") => XlmRoberta::load(folder, &config, read()?).map(Self::XlmRoberta),
             Some("siglip2") => Err(config.bad(
                 "model_type",
@@ -410,7 +421,7 @@ impl Network {
             )),
             Some(other) => Err(config.bad(
                 "model_type",
-                format!("`{other}` is not supported; dinov2, clip, siglip and xlm-roberta are"),
+                format!("`{other}` is not supported; dinov2, clip, siglip (or one tower of either) and xlm-roberta are"),
             )),
             None => Err(config.bad("model_type", "is missing")),
         }
@@ -433,8 +444,8 @@ impl Network {
     fn processor(&self) -> Option<&ImageProcessor> {
         match self {
             Self::Dinov2(network) => Some(&network.processor),
-            Self::Clip(network) => Some(&network.processor),
-            Self::Siglip(network) => Some(&network.processor),
+            Self::Clip(network) => network.processor.as_ref(),
+            Self::Siglip(network) => network.processor.as_ref(),
             Self::DreamSim(network) => Some(&network.processor),
             Self::Inception(network) => Some(&network.processor),
             Self::XlmRoberta(_) => None,
@@ -444,8 +455,8 @@ impl Network {
     fn rules(&self) -> Option<TextRules> {
         match self {
             Self::Dinov2(_) | Self::DreamSim(_) | Self::Inception(_) => None,
-            Self::Clip(network) => Some(network.rules),
-            Self::Siglip(network) => Some(network.rules),
+            Self::Clip(network) => network.rules,
+            Self::Siglip(network) => network.rules,
             Self::XlmRoberta(network) => Some(network.rules),
         }
     }

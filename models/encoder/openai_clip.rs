@@ -12,6 +12,7 @@ use tch::Tensor;
 
 use super::block::{Activation, BlockShape};
 use super::clip::{Clip, ClipShape};
+use super::towers::Towers;
 use crate::ModelError;
 use crate::image::{CLIP, Centre, ImageProcessor};
 use crate::weights::Weights;
@@ -68,8 +69,10 @@ pub(super) fn load(
     let side = shape.image as usize;
     let mut processor = ImageProcessor::cropping(side, side, CLIP);
     processor.centre = Centre::HalfEven;
-    let mut made = Clip::take(&mut weights, &shape, processor);
-    made.rules.clean = true;
+    let mut made = Clip::take(&mut weights, &shape, (Towers::Both, Some(processor)));
+    if let Some(rules) = &mut made.rules {
+        rules.clean = true;
+    }
     weights.finish(|name| {
         matches!(
             name,

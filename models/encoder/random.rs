@@ -12,6 +12,7 @@ use super::clip::Clip;
 use super::dinov2::Dinov2;
 use super::section::Section;
 use super::text::TextTokens;
+use super::towers::Towers;
 use super::{Encoder, Network};
 use crate::ModelError;
 use crate::weights::Weights;
@@ -45,9 +46,9 @@ impl Encoder {
                     "text_config": {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "max_position_embeddings": 248},
                     "vision_config": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 14},
                 }));
-                let network = Clip::load(None, &config, weights)?;
-                let tokens = TextTokens::of_bytes(network.rules)?;
-                (Network::Clip(network), Some(tokens))
+                let network = Clip::load(None, (&config, Towers::Both), weights)?;
+                let tokens = network.rules.map(TextTokens::of_bytes).transpose()?;
+                (Network::Clip(network), tokens)
             }
         };
         Ok(Self {

@@ -8,7 +8,11 @@ use super::block::Activation;
 use crate::ModelError;
 use crate::config::read_object;
 
+/// The largest size that is read.
+pub(crate) const MOST: i64 = 1_000_000;
+
 /// One JSON object and the dotted prefix of its keys.
+#[derive(Clone)]
 pub(crate) struct Section {
     path: PathBuf,
     prefix: String,
@@ -73,13 +77,25 @@ impl Section {
         self.value(key).and_then(Value::as_str)
     }
 
-    /// A positive integer, or `default`.
+    /// An integer from 1 to a million, which no published size exceeds, or `default`.
     pub fn int(&self, key: &str, default: i64) -> Result<i64, ModelError> {
+        self.up_to(key, default, MOST)
+    }
+
+    /// A number of blocks: an integer from 1 to 1,000, or `default`.
+    pub fn blocks(&self, key: &str, default: i64) -> Result<i64, ModelError> {
+        self.up_to(key, default, 1000)
+    }
+
+    fn up_to(&self, key: &str, default: i64, most: i64) -> Result<i64, ModelError> {
         match self.value(key) {
             None => Ok(default),
             Some(value) => match value.as_i64() {
-                Some(number) if number > 0 => Ok(number),
-                _ => Err(self.bad(key, format!("must be a positive integer, got {value}"))),
+                Some(number) if (1..=most).contains(&number) => Ok(number),
+                _ => Err(self.bad(
+                    key,
+                    format!("must be an integer from 1 to {most}, got {value}"),
+                )),
             },
         }
     }
@@ -98,7 +114,7 @@ impl Section {
     pub fn side(&self, key: &str, default: i64) -> Result<i64, ModelError> {
         match self.value(key) {
             Some(Value::Array(sides)) => match sides.as_slice() {
-                [a, b] if a == b && a.as_i64().is_some_and(|side| side > 0) => {
+                [a, b] if a == b && a.as_i64().is_some_and(|side| (1..=MOST).contains(&side)) => {
                     Ok(a.as_i64().unwrap_or(default))
                 }
                 _ => Err(self.bad(key, "only squares are supported")),
@@ -139,14 +155,16 @@ impl Section {
 
     /// The activation named by `hidden_act`.
     pub fn activation(&self, default: Activation) -> Result<Activation, ModelError> {
-        match self.text("hidden_act") {
-            None => Ok(default),
+        let Some(value) = self.value("hidden_act") else {
+            return Ok(default);
+        };
+        match value.as_str() {
             Some("quick_gelu") => Ok(Activation::QuickGelu),
             Some("gelu") => Ok(Activation::Gelu),
             Some("gelu_pytorch_tanh" | "gelu_new") => Ok(Activation::GeluTanh),
-            Some(other) => Err(self.bad(
+            _ => Err(self.bad(
                 "hidden_act",
-                format!("must be quick_gelu, gelu or gelu_pytorch_tanh, got \"{other}\""),
+                format!("must be quick_gelu, gelu or gelu_pytorch_tanh, got {value}"),
             )),
         }
     }

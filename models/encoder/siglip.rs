@@ -1,5 +1,5 @@
-//! SigLIP and SigLIP 2 of fixed resolution in Hugging Face layout, after transformers' `SiglipModel`:
-//! a vision tower with attention pooling, a text tower that reads the last place of 64.
+//! SigLIP and SigLIP 2 of fixed resolution in Hugging Face layout, after transformers' `SiglipModel`, or one
+//! of its towers: a vision tower with attention pooling, a text tower that reads the last place of 64.
 //!
 //! Left out: NaFlex (model type `siglip2`), whose pictures keep their shape.
 
@@ -13,6 +13,7 @@ use super::carry::carried;
 use super::clip::{block_shape, blocks};
 use super::section::Section;
 use super::text::TextRules;
+use super::towers::Towers;
 use crate::ModelError;
 use crate::image::{HALF, ImageProcessor};
 use crate::weights::Weights;
@@ -24,13 +25,13 @@ carried! {
     Text { tokens, positions, blocks, after, head }
 }
 
-/// Both towers and what comes before them.
+/// The towers that are there and what comes before them.
 #[derive(Debug)]
 pub struct Siglip {
-    pub(super) processor: ImageProcessor,
-    pub(super) rules: TextRules,
-    vision: Vision,
-    text: Text,
+    pub(super) processor: Option<ImageProcessor>,
+    pub(super) rules: Option<TextRules>,
+    vision: Option<Vision>,
+    text: Option<Text>,
 }
 
 #[derive(Debug)]
@@ -64,112 +65,125 @@ struct Text {
     head: Linear,
 }
 
+/// What both towers' blocks are where the configuration is silent.
+const DEFAULT: BlockShape = BlockShape {
+    width: 768,
+    inner: 3072,
+    heads: 12,
+    eps: 1e-6,
+    activation: Activation::GeluTanh,
+};
+
 impl Siglip {
     pub(super) fn load(
         folder: &Path,
-        config: &Section,
+        (config, towers): (&Section, Towers),
         mut weights: Weights,
     ) -> Result<Self, ModelError> {
-        let (text, vision) = (config.inner("text_config")?, config.inner("vision_config")?);
-        let default = BlockShape {
-            width: 768,
-            inner: 3072,
-            heads: 12,
-            eps: 1e-6,
-            activation: Activation::GeluTanh,
+        towers.name(&mut weights);
+        let mut made = Self {
+            processor: None,
+            rules: None,
+            vision: None,
+            text: None,
         };
-        vision.only("num_channels", json!(3))?;
-        vision.only("vision_use_head", json!(true))?;
-        let (image, patch) = (
-            vision.side("image_size", 224)?,
-            vision.side("patch_size", 16)?,
-        );
-        let side = image as usize;
-        let default_processor = ImageProcessor::square(side, svg::Filter::Bicubic, Some(HALF));
-        let processor = ImageProcessor::read(Some(folder), default_processor)?;
-        super::check_output(folder, &processor, side)?;
-        let (vision_shape, text_shape) =
-            (block_shape(&vision, default)?, block_shape(&text, default)?);
-        let (vocab, positions) = (
-            text.int("vocab_size", 32_000)?,
-            text.int("max_position_embeddings", 64)?,
-        );
-        let width = text_shape.width;
-        let projection = text.int("projection_size", width)?;
-        let made = Self {
-            processor,
-            rules: TextRules {
-                vocab,
-                longest: positions,
-                pad: Some(text.id("pad_token_id", 1)?),
-                clean: false,
-            },
-            vision: Vision::take(
-                &mut weights,
-                vision_shape,
-                (image, patch),
-                vision.int("num_hidden_layers", 12)?,
-            ),
-            text: Text {
-                tokens: weights.take(
-                    "text_model.embeddings.token_embedding.weight",
-                    &[vocab, width],
-                ),
-                positions: weights.wide(
-                    "text_model.embeddings.position_embedding.weight",
-                    &[positions, width],
-                ),
-                blocks: blocks(
-                    &mut weights,
-                    "text_model",
-                    text_shape,
-                    text.int("num_hidden_layers", 12)?,
-                ),
-                after: Norm::take(
-                    &mut weights,
-                    "text_model.final_layer_norm",
-                    width,
-                    text_shape.eps,
-                ),
-                head: Linear::wide(&mut weights, "text_model.head", (projection, width), true),
-            },
-        };
+        if towers.see() {
+            let own = towers.section(config, "vision_config")?;
+            let (vision, processor) = Vision::load(folder, &own, &mut weights)?;
+            (made.vision, made.processor) = (Some(vision), Some(processor));
+        }
+        if towers.read() {
+            let own = towers.section(config, "text_config")?;
+            let (text, rules) = Text::load(&own, &mut weights)?;
+            (made.text, made.rules) = (Some(text), Some(rules));
+        }
         weights.finish(|name| {
             matches!(name, "logit_scale" | "logit_bias") || name.ends_with(".position_ids")
         })?;
         Ok(made)
     }
 
-    /// `pixels [N, 3, S, S]` to `[N, D]`, not normalised.
-    pub(super) fn embed_images(&self, pixels: &Tensor) -> Tensor {
-        self.vision.forward(pixels)
+    /// `pixels [N, 3, S, S]` to `[N, D]`, not normalised; none without the tower.
+    pub(super) fn embed_images(&self, pixels: &Tensor) -> Option<Tensor> {
+        Some(self.vision.as_ref()?.forward(pixels))
     }
 
-    /// `ids [N, T]`; the feature is the last place's, padding or not. `[N, D]`, not normalised.
-    pub(super) fn embed_tokens(&self, ids: &Tensor) -> Tensor {
-        let text = &self.text;
+    /// `ids [N, T]`; the feature is the last place's, padding or not. `[N, D]`, not normalised; none without
+    /// the tower.
+    pub(super) fn embed_tokens(&self, ids: &Tensor) -> Option<Tensor> {
+        Some(self.text.as_ref()?.forward(ids))
+    }
+}
+
+impl Text {
+    fn load(config: &Section, weights: &mut Weights) -> Result<(Self, TextRules), ModelError> {
+        let shape = block_shape(config, DEFAULT)?;
+        let (vocab, positions) = (
+            config.int("vocab_size", 32_000)?,
+            config.int("max_position_embeddings", 64)?,
+        );
+        let width = shape.width;
+        let projection = config.int("projection_size", width)?;
+        let name = |part: &str| format!("text_model.{part}");
+        let made = Self {
+            tokens: weights.take(&name("embeddings.token_embedding.weight"), &[vocab, width]),
+            positions: weights.wide(
+                &name("embeddings.position_embedding.weight"),
+                &[positions, width],
+            ),
+            blocks: blocks(
+                weights,
+                "text_model",
+                shape,
+                config.blocks("num_hidden_layers", 12)?,
+            ),
+            after: Norm::take(weights, &name("final_layer_norm"), width, shape.eps),
+            head: Linear::wide(weights, &name("head"), (projection, width), true),
+        };
+        let rules = TextRules {
+            vocab,
+            longest: positions,
+            pad: Some(config.id("pad_token_id", 1)?),
+            clean: false,
+            clip: false,
+        };
+        Ok((made, rules))
+    }
+
+    fn forward(&self, ids: &Tensor) -> Tensor {
         let rows = ids.size()[1];
-        let x = full(&Tensor::embedding(&text.tokens, ids, -1, false, false))
-            + text.positions.narrow(0, 0, rows);
-        let x = text
+        let x = full(&Tensor::embedding(&self.tokens, ids, -1, false, false))
+            + self.positions.narrow(0, 0, rows);
+        let x = self
             .blocks
             .iter()
             .fold(x, |x, block| block.forward(&x, Sight::Full));
-        text.head
-            .forward(&text.after.forward(&x.select(1, rows - 1)))
+        self.head
+            .forward(&self.after.forward(&x.select(1, rows - 1)))
     }
 }
 
 impl Vision {
-    fn take(
+    fn load(
+        folder: &Path,
+        config: &Section,
         weights: &mut Weights,
-        shape: BlockShape,
-        (image, patch): (i64, i64),
-        layers: i64,
-    ) -> Self {
+    ) -> Result<(Self, ImageProcessor), ModelError> {
+        config.only("num_channels", json!(3))?;
+        config.only("vision_use_head", json!(true))?;
+        let (image, patch) = (
+            config.side("image_size", 224)?,
+            config.side("patch_size", 16)?,
+        );
+        let side = image as usize;
+        let default = ImageProcessor::square(side, svg::Filter::Bicubic, Some(HALF));
+        let processor = ImageProcessor::read(Some(folder), default)?;
+        super::check_output(folder, &processor, side)?;
+        let shape = block_shape(config, DEFAULT)?;
         let width = shape.width;
         let name = |part: &str| format!("vision_model.{part}");
-        Self {
+        let layers = config.blocks("num_hidden_layers", 12)?;
+        let made = Self {
             patch: Linear {
                 weight: weights.wide(
                     &name("embeddings.patch_embedding.weight"),
@@ -184,7 +198,8 @@ impl Vision {
             blocks: blocks(weights, "vision_model", shape, layers),
             after: Norm::take(weights, &name("post_layernorm"), width, shape.eps),
             head: Head::take(weights, shape),
-        }
+        };
+        Ok((made, processor))
     }
 
     fn forward(&self, pixels: &Tensor) -> Tensor {

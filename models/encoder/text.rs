@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tokenizers::normalizers::{Lowercase, Sequence};
 
+use super::pieces;
 use crate::ModelError;
 use crate::config::read_object;
 
@@ -20,6 +21,8 @@ pub(super) struct TextRules {
     pub pad: Option<i64>,
     /// Whether texts are cleaned as OpenAI's CLIP cleans them.
     pub clean: bool,
+    /// Whether a folder without tokenizer.json may hold CLIP's vocabulary and merges instead.
+    pub clip: bool,
 }
 
 /// A folder's tokenizer under a network's rules.
@@ -38,13 +41,19 @@ impl std::fmt::Debug for TextTokens {
 }
 
 impl TextTokens {
-    /// Reads `folder/tokenizer.json`; none when it is not there.
+    /// Reads `folder/tokenizer.json`, for CLIP without one vocab.json and merges.txt; none when they are not there.
     pub fn read(folder: &Path, mut rules: TextRules) -> Result<Option<Self>, ModelError> {
-        let path = folder.join("tokenizer.json");
-        if !path.exists() {
-            return Ok(None);
+        let mut path = folder.join("tokenizer.json");
+        let mut bytes = None;
+        if path.exists() {
+            bytes = Some(std::fs::read(&path).map_err(ModelError::io(&path))?);
+        } else if rules.clip {
+            path = folder.join("merges.txt");
+            bytes = pieces::tokenizer_json(folder)?;
         }
-        let bytes = std::fs::read(&path).map_err(ModelError::io(&path))?;
+        let Some(bytes) = bytes else {
+            return Ok(None);
+        };
         let bad = |error: tokenizers::Error| ModelError::malformed(&path, error);
         let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(bad)?;
         inner.with_padding(None);

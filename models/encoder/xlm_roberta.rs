@@ -90,12 +90,13 @@ impl XlmRoberta {
                     .map_or(longest, |own| own.min(longest)),
                 pad: None,
                 clean: false,
+                clip: false,
             },
             words: weights.take("embeddings.word_embeddings.weight", &[vocab, width]),
             places: weights.wide("embeddings.position_embeddings.weight", &[positions, width])
                 + first_type,
             norm: Norm::take(&mut weights, "embeddings.LayerNorm", width, shape.eps),
-            layers: (0..config.int("num_hidden_layers", 12)?)
+            layers: (0..config.blocks("num_hidden_layers", 12)?)
                 .map(|index| Layer::take(&mut weights, &format!("encoder.layer.{index}"), shape))
                 .collect(),
             pad,

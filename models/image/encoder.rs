@@ -57,6 +57,8 @@ pub struct ImageProcessor {
     pub(crate) rescale: f64,
     /// Channel means and deviations.
     pub(crate) normalise: Option<[[f64; 3]; 2]>,
+    /// The shortest side that the network takes.
+    pub(crate) least: usize,
 }
 
 /// The longest side a picture may have after resizing; one of extreme shape would need more memory
@@ -73,6 +75,7 @@ impl ImageProcessor {
             centre: Centre::Floor,
             rescale: 1.0 / 255.0,
             normalise,
+            least: 1,
         }
     }
 
@@ -85,6 +88,7 @@ impl ImageProcessor {
             centre: Centre::Floor,
             rescale: 1.0 / 255.0,
             normalise: Some(normalise),
+            least: 1,
         }
     }
 
@@ -132,7 +136,11 @@ impl ImageProcessor {
     fn with(mut self, path: &Path, map: &Map<String, Value>) -> Result<Self, ModelError> {
         let bad = |key: &str, reason: String| ModelError::unsupported(path, key, reason);
         let value = |key: &str| map.get(key).filter(|value| !value.is_null());
-        let on = |key: &str| !matches!(value(key), Some(Value::Bool(false)));
+        let on = |key: &str| match value(key) {
+            None => Ok(true),
+            Some(Value::Bool(on)) => Ok(*on),
+            Some(other) => Err(bad(key, format!("must be true or false, got {other}"))),
+        };
         let pixels =
             |value: Option<&Value>| value.and_then(Value::as_u64).map(|side| side as usize);
         let sides = |size: &Value| -> Option<(usize, usize)> {
@@ -158,7 +166,7 @@ impl ImageProcessor {
                 }
             };
         }
-        if !on("do_resize") {
+        if !on("do_resize")? {
             self.resize = Resize::Keep;
         }
         if let Some(filter) = value("resample") {
@@ -182,7 +190,7 @@ impl ImageProcessor {
             })?;
             self.crop = Some(crop);
         }
-        if !on("do_center_crop") {
+        if !on("do_center_crop")? {
             self.crop = None;
         }
         if let Some(factor) = value("rescale_factor") {
@@ -190,7 +198,7 @@ impl ImageProcessor {
                 .as_f64()
                 .ok_or_else(|| bad("rescale_factor", format!("must be a number, got {factor}")))?;
         }
-        if !on("do_rescale") {
+        if !on("do_rescale")? {
             self.rescale = 1.0;
         }
         let mut moments = self.normalise.unwrap_or(HALF);
@@ -208,8 +216,8 @@ impl ImageProcessor {
                 *own = three;
             }
         }
-        self.normalise = on("do_normalize").then_some(moments);
-        if on("do_pad") && matches!(value("do_pad"), Some(Value::Bool(true))) {
+        self.normalise = on("do_normalize")?.then_some(moments);
+        if value("do_pad").is_some() && on("do_pad")? {
             return Err(bad("do_pad", "padding is not supported".into()));
         }
         let extent = |side: usize| (1..=MAX_SIDE).contains(&side);
@@ -218,10 +226,13 @@ impl ImageProcessor {
             Resize::Shortest(side) => extent(side),
             Resize::Exact(width, height) => extent(width) && extent(height),
         };
-        match sizes && self.crop.is_none_or(|(w, h)| extent(w) && extent(h)) {
-            true => Ok(self),
-            false => Err(bad("size", format!("sides must be from 1 to {MAX_SIDE}"))),
+        let crop = self.crop.is_none_or(|(w, h)| extent(w) && extent(h));
+        for (key, fits) in [("size", sizes), ("crop_size", crop)] {
+            if !fits {
+                return Err(bad(key, format!("sides must be from 1 to {MAX_SIDE}")));
+            }
         }
+        Ok(self)
     }
 
     /// Width and height of what comes out, where they do not depend on the picture.
@@ -236,7 +247,7 @@ impl ImageProcessor {
     ///
     /// # Errors
     /// Without a crop, [`ModelError::Image`] for a picture so long and narrow that it would become more than 16,384
-    /// pixels on a side; with one, what is cut away is never made.
+    /// pixels on a side, or of less than the network takes; with one, what is cut away is never made.
     pub fn fit(&self, picture: &Rgb8) -> Result<Rgb8, ModelError> {
         let (width, height) = (picture.width, picture.height);
         let (new_width, new_height) = match self.resize {
@@ -257,6 +268,10 @@ impl ImageProcessor {
             Some(crop) => Ok(self.fit_cropped(picture, new, crop)),
             None if new_width.max(new_height) > MAX_SIDE => Err(ModelError::Image(format!(
                 "{width}x{height} pixels would become {new_width}x{new_height}, at most {MAX_SIDE} on a side are supported"
+            ))),
+            None if new_width.min(new_height) < self.least => Err(ModelError::Image(format!(
+                "{new_width}x{new_height} pixels are less than one patch of {}",
+                self.least
             ))),
             None => Ok(picture
                 .resized(new_width, new_height, self.filter)

@@ -8,6 +8,8 @@ mod advantages;
 mod bert_score;
 /// Checkpoints of policies that see load into transformers, processors included.
 mod checkpoints;
+/// CLIP's tokenizer out of vocab.json and merges.txt equals transformers'.
+mod clip_pieces;
 /// Logits, gradients and greedy tokens equal those of transformers.
 mod decoder;
 /// Features of pictures and texts equal those of the encoders' own implementations.

@@ -1,6 +1,8 @@
 //! Encoders from the PNG or the text on, in float64 and float32, against transformers, open_clip and
 //! torchvision in float64.
 
+mod refused;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -10,6 +12,7 @@ use models::image::Rgb8;
 use tch::{Device, Kind, Tensor};
 
 use crate::support::{expected_of, fixture, gap, ints, relative};
+use refused::refusal;
 
 type Expected = BTreeMap<String, Tensor>;
 
@@ -227,78 +230,6 @@ fn copy(name: &str, to: &str) -> PathBuf {
     target
 }
 
-fn refusal(path: &std::path::Path) -> String {
-    match Encoder::load(path, (Kind::Float, Device::Cpu)) {
-        Err(error) => error.to_string(),
-        Ok(_) => panic!("{} was read", path.display()),
-    }
-}
-
-#[test]
-fn what_is_not_built_is_refused_by_key() {
-    for (index, (name, file, old, new, key)) in [
-        (
-            "dinov2",
-            "config.json",
-            "\"dinov2\"",
-            "\"dinov2_with_registers\"",
-            "model_type",
-        ),
-        (
-            "siglip",
-            "config.json",
-            "\"model_type\": \"siglip\"",
-            "\"model_type\": \"siglip2\"",
-            "NaFlex",
-        ),
-        (
-            "clip",
-            "config.json",
-            "\"quick_gelu\"",
-            "\"relu\"",
-            "hidden_act",
-        ),
-        (
-            "clip",
-            "config.json",
-            "\"image_size\": 32",
-            "\"image_size\": 48",
-            "image_size",
-        ),
-        (
-            "siglip",
-            "config.json",
-            "\"vision_use_head\": true",
-            "\"vision_use_head\": false",
-            "vision_config.vision_use_head",
-        ),
-        (
-            "dinov2",
-            "preprocessor_config.json",
-            "\"resample\": 3",
-            "\"resample\": 1",
-            "resample",
-        ),
-        (
-            "bge_m3",
-            "config.json",
-            "\"num_attention_heads\": 2",
-            "\"num_attention_heads\": 3",
-            "num_attention_heads",
-        ),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let folder = copy(name, &format!("encoder_key_{index}"));
-        let text = std::fs::read_to_string(folder.join(file)).unwrap();
-        assert!(text.contains(old), "{file} of {name} has no {old}");
-        std::fs::write(folder.join(file), text.replace(old, new)).unwrap();
-        let reason = refusal(&folder);
-        assert!(reason.contains(key), "{key} is not in: {reason}");
-    }
-}
-
 /// As transformers' class of that name: padded in front unless the file says else, in lower case.
 #[test]
 fn the_tokenizer_of_siglip_2_has_its_own_defaults() {
@@ -321,24 +252,62 @@ fn the_tokenizer_of_siglip_2_has_its_own_defaults() {
     assert_eq!(ids(&side, "A RED circle"), right);
 }
 
-#[test]
-fn missing_and_unknown_tensors_are_listed_by_name() {
-    let folder = copy("dinov2", "encoder_names");
+/// A folder with one tower of the fixture `name` alone, as transformers saves it with its projection: what
+/// configured the tower is the whole file, the tensors bear its name or not.
+fn tower(name: &str, tower: &str, prefixed: bool) -> PathBuf {
+    let folder = copy(name, &format!("encoder_{name}_{tower}_{prefixed}"));
+    let path = folder.join("config.json");
+    let config: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let mut own = config[format!("{tower}_config")].clone();
+    own["model_type"] = format!("{name}_{tower}_model").into();
+    own["projection_dim"] = config["projection_dim"].clone();
+    std::fs::write(&path, own.to_string()).unwrap();
+    let prefix = format!("{tower}_model.");
     let path = folder.join("model.safetensors");
-    let mut tensors = models::read_tensors(&path).unwrap();
-    let norm = tensors.remove("layernorm.bias").unwrap();
-    tensors.insert("layernorm.bais".into(), norm);
-    let cls = tensors["embeddings.cls_token"].view([1, 24]);
-    tensors.insert("embeddings.cls_token".into(), cls);
-    let tensors: Vec<(String, Tensor)> = tensors.into_iter().collect();
+    let tensors: Vec<(String, Tensor)> = models::read_tensors(&path)
+        .unwrap()
+        .into_iter()
+        .filter_map(|(full, tensor)| match full.strip_prefix(&prefix) {
+            Some(short) if !prefixed => Some((short.to_owned(), tensor)),
+            None if !full.ends_with("projection.weight") || !full.starts_with(&tower[..3]) => None,
+            _ => Some((full, tensor)),
+        })
+        .collect();
     models::write_tensors(&path, &tensors).unwrap();
-    let reason = refusal(&folder);
-    for part in [
-        "missing tensors: layernorm.bias",
-        "unknown tensors: layernorm.bais",
-        "embeddings.cls_token has shape [1, 24]",
-    ] {
-        assert!(reason.contains(part), "{part} is not in: {reason}");
+    folder
+}
+
+#[test]
+fn one_tower_alone_gives_what_it_gives_beside_the_other() {
+    for name in ["clip", "siglip"] {
+        for prefixed in [true, false] {
+            let place = (Kind::Double, Device::Cpu);
+            let expected = expected_of(&folder(name));
+            let vision = Encoder::load(&tower(name, "vision", prefixed), place).unwrap();
+            assert!(vision.sees() && !vision.reads());
+            let got = images(&vision, &expected, Kind::Double, Pool::Cls);
+            close(
+                &format!("{name} vision"),
+                Kind::Double,
+                &got,
+                &expected["images"],
+            );
+            let told = vision.tokenize("a").unwrap_err().to_string();
+            assert!(told.contains("encodes pictures alone"), "{told}");
+            let text = Encoder::load(&tower(name, "text", prefixed), place).unwrap();
+            assert!(text.reads() && !text.sees());
+            for got in read(&text, &expected, Pool::Cls) {
+                close(
+                    &format!("{name} text"),
+                    Kind::Double,
+                    &got,
+                    &expected["texts"],
+                );
+            }
+            let told = text.fit(&pictures()[0]).unwrap_err().to_string();
+            assert!(told.contains("encodes texts alone"), "{told}");
+        }
     }
 }
 
