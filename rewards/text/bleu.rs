@@ -1,7 +1,7 @@
 //! BLEU as sacrebleu computes it: the tokenizer `13a`, n-grams up to four, exponential smoothing of
 //! empty ones; of a single sentence, only the orders that it is long enough for.
 
-use super::ngrams;
+use super::{is_space, ngrams, split};
 use crate::config::reward_options;
 use regex::Regex;
 use std::sync::LazyLock;
@@ -110,7 +110,7 @@ fn tokens(text: &str) -> Vec<String> {
         ]
     });
     let mut line = text
-        .trim_end()
+        .trim_end_matches(is_space)
         .replace("<skipped>", "")
         .replace("-\n", "")
         .replace('\n', " ");
@@ -128,5 +128,5 @@ fn tokens(text: &str) -> Vec<String> {
     for (pattern, parted) in RULES.iter() {
         line = pattern.replace_all(&line, *parted).into_owned();
     }
-    line.split_whitespace().map(str::to_owned).collect()
+    split(&line).map(str::to_owned).collect()
 }

@@ -1,7 +1,7 @@
 //! chrF++ as sacrebleu computes it: F2 over runs of one to six letters (white space left out) and of
 //! one and two words, each order that both texts have counting alike.
 
-use super::ngrams;
+use super::{is_space, ngrams, split};
 use crate::config::reward_options;
 
 const LETTERS: usize = 6;
@@ -50,7 +50,7 @@ fn best(prediction: &str, references: &[&str]) -> Counts {
 fn counts(prediction: &str, reference: &str) -> Counts {
     let letters = |text: &str| {
         text.chars()
-            .filter(|c| !c.is_whitespace())
+            .filter(|c| !is_space(*c))
             .collect::<Vec<char>>()
     };
     let (letters, words) = (
@@ -84,7 +84,7 @@ fn overlap<T: Eq + std::hash::Hash>(prediction: &[T], reference: &[T], n: usize)
 /// Words, a sign at the end (or else at the beginning) of one standing alone.
 fn words(text: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for word in text.split_whitespace() {
+    for word in split(text) {
         let sign = |c: char| c.is_ascii_punctuation();
         let ends = (
             word.chars().next().filter(|c| sign(*c)),

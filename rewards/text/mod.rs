@@ -18,6 +18,16 @@ pub use rouge::{RougeL, rouge_l};
 use std::collections::HashMap;
 use std::hash::Hash;
 
+/// White space as Python has it: Unicode's, and the four separators among ASCII's control characters.
+fn is_space(c: char) -> bool {
+    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
+}
+
+/// The parts between white space.
+fn split(text: &str) -> impl Iterator<Item = &str> {
+    text.split(is_space).filter(|part| !part.is_empty())
+}
+
 /// How often each run of `n` neighbours occurs.
 fn ngrams<T: Eq + Hash>(items: &[T], n: usize) -> HashMap<&[T], usize> {
     let mut counts = HashMap::new();
