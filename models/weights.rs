@@ -129,9 +129,10 @@ impl Weights {
         self.tensors.contains_key(name)
     }
 
-    /// The shape of a tensor that is left.
-    pub fn shape(&self, name: &str) -> Option<Vec<i64>> {
-        self.tensors.get(name).map(Tensor::size)
+    /// The shape of a tensor that is left, if it has that many dimensions and none of them is empty.
+    pub fn shape(&self, name: &str, dims: usize) -> Option<Vec<i64>> {
+        let shape = self.tensors.get(name)?.size();
+        (shape.len() == dims && !shape.contains(&0)).then_some(shape)
     }
 
     /// Changes every name.

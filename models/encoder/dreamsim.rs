@@ -244,7 +244,8 @@ impl Member {
     fn take(mut weights: Weights, kin: &Kin) -> Result<Self, ModelError> {
         weights.rename(|name| name.strip_prefix("state_dict.").unwrap_or(name).to_owned());
         let projection = weights
-            .shape("patch_embed.proj.weight")
+            .shape("patch_embed.proj.weight", 4)
+            .filter(|shape| shape[0] % HEAD == 0)
             .unwrap_or(vec![768, 3, 16, 16]);
         let (width, patch) = (projection[0], *projection.last().unwrap_or(&16));
         let places = (224 / patch).pow(2) + 1;
@@ -252,11 +253,11 @@ impl Member {
             .take_while(|i| weights.has(&format!("blocks.{i}.norm1.weight")))
             .count();
         let embed = weights
-            .shape("proj")
+            .shape("proj", 2)
             .and_then(|shape| shape.last().copied())
             .unwrap_or(512);
         let inner = weights
-            .shape("blocks.0.mlp.fc1.weight")
+            .shape("blocks.0.mlp.fc1.weight", 2)
             .map_or(4 * width, |shape| shape[0]);
         let (kind, device) = weights.place();
         let moments = kin.moments.map(|row| {

@@ -122,7 +122,7 @@ impl Lpips {
             ),
             None => name.to_owned(),
         });
-        let plan = match weights.shape("features.0.weight").as_deref() {
+        let plan = match weights.shape("features.0.weight", 4).as_deref() {
             Some([64, 3, 11, 11]) => alexnet(),
             Some([64, 3, 3, 3]) => vgg16(),
             _ => {

@@ -8,12 +8,14 @@
 
 use std::path::Path;
 
+use serde_json::Value;
 use tch::Tensor;
 
 use super::block::{Activation, BlockShape};
 use super::clip::{Clip, ClipShape};
 use super::towers::Towers;
 use crate::ModelError;
+use crate::config::read_object;
 use crate::image::{CLIP, Centre, ImageProcessor};
 use crate::weights::Weights;
 
@@ -39,6 +41,7 @@ pub(super) fn load(
             "CLIP with a ResNet (visual.layer1 ..) is not supported; a vision transformer (ViT) is",
         ));
     }
+    refuse_open_clip(path)?;
     let shape = shape(path, &weights, head.unwrap_or(HEAD))?;
     if let Some(rest) = weights.raw("positional_embedding_res") {
         let first = weights
@@ -61,7 +64,10 @@ pub(super) fn load(
     }
     split(&mut weights);
     for projection in ["text_projection", "visual.proj"] {
-        if let Some(matrix) = weights.raw(projection) {
+        // One of another shape is listed with the rest of what does not fit.
+        if weights.shape(projection, 2).is_some()
+            && let Some(matrix) = weights.raw(projection)
+        {
             weights.put(projection, matrix.tr().contiguous());
         }
     }
@@ -82,6 +88,27 @@ pub(super) fn load(
     Ok(made)
 }
 
+/// open_clip's checkpoints bear the same names, but most of its networks have another activation, which the
+/// file beside them tells and the tensors do not.
+fn refuse_open_clip(path: &Path) -> Result<(), ModelError> {
+    let beside = path.with_file_name("open_clip_config.json");
+    if !beside.exists() {
+        return Ok(());
+    }
+    let config = read_object(&beside)?;
+    let quick = config
+        .get("model_cfg")
+        .and_then(|own| own.get("quick_gelu"));
+    match quick.and_then(Value::as_bool) {
+        Some(true) => Ok(()),
+        _ => Err(ModelError::unsupported(
+            beside,
+            "model_cfg.quick_gelu",
+            "only true is supported: for open_clip's own networks use the folder in Hugging Face layout (config.json)",
+        )),
+    }
+}
+
 /// Queries, keys and values apart, as the Hugging Face layout has them.
 fn split(weights: &mut Weights) {
     for tower in ["visual.transformer", "transformer"] {
@@ -91,6 +118,9 @@ fn split(weights: &mut Weights) {
                 format!("{prefix}.in_proj_weight"),
                 format!("{prefix}.in_proj_bias"),
             );
+            if weights.shape(&weight, 2).is_none() || weights.shape(&bias, 1).is_none() {
+                break;
+            }
             let (Some(weight), Some(bias)) = (weights.raw(&weight), weights.raw(&bias)) else {
                 break;
             };
@@ -155,12 +185,9 @@ fn renamed(name: &str) -> String {
 
 fn shape(path: &Path, weights: &Weights, head: i64) -> Result<ClipShape, ModelError> {
     let size = |name: &str, dims: usize| {
-        weights
-            .shape(name)
-            .filter(|shape| shape.len() == dims)
-            .ok_or_else(|| {
-                ModelError::malformed(path, format!("lacks {name} of {dims} dimensions"))
-            })
+        weights.shape(name, dims).ok_or_else(|| {
+            ModelError::malformed(path, format!("lacks {name} of {dims} dimensions"))
+        })
     };
     let layers = |tower: &str| {
         (0..)
@@ -175,9 +202,18 @@ fn shape(path: &Path, weights: &Weights, head: i64) -> Result<ClipShape, ModelEr
         activation: Activation::QuickGelu,
     };
     let conv = size("visual.conv1.weight", 4)?;
+    let whole = |name: &str, width: i64| match width < head || width % head == 0 {
+        true => Ok(()),
+        false => Err(ModelError::malformed(
+            path,
+            format!("{name}: a width of {width} has no whole number of heads of {head}"),
+        )),
+    };
+    whole("visual.conv1.weight", conv[0])?;
     let patches = size("visual.positional_embedding", 2)?[0] - 1;
     let grid = (patches as f64).sqrt().round() as i64;
     let text = size("token_embedding.weight", 2)?;
+    whole("token_embedding.weight", text[1])?;
     let inner = |tower: &str| {
         Ok::<i64, ModelError>(size(&format!("{tower}.resblocks.0.mlp.c_fc.weight"), 2)?[0])
     };
@@ -193,4 +229,51 @@ fn shape(path: &Path, weights: &Weights, head: i64) -> Result<ClipShape, ModelEr
         embed: size("text_projection", 2)?[1],
         end: 2,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::weights::{Named, read_file};
+
+    /// Shapes that nobody publishes are listed by name, never an error of libtorch.
+    #[test]
+    fn odd_tensors_are_refused_by_name() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../tests/parity/encoders/longclip/longclip.pt");
+        let whole = read_file(&path).unwrap();
+        for (name, shape, told) in [
+            ("transformer.resblocks.0.attn.in_proj_weight", &[][..], None),
+            (
+                "visual.transformer.resblocks.0.attn.in_proj_bias",
+                &[3, 64],
+                None,
+            ),
+            (
+                "visual.proj",
+                &[3, 2, 2],
+                Some("visual_projection.weight has"),
+            ),
+            ("visual.conv1.weight", &[64, 3, 0, 0], None),
+            ("visual.conv1.weight", &[100, 3, 8, 8], None),
+            ("token_embedding.weight", &[40, 65], None),
+        ] {
+            let mut odd: Named = whole
+                .iter()
+                .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+                .collect();
+            let zeros = Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+            odd.insert(name.to_owned(), zeros);
+            let weights = Weights::new(&path, odd, (Kind::Float, Device::Cpu));
+            let reason = load(&path, weights, None).unwrap_err().to_string();
+            let told = told.unwrap_or(name);
+            let own = renamed(told);
+            assert!(
+                reason.contains(told) || reason.contains(&own),
+                "{told}: {reason}"
+            );
+        }
+    }
 }

@@ -98,6 +98,23 @@ fn a_picture_left_at_less_than_a_patch_is_refused() {
     );
 }
 
+/// Its tensors bear OpenAI's names, and most of its networks have another activation.
+#[test]
+fn a_checkpoint_of_open_clip_is_read_when_its_activation_is_openais() {
+    let folder = copy("longclip", "encoder_open_clip");
+    let config = folder.join("open_clip_config.json");
+    std::fs::write(&config, json!({"model_cfg": {"embed_dim": 24}}).to_string()).unwrap();
+    let path = folder.join("longclip.pt");
+    let reason = refusal(&path);
+    assert!(reason.contains("model_cfg.quick_gelu"), "{reason}");
+    std::fs::write(
+        &config,
+        json!({"model_cfg": {"quick_gelu": true}}).to_string(),
+    )
+    .unwrap();
+    assert!(Encoder::load(&path, (Kind::Float, Device::Cpu)).is_ok());
+}
+
 #[test]
 fn what_is_not_built_is_refused_by_key() {
     for (index, (name, file, old, new, key)) in [
