@@ -94,6 +94,7 @@ pub(crate) struct Weights {
     tensors: Named,
     missing: Vec<String>,
     misshapen: Vec<String>,
+    infinite: Vec<String>,
     place: (Kind, Device),
     random: bool,
 }
@@ -114,6 +115,7 @@ impl Weights {
             tensors,
             missing: Vec::new(),
             misshapen: Vec::new(),
+            infinite: Vec::new(),
             place,
             random: false,
         }
@@ -172,7 +174,11 @@ impl Weights {
         }
         match self.tensors.remove(name) {
             Some(tensor) if tensor.size() == shape => {
-                return tensor.to_device(device).to_kind(kind);
+                let tensor = tensor.to_device(device).to_kind(kind);
+                if !finite(&tensor) {
+                    self.infinite.push(name.to_owned());
+                }
+                return tensor;
             }
             Some(tensor) => self.misshapen.push(format!(
                 "{name} has shape {:?}, the configuration asks for {shape:?}",
@@ -184,7 +190,7 @@ impl Weights {
         Tensor::zeros([1], (kind, device)).expand(shape, false)
     }
 
-    /// Reports what was missing, misshapen, or is left and not `ignorable`.
+    /// Reports what was missing, misshapen or not finite, or is left and not `ignorable`.
     ///
     /// # Errors
     /// All of it by name.
@@ -202,6 +208,13 @@ impl Weights {
             faults.push(format!("unknown tensors: {}", unknown.join(", ")));
         }
         faults.extend(self.misshapen);
+        if !self.infinite.is_empty() {
+            let names = self.infinite.join(", ");
+            let kind = self.place.0;
+            faults.push(format!(
+                "numbers that are not finite (in {kind:?}) in: {names}"
+            ));
+        }
         if faults.is_empty() {
             return Ok(());
         }
@@ -210,6 +223,12 @@ impl Weights {
             reason: faults.join("; "),
         })
     }
+}
+
+/// Whether all numbers are finite: nearly always one sum tells.
+fn finite(tensor: &Tensor) -> bool {
+    let sum = tensor.sum(reduce_kind(tensor.kind())).double_value(&[]);
+    sum.is_finite() || tensor.isfinite().all().int64_value(&[]) == 1
 }
 
 /// A random tensor on about the scale of a trained network's, so that nothing fades or grows: matrices keep

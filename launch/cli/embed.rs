@@ -25,8 +25,8 @@ Examples:
 With --dtype bfloat16 encoders compute in float16, which keeps cosines within a thousandth of float32's."
 )]
 pub struct Args {
-    /// Encoder: a Hugging Face folder (DINOv2, CLIP, Long-CLIP, SigLIP, XLM-RoBERTa), DreamSim's folder, or
-    /// a checkpoint of Long-CLIP or of pytorch-fid's Inception.
+    /// Encoder: a Hugging Face folder (DINOv2; CLIP, Long-CLIP, SigLIP, or one of their towers; XLM-RoBERTa),
+    /// DreamSim's folder, or a checkpoint of Long-CLIP or of pytorch-fid's Inception.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// PNG or JPEG files.
@@ -87,17 +87,14 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         Some(_) => texts(args, shared, &encoder, pool)?,
         None => images(args, shared, &encoder, pool)?,
     };
-    let mut rows = match parts.is_empty() {
-        true => Tensor::zeros([0, 0], (Kind::Float, tch::Device::Cpu)),
-        false => Tensor::cat(&parts, 0),
-    };
+    let mut rows = Tensor::cat(&parts, 0);
     if rows.isfinite().all().int64_value(&[]) == 0 {
         return Err(Failure::input(format!(
             "{}: the network gave numbers that are not finite (are its weights, or is half precision too narrow for it?)",
             args.model.display()
         )));
     }
-    if args.normalize && rows.numel() > 0 {
+    if args.normalize {
         rows = unit_rows(&rows);
     }
     write_tensors(&args.out, &[("embeddings".into(), rows)])
@@ -151,6 +148,9 @@ fn texts(
             _ => return Err(place(&"exactly one of text and token_ids is needed")),
         };
         all.push(ids.map_err(|error| place(&error))?);
+    }
+    if all.is_empty() {
+        return Err(Failure::input(format!("{}: has no row", path.display())));
     }
     let mut bar = Bar::new("embed", all.len() as u64, shared.quiet);
     let mut parts = Vec::new();

@@ -137,6 +137,11 @@ impl Encoder {
         Ok(())
     }
 
+    /// Whether it is DreamSim's ensemble.
+    pub fn is_dreamsim(&self) -> bool {
+        matches!(self.network, Network::DreamSim(_))
+    }
+
     /// Whether it encodes pictures.
     pub fn sees(&self) -> bool {
         self.network.processor().is_some()

@@ -294,7 +294,13 @@ fn load(
             path.display()
         )));
     }
-    if needs != Needs::Pictures {
+    if needs == Needs::DreamSim && !network.is_dreamsim() {
+        return Err(RewardError::Config(format!(
+            "{}: is not DreamSim's ensemble (the dreamsim package's cache folder), which a reward asks for; a single encoder's cosine is the reward `dino`",
+            path.display()
+        )));
+    }
+    if matches!(needs, Needs::Texts | Needs::Both) {
         network.tokenize("").map(drop).map_err(bad)?;
     }
     Ok(Loaded {

@@ -53,6 +53,8 @@ pub(crate) enum Needs {
     Pictures,
     /// Features of texts.
     Texts,
+    /// Features of pictures by DreamSim's ensemble.
+    DreamSim,
     /// Both, in one space.
     Both,
     /// LPIPS' distances.
@@ -96,6 +98,8 @@ pub(crate) fn used<'a>(
                         "{key}: `{name}` cannot serve LPIPS and another reward (give each its own encoder)"
                     )));
                 }
+                (Some(Needs::DreamSim), Needs::Pictures)
+                | (Some(Needs::Pictures), Needs::DreamSim) => Needs::DreamSim,
                 _ => Needs::Both,
             };
             found.insert(name, needs);
@@ -111,7 +115,7 @@ impl RewardConfig {
             RewardConfig::Dino(r) => Some((&r.encoder, Needs::Pictures)),
             RewardConfig::ImageText(r) => Some((&r.encoder, Needs::Both)),
             RewardConfig::Lpips(r) => Some((&r.encoder, Needs::Distances)),
-            RewardConfig::DreamSim(r) => Some((&r.encoder, Needs::Pictures)),
+            RewardConfig::DreamSim(r) => Some((&r.encoder, Needs::DreamSim)),
             RewardConfig::TextSimilarity(r) => Some((&r.encoder, Needs::Texts)),
             RewardConfig::BertScore(r) => Some((&r.encoder, Needs::Texts)),
             _ => None,

@@ -178,3 +178,13 @@ fn weights_that_are_no_numbers_give_no_features() {
     told(command.arg("--images").arg(picture("wide"))).refused(2, &["not finite"]);
     assert!(!out.exists());
 }
+
+#[test]
+fn a_file_without_rows_has_no_embeddings() {
+    let folder = scratch("embed_no_rows");
+    let out = folder.join("out.safetensors");
+    for text in ["", "\n\n"] {
+        let rows = write(&folder, "empty.jsonl", text);
+        embed("clip", &out, &["--texts"], &[&rows]).refused(2, &["empty.jsonl: has no row"]);
+    }
+}

@@ -248,6 +248,10 @@ fn an_encoder_that_does_not_fit_is_refused_by_key() {
             &["encoders.dino", "pictures alone"],
         ),
         (
+            "tasks.draw.rubric.rewards.0={type: dreamsim, encoder: dino}",
+            &["encoders.dino.path", "is not DreamSim's ensemble", "`dino`"],
+        ),
+        (
             "encoders.dino.device=tpu",
             &["encoders.dino.device", "cuda:N"],
         ),

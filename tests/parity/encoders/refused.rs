@@ -65,6 +65,22 @@ fn settings_out_of_bounds_are_refused_by_key() {
     }
 }
 
+#[test]
+fn weights_that_are_not_finite_are_listed_by_name() {
+    for (name, value) in [("nan", f64::NAN), ("infinite", f64::INFINITY)] {
+        let folder = copy("dinov2", &format!("encoder_{name}"));
+        let path = folder.join("model.safetensors");
+        let mut tensors = models::read_tensors(&path).unwrap();
+        let norm = tensors.get_mut("layernorm.bias").unwrap();
+        let _ = norm.get(3).fill_(value);
+        let tensors: Vec<(String, Tensor)> = tensors.into_iter().collect();
+        models::write_tensors(&path, &tensors).unwrap();
+        let reason = refusal(&folder);
+        let says = "numbers that are not finite (in Float) in: layernorm.bias";
+        assert!(reason.contains(says), "{reason}");
+    }
+}
+
 /// Sizes that pass for some network's take no memory where the tensors have others.
 #[test]
 fn tensors_of_another_size_are_listed_whatever_the_configuration_asks_for() {
