@@ -307,6 +307,13 @@ impl Scorer {
         }
     }
 
+    /// Milliseconds that one drawing may take here.
+    #[cfg(feature = "service")]
+    pub(crate) fn drawing_ms(&self) -> Option<u64> {
+        let deadline = self.tasks.values().next()?.renderer.deadline();
+        u64::try_from(deadline.as_millis()).ok()
+    }
+
     /// What a completion gets that was not judged.
     #[cfg(feature = "service")]
     pub(crate) fn unjudged(&self, task: &str, reason: String, step: u64) -> Reward {

@@ -62,16 +62,24 @@ class Client:
 
     def _batch(self, rows):
         answers = [None] * len(rows)
-        waiting = list(range(len(rows)))
-        for _ in range(self.retries + 1):
+        waiting, tries = list(range(len(rows))), self.retries
+        while waiting:
             got = self._call("/score_batch", {"items": [rows[i] for i in waiting]})["items"]
+            if len(got) != len(waiting):
+                raise ServiceError(f"{self.url}: {len(waiting)} rows were sent, {len(got)} came back")
             for i, answer in zip(waiting, got):
                 answers[i] = answer
             # These waited too long at the service; the completions are not at fault.
-            waiting = [i for i in waiting if (answers[i]["reason"] or "").startswith(LATE)]
-            if not waiting:
-                return answers
-        raise ServiceError(f"{self.url}: {len(waiting)} completions were not judged in time")
+            late = [i for i in waiting if (answers[i]["reason"] or "").startswith(LATE)]
+            if len(late) == len(waiting):
+                if tries == 0:
+                    raise ServiceError(
+                        f"{self.url}: {len(late)} completions were not judged in time however often they were "
+                        f"sent (raise rewards.service.deadline_ms there): {answers[late[0]]['reason']}"
+                    )
+                tries -= 1
+            waiting = late
+        return answers
 
     def _call(self, path, body=None):
         data = None if body is None else json.dumps(body).encode()

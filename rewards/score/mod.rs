@@ -10,12 +10,12 @@ use crate::error::RewardError;
 use crate::judge::{Judge, JudgeCount};
 use crate::pending::{Judged, Part, Pending};
 use crate::picture::Picture;
-use crate::reference::Reference;
+use crate::reference::{MAX_IMAGE_SIDE, Reference};
 use crate::rubric::{Truncated, clip};
 use crate::scorer::{ScoreJob, TokenCounter};
 use indexmap::IndexMap;
 use serde::Serialize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use svg::{Failure, Filter, Patience, Raster, Reason, Rendered, Renderer};
 
@@ -391,6 +391,9 @@ impl Task {
                 Some(image) => image.read().map_err(|e| image_failure(&e))?,
                 None => return Err(Failure::new(Reason::NoSvg, "the reference is empty")),
             };
+            let size = Raster::size(&bytes).map_err(|e| image_failure(&e))?;
+            let large = u64::from(size.0) * u64::from(size.1) > LARGE;
+            let _turn = large.then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner));
             let raster = Raster::decode(&bytes, MAX_IMAGE_SIDE).map_err(|e| image_failure(&e))?;
             let own = (f64::from(raster.width), f64::from(raster.height));
             (self.fit_image(&self.picture(&raster)), own)
@@ -432,7 +435,9 @@ impl Task {
     }
 }
 
-const MAX_IMAGE_SIDE: u32 = 8192;
+/// Pixels beyond which pictures are decoded one at a time: a small file may ask for half a gigabyte.
+const LARGE: u64 = 1 << 22;
+static TURN: Mutex<()> = Mutex::new(());
 
 fn image_failure(error: &dyn std::fmt::Display) -> Failure {
     Failure::new(Reason::RenderFailed, format!("image: {error}"))

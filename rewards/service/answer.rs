@@ -15,17 +15,27 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+/// How a request came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// One completion in slime's form.
+    Single,
+    /// Rows, and the milliseconds that their caller waits where it says so.
+    Batch(Option<u64>),
+}
+
 /// Judges `jobs` in order. A completion that was not judged in time is an invalid row; a request
 /// that does not fit in the queue, an unknown task or a reference that cannot serve is a problem.
 pub(crate) async fn judge(
     inner: &Arc<Inner>,
     jobs: Vec<(Value, ScoreJob)>,
-    of_batch: bool,
+    form: Form,
 ) -> Result<Vec<ScoredRow>, Problem> {
     let arrived = Instant::now();
+    let of_batch = form != Form::Single;
     check(inner, &jobs, of_batch)?;
-    let places = inner.queue.take(jobs.len()).ok_or_else(|| {
-        let (taken, limit) = (inner.queue.taken(), inner.queue.limit());
+    let places = inner.room.items.take(jobs.len()).ok_or_else(|| {
+        let (taken, limit) = (inner.room.items.taken(), inner.room.items.limit());
         let said = format!("the queue is full: {taken} of {limit} completions are waiting");
         Problem::busy(said, pause(inner, taken))
     })?;
@@ -50,17 +60,18 @@ pub(crate) async fn judge(
             }),
         });
     }
-    let deadline = arrived + Duration::from_millis(inner.config.deadline_ms);
+    let most = match form {
+        Form::Batch(Some(ms)) => ms.min(inner.config.deadline_ms),
+        _ => inner.config.deadline_ms,
+    };
+    let deadline = arrived + Duration::from_millis(most);
     let mut rows = Vec::with_capacity(waiting.len());
     for (index, (id, task, step, receiver)) in waiting.into_iter().enumerate() {
         let reward = match timeout_at(deadline, receiver).await {
             Ok(Ok(reward)) => reward,
             _ => {
                 inner.metrics.late();
-                let reason = format!(
-                    "{SERVICE_DEADLINE}: not judged within {} ms",
-                    inner.config.deadline_ms
-                );
+                let reason = format!("{SERVICE_DEADLINE}: not judged within {most} ms");
                 inner.scorer.unjudged(&task, reason, step)
             }
         };

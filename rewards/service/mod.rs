@@ -27,6 +27,8 @@ mod routes;
 #[cfg(feature = "service")]
 mod server;
 #[cfg(feature = "service")]
+mod tasks;
+#[cfg(feature = "service")]
 mod token;
 
 pub use config::ServiceConfig;

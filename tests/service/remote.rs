@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::process::{Server, circle};
+use super::process::{Server, circle, slow};
 use crate::cli::program::{Told, program, rows, scratch, told, write, write_rows};
 use crate::cli::tiny::{config, tiny};
 
@@ -133,6 +133,59 @@ fn a_photo_beside_the_rows_reaches_the_service() {
         rows(&out).remove(0)["parts"].clone()
     });
     assert_eq!(scores[0], scores[1]);
+}
+
+#[test]
+fn a_picture_as_large_as_pictures_may_be_reaches_the_service() {
+    let server = Server::start("remote_large", "deadline_ms: 2000", &[]);
+    let sizes = [(5000, 512), (8192, 512), (8193, 512)];
+    for (width, height) in sizes {
+        let wide = svg::Raster::filled(width, height, [255, 0, 0, 255]);
+        let png = wide.to_png().unwrap();
+        std::fs::write(server.folder.join("wide.png"), png).unwrap();
+        let row = json!({"id": 0, "task": "look", "completion": circle("red"), "reference": {"image": "wide.png"}});
+        let data = write_rows(&server.folder, "data.jsonl", &[row]);
+        let scores = ["null", &server.url()].map(|endpoint| {
+            let (told, out) = offline(&server, &data, "out.jsonl", endpoint);
+            match width > 8192 {
+                true => told.refused(2, &["data.jsonl:1", "at most 8192"]),
+                false => drop(told.fine()),
+            }
+            (width <= 8192).then(|| rows(&out).remove(0)["parts"].clone())
+        });
+        assert_eq!(scores[0], scores[1]);
+    }
+}
+
+#[test]
+fn a_service_that_gives_up_before_a_drawing_ends_is_refused() {
+    let section = "deadline_ms: 2000, service: {deadline_ms: 1500}";
+    let server = Server::start("remote_impatient", section, &[]);
+    let row = json!({"id": 0, "completion": slow(), "reference": {"svg": circle("red")}});
+    let data = write_rows(&server.folder, "data.jsonl", &[row]);
+    offline(&server, &data, "out.jsonl", &server.url())
+        .0
+        .refused(
+            2,
+            &["rewards.service.deadline_ms >= 3000", "rewards.deadline_ms"],
+        );
+}
+
+#[test]
+fn slow_completions_are_waited_for_as_long_as_the_service_judges() {
+    // Six are drawn one after another, and the service answers after two.
+    let section = "workers: 1, deadline_ms: 1000, service: {deadline_ms: 2500}, remote: {retries: 0, connections: 1}";
+    let server = Server::start("remote_slow", section, &[]);
+    let row =
+        |id: usize| json!({"id": id, "completion": slow(), "reference": {"svg": circle("red")}});
+    let data: Vec<Value> = (0..6).map(row).collect();
+    let data = write_rows(&server.folder, "data.jsonl", &data);
+    let (told, out) = offline(&server, &data, "out.jsonl", &server.url());
+    told.fine();
+    for row in rows(&out) {
+        let reason = row["reason"].as_str().unwrap();
+        assert!(reason.starts_with("deadline: "), "{row}");
+    }
 }
 
 #[test]
