@@ -21,6 +21,22 @@ use svg::{Failure, Filter, Patience, Raster, Reason, Rendered, Renderer};
 
 /// The reason of a row whose reference cannot be drawn: no completion has it.
 pub(crate) const BAD_REFERENCE: &str = "bad_reference";
+/// What is said of such a reference itself.
+const NO_TARGET: &str = "reference does not render";
+
+/// Failures that are the machine's, not the drawing's.
+const MACHINE: [Reason; 2] = [Reason::WorkerUnavailable, Reason::WorkerCrashed];
+
+/// Whether this reason of a completion or a reference says only that nothing could be drawn for lack of
+/// processes or threads.
+#[cfg(feature = "service")]
+pub(crate) fn could_not_draw(reason: &str) -> bool {
+    let reason = [BAD_REFERENCE, NO_TARGET]
+        .iter()
+        .find_map(|what| reason.strip_prefix(what)?.strip_prefix(": "))
+        .unwrap_or(reason);
+    reason.starts_with(Reason::WorkerUnavailable.as_str())
+}
 
 /// What a completion earned.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -214,7 +230,7 @@ impl Task {
         }
         self.target(reference, false)
             .map(|_| ())
-            .map_err(|e| format!("reference does not render: {e}"))
+            .map_err(|e| format!("{NO_TARGET}: {e}"))
     }
 
     /// Whether it has what the rewards need.
@@ -373,7 +389,13 @@ impl Task {
             return Ok(None);
         };
         let compute = || self.compute_target(reference, rules, draft).map(Arc::new);
-        self.references.get(key, compute).map(Some)
+        // What the machine lacked for a moment says nothing of the reference.
+        let lasts = |target: &Result<_, Failure>| {
+            !target
+                .as_ref()
+                .is_err_and(|failure| MACHINE.contains(&failure.reason))
+        };
+        self.references.get_lasting(key, compute, lasts).map(Some)
     }
 
     fn compute_target(

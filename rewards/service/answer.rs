@@ -4,7 +4,7 @@ use super::admission::CancelOnDrop;
 use super::parse::{Problem, place};
 use super::server::Inner;
 use crate::error::RewardError;
-use crate::score::BAD_REFERENCE;
+use crate::score::{BAD_REFERENCE, could_not_draw};
 use crate::scorer::{Order, ScoreJob};
 use crate::wire::{SERVICE_DEADLINE, ScoredRow};
 use axum::http::StatusCode;
@@ -75,6 +75,9 @@ pub(crate) async fn judge(
                 inner.scorer.unjudged(&task, reason, step)
             }
         };
+        if reward.reason.as_deref().is_some_and(could_not_draw) {
+            return Err(short(reward.reason.unwrap_or_default()));
+        }
         if let Some(failure) = reward
             .reason
             .as_deref()
@@ -95,6 +98,14 @@ pub(crate) async fn judge(
 /// The service cannot judge any more.
 pub(crate) fn broken(error: RewardError) -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+}
+
+/// This machine lacks processes or threads just now, which says nothing of the row that needed them.
+pub(crate) fn short(why: String) -> Problem {
+    Problem {
+        retry_after: Some(1),
+        ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, why)
+    }
 }
 
 /// Whether so many rows may come in one request.

@@ -15,43 +15,67 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout_at};
 
 /// The pause after a connection could not be taken, for lack of descriptors for instance.
 const BREATH: Duration = Duration::from_millis(50);
+/// At the end: how long those are taken in whom the system has accepted already, and how long requests may still
+/// come on connections that are open.
+const LATECOMERS: Duration = Duration::from_millis(20);
+const LAST_CALL: Duration = Duration::from_millis(100);
 
-/// Serves until `stop`, then takes no more and waits for the requests in flight. Requests carry their
-/// connection's [`Peer`](super::peers::Peer) as an extension.
+/// Serves until `stop`, then takes no more and waits for the requests in flight, those included that were
+/// sent and not read yet. Requests carry their connection's [`Peer`](super::peers::Peer) as an extension.
 pub(crate) async fn serve(
     listener: TcpListener,
     application: Router,
     bounds: Bounds,
     stop: impl Future<Output = ()>,
 ) {
-    let peers = Peers::new(bounds);
-    let open = GracefulShutdown::new();
     let mut how = http1::Builder::new();
     how.timer(TokioTimer::new())
         .header_read_timeout(bounds.idle);
-    let service = TowerToHyperService::new(application);
+    let house = House {
+        how,
+        service: TowerToHyperService::new(application),
+        peers: Peers::new(bounds),
+        open: GracefulShutdown::new(),
+    };
     let mut stop = pin!(stop);
     loop {
-        let next = async {
-            // Places are made for those who are there, not before.
-            let accepted = listener.accept().await;
-            (accepted, peers.enter().await)
-        };
-        let (accepted, peer) = tokio::select! {
-            next = next => next,
+        tokio::select! {
+            () = house.take(&listener) => {}
             () = &mut stop => break,
-        };
+        }
+    }
+    let until = Instant::now() + LATECOMERS;
+    while timeout_at(until, house.take(&listener)).await.is_ok() {}
+    drop(listener);
+    tokio::time::sleep(LAST_CALL).await;
+    house.open.shutdown().await;
+}
+
+/// Where connections are taken in.
+struct House {
+    how: http1::Builder,
+    service: TowerToHyperService<Router>,
+    peers: Arc<Peers>,
+    open: GracefulShutdown,
+}
+
+impl House {
+    /// Waits for one more connection and serves it in a task of its own.
+    async fn take(&self, listener: &TcpListener) {
+        let accepted = listener.accept().await;
+        // Places are made for those who are there, not before.
+        let peer = Arc::new(self.peers.enter().await);
         let Ok((stream, _)) = accepted else {
             tokio::time::sleep(BREATH).await;
-            continue;
+            return;
         };
         // Small answers must not wait for the next packet.
         let _ = stream.set_nodelay(true);
-        let (peer, service) = (Arc::new(peer), service.clone());
-        let own = peer.clone();
+        let (own, service) = (peer.clone(), self.service.clone());
         let answer = service_fn(move |mut request: Request<Incoming>| {
             let peer = own.clone();
             peer.works();
@@ -63,7 +87,8 @@ pub(crate) async fn serve(
                 answer
             }
         });
-        let connection = open.watch(how.serve_connection(TokioIo::new(stream), answer));
+        let connection = self.how.serve_connection(TokioIo::new(stream), answer);
+        let connection = self.open.watch(connection);
         tokio::spawn(async move {
             tokio::select! {
                 // The caller has gone, or spoke something else.
@@ -72,6 +97,4 @@ pub(crate) async fn serve(
             }
         });
     }
-    drop(listener);
-    open.shutdown().await;
 }

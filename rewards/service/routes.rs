@@ -1,9 +1,10 @@
 //! What each path answers, and what is common to all: the token, places, log and counters.
 
-use super::answer::{Form, broken, few_enough, judge};
+use super::answer::{Form, broken, few_enough, judge, short};
 use super::body::{linger, receive};
 use super::parse::{self, Batch, CheckRow, Problem, Score};
 use super::server::Inner;
+use crate::score::could_not_draw;
 use crate::wire::{ScoreRow, ScoredRow};
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -210,6 +211,9 @@ async fn check(inner: &Arc<Inner>, bytes: &[u8], items: &mut usize) -> Result<Re
     };
     let said = tokio::task::spawn_blocking(work).await;
     let said = said.map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
+    if let Some(why) = said.iter().flatten().find(|said| could_not_draw(said)) {
+        return Err(short(why.clone()));
+    }
     Ok(axum::Json(json!({"items": said})).into_response())
 }
 

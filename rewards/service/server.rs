@@ -3,7 +3,7 @@
 use super::ServiceConfig;
 use super::admission::Room;
 use super::connections;
-use super::log::Log;
+use super::log::{Log, Logger};
 use super::metrics::Metrics;
 use super::parse::Images;
 use super::peers::Bounds;
@@ -47,14 +47,14 @@ pub(crate) struct Inner {
     pub token: Option<Token>,
     pub room: Room,
     pub metrics: Metrics,
-    pub log: Log,
+    pub log: Logger,
 }
 
 impl Service {
     /// Reads the registered pictures.
     ///
     /// # Errors
-    /// A picture that cannot be read or is too large; its key is named.
+    /// A picture that cannot be read or is too large; its key is named. No thread for the log.
     pub fn new(setup: ServiceSetup<'_>) -> Result<Service, RewardError> {
         let mut images = Images::new();
         for (name, path) in &setup.config.images {
@@ -72,7 +72,7 @@ impl Service {
             token: setup.token.as_deref().map(Token::new),
             room: Room::new(&setup.config),
             metrics: Metrics::new(),
-            log: setup.log,
+            log: Logger::start(setup.log)?,
             scorer: setup.scorer,
             config: setup.config,
         })))
@@ -88,7 +88,8 @@ impl Service {
             .worker_threads(2)
             .enable_all()
             .build()?;
-        let done = runtime.block_on(serve(self.0, listener));
+        let done = runtime.block_on(serve(self.0.clone(), listener));
+        self.0.log.finish();
         // Threads that still check a reference are not waited for.
         runtime.shutdown_timeout(Duration::from_millis(100));
         done
@@ -108,7 +109,7 @@ async fn serve(inner: Arc<Inner>, listener: std::net::TcpListener) -> io::Result
         "listening",
         json!({"address": address.to_string(), "tasks": names}),
     );
-    let (stop, grace, log) = (Arc::new(Notify::new()), inner.config.grace_ms, inner.log);
+    let (stop, grace, log) = (Arc::new(Notify::new()), inner.config.grace_ms, &inner.log);
     let stopping = stop.clone();
     let application = Router::new().fallback(handle).with_state(inner.clone());
     let bounds = Bounds {
