@@ -64,7 +64,9 @@ class Client:
         answers = [None] * len(rows)
         waiting, tries = list(range(len(rows))), self.retries
         while waiting:
-            got = self._call("/score_batch", {"items": [rows[i] for i in waiting]})["items"]
+            # Answered before the connection is given up, if not whole.
+            body = {"items": [rows[i] for i in waiting], "deadline_ms": max(1, int((self.timeout - 1) * 1000))}
+            got = self._call("/score_batch", body)["items"]
             if len(got) != len(waiting):
                 raise ServiceError(f"{self.url}: {len(waiting)} rows were sent, {len(got)} came back")
             for i, answer in zip(waiting, got):
@@ -151,7 +153,10 @@ def _picture(image):
 
 
 def text(message):
-    """The words of a prompt or completion: a string, or a chat's last message."""
+    """The words of a prompt or completion: a string, or a chat's last message (a list, or what parquet makes
+    of one)."""
+    if hasattr(message, "tolist"):
+        message = message.tolist()
     if isinstance(message, str):
         return message
     if isinstance(message, (list, tuple)):

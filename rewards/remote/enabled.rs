@@ -173,10 +173,17 @@ impl Remote {
     }
 
     fn give_up(&self, error: CallError) -> String {
-        let message = match error.status {
-            Some(401) => format!("{} (rewards.remote.token_file)", error.message),
-            _ => error.message,
+        let way_out = match error.status {
+            Some(401) => " (rewards.remote.token_file)".to_owned(),
+            Some(status) if !(200..300).contains(&status) && status < 500 && status != 429 => {
+                String::new()
+            }
+            _ => format!(
+                " (sent {} times; rewards.remote.retries says how often)",
+                self.retries + 1
+            ),
         };
+        let message = format!("rewards.endpoint: {}{way_out}", error.message);
         self.lost.get_or_init(|| message).clone()
     }
 
@@ -212,7 +219,7 @@ impl Remote {
             if tries == 0 {
                 self.lost.get_or_init(|| {
                     let tries = self.retries + 1;
-                    format!("the service did not judge in time however often it was asked ({tries} times in a row with nothing judged; the last answer: {why}): it is held up by others' completions, or by slow encoders or judges (raise rewards.service.deadline_ms there, or rewards.remote.timeout_ms and retries here)")
+                    format!("rewards.endpoint: the service did not judge in time however often it was asked ({tries} times in a row with nothing judged; the last answer: {why}): it is held up by others' completions, or by slow encoders or judges (raise rewards.service.deadline_ms there, or rewards.remote.timeout_ms and retries here)")
                 });
                 break;
             }

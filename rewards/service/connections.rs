@@ -98,3 +98,48 @@ impl House {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    /// Half of them, on average, would find the end before them.
+    #[test]
+    fn whom_the_system_took_in_before_the_end_is_answered() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let callers: Vec<TcpStream> = (0..32)
+            .map(|_| {
+                let mut stream = TcpStream::connect(address).unwrap();
+                let head = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+                stream.write_all(head).unwrap();
+                stream
+            })
+            .collect();
+        let second = Duration::from_secs(1);
+        let bounds = Bounds {
+            most: 64,
+            bodies: 64,
+            idle: 60 * second,
+            patience: second,
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            listener.set_nonblocking(true).unwrap();
+            let listener = TcpListener::from_std(listener).unwrap();
+            let application = Router::new().fallback(|| async { "here" });
+            serve(listener, application, bounds, std::future::ready(())).await;
+        });
+        for mut caller in callers {
+            let mut answer = String::new();
+            caller.read_to_string(&mut answer).unwrap();
+            assert!(answer.ends_with("here"), "{answer:?}");
+        }
+    }
+}

@@ -63,8 +63,9 @@ args = N(rm_url=case['url'] + '/score')
 one = asyncio.run(slime_remote_rm.reward(args, sample('red', label=json.dumps(label))))
 many = asyncio.run(slime_remote_rm.reward(N(rm_url=None), [sample('red'), sample('blue')]))
 cut = asyncio.run(slime_remote_rm.reward(args, sample('red', 'truncated', {'svg': case['red'], 'task': 'look'})))
-print(json.dumps([one, many, cut]))");
-    assert_eq!(got, json!([red, [red, blue], -0.5]));
+row = asyncio.run(slime_remote_rm.reward(N(rm_url=None, reward_key='reward'), sample('blue')))
+print(json.dumps([one, many, cut, row['reward']]))");
+    assert_eq!(got, json!([red, [red, blue], -0.5, blue]));
 }
 
 #[test]
@@ -78,6 +79,10 @@ spec = importlib.util.spec_from_file_location('custom', path)
 verl = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(verl)
 truth = {'svg': case['red'], 'task': 'draw'}
+class Array(list):  # as numpy's, which is no list
+    tolist = lambda self: list(self)
+    __class__ = object
+assert verl._row('', truth, {'prompt': Array([{'role': 'user', 'content': 'x'}])})['prompt'] == 'x'
 one = verl.compute_score('d', case['blue'], json.dumps(truth), extra_info={'prompt': [{'role': 'user', 'content': 'x'}]}, url=case['url'])
 many = verl.compute_score_batch(['d'] * 2, [case['red'], 'no'], [truth] * 2, [None, {}])
 other = verl.compute_score('d', case['red'], {**truth, 'task': 'look'})

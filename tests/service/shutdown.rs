@@ -46,23 +46,6 @@ fn a_signal_ends_it_after_what_is_in_flight_is_answered() {
 }
 
 #[test]
-fn what_was_sent_before_the_signal_is_answered_though_it_was_not_read_yet() {
-    let mut server = Server::start("service_unread", "deadline_ms: 2000", &[]);
-    // It reads nothing while it is stopped; the system takes connections in for it.
-    server.signal("-STOP");
-    let body = slime(&circle("red"), &circle("red")).to_string();
-    let sent: Vec<_> = (0..40)
-        .map(|_| server.send("POST", "/score", &[], body.as_bytes()))
-        .collect();
-    server.signal("-TERM");
-    server.signal("-CONT");
-    for sent in sent {
-        assert_eq!(sent.answer().fine()["valid"], true);
-    }
-    assert_eq!(server.child.wait().unwrap().code(), Some(0));
-}
-
-#[test]
 fn the_grace_bounds_the_end() {
     let mut server = Server::start(
         "service_grace",
