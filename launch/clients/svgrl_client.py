@@ -65,7 +65,8 @@ class Client:
         waiting, tries = list(range(len(rows))), self.retries
         while waiting:
             # Answered before the connection is given up, if not whole.
-            body = {"items": [rows[i] for i in waiting], "deadline_ms": max(1, int((self.timeout - 1) * 1000))}
+            patience = max(1, int((self.timeout - 1) * 1000))
+            body = {"items": [rows[i] for i in waiting], "deadline_ms": patience, "last_try": tries == 0}
             got = self._call("/score_batch", body)["items"]
             if len(got) != len(waiting):
                 raise ServiceError(f"{self.url}: {len(waiting)} rows were sent, {len(got)} came back")

@@ -191,7 +191,7 @@ impl Remote {
     fn answer(&self, mut orders: Vec<Order>, mut tries: u32, stopped: &AtomicBool) {
         while !orders.is_empty() {
             let judged = self.judged.load(Ordering::SeqCst);
-            let rows = match self.post(&orders, stopped) {
+            let rows = match self.post(&orders, tries == 0, stopped) {
                 Ok(rows) => rows,
                 Err(Unanswered::TooMuch) => {
                     self.batch.fetch_min(orders.len() / 2, Ordering::Relaxed);
@@ -245,7 +245,12 @@ impl Remote {
     }
 
     /// One answered row for each order.
-    fn post(&self, orders: &[Order], stopped: &AtomicBool) -> Result<Vec<ScoredRow>, Unanswered> {
+    fn post(
+        &self,
+        orders: &[Order],
+        last_try: bool,
+        stopped: &AtomicBool,
+    ) -> Result<Vec<ScoredRow>, Unanswered> {
         let go_on = || {
             self.lost.get().is_none()
                 && !stopped.load(Ordering::Relaxed)
@@ -260,7 +265,8 @@ impl Remote {
             Unanswered::Lost
         };
         let rows: Result<Vec<Value>, String> = orders.iter().map(|o| row(&o.job)).collect();
-        let body = self.body(rows.map_err(lose)?);
+        let mut body = self.body(rows.map_err(lose)?);
+        body["last_try"] = last_try.into();
         let answer = self.caller.call("/score_batch", Some(&body), &go_on);
         let mut answer = answer.map_err(|error| match error.status {
             Some(413) if orders.len() > 1 => Unanswered::TooMuch,

@@ -185,19 +185,30 @@ impl Task {
 
     /// The judgement with the parts that it waited for. An encoder that failed makes it invalid.
     pub fn finish(&self, pending: &Pending) -> Reward {
-        self.finished(pending, &|| false)
+        self.finished(pending, &|| false, None)
     }
 
-    /// The same; none when nobody wants it any more, as `gone` says now and then.
-    pub fn finish_unless(&self, pending: &Pending, gone: &dyn Fn() -> bool) -> Option<Reward> {
-        let reward = self.finished(pending, gone);
+    /// The same; none when nobody wants it any more, as `gone` says now and then. Judges that have not answered
+    /// by `judges` have failed.
+    pub fn finish_unless(
+        &self,
+        pending: &Pending,
+        gone: &dyn Fn() -> bool,
+        judges: Option<Instant>,
+    ) -> Option<Reward> {
+        let reward = self.finished(pending, gone, judges);
         (!gone()).then_some(reward)
     }
 
-    fn finished(&self, pending: &Pending, gone: &dyn Fn() -> bool) -> Reward {
+    fn finished(
+        &self,
+        pending: &Pending,
+        gone: &dyn Fn() -> bool,
+        judges: Option<Instant>,
+    ) -> Reward {
         let rubric = &self.scoring.rubric;
         let cut = |(part, config): (&Part, &RewardConfig)| {
-            part.value(gone)
+            part.value(gone, judges)
                 .map(|value| clip(value, config.common().clip))
         };
         let values: Result<Vec<f64>, Arc<str>> =

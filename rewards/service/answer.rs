@@ -15,13 +15,20 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+/// What the end of a judgement may take behind its judges, milliseconds.
+const ENDING_MS: u64 = 500;
+
 /// How a request came.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     /// One completion in slime's form.
     Single,
-    /// Rows, and the milliseconds that their caller waits where it says so.
-    Batch(Option<u64>),
+    /// Rows.
+    Batch {
+        /// The milliseconds that their caller waits, where it says so.
+        deadline_ms: Option<u64>,
+        last_try: bool,
+    },
 }
 
 /// Judges `jobs` in order. A completion that was not judged in time is an invalid row; a request
@@ -39,6 +46,17 @@ pub(crate) async fn judge(
         let said = format!("the queue is full: {taken} of {limit} completions are waiting");
         Problem::busy(said, pause(inner, taken))
     })?;
+    let (most, last_try) = match form {
+        Form::Batch {
+            deadline_ms,
+            last_try,
+        } => (deadline_ms.unwrap_or(u64::MAX), last_try),
+        Form::Single => (u64::MAX, false),
+    };
+    let most = most.min(inner.config.deadline_ms);
+    let deadline = arrived + Duration::from_millis(most);
+    let ending = Duration::from_millis(ENDING_MS.min(most / 4));
+    let judges = last_try.then(|| (deadline - ending).into_std());
     let cancelled = Arc::new(AtomicBool::new(false));
     let _cancel = CancelOnDrop(cancelled.clone());
     let mut waiting = Vec::with_capacity(jobs.len());
@@ -49,6 +67,7 @@ pub(crate) async fn judge(
         inner.clone().scorer.order(Order {
             job,
             cancelled: Some(cancelled.clone()),
+            judges,
             reply: Box::new(move |scored| {
                 drop(place);
                 // The request may have been answered without it; then it is no outcome.
@@ -60,11 +79,6 @@ pub(crate) async fn judge(
             }),
         });
     }
-    let most = match form {
-        Form::Batch(Some(ms)) => ms.min(inner.config.deadline_ms),
-        _ => inner.config.deadline_ms,
-    };
-    let deadline = arrived + Duration::from_millis(most);
     let mut rows = Vec::with_capacity(waiting.len());
     for (index, (id, task, step, receiver)) in waiting.into_iter().enumerate() {
         let reward = match timeout_at(deadline, receiver).await {

@@ -76,6 +76,10 @@ pub(crate) struct Batch<T> {
     /// Milliseconds that the caller waits for the answer, where that is less than the service's own deadline.
     #[serde(default)]
     pub deadline_ms: Option<u64>,
+    /// Whether the caller will not ask again for what is late: a judge that has not answered shortly before has
+    /// failed, as one has that does not answer at all.
+    #[serde(default)]
+    pub last_try: bool,
 }
 
 /// A reference alone.

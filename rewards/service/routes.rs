@@ -174,9 +174,13 @@ async fn score_batch(
 ) -> Result<Response, Problem> {
     let batch = parse::json::<Batch<ScoreRow>>(bytes)?;
     inner.tasks.agree(&batch.tasks)?;
+    let form = Form::Batch {
+        deadline_ms: batch.deadline_ms,
+        last_try: batch.last_try,
+    };
     let jobs = parse::jobs(batch.items, &inner.images, &inner.tasks.first, true)?;
     *items = jobs.len();
-    let rows = judge(inner, jobs, Form::Batch(batch.deadline_ms)).await?;
+    let rows = judge(inner, jobs, form).await?;
     let rows: Vec<Value> = rows.into_iter().map(with_reward).collect();
     Ok(axum::Json(json!({"items": rows})).into_response())
 }

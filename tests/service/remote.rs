@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::process::{Server, circle, slow};
 use crate::cli::program::{Told, program, rows, scratch, told, write, write_rows};
-use crate::cli::tiny::{config, tiny};
+use crate::cli::tiny::{TOKENIZER, config, tiny};
 
 fn samples(run: &Path, step: &str) -> Vec<Value> {
     rows(&run.join(format!("samples/rl/step_{step}.jsonl")))
@@ -185,6 +185,29 @@ fn slow_completions_are_waited_for_as_long_as_the_service_judges() {
     for row in rows(&out) {
         let reason = row["reason"].as_str().unwrap();
         assert!(reason.starts_with("deadline: "), "{row}");
+    }
+}
+
+#[test]
+fn a_judge_that_keeps_silent_fails_there_as_it_does_here() {
+    // Callers are taken in and never answered.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = scratch("remote_silent_judge");
+    let text = format!(
+        "model: {{tokenizer: {TOKENIZER}, init: {{}}}}\ndata: {{sources: {{shapes: {{format: shapes, task: draw}}}}}}\n\
+         rewards: {{deadline_ms: 500, service: {{deadline_ms: 2000}}, remote: {{retries: 1}}}}\ntasks: {{draw: {{render: {{size: 64}}, \
+         rubric: {{rewards: [{{type: judge, endpoint: \"http://{}/v1\", model: m, failure_value: 0.25}}]}}}}}}\n\
+         stages: [{{algorithm: grpo}}]\n",
+        silent.local_addr().unwrap()
+    );
+    let config = write(&folder, "rewards.yaml", &text);
+    let server = Server::with(folder, &config, &[]);
+    let row = |id: usize| json!({"id": id, "completion": circle("red")});
+    let data = write_rows(&server.folder, "data.jsonl", &[row(0), row(1)]);
+    let (told, out) = offline(&server, &data, "out.jsonl", &server.url());
+    told.fine();
+    for row in rows(&out) {
+        assert_eq!((&row["total"], &row["valid"]), (&json!(0.25), &json!(true)));
     }
 }
 
