@@ -23,7 +23,7 @@ def _row(sample):
 async def reward(args, sample, **_):
     """The reward of one sample, or of each in a list."""
     samples = sample if isinstance(sample, list) else [sample]
-    url = (getattr(args, "rm_url", None) or "").removesuffix("/score") or None
+    url = (getattr(args, "rm_url", None) or "").rstrip("/").removesuffix("/score") or None
     judge = client(url=url).score
     answers = await asyncio.to_thread(judge, [_row(s) for s in samples])
     # With a key set, slime takes the number out of a dict by itself.

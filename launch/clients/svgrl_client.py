@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 
 DEFAULT_URL = "http://127.0.0.1:8700"
 AGAIN = (408, 425, 429, 500, 502, 503, 504)
@@ -122,11 +123,17 @@ def split(label):
     """A dataset's label as (reference, task): a dict or JSON of the reference's keys and `task`, or a
     string that is the reference SVG or text itself."""
     if isinstance(label, str) and label.lstrip().startswith("{"):
-        label = json.loads(label)
+        try:
+            label = json.loads(label)
+        except ValueError as error:
+            said = f'label: begins with a brace and is no JSON: {error} (words go into {{"text": ..}})'
+            raise ServiceError(said) from None
     if label is None:
         return {}, None
     if isinstance(label, str):
         return ({"svg": label} if "<svg" in label else {"text": label}), None
+    if not isinstance(label, Mapping):
+        raise ServiceError(f"label: must be a dict, the same as JSON, or a string, got {type(label).__name__}")
     label = dict(label)
     task = label.pop("task", None)
     reference = label.pop("reference", None)
@@ -138,10 +145,13 @@ def split(label):
 
 
 def _picture(image):
-    """A picture as the service takes it: a string stays, a PNG's bytes (as `datasets` keeps them, too) and
-    pictures of Pillow become base64."""
+    """A picture as the service takes it: a string stays; a PNG's or a JPEG's bytes (as `datasets` keeps them or
+    names their file, too) and pictures of Pillow become base64."""
     if isinstance(image, dict) and image.get("bytes") is not None:
         image = image["bytes"]
+    elif isinstance(image, dict) and image.get("path"):
+        with open(image["path"], "rb") as file:
+            image = file.read()
     if hasattr(image, "save"):
         if getattr(image, "mode", "RGB") not in PNG_MODES:
             image = image.convert("RGB")
@@ -149,7 +159,8 @@ def _picture(image):
         image.save(written, "PNG")
         image = written.getvalue()
     if isinstance(image, (bytes, bytearray)):
-        image = base64.b64encode(image).decode()
+        kind = "data:image/jpeg;base64," if image[:2] == b"\xff\xd8" else ""
+        image = kind + base64.b64encode(image).decode()
     return image
 
 

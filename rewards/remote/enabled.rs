@@ -197,6 +197,7 @@ impl Remote {
                     self.batch.fetch_min(orders.len() / 2, Ordering::Relaxed);
                     return self.answer_halves(orders, tries, stopped);
                 }
+                Err(Unanswered::Busy) => continue,
                 Err(Unanswered::Lost) => break,
             };
             let (asked, mut late) = (orders.len(), Vec::new());
@@ -267,9 +268,11 @@ impl Remote {
         let rows: Result<Vec<Value>, String> = orders.iter().map(|o| row(&o.job)).collect();
         let mut body = self.body(rows.map_err(lose)?);
         body["last_try"] = last_try.into();
+        let judged = self.judged.load(Ordering::SeqCst);
         let answer = self.caller.call("/score_batch", Some(&body), &go_on);
         let mut answer = answer.map_err(|error| match error.status {
             Some(413) if orders.len() > 1 => Unanswered::TooMuch,
+            Some(429) if self.judged.load(Ordering::SeqCst) > judged => Unanswered::Busy,
             _ => {
                 self.give_up(error);
                 Unanswered::Lost
@@ -288,6 +291,8 @@ impl Remote {
 enum Unanswered {
     /// The service takes fewer completions, or bytes, in one request.
     TooMuch,
+    /// Its queue is full, among others of completions of this run that it judges.
+    Busy,
     /// Nothing is to be had from it any more.
     Lost,
 }

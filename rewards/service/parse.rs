@@ -165,7 +165,7 @@ pub(crate) fn resolve(
             };
             let Some(bytes) = name.to_str().and_then(|name| images.get(name)) else {
                 return Err(Problem::field(format!(
-                    "{place}.image: must be a PNG in base64 or the name of a picture in the service's rewards.service.images"
+                    "{place}.image: must be a PNG in base64, a JPEG in base64 behind `data:image/jpeg;base64,`, or the name of a picture in the service's rewards.service.images"
                 )));
             };
             let bytes = bytes.clone();

@@ -189,6 +189,19 @@ fn slow_completions_are_waited_for_as_long_as_the_service_judges() {
 }
 
 #[test]
+fn a_queue_that_is_full_of_a_runs_own_completions_is_waited_for() {
+    let section = "workers: 1, deadline_ms: 400, service: {queue: 1, deadline_ms: 3000}, remote: {retries: 2, connections: 16}";
+    let server = Server::start("remote_full", section, &[]);
+    let row =
+        |id: usize| json!({"id": id, "completion": slow(), "reference": {"svg": circle("red")}});
+    let data: Vec<Value> = (0..16).map(row).collect();
+    let data = write_rows(&server.folder, "data.jsonl", &data);
+    let (told, out) = offline(&server, &data, "out.jsonl", &server.url());
+    told.fine();
+    assert_eq!(rows(&out).len(), 16);
+}
+
+#[test]
 fn a_judge_that_keeps_silent_fails_there_as_it_does_here() {
     // Callers are taken in and never answered.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
