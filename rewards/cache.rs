@@ -55,6 +55,23 @@ impl<V: Clone> Cache<V> {
     }
 }
 
+impl<V: Clone> Cache<V> {
+    /// [`Self::get`], but what does not last is computed again for the next who asks.
+    pub fn get_lasting(
+        &self,
+        key: Key,
+        compute: impl FnOnce() -> V,
+        lasts: impl FnOnce(&V) -> bool,
+    ) -> V {
+        let value = self.get(key, compute);
+        if !lasts(&value) {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.entries.remove(&key);
+        }
+        value
+    }
+}
+
 impl<V> State<V> {
     /// Drops the older eighth at once, so that the search for it is rare.
     fn drop_oldest(&mut self, capacity: usize) {
@@ -80,6 +97,13 @@ mod tests {
         assert_eq!((ask("a"), ask("a"), ask("b"), ask("a")), (1, 1, 2, 2));
         assert_eq!(ask("c"), 3);
         assert_eq!((ask("a"), ask("b")), (3, 4));
+    }
+
+    #[test]
+    fn what_does_not_last_is_computed_again() {
+        let cache = Cache::new(2);
+        let ask = |value: i32| cache.get_lasting(key(&[b"a"]), || value, |&value| value > 0);
+        assert_eq!([ask(-1), ask(2), ask(3)], [-1, 2, 2]);
     }
 
     #[test]

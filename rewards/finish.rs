@@ -18,6 +18,8 @@ pub(crate) struct Unfinished {
     pub pending: Box<Pending>,
     pub reply: Box<dyn FnOnce(Scored) + Send>,
     pub cancelled: Option<Arc<AtomicBool>>,
+    /// When judges that have not answered count as failed; none where that is left to them.
+    pub judges: Option<Instant>,
 }
 
 impl Unfinished {
@@ -26,7 +28,7 @@ impl Unfinished {
         let gone = || self.is_gone(stopped);
         let reward = match tasks.get(&self.job.task) {
             None => Some(unknown_task()),
-            Some(task) => task.finish_unless(&self.pending, &gone),
+            Some(task) => task.finish_unless(&self.pending, &gone, self.judges),
         };
         let Some(reward) = reward else {
             return;
@@ -42,7 +44,7 @@ impl Unfinished {
     }
 
     fn is_ready_within(&self, most: Duration) -> bool {
-        self.pending.is_ready_by(Instant::now() + most)
+        self.pending.is_ready_by(Instant::now() + most, self.judges)
     }
 }
 

@@ -1,5 +1,6 @@
 //! One HTTP call with patience: connection failures, timeouts, 429 and 5xx are tried again after
-//! growing pauses (or the pause that the other side asks for); anything else is final.
+//! growing pauses (or the pause that the other side asks for), as is an answer that is no JSON, which
+//! something in between has made or cut off; anything else is final.
 
 use serde_json::Value;
 use std::net::ToSocketAddrs;
@@ -111,10 +112,11 @@ impl Caller {
         let text = text.map_err(again)?;
         if (200..300).contains(&status) {
             return serde_json::from_str(&text).map_err(|error| {
-                Failed::Final(CallError {
-                    status: Some(status),
-                    message: format!("{url}: the answer is not JSON: {error}"),
-                })
+                let message = format!(
+                    "{url}: status {status}, but the answer is not JSON: {error} (a proxy in between answers in its place, or cuts it off)"
+                );
+                let status = Some(status);
+                Failed::Again(CallError { status, message }, asked)
             });
         }
         let error = CallError {
@@ -185,6 +187,8 @@ fn is_local(base: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
 
     #[test]
     fn pauses_grow_to_a_bound_and_obey_the_other_side() {
@@ -197,6 +201,47 @@ mod tests {
         let minute = Some(Duration::from_secs(60));
         assert_eq!(pause(0, minute), Duration::from_secs(60));
         assert_eq!(pause(0, Some(Duration::MAX)), LONGEST_ASKED);
+    }
+
+    /// An address whose calls get these bodies, one after another, each with status 200.
+    fn bodies(bodies: Vec<&'static str>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for body in bodies {
+                let mut stream = listener.accept().unwrap().0;
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).unwrap();
+                    head.push(byte[0]);
+                }
+                let length = body.len();
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+                );
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn an_answer_that_is_no_json_is_asked_for_again() {
+        let call = |said: Vec<&'static str>| {
+            let address = bodies(said);
+            let caller = Caller::new(&address, None, Duration::from_secs(60), 2);
+            caller.call("/health", None, &|| true)
+        };
+        let page = "<html>Bad gateway</html>";
+        let cut = "{\"status\": \"o";
+        let fine = call(vec![page, cut, "{\"status\": \"ok\"}"]).unwrap();
+        assert_eq!(fine["status"], "ok");
+        let error = call(vec![page; 3]).unwrap_err();
+        assert_eq!(error.status, Some(200));
+        for part in ["/health: ", "not JSON", "proxy"] {
+            assert!(error.message.contains(part), "{}", error.message);
+        }
     }
 
     #[test]

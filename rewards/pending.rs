@@ -38,11 +38,12 @@ impl Pending {
         all.all(|part| matches!(part, Part::Known(_)))
     }
 
-    /// Whether nothing of it is missing, waiting for that until `until`.
-    pub fn is_ready_by(&self, until: Instant) -> bool {
+    /// Whether nothing of it is missing, waiting for that until `until`. A judge that has not answered by
+    /// `judges`, where there is such a moment, has failed.
+    pub fn is_ready_by(&self, until: Instant, judges: Option<Instant>) -> bool {
         let metrics = self.metrics.iter().map(|(_, part)| part);
         let mut all = self.parts.iter().chain(metrics);
-        all.all(|part| part.is_ready_by(until))
+        all.all(|part| part.is_ready_by(until, judges))
     }
 }
 
@@ -67,7 +68,7 @@ pub(crate) enum Wait {
 }
 
 impl Part {
-    fn is_ready_by(&self, until: Instant) -> bool {
+    fn is_ready_by(&self, until: Instant, judges: Option<Instant>) -> bool {
         match self {
             Part::Known(_) => true,
             Part::Waits(
@@ -77,14 +78,14 @@ impl Part {
             Part::Waits(Wait::Judged(answer, _)) => {
                 let mut select = Select::new();
                 select.recv(answer);
-                select.ready_deadline(until).is_ok()
+                select.ready_deadline(until).is_ok() || is_past(judges)
             }
         }
     }
 
-    /// The value, waiting for it if need be until `gone` says that nobody wants it; or what went wrong in
-    /// the encoder.
-    pub fn value(&self, gone: &dyn Fn() -> bool) -> Result<f64, Arc<str>> {
+    /// The value, waiting for it if need be until `gone` says that nobody wants it, and for a judge no longer
+    /// than until `judges`; or what went wrong in the encoder.
+    pub fn value(&self, gone: &dyn Fn() -> bool, judges: Option<Instant>) -> Result<f64, Arc<str>> {
         let wait = |ticket: &Ticket| ticket.wait_unless(gone);
         let cosine =
             |pair: &[Ticket; 2]| Ok::<f64, Arc<str>>(dot(&wait(&pair[0])?, &wait(&pair[1])?));
@@ -96,7 +97,7 @@ impl Part {
             }
             Part::Waits(Wait::Judged(answer, failure)) => loop {
                 match answer.recv_timeout(LOOK) {
-                    Err(RecvTimeoutError::Timeout) if !gone() => {}
+                    Err(RecvTimeoutError::Timeout) if !gone() && !is_past(judges) => {}
                     answer => return Ok(answer.unwrap_or(*failure)),
                 }
             },
@@ -116,4 +117,8 @@ impl Part {
             }
         }
     }
+}
+
+fn is_past(moment: Option<Instant>) -> bool {
+    moment.is_some_and(|moment| moment <= Instant::now())
 }

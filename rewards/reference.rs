@@ -33,6 +33,8 @@ pub enum ImageSource {
 
 /// Bytes of an image file.
 const MAX_BYTES: u64 = 64 << 20;
+/// Pixels on a side of a picture.
+pub(crate) const MAX_IMAGE_SIDE: u32 = 8192;
 const SIGNATURE: &str = "iVBORw0KGgo";
 const DATA: &str = "data:image/png;base64,";
 const JPEG: &str = "data:image/jpeg;base64,";
@@ -50,6 +52,14 @@ impl ImageSource {
             ImageSource::Png(bytes) => Ok(bytes.clone()),
         }
     }
+}
+
+/// Refuses by its header what is no picture, and one too large to be compared, so that a small file cannot ask
+/// for much.
+#[cfg(feature = "service")]
+pub(crate) fn check_picture(bytes: &[u8]) -> Result<(), String> {
+    let sides = svg::Raster::size_within(bytes, MAX_IMAGE_SIDE);
+    sides.map(drop).map_err(|error| error.to_string())
 }
 
 /// A device or a pipe may have no end.
@@ -105,6 +115,43 @@ pub struct Candidate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A PNG's header, which is all that is looked at, for sides of this many pixels.
+    #[cfg(feature = "service")]
+    fn header(width: u32, height: u32) -> Vec<u8> {
+        let mut png = svg::Raster::filled(1, 1, [0; 4]).to_png().unwrap();
+        png[16..20].copy_from_slice(&width.to_be_bytes());
+        png[20..24].copy_from_slice(&height.to_be_bytes());
+        let sum = crc32(&png[12..29]);
+        png[29..33].copy_from_slice(&sum.to_be_bytes());
+        png
+    }
+
+    #[cfg(feature = "service")]
+    fn crc32(bytes: &[u8]) -> u32 {
+        let step = |sum: u32, &byte: &u8| {
+            (0..8).fold(sum ^ u32::from(byte), |sum, _| {
+                (sum >> 1) ^ (0xedb8_8320 * (sum & 1))
+            })
+        };
+        !bytes.iter().fold(!0, step)
+    }
+
+    #[cfg(feature = "service")]
+    #[test]
+    fn a_picture_is_refused_by_its_header_where_scoring_would_refuse_it() {
+        assert_eq!(
+            check_picture(&header(MAX_IMAGE_SIDE, MAX_IMAGE_SIDE)),
+            Ok(())
+        );
+        // A JPEG's frame of 9000 by 8 pixels.
+        let jpeg = b"\xff\xd8\xff\xc0\0\x0b\x08\0\x08\x23\x28\x01\x01\x11\0\xff\xd9";
+        for large in [header(MAX_IMAGE_SIDE + 1, 1), jpeg.to_vec()] {
+            let said = check_picture(&large).unwrap_err();
+            assert!(said.contains("at most 8192"), "{said}");
+        }
+        assert!(check_picture(b"\xff\xd8\xff").is_err() && check_picture(b"GIF89a").is_err());
+    }
 
     #[test]
     fn bytes_of_either_kind_are_read_back_from_their_text() {

@@ -18,7 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use svg::Patience;
 
 /// What a scoring thread does until its orders end or it is stopped.
@@ -55,6 +55,8 @@ pub(crate) struct Order {
     pub reply: Box<dyn FnOnce(Scored) + Send>,
     /// Set when nobody waits for the judgement any more.
     pub cancelled: Option<Arc<AtomicBool>>,
+    /// When judges that have not answered count as failed; none where that is left to them.
+    pub judges: Option<Instant>,
 }
 
 /// Judges completions on its own threads; dropping it waits for the one each thread is at.
@@ -307,6 +309,13 @@ impl Scorer {
         }
     }
 
+    /// Milliseconds that one drawing may take here.
+    #[cfg(feature = "service")]
+    pub(crate) fn drawing_ms(&self) -> Option<u64> {
+        let deadline = self.tasks.values().next()?.renderer.deadline();
+        u64::try_from(deadline.as_millis()).ok()
+    }
+
     /// What a completion gets that was not judged.
     #[cfg(feature = "service")]
     pub(crate) fn unjudged(&self, task: &str, reason: String, step: u64) -> Reward {
@@ -366,6 +375,7 @@ impl Scorer {
             // A caller that went away does not want its answer.
             reply: Box::new(move |scored| drop(reply.send(scored))),
             cancelled,
+            judges: None,
         });
     }
 
@@ -413,6 +423,7 @@ fn serve(
             job,
             reply,
             cancelled,
+            judges,
         } = order;
         if is_set(cancelled.as_deref()) {
             continue;
@@ -431,6 +442,7 @@ fn serve(
                     job,
                     reply,
                     cancelled,
+                    judges,
                 }));
             }
             continue;
@@ -446,6 +458,7 @@ fn serve(
                     pending,
                     reply,
                     cancelled,
+                    judges,
                 };
                 match waiting {
                     // The thread holds the receiver as long as there are senders.

@@ -46,7 +46,7 @@ pub enum Reason {
     OutOfMemory,
     /// The worker process died in another way.
     WorkerCrashed,
-    /// The document needs a worker process and none can be started.
+    /// The document needs a worker process, or a thread, and none can be started: nothing is said of the document.
     WorkerUnavailable,
     /// The renderer itself refused the document.
     RenderFailed,

@@ -51,7 +51,7 @@ pub fn on_large_stack<T: Send>(
         match thread {
             Ok(handle) => handle.join().unwrap_or_else(|panic| Err(panicked(&panic))),
             Err(error) => Err(Failure::new(
-                Reason::RenderFailed,
+                Reason::WorkerUnavailable,
                 format!("cannot start a thread: {error}"),
             )),
         }

@@ -79,8 +79,12 @@ impl Lanes {
 fn start() -> Result<mpsc::Sender<Job>, Failure> {
     let (sender, jobs) = mpsc::channel::<Job>();
     let serve = move || jobs.into_iter().for_each(|job| job());
-    spawn_large_stack("svg-draw", serve)
-        .map_err(|e| Failure::new(Reason::RenderFailed, format!("cannot start a thread: {e}")))?;
+    spawn_large_stack("svg-draw", serve).map_err(|e| {
+        Failure::new(
+            Reason::WorkerUnavailable,
+            format!("cannot start a thread: {e}"),
+        )
+    })?;
     Ok(sender)
 }
 

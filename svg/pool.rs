@@ -5,7 +5,7 @@ use crate::failure::{Failure, Reason};
 use crate::protocol::{Answer, Request, read_frame, read_json, write_frame, write_json};
 use crate::raster::Raster;
 use std::io::{self, Read};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, PoisonError, mpsc};
@@ -59,6 +59,10 @@ impl WorkerProgram {
     }
 }
 
+/// How the detail of a worker's end begins where neither it nor the document brought it about.
+const KILLED: &str = "killed from outside";
+const SIGKILL: i32 = 9;
+
 /// The idle processes and how to start another.
 pub(crate) struct Pool {
     program: PathBuf,
@@ -74,8 +78,16 @@ impl Pool {
         })
     }
 
-    /// Draws in a worker process within the request's deadline.
+    /// Draws in a worker process within the request's deadline. One that somebody else killed, the system for
+    /// lack of memory for instance, says nothing of the document: another tries it, once.
     pub fn draw(&self, request: &Request, source: &str) -> Result<Raster, Failure> {
+        match self.draw_once(request, source) {
+            Err(failure) if failure.detail.starts_with(KILLED) => self.draw_once(request, source),
+            answer => answer,
+        }
+    }
+
+    fn draw_once(&self, request: &Request, source: &str) -> Result<Raster, Failure> {
         let idle = self
             .idle
             .lock()
@@ -190,10 +202,12 @@ impl Process {
         } else {
             Reason::WorkerCrashed
         };
-        let status = self
-            .child
-            .wait()
-            .map_or_else(|e| e.to_string(), |s| s.to_string());
+        let status = self.child.wait();
+        let killed = status.as_ref().ok().and_then(|s| s.signal()) == Some(SIGKILL);
+        let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
+        if killed && reason == Reason::WorkerCrashed {
+            return Failure::new(reason, format!("{KILLED} ({status})"));
+        }
         let last = words
             .lines()
             .rfind(|l| !l.trim().is_empty() && !l.starts_with("note: "))

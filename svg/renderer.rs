@@ -94,6 +94,11 @@ impl Renderer {
         })
     }
 
+    /// What one document may take.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// Draws one document. Whatever the text holds, this returns: a picture, or the reason why not.
     pub fn render(
         &self,

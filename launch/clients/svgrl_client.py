@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 
 DEFAULT_URL = "http://127.0.0.1:8700"
 AGAIN = (408, 425, 429, 500, 502, 503, 504)
@@ -62,16 +63,27 @@ class Client:
 
     def _batch(self, rows):
         answers = [None] * len(rows)
-        waiting = list(range(len(rows)))
-        for _ in range(self.retries + 1):
-            got = self._call("/score_batch", {"items": [rows[i] for i in waiting]})["items"]
+        waiting, tries = list(range(len(rows))), self.retries
+        while waiting:
+            # Answered before the connection is given up, if not whole.
+            patience = max(1, int((self.timeout - 1) * 1000))
+            body = {"items": [rows[i] for i in waiting], "deadline_ms": patience, "last_try": tries == 0}
+            got = self._call("/score_batch", body)["items"]
+            if len(got) != len(waiting):
+                raise ServiceError(f"{self.url}: {len(waiting)} rows were sent, {len(got)} came back")
             for i, answer in zip(waiting, got):
                 answers[i] = answer
             # These waited too long at the service; the completions are not at fault.
-            waiting = [i for i in waiting if (answers[i]["reason"] or "").startswith(LATE)]
-            if not waiting:
-                return answers
-        raise ServiceError(f"{self.url}: {len(waiting)} completions were not judged in time")
+            late = [i for i in waiting if (answers[i]["reason"] or "").startswith(LATE)]
+            if len(late) == len(waiting):
+                if tries == 0:
+                    raise ServiceError(
+                        f"{self.url}: {len(late)} completions were not judged in time however often they were "
+                        f"sent (raise rewards.service.deadline_ms there): {answers[late[0]]['reason']}"
+                    )
+                tries -= 1
+            waiting = late
+        return answers
 
     def _call(self, path, body=None):
         data = None if body is None else json.dumps(body).encode()
@@ -111,11 +123,17 @@ def split(label):
     """A dataset's label as (reference, task): a dict or JSON of the reference's keys and `task`, or a
     string that is the reference SVG or text itself."""
     if isinstance(label, str) and label.lstrip().startswith("{"):
-        label = json.loads(label)
+        try:
+            label = json.loads(label)
+        except ValueError as error:
+            said = f'label: begins with a brace and is no JSON: {error} (words go into {{"text": ..}})'
+            raise ServiceError(said) from None
     if label is None:
         return {}, None
     if isinstance(label, str):
         return ({"svg": label} if "<svg" in label else {"text": label}), None
+    if not isinstance(label, Mapping):
+        raise ServiceError(f"label: must be a dict, the same as JSON, or a string, got {type(label).__name__}")
     label = dict(label)
     task = label.pop("task", None)
     reference = label.pop("reference", None)
@@ -127,10 +145,13 @@ def split(label):
 
 
 def _picture(image):
-    """A picture as the service takes it: a string stays, a PNG's bytes (as `datasets` keeps them, too) and
-    pictures of Pillow become base64."""
+    """A picture as the service takes it: a string stays; a PNG's or a JPEG's bytes (as `datasets` keeps them or
+    names their file, too) and pictures of Pillow become base64."""
     if isinstance(image, dict) and image.get("bytes") is not None:
         image = image["bytes"]
+    elif isinstance(image, dict) and image.get("path"):
+        with open(image["path"], "rb") as file:
+            image = file.read()
     if hasattr(image, "save"):
         if getattr(image, "mode", "RGB") not in PNG_MODES:
             image = image.convert("RGB")
@@ -138,12 +159,16 @@ def _picture(image):
         image.save(written, "PNG")
         image = written.getvalue()
     if isinstance(image, (bytes, bytearray)):
-        image = base64.b64encode(image).decode()
+        kind = "data:image/jpeg;base64," if image[:2] == b"\xff\xd8" else ""
+        image = kind + base64.b64encode(image).decode()
     return image
 
 
 def text(message):
-    """The words of a prompt or completion: a string, or a chat's last message."""
+    """The words of a prompt or completion: a string, or a chat's last message (a list, or what parquet makes
+    of one)."""
+    if hasattr(message, "tolist"):
+        message = message.tolist()
     if isinstance(message, str):
         return message
     if isinstance(message, (list, tuple)):

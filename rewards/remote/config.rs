@@ -14,9 +14,11 @@ pub struct RemoteConfig {
     pub batch: usize,
     /// Requests under way at the same time, at least 1.
     pub connections: usize,
-    /// Milliseconds, at least 1, to wait for an answer before the request counts as failed.
+    /// Milliseconds, at least 1, to wait for an answer before the request counts as failed; never less than
+    /// `rewards.deadline_ms` and two seconds.
     pub timeout_ms: u64,
-    /// How often a failed request is sent again (with growing pauses) before the run stops.
+    /// How often a failed request, or one of whose completions none was judged in time, is sent again (with growing
+    /// pauses where it failed) before the run stops.
     pub retries: u32,
 }
 

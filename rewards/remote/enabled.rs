@@ -18,12 +18,19 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+/// What a completion may take beside its drawing, and an answer on its way, milliseconds.
+const SLACK_MS: u64 = 1000;
+
 /// The service at the other end.
 pub(crate) struct Remote {
     caller: Caller,
+    /// What is sent beside the rows of each request: the tasks' digests, and how long the answer may take.
+    terms: Value,
     /// Completions in one request: as the config has it, or fewer where the service takes no more.
     batch: AtomicUsize,
     retries: u32,
+    /// Completions that the service has judged.
+    judged: AtomicUsize,
     /// Why the service is given up, once it is.
     lost: OnceLock<String>,
     /// Answers about references, by task and content.
@@ -50,9 +57,12 @@ impl Remote {
             text.map(|text| text.trim().to_owned())
         };
         let token = how.token_file.as_ref().map(read).transpose()?;
-        let timeout = Duration::from_millis(how.timeout_ms);
-        let caller = Caller::new(endpoint, token, timeout, how.retries);
-        let health = caller.call("/health", None, &|| true).map_err(|error| {
+        let caller = |timeout_ms: u64| {
+            let timeout = Duration::from_millis(timeout_ms);
+            Caller::new(endpoint, token.clone(), timeout, how.retries)
+        };
+        let health = caller(how.timeout_ms).call("/health", None, &|| true);
+        let health = health.map_err(|error| {
             RewardError::Service(format!("rewards.endpoint: {}", error.message))
         })?;
         for (name, scoring) in tasks {
@@ -66,10 +76,27 @@ impl Remote {
                 "rewards.endpoint: {endpoint}: the task {name:?} {problem} (start the service with this config)"
             )));
         }
+        let drawing = config
+            .deadline_ms
+            .max(health["drawing_ms"].as_u64().unwrap_or(0));
+        let needed = drawing.saturating_add(SLACK_MS);
+        if let Some(theirs) = health["deadline_ms"].as_u64().filter(|&ms| ms < needed) {
+            return Err(RewardError::Config(format!(
+                "rewards.endpoint: {endpoint}: the service gives a completion {theirs} ms (rewards.service.deadline_ms there), but drawing one may take {drawing} ms (rewards.deadline_ms), and one that does would end the run (start the service with rewards.service.deadline_ms >= {needed}, or lower rewards.deadline_ms here and there)"
+            )));
+        }
+        // What a single completion may take is always waited for.
+        let patience = how.timeout_ms.max(needed.saturating_add(SLACK_MS));
+        let digests: IndexMap<&String, String> = tasks
+            .iter()
+            .map(|(name, task)| (name, task.digest()))
+            .collect();
         Ok(Remote {
-            caller,
+            caller: caller(patience),
+            terms: json!({"tasks": digests, "deadline_ms": patience - SLACK_MS}),
             batch: AtomicUsize::new(how.batch),
             retries: how.retries,
+            judged: AtomicUsize::new(0),
             lost: OnceLock::new(),
             checked: Cache::new(config.reference_cache),
         })
@@ -86,7 +113,7 @@ impl Remote {
             }
             batch.retain(Order::is_wanted);
             if !batch.is_empty() {
-                self.answer(batch, stopped);
+                self.answer(batch, self.retries, stopped);
             }
         }
     }
@@ -96,7 +123,7 @@ impl Remote {
         let sent = portable(reference)?;
         let content = serde_json::to_vec(&sent).map_err(|error| error.to_string())?;
         self.checked.get(key(&[task.as_bytes(), &content]), || {
-            let body = json!({"items": [{"task": task, "reference": sent}]});
+            let body = self.body(vec![json!({"task": task, "reference": sent})]);
             let answer = self.caller.call("/check", Some(&body), &|| true);
             let answer = answer.map_err(|error| self.give_up(error))?;
             match answer["items"][0].as_str() {
@@ -139,50 +166,92 @@ impl Remote {
         self.lost.get().cloned().map(RewardError::Service)
     }
 
+    fn body(&self, rows: Vec<Value>) -> Value {
+        let mut body = self.terms.clone();
+        body["items"] = rows.into();
+        body
+    }
+
     fn give_up(&self, error: CallError) -> String {
-        let message = match error.status {
-            Some(401) => format!("{} (rewards.remote.token_file)", error.message),
-            _ => error.message,
+        let way_out = match error.status {
+            Some(401) => " (rewards.remote.token_file)".to_owned(),
+            Some(status) if !(200..300).contains(&status) && status < 500 && status != 429 => {
+                String::new()
+            }
+            _ => format!(
+                " (sent {} times; rewards.remote.retries says how often)",
+                self.retries + 1
+            ),
         };
+        let message = format!("rewards.endpoint: {}{way_out}", error.message);
         self.lost.get_or_init(|| message).clone()
     }
 
-    fn answer(&self, mut orders: Vec<Order>, stopped: &AtomicBool) {
-        for _ in 0..=self.retries {
-            let rows = match self.post(&orders, stopped) {
+    /// Has `orders` judged, in as many requests as that takes.
+    fn answer(&self, mut orders: Vec<Order>, mut tries: u32, stopped: &AtomicBool) {
+        while !orders.is_empty() {
+            let judged = self.judged.load(Ordering::SeqCst);
+            let rows = match self.post(&orders, tries == 0, stopped) {
                 Ok(rows) => rows,
                 Err(Unanswered::TooMuch) => {
-                    let half = orders.len() / 2;
-                    self.batch.fetch_min(half, Ordering::Relaxed);
-                    let rest = orders.split_off(half);
-                    self.answer(orders, stopped);
-                    return self.answer(rest, stopped);
+                    self.batch.fetch_min(orders.len() / 2, Ordering::Relaxed);
+                    return self.answer_halves(orders, tries, stopped);
                 }
+                Err(Unanswered::Busy) => continue,
                 Err(Unanswered::Lost) => break,
             };
-            let mut late = Vec::new();
+            let (asked, mut late) = (orders.len(), Vec::new());
+            let mut why = String::new();
             for (order, row) in orders.into_iter().zip(rows) {
-                let waited = |reason: &String| reason.starts_with(SERVICE_DEADLINE);
-                if row.reason.as_ref().is_some_and(waited) {
-                    late.push(order);
-                } else {
-                    order.answer(row.into_reward());
+                match row.reason {
+                    Some(reason) if reason.starts_with(SERVICE_DEADLINE) => {
+                        why = reason;
+                        late.push(order);
+                    }
+                    _ => order.answer(row.into_reward()),
                 }
             }
+            self.judged.fetch_add(asked - late.len(), Ordering::SeqCst);
             orders = late;
-            if orders.is_empty() {
-                return;
+            // As long as completions of this run are judged, the others wait for their turn.
+            if orders.is_empty() || self.judged.load(Ordering::SeqCst) > judged {
+                continue;
+            }
+            if tries == 0 {
+                self.lost.get_or_init(|| {
+                    let tries = self.retries + 1;
+                    format!("rewards.endpoint: the service did not judge in time however often it was asked ({tries} times in a row with nothing judged; the last answer: {why}): it is held up by others' completions, or by slow encoders or judges (raise rewards.service.deadline_ms there, or rewards.remote.timeout_ms and retries here)")
+                });
+                break;
+            }
+            tries -= 1;
+            // Encoders may take longer for all of them than the service waits.
+            if orders.len() > 1 {
+                return self.answer_halves(orders, tries, stopped);
             }
         }
-        let message = "the service did not judge in time however often it was asked";
-        let lost = self.lost.get_or_init(|| message.into());
+        if orders.is_empty() {
+            return;
+        }
+        let lost = self.lost.get().map_or("", String::as_str);
         for order in orders {
             order.answer(unjudged(lost));
         }
     }
 
+    fn answer_halves(&self, mut orders: Vec<Order>, tries: u32, stopped: &AtomicBool) {
+        let rest = orders.split_off(orders.len() / 2);
+        self.answer(orders, tries, stopped);
+        self.answer(rest, tries, stopped);
+    }
+
     /// One answered row for each order.
-    fn post(&self, orders: &[Order], stopped: &AtomicBool) -> Result<Vec<ScoredRow>, Unanswered> {
+    fn post(
+        &self,
+        orders: &[Order],
+        last_try: bool,
+        stopped: &AtomicBool,
+    ) -> Result<Vec<ScoredRow>, Unanswered> {
         let go_on = || {
             self.lost.get().is_none()
                 && !stopped.load(Ordering::Relaxed)
@@ -197,10 +266,13 @@ impl Remote {
             Unanswered::Lost
         };
         let rows: Result<Vec<Value>, String> = orders.iter().map(|o| row(&o.job)).collect();
-        let body = json!({"items": rows.map_err(lose)?});
+        let mut body = self.body(rows.map_err(lose)?);
+        body["last_try"] = last_try.into();
+        let judged = self.judged.load(Ordering::SeqCst);
         let answer = self.caller.call("/score_batch", Some(&body), &go_on);
         let mut answer = answer.map_err(|error| match error.status {
             Some(413) if orders.len() > 1 => Unanswered::TooMuch,
+            Some(429) if self.judged.load(Ordering::SeqCst) > judged => Unanswered::Busy,
             _ => {
                 self.give_up(error);
                 Unanswered::Lost
@@ -219,6 +291,8 @@ impl Remote {
 enum Unanswered {
     /// The service takes fewer completions, or bytes, in one request.
     TooMuch,
+    /// Its queue is full, among others of completions of this run that it judges.
+    Busy,
     /// Nothing is to be had from it any more.
     Lost,
 }

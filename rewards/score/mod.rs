@@ -10,17 +10,33 @@ use crate::error::RewardError;
 use crate::judge::{Judge, JudgeCount};
 use crate::pending::{Judged, Part, Pending};
 use crate::picture::Picture;
-use crate::reference::Reference;
+use crate::reference::{MAX_IMAGE_SIDE, Reference};
 use crate::rubric::{Truncated, clip};
 use crate::scorer::{ScoreJob, TokenCounter};
 use indexmap::IndexMap;
 use serde::Serialize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use svg::{Failure, Filter, Patience, Raster, Reason, Rendered, Renderer};
 
 /// The reason of a row whose reference cannot be drawn: no completion has it.
 pub(crate) const BAD_REFERENCE: &str = "bad_reference";
+/// What is said of such a reference itself.
+const NO_TARGET: &str = "reference does not render";
+
+/// Failures that are the machine's, not the drawing's.
+const MACHINE: [Reason; 2] = [Reason::WorkerUnavailable, Reason::WorkerCrashed];
+
+/// Whether this reason of a completion or a reference says only that nothing could be drawn for lack of
+/// processes or threads.
+#[cfg(feature = "service")]
+pub(crate) fn could_not_draw(reason: &str) -> bool {
+    let reason = [BAD_REFERENCE, NO_TARGET]
+        .iter()
+        .find_map(|what| reason.strip_prefix(what)?.strip_prefix(": "))
+        .unwrap_or(reason);
+    reason.starts_with(Reason::WorkerUnavailable.as_str())
+}
 
 /// What a completion earned.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -169,19 +185,30 @@ impl Task {
 
     /// The judgement with the parts that it waited for. An encoder that failed makes it invalid.
     pub fn finish(&self, pending: &Pending) -> Reward {
-        self.finished(pending, &|| false)
+        self.finished(pending, &|| false, None)
     }
 
-    /// The same; none when nobody wants it any more, as `gone` says now and then.
-    pub fn finish_unless(&self, pending: &Pending, gone: &dyn Fn() -> bool) -> Option<Reward> {
-        let reward = self.finished(pending, gone);
+    /// The same; none when nobody wants it any more, as `gone` says now and then. Judges that have not answered
+    /// by `judges` have failed.
+    pub fn finish_unless(
+        &self,
+        pending: &Pending,
+        gone: &dyn Fn() -> bool,
+        judges: Option<Instant>,
+    ) -> Option<Reward> {
+        let reward = self.finished(pending, gone, judges);
         (!gone()).then_some(reward)
     }
 
-    fn finished(&self, pending: &Pending, gone: &dyn Fn() -> bool) -> Reward {
+    fn finished(
+        &self,
+        pending: &Pending,
+        gone: &dyn Fn() -> bool,
+        judges: Option<Instant>,
+    ) -> Reward {
         let rubric = &self.scoring.rubric;
         let cut = |(part, config): (&Part, &RewardConfig)| {
-            part.value(gone)
+            part.value(gone, judges)
                 .map(|value| clip(value, config.common().clip))
         };
         let values: Result<Vec<f64>, Arc<str>> =
@@ -214,7 +241,7 @@ impl Task {
         }
         self.target(reference, false)
             .map(|_| ())
-            .map_err(|e| format!("reference does not render: {e}"))
+            .map_err(|e| format!("{NO_TARGET}: {e}"))
     }
 
     /// Whether it has what the rewards need.
@@ -373,7 +400,13 @@ impl Task {
             return Ok(None);
         };
         let compute = || self.compute_target(reference, rules, draft).map(Arc::new);
-        self.references.get(key, compute).map(Some)
+        // What the machine lacked for a moment says nothing of the reference.
+        let lasts = |target: &Result<_, Failure>| {
+            !target
+                .as_ref()
+                .is_err_and(|failure| MACHINE.contains(&failure.reason))
+        };
+        self.references.get_lasting(key, compute, lasts).map(Some)
     }
 
     fn compute_target(
@@ -391,6 +424,9 @@ impl Task {
                 Some(image) => image.read().map_err(|e| image_failure(&e))?,
                 None => return Err(Failure::new(Reason::NoSvg, "the reference is empty")),
             };
+            let size = Raster::size(&bytes).map_err(|e| image_failure(&e))?;
+            let large = u64::from(size.0) * u64::from(size.1) > LARGE;
+            let _turn = large.then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner));
             let raster = Raster::decode(&bytes, MAX_IMAGE_SIDE).map_err(|e| image_failure(&e))?;
             let own = (f64::from(raster.width), f64::from(raster.height));
             (self.fit_image(&self.picture(&raster)), own)
@@ -432,7 +468,9 @@ impl Task {
     }
 }
 
-const MAX_IMAGE_SIDE: u32 = 8192;
+/// Pixels beyond which pictures are decoded one at a time: a small file may ask for half a gigabyte.
+const LARGE: u64 = 1 << 22;
+static TURN: Mutex<()> = Mutex::new(());
 
 fn image_failure(error: &dyn std::fmt::Display) -> Failure {
     Failure::new(Reason::RenderFailed, format!("image: {error}"))

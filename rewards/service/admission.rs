@@ -1,7 +1,25 @@
 //! How much may be inside at once: a count with a limit, and places that give themselves back.
 
+use super::ServiceConfig;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// What a service has room for.
+pub(crate) struct Room {
+    /// Completions that wait or are judged.
+    pub items: Places,
+    /// Requests being answered.
+    pub requests: Places,
+}
+
+impl Room {
+    pub fn new(config: &ServiceConfig) -> Self {
+        Room {
+            items: Places::new(config.queue),
+            requests: Places::new(config.max_requests),
+        }
+    }
+}
 
 /// A bounded number of places.
 pub(crate) struct Places {

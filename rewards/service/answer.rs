@@ -4,7 +4,7 @@ use super::admission::CancelOnDrop;
 use super::parse::{Problem, place};
 use super::server::Inner;
 use crate::error::RewardError;
-use crate::score::BAD_REFERENCE;
+use crate::score::{BAD_REFERENCE, could_not_draw};
 use crate::scorer::{Order, ScoreJob};
 use crate::wire::{SERVICE_DEADLINE, ScoredRow};
 use axum::http::StatusCode;
@@ -15,20 +15,48 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+/// What the end of a judgement may take behind its judges, milliseconds.
+const ENDING_MS: u64 = 500;
+
+/// How a request came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// One completion in slime's form.
+    Single,
+    /// Rows.
+    Batch {
+        /// The milliseconds that their caller waits, where it says so.
+        deadline_ms: Option<u64>,
+        last_try: bool,
+    },
+}
+
 /// Judges `jobs` in order. A completion that was not judged in time is an invalid row; a request
 /// that does not fit in the queue, an unknown task or a reference that cannot serve is a problem.
 pub(crate) async fn judge(
     inner: &Arc<Inner>,
     jobs: Vec<(Value, ScoreJob)>,
-    of_batch: bool,
+    form: Form,
 ) -> Result<Vec<ScoredRow>, Problem> {
     let arrived = Instant::now();
+    let of_batch = form != Form::Single;
     check(inner, &jobs, of_batch)?;
-    let places = inner.queue.take(jobs.len()).ok_or_else(|| {
-        let (taken, limit) = (inner.queue.taken(), inner.queue.limit());
+    let places = inner.room.items.take(jobs.len()).ok_or_else(|| {
+        let (taken, limit) = (inner.room.items.taken(), inner.room.items.limit());
         let said = format!("the queue is full: {taken} of {limit} completions are waiting");
         Problem::busy(said, pause(inner, taken))
     })?;
+    let (most, last_try) = match form {
+        Form::Batch {
+            deadline_ms,
+            last_try,
+        } => (deadline_ms.unwrap_or(u64::MAX), last_try),
+        Form::Single => (u64::MAX, false),
+    };
+    let most = most.min(inner.config.deadline_ms);
+    let deadline = arrived + Duration::from_millis(most);
+    let ending = Duration::from_millis(ENDING_MS.min(most / 4));
+    let judges = last_try.then(|| (deadline - ending).into_std());
     let cancelled = Arc::new(AtomicBool::new(false));
     let _cancel = CancelOnDrop(cancelled.clone());
     let mut waiting = Vec::with_capacity(jobs.len());
@@ -39,6 +67,7 @@ pub(crate) async fn judge(
         inner.clone().scorer.order(Order {
             job,
             cancelled: Some(cancelled.clone()),
+            judges,
             reply: Box::new(move |scored| {
                 drop(place);
                 // The request may have been answered without it; then it is no outcome.
@@ -50,20 +79,19 @@ pub(crate) async fn judge(
             }),
         });
     }
-    let deadline = arrived + Duration::from_millis(inner.config.deadline_ms);
     let mut rows = Vec::with_capacity(waiting.len());
     for (index, (id, task, step, receiver)) in waiting.into_iter().enumerate() {
         let reward = match timeout_at(deadline, receiver).await {
             Ok(Ok(reward)) => reward,
             _ => {
                 inner.metrics.late();
-                let reason = format!(
-                    "{SERVICE_DEADLINE}: not judged within {} ms",
-                    inner.config.deadline_ms
-                );
+                let reason = format!("{SERVICE_DEADLINE}: not judged within {most} ms");
                 inner.scorer.unjudged(&task, reason, step)
             }
         };
+        if reward.reason.as_deref().is_some_and(could_not_draw) {
+            return Err(short(reward.reason.unwrap_or_default()));
+        }
         if let Some(failure) = reward
             .reason
             .as_deref()
@@ -84,6 +112,14 @@ pub(crate) async fn judge(
 /// The service cannot judge any more.
 pub(crate) fn broken(error: RewardError) -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+}
+
+/// This machine lacks processes or threads just now, which says nothing of the row that needed them.
+pub(crate) fn short(why: String) -> Problem {
+    Problem {
+        retry_after: Some(1),
+        ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, why)
+    }
 }
 
 /// Whether so many rows may come in one request.

@@ -27,6 +27,7 @@ pub struct ServiceConfig {
     /// waited for the longest, and longer than this, is closed in favour of another.
     pub patience_ms: u64,
     /// Milliseconds, at least 1, after which a completion that was not judged is answered as invalid with the reason `service_deadline`.
+    /// A run that scores here asks for a second more than its `rewards.deadline_ms`; slow encoders and judges need more.
     pub deadline_ms: u64,
     /// Milliseconds that requests in flight may take after SIGTERM or SIGINT.
     pub grace_ms: u64,

@@ -3,7 +3,8 @@
 //!
 //! Requests share one scorer, so that completions of different callers are judged, and encoded,
 //! together. What may wait is bounded; nothing a request names is read from this machine but the
-//! pictures registered in the config. No TLS: put a proxy in front of it where the network needs it.
+//! pictures registered in the config. A caller that closes its side of a connection has gone, and what it asked
+//! for is dropped. No TLS: put a proxy in front of it where the network needs it.
 
 #[cfg(feature = "service")]
 mod admission;
@@ -26,6 +27,8 @@ mod peers;
 mod routes;
 #[cfg(feature = "service")]
 mod server;
+#[cfg(feature = "service")]
+mod tasks;
 #[cfg(feature = "service")]
 mod token;
 

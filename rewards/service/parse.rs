@@ -1,19 +1,16 @@
 //! From a request's bytes to jobs. What is wrong is told with the field's name; nothing here reads a
 //! file: a picture is base64 or one of those registered in the config.
 
-use crate::reference::{ImageSource, Reference};
+use crate::reference::{ImageSource, Reference, check_picture};
 use crate::scorer::ScoreJob;
 use crate::wire::ScoreRow;
 use axum::http::StatusCode;
+use indexmap::IndexMap;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
-use svg::Raster;
-
-/// Pixels on a side of a reference picture.
-const MAX_IMAGE_SIDE: u32 = 4096;
 
 /// Why a request is not served: a status and a sentence that begins with the field.
 #[derive(Debug)]
@@ -70,9 +67,19 @@ pub(crate) struct Score {
 
 /// Rows in one request.
 #[derive(Deserialize)]
-#[serde(expecting = "an object {items}")]
+#[serde(expecting = "an object {items, ..}")]
 pub(crate) struct Batch<T> {
     pub items: Vec<T>,
+    /// Digests of the tasks as the caller knows them; those left out are not compared.
+    #[serde(default)]
+    pub tasks: IndexMap<String, String>,
+    /// Milliseconds that the caller waits for the answer, where that is less than the service's own deadline.
+    #[serde(default)]
+    pub deadline_ms: Option<u64>,
+    /// Whether the caller will not ask again for what is late: a judge that has not answered shortly before has
+    /// failed, as one has that does not answer at all.
+    #[serde(default)]
+    pub last_try: bool,
 }
 
 /// A reference alone.
@@ -158,7 +165,7 @@ pub(crate) fn resolve(
             };
             let Some(bytes) = name.to_str().and_then(|name| images.get(name)) else {
                 return Err(Problem::field(format!(
-                    "{place}.image: must be a PNG in base64 or the name of a picture in the service's rewards.service.images"
+                    "{place}.image: must be a PNG in base64, a JPEG in base64 behind `data:image/jpeg;base64,`, or the name of a picture in the service's rewards.service.images"
                 )));
             };
             let bytes = bytes.clone();
@@ -166,29 +173,7 @@ pub(crate) fn resolve(
             bytes
         }
     };
-    check_sides(&bytes).map_err(|problem| Problem::field(format!("{place}.image: {problem}")))
-}
-
-/// Reads the sides off a PNG's or a JPEG's header, so that a small file cannot ask for a large picture.
-pub(crate) fn check_sides(bytes: &[u8]) -> Result<(), String> {
-    let side = |at: usize| -> Option<u32> {
-        let bytes = bytes.get(at..at + 4)?;
-        Some(u32::from_be_bytes(bytes.try_into().ok()?))
-    };
-    let png = bytes.starts_with(b"\x89PNG\r\n\x1a\n");
-    let sides = match bytes.starts_with(&[0xff, 0xd8]) {
-        true => Raster::size(bytes).map_err(|error| error.to_string())?,
-        false => match (png, side(16), side(20)) {
-            (true, Some(width), Some(height)) => (width, height),
-            _ => return Err("not a PNG or a JPEG".into()),
-        },
-    };
-    match sides {
-        (width, height) if width.max(height) <= MAX_IMAGE_SIDE => Ok(()),
-        (width, height) => Err(format!(
-            "at most {MAX_IMAGE_SIDE} pixels on a side, got {width}x{height}"
-        )),
-    }
+    check_picture(&bytes).map_err(|problem| Problem::field(format!("{place}.image: {problem}")))
 }
 
 /// The prompt's text; of a chat, the last user turn's.
@@ -357,22 +342,10 @@ mod tests {
         let mut reference: Reference = path("/etc/hostname");
         let said = refused(resolve(&mut reference, &Images::new(), place)).1;
         assert!(said.starts_with("items.0.reference.image: "), "{said}");
-        let mut header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
-        header.extend([0, 0, 0, 8, 0, 0, 0, 8]);
-        let images = Images::from([("logo".to_owned(), header.clone().into())]);
+        let dot = svg::Raster::filled(1, 1, [0; 4]).to_png().unwrap();
+        let images = Images::from([("logo".to_owned(), dot.clone().into())]);
         let mut reference = path("logo");
         resolve(&mut reference, &images, place).unwrap();
-        assert_eq!(
-            reference.image,
-            Some(ImageSource::Png(header.clone().into()))
-        );
-        header[16] = 1;
-        // A JPEG's frame of 5000 by 8 pixels.
-        let jpeg = b"\xff\xd8\xff\xc0\0\x0b\x08\0\x08\x13\x88\x01\x01\x11\0\xff\xd9";
-        for large in [&header[..], &jpeg[..]] {
-            let said = check_sides(large).unwrap_err();
-            assert!(said.starts_with("at most 4096"), "{said}");
-        }
-        assert!(check_sides(b"\xff\xd8\xff").is_err() && check_sides(b"GIF89a").is_err());
+        assert_eq!(reference.image, Some(ImageSource::Png(dot.into())));
     }
 }

@@ -1,9 +1,10 @@
 //! What each path answers, and what is common to all: the token, places, log and counters.
 
-use super::answer::{broken, few_enough, judge};
+use super::answer::{Form, broken, few_enough, judge, short};
 use super::body::{linger, receive};
 use super::parse::{self, Batch, CheckRow, Problem, Score};
 use super::server::Inner;
+use crate::score::could_not_draw;
 use crate::wire::{ScoreRow, ScoredRow};
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -132,7 +133,9 @@ async fn respond(
         return Err(Problem::new(StatusCode::UNAUTHORIZED, said));
     }
     if endpoint == Endpoint::Metrics {
-        let mut text = inner.metrics.text(inner.queue.taken(), inner.queue.limit());
+        let mut text = inner
+            .metrics
+            .text(inner.room.items.taken(), inner.room.items.limit());
         if let Some(count) = inner.scorer.judge_count() {
             text += &super::metrics::judge_text(&count);
         }
@@ -145,6 +148,7 @@ async fn respond(
     }
     let bytes = receive(inner, head, body).await?;
     let _place = inner
+        .room
         .requests
         .take(1)
         .ok_or_else(|| Problem::busy("too many requests at the same time", 1))?;
@@ -157,9 +161,9 @@ async fn respond(
 
 async fn score(inner: &Arc<Inner>, bytes: &[u8], items: &mut usize) -> Result<Response, Problem> {
     let row = parse::json::<Score>(bytes)?.into_row()?;
-    let jobs = parse::jobs(vec![row], &inner.images, &inner.default_task, false)?;
+    let jobs = parse::jobs(vec![row], &inner.images, &inner.tasks.first, false)?;
     *items = 1;
-    let row = judge(inner, jobs, false).await?.remove(0);
+    let row = judge(inner, jobs, Form::Single).await?.remove(0);
     Ok(axum::Json(with_reward(row)).into_response())
 }
 
@@ -168,10 +172,15 @@ async fn score_batch(
     bytes: &[u8],
     items: &mut usize,
 ) -> Result<Response, Problem> {
-    let rows = parse::json::<Batch<ScoreRow>>(bytes)?.items;
-    let jobs = parse::jobs(rows, &inner.images, &inner.default_task, true)?;
+    let batch = parse::json::<Batch<ScoreRow>>(bytes)?;
+    inner.tasks.agree(&batch.tasks)?;
+    let form = Form::Batch {
+        deadline_ms: batch.deadline_ms,
+        last_try: batch.last_try,
+    };
+    let jobs = parse::jobs(batch.items, &inner.images, &inner.tasks.first, true)?;
     *items = jobs.len();
-    let rows = judge(inner, jobs, true).await?;
+    let rows = judge(inner, jobs, form).await?;
     let rows: Vec<Value> = rows.into_iter().map(with_reward).collect();
     Ok(axum::Json(json!({"items": rows})).into_response())
 }
@@ -179,31 +188,36 @@ async fn score_batch(
 /// References alone: null where one can serve its task, else what is wrong with it. Rendering them
 /// takes a place in the queue and a thread of its own.
 async fn check(inner: &Arc<Inner>, bytes: &[u8], items: &mut usize) -> Result<Response, Problem> {
-    let mut rows = parse::json::<Batch<CheckRow>>(bytes)?.items;
+    let batch = parse::json::<Batch<CheckRow>>(bytes)?;
+    inner.tasks.agree(&batch.tasks)?;
+    let mut rows = batch.items;
     few_enough(inner, rows.len())?;
-    for (index, row) in rows.iter_mut().enumerate() {
-        parse::resolve(
-            &mut row.reference,
-            &inner.images,
-            &parse::place(index, true),
-        )?;
-    }
+    let resolve = |row: &mut CheckRow| {
+        let found = parse::resolve(&mut row.reference, &inner.images, "reference");
+        found.err().map(|problem| problem.message)
+    };
+    let lacking: Vec<_> = rows.iter_mut().map(resolve).collect();
     *items = rows.len();
     let places = inner
-        .queue
+        .room
+        .items
         .take(rows.len())
         .ok_or_else(|| Problem::busy("the queue is full", 1))?;
     let worker = inner.clone();
     let work = move || {
         let _places = places;
-        let said = |row: &CheckRow| {
-            let task = row.task.as_deref().unwrap_or(&worker.default_task);
-            worker.scorer.check_reference(task, &row.reference).err()
+        let said = |(row, lacking): (&CheckRow, Option<String>)| {
+            let task = row.task.as_deref().unwrap_or(&worker.tasks.first);
+            let check = || worker.scorer.check_reference(task, &row.reference).err();
+            lacking.or_else(check)
         };
-        rows.iter().map(said).collect::<Vec<_>>()
+        rows.iter().zip(lacking).map(said).collect::<Vec<_>>()
     };
     let said = tokio::task::spawn_blocking(work).await;
     let said = said.map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
+    if let Some(why) = said.iter().flatten().find(|said| could_not_draw(said)) {
+        return Err(short(why.clone()));
+    }
     Ok(axum::Json(json!({"items": said})).into_response())
 }
 
@@ -211,9 +225,11 @@ fn health(inner: &Inner) -> Response {
     let body = json!({
         "status": "ok",
         "version": env!("CARGO_PKG_VERSION"),
-        "queue": inner.queue.taken(),
-        "tasks": inner.tasks,
-        "parts": inner.parts,
+        "queue": inner.room.items.taken(),
+        "tasks": inner.tasks.digests,
+        "parts": inner.tasks.parts,
+        "deadline_ms": inner.config.deadline_ms,
+        "drawing_ms": inner.scorer.drawing_ms(),
     });
     axum::Json(body).into_response()
 }

@@ -1,16 +1,18 @@
 //! The service's life: listening, answering, and an end that answers what is in flight.
 
 use super::ServiceConfig;
-use super::admission::Places;
+use super::admission::Room;
 use super::connections;
-use super::log::Log;
+use super::log::{Log, Logger};
 use super::metrics::Metrics;
-use super::parse::{Images, check_sides};
+use super::parse::Images;
 use super::peers::Bounds;
 use super::routes::handle;
+use super::tasks::Tasks;
 use super::token::Token;
 use crate::config::TaskScoring;
 use crate::error::RewardError;
+use crate::reference::check_picture;
 use crate::scorer::Scorer;
 use axum::Router;
 use indexmap::IndexMap;
@@ -40,24 +42,19 @@ pub struct Service(Arc<Inner>);
 pub(crate) struct Inner {
     pub scorer: Scorer,
     pub config: ServiceConfig,
-    /// Digest of each task's scoring.
-    pub tasks: IndexMap<String, String>,
-    /// Names of each task's parts.
-    pub parts: IndexMap<String, Vec<String>>,
-    pub default_task: String,
+    pub tasks: Tasks,
     pub images: Images,
     pub token: Option<Token>,
-    pub queue: Places,
-    pub requests: Places,
+    pub room: Room,
     pub metrics: Metrics,
-    pub log: Log,
+    pub log: Logger,
 }
 
 impl Service {
     /// Reads the registered pictures.
     ///
     /// # Errors
-    /// A picture that cannot be read or is too large; its key is named.
+    /// A picture that cannot be read or is too large; its key is named. No thread for the log.
     pub fn new(setup: ServiceSetup<'_>) -> Result<Service, RewardError> {
         let mut images = Images::new();
         for (name, path) in &setup.config.images {
@@ -66,30 +63,16 @@ impl Service {
                 RewardError::Config(format!("rewards.service.images.{name}: {place}: {said}"))
             };
             let bytes = std::fs::read(path).map_err(|error| problem(error.to_string()))?;
-            check_sides(&bytes).map_err(problem)?;
+            check_picture(&bytes).map_err(problem)?;
             images.insert(name.clone(), bytes.into());
         }
-        let names = |task: &TaskScoring| -> Vec<String> {
-            let rewards = task.rubric.rewards.iter();
-            rewards.map(|rule| rule.common().name.to_owned()).collect()
-        };
-        let parts = setup.tasks.iter();
-        let digests = setup
-            .tasks
-            .iter()
-            .map(|(name, task)| (name.clone(), task.digest()));
         Ok(Service(Arc::new(Inner {
-            default_task: setup.tasks.keys().next().cloned().unwrap_or_default(),
-            tasks: digests.collect(),
-            parts: parts
-                .map(|(task, how)| (task.clone(), names(how)))
-                .collect(),
+            tasks: Tasks::new(setup.tasks),
             images,
             token: setup.token.as_deref().map(Token::new),
-            queue: Places::new(setup.config.queue),
-            requests: Places::new(setup.config.max_requests),
+            room: Room::new(&setup.config),
             metrics: Metrics::new(),
-            log: setup.log,
+            log: Logger::start(setup.log)?,
             scorer: setup.scorer,
             config: setup.config,
         })))
@@ -105,7 +88,8 @@ impl Service {
             .worker_threads(2)
             .enable_all()
             .build()?;
-        let done = runtime.block_on(serve(self.0, listener));
+        let done = runtime.block_on(serve(self.0.clone(), listener));
+        self.0.log.finish();
         // Threads that still check a reference are not waited for.
         runtime.shutdown_timeout(Duration::from_millis(100));
         done
@@ -120,12 +104,12 @@ async fn serve(inner: Arc<Inner>, listener: std::net::TcpListener) -> io::Result
         signal(SignalKind::interrupt())?,
     );
     let address = listener.local_addr()?;
-    let names: Vec<&String> = inner.tasks.keys().collect();
+    let names: Vec<&String> = inner.tasks.digests.keys().collect();
     inner.log.info(
         "listening",
         json!({"address": address.to_string(), "tasks": names}),
     );
-    let (stop, grace, log) = (Arc::new(Notify::new()), inner.config.grace_ms, inner.log);
+    let (stop, grace, log) = (Arc::new(Notify::new()), inner.config.grace_ms, &inner.log);
     let stopping = stop.clone();
     let application = Router::new().fallback(handle).with_state(inner.clone());
     let bounds = Bounds {
@@ -145,7 +129,7 @@ async fn serve(inner: Arc<Inner>, listener: std::net::TcpListener) -> io::Result
         let name = first(&mut signals).await;
         log.info(
             "stopping",
-            json!({"signal": name, "waiting": inner.queue.taken()}),
+            json!({"signal": name, "waiting": inner.room.items.taken()}),
         );
         stop.notify_one();
         tokio::select! {
@@ -159,7 +143,7 @@ async fn serve(inner: Arc<Inner>, listener: std::net::TcpListener) -> io::Result
             Ok(())
         }
         why = watch => {
-            log.error("stopped", json!({"unanswered": inner.requests.taken(), "why": why}));
+            log.error("stopped", json!({"unanswered": inner.room.requests.taken(), "why": why}));
             Ok(())
         }
     }

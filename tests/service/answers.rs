@@ -68,6 +68,31 @@ fn a_batch_gets_the_rows_of_the_offline_command() {
 }
 
 #[test]
+fn a_batch_may_say_what_it_means_and_how_long_it_waits() {
+    let server = Server::start("service_terms", "deadline_ms: 2000", &[]);
+    let health = server.get("/health").fine();
+    assert_eq!(
+        (&health["deadline_ms"], &health["drawing_ms"]),
+        (&json!(30_000), &json!(2000))
+    );
+    let target = circle("red");
+    let ask = |completion: String, tasks: &Value| {
+        let row = json!({"completion": completion, "reference": {"svg": target}});
+        let body = json!({"items": [row], "tasks": tasks, "deadline_ms": 300});
+        server.post("/score_batch", &body)
+    };
+    let fine = ask(target.clone(), &health["tasks"]).fine();
+    assert_eq!(fine["items"][0]["valid"], true);
+    let late = ask(slow(), &json!({})).fine();
+    let reason = late["items"][0]["reason"].as_str().unwrap();
+    assert_eq!(reason, "service_deadline: not judged within 300 ms");
+    let other = json!({"look": health["tasks"]["look"], "draw": "0123456789abcdef"});
+    ask(target.clone(), &other).refused(409, "tasks.draw: ");
+    let check = json!({"items": [{"reference": {"svg": target}}], "tasks": other});
+    server.post("/check", &check).refused(409, "tasks.draw: ");
+}
+
+#[test]
 fn pictures_come_as_base64_or_by_a_registered_name() {
     let folder = crate::cli::program::scratch("service_images_source");
     let file = write(&folder, "target.svg", &circle("red"));

@@ -63,8 +63,9 @@ args = N(rm_url=case['url'] + '/score')
 one = asyncio.run(slime_remote_rm.reward(args, sample('red', label=json.dumps(label))))
 many = asyncio.run(slime_remote_rm.reward(N(rm_url=None), [sample('red'), sample('blue')]))
 cut = asyncio.run(slime_remote_rm.reward(args, sample('red', 'truncated', {'svg': case['red'], 'task': 'look'})))
-print(json.dumps([one, many, cut]))");
-    assert_eq!(got, json!([red, [red, blue], -0.5]));
+row = asyncio.run(slime_remote_rm.reward(N(rm_url=None, reward_key='reward'), sample('blue')))
+print(json.dumps([one, many, cut, row['reward']]))");
+    assert_eq!(got, json!([red, [red, blue], -0.5, blue]));
 }
 
 #[test]
@@ -78,6 +79,10 @@ spec = importlib.util.spec_from_file_location('custom', path)
 verl = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(verl)
 truth = {'svg': case['red'], 'task': 'draw'}
+class Array(list):  # as numpy's, which is no list
+    tolist = lambda self: list(self)
+    __class__ = object
+assert verl._row('', truth, {'prompt': Array([{'role': 'user', 'content': 'x'}])})['prompt'] == 'x'
 one = verl.compute_score('d', case['blue'], json.dumps(truth), extra_info={'prompt': [{'role': 'user', 'content': 'x'}]}, url=case['url'])
 many = verl.compute_score_batch(['d'] * 2, [case['red'], 'no'], [truth] * 2, [None, {}])
 other = verl.compute_score('d', case['red'], {**truth, 'task': 'look'})
@@ -157,6 +162,40 @@ print(json.dumps(svgrl_reward(prompts=['x'] * 4, completions=[case['red']] * 4, 
         totals[0] < 1.0 && totals.iter().all(|total| *total == totals[0]),
         "{totals:?}"
     );
+    let photo = crate::support::fixture("parity/photos").join("progressive.jpg");
+    let script = format!(
+        "photo = {:?}\n{}",
+        photo.to_str().unwrap(),
+        "\
+import base64
+from trl_reward import svgrl_reward
+data = open(photo, 'rb').read()
+kinds = ['data:image/jpeg;base64,' + base64.b64encode(data).decode(), data, {'bytes': data, 'path': 'x'}, {'bytes': None, 'path': photo}]
+print(json.dumps(svgrl_reward(prompts=['x'] * 4, completions=[case['red']] * 4, image=kinds, task=['look'] * 4)))"
+    );
+    let totals: Vec<f64> = serde_json::from_value(python(&server, "s3cret", &script)).unwrap();
+    assert!(totals.iter().all(|total| *total == totals[0]), "{totals:?}");
+}
+
+#[test]
+fn a_label_that_is_none_is_said_to_be_one() {
+    let server = server("clients_labels");
+    let got = python(
+        &server,
+        "s3cret",
+        "\
+from svgrl_client import ServiceError, split
+said = []
+for label in ['{\"svg\": ', '{a} dot', [1], 5]:
+    try:
+        split(label)
+    except ServiceError as error:
+        said.append(str(error))
+print(json.dumps(said))",
+    );
+    let said: Vec<String> = serde_json::from_value(got).unwrap();
+    assert_eq!(said.len(), 4, "{said:?}");
+    assert!(said.iter().all(|s| s.starts_with("label: ")), "{said:?}");
 }
 
 #[test]

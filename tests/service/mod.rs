@@ -4,6 +4,7 @@
 mod answers;
 mod clients;
 mod drain;
+mod machine;
 mod process;
 mod refusals;
 mod remote;

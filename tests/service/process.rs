@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -95,7 +95,12 @@ impl Server {
 
     /// Starts one from a config.
     pub fn with(folder: PathBuf, config: &Path, flags: &[&str]) -> Self {
-        let mut child = program()
+        Self::of(program(), folder, config, flags)
+    }
+
+    /// Starts one by a program that has its surroundings.
+    pub fn of(mut program: Command, folder: PathBuf, config: &Path, flags: &[&str]) -> Self {
+        let mut child = program
             .arg("serve-rewards")
             .arg(config)
             .args(["--addr", "127.0.0.1:0"])

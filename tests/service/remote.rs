@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::process::{Server, circle};
+use super::process::{Server, circle, slow};
 use crate::cli::program::{Told, program, rows, scratch, told, write, write_rows};
-use crate::cli::tiny::{config, tiny};
+use crate::cli::tiny::{TOKENIZER, config, tiny};
 
 fn samples(run: &Path, step: &str) -> Vec<Value> {
     rows(&run.join(format!("samples/rl/step_{step}.jsonl")))
@@ -133,6 +133,95 @@ fn a_photo_beside_the_rows_reaches_the_service() {
         rows(&out).remove(0)["parts"].clone()
     });
     assert_eq!(scores[0], scores[1]);
+}
+
+#[test]
+fn a_picture_as_large_as_pictures_may_be_reaches_the_service() {
+    let server = Server::start("remote_large", "deadline_ms: 2000", &[]);
+    let sizes = [(5000, 512), (8192, 512), (8193, 512)];
+    for (width, height) in sizes {
+        let wide = svg::Raster::filled(width, height, [255, 0, 0, 255]);
+        let png = wide.to_png().unwrap();
+        std::fs::write(server.folder.join("wide.png"), png).unwrap();
+        let row = json!({"id": 0, "task": "look", "completion": circle("red"), "reference": {"image": "wide.png"}});
+        let data = write_rows(&server.folder, "data.jsonl", &[row]);
+        let scores = ["null", &server.url()].map(|endpoint| {
+            let (told, out) = offline(&server, &data, "out.jsonl", endpoint);
+            match width > 8192 {
+                true => told.refused(2, &["data.jsonl:1", "at most 8192"]),
+                false => drop(told.fine()),
+            }
+            (width <= 8192).then(|| rows(&out).remove(0)["parts"].clone())
+        });
+        assert_eq!(scores[0], scores[1]);
+    }
+}
+
+#[test]
+fn a_service_that_gives_up_before_a_drawing_ends_is_refused() {
+    let section = "deadline_ms: 2000, service: {deadline_ms: 1500}";
+    let server = Server::start("remote_impatient", section, &[]);
+    let row = json!({"id": 0, "completion": slow(), "reference": {"svg": circle("red")}});
+    let data = write_rows(&server.folder, "data.jsonl", &[row]);
+    offline(&server, &data, "out.jsonl", &server.url())
+        .0
+        .refused(
+            2,
+            &["rewards.service.deadline_ms >= 3000", "rewards.deadline_ms"],
+        );
+}
+
+#[test]
+fn slow_completions_are_waited_for_as_long_as_the_service_judges() {
+    // Six are drawn one after another, and the service answers after two.
+    let section = "workers: 1, deadline_ms: 1000, service: {deadline_ms: 2500}, remote: {retries: 0, connections: 1}";
+    let server = Server::start("remote_slow", section, &[]);
+    let row =
+        |id: usize| json!({"id": id, "completion": slow(), "reference": {"svg": circle("red")}});
+    let data: Vec<Value> = (0..6).map(row).collect();
+    let data = write_rows(&server.folder, "data.jsonl", &data);
+    let (told, out) = offline(&server, &data, "out.jsonl", &server.url());
+    told.fine();
+    for row in rows(&out) {
+        let reason = row["reason"].as_str().unwrap();
+        assert!(reason.starts_with("deadline: "), "{row}");
+    }
+}
+
+#[test]
+fn a_queue_that_is_full_of_a_runs_own_completions_is_waited_for() {
+    let section = "workers: 1, deadline_ms: 400, service: {queue: 1, deadline_ms: 3000}, remote: {retries: 2, connections: 16}";
+    let server = Server::start("remote_full", section, &[]);
+    let row =
+        |id: usize| json!({"id": id, "completion": slow(), "reference": {"svg": circle("red")}});
+    let data: Vec<Value> = (0..16).map(row).collect();
+    let data = write_rows(&server.folder, "data.jsonl", &data);
+    let (told, out) = offline(&server, &data, "out.jsonl", &server.url());
+    told.fine();
+    assert_eq!(rows(&out).len(), 16);
+}
+
+#[test]
+fn a_judge_that_keeps_silent_fails_there_as_it_does_here() {
+    // Callers are taken in and never answered.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = scratch("remote_silent_judge");
+    let text = format!(
+        "model: {{tokenizer: {TOKENIZER}, init: {{}}}}\ndata: {{sources: {{shapes: {{format: shapes, task: draw}}}}}}\n\
+         rewards: {{deadline_ms: 500, service: {{deadline_ms: 2000}}, remote: {{retries: 1}}}}\ntasks: {{draw: {{render: {{size: 64}}, \
+         rubric: {{rewards: [{{type: judge, endpoint: \"http://{}/v1\", model: m, failure_value: 0.25}}]}}}}}}\n\
+         stages: [{{algorithm: grpo}}]\n",
+        silent.local_addr().unwrap()
+    );
+    let config = write(&folder, "rewards.yaml", &text);
+    let server = Server::with(folder, &config, &[]);
+    let row = |id: usize| json!({"id": id, "completion": circle("red")});
+    let data = write_rows(&server.folder, "data.jsonl", &[row(0), row(1)]);
+    let (told, out) = offline(&server, &data, "out.jsonl", &server.url());
+    told.fine();
+    for row in rows(&out) {
+        assert_eq!((&row["total"], &row["valid"]), (&json!(0.25), &json!(true)));
+    }
 }
 
 #[test]
