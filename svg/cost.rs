@@ -80,7 +80,8 @@ fn expanded(nodes: &[Node<'_, '_>], own: Vec<Cost>) -> Result<Cost, Failure> {
             .filter(Node::is_element)
             .filter_map(|n| index.get(&n.id()).copied());
         let targets = targets(&nodes[i]).filter_map(|id| by_id.get(id)).flatten();
-        children.chain(targets.copied()).collect()
+        let whole = is_drawn_whole(&nodes[i]).then_some(0);
+        children.chain(targets.copied()).chain(whole).collect()
     };
     let mut costs = own;
     let mut state = vec![State::New; nodes.len()];
@@ -126,6 +127,18 @@ enum State {
 
 fn is_use(node: &Node<'_, '_>) -> bool {
     node.tag_name().name() == "use"
+}
+
+/// Whether a `use` without a link is drawn, which stands for the whole document to CairoSVG.
+fn is_drawn_whole(node: &Node<'_, '_>) -> bool {
+    const KEPT: [&str; 6] = ["defs", "symbol", "clipPath", "mask", "pattern", "marker"];
+    let links = || node.attributes().filter(|a| a.name() == "href");
+    is_use(node)
+        && node.attributes().len() > 0
+        && links().all(|a| matches!(a.value().trim(), "" | "#"))
+        && !node
+            .ancestors()
+            .any(|n| KEPT.contains(&n.tag_name().name()))
 }
 
 /// The ids a `use` element may stand for: which of several `href`, of whatever namespace, is meant is

@@ -22,6 +22,10 @@ pub(crate) fn readable(source: Cow<'_, str>) -> Cow<'_, str> {
     let (mut out, mut copied) = (String::new(), 0);
     for (property, value) in &found.values {
         let text = &source[value.clone()];
+        if !text.chars().all(is_plain) {
+            // A parser must see what may be a fault.
+            continue;
+        }
         let other = match property {
             Property::Transform => transform(text),
             Property::Filter => found.misses(text).then(|| "none".to_owned()),
@@ -37,6 +41,10 @@ pub(crate) fn readable(source: Cow<'_, str>) -> Cow<'_, str> {
     }
     out += &source[copied..];
     Cow::Owned(out)
+}
+
+fn is_plain(c: char) -> bool {
+    c != '&' && (SPACE.contains(&c) || matches!(c, ' '..='~'))
 }
 
 #[derive(Clone, Copy)]
@@ -202,6 +210,7 @@ mod tests {
             ),
             ("scale(1,2,3)", "scale(1e0 2e0) "),
             ("matrix(1 0 0 1)", "matrix(1e0 0e0 0e0 1e0 0e0 0e0) "),
+            ("translate(1px\n2)", "translate(1e0 2e0) "),
             ("translate()", "translate(0e0) "),
             ("Rotate(9)", ""),
             ("translate(2 3)", "translate(2 3)"),
@@ -263,6 +272,8 @@ mod tests {
             "<g text-transform='x(1)' style='text-transform:x(1);backdrop-filter:url(#a)'/>",
             "<g filter='blur(2px)' data-filter='url(#a)'/>",
             "<g transform='translate(2px",
+            "<g transform='translate(2px &)'/>",
+            "<g filter='url(#\u{1})'/>",
             "<g transform=",
             "<g transform='translate(2 3)'/>",
         ] {
