@@ -129,12 +129,15 @@ fn is_use(node: &Node<'_, '_>) -> bool {
     node.tag_name().name() == "use"
 }
 
-/// Whether a `use` without a link is drawn, which stands for the whole document to CairoSVG.
+/// Whether a `use` that links nowhere is drawn: it stands for the whole document to CairoSVG, unless it
+/// has only a place.
 fn is_drawn_whole(node: &Node<'_, '_>) -> bool {
-    const KEPT: [&str; 6] = ["defs", "symbol", "clipPath", "mask", "pattern", "marker"];
+    const KEPT: [&str; 7] = [
+        "defs", "symbol", "clipPath", "mask", "pattern", "marker", "switch",
+    ];
     let links = || node.attributes().filter(|a| a.name() == "href");
     is_use(node)
-        && node.attributes().len() > 0
+        && node.attributes().any(|a| !matches!(a.name(), "x" | "y"))
         && links().all(|a| matches!(a.value().trim(), "" | "#"))
         && !node
             .ancestors()
