@@ -34,29 +34,49 @@ impl Cost {
     }
 }
 
+/// How elements in the document's order stand in one another.
+pub(crate) struct Nesting {
+    /// The place of the element that each stands in; none for the root.
+    parents: Vec<Option<usize>>,
+    /// Elements on the longest way down, the root counted.
+    pub depth: usize,
+}
+
+impl Nesting {
+    pub fn of(nodes: &[Node<'_, '_>]) -> Self {
+        let (mut parents, mut open) = (Vec::with_capacity(nodes.len()), Vec::<usize>::new());
+        let mut depth = 0;
+        for (at, node) in nodes.iter().enumerate() {
+            let parent = node.parent();
+            while open.last().is_some_and(|&last| Some(nodes[last]) != parent) {
+                open.pop();
+            }
+            parents.push(open.last().copied());
+            open.push(at);
+            depth = depth.max(open.len());
+        }
+        Nesting { parents, depth }
+    }
+}
+
 /// The cost of the root, the first of `nodes` (elements in the document's order), with every `use`
 /// replaced by its target.
-pub(crate) fn total(nodes: &[Node<'_, '_>], own: Vec<Cost>) -> Result<Cost, Failure> {
+pub(crate) fn total(
+    nodes: &[Node<'_, '_>],
+    nesting: &Nesting,
+    own: Vec<Cost>,
+) -> Result<Cost, Failure> {
     match nodes.iter().any(is_use) {
         true => expanded(nodes, own),
-        false => Ok(written(nodes, own)),
+        false => Ok(written(nesting, own)),
     }
 }
 
 /// The cost where nothing refers to anything: from the last element to the first, each adds itself to
 /// the one it stands in.
-fn written(nodes: &[Node<'_, '_>], mut costs: Vec<Cost>) -> Cost {
-    let (mut parents, mut open) = (Vec::with_capacity(nodes.len()), Vec::<usize>::new());
-    for (at, node) in nodes.iter().enumerate() {
-        let parent = node.parent();
-        while open.last().is_some_and(|&last| Some(nodes[last]) != parent) {
-            open.pop();
-        }
-        parents.push(open.last().copied());
-        open.push(at);
-    }
-    for (at, parent) in parents.into_iter().enumerate().rev() {
-        if let Some(parent) = parent {
+fn written(nesting: &Nesting, mut costs: Vec<Cost>) -> Cost {
+    for (at, parent) in nesting.parents.iter().enumerate().rev() {
+        if let Some(parent) = *parent {
             let cost = costs[at];
             costs[parent].add(&cost);
         }

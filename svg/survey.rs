@@ -7,7 +7,7 @@
 //! limited from outside.
 
 use crate::config::Limits;
-use crate::cost::{Cost, LAYER_STYLE, own_cost, total};
+use crate::cost::{Cost, LAYER_STYLE, Nesting, own_cost, total};
 use crate::extent::{coordinate, is_near, largest, reach};
 use crate::failure::{Failure, Reason};
 use resvg::usvg::roxmltree::{Document, Node};
@@ -63,37 +63,42 @@ pub(crate) fn survey(
     pixels_per_unit: f64,
     limits: &Limits,
 ) -> Result<Place, Failure> {
-    let mut unbounded = false;
-    let mut style = String::new();
-    let (mut longest_path, mut rough) = (0, 0.0f64);
-    let (mut nodes, mut own) = (Vec::new(), Vec::new());
-    for node in document.descendants().filter(Node::is_element) {
-        let mut cost = own_cost(&node);
-        let reach = reach(&node);
-        cost.zoom = reach.zoom;
-        rough = rough.max(reach.rough);
-        longest_path = longest_path.max(cost.path_bytes);
-        unbounded = unbounded || is_unbounded(&node);
-        if node.tag_name().name() == "style" {
-            style.extend(
-                node.descendants()
-                    .filter(Node::is_text)
-                    .filter_map(|n| n.text()),
-            );
-        }
-        nodes.push(node);
-        own.push(cost);
-    }
+    let nodes: Vec<_> = document.descendants().filter(Node::is_element).collect();
     let written = nodes.len() as u64;
-    if written > limits.max_elements {
-        return Err(Failure::over(
+    let nesting = Nesting::of(&nodes);
+    // What is written must be small before anything looks up and down in it.
+    let (depth, deepest) = (nesting.depth as u64, u64::from(limits.max_depth));
+    for (reason, what, got, bound) in [
+        (
             Reason::TooManyElements,
             "elements",
             written,
             limits.max_elements,
-        ));
+        ),
+        (Reason::TooDeep, "nesting", depth, deepest),
+    ] {
+        if got > bound {
+            return Err(Failure::over(reason, what, got, bound));
+        }
     }
-    let total = total(&nodes, own)?;
+    let mut unbounded = false;
+    let mut style = String::new();
+    let (mut longest_path, mut rough) = (0, 0.0f64);
+    let mut own = Vec::with_capacity(nodes.len());
+    for node in &nodes {
+        let mut cost = own_cost(node);
+        let reach = reach(node);
+        cost.zoom = reach.zoom;
+        rough = rough.max(reach.rough);
+        longest_path = longest_path.max(cost.path_bytes);
+        unbounded = unbounded || is_unbounded(node);
+        if node.tag_name().name() == "style" {
+            let texts = node.descendants().filter(Node::is_text);
+            style.extend(texts.filter_map(|n| n.text()));
+        }
+        own.push(cost);
+    }
+    let total = total(&nodes, &nesting, own)?;
     check(&total, limits)?;
     let rules = style.matches(['{', ',']).count() as u64;
     let style_work = rules * written;
@@ -293,6 +298,23 @@ mod tests {
         ] {
             assert_eq!(place(plain), Place::Unwatched, "{plain}");
         }
+    }
+
+    #[test]
+    fn elements_deep_in_one_another_are_refused_before_each_looks_up() {
+        // 81 million steps otherwise, for each question asked of the elements above.
+        let (deep, wide) = (9_000, "<use a=''/>".repeat(9_000));
+        let source = format!(
+            "<svg xmlns='http://www.w3.org/2000/svg'><defs>{}{wide}{}</defs></svg>",
+            "<g>".repeat(deep),
+            "</g>".repeat(deep)
+        );
+        let document = Document::parse(&source).unwrap();
+        let refused = survey(&document, (64, 64), 1.0, &Limits::default()).unwrap_err();
+        assert_eq!(
+            refused,
+            Failure::over(Reason::TooDeep, "nesting", 9_003, 128)
+        );
     }
 
     #[test]
