@@ -37,6 +37,17 @@ pub fn set_deterministic(on: bool) -> Result<(), TorchError> {
     })
 }
 
+/// Makes a GPU compute as narrowly as it was told and no narrower: convolutions of float32 in
+/// float32 (libtorch's default is TF32, with ten bits of fraction), and sums of float16 products in
+/// float32. A CPU does both anyway.
+///
+/// # Errors
+/// Whatever libtorch raises.
+pub fn keep_precision() -> Result<(), TorchError> {
+    // SAFETY: nothing crosses.
+    check("keep_precision", unsafe { ffi::svgrl_keep_precision() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

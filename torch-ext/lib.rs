@@ -21,7 +21,7 @@ mod memory;
 mod store;
 
 pub use adamw::{AdamwArgs, AdamwScalars, foreach_norm, fused_adamw_, global_norm};
-pub use context::{device_name, set_deterministic, version};
+pub use context::{device_name, keep_precision, set_deterministic, version};
 pub use decode::{CachedRows, decode_attention};
 pub use error::TorchError;
 pub use fused::{

@@ -5,10 +5,12 @@
 // a tensor's bytes are reached through a second mapping of the same pages, which
 // only this file knows. Operators run libtorch's CPU kernels on that mapping, after
 // a check that all their tensors lie on one device. So results are a CPU's, while
-// a tensor left behind on the host, a pointer read where it must not be, or one
-// device's tensor given to the other ends the test. Kernels of a real GPU, their
-// rounding, streams and speed are not shown by it.
+// a tensor left behind on the host, a pointer read where it must not be, one
+// device's tensor given to the other, or leave to round more than was asked for
+// ends the test. Kernels of a real GPU, the order of their sums, streams and speed
+// are not shown by it.
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
 #include <ATen/EmptyTensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/detail/CUDAHooksInterface.h>
@@ -305,6 +307,7 @@ class HostCall {
     const auto arguments = torch::jit::last(*stack_, count);
     const size_t first = stack_->size() - count;
     find_device(arguments);
+    check_precision(arguments);
     for (size_t i = 0; i < count; ++i) replace((*stack_)[first + i], written(i));
     op_.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack_);
     for (auto& [device, host] : fresh_) {
@@ -352,6 +355,21 @@ class HostCall {
     }
     if (!device_) device_ = named.value_or(at::Device(at::kCUDA, current));
     if (!device_->has_index()) device_ = at::Device(at::kCUDA, current);
+  }
+
+  // A real GPU would round more than the program asked for, unless it was told not to.
+  void check_precision(c10::ArrayRef<c10::IValue> arguments) const {
+    const auto& context = at::globalContext();
+    const bool convolution = schema_.name().find("conv") != std::string::npos;
+    for (const auto& value : arguments) {
+      if (!value.isTensor() || !value.toTensor().defined()) continue;
+      const auto kind = value.toTensor().scalar_type();
+      TORCH_CHECK(kind != at::kFloat || !convolution || !context.allowTF32CuDNN(at::Float32Op::CONV),
+                  schema_.name(), ": float32 would be TF32");
+      TORCH_CHECK(kind != at::kHalf || context.allowFP16ReductionCuBLAS() !=
+                                           at::CuBLASReductionOption::AllowReducedPrecisionWithSplitK,
+                  schema_.name(), ": float16 would be summed in float16");
+    }
   }
 
   at::Tensor host(const at::Tensor& tensor, bool written) {

@@ -23,6 +23,16 @@ extern "C" int svgrl_set_deterministic(int on) {
   });
 }
 
+extern "C" int svgrl_keep_precision() {
+  return svgrl::guarded([&] {
+    auto& context = at::globalContext();
+    // Else cuDNN rounds the inputs of float32 convolutions to ten bits, less than float16 products keep.
+    context.setAllowTF32CuDNN(false);
+    // Else cuBLAS may add up float16 products in float16.
+    context.setAllowFP16ReductionCuBLAS(false);
+  });
+}
+
 namespace {
 c10::DeviceAllocator* cuda_allocator() {
   if (!at::globalContext().hasCUDA()) return nullptr;
