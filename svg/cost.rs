@@ -2,7 +2,7 @@
 //! `use` as if every reference were written out.
 
 use crate::failure::{Failure, Reason};
-use resvg::usvg::roxmltree::{Document, Node};
+use resvg::usvg::roxmltree::Node;
 use std::collections::HashMap;
 
 /// Style words that give an element an off-screen layer.
@@ -34,13 +34,58 @@ impl Cost {
     }
 }
 
-/// The cost of the root with every `use` replaced by its target: depth first with memory, on an
-/// explicit stack.
-pub(crate) fn expanded(
-    document: &Document<'_>,
+/// How elements in the document's order stand in one another.
+pub(crate) struct Nesting {
+    /// The place of the element that each stands in; none for the root.
+    parents: Vec<Option<usize>>,
+    /// Elements on the longest way down, the root counted.
+    pub depth: usize,
+}
+
+impl Nesting {
+    pub fn of(nodes: &[Node<'_, '_>]) -> Self {
+        let (mut parents, mut open) = (Vec::with_capacity(nodes.len()), Vec::<usize>::new());
+        let mut depth = 0;
+        for (at, node) in nodes.iter().enumerate() {
+            let parent = node.parent();
+            while open.last().is_some_and(|&last| Some(nodes[last]) != parent) {
+                open.pop();
+            }
+            parents.push(open.last().copied());
+            open.push(at);
+            depth = depth.max(open.len());
+        }
+        Nesting { parents, depth }
+    }
+}
+
+/// The cost of the root, the first of `nodes` (elements in the document's order), with every `use`
+/// replaced by its target.
+pub(crate) fn total(
     nodes: &[Node<'_, '_>],
+    nesting: &Nesting,
     own: Vec<Cost>,
 ) -> Result<Cost, Failure> {
+    match nodes.iter().any(is_use) {
+        true => expanded(nodes, own),
+        false => Ok(written(nesting, own)),
+    }
+}
+
+/// The cost where nothing refers to anything: from the last element to the first, each adds itself to
+/// the one it stands in.
+fn written(nesting: &Nesting, mut costs: Vec<Cost>) -> Cost {
+    for (at, parent) in nesting.parents.iter().enumerate().rev() {
+        if let Some(parent) = *parent {
+            let cost = costs[at];
+            costs[parent].add(&cost);
+        }
+    }
+    costs.first().copied().unwrap_or_default()
+}
+
+/// The cost with references: depth first with memory, on an explicit stack.
+fn expanded(nodes: &[Node<'_, '_>], own: Vec<Cost>) -> Result<Cost, Failure> {
     let index: HashMap<_, _> = nodes.iter().enumerate().map(|(i, n)| (n.id(), i)).collect();
     // Which of several elements of one id is meant is the renderer's choice: all count.
     let mut by_id: HashMap<&str, Vec<usize>> = HashMap::new();
@@ -55,16 +100,13 @@ pub(crate) fn expanded(
             .filter(Node::is_element)
             .filter_map(|n| index.get(&n.id()).copied());
         let targets = targets(&nodes[i]).filter_map(|id| by_id.get(id)).flatten();
-        children.chain(targets.copied()).collect()
+        let whole = is_drawn_whole(&nodes[i]).then_some(0);
+        children.chain(targets.copied()).chain(whole).collect()
     };
     let mut costs = own;
     let mut state = vec![State::New; nodes.len()];
-    let root = index
-        .get(&document.root_element().id())
-        .copied()
-        .unwrap_or(0);
-    let mut stack = vec![(root, parts(root), 0)];
-    state[root] = State::Open;
+    let mut stack = vec![(0, parts(0), 0)];
+    state[0] = State::Open;
     while let Some((node, its_parts, next)) = stack.last_mut() {
         let node = *node;
         if let Some(&part) = its_parts.get(*next) {
@@ -93,7 +135,7 @@ pub(crate) fn expanded(
             stack.pop();
         }
     }
-    Ok(costs[root])
+    Ok(costs[0])
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -103,10 +145,29 @@ enum State {
     Done,
 }
 
+fn is_use(node: &Node<'_, '_>) -> bool {
+    node.tag_name().name() == "use"
+}
+
+/// Whether a `use` that links nowhere is drawn: it stands for the whole document to CairoSVG, unless it
+/// has only a place.
+fn is_drawn_whole(node: &Node<'_, '_>) -> bool {
+    const KEPT: [&str; 7] = [
+        "defs", "symbol", "clipPath", "mask", "pattern", "marker", "switch",
+    ];
+    let links = || node.attributes().filter(|a| a.name() == "href");
+    is_use(node)
+        && node.attributes().any(|a| !matches!(a.name(), "x" | "y"))
+        && links().all(|a| matches!(a.value().trim(), "" | "#"))
+        && !node
+            .ancestors()
+            .any(|n| KEPT.contains(&n.tag_name().name()))
+}
+
 /// The ids a `use` element may stand for: which of several `href`, of whatever namespace, is meant is
 /// the renderer's choice.
 fn targets<'a>(node: &Node<'a, '_>) -> impl Iterator<Item = &'a str> {
-    let is_use = node.tag_name().name() == "use";
+    let is_use = is_use(node);
     let links = node
         .attributes()
         .filter(move |a| is_use && a.name() == "href");

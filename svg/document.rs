@@ -6,7 +6,7 @@ use crate::failure::{Failure, Reason};
 use crate::geometry::Geometry;
 use crate::prolog::RootTag;
 use crate::renderer::Target;
-use crate::{limits, recover, wellformed};
+use crate::{limits, recover, values, wellformed};
 use resvg::usvg::roxmltree::{self, Error, ParsingOptions};
 use std::borrow::Cow;
 
@@ -41,6 +41,7 @@ pub(crate) fn prepare(
     {
         return Err(Failure::new(Reason::MalformedXml, detail));
     }
+    let source = values::readable(source);
     let Some(root) = RootTag::find(&source) else {
         return Err(malformed(&source));
     };
@@ -73,6 +74,12 @@ pub(crate) fn prepare(
         );
         return Err(Failure::new(Reason::CanvasTooLarge, detail));
     }
+    // What is taken out of the root is seen by no parser later.
+    let plain =
+        |b: u8| matches!(b, b' '..=b'~' | b'\t' | b'\n' | b'\r') && !matches!(b, b'&' | b'<');
+    if !root.attributes.iter().all(|a| a.value.bytes().all(plain)) {
+        xml(&source, &config.limits)?;
+    }
     let source = resize_root(&source, &root, &geometry, canvas);
     let (units_x, units_y) = geometry.units;
     let pixels_per_unit = (f64::from(canvas.0) / units_x).max(f64::from(canvas.1) / units_y);
@@ -99,14 +106,7 @@ pub(crate) fn parse<'a>(
     source: &'a str,
     limits: &Limits,
 ) -> Result<roxmltree::Document<'a>, Failure> {
-    // Text nodes, comments and attributes count as nodes too.
-    let nodes_limit = u32::try_from(limits.max_elements.saturating_mul(8)).unwrap_or(u32::MAX);
-    let options = ParsingOptions {
-        allow_dtd: true,
-        nodes_limit,
-        ..ParsingOptions::default()
-    };
-    let document = roxmltree::Document::parse_with_options(source, options).map_err(xml_failure)?;
+    let document = xml(source, limits)?;
     let name = document.root_element().tag_name();
     if name.name() != "svg" || name.namespace() != Some(SVG_NS) {
         let detail = format!(
@@ -117,6 +117,17 @@ pub(crate) fn parse<'a>(
         return Err(Failure::new(Reason::NotSvg, detail));
     }
     Ok(document)
+}
+
+fn xml<'a>(source: &'a str, limits: &Limits) -> Result<roxmltree::Document<'a>, Failure> {
+    // Text nodes, comments and attributes count as nodes too.
+    let nodes_limit = u32::try_from(limits.max_elements.saturating_mul(8)).unwrap_or(u32::MAX);
+    let options = ParsingOptions {
+        allow_dtd: true,
+        nodes_limit,
+        ..ParsingOptions::default()
+    };
+    roxmltree::Document::parse_with_options(source, options).map_err(xml_failure)
 }
 
 /// The reason behind an XML parser's error.

@@ -19,6 +19,7 @@ pub(crate) fn draw(
         .map_err(|e| failed(e.to_string()))?;
     let pixels = canvas.0 as usize * canvas.1 as usize;
     let filled = match look.background.rgb() {
+        Some([255, 255, 255]) => vec![255; 4 * pixels],
         Some([r, g, b]) => [r, g, b, 255].repeat(pixels),
         None => vec![0; 4 * pixels],
     };

@@ -7,39 +7,68 @@ use resvg::usvg::roxmltree::Node;
 /// Pixels from the origin that a shape drawn in process may reach.
 const LIMIT: f64 = 1e6;
 
-/// What one element adds: the largest coordinate it writes, and the enlargement of its transform.
+/// What one element adds to how far the drawing reaches.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Reach {
-    pub coordinate: f64,
-    /// Base-2 logarithm of the factor, at least 0; nested ones add up.
+    /// No less than the largest coordinate it writes.
+    pub rough: f64,
+    /// Base-2 logarithm of its transform's enlargement, at least 0; nested ones add up.
     pub zoom: f64,
 }
 
-/// Reads an element's numbers.
+/// Reads an element's numbers, quickly and therefore roughly: most documents are near even so.
 pub(crate) fn reach(node: &Node<'_, '_>) -> Reach {
-    let mut reach = Reach {
-        coordinate: 0.0,
-        zoom: 0.0,
-    };
-    for attribute in node.attributes() {
-        let value = attribute.value();
-        let coordinate = match attribute.name() {
-            "transform" => {
-                reach.zoom += zoom(value);
-                largest(value)
-            }
-            // Relative commands add up.
-            "d" if value.bytes().any(|b| b.is_ascii_lowercase()) => numbers(value).sum(),
-            "id" | "class" | "href" | "viewBox" | "fill" | "stroke" | "stop-color" | "version"
-            | "font-family" => 0.0,
-            // A unit is at most an inch.
-            _ if value.ends_with(|c: char| c.is_ascii_alphabetic()) => 96.0 * largest(value),
-            _ => largest(value),
-        };
-        reach.coordinate = reach.coordinate.max(coordinate);
+    let zooms = |name: &str| name == "transform";
+    Reach {
+        rough: farthest(node, rough, rough),
+        zoom: node
+            .attributes()
+            .filter(|a| zooms(a.name()))
+            .map(|a| zoom(a.value()))
+            .sum(),
     }
-    reach
 }
+
+/// The largest coordinate an element writes.
+pub(crate) fn coordinate(node: &Node<'_, '_>) -> f64 {
+    farthest(node, largest, |text| numbers(text).sum())
+}
+
+/// The farthest of the attributes' coordinates, taken by `largest`, or by `sum` where they add up.
+fn farthest(node: &Node<'_, '_>, largest: impl Fn(&str) -> f64, sum: impl Fn(&str) -> f64) -> f64 {
+    let coordinate = |name: &str, value: &str| match name {
+        // Relative commands add up.
+        "d" if value.bytes().any(|b| b.is_ascii_lowercase()) => sum(value),
+        "id" | "class" | "href" | "viewBox" | "fill" | "stroke" | "stop-color" | "version"
+        | "font-family" => 0.0,
+        // A unit is at most an inch.
+        _ if value.ends_with(|c: char| c.is_ascii_alphabetic()) => 96.0 * largest(value),
+        _ => largest(value),
+    };
+    node.attributes()
+        .map(|a| coordinate(a.name(), a.value()))
+        .fold(0.0, f64::max)
+}
+
+/// No less than the sum of the numbers in a text: each digit before a point counts as the power of ten
+/// it could stand for. The same few steps for every byte; exponents are not read.
+fn rough(text: &str) -> f64 {
+    let (mut sum, mut digits, mut decimals) = (0u64, 0usize, false);
+    let (mut number, mut exponent) = (false, false);
+    for &byte in text.as_bytes() {
+        let (digit, point) = (byte.is_ascii_digit(), byte == b'.');
+        exponent |= number & matches!(byte, b'e' | b'E');
+        number = digit | point;
+        decimals = point | (decimals & digit);
+        digits = if digit & !decimals { digits + 1 } else { 0 };
+        sum += POWERS[digits.min(FAR)] + u64::from(point);
+    }
+    if exponent { f64::INFINITY } else { sum as f64 }
+}
+
+/// What so many digits stand for at most. More than `FAR` of them are beyond [`LIMIT`] in any case.
+const POWERS: [u64; FAR + 1] = [0, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
+const FAR: usize = 7;
 
 /// Whether the farthest coordinate stays near the canvas.
 pub(crate) fn is_near(coordinate: f64, zoom: f64, pixels_per_unit: f64) -> bool {
@@ -163,6 +192,48 @@ mod tests {
             [0.1, 12_345_678.901_234_567, 98_765_432_109_876_540_000.0]
         );
         assert_eq!(found("1.5.5e9"), [1.5]);
+    }
+
+    #[test]
+    fn a_rough_reading_is_never_too_small() {
+        let pieces = [
+            "1",
+            "27",
+            ".5",
+            "12.75",
+            "1e3",
+            "9E-2",
+            "-",
+            " ",
+            ",",
+            "M",
+            "l",
+            "e",
+            ".",
+            "#12ab",
+            "99999999999999999999",
+            "é",
+        ];
+        let mut state = 7u64;
+        for _ in 0..20_000 {
+            let mut text = String::new();
+            for _ in 0..8 {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                text += pieces[(state >> 60) as usize];
+            }
+            let exact: f64 = numbers(&text).sum();
+            assert!(
+                rough(&text) >= exact.min(LIMIT),
+                "{text}: {} {exact}",
+                rough(&text)
+            );
+        }
+        assert_eq!(
+            rough("M1 20.75l.5-3"),
+            10.0 + 10.0 + 100.0 + 1.0 + 1.0 + 10.0
+        );
     }
 
     #[test]

@@ -71,14 +71,15 @@ fn declared<'a>(root: &RootTag<'a>, name: &str) -> Option<&'a str> {
 
 /// A length at 96 dots an inch with a font of 16 pixels; percentages and unknown units count nothing.
 /// None when the number before the unit is none.
-fn length(text: &str) -> Option<f64> {
+pub(crate) fn length(text: &str) -> Option<f64> {
     if text.is_empty() {
         return Some(0.0);
     }
     if let Some(value) = number(text) {
         return Some(value);
     }
-    let text = first_word(text);
+    let text = spaced(text);
+    let text = text.trim().split(' ').next().unwrap_or_default();
     const UNITS: [(&str, f64); 10] = [
         ("%", 0.0),
         ("em", 16.0),
@@ -100,8 +101,8 @@ fn length(text: &str) -> Option<f64> {
     }
 }
 
-/// The first of several values, split where white space, commas or a minus sign stand.
-fn first_word(text: &str) -> String {
+/// Several values with a space where white space, commas or a minus sign divide them.
+pub(crate) fn spaced(text: &str) -> String {
     let mut spaced = String::with_capacity(text.len() + 8);
     let mut previous = ' ';
     for c in text.chars().map(|c| if c == 'E' { 'e' } else { c }) {
@@ -116,11 +117,6 @@ fn first_word(text: &str) -> String {
         previous = c;
     }
     spaced
-        .trim()
-        .split(' ')
-        .next()
-        .unwrap_or_default()
-        .to_owned()
 }
 
 /// A number as Python's `float` reads it: surrounding space and underscores between digits allowed.

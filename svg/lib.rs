@@ -28,6 +28,7 @@ mod recover;
 mod renderer;
 mod resize;
 mod survey;
+mod values;
 mod wellformed;
 pub mod worker;
 

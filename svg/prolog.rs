@@ -78,7 +78,7 @@ fn attribute(source: &str, start: usize) -> Option<RootAttribute<'_>> {
     if quote != b'"' && quote != b'\'' {
         return None;
     }
-    let length = bytes[at + 1..].iter().position(|&b| b == quote)?;
+    let length = source[at + 1..].find(char::from(quote))?;
     let value = &source[at + 1..at + 1 + length];
     Some(RootAttribute {
         name,

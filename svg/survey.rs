@@ -7,8 +7,8 @@
 //! limited from outside.
 
 use crate::config::Limits;
-use crate::cost::{Cost, LAYER_STYLE, expanded, own_cost};
-use crate::extent::{is_near, largest, reach};
+use crate::cost::{Cost, LAYER_STYLE, Nesting, own_cost, total};
+use crate::extent::{coordinate, is_near, largest, reach};
 use crate::failure::{Failure, Reason};
 use resvg::usvg::roxmltree::{Document, Node};
 
@@ -49,10 +49,10 @@ const UNBOUNDED: [&str; 8] = [
     "foreignObject",
     "switch",
 ];
-/// Properties of that kind, looked for in attribute names and in style text.
-const UNBOUNDED_NAMES: [&str; 4] = ["filter", "mask", "marker", "dash"];
-/// More of them in style text, where their values are not read: they enlarge coordinates.
-const UNBOUNDED_STYLE: [&str; 2] = ["transform", "font"];
+/// How attributes of that kind begin.
+const UNBOUNDED_NAMES: [&str; 4] = ["filter", "mask", "marker", "stroke-dash"];
+/// Properties of that kind in style text; the last two enlarge coordinates, whose values are not read there.
+const UNBOUNDED_STYLE: [&str; 6] = ["filter", "mask", "marker", "dash", "transform", "font"];
 
 /// Counts, refuses or places a document that will be drawn on `canvas` pixels.
 ///
@@ -63,37 +63,42 @@ pub(crate) fn survey(
     pixels_per_unit: f64,
     limits: &Limits,
 ) -> Result<Place, Failure> {
-    let mut unbounded = false;
-    let mut style = String::new();
-    let (mut longest_path, mut coordinate) = (0, 0.0f64);
-    let (mut nodes, mut own) = (Vec::new(), Vec::new());
-    for node in document.descendants().filter(Node::is_element) {
-        let mut cost = own_cost(&node);
-        let reach = reach(&node);
-        cost.zoom = reach.zoom;
-        coordinate = coordinate.max(reach.coordinate);
-        longest_path = longest_path.max(cost.path_bytes);
-        unbounded = unbounded || is_unbounded(&node);
-        if node.tag_name().name() == "style" {
-            style.extend(
-                node.descendants()
-                    .filter(Node::is_text)
-                    .filter_map(|n| n.text()),
-            );
-        }
-        nodes.push(node);
-        own.push(cost);
-    }
+    let nodes: Vec<_> = document.descendants().filter(Node::is_element).collect();
     let written = nodes.len() as u64;
-    if written > limits.max_elements {
-        return Err(Failure::over(
+    let nesting = Nesting::of(&nodes);
+    // What is written must be small before anything looks up and down in it.
+    let (depth, deepest) = (nesting.depth as u64, u64::from(limits.max_depth));
+    for (reason, what, got, bound) in [
+        (
             Reason::TooManyElements,
             "elements",
             written,
             limits.max_elements,
-        ));
+        ),
+        (Reason::TooDeep, "nesting", depth, deepest),
+    ] {
+        if got > bound {
+            return Err(Failure::over(reason, what, got, bound));
+        }
     }
-    let total = expanded(document, &nodes, own)?;
+    let mut unbounded = false;
+    let mut style = String::new();
+    let (mut longest_path, mut rough) = (0, 0.0f64);
+    let mut own = Vec::with_capacity(nodes.len());
+    for node in &nodes {
+        let mut cost = own_cost(node);
+        let reach = reach(node);
+        cost.zoom = reach.zoom;
+        rough = rough.max(reach.rough);
+        longest_path = longest_path.max(cost.path_bytes);
+        unbounded = unbounded || is_unbounded(node);
+        if node.tag_name().name() == "style" {
+            let texts = node.descendants().filter(Node::is_text);
+            style.extend(texts.filter_map(|n| n.text()));
+        }
+        own.push(cost);
+    }
+    let total = total(&nodes, &nesting, own)?;
     check(&total, limits)?;
     let rules = style.matches(['{', ',']).count() as u64;
     let style_work = rules * written;
@@ -115,11 +120,11 @@ pub(crate) fn survey(
     };
     let area = u64::from(canvas.0) * u64::from(canvas.1);
     let touched = (total.elements + 8 * total.layers.max(styled_layers)).saturating_mul(area);
-    let near = is_near(
-        coordinate.max(largest(&style)),
-        total.zoom + total.inner_zoom,
-        pixels_per_unit,
-    );
+    let near = |farthest: f64| {
+        let farthest = farthest.max(largest(&style));
+        is_near(farthest, total.zoom + total.inner_zoom, pixels_per_unit)
+    };
+    let near = near(rough) || near(nodes.iter().map(coordinate).fold(0.0, f64::max));
     let bounded = near
         && touched <= PIXEL_BUDGET
         && total.stops <= STOP_BUDGET
@@ -200,15 +205,13 @@ fn is_unbounded(node: &Node<'_, '_>) -> bool {
                     .any(|end| a.value().trim_end().ends_with(end))
             }
             "viewBox" => node.parent_element().is_some(),
-            name => holds_word(name, &UNBOUNDED_NAMES),
+            name => UNBOUNDED_NAMES.iter().any(|start| name.starts_with(start)),
         })
 }
 
 /// Whether style text sets a property without a bound, or spells one so that it cannot be told.
 fn is_unbounded_style(style: &str) -> bool {
-    style.contains('\\')
-        || holds_word(style, &UNBOUNDED_NAMES)
-        || holds_word(style, &UNBOUNDED_STYLE)
+    style.contains('\\') || holds_word(style, &UNBOUNDED_STYLE)
 }
 
 /// Whether a selector stands for an element inside of something inside of something: for each step the
@@ -235,7 +238,7 @@ fn branches(style: &str) -> bool {
 }
 
 fn holds_word(text: &str, words: &[&str]) -> bool {
-    words.iter().any(|w| text.contains(w))
+    !text.is_empty() && words.iter().any(|w| text.contains(w))
 }
 
 #[cfg(test)]
@@ -295,6 +298,23 @@ mod tests {
         ] {
             assert_eq!(place(plain), Place::Unwatched, "{plain}");
         }
+    }
+
+    #[test]
+    fn elements_deep_in_one_another_are_refused_before_each_looks_up() {
+        // 81 million steps otherwise, for each question asked of the elements above.
+        let (deep, wide) = (9_000, "<use a=''/>".repeat(9_000));
+        let source = format!(
+            "<svg xmlns='http://www.w3.org/2000/svg'><defs>{}{wide}{}</defs></svg>",
+            "<g>".repeat(deep),
+            "</g>".repeat(deep)
+        );
+        let document = Document::parse(&source).unwrap();
+        let refused = survey(&document, (64, 64), 1.0, &Limits::default()).unwrap_err();
+        assert_eq!(
+            refused,
+            Failure::over(Reason::TooDeep, "nesting", 9_003, 128)
+        );
     }
 
     #[test]

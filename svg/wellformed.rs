@@ -11,9 +11,11 @@ pub(crate) fn fault(source: &str) -> Option<String> {
     if text.starts_with('\u{feff}') {
         return Some("a second byte order mark".into());
     }
+    // Most documents hold no number to judge.
+    let numbered = text.contains("&#");
     let mut at = 0;
     while let Some(found) = text[at..].find('<') {
-        if let Some(said) = bad_reference(&text[at..at + found]) {
+        if numbered && let Some(said) = bad_reference(&text[at..at + found]) {
             return Some(said);
         }
         at += found;
@@ -32,7 +34,7 @@ pub(crate) fn fault(source: &str) -> Option<String> {
         } else if rest.starts_with("</") {
             rest.find('>').map(|i| i + 1)
         } else {
-            match tag(rest) {
+            match tag(rest, numbered) {
                 Ok(length) => length,
                 Err(said) => return Some(said),
             }
@@ -42,8 +44,9 @@ pub(crate) fn fault(source: &str) -> Option<String> {
     bad_reference(&text[at..])
 }
 
-/// The length of a start tag; none when it cannot be followed.
-fn tag(rest: &str) -> Result<Option<usize>, String> {
+/// The length of a start tag, whose values may hold numeric references if `numbered`; none when it
+/// cannot be followed.
+fn tag(rest: &str, numbered: bool) -> Result<Option<usize>, String> {
     let bytes = rest.as_bytes();
     let end = |mut at: usize| {
         while at < bytes.len() && is_name(bytes[at]) {
@@ -75,12 +78,12 @@ fn tag(rest: &str) -> Result<Option<usize>, String> {
         let Some(quote @ (b'"' | b'\'')) = bytes.get(at).copied() else {
             return Ok(None);
         };
-        let Some(length) = bytes[at + 1..].iter().position(|&b| b == quote) else {
+        let Some(length) = rest[at + 1..].find(char::from(quote)) else {
             return Ok(None);
         };
         let value = &rest[at + 1..at + 1 + length];
         at += length + 2;
-        if let Some(said) = bad_reference(value) {
+        if numbered && let Some(said) = bad_reference(value) {
             return Err(said);
         }
         if attribute == "xmlns:xmlns" || (attribute.starts_with("xmlns:") && value.is_empty()) {
@@ -91,7 +94,7 @@ fn tag(rest: &str) -> Result<Option<usize>, String> {
 
 /// Names begin with no colon, and letters beyond the first plane are none to expat.
 fn name(name: &str) -> Result<(), String> {
-    let bad = name.starts_with(':') || name.chars().any(|c| u32::from(c) > 0xffff);
+    let bad = name.starts_with(':') || name.bytes().any(|first| first >= 0xf0);
     match bad {
         true => Err(format!("not a name: {name:?}")),
         false => Ok(()),

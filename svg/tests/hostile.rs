@@ -149,7 +149,8 @@ fn slow_filters_are_refused_or_end_at_the_deadline() {
     let slow = wrap(&format!(
         "<filter id='f'>{turbulence}</filter><rect width='90' height='90' filter='url(#f)'/>"
     ));
-    let renderer = renderer(50);
+    // Seconds of work; a new worker has drawn a word in a fraction of this, on a busy machine too.
+    let renderer = renderer(500);
     assert_eq!(
         outcome(&renderer, &slow, ParseMode::Strict),
         Some(Reason::Deadline)

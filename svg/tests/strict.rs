@@ -62,6 +62,21 @@ fn what_a_document_leaves_open_is_placed_as_cairosvg_places_it() {
         ("transform='scale(2)'", rect, [0, 0, 60, 40]),
         ("transform='rotate(90 50 50)'", rect, [80, 0, 100, 30]),
         (
+            "transform='translate(20px, 10px) rotate(30deg)'",
+            rect,
+            [20, 10, 50, 30],
+        ),
+        (
+            "",
+            "<rect width='30' height='20' style='transform: translate(20px,10px)'/>",
+            [20, 10, 50, 30],
+        ),
+        (
+            "",
+            "<rect width='30' height='20' transform='translate(20,10);' filter='url(#gone)'/>",
+            [20, 10, 50, 30],
+        ),
+        (
             "transform='translate(20 10)'",
             "",
             [u32::MAX, u32::MAX, 0, 0],

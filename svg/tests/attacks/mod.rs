@@ -1,5 +1,6 @@
 //! Documents that attack, made rather than stored: each with a name that says what it tries.
 
+mod combined;
 mod effects;
 mod markup;
 mod numbers;
@@ -14,6 +15,7 @@ pub fn all() -> Vec<Attack> {
     let mut attacks = markup::attacks();
     attacks.extend(shapes::attacks());
     attacks.extend(numbers::attacks());
+    attacks.extend(combined::attacks());
     attacks.extend(effects::attacks());
     attacks.extend(outside::attacks("/etc/hostname", "127.0.0.1:9"));
     attacks
