@@ -44,7 +44,7 @@ pub(crate) fn readable(source: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 fn is_plain(c: char) -> bool {
-    c != '&' && (SPACE.contains(&c) || matches!(c, ' '..='~'))
+    !matches!(c, '&' | '<') && (SPACE.contains(&c) || matches!(c, ' '..='~'))
 }
 
 #[derive(Clone, Copy)]
@@ -274,6 +274,7 @@ mod tests {
             "<g transform='translate(2px",
             "<g transform='translate(2px &)'/>",
             "<g filter='url(#\u{1})'/>",
+            "<g filter='url(#<)' transform='x(<)'/>",
             "<g transform=",
             "<g transform='translate(2 3)'/>",
         ] {

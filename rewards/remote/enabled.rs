@@ -42,7 +42,7 @@ impl Remote {
     ///
     /// # Errors
     /// A token file that cannot be read, a service that does not answer, a task that it lacks or
-    /// scores in another way.
+    /// scores in another way, less time for a completion than drawing it may take.
     pub fn connect(
         config: &RewardsConfig,
         endpoint: &str,
