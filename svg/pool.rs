@@ -9,7 +9,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, PoisonError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where the worker program is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,6 +63,9 @@ impl WorkerProgram {
 const KILLED: &str = "killed from outside";
 const SIGKILL: i32 = 9;
 
+/// The pause before the system is asked again for a process that it had not to give.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// The idle processes and how to start another.
 pub(crate) struct Pool {
     program: PathBuf,
@@ -88,6 +91,7 @@ impl Pool {
     }
 
     fn draw_once(&self, request: &Request, source: &str) -> Result<Raster, Failure> {
+        let until = Instant::now() + Duration::from_millis(request.deadline_ms);
         let idle = self
             .idle
             .lock()
@@ -96,21 +100,21 @@ impl Pool {
         let reused = idle.is_some();
         let mut process = match idle {
             Some(process) => process,
-            None => Process::start(&self.program)?,
+            None => self.start(until)?,
         };
         if process.send(request, source).is_err() {
             // An idle process may have been killed from outside; a fresh one that cannot be fed is broken.
             if !reused {
                 return Err(process.post_mortem());
             }
-            process = Process::start(&self.program)?;
+            process = self.start(until)?;
             process
                 .send(request, source)
                 .map_err(|e| Failure::new(Reason::WorkerCrashed, e.to_string()))?;
         }
         match process
             .answers
-            .recv_timeout(Duration::from_millis(request.deadline_ms))
+            .recv_timeout(until.saturating_duration_since(Instant::now()))
         {
             Ok((answer, rgba)) => {
                 self.idle
@@ -131,6 +135,24 @@ impl Pool {
             Err(mpsc::RecvTimeoutError::Disconnected) => Err(process.post_mortem()),
         }
     }
+
+    /// Another process. One that the system lacks for the moment is waited for, until `until` at most.
+    fn start(&self, until: Instant) -> Result<Process, Failure> {
+        use io::ErrorKind::{NotFound, PermissionDenied};
+        loop {
+            match Process::start(&self.program) {
+                Ok(process) => return Ok(process),
+                Err(error)
+                    if matches!(error.kind(), NotFound | PermissionDenied)
+                        || Instant::now() >= until =>
+                {
+                    let detail = format!("{}: {error}", self.program.display());
+                    return Err(Failure::new(Reason::WorkerUnavailable, detail));
+                }
+                Err(_) => std::thread::sleep(PAUSE),
+            }
+        }
+    }
 }
 
 /// One worker process and the thread that reads its answers. Dropping it kills it.
@@ -141,13 +163,7 @@ struct Process {
 }
 
 impl Process {
-    fn start(program: &Path) -> Result<Self, Failure> {
-        let unavailable = |e: io::Error| {
-            Failure::new(
-                Reason::WorkerUnavailable,
-                format!("{}: {e}", program.display()),
-            )
-        };
+    fn start(program: &Path) -> io::Result<Self> {
         let mut command = Command::new(program);
         command
             .env_clear()
@@ -155,7 +171,7 @@ impl Process {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         // Its own process group: an interrupt of the run must not end it before its answer is used.
-        let mut child = command.process_group(0).spawn().map_err(unavailable)?;
+        let mut child = command.process_group(0).spawn()?;
         let (input, output) = (child.stdin.take(), child.stdout.take());
         let (sender, answers) = mpsc::channel();
         if let Some(mut output) = output {
@@ -166,10 +182,12 @@ impl Process {
                     }
                 }
             };
-            std::thread::Builder::new()
-                .name("svg-answers".into())
-                .spawn(read)
-                .map_err(unavailable)?;
+            let reader = std::thread::Builder::new().name("svg-answers".into());
+            if let Err(error) = reader.spawn(read) {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(error);
+            }
         }
         Ok(Process {
             child,

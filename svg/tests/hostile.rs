@@ -1,5 +1,7 @@
 //! Documents that attack: each is answered with a picture or a reason, soon, by a living process.
 
+use std::fs::OpenOptions;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use svg::{ParseMode, Reason, RenderConfig, Renderer, Target, WorkerProgram};
 
@@ -331,6 +333,24 @@ fn a_cut_off_document_draws_when_it_may_be_repaired() {
     for end in 0..whole.len() {
         outcome(&renderer, &whole[..end], ParseMode::Recover);
     }
+}
+
+#[test]
+fn a_worker_that_cannot_be_started_for_a_moment_is_waited_for() {
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("busy-worker");
+    std::fs::copy(env!("CARGO_BIN_EXE_svg-render-worker"), &program).unwrap();
+    let renderer =
+        Renderer::new(&WorkerProgram::At(program.clone()), Duration::from_secs(5)).unwrap();
+    let words = wrap("<text y='40'>a</text>");
+    // The system starts no program that is open for writing.
+    let writer = OpenOptions::new().append(true).open(&program).unwrap();
+    std::thread::scope(|scope| {
+        let drawn = scope.spawn(|| outcome(&renderer, &words, ParseMode::Strict));
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(!drawn.is_finished());
+        drop(writer);
+        assert_eq!(drawn.join().unwrap(), None);
+    });
 }
 
 #[test]
