@@ -4,6 +4,7 @@
 use crate::failure::{Failure, Reason};
 use crate::protocol::{Answer, Request, read_frame, read_json, write_frame, write_json};
 use crate::raster::Raster;
+use rustix::io::Errno;
 use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -59,8 +60,27 @@ impl WorkerProgram {
     }
 }
 
-/// How the detail of a worker's end begins where neither it nor the document brought it about.
-const KILLED: &str = "killed from outside";
+/// Why there is no picture.
+enum Trouble {
+    /// By the document, or by the system.
+    Failed(Failure),
+    /// Somebody else ended the worker.
+    Killed(Failure),
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Trouble::Failed(failure)
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        let (Trouble::Failed(failure) | Trouble::Killed(failure)) = trouble;
+        failure
+    }
+}
+
 const SIGKILL: i32 = 9;
 
 /// The pause before the system is asked again for a process that it had not to give.
@@ -84,13 +104,14 @@ impl Pool {
     /// Draws in a worker process within the request's deadline. One that somebody else killed, the system for
     /// lack of memory for instance, says nothing of the document: another tries it, once.
     pub fn draw(&self, request: &Request, source: &str) -> Result<Raster, Failure> {
-        match self.draw_once(request, source) {
-            Err(failure) if failure.detail.starts_with(KILLED) => self.draw_once(request, source),
-            answer => answer,
-        }
+        let drawn = match self.draw_once(request, source) {
+            Err(Trouble::Killed(_)) => self.draw_once(request, source),
+            drawn => drawn,
+        };
+        Ok(drawn?)
     }
 
-    fn draw_once(&self, request: &Request, source: &str) -> Result<Raster, Failure> {
+    fn draw_once(&self, request: &Request, source: &str) -> Result<Raster, Trouble> {
         let until = Instant::now() + Duration::from_millis(request.deadline_ms);
         let idle = self
             .idle
@@ -122,34 +143,39 @@ impl Pool {
                     .unwrap_or_else(PoisonError::into_inner)
                     .push(process);
                 let (width, height) = request.canvas;
-                answer.map(|()| Raster {
+                answer?;
+                Ok(Raster {
                     width,
                     height,
                     rgba,
                 })
             }
-            Err(mpsc::RecvTimeoutError::Timeout) => Err(Failure::new(
-                Reason::Deadline,
-                format!("still drawing after {} ms", request.deadline_ms),
-            )),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                let detail = format!("still drawing after {} ms", request.deadline_ms);
+                Err(Failure::new(Reason::Deadline, detail).into())
+            }
             Err(mpsc::RecvTimeoutError::Disconnected) => Err(process.post_mortem()),
         }
     }
 
     /// Another process. One that the system lacks for the moment is waited for, until `until` at most.
     fn start(&self, until: Instant) -> Result<Process, Failure> {
-        use io::ErrorKind::{NotFound, PermissionDenied};
+        let passes = |error: &io::Error| {
+            matches!(
+                Errno::from_io_error(error),
+                Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE | Errno::TXTBSY)
+            )
+        };
         loop {
             match Process::start(&self.program) {
                 Ok(process) => return Ok(process),
-                Err(error)
-                    if matches!(error.kind(), NotFound | PermissionDenied)
-                        || Instant::now() >= until =>
-                {
+                Err(error) if passes(&error) && Instant::now() < until => {
+                    std::thread::sleep(PAUSE);
+                }
+                Err(error) => {
                     let detail = format!("{}: {error}", self.program.display());
                     return Err(Failure::new(Reason::WorkerUnavailable, detail));
                 }
-                Err(_) => std::thread::sleep(PAUSE),
             }
         }
     }
@@ -206,7 +232,7 @@ impl Process {
     }
 
     /// Why the process ended, from its last words.
-    fn post_mortem(&mut self) -> Failure {
+    fn post_mortem(&mut self) -> Trouble {
         drop(self.input.take());
         let _ = self.child.kill();
         let mut words = String::new();
@@ -224,13 +250,14 @@ impl Process {
         let killed = status.as_ref().ok().and_then(|s| s.signal()) == Some(SIGKILL);
         let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
         if killed && reason == Reason::WorkerCrashed {
-            return Failure::new(reason, format!("{KILLED} ({status})"));
+            let detail = format!("killed from outside ({status})");
+            return Trouble::Killed(Failure::new(reason, detail));
         }
         let last = words
             .lines()
             .rfind(|l| !l.trim().is_empty() && !l.starts_with("note: "))
             .unwrap_or("no message");
-        Failure::new(reason, format!("{last} ({status})"))
+        Trouble::Failed(Failure::new(reason, format!("{last} ({status})")))
     }
 }
 

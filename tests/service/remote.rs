@@ -171,18 +171,23 @@ fn a_service_that_gives_up_before_a_drawing_ends_is_refused() {
         );
 }
 
+/// What the offline command gets from the service for so many completions that draw for long.
+fn judged_slowly(server: &Server, count: usize) -> Vec<Value> {
+    let row =
+        |id: usize| json!({"id": id, "completion": slow(), "reference": {"svg": circle("red")}});
+    let data: Vec<Value> = (0..count).map(row).collect();
+    let data = write_rows(&server.folder, "data.jsonl", &data);
+    let (told, out) = offline(server, &data, "out.jsonl", &server.url());
+    told.fine();
+    rows(&out)
+}
+
 #[test]
 fn slow_completions_are_waited_for_as_long_as_the_service_judges() {
     // Six are drawn one after another, and the service answers after two.
     let section = "workers: 1, deadline_ms: 1000, service: {deadline_ms: 2500}, remote: {retries: 0, connections: 1}";
     let server = Server::start("remote_slow", section, &[]);
-    let row =
-        |id: usize| json!({"id": id, "completion": slow(), "reference": {"svg": circle("red")}});
-    let data: Vec<Value> = (0..6).map(row).collect();
-    let data = write_rows(&server.folder, "data.jsonl", &data);
-    let (told, out) = offline(&server, &data, "out.jsonl", &server.url());
-    told.fine();
-    for row in rows(&out) {
+    for row in judged_slowly(&server, 6) {
         let reason = row["reason"].as_str().unwrap();
         assert!(reason.starts_with("deadline: "), "{row}");
     }
@@ -192,13 +197,7 @@ fn slow_completions_are_waited_for_as_long_as_the_service_judges() {
 fn a_queue_that_is_full_of_a_runs_own_completions_is_waited_for() {
     let section = "workers: 1, deadline_ms: 400, service: {queue: 1, deadline_ms: 3000}, remote: {retries: 2, connections: 16}";
     let server = Server::start("remote_full", section, &[]);
-    let row =
-        |id: usize| json!({"id": id, "completion": slow(), "reference": {"svg": circle("red")}});
-    let data: Vec<Value> = (0..16).map(row).collect();
-    let data = write_rows(&server.folder, "data.jsonl", &data);
-    let (told, out) = offline(&server, &data, "out.jsonl", &server.url());
-    told.fine();
-    assert_eq!(rows(&out).len(), 16);
+    assert_eq!(judged_slowly(&server, 16).len(), 16);
 }
 
 #[test]
