@@ -1,16 +1,12 @@
 //! Completions scored as they finish: rendering runs on threads while others still decode.
 
-use std::rc::Rc;
-use std::time::Instant;
-
-use models::Decoder;
-use models::vision::View;
 use rewards::{Candidate, Reward, ScoreJob, Scorer};
-use rollout::{Engine, FinishReason, Group, Prompt, Request, RolloutError};
+use rollout::{Completion, Engine, FinishReason, Group, Prompt, Request, RolloutError, Sampling};
+use rollout::{Finished, Submission};
 
 use crate::TrainError;
 use crate::interrupt::Interrupt;
-use crate::learner::guarded;
+use crate::telemetry::Phase;
 
 /// A group with the reward of each completion.
 #[derive(Debug, Clone)]
@@ -19,32 +15,21 @@ pub struct ScoredGroup {
     pub group: Group,
     /// Their rewards, aligned.
     pub rewards: Vec<Reward>,
-    /// The prompt's pictures as the policy that wrote them saw them.
-    pub view: Option<Rc<View>>,
 }
 
-/// What sampling and scoring took.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct CollectTimes {
-    /// Seconds until the last completion ended.
-    pub generate_s: f64,
-    /// Seconds of scoring that decoding did not hide.
-    pub score_exposed_s: f64,
-}
-
-/// How the completions of a set of prompts are collected.
-pub struct Collect<'a> {
-    /// The policy that looks at the prompts' pictures, once each.
-    pub model: &'a Decoder,
+/// How completions of a set of prompts are sampled and scored.
+pub struct RolloutArgs<'a> {
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// Seed of the random numbers.
+    pub seed: u64,
     /// Completions of each prompt.
     pub samples: usize,
     /// Training step, for weight schedules.
     pub step: u64,
     /// Whether the tasks' metrics are wanted whatever the tasks say.
     pub measure: bool,
-    /// Recorded with each group.
-    pub policy_version: u64,
-    /// Ends the collection early.
+    /// Ends the rollout early.
     pub interrupt: &'a Interrupt,
 }
 
@@ -52,50 +37,22 @@ pub struct Collect<'a> {
 ///
 /// # Errors
 /// A reference that its task's rewards cannot use; a lost scoring service; the engine's.
-pub fn collect(
+pub fn sample_and_score(
     engine: &mut dyn Engine,
     scorer: &Scorer,
     prompts: Vec<Prompt>,
-    how: &Collect,
-) -> Result<Option<(Vec<ScoredGroup>, CollectTimes)>, TrainError> {
-    for prompt in &prompts {
-        let stop = || how.interrupt.expired();
-        let usable = scorer.check_reference_unless(&prompt.task, &prompt.reference, &stop);
-        let Ok(usable) = usable else {
-            return Ok(None);
-        };
-        if let Err(problem) = usable {
-            if given_up(scorer, how.interrupt)? {
-                return Ok(None);
-            }
-            return Err(TrainError::Input(format!(
-                "example {}: task {}: {problem}",
-                prompt.id, prompt.task
-            )));
-        }
+    args: &RolloutArgs,
+) -> Result<Option<Vec<ScoredGroup>>, TrainError> {
+    if !references_fit(scorer, &prompts, args.interrupt)? {
+        return Ok(None);
     }
     scorer.wake();
-    let started = Instant::now();
-    let views = looked_at(how.model, &prompts)?;
-    let requests = prompts
-        .iter()
-        .enumerate()
-        .map(|(group, prompt)| Request {
-            group,
-            ids: prompt.ids.clone(),
-            view: views[group].clone(),
-            samples: how.samples,
-            draw: prompt.draw,
-            lengths: None,
-        })
-        .collect();
-    engine.submit(requests)?;
-    let mut completions: Vec<Vec<_>> = prompts
-        .iter()
-        .map(|_| (0..how.samples).map(|_| None).collect())
-        .collect();
+    let generate = Phase::Generate.enter();
+    engine.submit(submission(&prompts, args))?;
+    let mut completions: Vec<Vec<Option<Completion>>> =
+        prompts.iter().map(|_| vec![None; args.samples]).collect();
     loop {
-        let finished = match engine.next_unless(&|| how.interrupt.expired()) {
+        let finished = match engine.next_unless(&|| args.interrupt.expired()) {
             Ok(Some(finished)) => finished,
             Ok(None) => break,
             Err(RolloutError::Stopped) => {
@@ -104,27 +61,15 @@ pub fn collect(
             }
             Err(error) => return Err(error.into()),
         };
-        let prompt = &prompts[finished.group];
-        let completion = finished.completion;
-        scorer.submit(ScoreJob {
-            key: (finished.group * how.samples + finished.index) as u64,
-            task: prompt.task.clone(),
-            step: how.step,
-            measure: how.measure,
-            prompt: prompt.text.clone().unwrap_or_else(|| "".into()),
-            reference: prompt.reference.clone(),
-            candidate: Candidate {
-                text: completion.text.clone().unwrap_or_default(),
-                truncated: completion.finish == FinishReason::Length,
-            },
-        });
-        completions[finished.group][finished.index] = Some(completion);
+        scorer.submit(score_job(&prompts[finished.group], &finished, args));
+        completions[finished.group][finished.index] = Some(finished.completion);
     }
-    let generated = Instant::now();
+    drop(generate);
+    let exposed = Phase::ScoreExposed.enter();
     let mut rewards: Vec<Vec<Option<Reward>>> =
-        prompts.iter().map(|_| vec![None; how.samples]).collect();
+        prompts.iter().map(|_| vec![None; args.samples]).collect();
     loop {
-        let Ok(scored) = scorer.next_unless(&|| how.interrupt.expired()) else {
+        let Ok(scored) = scorer.next_unless(&|| args.interrupt.expired()) else {
             scorer.abandon();
             return Ok(None);
         };
@@ -132,32 +77,87 @@ pub fn collect(
             break;
         };
         let key = scored.key as usize;
-        rewards[key / how.samples][key % how.samples] = Some(scored.reward);
+        rewards[key / args.samples][key % args.samples] = Some(scored.reward);
     }
     scorer.rest();
-    if given_up(scorer, how.interrupt)? {
+    drop(exposed);
+    if interrupted(scorer, args.interrupt)? {
         return Ok(None);
     }
-    let times = CollectTimes {
-        generate_s: (generated - started).as_secs_f64(),
-        score_exposed_s: generated.elapsed().as_secs_f64(),
+    let policy_version = engine.stats().policy_version;
+    let groups = prompts.into_iter().zip(completions).zip(rewards);
+    Ok(Some(
+        groups
+            .map(|((prompt, completions), rewards)| ScoredGroup {
+                group: Group {
+                    prompt,
+                    completions: completions.into_iter().flatten().collect(),
+                    policy_version,
+                },
+                rewards: rewards.into_iter().flatten().collect(),
+            })
+            .collect(),
+    ))
+}
+
+/// Whether the tasks' rewards can use every reference; false when the interrupt's grace ran out.
+///
+/// # Errors
+/// One that they cannot use, by its example's name.
+fn references_fit(
+    scorer: &Scorer,
+    prompts: &[Prompt],
+    interrupt: &Interrupt,
+) -> Result<bool, TrainError> {
+    for prompt in prompts {
+        let stop = || interrupt.expired();
+        let usable = scorer.check_reference_unless(&prompt.task, &prompt.reference, &stop);
+        let Ok(usable) = usable else {
+            return Ok(false);
+        };
+        if let Err(problem) = usable {
+            if interrupted(scorer, interrupt)? {
+                return Ok(false);
+            }
+            return Err(TrainError::Input(format!(
+                "example {}: task {}: {problem}",
+                prompt.id, prompt.task
+            )));
+        }
+    }
+    Ok(true)
+}
+
+fn submission(prompts: &[Prompt], args: &RolloutArgs) -> Submission {
+    let request = |(group, prompt): (usize, &Prompt)| Request {
+        group,
+        ids: prompt.ids.clone(),
+        images: prompt.shown.clone(),
+        samples: args.samples,
+        draw: prompt.draw,
+        lengths: None,
     };
-    let groups = prompts
-        .into_iter()
-        .zip(completions)
-        .zip(rewards)
-        .zip(views)
-        .map(|(((prompt, completions), rewards), view)| ScoredGroup {
-            group: Group {
-                prompt,
-                completions: completions.into_iter().flatten().collect(),
-                policy_version: how.policy_version,
-            },
-            rewards: rewards.into_iter().flatten().collect(),
-            view,
-        })
-        .collect();
-    Ok(Some((groups, times)))
+    Submission {
+        requests: prompts.iter().enumerate().map(request).collect(),
+        sampling: args.sampling.clone(),
+        seed: args.seed,
+    }
+}
+
+fn score_job(prompt: &Prompt, finished: &Finished, args: &RolloutArgs) -> ScoreJob {
+    let completion = &finished.completion;
+    ScoreJob {
+        key: (finished.group * args.samples + finished.index) as u64,
+        task: prompt.task.clone(),
+        step: args.step,
+        measure: args.measure,
+        prompt: prompt.text.clone().unwrap_or_else(|| "".into()),
+        reference: prompt.reference.clone(),
+        candidate: Candidate {
+            text: completion.text.clone().unwrap_or_default(),
+            truncated: completion.finish == FinishReason::Length,
+        },
+    }
 }
 
 /// Whether judgements were lost after a signal had come: then the step is dropped like one that did
@@ -165,26 +165,10 @@ pub fn collect(
 ///
 /// # Errors
 /// A loss when nobody asked the run to stop.
-fn given_up(scorer: &Scorer, interrupt: &Interrupt) -> Result<bool, TrainError> {
+fn interrupted(scorer: &Scorer, interrupt: &Interrupt) -> Result<bool, TrainError> {
     match scorer.check() {
         Ok(()) => Ok(false),
         Err(_) if interrupt.asked() => Ok(true),
         Err(error) => Err(error.into()),
     }
-}
-
-/// The pictures of each prompt, looked at by `model`.
-///
-/// # Errors
-/// Pictures for a policy without a tower; libtorch ending an operation.
-pub fn looked_at(model: &Decoder, prompts: &[Prompt]) -> Result<Vec<Option<Rc<View>>>, TrainError> {
-    let shown: Vec<_> = prompts
-        .iter()
-        .filter_map(|prompt| prompt.shown.clone())
-        .collect();
-    let mut views = guarded(|| model.look(&shown))??.into_iter();
-    Ok(prompts
-        .iter()
-        .map(|prompt| prompt.shown.as_ref().and_then(|_| views.next()))
-        .collect())
 }

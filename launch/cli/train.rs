@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use trainer::config::StageConfig;
-use trainer::metrics::Metrics;
+use trainer::config::StageCommon;
+use trainer::metrics::{Metric, Metrics, keys};
 use trainer::{Observer, Resume, RunEnd, RunOptions, World};
 
 use super::{Failure, Shared, config};
@@ -242,75 +242,61 @@ impl Console {
 }
 
 impl Observer for Console {
-    fn row(&mut self, stage: &StageConfig, step: u64, metrics: &Metrics) {
+    fn row(&mut self, stage: &StageCommon, step: u64, metrics: &Metrics) {
         if self.verbose {
             let all: Vec<String> = metrics
                 .iter()
                 .map(|(name, value)| format!("{name}={value:.6}"))
                 .collect();
-            self.say(
-                &format!("{} {step}: {}", stage.name(), all.join(" ")),
-                false,
-            );
+            self.say(&format!("{} {step}: {}", stage.name, all.join(" ")), false);
         }
-        let brief = |names: &[(&str, &str)]| -> String {
-            let shown = names.iter().filter_map(|(name, label)| {
+        let brief = |shown: &[(&Metric, &str)]| -> String {
+            let shown = shown.iter().filter_map(|(metric, label)| {
                 metrics
-                    .get(*name)
+                    .get(metric)
                     .map(|value| format!("{label} {value:.4}"))
             });
             shown.collect::<Vec<_>>().join("  ")
         };
-        if let Some(name) = metrics
-            .keys()
-            .next()
-            .filter(|name| name.starts_with("eval/"))
-        {
-            let set = name.split('/').nth(1).unwrap_or_default();
-            let get = |metric: &str| {
-                metrics
-                    .get(&format!("eval/{set}/{metric}"))
-                    .copied()
-                    .unwrap_or(f64::NAN)
-            };
-            let (reward, valid) = (get("reward/total/mean"), get("svg/valid_frac"));
+        if let Some(set) = metrics.held_out_set() {
+            let get = |metric| metrics.get_held_out(set, metric).unwrap_or(f64::NAN);
+            let (reward, valid) = (get(&keys::REWARD_MEAN), get(&keys::VALID));
             self.say(
                 &format!(
                     "{} step {step}: {set} reward {reward:.4}, valid {:.1} %",
-                    stage.name(),
+                    stage.name,
                     100.0 * valid
                 ),
                 false,
             );
             return;
         }
-        if self.pace.stage != stage.name() {
+        if self.pace.stage != stage.name {
             self.pace = Pace {
-                stage: stage.name().to_owned(),
+                stage: stage.name.clone(),
                 since: Instant::now(),
                 first: step,
             };
         }
-        let seconds = metrics.get("time/step_s").copied().unwrap_or(0.0);
+        let seconds = metrics.get(&keys::TIME_STEP).unwrap_or(0.0);
         let each = match step - self.pace.first {
             0 => seconds,
             steps => self.pace.since.elapsed().as_secs_f64() / steps as f64,
         };
-        let left = duration(each * (stage.steps() - step) as f64);
+        let left = duration(each * (stage.steps - step) as f64);
         let shown = brief(&[
-            ("sft/loss", "loss"),
-            ("reward/total/mean", "reward"),
-            ("svg/valid_frac", "valid"),
-            ("completion/tokens/mean", "tokens"),
-            ("policy/kl_ref", "kl"),
-            ("optim/grad_norm", "grad"),
+            (&keys::SFT_LOSS, "loss"),
+            (&keys::REWARD_MEAN, "reward"),
+            (&keys::VALID, "valid"),
+            (&keys::TOKENS_MEAN, "tokens"),
+            (&keys::KL_REF, "kl"),
+            (&keys::GRAD_NORM, "grad"),
         ]);
         let line = format!(
             "{} {step}/{}  {shown}  {seconds:.2} s/step  {left} left",
-            stage.name(),
-            stage.steps()
+            stage.name, stage.steps
         );
-        self.say(&line, step < stage.steps());
+        self.say(&line, step < stage.steps);
     }
 
     fn checkpoint(&mut self, run: &Path) {

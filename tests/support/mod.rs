@@ -1,5 +1,7 @@
 //! Fixtures by name, and the largest difference of two tensors.
 
+pub mod policy;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

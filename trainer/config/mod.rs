@@ -3,10 +3,13 @@
 //! Each crate owns its section; this one composes them. [`Config::validate`] checks what types
 //! cannot say; later code sees only valid values.
 
+pub mod algorithm;
+mod bounds;
+mod grpo;
 mod metrics;
 mod optimizer;
 mod paths;
-mod policy;
+mod sft;
 mod stage;
 mod task;
 mod validate;
@@ -15,13 +18,15 @@ use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use models::ModelConfig;
-use rewards::{EncoderConfig, RewardsConfig};
+use rewards::{EncoderConfig, EncoderSet, RewardsConfig};
 use rollout::data::DataConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use algorithm::{AlgorithmConfig, LengthBounds, Needs};
+pub use grpo::*;
 pub use optimizer::*;
-pub use policy::*;
+pub use sft::*;
 pub use stage::*;
 pub use task::*;
 
@@ -86,6 +91,16 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// The encoders as the scorer takes them; those that name no device compute on `device`.
+    pub fn encoder_set(&self, device: tch::Device) -> EncoderSet {
+        EncoderSet {
+            encoders: self.encoders.clone(),
+            device: DeviceName::of(device).0,
+        }
+    }
+}
+
 /// Folder of run folders.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
@@ -142,6 +157,14 @@ impl Default for DeviceName {
 }
 
 impl DeviceName {
+    /// The name of a device.
+    pub fn of(device: tch::Device) -> Self {
+        Self(match device {
+            tch::Device::Cuda(index) => format!("cuda:{index}"),
+            _ => "cpu".into(),
+        })
+    }
+
     /// Whether it is a device's name at all, answering or not.
     ///
     /// # Errors

@@ -2,16 +2,16 @@
 
 use rewards::Scorer;
 use rollout::data::{Draw, Example};
-use rollout::{LocalEngine, Prompt, Sampling};
+use rollout::{Engine, Prompt, Sampling};
 
+use crate::TrainError;
 use crate::config::EvalConfig;
-use crate::grpo::{Collect, collect};
 use crate::interrupt::Interrupt;
-use crate::learner::Learner;
+use crate::learn::Ranks;
 use crate::metrics::Metrics;
-use crate::prompts::Prompts;
-use crate::samples::{Place, SampleRow, reward_metrics};
-use crate::{TrainError, exchange, replica};
+use crate::prompt_builder::PromptBuilder;
+use crate::rollouts::{RolloutArgs, sample_and_score};
+use crate::samples::{SampleRow, StepId, reward_metrics, sample_rows, to_leader};
 
 /// Draw numbers of held-out prompts: apart from every training draw, the same at each evaluation.
 const HELD_OUT: u64 = 1 << 62;
@@ -25,17 +25,27 @@ pub struct Evaluation<'a> {
     /// The rows.
     pub examples: &'a [Example],
     /// Makes prompts.
-    pub prompts: &'a Prompts<'a>,
+    pub builder: &'a PromptBuilder,
     /// Scores completions.
     pub scorer: &'a Scorer,
-    /// The run's seed and the number of slots.
-    pub seed: (u64, usize),
+    /// The run's seed.
+    pub seed: u64,
+    /// The ranks that share the rows.
+    pub ranks: &'a Ranks,
     /// Asks the evaluation to be dropped.
     pub interrupt: &'a Interrupt,
 }
 
+/// One set of completions.
+struct HeldOutSet {
+    name: &'static str,
+    sampling: Sampling,
+    samples: usize,
+    examples: Vec<Example>,
+}
+
 /// `count` of `examples`, evenly spread over them.
-pub fn spread(examples: Vec<Example>, count: usize) -> Vec<Example> {
+pub fn subsample(examples: Vec<Example>, count: usize) -> Vec<Example> {
     let total = examples.len();
     let count = count.min(total);
     let mut chosen: Vec<usize> = (0..count)
@@ -71,99 +81,87 @@ fn swapped(examples: &[Example]) -> Vec<Example> {
 }
 
 impl Evaluation<'_> {
-    /// One row of metrics for each set: sampled, and greedy if asked for. `None` when a signal's
-    /// grace ran out on any rank.
+    /// One row of metrics for each set: sampled, and greedy if asked for; empty on all ranks but 0.
+    /// `None` when a signal's grace ran out on any rank.
     ///
     /// # Errors
     /// The engine's, a bad row, a lost rank.
     pub fn run(
         &self,
-        learner: &Learner,
-        place: &Place,
+        engine: &mut dyn Engine,
+        id: &StepId,
     ) -> Result<Option<Vec<Metrics>>, TrainError> {
-        let sampled = Sampling {
-            temperature: self.config.temperature,
-            ..self.sampling.clone()
+        let mut out = Vec::new();
+        for set in self.sets() {
+            let Some(rows) = self.rows(engine, id, &set)? else {
+                return Ok(None);
+            };
+            out.push(reward_metrics(&rows).held_out(set.name));
+        }
+        Ok(Some(out))
+    }
+
+    fn sets(&self) -> Vec<HeldOutSet> {
+        let sampled = |name, examples| HeldOutSet {
+            name,
+            sampling: Sampling {
+                temperature: self.config.temperature,
+                ..self.sampling.clone()
+            },
+            samples: self.config.samples,
+            examples,
         };
-        let mut sets = vec![("heldout", sampled.clone(), self.config.samples)];
+        let mut sets = vec![sampled("heldout", self.examples.to_vec())];
         if self.config.greedy {
-            sets.push((
-                "heldout_greedy",
-                Sampling {
+            sets.push(HeldOutSet {
+                name: "heldout_greedy",
+                sampling: Sampling {
                     temperature: 0.0,
                     ..self.sampling.clone()
                 },
-                1,
-            ));
+                samples: 1,
+                examples: self.examples.to_vec(),
+            });
         }
-        let mut shown: Vec<_> = sets
-            .into_iter()
-            .map(|(set, sampling, samples)| (set, sampling, samples, self.examples.to_vec()))
-            .collect();
         let swapped = swapped(self.examples);
         if self.config.swap_images && !swapped.is_empty() {
-            shown.push(("heldout_swapped", sampled, self.config.samples, swapped));
+            sets.push(sampled("heldout_swapped", swapped));
         }
-        shown
-            .into_iter()
-            .map(|(set, sampling, samples, examples)| {
-                let Some(rows) = self.rows(learner, place, (&examples, sampling, samples))? else {
-                    return Ok(None);
-                };
-                let metrics = reward_metrics(&rows.iter().collect::<Vec<_>>());
-                let named = metrics
-                    .into_iter()
-                    .map(|(name, value)| (format!("eval/{set}/{name}"), value));
-                Ok(Some(named.collect()))
-            })
-            .collect()
+        sets
     }
 
+    /// The set's rows of all ranks, on rank 0.
     fn rows(
         &self,
-        learner: &Learner,
-        place: &Place,
-        (examples, sampling, samples): (&[Example], Sampling, usize),
+        engine: &mut dyn Engine,
+        id: &StepId,
+        set: &HeldOutSet,
     ) -> Result<Option<Vec<SampleRow>>, TrainError> {
-        let (rank, size) = (learner.group.rank(), learner.group.size());
-        let own: Vec<Prompt> = examples
-            .iter()
-            .enumerate()
-            .skip(rank)
-            .step_by(size)
+        let own = set.examples.iter().enumerate();
+        let own = own.skip(self.ranks.rank()).step_by(self.ranks.size());
+        let prompts: Vec<Prompt> = own
             .map(|(index, example)| {
-                self.prompts.prompt(&Draw {
+                self.builder.prompt(&Draw {
                     example: example.clone(),
                     draw: HELD_OUT + index as u64,
                     bucket: None,
                 })
             })
             .collect::<Result<_, _>>()?;
-        let mut engine = LocalEngine::new(
-            &learner.model,
-            Some(self.prompts.tokenizer()),
-            sampling,
-            self.seed,
-        )?;
-        let how = Collect {
-            model: &learner.model,
-            samples,
-            step: place.step,
+        let args = RolloutArgs {
+            sampling: set.sampling.clone(),
+            seed: self.seed,
+            samples: set.samples,
+            step: id.step,
             measure: true,
-            policy_version: place.policy_version,
             interrupt: self.interrupt,
         };
-        let collected = collect(&mut engine, self.scorer, own, &how)?;
-        let dropped = [f64::from(collected.is_none())];
-        let dropped = replica::sum_numbers(&learner.group, learner.device(), &dropped)?[0] > 0.0;
-        let Some((groups, _)) = collected.filter(|_| !dropped) else {
+        let groups = sample_and_score(engine, self.scorer, prompts, &args)?;
+        let dropped = self.ranks.any(groups.is_none())?;
+        let Some(groups) = groups.filter(|_| !dropped) else {
             return Ok(None);
         };
-        let own = groups
-            .iter()
-            .map(|scored| exchange::SharedGroup::new(place, scored, Vec::new()))
-            .collect();
-        let all = exchange::all_groups(&learner.group, learner.device(), own)?;
-        Ok(Some(all.into_iter().flat_map(|group| group.rows).collect()))
+        let own = groups.iter().map(|scored| sample_rows(id, scored, None));
+        to_leader(self.ranks, own.collect()).map(Some)
     }
 }

@@ -17,6 +17,7 @@ use svg::{Renderer, WorkerProgram};
 use tch::{Device, Kind};
 
 use crate::TrainError;
+use crate::config::DeviceName;
 
 /// Completions of one reference.
 const GROUP: usize = 8;
@@ -194,7 +195,7 @@ fn scorer((kind, device): (Kind, Device)) -> Result<Scorer, TrainError> {
             ("dino".to_owned(), encoder(EncoderInit::Dinov2Base)),
             ("clip".to_owned(), encoder(EncoderInit::LongClipLarge)),
         ]),
-        device: crate::run::device_name(device),
+        device: DeviceName::of(device).0,
     };
     let tasks = IndexMap::from([("draw".to_owned(), task)]);
     Ok(Scorer::with_encoders(
