@@ -1,7 +1,8 @@
 //! The Qwen2 and Qwen3 dense decoders: grouped-query attention, rotary positions, SwiGLU.
 //!
 //! Variable names are those of the checkpoint. Projections with one input are one matrix: q, k
-//! and v; gate and up. Training runs over packed segments; decoding is in [`crate::KvCache`].
+//! and v; gate and up. Training runs over packed segments; decoding, over a
+//! cache, is a file of its own.
 
 use tch::{Device, Kind, Tensor};
 
@@ -185,7 +186,7 @@ impl DecoderConfig {
 }
 
 impl Decoder {
-    /// A decoder of zeros; [`crate::load_folder`] or [`Decoder::randomise`] fills it.
+    /// A decoder of zeros, to be filled from a folder or by `randomise`.
     pub fn new(config: DecoderConfig, kind: Kind, device: Device) -> Self {
         let mut layout = Layout::default();
         let leaves = Leaves::declare(&mut layout, &config);

@@ -123,7 +123,7 @@ impl InitVision {
                 never: vec![image, video, start, end],
             },
         };
-        let processor = Processor::fresh(&tower)?;
+        let processor = Processor::fresh(tower.input())?;
         // The frequencies in turns: time, row, column, as Qwen3-VL's sections say it.
         let half = config.head_dim / 2;
         let third = half / 3;

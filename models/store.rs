@@ -12,12 +12,15 @@ use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-use crate::config::read_object;
+use crate::json_section::read_object;
 use crate::vision::Names;
 use crate::{Decoder, DecoderConfig, ModelError, ParamTable};
 
 /// Largest shard written, in bytes.
 const SHARD_BYTES: usize = 5_000_000_000;
+
+/// Tensors by name, on the CPU.
+pub(crate) type Named = BTreeMap<String, Tensor>;
 
 /// Maps a checkpoint's file.
 pub(crate) fn map(file: &File) -> std::io::Result<memmap2::Mmap> {
@@ -86,7 +89,7 @@ fn dtype_name(kind: Kind) -> (&'static str, usize) {
 ///
 /// # Errors
 /// A missing or malformed file, or a dtype that is not a float or int64.
-pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, ModelError> {
+pub fn read_tensors(path: &Path) -> Result<Named, ModelError> {
     let file = SafeTensorsFile::open(path)?;
     let tensors = file.tensors()?;
     tensors

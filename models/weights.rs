@@ -7,11 +7,8 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 use crate::layers::reduce_kind;
-use crate::store::{indexed, read_tensors};
+use crate::store::{Named, indexed, read_tensors};
 use crate::{ModelError, pickle};
-
-/// Named tensors by name, on the CPU.
-pub(crate) type Named = BTreeMap<String, Tensor>;
 
 /// The tensors of a file: `.safetensors`, or a torch checkpoint with any other ending.
 ///

@@ -5,6 +5,7 @@
 //! Every C++ exception arrives as a [`TorchError`].
 
 mod adamw;
+mod catch;
 mod context;
 #[cfg_attr(svgrl_cuda, path = "cuda/enabled.rs")]
 #[cfg_attr(not(svgrl_cuda), path = "cuda/disabled.rs")]
@@ -21,6 +22,7 @@ mod memory;
 mod store;
 
 pub use adamw::{AdamwArgs, AdamwScalars, foreach_norm, fused_adamw_, global_norm};
+pub use catch::catch_torch;
 pub use context::{device_name, keep_precision, set_deterministic, version};
 pub use decode::{CachedRows, decode_attention};
 pub use error::TorchError;

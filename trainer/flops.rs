@@ -4,7 +4,7 @@
 //! matrix and row, and attention's products with every row that is seen; a backward pass is twice its
 //! forward pass. What is computed anew to save memory does not count, nor do norms and softmaxes.
 
-use models::vision::Look;
+use models::Look;
 use models::{Decoder, LmInput, Part};
 use tch::{Device, Kind};
 

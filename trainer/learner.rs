@@ -4,10 +4,9 @@
 //! Losses come in already divided by the global count, so neither the number of micro-batches
 //! nor that of ranks changes the result beyond rounding.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use models::vision::Look;
+use models::Look;
 use models::{Decoder, Part, Recompute, Tape};
 use tch::{Device, Kind, Tensor};
 use torch_ext::ProcessGroup;
@@ -193,11 +192,5 @@ impl Learner {
 
 /// Turns libtorch's panics into an error.
 pub(crate) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, TrainError> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied());
-        TrainError::Learner(text.unwrap_or("an operation panicked").to_owned())
-    })
+    torch_ext::catch_torch(work).map_err(TrainError::Learner)
 }

@@ -7,10 +7,10 @@ use std::path::Path;
 use serde_json::json;
 use tch::Tensor;
 
-use super::Pool;
 use super::block::{Activation, Attention, Linear, Norm, Sight, full, patches};
 use super::carry::{Carrier, Carry, carried};
 use super::section::{MOST, Section};
+use super::types::Pool;
 use crate::ModelError;
 use crate::image::{IMAGENET, ImageProcessor};
 use crate::weights::Weights;

@@ -16,7 +16,8 @@ use super::section::Section;
 use crate::ModelError;
 use crate::image::{CLIP, IMAGENET, ImageProcessor};
 use crate::layers::reduce_kind;
-use crate::weights::{self, Named, Weights};
+use crate::store::Named;
+use crate::weights::{self, Weights};
 
 carried! {
     DreamSim { members }

@@ -9,12 +9,12 @@ use std::path::Path;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
-use super::Pool;
 use super::block::{Activation, Attention, BlockShape, Linear, Norm, Sight, full, length_mask};
 use super::carry::carried;
 use super::clip::block_shape;
 use super::section::Section;
 use super::text::TextRules;
+use super::types::Pool;
 use crate::ModelError;
 use crate::weights::Weights;
 

@@ -14,7 +14,7 @@ use machine::{Id, Object, Pickled, Storage, TensorRef};
 use tch::{Kind, Tensor};
 
 use crate::ModelError;
-use crate::weights::Named;
+use crate::store::Named;
 
 /// The tensors of the checkpoint at `path`, those of nested dicts under dotted names.
 ///

@@ -5,9 +5,9 @@
 
 use tch::Tensor;
 
-use super::config::InternVit;
+use super::config::{InternVit, Names, VisionConfig, VisionNetwork};
 use super::layers::{Linear, LinearLeaves, Norm, NormKind, NormLeaves, run_attention};
-use super::{Names, Pixels, VisionConfig, VisionNetwork};
+use super::types::Pixels;
 use crate::input::Features;
 use crate::params::{Layout, ParamTable, Part};
 

@@ -5,9 +5,10 @@
 
 use tch::Tensor;
 
+use super::config::{Names, VisionConfig, VisionNetwork};
 use super::layers::{Activation, Linear, LinearLeaves, Norm, NormKind, NormLeaves};
 use super::qwen::{Attention, AttentionLeaves, blocks, places, tables};
-use super::{Names, Pixels, VisionConfig, VisionNetwork};
+use super::types::Pixels;
 use crate::input::Features;
 use crate::params::{Layout, ParamTable, Part};
 

@@ -4,8 +4,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use models::image::Rgb8;
-use models::vision::{Look, Shown, View};
+use models::image::Shown;
 use models::{Decoder, Part, Recompute, load_folder};
+use models::{Look, View};
 use rollout::{Completion, Engine, LocalEngine, Request, Sampling};
 use tch::{Device, Kind, Tensor};
 use torch_ext::ProcessGroup;
