@@ -7,24 +7,13 @@
 
 use std::path::Path;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tch::Kind;
 
 use crate::ModelError;
+use crate::architecture::{Architecture, AttentionBias, DefaultHeadDim};
 use crate::json_section::{Keys, read_object};
 use crate::vision::{Eyes, Family, Names};
-
-/// The decoder families that are built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Architecture {
-    /// Qwen2 and Qwen2.5: biases on q, k and v.
-    Qwen2,
-    /// Qwen3: RMS norms on the heads of q and k, no biases.
-    Qwen3,
-}
 
 /// The shape of a dense Qwen decoder.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +57,17 @@ pub struct DecoderConfig {
     pub source: Map<String, Value>,
 }
 
+/// How many heads of what width.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeadCounts {
+    /// Query heads.
+    pub(crate) q: i64,
+    /// Key and value heads.
+    pub(crate) kv: i64,
+    /// Width of a head.
+    pub(crate) dim: i64,
+}
+
 impl DecoderConfig {
     /// Reads `folder/config.json`.
     ///
@@ -96,10 +96,9 @@ impl DecoderConfig {
                 format!("must divide num_attention_heads {num_heads}, got {num_kv_heads}"),
             ));
         }
-        let head_dim = match (keys.int("head_dim")?, architecture) {
-            (Some(dim), _) => dim,
-            (None, Architecture::Qwen3) => 128,
-            (None, Architecture::Qwen2) => hidden_size / num_heads,
+        let head_dim = match (keys.int("head_dim")?, architecture.traits().head_dim) {
+            (Some(dim), _) | (None, DefaultHeadDim::Fixed(dim)) => dim,
+            (None, DefaultHeadDim::Share) => hidden_size / num_heads,
         };
         if head_dim % 2 != 0 {
             return Err(keys.bad("head_dim", format!("must be even, got {head_dim}")));
@@ -140,6 +139,14 @@ impl DecoderConfig {
         })
     }
 
+    pub(crate) fn head_counts(&self) -> HeadCounts {
+        HeadCounts {
+            q: self.num_heads,
+            kv: self.num_kv_heads,
+            dim: self.head_dim,
+        }
+    }
+
     /// The `config.json` of this network with weights stored as `kind`, readable by transformers
     /// of both layouts. Keys this crate does not know are carried over from the source.
     pub fn export(&self, kind: Kind) -> Value {
@@ -147,14 +154,11 @@ impl DecoderConfig {
             return self.export_with_vision(kind);
         }
         let mut map = self.source.clone();
-        let (class, model_type) = match self.architecture {
-            Architecture::Qwen2 => ("Qwen2ForCausalLM", "qwen2"),
-            Architecture::Qwen3 => ("Qwen3ForCausalLM", "qwen3"),
-        };
+        let traits = self.architecture.traits();
         let name = kind_name(kind);
         let known = json!({
-            "architectures": [class],
-            "model_type": model_type,
+            "architectures": [traits.class],
+            "model_type": traits.model_type,
             "vocab_size": self.vocab_size,
             "hidden_size": self.hidden_size,
             "intermediate_size": self.intermediate_size,
@@ -226,19 +230,21 @@ fn text_section<'a>(
 }
 
 fn architecture(keys: &Keys, family: Option<Family>) -> Result<Architecture, ModelError> {
-    match (family, keys.value("model_type").and_then(Value::as_str)) {
-        (Some(Family::Qwen3Vl), _) => Ok(Architecture::Qwen3),
-        (Some(Family::Qwen25Vl), _) => Ok(Architecture::Qwen2),
-        (_, Some("qwen2")) => Ok(Architecture::Qwen2),
-        (_, Some("qwen3")) => Ok(Architecture::Qwen3),
-        (_, Some(other)) => Err(keys.bad(
+    if let Some(decoder) = family.and_then(Family::decoder) {
+        return Ok(decoder);
+    }
+    let name = keys
+        .value("model_type")
+        .and_then(Value::as_str)
+        .ok_or_else(|| keys.bad("model_type", "is missing"))?;
+    Architecture::of_model_type(name).ok_or_else(|| {
+        keys.bad(
             "model_type",
             format!(
-                "`{other}` is not supported; qwen2, qwen3, qwen2_5_vl, qwen3_vl, internvl and internvl_chat are"
+                "`{name}` is not supported; qwen2, qwen3, qwen2_5_vl, qwen3_vl, internvl and internvl_chat are"
             ),
-        )),
-        (_, None) => Err(keys.bad("model_type", "is missing")),
-    }
+        )
+    })
 }
 
 /// Files of vision-language models say it at the top, some in the section alone.
@@ -325,11 +331,16 @@ fn refuse_other_networks(keys: &Keys, architecture: Architecture) -> Result<(), 
             return Err(keys.bad("layer_types", reason));
         }
     }
-    if architecture == Architecture::Qwen3 && keys.flag("attention_bias", false)? {
-        return Err(keys.bad(
-            "attention_bias",
-            "biases in Qwen3's attention are not supported",
-        ));
+    match architecture.traits().attention_bias {
+        AttentionBias::Unread => {}
+        AttentionBias::Refused => {
+            if keys.flag("attention_bias", false)? {
+                return Err(keys.bad(
+                    "attention_bias",
+                    "biases in Qwen3's attention are not supported",
+                ));
+            }
+        }
     }
     if keys
         .value("attention_dropout")

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::image::Processor;
-use crate::vision::{Activation, Eyes, ImageTokens, Names, VisionConfig, VisionNetwork};
+use crate::layers::Activation;
+use crate::vision::{Eyes, ImageTokens, Names, VisionConfig, VisionNetwork};
 use crate::{DecoderConfig, ModelError, Tokenizer};
 
 /// The shape of a fresh vision tower.

@@ -1,8 +1,9 @@
 //! What libtorch has and tch does not bind, behind a safe Rust interface.
 //!
 //! The only C++ (`shim/`), the only build script and the only `unsafe` of the
-//! project. Knows tensors and processes, never models, losses or checkpoints.
-//! Every C++ exception arrives as a [`TorchError`].
+//! project, for which reason files are mapped here too. Knows tensors and
+//! processes, never models, losses or checkpoints. Every C++ exception arrives
+//! as a [`TorchError`].
 
 mod adamw;
 mod catch;
@@ -18,6 +19,7 @@ mod fused;
 mod grad;
 mod group;
 mod heartbeat;
+mod mapped;
 mod memory;
 mod store;
 
@@ -31,5 +33,6 @@ pub use fused::{
 };
 pub use grad::{backward, set_grad};
 pub use group::{Backend, C10dGroup, GroupOptions, ProcessGroup};
+pub use mapped::MappedFile;
 pub use memory::{MemoryStats, memory_stats};
 pub use store::Store;

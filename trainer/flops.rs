@@ -20,9 +20,7 @@ pub fn forward(model: &Decoder, micro: &MicroBatch, look: Look) -> f64 {
     let weights = |part: Part| -> f64 {
         let leaves = model.params.leaves().iter();
         let matrices = leaves.filter(|leaf| leaf.part == part && leaf.shape.len() > 1);
-        matrices
-            .map(|leaf| leaf.shape.iter().product::<i64>() as f64)
-            .sum()
+        matrices.map(|leaf| leaf.numel() as f64).sum()
     };
     let head = (config.vocab_size * config.hidden_size) as f64;
     let tables = if config.tied { head } else { 2.0 * head };

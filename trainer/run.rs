@@ -345,7 +345,7 @@ impl Run<'_> {
             prompts: 0,
         };
         if let Some(start) = start {
-            start.load_optimizer(&mut learner.optimizer)?;
+            start.load_optimizer(&mut learner.optimizer, &learner.model)?;
             cursor.restore(&start.state.cursor)?;
             progress = Progress {
                 index,

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
-use super::block::{Activation, Block, BlockNames, BlockShape, Linear, Norm, Sight, full, patches};
+use super::block::{Block, BlockNames, BlockShape, Norm, Sight, full, patches};
 use super::carry::carried;
 use super::section::Section;
 use super::text::TextRules;
@@ -15,6 +15,8 @@ use super::towers::Towers;
 use super::types::check_output;
 use crate::ModelError;
 use crate::image::{CLIP, ImageProcessor};
+use crate::layers::Activation;
+use crate::linear::Linear;
 use crate::weights::Weights;
 
 carried! {

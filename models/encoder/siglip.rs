@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
-use super::block::{Activation, Block, BlockShape, Linear, Norm, Sight, full, patches};
+use super::block::{Block, BlockShape, Norm, Sight, full, patches};
 use super::carry::carried;
 use super::clip::{block_shape, blocks};
 use super::section::Section;
@@ -17,6 +17,8 @@ use super::towers::Towers;
 use super::types::check_output;
 use crate::ModelError;
 use crate::image::{HALF, ImageProcessor};
+use crate::layers::Activation;
+use crate::linear::Linear;
 use crate::weights::Weights;
 
 carried! {

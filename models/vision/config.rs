@@ -2,10 +2,12 @@
 
 use serde_json::Value;
 
-use super::layers::{Activation, NormKind};
+use super::layers::NormKind;
 use crate::ModelError;
+use crate::architecture::Architecture;
 use crate::image::{Processor, TowerFamily, TowerInput};
 use crate::json_section::Keys;
+use crate::layers::Activation;
 
 /// Families of vision-language models, by `model_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +84,15 @@ impl Family {
         })
     }
 
+    /// The decoder behind it, where that is always the same one.
+    pub(crate) fn decoder(self) -> Option<Architecture> {
+        match self {
+            Self::Qwen3Vl => Some(Architecture::Qwen3),
+            Self::Qwen25Vl => Some(Architecture::Qwen2),
+            Self::InternVl | Self::InternVlChat => None,
+        }
+    }
+
     /// Whether pictures count in rows and columns.
     pub(crate) fn has_three_positions(self) -> bool {
         matches!(self, Self::Qwen3Vl | Self::Qwen25Vl)
@@ -124,7 +135,35 @@ pub struct VisionConfig {
     pub tokens: ImageTokens,
 }
 
+/// A tower to be declared: its shape, and what it must know of the decoder behind it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TowerBefore<'a> {
+    pub(crate) config: &'a VisionConfig,
+    pub(crate) names: Names,
+    /// Width of the decoder's residual stream.
+    pub(crate) out: i64,
+}
+
 impl VisionConfig {
+    /// The tower before a decoder that is `out` wide.
+    pub(crate) fn before(&self, names: Names, out: i64) -> TowerBefore<'_> {
+        TowerBefore {
+            config: self,
+            names,
+            out,
+        }
+    }
+
+    /// Width of a head.
+    pub(crate) fn head_dim(&self) -> i64 {
+        self.hidden_size / self.num_heads
+    }
+
+    /// Width of the patches of a square, joined.
+    pub(crate) fn joined(&self) -> i64 {
+        self.hidden_size * self.merge * self.merge
+    }
+
     /// What the processor before it must know.
     pub(crate) fn input(&self) -> TowerInput {
         TowerInput {
@@ -196,8 +235,10 @@ pub struct InternVit {
     pub qkv_bias: bool,
     /// Whether q and k are normed over all heads.
     pub qk_norm: bool,
-    /// The blocks' norms and their epsilon.
-    pub norm: (NormKind, f64),
+    /// The blocks' norms.
+    pub norm: NormKind,
+    /// Their epsilon.
+    pub norm_eps: f64,
     /// Whether a norm follows the last block.
     pub final_norm: bool,
     /// Of the feed-forward.

@@ -18,8 +18,9 @@ use std::cell::Cell;
 
 use tch::{Device, Kind};
 
+pub(crate) use config::TowerBefore;
 pub use config::{Eyes, Family, ImageTokens, InternVit, Names, VisionConfig, VisionNetwork};
-pub use layers::{Activation, NormKind};
+pub use layers::NormKind;
 pub use types::{Pixels, Seen};
 
 use crate::image::{Picture, Processor};
@@ -35,36 +36,30 @@ pub struct Vision {
 }
 
 enum Tower {
-    Qwen3(qwen3_vl::Tower),
-    Qwen25(qwen2_5_vl::Tower),
-    Intern(internvl::Tower),
+    Qwen3(qwen3_vl::Qwen3Tower),
+    Qwen25(qwen2_5_vl::Qwen25Tower),
+    Intern(internvl::InternTower),
 }
 
-/// The leaves of a tower, before the buffer exists.
-pub(crate) enum TowerLeaves {
-    Qwen3(qwen3_vl::Leaves),
-    Qwen25(qwen2_5_vl::Leaves),
-    Intern(internvl::Leaves),
+/// The parameters of a tower, before the buffers exist.
+pub(crate) enum TowerParams {
+    Qwen3(qwen3_vl::Qwen3Params),
+    Qwen25(qwen2_5_vl::Qwen25Params),
+    Intern(internvl::InternParams),
 }
 
-impl TowerLeaves {
-    pub(crate) fn declare(
-        layout: &mut Layout,
-        config: &VisionConfig,
-        (names, out): (Names, i64),
-    ) -> Self {
-        match &config.network {
+impl TowerParams {
+    pub(crate) fn declare(layout: &mut Layout, tower: TowerBefore) -> Self {
+        match &tower.config.network {
             VisionNetwork::Qwen3Vl { .. } => {
-                Self::Qwen3(qwen3_vl::Leaves::declare(layout, config, (names, out)))
+                Self::Qwen3(qwen3_vl::Qwen3Params::declare(layout, tower))
             }
             VisionNetwork::Qwen25Vl { .. } => {
-                Self::Qwen25(qwen2_5_vl::Leaves::declare(layout, config, (names, out)))
+                Self::Qwen25(qwen2_5_vl::Qwen25Params::declare(layout, tower))
             }
-            VisionNetwork::InternVl(intern) => Self::Intern(internvl::Leaves::declare(
-                layout,
-                (config, intern),
-                (names, out),
-            )),
+            VisionNetwork::InternVl(intern) => {
+                Self::Intern(internvl::InternParams::declare(layout, tower, intern))
+            }
         }
     }
 
@@ -72,9 +67,9 @@ impl TowerLeaves {
         let config = &eyes.tower;
         Vision {
             tower: match self {
-                Self::Qwen3(leaves) => Tower::Qwen3(leaves.bind(params, config)),
-                Self::Qwen25(leaves) => Tower::Qwen25(leaves.bind(params, config)),
-                Self::Intern(leaves) => Tower::Intern(leaves.bind(params, config)),
+                Self::Qwen3(tower) => Tower::Qwen3(tower.bind(params, config)),
+                Self::Qwen25(tower) => Tower::Qwen25(tower.bind(params, config)),
+                Self::Intern(tower) => Tower::Intern(tower.bind(params, config)),
             },
             processor: eyes.processor.clone(),
             looked: Cell::new(0),

@@ -5,10 +5,11 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::config::{Eyes, Family, ImageTokens, InternVit, VisionConfig, VisionNetwork};
-use super::layers::{Activation, NormKind};
+use super::layers::NormKind;
 use crate::ModelError;
 use crate::image::Processor;
 use crate::json_section::{Keys, read_object};
+use crate::layers::Activation;
 
 impl Eyes {
     pub(crate) fn read(whole: &Keys, family: Family, folder: &Path) -> Result<Self, ModelError> {
@@ -66,12 +67,13 @@ fn side(keys: &Keys, key: &str, default: i64) -> Result<i64, ModelError> {
 fn activation(keys: &Keys, default: Activation) -> Result<Activation, ModelError> {
     match keys.value("hidden_act").map(|name| name.as_str()) {
         None => Ok(default),
-        Some(name) => name.and_then(Activation::of).ok_or_else(|| {
-            keys.bad(
-                "hidden_act",
-                "only gelu, gelu_pytorch_tanh and silu are supported",
-            )
-        }),
+        Some(Some("gelu")) => Ok(Activation::Gelu),
+        Some(Some("gelu_pytorch_tanh")) => Ok(Activation::GeluTanh),
+        Some(Some("silu")) => Ok(Activation::Silu),
+        Some(_) => Err(keys.bad(
+            "hidden_act",
+            "only gelu, gelu_pytorch_tanh and silu are supported",
+        )),
     }
 }
 
@@ -175,7 +177,8 @@ fn intern_vl(whole: &Keys, keys: &Keys, family: Family) -> Result<VisionConfig, 
         image_size: side(keys, "image_size", 448)?,
         qkv_bias: keys.flag(bias, false)?,
         qk_norm: keys.flag(qk_norm, false)?,
-        norm: (norm, keys.float("layer_norm_eps", 1e-6)?),
+        norm,
+        norm_eps: keys.float("layer_norm_eps", 1e-6)?,
         final_norm: !chat && !keys.flag("use_mean_pooling", true)?,
         activation: activation(keys, Activation::Gelu)?,
     };

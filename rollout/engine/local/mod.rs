@@ -312,8 +312,7 @@ impl Engine for LocalEngine<'_> {
                 admitted: 0,
                 prompt: None,
             }));
-        catch_unwind(AssertUnwindSafe(|| self.reserve()))
-            .map_err(|panic| RolloutError::Torch(panic_text(panic.as_ref())))
+        models::catch_torch(|| self.reserve()).map_err(RolloutError::Torch)
     }
 
     fn next_unless(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Finished>, RolloutError> {
