@@ -1,17 +1,15 @@
 //! Named tensors on their way into a network that is only evaluated: from safetensors or a torch
 //! checkpoint, each taken once by name and shape, and in the end a list of what was missing or left.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
 use crate::layers::reduce_kind;
-use crate::store::{indexed, read_tensors};
+use crate::shards::indexed;
+use crate::tensor_file::{Named, read_tensors};
 use crate::{ModelError, pickle};
-
-/// Named tensors by name, on the CPU.
-pub(crate) type Named = BTreeMap<String, Tensor>;
 
 /// The tensors of a file: `.safetensors`, or a torch checkpoint with any other ending.
 ///

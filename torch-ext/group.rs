@@ -15,7 +15,7 @@ use tch::{Device, Tensor, no_grad};
 
 use crate::TorchError;
 use crate::cuda;
-use crate::error::check;
+use crate::ffi::check;
 use crate::ffi_c10d::{self as ffi, GroupPtr};
 use crate::heartbeat::{Heart, Pulse, who_is_missing};
 use crate::store::{Store, millis};

@@ -1,15 +1,38 @@
-//! What this process, or its GPU, has needed at most.
+//! What a policy and its training hold on a device, in bytes: the plan's figures, by formula.
+//!
+//! Left out: activations and the caches of decoding, which depend on the batch, and the alignment
+//! gaps of the flat buffers, at most 15 elements for each parameter.
 
-use tch::Device;
+use models::{DecoderConfig, Part};
 
-/// The largest memory so far: the GPU allocator's, or this process's resident set.
-pub fn peak_memory_gib(device: Device) -> f64 {
-    const GIB: f64 = (1u64 << 30) as f64;
-    if let Ok(Some(stats)) = torch_ext::memory_stats(device) {
-        return stats.peak_allocated as f64 / GIB;
+use crate::config::Dtype;
+
+/// Bytes by what they are for. A frozen parameter counts among the weights alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrainingMemory {
+    /// All parameters.
+    pub weights: i64,
+    /// Gradients of what learns, and in bfloat16 their float32 sum.
+    pub gradients: i64,
+    /// Both moments of what learns, and in bfloat16 its float32 master weights.
+    pub optimizer: i64,
+}
+
+impl TrainingMemory {
+    /// For a policy of this shape, `frozen` parts of which do not learn.
+    pub fn of(shape: &DecoderConfig, frozen: &[Part], dtype: Dtype) -> Self {
+        let (all, learn) = (shape.parameters(), shape.parameters_without(frozen));
+        match dtype {
+            Dtype::Float32 => Self {
+                weights: 4 * all,
+                gradients: 4 * learn,
+                optimizer: (4 + 4) * learn,
+            },
+            Dtype::Bfloat16 => Self {
+                weights: 2 * all,
+                gradients: (2 + 4) * learn,
+                optimizer: (4 + 4 + 4) * learn,
+            },
+        }
     }
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib: Option<f64> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    kib.unwrap_or(0.0) * 1024.0 / GIB
 }

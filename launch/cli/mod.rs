@@ -117,14 +117,8 @@ pub fn main() -> ExitCode {
     let done = match std::panic::catch_unwind(|| dispatch(&cli)) {
         Ok(done) => done,
         Err(panic) => {
-            let text = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(Failure::other(format!(
-                "internal error: {}",
-                text.unwrap_or("a thread panicked")
-            )))
+            let text = panic_message::get_panic_message(&panic).unwrap_or("a thread panicked");
+            Err(Failure::other(format!("internal error: {text}")))
         }
     };
     match done {

@@ -8,6 +8,8 @@
 use tch::{Kind, Tensor};
 
 use super::carry::carried;
+use crate::layers::Activation;
+use crate::linear::Linear;
 use crate::weights::Weights;
 
 carried! {
@@ -15,35 +17,6 @@ carried! {
     Norm { weight, bias }
     Attention { qkv, out }
     Block { norm1, attention, norm2, fc1, fc2 }
-}
-
-/// The non-linearity of a feed-forward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Activation {
-    /// `x sigmoid(1.702 x)`, OpenAI's CLIP.
-    QuickGelu,
-    /// The exact Gaussian error unit.
-    Gelu,
-    /// Its tanh approximation.
-    GeluTanh,
-}
-
-impl Activation {
-    /// Elementwise.
-    pub fn apply(self, x: &Tensor) -> Tensor {
-        match self {
-            Self::QuickGelu => (x * 1.702).sigmoid() * x,
-            Self::Gelu => x.gelu("none"),
-            Self::GeluTanh => x.gelu("tanh"),
-        }
-    }
-}
-
-/// `y = x W^T + b`, `weight [out, in]`.
-#[derive(Debug)]
-pub(crate) struct Linear {
-    pub weight: Tensor,
-    pub bias: Option<Tensor>,
 }
 
 impl Linear {
@@ -80,12 +53,6 @@ impl Linear {
             weight: cat(&|part| Some(&part.weight)).expect("every map has a weight"),
             bias: cat(&|part| part.bias.as_ref()),
         }
-    }
-
-    /// `x [.., in]` to `[.., out]`, in the weights' kind.
-    pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.to_kind(self.weight.kind())
-            .linear(&self.weight, self.bias.as_ref())
     }
 }
 

@@ -1,6 +1,8 @@
 //! Taking a network's weights elsewhere: to the host while somebody else needs the accelerator, and back.
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
+
+use crate::ModelError;
 
 /// What is done to each tensor.
 pub(crate) type Carrier<'a> = dyn FnMut(&mut Tensor) + 'a;
@@ -40,6 +42,32 @@ impl<A: Carry, B: Carry> Carry for (A, B) {
         self.0.carry(carrier);
         self.1.carry(carrier);
     }
+}
+
+/// Takes every tensor of `what` to `place`; those of kind `from` take its kind, wider ones keep theirs.
+pub(super) fn moved(
+    what: &mut impl Carry,
+    from: Kind,
+    (kind, device): (Kind, Device),
+) -> Result<(), ModelError> {
+    let mut problem = None;
+    what.carry(&mut |tensor| {
+        if problem.is_some() {
+            return;
+        }
+        let kind = match tensor.kind() == from {
+            true => kind,
+            false => tensor.kind(),
+        };
+        match tensor
+            .f_to_device(device)
+            .and_then(|there| there.f_to_kind(kind))
+        {
+            Ok(there) => *tensor = there,
+            Err(error) => problem = Some(error),
+        }
+    });
+    problem.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// Implements [`Carry`] for structs by the fields that hold weights.

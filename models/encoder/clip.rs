@@ -1,18 +1,22 @@
 //! CLIP's two towers, or one of them, in Hugging Face layout, of any text length (Long-CLIP has 248 positions), after
-//! transformers' `CLIPModel` and its towers `WithProjection`. OpenAI's own checkpoints come here by [`super::openai_clip`].
+//! transformers' `CLIPModel` and its towers `WithProjection`. OpenAI's own
+//! checkpoints are brought into that layout first.
 
 use std::path::Path;
 
 use serde_json::json;
 use tch::{Kind, Tensor};
 
-use super::block::{Activation, Block, BlockNames, BlockShape, Linear, Norm, Sight, full, patches};
+use super::block::{Block, BlockNames, BlockShape, Norm, Sight, full, patches};
 use super::carry::carried;
 use super::section::Section;
 use super::text::TextRules;
 use super::towers::Towers;
+use super::types::check_output;
 use crate::ModelError;
 use crate::image::{CLIP, ImageProcessor};
+use crate::layers::Activation;
+use crate::linear::Linear;
 use crate::weights::Weights;
 
 carried! {
@@ -151,7 +155,7 @@ impl Clip {
         let mut processor = None;
         if towers.see() {
             let own = ImageProcessor::read(folder, ImageProcessor::cropping(side, side, CLIP))?;
-            super::check_output(folder.unwrap_or(Path::new("")), &own, side)?;
+            check_output(folder.unwrap_or(Path::new("")), &own, side)?;
             processor = Some(own);
         }
         towers.name(&mut weights);

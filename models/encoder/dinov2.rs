@@ -7,12 +7,14 @@ use std::path::Path;
 use serde_json::json;
 use tch::Tensor;
 
-use super::Pool;
-use super::block::{Activation, Attention, Linear, Norm, Sight, full, patches};
+use super::block::{Attention, Norm, Sight, full, patches};
 use super::carry::{Carrier, Carry, carried};
 use super::section::{MOST, Section};
+use super::types::Pool;
 use crate::ModelError;
 use crate::image::{IMAGENET, ImageProcessor};
+use crate::layers::Activation;
+use crate::linear::Linear;
 use crate::weights::Weights;
 
 carried! {

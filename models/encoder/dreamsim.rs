@@ -10,13 +10,16 @@ use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
-use super::block::{Activation, Attention, Block, Linear, Norm, Sight, patches, unit_rows};
+use super::block::{Attention, Block, Norm, Sight, patches, unit_rows};
 use super::carry::carried;
 use super::section::Section;
 use crate::ModelError;
 use crate::image::{CLIP, IMAGENET, ImageProcessor};
+use crate::layers::Activation;
 use crate::layers::reduce_kind;
-use crate::weights::{self, Named, Weights};
+use crate::linear::Linear;
+use crate::tensor_file::Named;
+use crate::weights::{self, Weights};
 
 carried! {
     DreamSim { members }

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
-use super::carry::{Carrier, Carry, carried};
-use super::{guarded, moved};
+use super::carry::{Carrier, Carry, carried, moved};
+use super::types::guarded;
 use crate::ModelError;
 use crate::image::{IMAGENET, ImageProcessor, Resize, Rgb8};
 use crate::layers::reduce_kind;

@@ -19,6 +19,7 @@ mod section;
 mod siglip;
 mod text;
 mod towers;
+mod types;
 mod xlm_roberta;
 
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ use crate::ModelError;
 use crate::image::{ImageProcessor, Rgb8};
 use crate::layers::reduce_kind;
 use crate::weights::{self, Weights};
-use carry::{Carrier, Carry};
+use carry::{Carrier, Carry, moved};
 use clip::Clip;
 use dinov2::Dinov2;
 use dreamsim::DreamSim;
@@ -40,16 +41,9 @@ use section::Section;
 use siglip::Siglip;
 use text::{TextRules, TextTokens};
 use towers::Towers;
+pub use types::Pool;
+use types::guarded;
 use xlm_roberta::XlmRoberta;
-
-/// What stands for a whole sequence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Pool {
-    /// Its first token.
-    Cls,
-    /// The mean of its tokens.
-    Mean,
-}
 
 /// A network, its processor and its tokenizer.
 #[derive(Debug)]
@@ -336,31 +330,6 @@ pub fn unit_rows(x: &Tensor) -> Tensor {
     tch::no_grad(|| block::unit_rows(x))
 }
 
-/// Runs a network without gradients; a C++ error of libtorch comes back as one.
-fn guarded(run: impl FnOnce() -> Result<Tensor, ModelError>) -> Result<Tensor, ModelError> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tch::no_grad(run))).unwrap_or_else(
-        |panic| {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.unwrap_or_else(|| "an operation failed".into());
-            Err(ModelError::Torch(tch::TchError::Torch(text)))
-        },
-    )
-}
-
-/// Checks that a processor's pictures have the side that the network asks for.
-fn check_output(folder: &Path, processor: &ImageProcessor, side: usize) -> Result<(), ModelError> {
-    match processor.output() {
-        Some(size) if size == (side, side) => Ok(()),
-        got => Err(ModelError::unsupported(
-            folder.join("preprocessor_config.json"),
-            "size",
-            format!(
-                "must give pictures of {side}x{side} pixels, config.json's image_size, got {got:?} (interpolating this network's positions is not supported)"
-            ),
-        )),
-    }
-}
-
 impl Carry for Network {
     fn carry(&mut self, carrier: &mut Carrier) {
         match self {
@@ -372,32 +341,6 @@ impl Carry for Network {
             Self::Inception(network) => network.carry(carrier),
         }
     }
-}
-
-/// Takes every tensor of `what` to `place`; those of kind `from` take its kind, wider ones keep theirs.
-fn moved(
-    what: &mut impl Carry,
-    from: Kind,
-    (kind, device): (Kind, Device),
-) -> Result<(), ModelError> {
-    let mut problem = None;
-    what.carry(&mut |tensor| {
-        if problem.is_some() {
-            return;
-        }
-        let kind = match tensor.kind() == from {
-            true => kind,
-            false => tensor.kind(),
-        };
-        match tensor
-            .f_to_device(device)
-            .and_then(|there| there.f_to_kind(kind))
-        {
-            Ok(there) => *tensor = there,
-            Err(error) => problem = Some(error),
-        }
-    });
-    problem.map_or(Ok(()), |error| Err(error.into()))
 }
 
 impl Network {

@@ -11,12 +11,13 @@ use std::path::Path;
 use serde_json::Value;
 use tch::Tensor;
 
-use super::block::{Activation, BlockShape};
+use super::block::BlockShape;
 use super::clip::{Clip, ClipShape};
 use super::towers::Towers;
 use crate::ModelError;
-use crate::config::read_object;
 use crate::image::{CLIP, Centre, ImageProcessor};
+use crate::json_section::read_object;
+use crate::layers::Activation;
 use crate::weights::Weights;
 
 /// Positions that Long-CLIP leaves as they were.
@@ -236,7 +237,8 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
-    use crate::weights::{Named, read_file};
+    use crate::tensor_file::Named;
+    use crate::weights::read_file;
 
     /// Shapes that nobody publishes are listed by name, never an error of libtorch.
     #[test]

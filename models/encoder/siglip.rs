@@ -8,14 +8,17 @@ use std::path::Path;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
-use super::block::{Activation, Block, BlockShape, Linear, Norm, Sight, full, patches};
+use super::block::{Block, BlockShape, Norm, Sight, full, patches};
 use super::carry::carried;
 use super::clip::{block_shape, blocks};
 use super::section::Section;
 use super::text::TextRules;
 use super::towers::Towers;
+use super::types::check_output;
 use crate::ModelError;
 use crate::image::{HALF, ImageProcessor};
+use crate::layers::Activation;
+use crate::linear::Linear;
 use crate::weights::Weights;
 
 carried! {
@@ -178,7 +181,7 @@ impl Vision {
         let side = image as usize;
         let default = ImageProcessor::square(side, svg::Filter::Bicubic, Some(HALF));
         let processor = ImageProcessor::read(Some(folder), default)?;
-        super::check_output(folder, &processor, side)?;
+        check_output(folder, &processor, side)?;
         let shape = block_shape(config, DEFAULT)?;
         let width = shape.width;
         let name = |part: &str| format!("vision_model.{part}");

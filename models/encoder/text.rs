@@ -8,7 +8,7 @@ use tokenizers::normalizers::{Lowercase, Sequence};
 
 use super::pieces;
 use crate::ModelError;
-use crate::config::read_object;
+use crate::json_section::read_object;
 
 /// What a network asks of its ids.
 #[derive(Debug, Clone, Copy)]

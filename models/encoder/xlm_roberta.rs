@@ -9,13 +9,15 @@ use std::path::Path;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
-use super::Pool;
-use super::block::{Activation, Attention, BlockShape, Linear, Norm, Sight, full, length_mask};
+use super::block::{Attention, BlockShape, Norm, Sight, full, length_mask};
 use super::carry::carried;
 use super::clip::block_shape;
 use super::section::Section;
 use super::text::TextRules;
+use super::types::Pool;
 use crate::ModelError;
+use crate::layers::Activation;
+use crate::linear::Linear;
 use crate::weights::Weights;
 
 carried! {

@@ -3,10 +3,11 @@
 use serde_json::{Map, Value};
 use svg::Filter;
 
-use super::{Picture, Rgb8, patches, tiles};
+use super::picture::Picture;
+use super::rgb8::Rgb8;
+use super::{patches, tiles};
 use crate::ModelError;
-use crate::config::Keys;
-use crate::vision::VisionConfig;
+use crate::json_section::Keys;
 
 /// How pictures are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,10 +96,11 @@ impl Cut {
     }
 }
 
-pub(super) fn qwen_cut(keys: &Keys, vision: &VisionConfig) -> Result<Cut, ModelError> {
+/// What `keys` of the processor say for a tower of such patches.
+pub(super) fn qwen_cut(keys: &Keys, patch: i64, merge: i64) -> Result<Cut, ModelError> {
     for (key, value) in [
-        ("patch_size", vision.patch_size),
-        ("merge_size", vision.merge),
+        ("patch_size", patch),
+        ("merge_size", merge),
         ("temporal_patch_size", 2),
     ] {
         if keys.int(key)?.is_some_and(|got| got != value) {
@@ -128,18 +130,24 @@ pub(super) fn qwen_cut(keys: &Keys, vision: &VisionConfig) -> Result<Cut, ModelE
         ));
     }
     Ok(Cut::Patches {
-        patch: vision.patch_size,
-        merge: vision.merge,
+        patch,
+        merge,
         min_pixels: least,
         max_pixels: most,
     })
 }
 
-pub(super) fn intern_cut(
-    keys: &Keys,
-    vision: &VisionConfig,
-    (whole, side): (&Keys, i64),
-) -> Result<Cut, ModelError> {
+/// The tiles of a tower.
+pub(super) struct TileSize {
+    /// Side of a tile, in pixels.
+    pub(super) side: i64,
+    /// Tokens along a side.
+    pub(super) across: i64,
+}
+
+/// What `keys` of the processor and `whole`, config.json, say of the number of tiles.
+pub(super) fn intern_cut(keys: &Keys, whole: &Keys, tile: TileSize) -> Result<Cut, ModelError> {
+    let TileSize { side, across } = tile;
     if let Some(size) = keys.value("size").and_then(Value::as_object) {
         for key in ["height", "width"] {
             if size
@@ -151,7 +159,6 @@ pub(super) fn intern_cut(
             }
         }
     }
-    let across = side / vision.patch_size / vision.merge;
     let dynamic = whole.flag("dynamic_image_size", true)?;
     let most = match whole.int("max_dynamic_patch")? {
         Some(most) => most,

@@ -1,7 +1,8 @@
 //! Qwen-VL's way with pictures: a size that is a multiple of a factor and within bounds of area,
 //! then patches, those that are merged next to each other.
 
-use super::{Picture, Rgb8, planes};
+use super::picture::Picture;
+use super::rgb8::{Rgb8, planes};
 use crate::ModelError;
 
 /// Most times a picture may be longer than wide.

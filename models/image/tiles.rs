@@ -3,7 +3,8 @@
 
 use svg::Filter;
 
-use super::{Picture, Rgb8, planes};
+use super::picture::Picture;
+use super::rgb8::{Rgb8, planes};
 
 /// Columns and rows of the grid for a picture of `size` (width, height): of all grids with
 /// `least` to `most` tiles of `side` pixels the one closest in proportions; among equals one with

@@ -7,14 +7,14 @@ mod machine;
 mod zip;
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::Path;
 
 use machine::{Id, Object, Pickled, Storage, TensorRef};
 use tch::{Kind, Tensor};
+use torch_ext::MappedFile;
 
 use crate::ModelError;
-use crate::weights::Named;
+use crate::tensor_file::Named;
 
 /// The tensors of the checkpoint at `path`, those of nested dicts under dotted names.
 ///
@@ -22,8 +22,7 @@ use crate::weights::Named;
 /// A file that cannot be read, is cut short, or asks for more than tensors and plain data (the
 /// Python global is named).
 pub(crate) fn read_checkpoint(path: &Path) -> Result<Named, ModelError> {
-    let file = File::open(path).map_err(ModelError::io(path))?;
-    let bytes = crate::store::map(&file).map_err(ModelError::io(path))?;
+    let bytes = MappedFile::open(path).map_err(ModelError::io(path))?;
     parse(&bytes).map_err(|reason| ModelError::malformed(path, reason))
 }
 

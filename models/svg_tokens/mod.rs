@@ -19,8 +19,8 @@ use tokenizers::AddedToken;
 pub use list::{Kind, SvgVocabulary, svg_tokens};
 
 use crate::ModelError;
-use crate::config::read_object;
-use crate::store::{read_tensors, write_tensors};
+use crate::json_section::read_object;
+use crate::tensor_file::{read_tensors, write_tensors};
 
 /// What was done, as `extend_report.json` holds it.
 #[derive(Debug, Serialize)]

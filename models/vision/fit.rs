@@ -2,7 +2,7 @@
 
 use super::config::{VisionConfig, VisionNetwork};
 use crate::ModelError;
-use crate::config::Keys;
+use crate::json_section::Keys;
 
 impl VisionConfig {
     /// Refuses sizes that do not fit each other.

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use models::vision::{Shown, View};
+use models::View;
+use models::image::Shown;
 
 /// Encoded pictures by the prompt's own [`Shown`]; they are handed on, never kept for a second taker.
 #[derive(Debug, Default)]

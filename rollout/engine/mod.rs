@@ -11,7 +11,7 @@ mod weights;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use models::vision::Shown;
+use models::image::Shown;
 use models::{Decoder, Tokenizer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use models::vision::View;
+use models::View;
 use rollout::FinishReason;
 use tch::Kind;
 

@@ -1,6 +1,6 @@
 //! From minibatches to optimizer updates: loss norms, old log-probabilities, gradients.
 
-use models::vision::Look;
+use models::Look;
 use tch::{Kind, Tensor};
 
 use super::loss::{LossOptions, SUMS, TokenTerms, grpo_loss};

@@ -4,12 +4,11 @@
 //! Losses come in already divided by the global count, so neither the number of micro-batches
 //! nor that of ranks changes the result beyond rounding.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use models::vision::{Look, Shown, View};
-use models::{Decoder, Part, Recompute, Tape};
+use models::image::Shown;
+use models::{Decoder, Look, Part, Recompute, Tape, View};
 use rollout::Prompt;
 use rollout::engine::ImageCache;
 use tch::{Device, Kind, Tensor};
@@ -21,6 +20,7 @@ use super::optim::AdamW;
 use super::ranks::Ranks;
 use crate::TrainError;
 use crate::config::OptimizerConfig;
+use crate::memory::TrainingMemory;
 use crate::telemetry::Phase;
 
 /// A policy that learns.
@@ -36,7 +36,7 @@ pub struct Learner {
     ranks: Rc<Ranks>,
     /// Which activations are computed anew.
     recompute: Recompute,
-    /// Float32 sum of the gradients `[N]`, where the network is in a narrower kind.
+    /// Float32 sum of the gradients of what learns `[N]`, where the network is in a narrower kind.
     main_grad: Option<Tensor>,
 }
 
@@ -66,9 +66,9 @@ impl Learner {
     /// No memory for gradients and moments.
     pub fn new(mut model: Decoder, options: LearnerOptions) -> Result<Self, TrainError> {
         model.params.train()?;
-        let flat = model.params.flat();
-        let main_grad = matches!(flat.kind(), Kind::BFloat16 | Kind::Half)
-            .then(|| Tensor::zeros(flat.size(), (Kind::Float, flat.device())));
+        let trainable = model.params.trainable();
+        let main_grad = matches!(trainable.kind(), Kind::BFloat16 | Kind::Half)
+            .then(|| Tensor::zeros(trainable.size(), (Kind::Float, trainable.device())));
         Ok(Self {
             optimizer: AdamW::new(&model, options.optimizer),
             model: Rc::new(model),
@@ -78,6 +78,25 @@ impl Learner {
             recompute: options.recompute,
             main_grad,
         })
+    }
+
+    /// The bytes it holds, measured; [`TrainingMemory::of`] foretells them.
+    pub fn memory(&self) -> TrainingMemory {
+        let bytes = |tensors: &[Option<&Tensor>]| -> i64 {
+            let held = tensors.iter().flatten();
+            held.map(|tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as i64)
+                .sum()
+        };
+        let (params, optimizer) = (&self.model.params, &self.optimizer);
+        TrainingMemory {
+            weights: bytes(&[Some(params.trainable()), Some(params.frozen())]),
+            gradients: bytes(&[params.grad(), self.main_grad.as_ref()]),
+            optimizer: bytes(&[
+                Some(&optimizer.exp_avg),
+                Some(&optimizer.exp_avg_sq),
+                optimizer.master.as_ref(),
+            ]),
+        }
     }
 
     /// The device it computes on.
@@ -232,12 +251,6 @@ impl Learner {
 }
 
 /// Turns libtorch's panics into an error.
-pub(crate) fn catch_torch<T>(work: impl FnOnce() -> T) -> Result<T, TrainError> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied());
-        TrainError::Learner(text.unwrap_or("an operation panicked").to_owned())
-    })
+fn catch_torch<T>(work: impl FnOnce() -> T) -> Result<T, TrainError> {
+    torch_ext::catch_torch(work).map_err(TrainError::Learner)
 }

@@ -17,8 +17,8 @@ use crate::checkpoint::{Checkpoint, Contents, State};
 use crate::config::{RolloutConfig, StageConfig};
 use crate::learn::{Learner, LearnerOptions, flops};
 use crate::loader::{DataLoader, Loader, Share};
-use crate::memory::peak_memory_gib;
 use crate::metrics::keys;
+use crate::peak_memory::peak_memory_gib;
 use crate::samples::StepId;
 
 /// What a stage computes with.
@@ -117,7 +117,7 @@ impl Run<'_> {
             prompts: 0,
         };
         if let Some(start) = start {
-            start.load_optimizer(&mut learner.optimizer)?;
+            start.load_optimizer(&mut learner.optimizer, &learner.model)?;
             cursor.restore(&start.state.cursor)?;
             progress = Progress {
                 index,

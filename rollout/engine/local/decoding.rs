@@ -8,8 +8,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use models::vision::{Look, View};
-use models::{Decoder, KvCache, LmInput, LmInputBuilder, Room, Tokenizer};
+use models::{Decoder, KvCache, LmInput, LmInputBuilder, Look, Room, Tokenizer, View};
 use tch::{Kind, Tensor};
 
 use super::sampler::Sampler;

@@ -8,12 +8,10 @@ mod sampler;
 mod slots;
 mod stop;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use models::Tokenizer;
-use models::vision::View;
+use models::{Tokenizer, View, catch_torch};
 
 pub use sampler::Sampler;
 
@@ -75,7 +73,7 @@ impl Engine for LocalEngine {
             let views = self.encode_images(&submission.requests)?;
             Decoding::new(model, tokenizer, submission, views, self.options.slots)
         };
-        self.decoding = Some(caught(|| tch::no_grad(begin))??);
+        self.decoding = Some(catch_torch(|| tch::no_grad(begin)).map_err(RolloutError::Torch)??);
         Ok(())
     }
 
@@ -94,8 +92,8 @@ impl Engine for LocalEngine {
                 return Err(RolloutError::Stopped);
             }
             let stats = &mut self.stats;
-            let step = caught(|| tch::no_grad(|| decoding.advance(model, stats)));
-            if let Err(error) = step.and_then(|step| step) {
+            let step = catch_torch(|| tch::no_grad(|| decoding.advance(model, stats)));
+            if let Err(error) = step.map_err(RolloutError::Torch).flatten() {
                 self.decoding = None;
                 return Err(error);
             }
@@ -120,15 +118,4 @@ impl Engine for LocalEngine {
             shares_weights: true,
         }
     }
-}
-
-/// tch panics with libtorch's message where an operation fails.
-fn caught<T>(work: impl FnOnce() -> T) -> Result<T, RolloutError> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied());
-        RolloutError::Torch(text.unwrap_or("an operation panicked").to_owned())
-    })
 }

@@ -1,7 +1,5 @@
-//! Which way up a photograph is, as its file says, and the turn that puts it so: what transformers' `load_image` has
-//! Pillow's `exif_transpose` do. The orientation stands in the Exif block of a JPEG or PNG, else in its XMP text.
-
-use super::Rgb8;
+//! Which way up a photograph is, as its file says: what transformers' `load_image` asks of Pillow's
+//! `exif_transpose`. The orientation stands in the Exif block of a JPEG or PNG, else in its XMP text.
 
 /// Tag of the orientation within Exif.
 const ORIENTATION: u16 = 0x0112;
@@ -135,40 +133,6 @@ fn of_xmp(text: &[u8]) -> Option<u16> {
         _ => None,
     };
     ends.filter_map(digit).next()
-}
-
-/// The picture turned and mirrored as `orientation` asks.
-pub(super) fn turned(rgb: Rgb8, orientation: u8) -> Rgb8 {
-    let (width, height) = (rgb.width, rgb.height);
-    let (right, bottom) = (width.wrapping_sub(1), height.wrapping_sub(1));
-    // From a place in the result to that in the file.
-    let source = |x: usize, y: usize| match orientation {
-        2 => (right - x, y),
-        3 => (right - x, bottom - y),
-        4 => (x, bottom - y),
-        5 => (y, x),
-        6 => (y, bottom - x),
-        7 => (right - y, bottom - x),
-        _ => (right - y, x),
-    };
-    let (to_width, to_height) = match orientation {
-        1 => return rgb,
-        2..=4 => (width, height),
-        _ => (height, width),
-    };
-    let mut data = Vec::with_capacity(rgb.data.len());
-    for y in 0..to_height {
-        for x in 0..to_width {
-            let (x, y) = source(x, y);
-            let at = (y * width + x) * 3;
-            data.extend_from_slice(&rgb.data[at..at + 3]);
-        }
-    }
-    Rgb8 {
-        width: to_width,
-        height: to_height,
-        data,
-    }
 }
 
 #[cfg(test)]
