@@ -111,7 +111,7 @@ impl DecoderConfig {
         let vocab_size = keys.need("vocab_size")?;
         let num_layers = keys.need("num_hidden_layers")?;
         if let Some(eyes) = &mut vision {
-            eyes.tower.check_decoder(&whole, (vocab_size, num_layers))?;
+            eyes.tower.check_decoder(&whole, vocab_size, num_layers)?;
             // Markers that a folder leaves at their defaults may be none of its ids.
             eyes.tower.tokens.never.retain(|id| *id < vocab_size);
         }

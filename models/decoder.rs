@@ -7,11 +7,11 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::config::DecoderConfig;
-use crate::decoder_block::{BlockContext, BlockParams, DecoderBlock, KvSink};
+use crate::decoder_block::{BlockContext, DecoderBlock, DecoderBlockParams, KvSink};
 use crate::input::LmInput;
 use crate::layers::{Rotary, RotaryTables, rms_norm};
 use crate::linear::Linear;
-use crate::params::{Layout, ParamId, ParamTable, Part};
+use crate::params::{ParamId, ParamLayout, ParamTable, Part};
 use crate::vision::{TowerParams, Vision};
 
 /// A decoder-only language model.
@@ -32,13 +32,13 @@ pub struct Decoder {
 struct DecoderParams {
     vision: Option<TowerParams>,
     embedding: ParamId,
-    blocks: Vec<BlockParams>,
+    blocks: Vec<DecoderBlockParams>,
     norm: ParamId,
     head: ParamId,
 }
 
 impl DecoderParams {
-    fn declare(layout: &mut Layout, config: &DecoderConfig) -> Self {
+    fn declare(layout: &mut ParamLayout, config: &DecoderConfig) -> Self {
         let names = config.names;
         let vision = config
             .vision
@@ -47,7 +47,7 @@ impl DecoderParams {
         let table = [config.vocab_size, config.hidden_size];
         let embedding = layout.one(format!("{}.embed_tokens.weight", names.text()), &table);
         let blocks = (0..config.num_layers)
-            .map(|index| BlockParams::declare(layout, config, index))
+            .map(|index| DecoderBlockParams::declare(layout, config, index))
             .collect();
         let norm = layout.one(
             format!("{}.norm.weight", names.text()),
@@ -76,7 +76,7 @@ impl DecoderConfig {
 
     /// [`Self::parameters`] outside of the parts `frozen`.
     pub fn parameters_without(&self, frozen: &[Part]) -> i64 {
-        let mut layout = Layout::default();
+        let mut layout = ParamLayout::default();
         DecoderParams::declare(&mut layout, self);
         layout.numel_without(frozen)
     }
@@ -90,7 +90,7 @@ impl Decoder {
 
     /// [`Self::new`] with the parts `frozen`, whose weights lie apart from those that can learn.
     pub fn with_frozen(config: DecoderConfig, frozen: &[Part], kind: Kind, device: Device) -> Self {
-        let mut layout = Layout::default();
+        let mut layout = ParamLayout::default();
         let declared = DecoderParams::declare(&mut layout, &config);
         let params = layout.build(frozen, kind, device);
         let blocks = declared.blocks.into_iter();

@@ -7,7 +7,7 @@ use crate::config::{DecoderConfig, HeadCounts};
 use crate::input::LmInput;
 use crate::layers::{RotaryTables, rms_norm, rotate, segment_attention};
 use crate::linear::{Linear, LinearParams};
-use crate::params::{Layout, ParamId, ParamTable};
+use crate::params::{ParamId, ParamLayout, ParamTable};
 
 /// One transformer block.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(crate) struct GroupedAttention {
     /// `[(Hq + 2 Hkv) * D, H]`, with biases in Qwen2.
     pub(crate) qkv: Linear,
     /// Over the heads of q and k in Qwen3.
-    pub(crate) norms: Option<HeadNorms>,
+    pub(crate) norms: Option<HeadNormWeights>,
     /// `[H, Hq * D]`
     pub(crate) out: Linear,
     pub(crate) heads: HeadCounts,
@@ -39,7 +39,7 @@ pub(crate) struct GroupedAttention {
 
 /// RMS norms over heads, `[D]` each.
 #[derive(Debug)]
-pub(crate) struct HeadNorms {
+pub(crate) struct HeadNormWeights {
     pub(crate) q: Tensor,
     pub(crate) k: Tensor,
 }
@@ -106,7 +106,7 @@ impl DecoderBlock {
 }
 
 /// A block's parameters, before the buffers exist.
-pub(crate) struct BlockParams {
+pub(crate) struct DecoderBlockParams {
     input_norm: ParamId,
     norms: Option<[ParamId; 2]>,
     out: LinearParams,
@@ -116,17 +116,17 @@ pub(crate) struct BlockParams {
     gate_up: LinearParams,
 }
 
-impl BlockParams {
-    pub(crate) fn declare(layout: &mut Layout, config: &DecoderConfig, index: i64) -> Self {
+impl DecoderBlockParams {
+    pub(crate) fn declare(layout: &mut ParamLayout, config: &DecoderConfig, index: i64) -> Self {
         let traits = config.architecture.traits();
         let (hidden, wide) = (config.hidden_size, config.intermediate_size);
         let HeadCounts { q, kv, dim } = config.head_counts();
         let prefix = config.names.text();
         let name = |part: &str| format!("{prefix}.layers.{index}.{part}");
-        let norm = |layout: &mut Layout, part: &str, wide: i64| {
+        let norm = |layout: &mut ParamLayout, part: &str, wide: i64| {
             layout.one(name(&format!("{part}.weight")), &[wide])
         };
-        let map = |layout: &mut Layout, parts: &[(&str, i64)], wide: i64, bias: bool| {
+        let map = |layout: &mut ParamLayout, parts: &[(&str, i64)], wide: i64, bias: bool| {
             let parts: Vec<_> = parts.iter().map(|(part, out)| (name(part), *out)).collect();
             LinearParams::stacked(layout, &parts, wide, bias)
         };
@@ -163,7 +163,7 @@ impl BlockParams {
             input_norm: params.tensor(self.input_norm),
             attention: GroupedAttention {
                 qkv: self.qkv.bind(params),
-                norms: self.norms.map(|[q, k]| HeadNorms {
+                norms: self.norms.map(|[q, k]| HeadNormWeights {
                     q: params.tensor(q),
                     k: params.tensor(k),
                 }),

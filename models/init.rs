@@ -212,12 +212,12 @@ impl ModelConfig {
                 ));
             }
         };
-        self.fit(&mut shape)?;
+        self.apply_overrides(&mut shape)?;
         Ok(shape)
     }
 
     /// Applies `images`, and checks `freeze`.
-    fn fit(&self, shape: &mut DecoderConfig) -> Result<(), ModelError> {
+    fn apply_overrides(&self, shape: &mut DecoderConfig) -> Result<(), ModelError> {
         let refuse = |key: &str, reason: String| ModelError::unsupported("model", key, reason);
         let blind = "this model reads text only";
         match &mut shape.vision {
@@ -275,7 +275,7 @@ impl ModelConfig {
     /// Whatever [`crate::load_folder`] and [`Self::shape`] refuse.
     pub fn reload(&self, folder: &Path, place: (Kind, Device)) -> Result<Decoder, ModelError> {
         let mut shape = read_config(folder)?;
-        self.fit(&mut shape)?;
+        self.apply_overrides(&mut shape)?;
         load_weights(shape, folder, &self.freeze, place)
     }
 }

@@ -133,7 +133,7 @@ impl InitVision {
             .map(|at| if at < 3 * third { at % 3 } else { 0 })
             .collect();
         config.names = Names::Nested;
-        config.source = self.source(config, (&tower.tokens, sections));
+        config.source = self.source(config, &tower.tokens, sections);
         config.vision = Some(Eyes { tower, processor });
         Ok(())
     }
@@ -142,7 +142,8 @@ impl InitVision {
     fn source(
         &self,
         config: &DecoderConfig,
-        (tokens, sections): (&ImageTokens, [i64; 3]),
+        tokens: &ImageTokens,
+        sections: [i64; 3],
     ) -> Map<String, Value> {
         let eos = config.source.get("eos_token_id").cloned();
         let mut text = json!({

@@ -5,7 +5,7 @@
 
 use tch::Tensor;
 
-use crate::params::{Layout, ParamId, ParamTable};
+use crate::params::{ParamId, ParamLayout, ParamTable};
 
 /// `y = x W^T + b`.
 #[derive(Debug)]
@@ -42,13 +42,13 @@ pub(crate) struct LinearParams {
 
 impl LinearParams {
     /// `name.weight [out, in]` and `name.bias`.
-    pub(crate) fn declare(layout: &mut Layout, name: &str, [out, wide]: [i64; 2]) -> Self {
+    pub(crate) fn declare(layout: &mut ParamLayout, name: &str, [out, wide]: [i64; 2]) -> Self {
         Self::stacked(layout, &[(name.to_owned(), out)], wide, true)
     }
 
     /// Several maps of one input, which is `wide`, as one: `(name, out)` each.
     pub(crate) fn stacked(
-        layout: &mut Layout,
+        layout: &mut ParamLayout,
         parts: &[(String, i64)],
         wide: i64,
         bias: bool,
@@ -65,7 +65,7 @@ impl LinearParams {
     }
 
     /// A convolution over patches, `name.weight [out, ..]`.
-    pub(crate) fn patches(layout: &mut Layout, name: &str, shape: &[i64], bias: bool) -> Self {
+    pub(crate) fn patches(layout: &mut ParamLayout, name: &str, shape: &[i64], bias: bool) -> Self {
         Self {
             weight: layout.one(format!("{name}.weight"), shape),
             bias: bias.then(|| layout.one(format!("{name}.bias"), &shape[..1])),

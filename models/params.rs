@@ -132,12 +132,12 @@ impl Declared {
 
 /// Collects leaves before the buffers exist.
 #[derive(Debug, Default)]
-pub(crate) struct Layout {
+pub(crate) struct ParamLayout {
     leaves: Vec<Declared>,
     part: Part,
 }
 
-impl Layout {
+impl ParamLayout {
     /// The leaves added from here on belong to `part`.
     pub(crate) fn part(&mut self, part: Part) {
         self.part = part;
@@ -345,7 +345,7 @@ mod tests {
     use super::*;
 
     fn table(frozen: &[Part]) -> ParamTable {
-        let mut layout = Layout::default();
+        let mut layout = ParamLayout::default();
         layout.part(Part::Vision);
         layout.one("tower", &[3, 5]);
         layout.part(Part::Projector);

@@ -16,7 +16,7 @@ use torch_ext::MappedFile;
 use crate::ModelError;
 
 /// Tensors by name, on the CPU.
-pub(crate) type Named = BTreeMap<String, Tensor>;
+pub(crate) type NamedTensors = BTreeMap<String, Tensor>;
 
 /// One mapped safetensors file.
 pub struct SafeTensorsFile {
@@ -75,7 +75,7 @@ pub(crate) fn dtype_name(kind: Kind) -> (&'static str, usize) {
 ///
 /// # Errors
 /// A missing or malformed file, or a dtype that is not a float or int64.
-pub fn read_tensors(path: &Path) -> Result<Named, ModelError> {
+pub fn read_tensors(path: &Path) -> Result<NamedTensors, ModelError> {
     let file = SafeTensorsFile::open(path)?;
     let tensors = file.tensors()?;
     tensors

@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use models::{Decoder, Tokenizer, carry_companions, read_tensors, save_folder, write_tensors};
+use models::{Decoder, Tokenizer, copy_aux_files, read_tensors, save_folder, write_tensors};
 use rollout::data::CursorState;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -84,7 +84,7 @@ impl Checkpoint {
         save_folder(contents.model, contents.model.kind(), &aside).map_err(failed)?;
         contents.tokenizer.export(&aside).map_err(failed)?;
         if let Some(origin) = contents.origin {
-            carry_companions(origin, &aside).map_err(failed)?;
+            copy_aux_files(origin, &aside).map_err(failed)?;
         }
         write_generation_config(&aside, contents.tokenizer)?;
         write_tensors(

@@ -5,19 +5,19 @@
 //! neighbours' contents.
 
 mod block;
-mod carry;
-mod clean;
+mod bpe;
 mod clip;
 mod dinov2;
 mod dreamsim;
 mod inception;
 mod lpips;
 mod openai_clip;
-mod pieces;
 mod random;
 mod section;
 mod siglip;
 mod text;
+mod text_cleaning;
+mod to_device;
 mod towers;
 mod types;
 mod xlm_roberta;
@@ -30,7 +30,6 @@ use crate::ModelError;
 use crate::image::{ImageProcessor, Rgb8};
 use crate::layers::reduce_kind;
 use crate::weights::{self, Weights};
-use carry::{Carrier, Carry, moved};
 use clip::Clip;
 use dinov2::Dinov2;
 use dreamsim::DreamSim;
@@ -40,6 +39,7 @@ pub use random::RandomShape;
 use section::Section;
 use siglip::Siglip;
 use text::{TextRules, TextTokens};
+use to_device::{EachTensor, TensorChange, to_device};
 use towers::Towers;
 pub use types::Pool;
 use types::guarded;
@@ -105,7 +105,7 @@ impl Encoder {
     /// # Errors
     /// libtorch's, for lack of memory for instance.
     pub fn move_to(&mut self, place: (Kind, Device)) -> Result<(), ModelError> {
-        moved(&mut self.network, self.place.0, place)?;
+        to_device(&mut self.network, self.place.0, place)?;
         self.place = place;
         Ok(())
     }
@@ -330,15 +330,15 @@ pub fn unit_rows(x: &Tensor) -> Tensor {
     tch::no_grad(|| block::unit_rows(x))
 }
 
-impl Carry for Network {
-    fn carry(&mut self, carrier: &mut Carrier) {
+impl EachTensor for Network {
+    fn each_tensor(&mut self, change: &mut TensorChange) {
         match self {
-            Self::Dinov2(network) => network.carry(carrier),
-            Self::Clip(network) => network.carry(carrier),
-            Self::Siglip(network) => network.carry(carrier),
-            Self::XlmRoberta(network) => network.carry(carrier),
-            Self::DreamSim(network) => network.carry(carrier),
-            Self::Inception(network) => network.carry(carrier),
+            Self::Dinov2(network) => network.each_tensor(change),
+            Self::Clip(network) => network.each_tensor(change),
+            Self::Siglip(network) => network.each_tensor(change),
+            Self::XlmRoberta(network) => network.each_tensor(change),
+            Self::DreamSim(network) => network.each_tensor(change),
+            Self::Inception(network) => network.each_tensor(change),
         }
     }
 }
@@ -352,8 +352,8 @@ impl Network {
         let config = Section::read(&path)?;
         let read =
             || Ok::<_, ModelError>(Weights::new(folder, weights::read_folder(folder)?, place));
-        let clip = |towers| Clip::load(Some(folder), (&config, towers), read()?).map(Self::Clip);
-        let siglip = |towers| Siglip::load(folder, (&config, towers), read()?).map(Self::Siglip);
+        let clip = |towers| Clip::load(Some(folder), &config, towers, read()?).map(Self::Clip);
+        let siglip = |towers| Siglip::load(folder, &config, towers, read()?).map(Self::Siglip);
         match config.text("model_type") {
             Some("dinov2") => Dinov2::load(Some(folder), &config, read()?).map(Self::Dinov2),
             Some("clip") => clip(Towers::Both),

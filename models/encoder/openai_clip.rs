@@ -76,7 +76,7 @@ pub(super) fn load(
     let side = shape.image as usize;
     let mut processor = ImageProcessor::cropping(side, side, CLIP);
     processor.centre = Centre::HalfEven;
-    let mut made = Clip::take(&mut weights, &shape, (Towers::Both, Some(processor)));
+    let mut made = Clip::take(&mut weights, &shape, Towers::Both, Some(processor));
     if let Some(rules) = &mut made.rules {
         rules.clean = true;
     }
@@ -237,7 +237,7 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
-    use crate::tensor_file::Named;
+    use crate::tensor_file::NamedTensors;
     use crate::weights::read_file;
 
     /// Shapes that nobody publishes are listed by name, never an error of libtorch.
@@ -262,7 +262,7 @@ mod tests {
             ("visual.conv1.weight", &[100, 3, 8, 8], None),
             ("token_embedding.weight", &[40, 65], None),
         ] {
-            let mut odd: Named = whole
+            let mut odd: NamedTensors = whole
                 .iter()
                 .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
                 .collect();

@@ -9,8 +9,8 @@ pub(super) fn orientation(file: &[u8]) -> u8 {
     let (mut exif, mut xmp) = (None, None);
     for block in blocks(file) {
         match block {
-            Block::Exif(tiff) => exif = exif.or(Some(tiff)),
-            Block::Xmp(text) => xmp = xmp.or(Some(text)),
+            MetadataBlock::Exif(tiff) => exif = exif.or(Some(tiff)),
+            MetadataBlock::Xmp(text) => xmp = xmp.or(Some(text)),
         }
     }
     let said = exif
@@ -24,14 +24,14 @@ pub(super) fn orientation(file: &[u8]) -> u8 {
 }
 
 /// Where a file says something of its own orientation.
-enum Block<'a> {
+enum MetadataBlock<'a> {
     /// A TIFF header with its tags.
     Exif(&'a [u8]),
     /// XML.
     Xmp(&'a [u8]),
 }
 
-fn blocks(file: &[u8]) -> Vec<Block<'_>> {
+fn blocks(file: &[u8]) -> Vec<MetadataBlock<'_>> {
     match file {
         [0xff, 0xd8, rest @ ..] => of_jpeg(rest),
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', rest @ ..] => of_png(rest),
@@ -40,7 +40,7 @@ fn blocks(file: &[u8]) -> Vec<Block<'_>> {
 }
 
 /// The application segments before the scan.
-fn of_jpeg(mut rest: &[u8]) -> Vec<Block<'_>> {
+fn of_jpeg(mut rest: &[u8]) -> Vec<MetadataBlock<'_>> {
     let mut found = Vec::new();
     while let [0xff, marker, after @ ..] = rest {
         // Fill bytes, and markers that stand alone.
@@ -56,10 +56,10 @@ fn of_jpeg(mut rest: &[u8]) -> Vec<Block<'_>> {
         match marker {
             0xda | 0xd9 => break,
             0xe1 => {
-                let exif = body.strip_prefix(b"Exif\0\0").map(Block::Exif);
+                let exif = body.strip_prefix(b"Exif\0\0").map(MetadataBlock::Exif);
                 let xmp = || {
                     body.strip_prefix(b"http://ns.adobe.com/xap/1.0/\0")
-                        .map(Block::Xmp)
+                        .map(MetadataBlock::Xmp)
                 };
                 found.extend(exif.or_else(xmp));
             }
@@ -71,7 +71,7 @@ fn of_jpeg(mut rest: &[u8]) -> Vec<Block<'_>> {
 }
 
 /// The chunks, behind the pixels too.
-fn of_png(mut rest: &[u8]) -> Vec<Block<'_>> {
+fn of_png(mut rest: &[u8]) -> Vec<MetadataBlock<'_>> {
     let mut found = Vec::new();
     while let Some((head, after)) = rest.split_at_checked(8) {
         let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
@@ -79,8 +79,12 @@ fn of_png(mut rest: &[u8]) -> Vec<Block<'_>> {
             break;
         };
         match &head[4..] {
-            b"eXIf" => found.push(Block::Exif(body.strip_prefix(b"Exif\0\0").unwrap_or(body))),
-            b"iTXt" if body.starts_with(b"XML:com.adobe.xmp\0") => found.push(Block::Xmp(body)),
+            b"eXIf" => found.push(MetadataBlock::Exif(
+                body.strip_prefix(b"Exif\0\0").unwrap_or(body),
+            )),
+            b"iTXt" if body.starts_with(b"XML:com.adobe.xmp\0") => {
+                found.push(MetadataBlock::Xmp(body))
+            }
             _ => {}
         }
         // A checksum follows.

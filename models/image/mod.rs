@@ -1,10 +1,10 @@
 //! Pictures on their way into a network: decoded 8-bit sRGB, resized as Pillow does, cropped. What
 //! one network's processor does with them lies in its own file.
 
-mod cut;
 mod encoder;
 mod exif_orientation;
 mod patches;
+mod patchify;
 mod picture;
 mod placeholders;
 mod processor;
@@ -15,14 +15,16 @@ mod tiles;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use cut::Cut;
 pub(crate) use encoder::{CLIP, Centre, HALF, IMAGENET};
 pub use encoder::{ImageProcessor, Resize};
+pub use patches::Patches;
+pub use patchify::Patchify;
 pub use picture::Picture;
 pub use processor::Processor;
 pub(crate) use processor::{TowerFamily, TowerInput};
 pub use prompt::Shown;
 pub use rgb8::Rgb8;
+pub use tiles::Tiles;
 
 /// How large pictures are shown to the policy; what is absent is the model's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]

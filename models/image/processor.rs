@@ -12,7 +12,8 @@ use svg::Filter;
 use tch::{Device, Kind, Tensor};
 
 use super::ImageBounds;
-use super::cut::{Cut, TileSize, intern_cut, qwen_cut};
+use super::patches::Patches;
+use super::patchify::{Patchify, TileSize, intern_tiles, qwen_patches};
 use super::picture::Picture;
 use super::placeholders::{INTERN, INTERN_CHAT, Placeholders, QWEN};
 use super::prompt::{PromptLayout, Shown};
@@ -52,7 +53,7 @@ pub(crate) struct TowerInput {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Processor {
     /// How pictures are cut.
-    pub cut: Cut,
+    pub patchify: Patchify,
     filter: Filter,
     /// Mean and deviation of each channel.
     normal: [(f32, f32); 3],
@@ -106,20 +107,20 @@ impl Processor {
         Self::from_keys(&keys, tower, &keys)
     }
 
-    /// A processor of `cut` with CLIP's normalisation and no tokens: for measuring.
-    pub fn plain(cut: Cut) -> Self {
+    /// A processor of `patchify` with CLIP's normalisation and no tokens: for measuring.
+    pub fn plain(patchify: Patchify) -> Self {
         let (mean, std) = CLIP;
         Self {
-            cut,
+            patchify,
             filter: Filter::Bicubic,
             normal: [0, 1, 2].map(|channel| (mean[channel] as f32, std[channel] as f32)),
             rescale: 1.0 / 255.0,
             placeholders: QWEN,
             layout: PromptLayout {
                 image_token: -1,
-                merge: match cut {
-                    Cut::Patches { merge, .. } => Some(merge),
-                    Cut::Tiles { .. } => None,
+                merge: match patchify {
+                    Patchify::Patches(patches) => Some(patches.merge),
+                    Patchify::Tiles(_) => None,
                 },
             },
             source: None,
@@ -142,16 +143,19 @@ impl Processor {
                 ));
             }
         };
-        let (cut, placeholders, (mean, std)) = match tower.family {
+        let (patchify, placeholders, (mean, std)) = match tower.family {
             TowerFamily::InternVl { side, chat } => {
                 let across = side / tower.patch_size / tower.merge;
-                let cut = intern_cut(keys, whole, TileSize { side, across })?;
+                let tiles = intern_tiles(keys, whole, TileSize { side, across })?;
                 match chat {
-                    true => (cut, INTERN_CHAT, IMAGENET),
-                    false => (cut, INTERN, CLIP),
+                    true => (Patchify::Tiles(tiles), INTERN_CHAT, IMAGENET),
+                    false => (Patchify::Tiles(tiles), INTERN, CLIP),
                 }
             }
-            TowerFamily::Qwen => (qwen_cut(keys, tower.patch_size, tower.merge)?, QWEN, CLIP),
+            TowerFamily::Qwen => {
+                let patches = qwen_patches(keys, tower.patch_size, tower.merge)?;
+                (Patchify::Patches(patches), QWEN, CLIP)
+            }
         };
         let (mean, std) = (
             three(keys, "image_mean", mean)?,
@@ -161,7 +165,7 @@ impl Processor {
             return Err(keys.bad("image_std", format!("must be above 0, got {std:?}")));
         }
         Ok(Self {
-            cut,
+            patchify,
             filter,
             normal: [0, 1, 2].map(|channel| (mean[channel] as f32, std[channel] as f32)),
             rescale: keys.float("rescale_factor", 1.0 / 255.0)?,
@@ -183,12 +187,12 @@ impl Processor {
     /// # Errors
     /// A bound that this family does not have, or bounds that exclude each other.
     pub fn bound(&mut self, bounds: &ImageBounds) -> Result<(), String> {
-        match &mut self.cut {
-            Cut::Patches {
+        match &mut self.patchify {
+            Patchify::Patches(Patches {
                 min_pixels,
                 max_pixels,
                 ..
-            } => {
+            }) => {
                 if bounds.max_tiles.is_some() {
                     return Err("max_tiles: this model takes no tiles; set max_pixels".into());
                 }
@@ -203,15 +207,15 @@ impl Processor {
                     write_area(source, (*min_pixels, *max_pixels));
                 }
             }
-            Cut::Tiles { count, .. } => {
+            Patchify::Tiles(tiles) => {
                 if bounds.min_pixels.or(bounds.max_pixels).is_some() {
                     return Err("max_pixels: this model takes tiles; set max_tiles".into());
                 }
-                let most = bounds.max_tiles.unwrap_or(count.1);
+                let most = bounds.max_tiles.unwrap_or(tiles.most);
                 if most < 1 {
                     return Err(format!("max_tiles: must be >= 1, got {most}"));
                 }
-                *count = (count.0.min(most), most);
+                (tiles.least, tiles.most) = (tiles.least.min(most), most);
             }
         }
         Ok(())
@@ -222,12 +226,12 @@ impl Processor {
         if let Some(source) = &self.source {
             return Some(Value::Object(source.clone()));
         }
-        let Cut::Patches {
+        let Patchify::Patches(Patches {
             patch,
             merge,
             min_pixels,
             max_pixels,
-        } = self.cut
+        }) = self.patchify
         else {
             return None;
         };
@@ -247,7 +251,7 @@ impl Processor {
     /// # Errors
     /// A picture more than 200 times as long as wide.
     pub fn picture(&self, rgb: &Rgb8) -> Result<Picture, ModelError> {
-        self.cut.apply(rgb, self.filter)
+        self.patchify.apply(rgb, self.filter)
     }
 
     /// The normalised numbers of `pictures`, `[rows, D]`; patches twice, once for each of the two
@@ -257,9 +261,9 @@ impl Processor {
             let level = |level: u8| ((f64::from(level) * self.rescale) as f32 - mean) / std;
             std::array::from_fn::<f32, 256, _>(|at| level(at as u8))
         });
-        let (side, frames) = match self.cut {
-            Cut::Patches { patch, .. } => (patch as usize, 2),
-            Cut::Tiles { side, .. } => (side as usize, 1),
+        let (side, frames) = match self.patchify {
+            Patchify::Patches(patches) => (patches.patch as usize, 2),
+            Patchify::Tiles(tiles) => (tiles.side as usize, 1),
         };
         let count = pictures.iter().map(|one| one.pixels.len()).sum();
         let mut numbers = Vec::with_capacity(count);

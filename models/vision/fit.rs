@@ -55,7 +55,8 @@ impl VisionConfig {
     pub(crate) fn check_decoder(
         &self,
         whole: &Keys,
-        (vocab_size, blocks): (i64, i64),
+        vocab_size: i64,
+        blocks: i64,
     ) -> Result<(), ModelError> {
         let image = self.tokens.image;
         if image >= vocab_size {

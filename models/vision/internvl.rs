@@ -11,12 +11,12 @@ use super::types::Pixels;
 use crate::input::Features;
 use crate::layers::Activation;
 use crate::linear::{Linear, LinearParams};
-use crate::params::{Layout, ParamId, ParamTable, Part};
+use crate::params::{ParamId, ParamLayout, ParamTable, Part};
 
 /// Epsilon of the projector's norm.
 const EPS: f64 = 1e-5;
 
-struct BlockParams {
+struct InternBlockParams {
     norms: [NormParams; 2],
     qkv: LinearParams,
     head_norms: Option<[NormParams; 2]>,
@@ -43,7 +43,7 @@ pub(crate) struct InternParams {
     class: ParamId,
     positions: ParamId,
     patches: LinearParams,
-    blocks: Vec<BlockParams>,
+    blocks: Vec<InternBlockParams>,
     last: Option<NormParams>,
     projector_norm: NormParams,
     projector: [LinearParams; 2],
@@ -124,7 +124,11 @@ const SPLIT: TensorNames = TensorNames {
 };
 
 impl InternParams {
-    pub(super) fn declare(layout: &mut Layout, tower: TowerBefore, intern: &InternVit) -> Self {
+    pub(super) fn declare(
+        layout: &mut ParamLayout,
+        tower: TowerBefore,
+        intern: &InternVit,
+    ) -> Self {
         let (config, out) = (tower.config, tower.out);
         let parts = match tower.names {
             Names::Chat => CHAT,
@@ -144,7 +148,7 @@ impl InternParams {
         let blocks = (0..config.depth)
             .map(|index| {
                 let name = format!("{}.{}.{index}", parts.tower, parts.layers);
-                BlockParams::declare(layout, config, intern, &parts, &name)
+                InternBlockParams::declare(layout, config, intern, &parts, &name)
             })
             .collect();
         let last = intern.final_norm.then(|| {
@@ -180,7 +184,7 @@ impl InternParams {
             unreachable!("bound to its own network")
         };
         let eps = intern.norm_eps;
-        let block = |block: BlockParams| InternBlock {
+        let block = |block: InternBlockParams| InternBlock {
             norms: block.norms.map(|norm| norm.bind(params, eps)),
             qkv: block.qkv.bind(params),
             // The norms over heads have an epsilon of their own in both layouts.
@@ -209,9 +213,9 @@ impl InternParams {
     }
 }
 
-impl BlockParams {
+impl InternBlockParams {
     fn declare(
-        layout: &mut Layout,
+        layout: &mut ParamLayout,
         config: &VisionConfig,
         intern: &InternVit,
         parts: &TensorNames,

@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::layers::{RotaryTables, reduce_kind, rms_norm};
-use crate::params::{Layout, ParamId, ParamTable};
+use crate::params::{ParamId, ParamLayout, ParamTable};
 
 /// Which norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(crate) struct Norm {
 }
 
 impl NormParams {
-    pub(crate) fn declare(layout: &mut Layout, name: &str, wide: i64, kind: NormKind) -> Self {
+    pub(crate) fn declare(layout: &mut ParamLayout, name: &str, wide: i64, kind: NormKind) -> Self {
         Self {
             weight: layout.one(format!("{name}.weight"), &[wide]),
             bias: (kind == NormKind::Layer).then(|| layout.one(format!("{name}.bias"), &[wide])),

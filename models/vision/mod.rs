@@ -25,7 +25,7 @@ pub use types::{Pixels, Seen};
 
 use crate::image::{Picture, Processor};
 use crate::input::Features;
-use crate::params::{Layout, ParamTable};
+use crate::params::{ParamLayout, ParamTable};
 
 /// A policy's eyes.
 pub struct Vision {
@@ -49,7 +49,7 @@ pub(crate) enum TowerParams {
 }
 
 impl TowerParams {
-    pub(crate) fn declare(layout: &mut Layout, tower: TowerBefore) -> Self {
+    pub(crate) fn declare(layout: &mut ParamLayout, tower: TowerBefore) -> Self {
         match &tower.config.network {
             VisionNetwork::Qwen3Vl { .. } => {
                 Self::Qwen3(qwen3_vl::Qwen3Params::declare(layout, tower))

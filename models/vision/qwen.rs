@@ -6,13 +6,13 @@ use tch::{Device, Kind, Tensor};
 use super::layers::{Norm, NormKind, NormParams, axial_tables, run_attention};
 use crate::layers::{Activation, RotaryTables, inverse_frequencies, reduce_kind, rotate};
 use crate::linear::{Linear, LinearParams};
-use crate::params::{Layout, ParamTable};
+use crate::params::{ParamLayout, ParamTable};
 
 /// Epsilon of all norms.
 const EPS: f64 = 1e-6;
 
 /// A block's parameters, before the buffers exist.
-pub(super) struct BlockParams {
+pub(super) struct QwenBlockParams {
     norms: [NormParams; 2],
     qkv: LinearParams,
     out: LinearParams,
@@ -43,7 +43,7 @@ enum FeedForward {
 }
 
 /// A block to be declared.
-pub(super) struct BlockShape<'a> {
+pub(super) struct QwenBlockShape<'a> {
     /// Before its tensors' names.
     pub(super) name: &'a str,
     /// Width of the residual stream.
@@ -62,13 +62,13 @@ pub(super) enum FeedNames<'a> {
     Gated([&'a str; 2], &'a str),
 }
 
-impl BlockParams {
-    pub(super) fn declare(layout: &mut Layout, shape: BlockShape) -> Self {
-        let BlockShape {
+impl QwenBlockParams {
+    pub(super) fn declare(layout: &mut ParamLayout, shape: QwenBlockShape) -> Self {
+        let QwenBlockShape {
             name, wide, inner, ..
         } = shape;
         let named = |part: &str| format!("{name}.{part}");
-        let map = |layout: &mut Layout, part: &str, out: i64, wide: i64| {
+        let map = |layout: &mut ParamLayout, part: &str, out: i64, wide: i64| {
             LinearParams::declare(layout, &named(part), [out, wide])
         };
         Self {
@@ -187,7 +187,7 @@ pub(super) struct MergerShape<'a> {
 }
 
 impl MergerParams {
-    pub(super) fn declare(layout: &mut Layout, shape: MergerShape) -> Self {
+    pub(super) fn declare(layout: &mut ParamLayout, shape: MergerShape) -> Self {
         let MergerShape { name, joined, .. } = shape;
         let [norm, first, second] = shape.parts.map(|part| format!("{name}.{part}"));
         let width = match shape.normed {

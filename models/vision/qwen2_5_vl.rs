@@ -8,19 +8,19 @@ use tch::Tensor;
 use super::config::{Names, TowerBefore, VisionConfig, VisionNetwork};
 use super::layers::NormKind;
 use super::qwen::{
-    BlockParams, BlockShape, FeedNames, Merger, MergerParams, MergerShape, Normed, QwenBlock,
-    pairs, patch_counts, patch_positions, patch_tables,
+    FeedNames, Merger, MergerParams, MergerShape, Normed, QwenBlock, QwenBlockParams,
+    QwenBlockShape, pairs, patch_counts, patch_positions, patch_tables,
 };
 use super::types::Pixels;
 use crate::input::Features;
 use crate::layers::RotaryTables;
 use crate::linear::{Linear, LinearParams};
-use crate::params::{Layout, ParamTable, Part};
+use crate::params::{ParamLayout, ParamTable, Part};
 
 /// The tower's parameters, before the buffers exist.
 pub(crate) struct Qwen25Params {
     patches: LinearParams,
-    blocks: Vec<BlockParams>,
+    blocks: Vec<QwenBlockParams>,
     merger: MergerParams,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Qwen25Tower {
 }
 
 impl Qwen25Params {
-    pub(super) fn declare(layout: &mut Layout, tower: TowerBefore) -> Self {
+    pub(super) fn declare(layout: &mut ParamLayout, tower: TowerBefore) -> Self {
         let config = tower.config;
         let prefix = match tower.names {
             Names::Flat => "visual",
@@ -50,14 +50,14 @@ impl Qwen25Params {
         let patches =
             LinearParams::patches(layout, &format!("{prefix}.patch_embed.proj"), &shape, false);
         let blocks = (0..config.depth).map(|index| {
-            let shape = BlockShape {
+            let shape = QwenBlockShape {
                 name: &format!("{prefix}.blocks.{index}"),
                 wide,
                 inner: config.intermediate_size,
                 norm: NormKind::Rms,
                 feed: FeedNames::Gated(["mlp.gate_proj", "mlp.up_proj"], "mlp.down_proj"),
             };
-            BlockParams::declare(layout, shape)
+            QwenBlockParams::declare(layout, shape)
         });
         let blocks = blocks.collect();
         layout.part(Part::Projector);

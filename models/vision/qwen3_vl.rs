@@ -8,19 +8,19 @@ use tch::{Kind, Tensor};
 use super::config::{Names, TowerBefore, VisionConfig, VisionNetwork};
 use super::layers::NormKind;
 use super::qwen::{
-    BlockParams, BlockShape, FeedNames, Merger, MergerParams, MergerShape, Normed, QwenBlock,
-    patch_counts, patch_positions, patch_tables,
+    FeedNames, Merger, MergerParams, MergerShape, Normed, QwenBlock, QwenBlockParams,
+    QwenBlockShape, patch_counts, patch_positions, patch_tables,
 };
 use super::types::Pixels;
 use crate::input::Features;
 use crate::linear::{Linear, LinearParams};
-use crate::params::{Layout, ParamId, ParamTable, Part};
+use crate::params::{ParamId, ParamLayout, ParamTable, Part};
 
 /// The tower's parameters, before the buffers exist.
 pub(crate) struct Qwen3Params {
     patches: LinearParams,
     positions: ParamId,
-    blocks: Vec<BlockParams>,
+    blocks: Vec<QwenBlockParams>,
     merger: MergerParams,
     taps: Vec<MergerParams>,
 }
@@ -39,7 +39,7 @@ pub(super) struct Qwen3Tower {
 }
 
 impl Qwen3Params {
-    pub(super) fn declare(layout: &mut Layout, tower: TowerBefore) -> Self {
+    pub(super) fn declare(layout: &mut ParamLayout, tower: TowerBefore) -> Self {
         let config = tower.config;
         let VisionNetwork::Qwen3Vl {
             positions, taps, ..
@@ -58,14 +58,14 @@ impl Qwen3Params {
             LinearParams::patches(layout, &format!("{prefix}.patch_embed.proj"), &shape, true);
         let positions = layout.one(format!("{prefix}.pos_embed.weight"), &[*positions, wide]);
         let blocks = (0..config.depth).map(|index| {
-            let shape = BlockShape {
+            let shape = QwenBlockShape {
                 name: &format!("{prefix}.blocks.{index}"),
                 wide,
                 inner: config.intermediate_size,
                 norm: NormKind::Layer,
                 feed: FeedNames::Plain(["mlp.linear_fc1", "mlp.linear_fc2"]),
             };
-            BlockParams::declare(layout, shape)
+            QwenBlockParams::declare(layout, shape)
         });
         let blocks = blocks.collect();
         layout.part(Part::Projector);

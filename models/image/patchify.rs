@@ -3,101 +3,48 @@
 use serde_json::{Map, Value};
 use svg::Filter;
 
+use super::patches::Patches;
 use super::picture::Picture;
 use super::rgb8::Rgb8;
-use super::{patches, tiles};
+use super::tiles::Tiles;
 use crate::ModelError;
 use crate::json_section::Keys;
 
 /// How pictures are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cut {
-    /// Qwen-VL: resized to multiples of `patch * merge` within bounds of area, cut into patches.
-    Patches {
-        /// Side of a patch.
-        patch: i64,
-        /// Patches along each side that are merged.
-        merge: i64,
-        /// Least area, in pixels.
-        min_pixels: i64,
-        /// Largest area, in pixels.
-        max_pixels: i64,
-    },
-    /// InternVL: tiles of one size in the picture's proportions, and the whole picture as one
-    /// more when there are several.
-    Tiles {
-        /// Side of a tile.
-        side: i64,
-        /// Tokens of a tile.
-        tokens: i64,
-        /// Least and largest number of tiles, the whole picture apart.
-        count: (i64, i64),
-        /// Whether the whole picture is added.
-        thumbnail: bool,
-    },
+pub enum Patchify {
+    /// Qwen-VL.
+    Patches(Patches),
+    /// InternVL.
+    Tiles(Tiles),
 }
 
-impl Cut {
+impl Patchify {
     /// Resizes a picture with `filter` and cuts it.
     ///
     /// # Errors
     /// A picture more than 200 times as long as wide, for patches.
     pub fn apply(&self, rgb: &Rgb8, filter: Filter) -> Result<Picture, ModelError> {
-        match *self {
-            Self::Patches {
-                patch,
-                merge,
-                min_pixels,
-                max_pixels,
-            } => {
-                let to = patches::size(
-                    (rgb.height as i64, rgb.width as i64),
-                    patch * merge,
-                    (min_pixels, max_pixels),
-                )?;
-                let resized = rgb.resized(to.1 as usize, to.0 as usize, filter);
-                Ok(patches::cut(&resized, patch as usize, merge as usize))
-            }
-            Self::Tiles {
-                side,
-                tokens,
-                count,
-                thumbnail,
-            } => Ok(tiles::cut(rgb, (side, tokens), (count, thumbnail), filter)),
+        match self {
+            Self::Patches(patches) => patches.cut(rgb, filter),
+            Self::Tiles(tiles) => Ok(tiles.cut(rgb, filter)),
         }
     }
-}
 
-impl Cut {
     /// Image tokens of a picture of `(width, height)` pixels.
     ///
     /// # Errors
     /// As [`Self::apply`].
-    pub fn tokens(&self, (width, height): (usize, usize)) -> Result<i64, ModelError> {
-        Ok(match *self {
-            Self::Patches {
-                patch,
-                merge,
-                min_pixels,
-                max_pixels,
-            } => {
-                let factor = patch * merge;
-                let sides = (height as i64, width as i64);
-                let to = patches::size(sides, factor, (min_pixels, max_pixels))?;
-                to.0 / factor * (to.1 / factor)
-            }
-            Self::Tiles {
-                side,
-                tokens,
-                count,
-                thumbnail,
-            } => tokens * tiles::count((width, height), side, (count, thumbnail)).1,
-        })
+    pub fn tokens(&self, size: (usize, usize)) -> Result<i64, ModelError> {
+        match self {
+            Self::Patches(patches) => patches.tokens(size),
+            Self::Tiles(tiles) => Ok(tiles.tokens * tiles.grid(size).tiles),
+        }
     }
 }
 
 /// What `keys` of the processor say for a tower of such patches.
-pub(super) fn qwen_cut(keys: &Keys, patch: i64, merge: i64) -> Result<Cut, ModelError> {
+pub(super) fn qwen_patches(keys: &Keys, patch: i64, merge: i64) -> Result<Patches, ModelError> {
     for (key, value) in [
         ("patch_size", patch),
         ("merge_size", merge),
@@ -129,7 +76,7 @@ pub(super) fn qwen_cut(keys: &Keys, patch: i64, merge: i64) -> Result<Cut, Model
             format!("must not exceed max_pixels {most}, got {least}"),
         ));
     }
-    Ok(Cut::Patches {
+    Ok(Patches {
         patch,
         merge,
         min_pixels: least,
@@ -146,7 +93,7 @@ pub(super) struct TileSize {
 }
 
 /// What `keys` of the processor and `whole`, config.json, say of the number of tiles.
-pub(super) fn intern_cut(keys: &Keys, whole: &Keys, tile: TileSize) -> Result<Cut, ModelError> {
+pub(super) fn intern_tiles(keys: &Keys, whole: &Keys, tile: TileSize) -> Result<Tiles, ModelError> {
     let TileSize { side, across } = tile;
     if let Some(size) = keys.value("size").and_then(Value::as_object) {
         for key in ["height", "width"] {
@@ -168,14 +115,15 @@ pub(super) fn intern_cut(keys: &Keys, whole: &Keys, tile: TileSize) -> Result<Cu
         Some(least) => least,
         None => keys.int("min_patches")?.unwrap_or(1),
     };
-    Ok(Cut::Tiles {
+    let (least, most) = match dynamic {
+        true => (least.min(most), most),
+        false => (1, 1),
+    };
+    Ok(Tiles {
         side,
         tokens: across * across,
-        count: if dynamic {
-            (least.min(most), most)
-        } else {
-            (1, 1)
-        },
+        least,
+        most,
         thumbnail: whole.flag("use_thumbnail", true)?,
     })
 }
