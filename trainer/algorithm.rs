@@ -10,8 +10,7 @@ use rollout::Engine;
 use rollout::data::CursorState;
 
 use crate::TrainError;
-use crate::config::algorithm::AlgorithmOptions;
-use crate::config::{AlgorithmConfig, StageCommon, TaskConfig};
+use crate::config::{AlgorithmConfig, AlgorithmOptions, StageCommon, TaskConfig};
 use crate::interrupt::Interrupt;
 use crate::learn::{Learner, Ranks, learning_rate};
 use crate::loader::Loader;

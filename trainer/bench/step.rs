@@ -14,9 +14,9 @@ use tch::{Device, Kind};
 use super::scoring::{scorer, shapes};
 use super::shape::Shape;
 use crate::algorithm::{Algorithm, StageContext, StepContext, StepEnd};
-use crate::config::algorithm::AlgorithmOptions;
 use crate::config::{
-    BatchConfig, GrpoConfig, KlConfig, OptimizerConfig, RolloutConfig, StageCommon,
+    AlgorithmOptions, BatchConfig, GrpoConfig, KlConfig, OptimizerConfig, RolloutConfig,
+    StageCommon,
 };
 use crate::draw_stats::DrawStats;
 use crate::loader::{Drawn, Loader, PromptRequest};

@@ -3,12 +3,15 @@
 //! Each crate owns its section; this one composes them. [`Config::validate`] checks what types
 //! cannot say; later code sees only valid values.
 
-pub mod algorithm;
+mod algorithm;
 mod bounds;
+mod common;
 mod grpo;
 mod metrics;
 mod optimizer;
+mod options;
 mod paths;
+mod sampling;
 mod sft;
 mod stage;
 mod task;
@@ -23,12 +26,18 @@ use rollout::data::DataConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use algorithm::{AlgorithmConfig, LengthBounds, Needs};
-pub use grpo::*;
-pub use optimizer::*;
-pub use sft::*;
-pub use stage::*;
-pub use task::*;
+pub use algorithm::AlgorithmConfig;
+pub use common::{BatchConfig, CheckpointConfig, EvalConfig, StageCommon};
+pub use grpo::{
+    AdvantageConfig, Aggregation, GrpoConfig, KlConfig, KlEstimator, KlPlace, LossConfig, MeanOver,
+    OldLogprobs, SamplesConfig, StdOf, StdOver, Truncated, ZeroSpread,
+};
+pub use optimizer::{OptimizerConfig, Schedule};
+pub use options::{AlgorithmOptions, LengthBounds, Needs};
+pub use sampling::RolloutConfig;
+pub use sft::{AnswerSelection, SftConfig};
+pub use stage::StageConfig;
+pub use task::{TaskConfig, TaskType, scoring};
 
 /// A whole run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -4,11 +4,11 @@ use rollout::data::CurriculumConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::algorithm::{AlgorithmOptions, LengthBounds, Needs};
 use super::bounds::{Check, at_least, ensure};
-use super::{
-    BatchConfig, CheckpointConfig, EvalConfig, OptimizerConfig, RolloutConfig, StageCommon,
-};
+use super::common::{BatchConfig, CheckpointConfig, EvalConfig, StageCommon};
+use super::optimizer::OptimizerConfig;
+use super::options::{AlgorithmOptions, LengthBounds, Needs};
+use super::sampling::RolloutConfig;
 
 /// Supervised fine-tuning: the loss is over the completion's tokens alone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

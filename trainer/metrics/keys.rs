@@ -24,6 +24,14 @@ impl Metric {
         parts.collect::<Vec<_>>().join("/")
     }
 
+    /// What stands for the `<..>` in `name`, one of this metric's.
+    pub fn names<'a>(&self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let parts = self.name.split('/').zip(name.split('/'));
+        parts
+            .filter(|(own, _)| own.starts_with('<'))
+            .map(|(_, part)| part)
+    }
+
     /// Whether `name` is this metric's, with any names for `<..>`.
     pub fn matches(&self, name: &str) -> bool {
         let (mut ours, mut theirs) = (self.name.split('/'), name.split('/'));
