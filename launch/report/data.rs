@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
-use super::ReportError;
+use super::error::ReportError;
 
 /// A run folder's content.
 #[derive(Debug)]

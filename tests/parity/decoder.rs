@@ -7,7 +7,7 @@ use models::{Decoder, Recompute, Tape};
 use rollout::{Engine, FinishReason, LocalEngine, Request, Sampling};
 use tch::{Kind, Tensor};
 
-use crate::support::{NETWORKS, expected, gap, ints, network, packed, relative};
+use crate::support::{NETWORKS, expected, gap, ints, larger, network, packed, relative};
 
 type Expected = BTreeMap<String, Tensor>;
 
@@ -111,7 +111,7 @@ fn gradients_equal_transformers() {
                     .view(spec.shape.as_slice());
                 relative(&got, &expected[&format!("grad.{}", spec.name)])
             });
-            let worst = worst.fold(of_loss, f64::max);
+            let worst = worst.fold(of_loss, larger);
             println!("{name} {path:?}: loss and gradients {worst:e}");
             assert!(worst < 1e-9, "{name} {path:?}: {worst:e}");
         }
