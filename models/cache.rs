@@ -11,8 +11,8 @@ use crate::input::LmInput;
 
 /// Keys and values of prompts and of completions.
 pub struct KvCache {
-    pub(crate) prompts: Pages,
-    pub(crate) own: Pages,
+    pub(crate) prompt_kv: KvPages,
+    pub(crate) completion_kv: KvPages,
     room: Room,
 }
 
@@ -40,12 +40,12 @@ impl Room {
 }
 
 /// Keys and values `[pages, Hkv, capacity, D]` for every block.
-pub(crate) struct Pages {
+pub(crate) struct KvPages {
     pub(crate) keys: Vec<Tensor>,
     pub(crate) values: Vec<Tensor>,
 }
 
-impl Pages {
+impl KvPages {
     fn new(model: &Decoder, count: i64, capacity: i64) -> Self {
         let config = &model.config;
         let shape = [count, config.num_kv_heads, capacity, config.head_dim];
@@ -62,12 +62,30 @@ impl Pages {
     }
 }
 
+/// The rows of one decoding step.
+pub struct DecodeRows {
+    /// Token fed to each row, `[n]` int64.
+    pub ids: Tensor,
+    /// The page of each row's prompt, `[n]` int64.
+    pub pages: Tensor,
+    /// The length of that prompt, `[n]` int64.
+    pub prompts: Tensor,
+    /// The slot of each row, `[n]` int64, all different.
+    pub slots: Tensor,
+    /// Place of the token in the slot, `[n]` int64: how many were generated and fed before it.
+    pub positions: Tensor,
+    /// Its rotary position, `[n]` int64.
+    pub turns: Tensor,
+    /// The longest prompt, and the largest position.
+    pub longest: (i64, i64),
+}
+
 impl KvCache {
     /// An empty cache.
     pub fn new(model: &Decoder, room: Room) -> Self {
         Self {
-            prompts: Pages::new(model, room.prompts, room.prompt_tokens),
-            own: Pages::new(model, room.slots, room.new_tokens),
+            prompt_kv: KvPages::new(model, room.prompts, room.prompt_tokens),
+            completion_kv: KvPages::new(model, room.slots, room.new_tokens),
             room,
         }
     }
@@ -80,7 +98,7 @@ impl KvCache {
     /// Runs the prompts of `input`, one segment each, and keeps the rows of segment `i` in page
     /// `pages[i]`; returns for each the normalised hidden row `[1, H]` of its last token.
     pub fn prefill(&mut self, model: &Decoder, input: &LmInput, pages: &[i64]) -> Vec<Tensor> {
-        let prompts = &self.prompts;
+        let prompts = &self.prompt_kv;
         let hidden = model.hidden_keeping(input, &mut |block, keys, values| {
             let kept = [
                 (&prompts.keys[block], keys),

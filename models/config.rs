@@ -7,23 +7,13 @@
 
 use std::path::Path;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tch::Kind;
 
 use crate::ModelError;
+use crate::architecture::{Architecture, AttentionBias, DefaultHeadDim};
+use crate::json_section::{Keys, read_object};
 use crate::vision::{Eyes, Family, Names};
-
-/// The decoder families that are built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Architecture {
-    /// Qwen2 and Qwen2.5: biases on q, k and v.
-    Qwen2,
-    /// Qwen3: RMS norms on the heads of q and k, no biases.
-    Qwen3,
-}
 
 /// The shape of a dense Qwen decoder.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,65 +57,15 @@ pub struct DecoderConfig {
     pub source: Map<String, Value>,
 }
 
-/// Typed access to one JSON object with errors that name file and key.
-pub(crate) struct Keys<'a> {
-    pub(crate) path: &'a Path,
-    pub(crate) map: &'a Map<String, Value>,
-}
-
-impl Keys<'_> {
-    pub(crate) fn bad(&self, key: &str, reason: impl Into<String>) -> ModelError {
-        ModelError::unsupported(self.path, key, reason)
-    }
-
-    pub(crate) fn value(&self, key: &str) -> Option<&Value> {
-        self.map.get(key).filter(|value| !value.is_null())
-    }
-
-    pub(crate) fn int(&self, key: &str) -> Result<Option<i64>, ModelError> {
-        match self.value(key) {
-            None => Ok(None),
-            Some(value) => match value.as_i64() {
-                Some(number) if (1..=i64::from(i32::MAX)).contains(&number) => Ok(Some(number)),
-                _ => Err(self.bad(
-                    key,
-                    format!("must be a positive integer of 31 bits at most, got {value}"),
-                )),
-            },
-        }
-    }
-
-    pub(crate) fn need(&self, key: &str) -> Result<i64, ModelError> {
-        self.int(key)?.ok_or_else(|| self.bad(key, "is missing"))
-    }
-
-    pub(crate) fn float(&self, key: &str, default: f64) -> Result<f64, ModelError> {
-        match self.value(key) {
-            None => Ok(default),
-            Some(value) => match value.as_f64() {
-                Some(number) if number.is_finite() && number > 0.0 => Ok(number),
-                _ => Err(self.bad(key, format!("must be a positive number, got {value}"))),
-            },
-        }
-    }
-
-    pub(crate) fn flag(&self, key: &str, default: bool) -> Result<bool, ModelError> {
-        match self.value(key) {
-            None => Ok(default),
-            Some(Value::Bool(flag)) => Ok(*flag),
-            Some(other) => Err(self.bad(key, format!("must be true or false, got {other}"))),
-        }
-    }
-}
-
-/// Reads a JSON object from `path`.
-pub(crate) fn read_object(path: &Path) -> Result<Map<String, Value>, ModelError> {
-    let text = std::fs::read_to_string(path).map_err(ModelError::io(path))?;
-    match serde_json::from_str(&text) {
-        Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(ModelError::malformed(path, "is not a JSON object")),
-        Err(error) => Err(ModelError::malformed(path, error)),
-    }
+/// How many heads of what width.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeadCounts {
+    /// Query heads.
+    pub(crate) q: i64,
+    /// Key and value heads.
+    pub(crate) kv: i64,
+    /// Width of a head.
+    pub(crate) dim: i64,
 }
 
 impl DecoderConfig {
@@ -156,10 +96,9 @@ impl DecoderConfig {
                 format!("must divide num_attention_heads {num_heads}, got {num_kv_heads}"),
             ));
         }
-        let head_dim = match (keys.int("head_dim")?, architecture) {
-            (Some(dim), _) => dim,
-            (None, Architecture::Qwen3) => 128,
-            (None, Architecture::Qwen2) => hidden_size / num_heads,
+        let head_dim = match (keys.int("head_dim")?, architecture.traits().head_dim) {
+            (Some(dim), _) | (None, DefaultHeadDim::Fixed(dim)) => dim,
+            (None, DefaultHeadDim::Share) => hidden_size / num_heads,
         };
         if head_dim % 2 != 0 {
             return Err(keys.bad("head_dim", format!("must be even, got {head_dim}")));
@@ -172,7 +111,7 @@ impl DecoderConfig {
         let vocab_size = keys.need("vocab_size")?;
         let num_layers = keys.need("num_hidden_layers")?;
         if let Some(eyes) = &mut vision {
-            eyes.tower.check_decoder(&whole, (vocab_size, num_layers))?;
+            eyes.tower.check_decoder(&whole, vocab_size, num_layers)?;
             // Markers that a folder leaves at their defaults may be none of its ids.
             eyes.tower.tokens.never.retain(|id| *id < vocab_size);
         }
@@ -200,6 +139,14 @@ impl DecoderConfig {
         })
     }
 
+    pub(crate) fn head_counts(&self) -> HeadCounts {
+        HeadCounts {
+            q: self.num_heads,
+            kv: self.num_kv_heads,
+            dim: self.head_dim,
+        }
+    }
+
     /// The `config.json` of this network with weights stored as `kind`, readable by transformers
     /// of both layouts. Keys this crate does not know are carried over from the source.
     pub fn export(&self, kind: Kind) -> Value {
@@ -207,14 +154,11 @@ impl DecoderConfig {
             return self.export_with_vision(kind);
         }
         let mut map = self.source.clone();
-        let (class, model_type) = match self.architecture {
-            Architecture::Qwen2 => ("Qwen2ForCausalLM", "qwen2"),
-            Architecture::Qwen3 => ("Qwen3ForCausalLM", "qwen3"),
-        };
+        let traits = self.architecture.traits();
         let name = kind_name(kind);
         let known = json!({
-            "architectures": [class],
-            "model_type": model_type,
+            "architectures": [traits.class],
+            "model_type": traits.model_type,
             "vocab_size": self.vocab_size,
             "hidden_size": self.hidden_size,
             "intermediate_size": self.intermediate_size,
@@ -286,19 +230,21 @@ fn text_section<'a>(
 }
 
 fn architecture(keys: &Keys, family: Option<Family>) -> Result<Architecture, ModelError> {
-    match (family, keys.value("model_type").and_then(Value::as_str)) {
-        (Some(Family::Qwen3Vl), _) => Ok(Architecture::Qwen3),
-        (Some(Family::Qwen25Vl), _) => Ok(Architecture::Qwen2),
-        (_, Some("qwen2")) => Ok(Architecture::Qwen2),
-        (_, Some("qwen3")) => Ok(Architecture::Qwen3),
-        (_, Some(other)) => Err(keys.bad(
+    if let Some(decoder) = family.and_then(Family::decoder) {
+        return Ok(decoder);
+    }
+    let name = keys
+        .value("model_type")
+        .and_then(Value::as_str)
+        .ok_or_else(|| keys.bad("model_type", "is missing"))?;
+    Architecture::of_model_type(name).ok_or_else(|| {
+        keys.bad(
             "model_type",
             format!(
-                "`{other}` is not supported; qwen2, qwen3, qwen2_5_vl, qwen3_vl, internvl and internvl_chat are"
+                "`{name}` is not supported; qwen2, qwen3, qwen2_5_vl, qwen3_vl, internvl and internvl_chat are"
             ),
-        )),
-        (_, None) => Err(keys.bad("model_type", "is missing")),
-    }
+        )
+    })
 }
 
 /// Files of vision-language models say it at the top, some in the section alone.
@@ -385,11 +331,16 @@ fn refuse_other_networks(keys: &Keys, architecture: Architecture) -> Result<(), 
             return Err(keys.bad("layer_types", reason));
         }
     }
-    if architecture == Architecture::Qwen3 && keys.flag("attention_bias", false)? {
-        return Err(keys.bad(
-            "attention_bias",
-            "biases in Qwen3's attention are not supported",
-        ));
+    match architecture.traits().attention_bias {
+        AttentionBias::Unread => {}
+        AttentionBias::Refused => {
+            if keys.flag("attention_bias", false)? {
+                return Err(keys.bad(
+                    "attention_bias",
+                    "biases in Qwen3's attention are not supported",
+                ));
+            }
+        }
     }
     if keys
         .value("attention_dropout")

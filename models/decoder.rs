@@ -1,39 +1,18 @@
 //! The Qwen2 and Qwen3 dense decoders: grouped-query attention, rotary positions, SwiGLU.
 //!
 //! Variable names are those of the checkpoint. Projections with one input are one matrix: q, k
-//! and v; gate and up. Training runs over packed segments; decoding is in [`crate::KvCache`].
+//! and v; gate and up. Training runs over packed segments; decoding, over a cache, is a file of
+//! its own.
 
 use tch::{Device, Kind, Tensor};
 
-use crate::ModelError;
-use crate::config::{Architecture, DecoderConfig};
+use crate::config::DecoderConfig;
+use crate::decoder_block::{BlockContext, DecoderBlock, DecoderBlockParams, KvSink};
 use crate::input::LmInput;
-use crate::layers::{Rotary, rms_norm, rotate, segment_attention};
-use crate::params::{Layout, ParamTable};
-use crate::vision::{TowerLeaves, Vision};
-
-/// One transformer block's leaves.
-#[derive(Debug)]
-pub(crate) struct Block {
-    pub(crate) input_norm: Tensor,
-    pub(crate) attention: Attention,
-    pub(crate) post_norm: Tensor,
-    pub(crate) gate_up: Tensor,
-    pub(crate) down: Tensor,
-}
-
-/// The leaves of a block's attention.
-#[derive(Debug)]
-pub(crate) struct Attention {
-    /// `[(Hq + 2 Hkv) * D, H]`
-    pub(crate) qkv: Tensor,
-    /// `[(Hq + 2 Hkv) * D]`, Qwen2 only
-    pub(crate) bias: Option<Tensor>,
-    /// `[D]` each, Qwen3 only
-    pub(crate) norms: Option<(Tensor, Tensor)>,
-    /// `[H, Hq * D]`
-    pub(crate) out: Tensor,
-}
+use crate::layers::{Rotary, RotaryTables, rms_norm};
+use crate::linear::Linear;
+use crate::params::{ParamId, ParamLayout, ParamTable, Part};
+use crate::vision::{TowerParams, Vision};
 
 /// A decoder-only language model.
 pub struct Decoder {
@@ -41,120 +20,34 @@ pub struct Decoder {
     pub config: DecoderConfig,
     /// Its parameters.
     pub params: ParamTable,
-    pub(crate) blocks: Vec<Block>,
-    pub(crate) embedding: Tensor,
+    pub(crate) blocks: Vec<DecoderBlock>,
+    embedding: Tensor,
     pub(crate) norm: Tensor,
-    head: Tensor,
+    head: Linear,
     rotary: Rotary,
     vision: Option<Vision>,
 }
 
-/// What every block needs of the input besides the residual stream.
-pub struct Context<'a> {
-    input: &'a LmInput,
-    tables: (Tensor, Tensor),
+/// All parameters, before the buffers exist.
+struct DecoderParams {
+    vision: Option<TowerParams>,
+    embedding: ParamId,
+    blocks: Vec<DecoderBlockParams>,
+    norm: ParamId,
+    head: ParamId,
 }
 
-struct BlockLeaves {
-    input_norm: usize,
-    qkv: usize,
-    bias: Option<usize>,
-    norms: Option<(usize, usize)>,
-    out: usize,
-    post_norm: usize,
-    gate_up: usize,
-    down: usize,
-}
-
-impl BlockLeaves {
-    fn declare(layout: &mut Layout, config: &DecoderConfig, index: i64) -> Self {
-        let (hidden, wide, dim) = (
-            config.hidden_size,
-            config.intermediate_size,
-            config.head_dim,
-        );
-        let (q, kv) = (config.num_heads * dim, config.num_kv_heads * dim);
-        let prefix = config.names.text();
-        let name = |part: &str| format!("{prefix}.layers.{index}.{part}");
-        let mut one = |part: &str, shape: Vec<i64>| layout.leaf(vec![(name(part), shape)]);
-        let input_norm = one("input_layernorm.weight", vec![hidden]);
-        let norms = (config.architecture == Architecture::Qwen3).then(|| {
-            (
-                one("self_attn.q_norm.weight", vec![dim]),
-                one("self_attn.k_norm.weight", vec![dim]),
-            )
-        });
-        let out = one("self_attn.o_proj.weight", vec![hidden, q]);
-        let post_norm = one("post_attention_layernorm.weight", vec![hidden]);
-        let down = one("mlp.down_proj.weight", vec![hidden, wide]);
-        let stacked = |kind: &str, tail: &[i64]| {
-            [("q_proj", q), ("k_proj", kv), ("v_proj", kv)]
-                .map(|(part, rows)| {
-                    (
-                        name(&format!("self_attn.{part}.{kind}")),
-                        [&[rows], tail].concat(),
-                    )
-                })
-                .to_vec()
-        };
-        let qkv = layout.leaf(stacked("weight", &[hidden]));
-        let bias =
-            (config.architecture == Architecture::Qwen2).then(|| layout.leaf(stacked("bias", &[])));
-        let gate_up = layout.leaf(
-            ["gate_proj", "up_proj"]
-                .map(|part| (name(&format!("mlp.{part}.weight")), vec![wide, hidden]))
-                .to_vec(),
-        );
-        Self {
-            input_norm,
-            qkv,
-            bias,
-            norms,
-            out,
-            post_norm,
-            gate_up,
-            down,
-        }
-    }
-
-    fn bind(&self, params: &ParamTable) -> Block {
-        Block {
-            input_norm: params.tensor(self.input_norm),
-            attention: Attention {
-                qkv: params.tensor(self.qkv),
-                bias: self.bias.map(|index| params.tensor(index)),
-                norms: self
-                    .norms
-                    .map(|(q, k)| (params.tensor(q), params.tensor(k))),
-                out: params.tensor(self.out),
-            },
-            post_norm: params.tensor(self.post_norm),
-            gate_up: params.tensor(self.gate_up),
-            down: params.tensor(self.down),
-        }
-    }
-}
-
-/// All leaves, before the buffer exists.
-struct Leaves {
-    vision: Option<TowerLeaves>,
-    embedding: usize,
-    blocks: Vec<BlockLeaves>,
-    norm: usize,
-    head: usize,
-}
-
-impl Leaves {
-    fn declare(layout: &mut Layout, config: &DecoderConfig) -> Self {
+impl DecoderParams {
+    fn declare(layout: &mut ParamLayout, config: &DecoderConfig) -> Self {
         let names = config.names;
         let vision = config
             .vision
             .as_ref()
-            .map(|eyes| TowerLeaves::declare(layout, &eyes.tower, (names, config.hidden_size)));
+            .map(|eyes| TowerParams::declare(layout, eyes.tower.before(names, config.hidden_size)));
         let table = [config.vocab_size, config.hidden_size];
         let embedding = layout.one(format!("{}.embed_tokens.weight", names.text()), &table);
         let blocks = (0..config.num_layers)
-            .map(|index| BlockLeaves::declare(layout, config, index))
+            .map(|index| DecoderBlockParams::declare(layout, config, index))
             .collect();
         let norm = layout.one(
             format!("{}.norm.weight", names.text()),
@@ -178,34 +71,47 @@ impl DecoderConfig {
     /// Number of weights, those of the vision tower and the projector included, a tied head counted
     /// once.
     pub fn parameters(&self) -> i64 {
-        let mut layout = Layout::default();
-        Leaves::declare(&mut layout, self);
-        layout.numel()
+        self.parameters_without(&[])
+    }
+
+    /// [`Self::parameters`] outside of the parts `frozen`.
+    pub fn parameters_without(&self, frozen: &[Part]) -> i64 {
+        let mut layout = ParamLayout::default();
+        DecoderParams::declare(&mut layout, self);
+        layout.numel_without(frozen)
     }
 }
 
 impl Decoder {
-    /// A decoder of zeros; [`crate::load_folder`] or [`Decoder::randomise`] fills it.
+    /// A decoder of zeros, to be filled from a folder or by `randomise`. All of it can learn.
     pub fn new(config: DecoderConfig, kind: Kind, device: Device) -> Self {
-        let mut layout = Layout::default();
-        let leaves = Leaves::declare(&mut layout, &config);
-        let params = layout.build(kind, device);
-        let blocks = leaves.blocks.iter().map(|block| block.bind(&params));
+        Self::with_frozen(config, &[], kind, device)
+    }
+
+    /// [`Self::new`] with the parts `frozen`, whose weights lie apart from those that can learn.
+    pub fn with_frozen(config: DecoderConfig, frozen: &[Part], kind: Kind, device: Device) -> Self {
+        let mut layout = ParamLayout::default();
+        let declared = DecoderParams::declare(&mut layout, &config);
+        let params = layout.build(frozen, kind, device);
+        let blocks = declared.blocks.into_iter();
         Self {
-            blocks: blocks.collect(),
-            embedding: params.tensor(leaves.embedding),
-            norm: params.tensor(leaves.norm),
-            head: params.tensor(leaves.head),
+            blocks: blocks.map(|block| block.bind(&params, &config)).collect(),
+            embedding: params.tensor(declared.embedding),
+            norm: params.tensor(declared.norm),
+            head: Linear {
+                weight: params.tensor(declared.head),
+                bias: None,
+            },
             rotary: Rotary::new(
                 config.rope_theta,
                 config.head_dim,
                 &config.rope_axes,
                 device,
             ),
-            vision: leaves
+            vision: declared
                 .vision
                 .zip(config.vision.as_ref())
-                .map(|(leaves, eyes)| leaves.bind(&params, eyes)),
+                .map(|(tower, eyes)| tower.bind(&params, eyes)),
             config,
             params,
         }
@@ -213,12 +119,12 @@ impl Decoder {
 
     /// The kind it computes in.
     pub fn kind(&self) -> Kind {
-        self.params.flat().kind()
+        self.params.kind()
     }
 
     /// The device it lives on.
     pub fn device(&self) -> Device {
-        self.params.flat().device()
+        self.params.device()
     }
 
     /// Number of blocks.
@@ -228,19 +134,7 @@ impl Decoder {
 
     /// The head's matrix `[V, H]`: logits are `hidden @ head^T`.
     pub fn head(&self) -> &Tensor {
-        &self.head
-    }
-
-    /// Changes what of its shape is not in its tensors.
-    pub(crate) fn refit(
-        &mut self,
-        change: &dyn Fn(&mut DecoderConfig) -> Result<(), ModelError>,
-    ) -> Result<(), ModelError> {
-        change(&mut self.config)?;
-        if let (Some(vision), Some(eyes)) = (&mut self.vision, &self.config.vision) {
-            vision.processor = eyes.processor.clone();
-        }
-        Ok(())
+        &self.head.weight
     }
 
     /// Its eyes, where it has any.
@@ -260,14 +154,14 @@ impl Decoder {
     }
 
     /// What the blocks need of `input`.
-    pub fn context<'a>(&self, input: &'a LmInput) -> Context<'a> {
-        Context {
+    pub fn context<'a>(&self, input: &'a LmInput) -> BlockContext<'a> {
+        BlockContext {
             input,
             tables: self.tables(&input.positions),
         }
     }
 
-    pub(crate) fn tables(&self, positions: &Tensor) -> (Tensor, Tensor) {
+    pub(crate) fn tables(&self, positions: &Tensor) -> RotaryTables {
         self.rotary.tables(positions, self.kind())
     }
 
@@ -281,59 +175,15 @@ impl Decoder {
         }
     }
 
-    /// Block `index` over the residual stream `x [T, H]`. `keep` is handed the block's rotated
-    /// keys and its values, `[T, Hkv, D]` each.
+    /// Block `index` over the residual stream `x [T, H]`; `kv_sink` is handed its keys and values.
     pub fn block(
         &self,
         index: usize,
         x: &Tensor,
-        context: &Context,
-        keep: &mut dyn FnMut(usize, &Tensor, &Tensor),
+        context: &BlockContext,
+        kv_sink: &mut KvSink,
     ) -> Tensor {
-        let block = &self.blocks[index];
-        let normed = rms_norm(x, &block.input_norm, self.config.rms_norm_eps);
-        let (q, k, v) = self.project(&block.attention, &normed);
-        let (q, k) = (rotate(&q, &context.tables), rotate(&k, &context.tables));
-        keep(index, &k, &v);
-        let mixed = segment_attention(&q, &k, &v, &context.input.segments);
-        let x = x + mixed.linear(&block.attention.out, None::<&Tensor>);
-        let normed = rms_norm(&x, &block.post_norm, self.config.rms_norm_eps);
-        let x = x + self.feed_forward(block, &normed);
-        let features = context.input.features.as_ref();
-        match features.and_then(|features| features.deep.get(index)) {
-            None => x,
-            Some(deep) => x.index_add(0, &context.input.image_rows, deep),
-        }
-    }
-
-    /// q `[T, Hq, D]`, k and v `[T, Hkv, D]` before rotation.
-    pub(crate) fn project(&self, attention: &Attention, x: &Tensor) -> (Tensor, Tensor, Tensor) {
-        let (q, kv, dim) = (
-            self.config.num_heads,
-            self.config.num_kv_heads,
-            self.config.head_dim,
-        );
-        let rows = x.size()[0];
-        let all = x
-            .linear(&attention.qkv, attention.bias.as_ref())
-            .view([rows, q + 2 * kv, dim]);
-        let mut parts = all.split_with_sizes([q, kv, kv], 1).into_iter();
-        let mut next = || parts.next().expect("split into three");
-        let (q, k, v) = (next(), next(), next());
-        match &attention.norms {
-            Some((q_norm, k_norm)) => {
-                let eps = self.config.rms_norm_eps;
-                (rms_norm(&q, q_norm, eps), rms_norm(&k, k_norm, eps), v)
-            }
-            None => (q, k, v),
-        }
-    }
-
-    pub(crate) fn feed_forward(&self, block: &Block, x: &Tensor) -> Tensor {
-        let gate_up = x.linear(&block.gate_up, None::<&Tensor>);
-        let wide = self.config.intermediate_size;
-        (gate_up.narrow(-1, 0, wide).silu() * gate_up.narrow(-1, wide, wide))
-            .linear(&block.down, None::<&Tensor>)
+        self.blocks[index].forward(index, x, context, kv_sink)
     }
 
     /// The final norm over `x [.., H]`.
@@ -347,21 +197,17 @@ impl Decoder {
     }
 
     /// [`Self::hidden`], handing out every block's keys and values.
-    pub fn hidden_keeping(
-        &self,
-        input: &LmInput,
-        keep: &mut dyn FnMut(usize, &Tensor, &Tensor),
-    ) -> Tensor {
+    pub fn hidden_keeping(&self, input: &LmInput, kv_sink: &mut KvSink) -> Tensor {
         let context = self.context(input);
         let mut x = self.enter(input);
         for index in 0..self.num_blocks() {
-            x = self.block(index, &x, &context, keep);
+            x = self.block(index, &x, &context, kv_sink);
         }
         self.finish(&x)
     }
 
     /// Logits `[.., V]` of hidden rows `[.., H]`.
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
-        hidden.linear(&self.head, None::<&Tensor>)
+        self.head.forward(hidden)
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::ModelError;
-use crate::config::read_object;
+use crate::json_section::read_object;
 
 /// What `generation_config.json` says: only the ids that end a completion.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -9,7 +9,8 @@ use tch::{Device, Kind, Tensor};
 use crate::image::ImageBounds;
 use crate::init_vision::InitVision;
 use crate::vision::Names;
-use crate::{Architecture, Decoder, DecoderConfig, ModelError, Part, Tokenizer, load_folder};
+use crate::weights_folder::{load_weights, read_config};
+use crate::{Architecture, Decoder, DecoderConfig, ModelError, Part, Tokenizer};
 
 /// Where the policy comes from: `path`, or `init` and `tokenizer`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -123,7 +124,7 @@ impl InitConfig {
         }
         match &self.vision {
             None => Ok(()),
-            Some(_) if self.architecture != Architecture::Qwen3 => {
+            Some(_) if !self.architecture.traits().fresh_vision => {
                 Err("vision: a tower needs architecture qwen3".into())
             }
             Some(vision) => vision
@@ -211,12 +212,12 @@ impl ModelConfig {
                 ));
             }
         };
-        self.fit(&mut shape)?;
+        self.apply_overrides(&mut shape)?;
         Ok(shape)
     }
 
     /// Applies `images`, and checks `freeze`.
-    fn fit(&self, shape: &mut DecoderConfig) -> Result<(), ModelError> {
+    fn apply_overrides(&self, shape: &mut DecoderConfig) -> Result<(), ModelError> {
         let refuse = |key: &str, reason: String| ModelError::unsupported("model", key, reason);
         let blind = "this model reads text only";
         match &mut shape.vision {
@@ -242,10 +243,10 @@ impl ModelConfig {
         }
     }
 
-    /// Loads the folder, or makes the fresh network from `seed`; frozen parts are marked.
+    /// Loads the folder, or makes the fresh network from `seed`; what is frozen lies apart.
     ///
     /// # Errors
-    /// Whatever [`load_folder`] and [`Self::shape`] refuse.
+    /// Whatever [`crate::load_folder`] and [`Self::shape`] refuse.
     pub fn load(
         &self,
         seed: u64,
@@ -255,9 +256,9 @@ impl ModelConfig {
         match (&self.path, &self.init) {
             (Some(path), _) => self.reload(path, place),
             (None, Some(_)) => {
-                let mut model = Decoder::new(self.shape(tokenizer)?, place.0, place.1);
+                let shape = self.shape(tokenizer)?;
+                let model = Decoder::with_frozen(shape, &self.freeze, place.0, place.1);
                 model.randomise(seed);
-                model.params.freeze(&self.freeze);
                 Ok(model)
             }
             (None, None) => Err(ModelError::unsupported(
@@ -271,12 +272,11 @@ impl ModelConfig {
     /// Loads a folder that this section's network was written to.
     ///
     /// # Errors
-    /// Whatever [`load_folder`] refuses.
+    /// Whatever [`crate::load_folder`] and [`Self::shape`] refuse.
     pub fn reload(&self, folder: &Path, place: (Kind, Device)) -> Result<Decoder, ModelError> {
-        let mut model = load_folder(folder, place.0, place.1)?;
-        model.refit(&|shape| self.fit(shape))?;
-        model.params.freeze(&self.freeze);
-        Ok(model)
+        let mut shape = read_config(folder)?;
+        self.apply_overrides(&mut shape)?;
+        load_weights(shape, folder, &self.freeze, place)
     }
 }
 

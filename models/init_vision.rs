@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::image::Processor;
-use crate::vision::{Activation, Eyes, ImageTokens, Names, VisionConfig, VisionNetwork};
+use crate::layers::Activation;
+use crate::vision::{Eyes, ImageTokens, Names, VisionConfig, VisionNetwork};
 use crate::{DecoderConfig, ModelError, Tokenizer};
 
 /// The shape of a fresh vision tower.
@@ -123,7 +124,7 @@ impl InitVision {
                 never: vec![image, video, start, end],
             },
         };
-        let processor = Processor::fresh(&tower)?;
+        let processor = Processor::fresh(tower.input())?;
         // The frequencies in turns: time, row, column, as Qwen3-VL's sections say it.
         let half = config.head_dim / 2;
         let third = half / 3;
@@ -132,7 +133,7 @@ impl InitVision {
             .map(|at| if at < 3 * third { at % 3 } else { 0 })
             .collect();
         config.names = Names::Nested;
-        config.source = self.source(config, (&tower.tokens, sections));
+        config.source = self.source(config, &tower.tokens, sections);
         config.vision = Some(Eyes { tower, processor });
         Ok(())
     }
@@ -141,7 +142,8 @@ impl InitVision {
     fn source(
         &self,
         config: &DecoderConfig,
-        (tokens, sections): (&ImageTokens, [i64; 3]),
+        tokens: &ImageTokens,
+        sections: [i64; 3],
     ) -> Map<String, Value> {
         let eos = config.source.get("eos_token_id").cloned();
         let mut text = json!({

@@ -28,8 +28,41 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
     normed.to_kind(kind) * weight
 }
 
-/// Cosines and sines `[T, D]` of the rotary embedding for `positions [T]` or `[3, T]`, angles in
-/// float32.
+/// Activation functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// The exact Gaussian error unit.
+    Gelu,
+    /// Its tanh approximation.
+    GeluTanh,
+    /// `x sigmoid(1.702 x)`, OpenAI's CLIP.
+    QuickGelu,
+    /// `x sigmoid(x)`
+    Silu,
+}
+
+impl Activation {
+    /// Elementwise.
+    pub fn apply(self, x: &Tensor) -> Tensor {
+        match self {
+            Self::Gelu => x.gelu("none"),
+            Self::GeluTanh => x.gelu("tanh"),
+            Self::QuickGelu => (x * 1.702).sigmoid() * x,
+            Self::Silu => x.silu(),
+        }
+    }
+}
+
+/// Cosines and sines of rotary angles, `[T, D]` each.
+#[derive(Debug)]
+pub struct RotaryTables {
+    /// Cosines.
+    pub cos: Tensor,
+    /// Sines.
+    pub sin: Tensor,
+}
+
+/// The rotary embedding for positions `[T]` or `[3, T]`, angles in float32.
 pub struct Rotary {
     inv_freq: Tensor,
     /// Which of three positions each frequency turns by, `[1, 1, D/2]`.
@@ -55,8 +88,8 @@ impl Rotary {
         }
     }
 
-    /// The tables for `positions`, each `[T, D]` of `kind`.
-    pub fn tables(&self, positions: &Tensor, kind: Kind) -> (Tensor, Tensor) {
+    /// The tables for `positions`, of `kind`.
+    pub fn tables(&self, positions: &Tensor, kind: Kind) -> RotaryTables {
         let angles = positions.to_kind(Kind::Float).unsqueeze(-1) * &self.inv_freq;
         let angles = match (&self.axes, angles.dim()) {
             (Some(axes), 3) => {
@@ -69,15 +102,18 @@ impl Rotary {
             _ => angles,
         };
         let angles = Tensor::cat(&[&angles, &angles], -1);
-        (angles.cos().to_kind(kind), angles.sin().to_kind(kind))
+        RotaryTables {
+            cos: angles.cos().to_kind(kind),
+            sin: angles.sin().to_kind(kind),
+        }
     }
 }
 
 /// Rotates the halves of each head: `x [T, heads, D]`, tables `[T, D]`.
-pub fn rotate(x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Tensor {
+pub fn rotate(x: &Tensor, tables: &RotaryTables) -> Tensor {
     let half = x.size()[2] / 2;
     let turned = Tensor::cat(&[&x.narrow(2, half, half).neg(), &x.narrow(2, 0, half)], 2);
-    x * cos.unsqueeze(1) + turned * sin.unsqueeze(1)
+    x * tables.cos.unsqueeze(1) + turned * tables.sin.unsqueeze(1)
 }
 
 /// Attention of packed rows within their segments: `q [T, Hq, D]`, `k` and `v [T, Hkv, D]`; each

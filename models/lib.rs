@@ -1,13 +1,18 @@
 //! Networks: a Hugging Face folder or a YAML section in, tensors with gradients out.
 //!
-//! Every network keeps its parameters in one flat buffer ([`ParamTable`]) under the names of its
-//! checkpoint. Model code is single-device and knows nothing of ranks, rewards or sampling.
+//! Every network keeps its parameters in flat buffers ([`ParamTable`]), what trains apart from what
+//! is frozen, under the names of its checkpoint. Model code is single-device and knows nothing of
+//! ranks, rewards or sampling.
 
+mod architecture;
+mod aux_files;
 mod cache;
-mod companions;
 mod config;
 mod decode;
+mod decode_ops;
 mod decoder;
+mod decoder_block;
+mod encoded_images;
 pub mod encoder;
 mod error;
 mod generation;
@@ -15,27 +20,34 @@ pub mod image;
 mod init;
 mod init_vision;
 mod input;
+mod json_section;
 pub mod layers;
+mod linear;
 mod params;
 mod pickle;
-mod store;
+mod shards;
 pub mod svg_tokens;
 mod tape;
+mod tensor_file;
 mod tokenizer;
 pub mod vision;
 mod weights;
+mod weights_folder;
 
-pub use cache::{KvCache, Room};
-pub use companions::carry_companions;
-pub use config::{Architecture, DecoderConfig};
-pub use decode::DecodeRows;
+pub use architecture::Architecture;
+pub use aux_files::copy_aux_files;
+pub use cache::{DecodeRows, KvCache, Room};
+pub use config::DecoderConfig;
 pub use decoder::Decoder;
+pub use encoded_images::{Look, View};
 pub use error::ModelError;
 pub use generation::GenerationConfig;
 pub use init::{InitConfig, ModelConfig};
 pub use init_vision::InitVision;
 pub use input::{Features, LmInput, LmInputBuilder, Segment, Sight, Span};
-pub use params::{Leaf, ParamSpec, ParamTable, Part};
-pub use store::{SafeTensorsFile, load_folder, read_tensors, save_folder, write_tensors};
+pub use params::{Buffer, Leaf, ParamSpec, ParamTable, Part};
 pub use tape::{Recompute, Tape};
+pub use tensor_file::{SafeTensorsFile, read_tensors, write_tensors};
 pub use tokenizer::Tokenizer;
+pub use torch_ext::catch_torch;
+pub use weights_folder::{load_folder, load_folder_frozen, save_folder};

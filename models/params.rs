@@ -1,14 +1,32 @@
-//! The one ordered list of a network's parameters over flat buffers.
+//! The one ordered list of a network's parameters over two flat buffers: what trains, and what is
+//! frozen.
 //!
-//! Its order is the checkpoint's, the optimizer's, the gradient buckets' and the broadcast's.
+//! The list's order is the checkpoint's; each buffer holds its own in that order, and the order of
+//! the trainable ones is the optimizer's, the gradient buckets' and the broadcast's. Gradients,
+//! moments, master weights and sums are laid out as the trainable buffer alone, so that a frozen
+//! parameter costs its weight and nothing besides. What is frozen is said before the buffers exist.
+//!
 //! Matrices that are multiplied with the same input lie next to each other and form one *leaf*
 //! (q, k and v; gate and up): the network computes with the leaf, files see the parts.
+//!
+//! Left out, and prepared for: adapters (LoRA) are leaves declared beside the projection that they
+//! change, with the decoder frozen; a share of the optimizer (ZeRO) is a range of the trainable
+//! buffer, which may begin and end within a leaf.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::ModelError;
+
+/// Which flat buffer a parameter lies in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Buffer {
+    /// Of the parameters that learn.
+    Trainable,
+    /// Of those that stay as they are.
+    Frozen,
+}
 
 /// One tensor of the checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +35,9 @@ pub struct ParamSpec {
     pub name: String,
     /// Its shape.
     pub shape: Vec<i64>,
-    /// Its first element in the flat buffer.
+    /// Where it lies.
+    pub buffer: Buffer,
+    /// Its first element there.
     pub offset: i64,
 }
 
@@ -46,95 +66,151 @@ pub enum Part {
 pub struct Leaf {
     /// Its shape.
     pub shape: Vec<i64>,
-    /// Its first element in the flat buffer.
+    /// Where it lies.
+    pub buffer: Buffer,
+    /// Its first element there.
     pub offset: i64,
     /// Whether weight decay applies (matrices: yes; norms and biases: no).
     pub decay: bool,
     /// The part of the policy it belongs to.
     pub part: Part,
-    /// Whether it learns; see [`ParamTable::freeze`].
-    pub trains: bool,
 }
+
+impl Leaf {
+    /// Number of elements.
+    pub fn numel(&self) -> i64 {
+        self.shape.iter().product()
+    }
+
+    /// Whether it learns.
+    pub fn trains(&self) -> bool {
+        self.buffer == Buffer::Trainable
+    }
+}
+
+/// A leaf's number in its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ParamId(usize);
 
 /// Elements to which a leaf's start is aligned: 64 bytes in float32.
 const ALIGN: i64 = 16;
 
-/// The ordered parameters of a network and the buffer `[N]` that holds them.
+fn aligned(end: i64) -> i64 {
+    (end + ALIGN - 1) / ALIGN * ALIGN
+}
+
+/// The ordered parameters of a network and the buffers that hold them.
 #[derive(Debug)]
 pub struct ParamTable {
     specs: Vec<ParamSpec>,
     leaves: Vec<Leaf>,
     tensors: Vec<Tensor>,
-    flat: Tensor,
+    trainable: Tensor,
+    frozen: Tensor,
     grad: Option<Tensor>,
 }
 
-/// Collects leaves before the buffer exists.
+/// A leaf before the buffers exist.
+#[derive(Debug)]
+struct Declared {
+    part: Part,
+    /// Name and shape of each spec, stacked along the first dimension.
+    specs: Vec<(String, Vec<i64>)>,
+}
+
+impl Declared {
+    fn shape(&self) -> Vec<i64> {
+        let mut shape = self.specs[0].1.clone();
+        shape[0] = self.specs.iter().map(|(_, shape)| shape[0]).sum();
+        shape
+    }
+
+    fn numel(&self) -> i64 {
+        self.shape().iter().product()
+    }
+}
+
+/// Collects leaves before the buffers exist.
 #[derive(Debug, Default)]
-pub(crate) struct Layout {
-    specs: Vec<ParamSpec>,
-    leaves: Vec<Leaf>,
-    end: i64,
+pub(crate) struct ParamLayout {
+    leaves: Vec<Declared>,
     part: Part,
 }
 
-impl Layout {
+impl ParamLayout {
     /// The leaves added from here on belong to `part`.
     pub(crate) fn part(&mut self, part: Part) {
         self.part = part;
     }
 
     /// A leaf of one tensor.
-    pub(crate) fn one(&mut self, name: impl Into<String>, shape: &[i64]) -> usize {
-        self.leaf(vec![(name.into(), shape.to_vec())])
+    pub(crate) fn one(&mut self, name: impl Into<String>, shape: &[i64]) -> ParamId {
+        self.stacked(vec![(name.into(), shape.to_vec())])
     }
 
-    /// Adds `parts` (name, shape), stacked along the first dimension; returns the leaf's index.
-    pub(crate) fn leaf(&mut self, parts: Vec<(String, Vec<i64>)>) -> usize {
-        self.end = (self.end + ALIGN - 1) / ALIGN * ALIGN;
-        let mut shape = parts[0].1.clone();
-        shape[0] = parts.iter().map(|(_, shape)| shape[0]).sum();
-        self.leaves.push(Leaf {
-            decay: shape.len() > 1,
-            shape,
-            offset: self.end,
+    /// A leaf of several tensors `(name, shape)`, stacked along the first dimension.
+    pub(crate) fn stacked(&mut self, specs: Vec<(String, Vec<i64>)>) -> ParamId {
+        self.leaves.push(Declared {
             part: self.part,
-            trains: true,
+            specs,
         });
-        for (name, shape) in parts {
-            let spec = ParamSpec {
-                name,
-                shape,
-                offset: self.end,
+        ParamId(self.leaves.len() - 1)
+    }
+
+    /// Number of weights outside of `frozen`.
+    pub(crate) fn numel_without(&self, frozen: &[Part]) -> i64 {
+        let trains = |leaf: &&Declared| !frozen.contains(&leaf.part);
+        self.leaves.iter().filter(trains).map(Declared::numel).sum()
+    }
+
+    /// Zeros of `kind` on `device` in this layout, `frozen` apart from the rest.
+    pub(crate) fn build(self, frozen: &[Part], kind: Kind, device: Device) -> ParamTable {
+        let (mut specs, mut leaves) = (Vec::new(), Vec::new());
+        let (mut trainable_end, mut frozen_end) = (0, 0);
+        for declared in self.leaves {
+            let (buffer, end) = match frozen.contains(&declared.part) {
+                true => (Buffer::Frozen, &mut frozen_end),
+                false => (Buffer::Trainable, &mut trainable_end),
             };
-            self.end += spec.numel();
-            self.specs.push(spec);
+            *end = aligned(*end);
+            let shape = declared.shape();
+            leaves.push(Leaf {
+                decay: shape.len() > 1,
+                shape,
+                buffer,
+                offset: *end,
+                part: declared.part,
+            });
+            for (name, shape) in declared.specs {
+                let spec = ParamSpec {
+                    name,
+                    shape,
+                    buffer,
+                    offset: *end,
+                };
+                *end += spec.numel();
+                specs.push(spec);
+            }
         }
-        self.leaves.len() - 1
-    }
-
-    /// Number of weights.
-    pub(crate) fn numel(&self) -> i64 {
-        self.specs.iter().map(ParamSpec::numel).sum()
-    }
-
-    /// Zeros of `kind` on `device` in this layout.
-    pub(crate) fn build(self, kind: Kind, device: Device) -> ParamTable {
-        let flat = Tensor::zeros([self.end], (kind, device));
-        let tensors = self.leaves.iter().map(|leaf| view(&flat, leaf)).collect();
+        let zeros = |len: i64| Tensor::zeros([len], (kind, device));
+        let (trainable, frozen) = (zeros(trainable_end), zeros(frozen_end));
+        let tensors = leaves.iter().map(|leaf| match leaf.buffer {
+            Buffer::Trainable => slice(&trainable, leaf),
+            Buffer::Frozen => slice(&frozen, leaf),
+        });
         ParamTable {
-            specs: self.specs,
-            leaves: self.leaves,
-            tensors,
-            flat,
+            tensors: tensors.collect(),
+            specs,
+            leaves,
+            trainable,
+            frozen,
             grad: None,
         }
     }
 }
 
-fn view(flat: &Tensor, leaf: &Leaf) -> Tensor {
-    let numel: i64 = leaf.shape.iter().product();
-    flat.narrow(0, leaf.offset, numel)
+fn slice(flat: &Tensor, leaf: &Leaf) -> Tensor {
+    flat.narrow(0, leaf.offset, leaf.numel())
         .view(leaf.shape.as_slice())
         .detach()
 }
@@ -150,48 +226,98 @@ impl ParamTable {
         &self.leaves
     }
 
-    /// The tensor of leaf `index`; it shares the flat buffer.
-    pub fn tensor(&self, index: usize) -> Tensor {
-        self.tensors[index].shallow_clone()
+    /// The tensor of a leaf; it shares the flat buffer.
+    pub(crate) fn tensor(&self, id: ParamId) -> Tensor {
+        self.tensors[id.0].shallow_clone()
     }
 
-    /// All values, `[N]`, alignment gaps (always zero) included.
-    pub fn flat(&self) -> &Tensor {
-        &self.flat
+    /// The kind of all parameters.
+    pub fn kind(&self) -> Kind {
+        self.trainable.kind()
     }
 
-    /// All gradients, `[N]`, once [`Self::train`] was called.
+    /// Where they lie.
+    pub fn device(&self) -> Device {
+        self.trainable.device()
+    }
+
+    /// What learns, `[N]`, alignment gaps (always zero) included.
+    pub fn trainable(&self) -> &Tensor {
+        &self.trainable
+    }
+
+    /// What stays as it is, `[M]`, alignment gaps included.
+    pub fn frozen(&self) -> &Tensor {
+        &self.frozen
+    }
+
+    /// The gradients of what learns, `[N]`, once [`Self::train`] was called.
     pub fn grad(&self) -> Option<&Tensor> {
         self.grad.as_ref()
     }
 
     /// A view of one checkpoint tensor.
     pub fn view(&self, spec: &ParamSpec) -> Tensor {
-        self.flat
+        self.buffer(spec.buffer)
             .narrow(0, spec.offset, spec.numel())
             .view(spec.shape.as_slice())
     }
 
-    /// Slices a flat buffer `[N]` like this table's into one view per leaf.
-    pub fn split(&self, flat: &Tensor) -> Vec<Tensor> {
-        self.leaves.iter().map(|leaf| view(flat, leaf)).collect()
+    /// A view of one checkpoint tensor's gradient; `None` for a frozen one and before
+    /// [`Self::train`].
+    pub fn grad_view(&self, spec: &ParamSpec) -> Option<Tensor> {
+        let grad = self.grad.as_ref()?;
+        (spec.buffer == Buffer::Trainable).then(|| {
+            grad.narrow(0, spec.offset, spec.numel())
+                .view(spec.shape.as_slice())
+        })
     }
 
-    /// Keeps `parts` as they are: their leaves get no gradients and no updates. Before
-    /// [`Self::train`].
-    pub fn freeze(&mut self, parts: &[Part]) {
-        for leaf in &mut self.leaves {
-            leaf.trains = !parts.contains(&leaf.part);
+    fn buffer(&self, buffer: Buffer) -> &Tensor {
+        match buffer {
+            Buffer::Trainable => &self.trainable,
+            Buffer::Frozen => &self.frozen,
         }
     }
 
-    /// Whether any leaf of `part` learns.
+    /// Slices a buffer `[N]` laid out as [`Self::trainable`]: each leaf that learns, and its part.
+    pub fn split<'a>(&'a self, flat: &'a Tensor) -> impl Iterator<Item = (&'a Leaf, Tensor)> {
+        let learn = self.leaves.iter().filter(|leaf| leaf.trains());
+        learn.map(|leaf| (leaf, slice(flat, leaf)))
+    }
+
+    /// What learns `[N]`, out of a buffer over all parameters, frozen ones in their places among
+    /// them, as optimizer files had it once; `None` when it has another length.
+    pub fn trainable_of_joint(&self, joint: &Tensor) -> Option<Tensor> {
+        let mut end = 0;
+        let starts: Vec<i64> = self
+            .leaves
+            .iter()
+            .map(|leaf| {
+                let start = aligned(end);
+                end = start + leaf.numel();
+                start
+            })
+            .collect();
+        if joint.size() != [end] {
+            return None;
+        }
+        let out = Tensor::zeros(self.trainable.size(), (joint.kind(), joint.device()));
+        tch::no_grad(|| {
+            for (leaf, start) in self.leaves.iter().zip(starts) {
+                if leaf.trains() {
+                    out.narrow(0, leaf.offset, leaf.numel())
+                        .copy_(&joint.narrow(0, start, leaf.numel()));
+                }
+            }
+        });
+        Some(out)
+    }
+
+    /// Whether any leaf of `part` learns, now that the table was told to.
     pub fn learns(&self, part: Part) -> bool {
-        self.grad.is_some()
-            && self
-                .leaves
-                .iter()
-                .any(|leaf| leaf.part == part && leaf.trains)
+        let of_part = |leaf: &Leaf| leaf.part == part && leaf.trains();
+        self.grad.is_some() && self.leaves.iter().any(of_part)
     }
 
     /// Makes the leaves that learn require gradients, accumulated in place in one flat buffer.
@@ -202,16 +328,89 @@ impl ParamTable {
         if self.grad.is_some() {
             return Ok(());
         }
-        let grad = self.flat.f_zeros_like()?;
-        let views = self.split(&grad);
-        for ((tensor, leaf), view) in self.tensors.iter().zip(&self.leaves).zip(views) {
-            if !leaf.trains {
-                continue;
+        let grad = self.trainable.f_zeros_like()?;
+        for (leaf, tensor) in self.leaves.iter().zip(&self.tensors) {
+            if leaf.trains() {
+                let _ = tensor.set_requires_grad(true);
+                torch_ext::set_grad(tensor, &slice(&grad, leaf))?;
             }
-            let _ = tensor.set_requires_grad(true);
-            torch_ext::set_grad(tensor, &view)?;
         }
         self.grad = Some(grad);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(frozen: &[Part]) -> ParamTable {
+        let mut layout = ParamLayout::default();
+        layout.part(Part::Vision);
+        layout.one("tower", &[3, 5]);
+        layout.part(Part::Projector);
+        layout.one("merge", &[7]);
+        layout.part(Part::Decoder);
+        layout.stacked(vec![("a".into(), vec![2, 4]), ("b".into(), vec![1, 4])]);
+        layout.one("norm", &[4]);
+        layout.build(frozen, Kind::Float, Device::Cpu)
+    }
+
+    /// Each element its own number, gaps zero.
+    fn numbered(params: &ParamTable) {
+        let mut next = 1.0;
+        for spec in params.specs() {
+            for at in 0..spec.numel() {
+                let _ = params.view(spec).view([-1]).narrow(0, at, 1).fill_(next);
+                next += 1.0;
+            }
+        }
+    }
+
+    fn numbers(tensor: &Tensor) -> Vec<f32> {
+        tensor.try_into().unwrap()
+    }
+
+    #[test]
+    fn the_list_keeps_its_order_whatever_is_frozen() {
+        let names = |frozen: &[Part]| -> Vec<String> {
+            let table = table(frozen);
+            table.specs().iter().map(|spec| spec.name.clone()).collect()
+        };
+        for frozen in [&[][..], &[Part::Projector], &[Part::Vision, Part::Decoder]] {
+            assert_eq!(names(frozen), ["tower", "merge", "a", "b", "norm"]);
+        }
+    }
+
+    #[test]
+    fn what_learns_is_found_in_a_buffer_over_all() {
+        let whole = table(&[]);
+        numbered(&whole);
+        for frozen in [&[Part::Vision][..], &[Part::Vision, Part::Decoder], &[]] {
+            let parted = table(frozen);
+            numbered(&parted);
+            let found = parted.trainable_of_joint(whole.trainable()).unwrap();
+            assert_eq!(numbers(&found), numbers(parted.trainable()), "{frozen:?}");
+            assert!(
+                parted
+                    .trainable_of_joint(&Tensor::zeros([3], (Kind::Float, Device::Cpu)))
+                    .is_none()
+            );
+        }
+    }
+
+    #[test]
+    fn frozen_parameters_have_no_gradient_and_take_none_of_its_buffer() {
+        let mut table = table(&[Part::Vision, Part::Decoder]);
+        table.train().unwrap();
+        assert_eq!(table.grad().unwrap().size(), [7]);
+        let with: Vec<&str> = table
+            .specs()
+            .iter()
+            .filter(|spec| table.grad_view(spec).is_some())
+            .map(|spec| spec.name.as_str())
+            .collect();
+        assert_eq!(with, ["merge"]);
+        assert!(table.learns(Part::Projector) && !table.learns(Part::Vision));
     }
 }

@@ -75,7 +75,7 @@ impl<'a> Tape<'a> {
     /// Accumulates the gradients of every parameter that learns, and of the input's features where
     /// these are leaves, given that of the hidden rows, `[T, H]`.
     pub fn backward(self, gradient: &Tensor) {
-        pull(&self.hidden, gradient);
+        vjp(&self.hidden, gradient);
         if self.stream.is_empty() {
             return;
         }
@@ -83,20 +83,20 @@ impl<'a> Tape<'a> {
         let mut gradient = self.stream[self.model.num_blocks()].grad();
         for index in (0..self.model.num_blocks()).rev() {
             let x = self.stream[index].detach().set_requires_grad(true);
-            pull(
+            vjp(
                 &self.model.block(index, &x, &context, &mut |_, _, _| {}),
                 &gradient,
             );
             gradient = x.grad();
         }
-        pull(&self.model.enter(self.input), &gradient);
+        vjp(&self.model.enter(self.input), &gradient);
     }
 }
 
 /// Back-propagates `gradient` from `y`: the derivative of `sum(y * gradient)`, exactly.
 ///
 /// What depends on nothing that learns (a frozen embedding under text, say) is passed over.
-fn pull(y: &Tensor, gradient: &Tensor) {
+fn vjp(y: &Tensor, gradient: &Tensor) {
     if !y.requires_grad() {
         return;
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::ModelError;
-use crate::config::read_object;
+use crate::json_section::read_object;
 
 /// `tokenizer.json` with the end-of-sequence ids of its folder.
 pub struct Tokenizer {

@@ -1,23 +1,21 @@
 //! Named tensors on their way into a network that is only evaluated: from safetensors or a torch
 //! checkpoint, each taken once by name and shape, and in the end a list of what was missing or left.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
 use crate::layers::reduce_kind;
-use crate::store::{indexed, read_tensors};
+use crate::shards::indexed;
+use crate::tensor_file::{NamedTensors, read_tensors};
 use crate::{ModelError, pickle};
-
-/// Named tensors by name, on the CPU.
-pub(crate) type Named = BTreeMap<String, Tensor>;
 
 /// The tensors of a file: `.safetensors`, or a torch checkpoint with any other ending.
 ///
 /// # Errors
 /// A file that is missing, malformed, or holds more than tensors and plain data.
-pub(crate) fn read_file(path: &Path) -> Result<Named, ModelError> {
+pub(crate) fn read_file(path: &Path) -> Result<NamedTensors, ModelError> {
     match path.extension().and_then(|end| end.to_str()) {
         Some("safetensors") => read_tensors(path),
         _ => pickle::read_checkpoint(path),
@@ -28,7 +26,7 @@ pub(crate) fn read_file(path: &Path) -> Result<Named, ModelError> {
 ///
 /// # Errors
 /// As [`read_file`]; none of the files being there.
-pub(crate) fn read_folder(folder: &Path) -> Result<Named, ModelError> {
+pub(crate) fn read_folder(folder: &Path) -> Result<NamedTensors, ModelError> {
     let forms = ["model.safetensors", "pytorch_model.bin"];
     let found = forms.iter().find_map(|name| {
         let (single, index) = (folder.join(name), folder.join(format!("{name}.index.json")));
@@ -46,10 +44,10 @@ pub(crate) fn read_folder(folder: &Path) -> Result<Named, ModelError> {
     })
 }
 
-fn read_shards(index: &Path) -> Result<Named, ModelError> {
+fn read_shards(index: &Path) -> Result<NamedTensors, ModelError> {
     let places = indexed(index)?;
     let files: BTreeSet<&PathBuf> = places.values().collect();
-    let mut all = Named::new();
+    let mut all = NamedTensors::new();
     for file in files {
         all.extend(read_file(file)?);
     }
@@ -61,7 +59,7 @@ fn read_shards(index: &Path) -> Result<Named, ModelError> {
 ///
 /// # Errors
 /// As [`read_file`]; a folder without any.
-pub(crate) fn read_any(path: &Path) -> Result<Named, ModelError> {
+pub(crate) fn read_any(path: &Path) -> Result<NamedTensors, ModelError> {
     if !path.is_dir() {
         return read_file(path);
     }
@@ -81,7 +79,7 @@ pub(crate) fn read_any(path: &Path) -> Result<Named, ModelError> {
             "holds no .safetensors, .pth, .pt or .bin file",
         ));
     }
-    let mut all = Named::new();
+    let mut all = NamedTensors::new();
     for file in files {
         all.extend(read_file(&file)?);
     }
@@ -91,7 +89,7 @@ pub(crate) fn read_any(path: &Path) -> Result<Named, ModelError> {
 /// Tensors not yet taken, and what was wrong so far.
 pub(crate) struct Weights {
     source: PathBuf,
-    tensors: Named,
+    tensors: NamedTensors,
     missing: Vec<String>,
     misshapen: Vec<String>,
     infinite: Vec<String>,
@@ -104,12 +102,12 @@ impl Weights {
     pub fn random(place: (Kind, Device)) -> Self {
         Self {
             random: true,
-            ..Self::new(Path::new(""), Named::new(), place)
+            ..Self::new(Path::new(""), NamedTensors::new(), place)
         }
     }
 
     /// Of `source`, to be given out as `place` says.
-    pub fn new(source: &Path, tensors: Named, place: (Kind, Device)) -> Self {
+    pub fn new(source: &Path, tensors: NamedTensors, place: (Kind, Device)) -> Self {
         Self {
             source: source.to_owned(),
             tensors,

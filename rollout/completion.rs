@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use models::vision::Shown;
+use models::image::Shown;
 use rewards::Reference;
 
 /// A prompt ready for sampling.

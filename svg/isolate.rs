@@ -74,12 +74,8 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, 
 }
 
 fn panicked(panic: &Box<dyn Any + Send>) -> Failure {
-    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    Failure::new(
-        Reason::Panic,
-        text.unwrap_or_else(|| "the drawing code panicked".into()),
-    )
+    let text = panic_message::get_panic_message(panic);
+    Failure::new(Reason::Panic, text.unwrap_or("the drawing code panicked"))
 }
 
 #[cfg(test)]

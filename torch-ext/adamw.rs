@@ -8,8 +8,8 @@ use tch::{Kind, Tensor};
 use torch_sys::C_tensor;
 
 use crate::TorchError;
-use crate::error::check;
 use crate::ffi;
+use crate::ffi::check;
 
 /// The scalars of one AdamW update.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_int};
 
 use tch::Device;
 
-use crate::error::check;
+use crate::ffi::check;
 use crate::{TorchError, cuda, ffi};
 
 /// The version of the libtorch that this program was compiled against, as `2.11.0`.

@@ -61,14 +61,14 @@ mod tests {
     const F32: (Kind, Device) = (Kind::Float, Device::Cpu);
 
     /// A cache and which part of it each row has.
-    struct Part {
+    struct CachePart {
         k: Tensor,
         v: Tensor,
         slots: Vec<i64>,
         lengths: Vec<i64>,
     }
 
-    impl Part {
+    impl CachePart {
         fn call<T>(&self, work: impl FnOnce(CachedRows) -> T) -> T {
             let (slots, lengths) = (
                 Tensor::from_slice(&self.slots),
@@ -85,8 +85,8 @@ mod tests {
 
     struct Case {
         q: Tensor,
-        prompts: Part,
-        own: Part,
+        prompts: CachePart,
+        own: CachePart,
     }
 
     const CAPACITY: i64 = 70;
@@ -94,7 +94,7 @@ mod tests {
     fn case(heads: (i64, i64), dim: i64, lengths: &[(i64, i64)]) -> Case {
         tch::manual_seed(7);
         let rows = lengths.len() as i64;
-        let part = |slots: Vec<i64>, lengths: Vec<i64>| Part {
+        let part = |slots: Vec<i64>, lengths: Vec<i64>| CachePart {
             k: Tensor::randn([rows + 2, heads.1, CAPACITY, dim], F32),
             v: Tensor::randn([rows + 2, heads.1, CAPACITY, dim], F32),
             slots,
@@ -124,7 +124,7 @@ mod tests {
         let (q_heads, heads) = (c.q.size()[1], c.own.k.size()[1]);
         let outs: Vec<Tensor> = (0..c.q.size()[0])
             .map(|row| {
-                let rows = |cache: &Tensor, part: &Part| {
+                let rows = |cache: &Tensor, part: &CachePart| {
                     let at = row as usize;
                     cache
                         .get(part.slots[at])

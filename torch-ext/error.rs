@@ -1,8 +1,4 @@
-//! The crate's error, and the fetching of a C++ exception's message.
-
-use std::ffi::{CStr, c_int};
-
-use crate::ffi;
+//! The crate's error.
 
 /// What can go wrong between Rust and libtorch.
 #[derive(Debug, thiserror::Error)]
@@ -68,18 +64,4 @@ impl TorchError {
             message: message.into(),
         }
     }
-}
-
-/// Turns the shim's status into a result; `call` names the function at fault.
-pub(crate) fn check(call: &'static str, status: c_int) -> Result<(), TorchError> {
-    if status == 0 {
-        return Ok(());
-    }
-    // SAFETY: the shim returns a NUL-terminated thread-local string that lives
-    // until the next failing call on this thread; it is copied at once.
-    let message = unsafe { CStr::from_ptr(ffi::svgrl_last_error()) };
-    Err(TorchError::Libtorch {
-        call,
-        message: message.to_string_lossy().trim_end().to_owned(),
-    })
 }

@@ -1,9 +1,12 @@
-//! The shim's functions as Rust sees them, and tensors crossing the border.
+//! The shim's functions as Rust sees them, tensors crossing the border, and a C++ exception's
+//! message on its way back.
 
-use std::ffi::{c_char, c_double, c_float, c_int};
+use std::ffi::{CStr, c_char, c_double, c_float, c_int};
 
 use tch::Tensor;
 use torch_sys::C_tensor;
+
+use crate::TorchError;
 
 pub(crate) type In = *const C_tensor;
 pub(crate) type Out = *mut *mut C_tensor;
@@ -47,6 +50,20 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
+/// Turns the shim's status into a result; `call` names the function at fault.
+pub(crate) fn check(call: &'static str, status: c_int) -> Result<(), TorchError> {
+    if status == 0 {
+        return Ok(());
+    }
+    // SAFETY: the shim returns a NUL-terminated thread-local string that lives
+    // until the next failing call on this thread; it is copied at once.
+    let message = unsafe { CStr::from_ptr(svgrl_last_error()) };
+    Err(TorchError::Libtorch {
+        call,
+        message: message.to_string_lossy().trim_end().to_owned(),
+    })
+}
+
 /// Pointers to the tensors of a list, in order.
 pub(crate) fn pointers(tensors: &[Tensor]) -> Vec<In> {
     tensors.iter().map(Tensor::as_ptr).collect()
@@ -56,9 +73,9 @@ pub(crate) fn pointers(tensors: &[Tensor]) -> Vec<In> {
 pub(crate) fn receive<const N: usize>(
     call: &'static str,
     fill: impl FnOnce(Out) -> c_int,
-) -> Result<[Tensor; N], crate::TorchError> {
+) -> Result<[Tensor; N], TorchError> {
     let mut raw = [std::ptr::null_mut::<C_tensor>(); N];
-    crate::error::check(call, fill(raw.as_mut_ptr()))?;
+    check(call, fill(raw.as_mut_ptr()))?;
     // SAFETY: on status 0 the shim has filled every place with a fresh heap
     // tensor that nobody else owns.
     Ok(raw.map(|pointer| unsafe { Tensor::from_ptr(pointer) }))

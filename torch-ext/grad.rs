@@ -5,8 +5,8 @@ use std::ffi::c_int;
 use tch::Tensor;
 
 use crate::TorchError;
-use crate::error::check;
 use crate::ffi;
+use crate::ffi::check;
 
 /// Makes `grad` the gradient tensor of the leaf `param`.
 ///

@@ -15,9 +15,9 @@ use tch::{Device, Tensor, no_grad};
 
 use crate::TorchError;
 use crate::cuda;
-use crate::error::check;
+use crate::ffi::check;
 use crate::ffi_c10d::{self as ffi, GroupPtr};
-use crate::heartbeat::{Heart, Pulse, who_is_missing};
+use crate::heartbeat::{Heartbeat, HeartbeatState, who_is_missing};
 use crate::store::{Store, millis};
 
 /// What carries a group's collectives.
@@ -77,7 +77,7 @@ pub enum ProcessGroup {
 pub struct C10dGroup {
     raw: GroupPtr,
     options: GroupOptions,
-    heart: Heart,
+    heartbeat: Heartbeat,
     /// For reading the others' hearts when a collective has failed.
     watch: Arc<Store>,
 }
@@ -106,7 +106,7 @@ impl ProcessGroup {
             ));
         }
         let store = store.prefix(prefix)?;
-        let heart = Heart::start(store.reconnect()?, rank, options.heartbeat)?;
+        let heartbeat = Heartbeat::start(store.reconnect()?, rank, options.heartbeat)?;
         let joined = |rank: usize| format!("joined/{rank}");
         store.set(&joined(rank), b"1")?;
         let keys: Vec<String> = (0..size).map(joined).collect();
@@ -127,7 +127,7 @@ impl ProcessGroup {
         Ok(Self::C10d(C10dGroup {
             raw,
             options,
-            heart,
+            heartbeat,
             watch,
         }))
     }
@@ -152,7 +152,9 @@ impl ProcessGroup {
     /// when this rank is missing, and in this rank's own.
     pub fn enter_phase(&self, name: &str) {
         if let Self::C10d(group) = self {
-            group.heart.update(|pulse| pulse.phase = name.to_owned());
+            group
+                .heartbeat
+                .update(|state| state.phase = name.to_owned());
         }
     }
 
@@ -253,9 +255,9 @@ impl C10dGroup {
         call: &'static str,
         body: impl FnOnce(GroupPtr) -> c_int,
     ) -> Result<(), TorchError> {
-        self.heart.update(|pulse| pulse.collectives += 1);
+        self.heartbeat.update(|state| state.collectives += 1);
         check(call, body(self.raw)).map_err(|cause| {
-            let own = self.heart.update(|pulse| pulse.failed = true);
+            let own = self.heartbeat.update(|state| state.failed = true);
             TorchError::Collective {
                 diagnosis: self.diagnose(&own),
                 call,
@@ -269,14 +271,14 @@ impl C10dGroup {
 
     /// In a thread of its own, for a store whose keeper is the missing one may
     /// never answer.
-    fn diagnose(&self, own: &Pulse) -> String {
+    fn diagnose(&self, own: &HeartbeatState) -> String {
         let (answer, result) = channel();
         let (store, own) = (Arc::clone(&self.watch), own.clone());
-        let place = (self.options.rank, self.options.size);
+        let (rank, size) = (self.options.rank, self.options.size);
         let watch = 4 * self.options.heartbeat;
         let spawned = std::thread::Builder::new()
             .name("diagnosis".to_owned())
-            .spawn(move || answer.send(who_is_missing(&store, place, &own, watch)));
+            .spawn(move || answer.send(who_is_missing(&store, rank, size, &own, watch)));
         let limit = watch + Duration::from_secs(5);
         match spawned.map(|_| result.recv_timeout(limit)) {
             Ok(Ok(Ok(sentence))) => sentence,

@@ -12,7 +12,7 @@ use crate::{Store, TorchError};
 
 /// What a rank says of itself.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Pulse {
+pub(crate) struct HeartbeatState {
     /// Signs of life given so far.
     pub beat: u64,
     /// Wall clock of the last one, milliseconds since 1970.
@@ -26,7 +26,7 @@ pub(crate) struct Pulse {
     pub phase: String,
 }
 
-impl Pulse {
+impl HeartbeatState {
     fn encode(&self) -> String {
         let Self {
             beat,
@@ -60,32 +60,32 @@ fn key(rank: usize) -> String {
     format!("heartbeat/{rank}")
 }
 
-/// This rank's heart; it stops when dropped.
+/// This rank's heartbeat; it stops when dropped.
 #[derive(Debug)]
-pub(crate) struct Heart {
-    pulse: Arc<Mutex<Pulse>>,
+pub(crate) struct Heartbeat {
+    state: Arc<Mutex<HeartbeatState>>,
     stop: Sender<()>,
     stopped: Receiver<()>,
 }
 
-impl Heart {
+impl Heartbeat {
     /// Beats on a connection of its own, once at once and then `every`.
     pub(crate) fn start(store: Store, rank: usize, every: Duration) -> Result<Self, TorchError> {
-        let pulse = Arc::new(Mutex::new(Pulse {
+        let state = Arc::new(Mutex::new(HeartbeatState {
             phase: "start".to_owned(),
-            ..Pulse::default()
+            ..HeartbeatState::default()
         }));
         let (stop, stop_asked) = channel();
         let (done, stopped) = channel::<()>();
-        let shared = Arc::clone(&pulse);
+        let shared = Arc::clone(&state);
         let beat = move || {
             let _done_when_dropped = done;
             loop {
                 let text = {
-                    let mut pulse = lock(&shared);
-                    pulse.beat += 1;
-                    pulse.at_ms = now_ms();
-                    pulse.encode()
+                    let mut state = lock(&shared);
+                    state.beat += 1;
+                    state.at_ms = now_ms();
+                    state.encode()
                 };
                 // A store that is gone shows at the next collective.
                 let written = store.set(&key(rank), text.as_bytes());
@@ -100,21 +100,21 @@ impl Heart {
             .spawn(beat)
             .map_err(|error| TorchError::argument("Heart::start", error.to_string()))?;
         Ok(Self {
-            pulse,
+            state,
             stop,
             stopped,
         })
     }
 
     /// Changes what the next beat says; returns the new state.
-    pub(crate) fn update(&self, change: impl FnOnce(&mut Pulse)) -> Pulse {
-        let mut pulse = lock(&self.pulse);
-        change(&mut pulse);
-        pulse.clone()
+    pub(crate) fn update(&self, change: impl FnOnce(&mut HeartbeatState)) -> HeartbeatState {
+        let mut state = lock(&self.state);
+        change(&mut state);
+        state.clone()
     }
 }
 
-impl Drop for Heart {
+impl Drop for Heartbeat {
     fn drop(&mut self) {
         // The thread may hang in a store that no longer answers: wait a little.
         let _ = self.stop.send(());
@@ -122,25 +122,26 @@ impl Drop for Heart {
     }
 }
 
-fn lock(pulse: &Mutex<Pulse>) -> MutexGuard<'_, Pulse> {
-    pulse.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(state: &Mutex<HeartbeatState>) -> MutexGuard<'_, HeartbeatState> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Watches the other ranks over `store` for `watch` and says in a sentence who
 /// is missing, or who lags behind `own` when nobody is.
 pub(crate) fn who_is_missing(
     store: &Store,
-    (rank, size): (usize, usize),
-    own: &Pulse,
+    rank: usize,
+    size: usize,
+    own: &HeartbeatState,
     watch: Duration,
 ) -> Result<String, TorchError> {
     let others: Vec<usize> = (0..size).filter(|&other| other != rank).collect();
-    let read = |other: usize| -> Result<Option<Pulse>, TorchError> {
+    let read = |other: usize| -> Result<Option<HeartbeatState>, TorchError> {
         if !store.is_set(&key(other))? {
             return Ok(None);
         }
         let value = store.get(&key(other))?;
-        Ok(Pulse::decode(&String::from_utf8_lossy(&value)))
+        Ok(HeartbeatState::decode(&String::from_utf8_lossy(&value)))
     };
     let look = || {
         others
@@ -158,7 +159,7 @@ pub(crate) fn who_is_missing(
         match (before, after) {
             (_, None) => silent.push(format!("rank {other} of {size} was never heard from")),
             // Stopped, but after a failure of its own collective: a victim too.
-            (_, Some(pulse)) if pulse.failed => {}
+            (_, Some(state)) if state.failed => {}
             (Some(old), Some(new)) if old.beat == new.beat => {
                 let seconds = now_ms().saturating_sub(new.at_ms).div_ceil(1000);
                 silent.push(format!(
@@ -196,14 +197,14 @@ mod tests {
     #[test]
     fn the_rank_whose_heart_stopped_is_named_and_the_others_are_not() {
         let store = server();
-        let hearts: Vec<Heart> = (0..3)
-            .map(|rank| Heart::start(store.reconnect().unwrap(), rank, TICK).unwrap())
+        let hearts: Vec<Heartbeat> = (0..3)
+            .map(|rank| Heartbeat::start(store.reconnect().unwrap(), rank, TICK).unwrap())
             .collect();
-        let [own, mut others @ ..]: [Heart; 3] = hearts.try_into().unwrap();
-        others[1].update(|pulse| pulse.phase = "score".to_owned());
+        let [own, mut others @ ..]: [Heartbeat; 3] = hearts.try_into().unwrap();
+        others[1].update(|state| state.phase = "score".to_owned());
         std::thread::sleep(3 * TICK);
-        let pulse = own.update(|pulse| pulse.collectives = 1);
-        let alive = who_is_missing(&store, (0, 3), &pulse, 4 * TICK).unwrap();
+        let state = own.update(|state| state.collectives = 1);
+        let alive = who_is_missing(&store, 0, 3, &state, 4 * TICK).unwrap();
         assert!(
             alive.contains("rank 2 of 3 is alive") && alive.contains("`score`"),
             "{alive}"
@@ -211,10 +212,10 @@ mod tests {
 
         let gone = std::mem::replace(
             &mut others[1],
-            Heart::start(store.prefix("elsewhere").unwrap(), 2, TICK).unwrap(),
+            Heartbeat::start(store.prefix("elsewhere").unwrap(), 2, TICK).unwrap(),
         );
         drop(gone);
-        let text = who_is_missing(&store, (0, 3), &pulse, 4 * TICK).unwrap();
+        let text = who_is_missing(&store, 0, 3, &state, 4 * TICK).unwrap();
         assert!(
             text.contains("rank 2 of 3 has not been heard from for"),
             "{text}"
@@ -224,14 +225,14 @@ mod tests {
 
     #[test]
     fn a_pulse_survives_the_store() {
-        let pulse = Pulse {
+        let state = HeartbeatState {
             beat: 3,
             at_ms: 1_700_000_000_000,
             collectives: 9,
             failed: true,
             phase: "forward and backward".to_owned(),
         };
-        assert_eq!(Pulse::decode(&pulse.encode()), Some(pulse));
-        assert_eq!(Pulse::decode("nonsense"), None);
+        assert_eq!(HeartbeatState::decode(&state.encode()), Some(state));
+        assert_eq!(HeartbeatState::decode("nonsense"), None);
     }
 }

@@ -1,10 +1,12 @@
 //! What libtorch has and tch does not bind, behind a safe Rust interface.
 //!
 //! The only C++ (`shim/`), the only build script and the only `unsafe` of the
-//! project. Knows tensors and processes, never models, losses or checkpoints.
-//! Every C++ exception arrives as a [`TorchError`].
+//! project, for which reason files are mapped here too. Knows tensors and
+//! processes, never models, losses or checkpoints. Every C++ exception arrives
+//! as a [`TorchError`].
 
 mod adamw;
+mod catch;
 mod context;
 #[cfg_attr(svgrl_cuda, path = "cuda/enabled.rs")]
 #[cfg_attr(not(svgrl_cuda), path = "cuda/disabled.rs")]
@@ -17,10 +19,12 @@ mod fused;
 mod grad;
 mod group;
 mod heartbeat;
+mod mapped;
 mod memory;
 mod store;
 
 pub use adamw::{AdamwArgs, AdamwScalars, foreach_norm, fused_adamw_, global_norm};
+pub use catch::{catch_torch, catches_panics};
 pub use context::{device_name, keep_precision, set_deterministic, version};
 pub use decode::{CachedRows, decode_attention};
 pub use error::TorchError;
@@ -29,5 +33,6 @@ pub use fused::{
 };
 pub use grad::{backward, set_grad};
 pub use group::{Backend, C10dGroup, GroupOptions, ProcessGroup};
+pub use mapped::MappedFile;
 pub use memory::{MemoryStats, memory_stats};
 pub use store::Store;

@@ -5,8 +5,8 @@ use std::ffi::c_int;
 use tch::Device;
 
 use crate::TorchError;
-use crate::error::check;
 use crate::ffi;
+use crate::ffi::check;
 
 /// Bytes of one device, as the caching allocator counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::ptr;
 use std::time::{Duration, Instant};
 
 use crate::TorchError;
-use crate::error::check;
+use crate::ffi::check;
 use crate::ffi_c10d::{self as ffi, StorePtr};
 
 /// A connection to the store, perhaps with a prefix before every key.

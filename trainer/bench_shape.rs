@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use models::image::Rgb8;
-use models::vision::Shown;
+use models::image::Shown;
 use models::{Architecture, Decoder, InitConfig, InitVision};
 use tch::{Device, Kind};
 

@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use models::{Decoder, Tokenizer, carry_companions, read_tensors, save_folder, write_tensors};
+use models::{Decoder, Tokenizer, copy_aux_files, read_tensors, save_folder, write_tensors};
 use rollout::data::CursorState;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -81,24 +81,17 @@ impl Checkpoint {
         fs::create_dir_all(&inner).map_err(TrainError::io(&inner))?;
         // A disk that is full is nobody's input.
         let failed = |error: models::ModelError| TrainError::Other(error.to_string());
-        save_folder(contents.model, contents.model.params.flat(), &aside).map_err(failed)?;
+        save_folder(contents.model, contents.model.kind(), &aside).map_err(failed)?;
         contents.tokenizer.export(&aside).map_err(failed)?;
         if let Some(origin) = contents.origin {
-            carry_companions(origin, &aside).map_err(failed)?;
+            copy_aux_files(origin, &aside).map_err(failed)?;
         }
         write_generation_config(&aside, contents.tokenizer)?;
-        let optimizer = contents.optimizer;
-        let mut tensors = vec![
-            ("exp_avg".to_owned(), optimizer.exp_avg.shallow_clone()),
-            (
-                "exp_avg_sq".to_owned(),
-                optimizer.exp_avg_sq.shallow_clone(),
-            ),
-        ];
-        if let Some(master) = &optimizer.master {
-            tensors.push(("master".to_owned(), master.shallow_clone()));
-        }
-        write_tensors(&inner.join("optimizer.safetensors"), &tensors).map_err(failed)?;
+        write_tensors(
+            &inner.join("optimizer.safetensors"),
+            &contents.optimizer.tensors(),
+        )
+        .map_err(failed)?;
         let text = serde_json::to_string_pretty(state)
             .map_err(|error| TrainError::Other(error.to_string()))?;
         files::write_whole(&inner.join("state.json"), text.as_bytes())?;
@@ -163,34 +156,15 @@ impl Checkpoint {
         })
     }
 
-    /// Fills `optimizer` from the folder.
+    /// Fills `optimizer`, of `model`, from the folder.
     ///
     /// # Errors
     /// Tensors that are not there or do not fit the network.
-    pub fn load_optimizer(&self, optimizer: &mut AdamW) -> Result<(), TrainError> {
+    pub fn load_optimizer(&self, optimizer: &mut AdamW, model: &Decoder) -> Result<(), TrainError> {
         let path = self.path.join("trainer/optimizer.safetensors");
-        let mut tensors = read_tensors(&path)?;
-        let mut fill = |name: &str, target: &tch::Tensor| match tensors.remove(name) {
-            Some(tensor) if tensor.size() == target.size() => {
-                tch::no_grad(|| target.shallow_clone().copy_(&tensor));
-                Ok(())
-            }
-            Some(tensor) => Err(TrainError::Input(format!(
-                "{}: {name} has {:?} numbers, the network {:?}",
-                path.display(),
-                tensor.size(),
-                target.size()
-            ))),
-            None => Err(TrainError::Input(format!(
-                "{}: {name} is missing",
-                path.display()
-            ))),
-        };
-        fill("exp_avg", &optimizer.exp_avg)?;
-        fill("exp_avg_sq", &optimizer.exp_avg_sq)?;
-        if let Some(master) = &optimizer.master {
-            fill("master", master)?;
-        }
+        optimizer
+            .restore(read_tensors(&path)?, &model.params)
+            .map_err(|error| TrainError::Input(format!("{}: {error}", path.display())))?;
         optimizer.updates = self.state.updates;
         Ok(())
     }

@@ -194,7 +194,7 @@ fn scorer((kind, device): (Kind, Device)) -> Result<Scorer, TrainError> {
             ("dino".to_owned(), encoder(EncoderInit::Dinov2Base)),
             ("clip".to_owned(), encoder(EncoderInit::LongClipLarge)),
         ]),
-        device: crate::run::device_name(device),
+        device: crate::run::device_choice(device),
     };
     let tasks = IndexMap::from([("draw".to_owned(), task)]);
     Ok(Scorer::with_encoders(

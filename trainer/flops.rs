@@ -4,7 +4,7 @@
 //! matrix and row, and attention's products with every row that is seen; a backward pass is twice its
 //! forward pass. What is computed anew to save memory does not count, nor do norms and softmaxes.
 
-use models::vision::Look;
+use models::Look;
 use models::{Decoder, LmInput, Part};
 use tch::{Device, Kind};
 
@@ -20,9 +20,7 @@ pub fn forward(model: &Decoder, micro: &MicroBatch, look: Look) -> f64 {
     let weights = |part: Part| -> f64 {
         let leaves = model.params.leaves().iter();
         let matrices = leaves.filter(|leaf| leaf.part == part && leaf.shape.len() > 1);
-        matrices
-            .map(|leaf| leaf.shape.iter().product::<i64>() as f64)
-            .sum()
+        matrices.map(|leaf| leaf.numel() as f64).sum()
     };
     let head = (config.vocab_size * config.hidden_size) as f64;
     let tables = if config.tied { head } else { 2.0 * head };

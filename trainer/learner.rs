@@ -4,10 +4,9 @@
 //! Losses come in already divided by the global count, so neither the number of micro-batches
 //! nor that of ranks changes the result beyond rounding.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use models::vision::Look;
+use models::Look;
 use models::{Decoder, Part, Recompute, Tape};
 use tch::{Device, Kind, Tensor};
 use torch_ext::ProcessGroup;
@@ -15,6 +14,7 @@ use torch_ext::ProcessGroup;
 use crate::config::OptimizerConfig;
 use crate::grpo::batch::MicroBatch;
 use crate::head::{self, HeadOptions};
+use crate::memory::TrainingMemory;
 use crate::optim::AdamW;
 use crate::{TrainError, flops, replica};
 
@@ -30,8 +30,8 @@ pub struct Learner {
     pub recompute: Recompute,
     /// Model FLOPs done for learning so far on this rank; see [`crate::flops`].
     pub work: f64,
-    /// Float32 sum of the gradients `[N]`, where the network is in a narrower kind.
-    wide: Option<Tensor>,
+    /// Float32 sum of the gradients of what learns `[N]`, where the network is in a narrower kind.
+    main_grad: Option<Tensor>,
 }
 
 /// What one update did.
@@ -59,17 +59,36 @@ impl Learner {
         group: ProcessGroup,
     ) -> Result<Self, TrainError> {
         model.params.train()?;
-        let flat = model.params.flat();
-        let wide = matches!(flat.kind(), Kind::BFloat16 | Kind::Half)
-            .then(|| Tensor::zeros(flat.size(), (Kind::Float, flat.device())));
+        let trainable = model.params.trainable();
+        let main_grad = matches!(trainable.kind(), Kind::BFloat16 | Kind::Half)
+            .then(|| Tensor::zeros(trainable.size(), (Kind::Float, trainable.device())));
         Ok(Self {
             optimizer: AdamW::new(&model, optimizer),
             model,
             group,
             recompute,
             work: 0.0,
-            wide,
+            main_grad,
         })
+    }
+
+    /// The bytes it holds, measured; [`TrainingMemory::of`] foretells them.
+    pub fn memory(&self) -> TrainingMemory {
+        let bytes = |tensors: &[Option<&Tensor>]| -> i64 {
+            let held = tensors.iter().flatten();
+            held.map(|tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as i64)
+                .sum()
+        };
+        let (params, optimizer) = (&self.model.params, &self.optimizer);
+        TrainingMemory {
+            weights: bytes(&[Some(params.trainable()), Some(params.frozen())]),
+            gradients: bytes(&[params.grad(), self.main_grad.as_ref()]),
+            optimizer: bytes(&[
+                Some(&optimizer.exp_avg),
+                Some(&optimizer.exp_avg_sq),
+                optimizer.master.as_ref(),
+            ]),
+        }
     }
 
     /// The device it computes on.
@@ -110,9 +129,9 @@ impl Learner {
             }
             Ok(())
         })??;
-        if let (Some(wide), Some(grad)) = (&mut self.wide, self.model.params.grad()) {
+        if let (Some(sum), Some(grad)) = (&mut self.main_grad, self.model.params.grad()) {
             tch::no_grad(|| {
-                *wide += grad.to_kind(Kind::Float);
+                *sum += grad.to_kind(Kind::Float);
                 let _ = grad.shallow_clone().zero_();
             });
         }
@@ -153,7 +172,7 @@ impl Learner {
     /// A lost rank, or libtorch refusing the tensors.
     pub fn apply(&mut self, lr: f64, clip_norm: Option<f64>) -> Result<Update, TrainError> {
         let grad = self
-            .wide
+            .main_grad
             .as_ref()
             .or(self.model.params.grad())
             .map(Tensor::shallow_clone);
@@ -182,7 +201,7 @@ impl Learner {
 
     /// Forgets the gradients accumulated so far.
     pub fn forget(&mut self) {
-        for grad in [self.wide.as_ref(), self.model.params.grad()]
+        for grad in [self.main_grad.as_ref(), self.model.params.grad()]
             .into_iter()
             .flatten()
         {
@@ -193,11 +212,5 @@ impl Learner {
 
 /// Turns libtorch's panics into an error.
 pub(crate) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, TrainError> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied());
-        TrainError::Learner(text.unwrap_or("an operation panicked").to_owned())
-    })
+    torch_ext::catch_torch(work).map_err(TrainError::Learner)
 }

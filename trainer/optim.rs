@@ -1,7 +1,9 @@
-//! AdamW over the flat parameters, with its state our own, and the learning-rate schedules.
+//! AdamW over the parameters that learn, with its state our own, and the learning-rate schedules.
 //!
 //! Moments are float32; a network in bfloat16 has float32 master weights. Weight decay spares
-//! norms and biases.
+//! norms and biases. All state is laid out as the trainable buffer: what is frozen has none.
+
+use std::collections::BTreeMap;
 
 use models::{Decoder, ModelError, ParamTable};
 use tch::{Kind, Tensor};
@@ -9,7 +11,7 @@ use torch_ext::{AdamwArgs, AdamwScalars, fused_adamw_};
 
 use crate::config::{OptimizerConfig, Schedule};
 
-/// The optimizer's state, laid out as the parameters are.
+/// The optimizer's state, `[N]` as what learns ([`ParamTable::trainable`]).
 pub struct AdamW {
     config: OptimizerConfig,
     /// First moments `[N]`.
@@ -25,10 +27,10 @@ pub struct AdamW {
 impl AdamW {
     /// Fresh state for `model`.
     pub fn new(model: &Decoder, config: &OptimizerConfig) -> Self {
-        let flat = model.params.flat();
-        let kind = moment_kind(flat.kind());
-        let zeros = || Tensor::zeros(flat.size(), (kind, flat.device()));
-        let master = (flat.kind() != kind).then(|| flat.to_kind(kind));
+        let trainable = model.params.trainable();
+        let kind = moment_kind(trainable.kind());
+        let zeros = || Tensor::zeros(trainable.size(), (kind, trainable.device()));
+        let master = (trainable.kind() != kind).then(|| trainable.to_kind(kind));
         Self {
             config: config.clone(),
             exp_avg: zeros(),
@@ -49,16 +51,14 @@ impl AdamW {
         lr: f64,
     ) -> Result<(), ModelError> {
         self.updates += 1;
-        let weights = self.master.as_ref().unwrap_or(params.flat());
+        let weights = self.master.as_ref().unwrap_or(params.trainable());
         let gradient = gradient.to_kind(weights.kind());
         let step = Tensor::from(self.updates as f32).to_device(weights.device());
         let parts = |flat: &Tensor, decay: bool| -> Vec<Tensor> {
             params
                 .split(flat)
-                .into_iter()
-                .zip(params.leaves())
-                .filter(|(_, leaf)| leaf.trains && leaf.decay == decay)
-                .map(|(view, _)| view)
+                .filter(|(leaf, _)| leaf.decay == decay)
+                .map(|(_, view)| view)
                 .collect()
         };
         for decay in [true, false] {
@@ -85,7 +85,49 @@ impl AdamW {
             })?;
         }
         if let Some(master) = &self.master {
-            tch::no_grad(|| params.flat().shallow_clone().copy_(master));
+            tch::no_grad(|| params.trainable().shallow_clone().copy_(master));
+        }
+        Ok(())
+    }
+}
+
+impl AdamW {
+    /// Its tensors by their names in checkpoints, in a fixed order.
+    pub fn tensors(&self) -> Vec<(String, Tensor)> {
+        let named = |name: &str, tensor: &Tensor| (name.to_owned(), tensor.shallow_clone());
+        let mut all = vec![
+            named("exp_avg", &self.exp_avg),
+            named("exp_avg_sq", &self.exp_avg_sq),
+        ];
+        all.extend(self.master.iter().map(|master| named("master", master)));
+        all
+    }
+
+    /// Takes the tensors of a checkpoint over: either of what learns alone, or of all parameters
+    /// with the frozen ones among them, as checkpoints had it before these lay apart.
+    ///
+    /// # Errors
+    /// A tensor that is not there, or has neither length.
+    pub fn restore(
+        &mut self,
+        mut stored: BTreeMap<String, Tensor>,
+        params: &ParamTable,
+    ) -> Result<(), String> {
+        for (name, own) in self.tensors() {
+            let tensor = stored
+                .remove(&name)
+                .ok_or_else(|| format!("{name} is missing"))?;
+            let tensor = match tensor.size() == own.size() {
+                true => tensor,
+                false => params.trainable_of_joint(&tensor).ok_or_else(|| {
+                    format!(
+                        "{name} has {:?} numbers, the network {:?} that learn",
+                        tensor.size(),
+                        own.size()
+                    )
+                })?,
+            };
+            tch::no_grad(|| own.shallow_clone().copy_(&tensor));
         }
         Ok(())
     }

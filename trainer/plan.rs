@@ -13,6 +13,7 @@ use rollout::template::ChatTemplate;
 
 use crate::TrainError;
 use crate::config::{Config, Dtype, StageConfig};
+use crate::memory::TrainingMemory;
 use crate::prompts::Prompts;
 
 /// Opens what a config names, without loading weights: tokenizer, templates, data, and the first
@@ -157,16 +158,16 @@ pub fn plan(config: &Config) -> Result<String, TrainError> {
     let mut line = |name: &str, text: String| {
         let _ = writeln!(out, "  {name:<28} {text}");
     };
+    let frozen = &config.model.freeze;
+    let memory = TrainingMemory::of(&shape, frozen, config.dtype);
     line("parameters", format!("{:.1} M", parameters / 1e6));
-    line("memory: weights", gib(parameters * width));
-    line(
-        "memory: gradients",
-        gib(parameters * if width == 2.0 { 6.0 } else { 4.0 }),
-    );
-    line(
-        "memory: optimizer",
-        gib(parameters * if width == 2.0 { 12.0 } else { 8.0 }),
-    );
+    if !frozen.is_empty() {
+        let learn = shape.parameters_without(frozen) as f64;
+        line("parameters that learn", format!("{:.1} M", learn / 1e6));
+    }
+    line("memory: weights", gib(memory.weights as f64));
+    line("memory: gradients", gib(memory.gradients as f64));
+    line("memory: optimizer", gib(memory.optimizer as f64));
     for source in catalog.summary() {
         line(
             &format!("data: {}", source.name),

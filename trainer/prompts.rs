@@ -133,7 +133,7 @@ impl<'a> Prompts<'a> {
         };
         let counts = images.iter().map(|image| {
             let sides = Rgb8::sides(&read(image)?).map_err(named(image))?;
-            eyes.cut.tokens(sides).map_err(named(image))
+            eyes.patchify.tokens(sides).map_err(named(image))
         });
         let counts: Vec<i64> = counts.collect::<Result<_, String>>()?;
         Ok(self.tokenizer.encode(&eyes.expand(text, &counts)?))

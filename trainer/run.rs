@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
 use models::{Decoder, Tokenizer};
-use rewards::{EncoderSet, Scorer, TaskScoring, TokenCounter};
+use rewards::{DeviceChoice, EncoderSet, Scorer, TaskScoring, TokenCounter};
 use rollout::data::{Catalog, Cursor};
 use rollout::template::ChatTemplate;
 use tch::Device;
@@ -105,15 +105,15 @@ pub fn scoring(tasks: &IndexMap<String, TaskConfig>) -> IndexMap<String, TaskSco
 pub fn encoders(config: &Config, device: Device) -> EncoderSet {
     EncoderSet {
         encoders: config.encoders.clone(),
-        device: device_name(device),
+        device: device_choice(device),
     }
 }
 
 /// A device as encoders' sections name it.
-pub(crate) fn device_name(device: Device) -> String {
+pub(crate) fn device_choice(device: Device) -> DeviceChoice {
     match device {
-        Device::Cuda(index) => format!("cuda:{index}"),
-        _ => "cpu".into(),
+        Device::Cuda(index) => DeviceChoice::Cuda(Some(index)),
+        _ => DeviceChoice::Cpu,
     }
 }
 
@@ -345,7 +345,7 @@ impl Run<'_> {
             prompts: 0,
         };
         if let Some(start) = start {
-            start.load_optimizer(&mut learner.optimizer)?;
+            start.load_optimizer(&mut learner.optimizer, &learner.model)?;
             cursor.restore(&start.state.cursor)?;
             progress = Progress {
                 index,

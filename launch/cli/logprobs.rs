@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use models::vision::Look;
+use models::Look;
 use models::{Decoder, load_folder};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -4,7 +4,6 @@
 //! fails) are answers, not bugs, and are told by who catches them. One of the main thread ends the
 //! program with one sentence; one of another thread is said at once. RUST_BACKTRACE=1 adds the way there.
 
-use std::any::Any;
 use std::backtrace::Backtrace;
 use std::cell::RefCell;
 use std::fmt;
@@ -32,7 +31,7 @@ impl Bug {
                 .name()
                 .unwrap_or("unnamed")
                 .to_owned(),
-            text: text(info.payload()).to_owned(),
+            text: info.payload_as_str().unwrap_or("no message").to_owned(),
             place: info
                 .location()
                 .map_or_else(|| "an unknown place".to_owned(), ToString::to_string),
@@ -55,17 +54,10 @@ impl fmt::Display for Bug {
     }
 }
 
-fn text(payload: &dyn Any) -> &str {
-    let owned = payload.downcast_ref::<String>().map(String::as_str);
-    owned
-        .or_else(|| payload.downcast_ref::<&str>().copied())
-        .unwrap_or("no message")
-}
-
 /// Has panics told as this module says.
 pub fn install() {
     set_hook(Box::new(|info| {
-        if svg::catches_panics() {
+        if svg::catches_panics() || torch_ext::catches_panics() {
             return;
         }
         let bug = Bug::of(info);
@@ -89,7 +81,9 @@ pub fn told<T>(program: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failur
     catch_unwind(AssertUnwindSafe(program)).unwrap_or_else(|payload| {
         let said = match LAST.take() {
             Some(bug) => format!("{bug}{}", bug.way()),
-            None => text(&*payload).to_owned(),
+            None => panic_message::get_panic_message(&payload)
+                .unwrap_or("no message")
+                .to_owned(),
         };
         Err(Failure::other(format!("internal error: {said}")))
     })

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use models::image::Shown;
 use models::image::{Picture, Processor, Rgb8};
-use models::vision::Shown;
 use models::{Decoder, Tokenizer};
 use rollout::prompt::Message;
 use rollout::template::ChatTemplate;

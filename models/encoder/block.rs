@@ -7,48 +7,21 @@
 
 use tch::{Kind, Tensor};
 
-use super::carry::carried;
+use super::to_device::each_tensor;
+use crate::layers::Activation;
+use crate::linear::Linear;
 use crate::weights::Weights;
 
-carried! {
+each_tensor! {
     Linear { weight, bias }
-    Norm { weight, bias }
-    Attention { qkv, out }
-    Block { norm1, attention, norm2, fc1, fc2 }
-}
-
-/// The non-linearity of a feed-forward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Activation {
-    /// `x sigmoid(1.702 x)`, OpenAI's CLIP.
-    QuickGelu,
-    /// The exact Gaussian error unit.
-    Gelu,
-    /// Its tanh approximation.
-    GeluTanh,
-}
-
-impl Activation {
-    /// Elementwise.
-    pub fn apply(self, x: &Tensor) -> Tensor {
-        match self {
-            Self::QuickGelu => (x * 1.702).sigmoid() * x,
-            Self::Gelu => x.gelu("none"),
-            Self::GeluTanh => x.gelu("tanh"),
-        }
-    }
-}
-
-/// `y = x W^T + b`, `weight [out, in]`.
-#[derive(Debug)]
-pub(crate) struct Linear {
-    pub weight: Tensor,
-    pub bias: Option<Tensor>,
+    LayerNorm { weight, bias }
+    SelfAttention { qkv, out }
+    EncoderBlock { norm1, attention, norm2, fc1, fc2 }
 }
 
 impl Linear {
     /// Takes `name.weight [out, in]` and, if asked for, `name.bias [out]`.
-    pub fn take(weights: &mut Weights, name: &str, (out, inner): (i64, i64), bias: bool) -> Self {
+    pub fn take(weights: &mut Weights, name: &str, [out, inner]: [i64; 2], bias: bool) -> Self {
         Self {
             weight: weights.take(&format!("{name}.weight"), &[out, inner]),
             bias: bias.then(|| weights.take(&format!("{name}.bias"), &[out])),
@@ -56,7 +29,7 @@ impl Linear {
     }
 
     /// As [`Self::take`], in float32 at least.
-    pub fn wide(weights: &mut Weights, name: &str, (out, inner): (i64, i64), bias: bool) -> Self {
+    pub fn wide(weights: &mut Weights, name: &str, [out, inner]: [i64; 2], bias: bool) -> Self {
         Self {
             weight: weights.wide(&format!("{name}.weight"), &[out, inner]),
             bias: bias.then(|| weights.wide(&format!("{name}.bias"), &[out])),
@@ -81,23 +54,17 @@ impl Linear {
             bias: cat(&|part| part.bias.as_ref()),
         }
     }
-
-    /// `x [.., in]` to `[.., out]`, in the weights' kind.
-    pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.to_kind(self.weight.kind())
-            .linear(&self.weight, self.bias.as_ref())
-    }
 }
 
 /// Layer norm over the last dimension, in float32 at least.
 #[derive(Debug)]
-pub(crate) struct Norm {
+pub(crate) struct LayerNorm {
     weight: Tensor,
     bias: Tensor,
     eps: f64,
 }
 
-impl Norm {
+impl LayerNorm {
     /// Takes `name.weight` and `name.bias`, both `[width]`.
     pub fn take(weights: &mut Weights, name: &str, width: i64, eps: f64) -> Self {
         let mut wide = |part: &str| weights.wide(&format!("{name}.{part}"), &[width]);
@@ -117,7 +84,7 @@ impl Norm {
 
 /// Which keys a query sees.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Sight<'a> {
+pub(crate) enum AttentionMask<'a> {
     /// All.
     Full,
     /// Those up to its own place.
@@ -128,15 +95,15 @@ pub(crate) enum Sight<'a> {
 
 /// Self-attention with one matrix for query, key and value.
 #[derive(Debug)]
-pub(crate) struct Attention {
+pub(crate) struct SelfAttention {
     pub qkv: Linear,
     pub out: Linear,
     pub heads: i64,
 }
 
-impl Attention {
+impl SelfAttention {
     /// `x [B, T, H]` to the same.
-    pub fn forward(&self, x: &Tensor, sight: Sight) -> Tensor {
+    pub fn forward(&self, x: &Tensor, sight: AttentionMask) -> Tensor {
         let (batch, rows, width) = x.size3().expect("a batch of sequences");
         let dim = width / self.heads;
         let qkv = self
@@ -146,9 +113,9 @@ impl Attention {
             .permute([2, 0, 3, 1, 4]);
         let (q, k, v) = (qkv.get(0), qkv.get(1), qkv.get(2));
         let (mask, causal) = match sight {
-            Sight::Full => (None, false),
-            Sight::Causal => (None, true),
-            Sight::Masked(mask) => (Some(mask), false),
+            AttentionMask::Full => (None, false),
+            AttentionMask::Causal => (None, true),
+            AttentionMask::Masked(mask) => (Some(mask), false),
         };
         let mixed =
             Tensor::scaled_dot_product_attention(&q, &k, &v, mask, 0.0, causal, None, false);
@@ -180,16 +147,16 @@ pub(crate) struct BlockShape {
 
 /// `x += attention(norm1 x)`, `x += feed-forward(norm2 x)`.
 #[derive(Debug)]
-pub(crate) struct Block {
-    pub norm1: Norm,
-    pub attention: Attention,
-    pub norm2: Norm,
+pub(crate) struct EncoderBlock {
+    pub norm1: LayerNorm,
+    pub attention: SelfAttention,
+    pub norm2: LayerNorm,
     pub fc1: Linear,
     pub fc2: Linear,
     pub activation: Activation,
 }
 
-impl Block {
+impl EncoderBlock {
     /// Takes the tensors under `prefix`.
     pub fn take(
         weights: &mut Weights,
@@ -203,23 +170,23 @@ impl Block {
         let name = |part: &str| format!("{prefix}.{part}");
         let parts = names
             .qkv
-            .map(|part| Linear::take(weights, &name(part), (width, width), true));
+            .map(|part| Linear::take(weights, &name(part), [width, width], true));
         Self {
-            norm1: Norm::take(weights, &name(names.norm1), width, eps),
-            attention: Attention {
+            norm1: LayerNorm::take(weights, &name(names.norm1), width, eps),
+            attention: SelfAttention {
                 qkv: Linear::fused(&parts),
-                out: Linear::take(weights, &name(names.out), (width, width), true),
+                out: Linear::take(weights, &name(names.out), [width, width], true),
                 heads: shape.heads,
             },
-            norm2: Norm::take(weights, &name(names.norm2), width, eps),
-            fc1: Linear::take(weights, &name(names.fc1), (inner, width), true),
-            fc2: Linear::take(weights, &name(names.fc2), (width, inner), true),
+            norm2: LayerNorm::take(weights, &name(names.norm2), width, eps),
+            fc1: Linear::take(weights, &name(names.fc1), [inner, width], true),
+            fc2: Linear::take(weights, &name(names.fc2), [width, inner], true),
             activation: shape.activation,
         }
     }
 
     /// `x [B, T, H]` to the same.
-    pub fn forward(&self, x: &Tensor, sight: Sight) -> Tensor {
+    pub fn forward(&self, x: &Tensor, sight: AttentionMask) -> Tensor {
         let x = x + self.attention.forward(&self.norm1.forward(x), sight);
         let inner = self
             .activation

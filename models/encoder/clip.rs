@@ -1,24 +1,28 @@
 //! CLIP's two towers, or one of them, in Hugging Face layout, of any text length (Long-CLIP has 248 positions), after
-//! transformers' `CLIPModel` and its towers `WithProjection`. OpenAI's own checkpoints come here by [`super::openai_clip`].
+//! transformers' `CLIPModel` and its towers `WithProjection`. OpenAI's own
+//! checkpoints are brought into that layout first.
 
 use std::path::Path;
 
 use serde_json::json;
 use tch::{Kind, Tensor};
 
-use super::block::{Activation, Block, BlockNames, BlockShape, Linear, Norm, Sight, full, patches};
-use super::carry::carried;
+use super::block::{AttentionMask, BlockNames, BlockShape, EncoderBlock, LayerNorm, full, patches};
 use super::section::Section;
 use super::text::TextRules;
+use super::to_device::each_tensor;
 use super::towers::Towers;
+use super::types::check_output;
 use crate::ModelError;
 use crate::image::{CLIP, ImageProcessor};
+use crate::layers::Activation;
+use crate::linear::Linear;
 use crate::weights::Weights;
 
-carried! {
+each_tensor! {
     Clip { vision, text }
-    Vision { cls, patch, positions, before, blocks, after, projection }
-    Text { tokens, positions, blocks, after, projection }
+    ClipVision { cls, patch, positions, before, blocks, after, projection }
+    ClipText { tokens, positions, blocks, after, projection }
 }
 
 /// The towers that are there, their projections, and what comes before them.
@@ -26,27 +30,27 @@ carried! {
 pub struct Clip {
     pub(super) processor: Option<ImageProcessor>,
     pub(super) rules: Option<TextRules>,
-    vision: Option<Vision>,
-    text: Option<Text>,
+    vision: Option<ClipVision>,
+    text: Option<ClipText>,
 }
 
 #[derive(Debug)]
-struct Vision {
+struct ClipVision {
     cls: Tensor,
     patch: Tensor,
     positions: Tensor,
-    before: Norm,
-    blocks: Vec<Block>,
-    after: Norm,
+    before: LayerNorm,
+    blocks: Vec<EncoderBlock>,
+    after: LayerNorm,
     projection: Linear,
 }
 
 #[derive(Debug)]
-struct Text {
+struct ClipText {
     tokens: Tensor,
     positions: Tensor,
-    blocks: Vec<Block>,
-    after: Norm,
+    blocks: Vec<EncoderBlock>,
+    after: LayerNorm,
     projection: Linear,
     end: End,
 }
@@ -143,7 +147,8 @@ impl ClipShape {
 impl Clip {
     pub(super) fn load(
         folder: Option<&Path>,
-        (config, towers): (&Section, Towers),
+        config: &Section,
+        towers: Towers,
         mut weights: Weights,
     ) -> Result<Self, ModelError> {
         let shape = ClipShape::read(config, towers)?;
@@ -151,11 +156,11 @@ impl Clip {
         let mut processor = None;
         if towers.see() {
             let own = ImageProcessor::read(folder, ImageProcessor::cropping(side, side, CLIP))?;
-            super::check_output(folder.unwrap_or(Path::new("")), &own, side)?;
+            check_output(folder.unwrap_or(Path::new("")), &own, side)?;
             processor = Some(own);
         }
         towers.name(&mut weights);
-        let made = Self::take(&mut weights, &shape, (towers, processor));
+        let made = Self::take(&mut weights, &shape, towers, processor);
         weights.finish(|name| name == "logit_scale" || name.ends_with(".position_ids"))?;
         Ok(made)
     }
@@ -164,7 +169,8 @@ impl Clip {
     pub(super) fn take(
         weights: &mut Weights,
         shape: &ClipShape,
-        (towers, processor): (Towers, Option<ImageProcessor>),
+        towers: Towers,
+        processor: Option<ImageProcessor>,
     ) -> Self {
         Self {
             processor,
@@ -175,8 +181,8 @@ impl Clip {
                 clean: false,
                 clip: true,
             }),
-            vision: towers.see().then(|| Vision::take(weights, shape)),
-            text: towers.read().then(|| Text::take(weights, shape)),
+            vision: towers.see().then(|| ClipVision::take(weights, shape)),
+            text: towers.read().then(|| ClipText::take(weights, shape)),
         }
     }
 
@@ -192,7 +198,7 @@ impl Clip {
     }
 }
 
-impl Vision {
+impl ClipVision {
     fn take(weights: &mut Weights, shape: &ClipShape) -> Self {
         let BlockShape { width, eps, .. } = shape.vision;
         let places = (shape.image / shape.patch).pow(2) + 1;
@@ -208,10 +214,10 @@ impl Vision {
                 &[places, width],
             ),
             // The misspelling is the checkpoints'.
-            before: Norm::take(weights, &name("pre_layrnorm"), width, eps),
+            before: LayerNorm::take(weights, &name("pre_layrnorm"), width, eps),
             blocks: blocks(weights, "vision_model", shape.vision, shape.vision_layers),
-            after: Norm::take(weights, &name("post_layernorm"), width, eps),
-            projection: Linear::wide(weights, "visual_projection", (shape.embed, width), false),
+            after: LayerNorm::take(weights, &name("post_layernorm"), width, eps),
+            projection: Linear::wide(weights, "visual_projection", [shape.embed, width], false),
         }
     }
 
@@ -224,14 +230,14 @@ impl Vision {
             .blocks
             .iter()
             .fold(self.before.forward(&x), |x, block| {
-                block.forward(&x, Sight::Full)
+                block.forward(&x, AttentionMask::Full)
             });
         self.projection
             .forward(&self.after.forward(&x.select(1, 0)))
     }
 }
 
-impl Text {
+impl ClipText {
     fn take(weights: &mut Weights, shape: &ClipShape) -> Self {
         let BlockShape { width, eps, .. } = shape.text;
         let name = |part: &str| format!("text_model.{part}");
@@ -245,8 +251,8 @@ impl Text {
                 &[shape.positions, width],
             ),
             blocks: blocks(weights, "text_model", shape.text, shape.text_layers),
-            after: Norm::take(weights, &name("final_layer_norm"), width, eps),
-            projection: Linear::wide(weights, "text_projection", (shape.embed, width), false),
+            after: LayerNorm::take(weights, &name("final_layer_norm"), width, eps),
+            projection: Linear::wide(weights, "text_projection", [shape.embed, width], false),
             end: match shape.end {
                 2 => End::Largest,
                 id => End::First(id),
@@ -261,7 +267,7 @@ impl Text {
         let x = self
             .blocks
             .iter()
-            .fold(x, |x, block| block.forward(&x, Sight::Causal));
+            .fold(x, |x, block| block.forward(&x, AttentionMask::Causal));
         let end = match self.end {
             End::First(id) => ids.eq(id).to_kind(Kind::Int),
             End::Largest => ids.to_kind(Kind::Int),
@@ -280,10 +286,10 @@ pub(super) fn blocks(
     tower: &str,
     shape: BlockShape,
     count: i64,
-) -> Vec<Block> {
+) -> Vec<EncoderBlock> {
     (0..count)
         .map(|index| {
-            Block::take(
+            EncoderBlock::take(
                 weights,
                 &format!("{tower}.encoder.layers.{index}"),
                 &NAMES,

@@ -7,24 +7,26 @@ use std::path::Path;
 use serde_json::json;
 use tch::Tensor;
 
-use super::Pool;
-use super::block::{Activation, Attention, Linear, Norm, Sight, full, patches};
-use super::carry::{Carrier, Carry, carried};
+use super::block::{AttentionMask, LayerNorm, SelfAttention, full, patches};
 use super::section::{MOST, Section};
+use super::to_device::{EachTensor, TensorChange, each_tensor};
+use super::types::Pool;
 use crate::ModelError;
 use crate::image::{IMAGENET, ImageProcessor};
+use crate::layers::Activation;
+use crate::linear::Linear;
 use crate::weights::Weights;
 
-carried! {
+each_tensor! {
     Dinov2 { cls, positions, patch, layers, norm }
-    Layer { norm1, attention, scale1, norm2, feed, scale2 }
+    Dinov2Layer { norm1, attention, scale1, norm2, feed, scale2 }
 }
 
-impl Carry for Feed {
-    fn carry(&mut self, carrier: &mut Carrier) {
+impl EachTensor for Feed {
+    fn each_tensor(&mut self, change: &mut TensorChange) {
         let (Self::Plain(inner, _, out) | Self::SwiGlu(inner, out)) = self;
-        inner.carry(carrier);
-        out.carry(carrier);
+        inner.each_tensor(change);
+        out.each_tensor(change);
     }
 }
 
@@ -35,16 +37,16 @@ pub struct Dinov2 {
     cls: Tensor,
     positions: Tensor,
     patch: Linear,
-    layers: Vec<Layer>,
-    norm: Norm,
+    layers: Vec<Dinov2Layer>,
+    norm: LayerNorm,
 }
 
 #[derive(Debug)]
-struct Layer {
-    norm1: Norm,
-    attention: Attention,
+struct Dinov2Layer {
+    norm1: LayerNorm,
+    attention: SelfAttention,
     scale1: Tensor,
-    norm2: Norm,
+    norm2: LayerNorm,
     feed: Feed,
     scale2: Tensor,
 }
@@ -117,9 +119,11 @@ impl Dinov2 {
                 bias: Some(weights.wide(&format!("{projection}.bias"), &[width])),
             },
             layers: (0..config.blocks("num_hidden_layers", 12)?)
-                .map(|index| Layer::take(&mut weights, &format!("encoder.layer.{index}"), &shape))
+                .map(|index| {
+                    Dinov2Layer::take(&mut weights, &format!("encoder.layer.{index}"), &shape)
+                })
                 .collect(),
-            norm: Norm::take(&mut weights, "layernorm", width, eps),
+            norm: LayerNorm::take(&mut weights, "layernorm", width, eps),
         };
         weights
             .finish(|name| name == "embeddings.mask_token" || name.starts_with("classifier."))?;
@@ -183,7 +187,7 @@ struct LayerShape {
     activation: Activation,
 }
 
-impl Layer {
+impl Dinov2Layer {
     fn take(weights: &mut Weights, prefix: &str, shape: &LayerShape) -> Self {
         let width = shape.width;
         let name = |part: &str| format!("{prefix}.{part}");
@@ -191,46 +195,48 @@ impl Layer {
             Linear::take(
                 weights,
                 &name(&format!("attention.attention.{part}")),
-                (width, width),
+                [width, width],
                 shape.bias,
             )
         });
         let feed = match shape.swiglu {
             false => Feed::Plain(
-                Linear::take(weights, &name("mlp.fc1"), (shape.inner, width), true),
+                Linear::take(weights, &name("mlp.fc1"), [shape.inner, width], true),
                 shape.activation,
-                Linear::take(weights, &name("mlp.fc2"), (width, shape.inner), true),
+                Linear::take(weights, &name("mlp.fc2"), [width, shape.inner], true),
             ),
             true => {
                 // Two thirds of the plain width, up to a multiple of eight.
                 let inner = ((shape.inner as f64 * 2.0 / 3.0) as i64 + 7) / 8 * 8;
                 Feed::SwiGlu(
-                    Linear::take(weights, &name("mlp.weights_in"), (2 * inner, width), true),
-                    Linear::take(weights, &name("mlp.weights_out"), (width, inner), true),
+                    Linear::take(weights, &name("mlp.weights_in"), [2 * inner, width], true),
+                    Linear::take(weights, &name("mlp.weights_out"), [width, inner], true),
                 )
             }
         };
         Self {
-            norm1: Norm::take(weights, &name("norm1"), width, shape.eps),
-            attention: Attention {
+            norm1: LayerNorm::take(weights, &name("norm1"), width, shape.eps),
+            attention: SelfAttention {
                 qkv: Linear::fused(&qkv),
                 out: Linear::take(
                     weights,
                     &name("attention.output.dense"),
-                    (width, width),
+                    [width, width],
                     true,
                 ),
                 heads: shape.heads,
             },
             scale1: weights.wide(&name("layer_scale1.lambda1"), &[width]),
-            norm2: Norm::take(weights, &name("norm2"), width, shape.eps),
+            norm2: LayerNorm::take(weights, &name("norm2"), width, shape.eps),
             feed,
             scale2: weights.wide(&name("layer_scale2.lambda1"), &[width]),
         }
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        let mixed = self.attention.forward(&self.norm1.forward(x), Sight::Full);
+        let mixed = self
+            .attention
+            .forward(&self.norm1.forward(x), AttentionMask::Full);
         let x = mixed * &self.scale1 + x;
         self.feed.forward(&self.norm2.forward(&x)) * &self.scale2 + x
     }

@@ -10,15 +10,18 @@ use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
-use super::block::{Activation, Attention, Block, Linear, Norm, Sight, patches, unit_rows};
-use super::carry::carried;
+use super::block::{AttentionMask, EncoderBlock, LayerNorm, SelfAttention, patches, unit_rows};
 use super::section::Section;
+use super::to_device::each_tensor;
 use crate::ModelError;
 use crate::image::{CLIP, IMAGENET, ImageProcessor};
+use crate::layers::Activation;
 use crate::layers::reduce_kind;
-use crate::weights::{self, Named, Weights};
+use crate::linear::Linear;
+use crate::tensor_file::NamedTensors;
+use crate::weights::{self, Weights};
 
-carried! {
+each_tensor! {
     DreamSim { members }
     Member { moments, cls, positions, patch, before, blocks, head }
 }
@@ -39,14 +42,14 @@ struct Member {
     positions: Tensor,
     patch: Linear,
     /// CLIP's norm before the blocks.
-    before: Option<Norm>,
-    blocks: Vec<Block>,
+    before: Option<LayerNorm>,
+    blocks: Vec<EncoderBlock>,
     /// CLIP's norm behind them and its projection `[width, D]`; DINO's class token is taken as it is.
-    head: Option<(Norm, Tensor)>,
+    head: Option<(LayerNorm, Tensor)>,
 }
 
 /// What tells the members apart.
-struct Kin {
+struct MemberSpec {
     file: &'static str,
     eps: f64,
     activation: Activation,
@@ -54,22 +57,22 @@ struct Kin {
     clip: bool,
 }
 
-const KIN: [Kin; 3] = [
-    Kin {
+const MEMBERS: [MemberSpec; 3] = [
+    MemberSpec {
         file: "dino_vitbase16_pretrain.pth",
         eps: 1e-6,
         activation: Activation::Gelu,
         moments: IMAGENET,
         clip: false,
     },
-    Kin {
+    MemberSpec {
         file: "clip_vitb16_pretrain.pth.tar",
         eps: 1e-5,
         activation: Activation::QuickGelu,
         moments: CLIP,
         clip: true,
     },
-    Kin {
+    MemberSpec {
         file: "open_clip_vitb16_pretrain.pth.tar",
         eps: 1e-5,
         activation: Activation::Gelu,
@@ -91,13 +94,13 @@ impl DreamSim {
     pub(super) fn load(folder: &Path, place: (Kind, Device)) -> Result<Self, ModelError> {
         let adapter = Adapter::read(&folder.join(LORA))?;
         let mut members = Vec::new();
-        for (index, kin) in KIN.iter().enumerate() {
-            let path = find(folder, kin.file)?;
+        for (index, spec) in MEMBERS.iter().enumerate() {
+            let path = find(folder, spec.file)?;
             let mut named = weights::read_file(&path)?;
             adapter.merge(index, &path, &mut named)?;
-            members.push(Member::take(Weights::new(&path, named, place), kin)?);
+            members.push(Member::take(Weights::new(&path, named, place), spec)?);
         }
-        adapter.finish(KIN.len())?;
+        adapter.finish(MEMBERS.len())?;
         Ok(Self {
             processor: ImageProcessor::square(224, svg::Filter::Bicubic, None),
             members,
@@ -139,7 +142,7 @@ fn find(folder: &Path, name: &str) -> Result<PathBuf, ModelError> {
 /// Low-rank updates `B A scale` of the members' matrices.
 struct Adapter {
     path: PathBuf,
-    named: Named,
+    named: NamedTensors,
     scale: f64,
 }
 
@@ -171,7 +174,12 @@ impl Adapter {
     }
 
     /// Adds the updates of one member to its matrices, in float64.
-    fn merge(&self, member: usize, path: &Path, named: &mut Named) -> Result<(), ModelError> {
+    fn merge(
+        &self,
+        member: usize,
+        path: &Path,
+        named: &mut NamedTensors,
+    ) -> Result<(), ModelError> {
         let fault = |reason: String| ModelError::Tensors {
             path: self.path.clone(),
             reason,
@@ -241,7 +249,7 @@ impl Adapter {
 }
 
 impl Member {
-    fn take(mut weights: Weights, kin: &Kin) -> Result<Self, ModelError> {
+    fn take(mut weights: Weights, spec: &MemberSpec) -> Result<Self, ModelError> {
         weights.rename(|name| name.strip_prefix("state_dict.").unwrap_or(name).to_owned());
         let projection = weights
             .shape("patch_embed.proj.weight", 4)
@@ -260,7 +268,7 @@ impl Member {
             .shape("blocks.0.mlp.fc1.weight", 2)
             .map_or(4 * width, |shape| shape[0]);
         let (kind, device) = weights.place();
-        let moments = kin.moments.map(|row| {
+        let moments = spec.moments.map(|row| {
             Tensor::from_slice(&row)
                 .to_kind(reduce_kind(kind))
                 .to_device(device)
@@ -268,17 +276,17 @@ impl Member {
         });
         let blocks = (0..depth.max(1)).map(|index| {
             let name = |part: &str| format!("blocks.{index}.{part}");
-            Block {
-                norm1: Norm::take(&mut weights, &name("norm1"), width, kin.eps),
-                attention: Attention {
-                    qkv: Linear::take(&mut weights, &name("attn.qkv"), (3 * width, width), true),
-                    out: Linear::take(&mut weights, &name("attn.proj"), (width, width), true),
+            EncoderBlock {
+                norm1: LayerNorm::take(&mut weights, &name("norm1"), width, spec.eps),
+                attention: SelfAttention {
+                    qkv: Linear::take(&mut weights, &name("attn.qkv"), [3 * width, width], true),
+                    out: Linear::take(&mut weights, &name("attn.proj"), [width, width], true),
                     heads: (width / HEAD).max(1),
                 },
-                norm2: Norm::take(&mut weights, &name("norm2"), width, kin.eps),
-                fc1: Linear::take(&mut weights, &name("mlp.fc1"), (inner, width), true),
-                fc2: Linear::take(&mut weights, &name("mlp.fc2"), (width, inner), true),
-                activation: kin.activation,
+                norm2: LayerNorm::take(&mut weights, &name("norm2"), width, spec.eps),
+                fc1: Linear::take(&mut weights, &name("mlp.fc1"), [inner, width], true),
+                fc2: Linear::take(&mut weights, &name("mlp.fc2"), [width, inner], true),
+                activation: spec.activation,
             }
         });
         let blocks = blocks.collect();
@@ -290,17 +298,17 @@ impl Member {
                 weight: weights.wide("patch_embed.proj.weight", &[width, 3, patch, patch]),
                 bias: Some(weights.wide("patch_embed.proj.bias", &[width])),
             },
-            before: kin
+            before: spec
                 .clip
-                .then(|| Norm::take(&mut weights, "pos_drop", width, kin.eps)),
+                .then(|| LayerNorm::take(&mut weights, "pos_drop", width, spec.eps)),
             blocks,
-            head: kin.clip.then(|| {
-                let norm = Norm::take(&mut weights, "norm", width, kin.eps);
+            head: spec.clip.then(|| {
+                let norm = LayerNorm::take(&mut weights, "norm", width, spec.eps);
                 (norm, weights.wide("proj", &[width, embed]))
             }),
         };
         // DINO's last norm stands behind the tokens that are taken.
-        weights.finish(|name| !kin.clip && name.starts_with("norm."))?;
+        weights.finish(|name| !spec.clip && name.starts_with("norm."))?;
         Ok(made)
     }
 
@@ -317,7 +325,7 @@ impl Member {
         let x = self
             .blocks
             .iter()
-            .fold(x, |x, block| block.forward(&x, Sight::Full));
+            .fold(x, |x, block| block.forward(&x, AttentionMask::Full));
         let first = x.select(1, 0);
         match &self.head {
             Some((norm, projection)) => norm.forward(&first).matmul(projection),

@@ -6,23 +6,23 @@
 
 use tch::Tensor;
 
-use super::carry::{Carrier, Carry, carried};
+use super::to_device::{EachTensor, TensorChange, each_tensor};
 
 use crate::ModelError;
 use crate::image::{ImageProcessor, Resize};
 use crate::layers::reduce_kind;
 use crate::weights::Weights;
 
-carried! {
+each_tensor! {
     Inception { stem, mixed }
     Conv { weight, bias }
-    Branch { row, split }
+    ConvBranch { row, split }
 }
 
-impl Carry for Stem {
-    fn carry(&mut self, carrier: &mut Carrier) {
+impl EachTensor for Stem {
+    fn each_tensor(&mut self, change: &mut TensorChange) {
         if let Self::Conv(conv) = self {
-            conv.carry(carrier);
+            conv.each_tensor(change);
         }
     }
 }
@@ -32,7 +32,7 @@ impl Carry for Stem {
 pub(super) struct Inception {
     pub(super) processor: ImageProcessor,
     stem: Vec<Stem>,
-    mixed: Vec<Vec<Branch>>,
+    mixed: Vec<Vec<ConvBranch>>,
 }
 
 #[derive(Debug)]
@@ -53,14 +53,14 @@ struct Conv {
 
 /// One path of a block: a pool or nothing, convolutions in a row, then several side by side.
 #[derive(Debug)]
-struct Branch {
-    pool: Pooling,
+struct ConvBranch {
+    pool: BranchPool,
     row: Vec<Conv>,
     split: Vec<Conv>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pooling {
+enum BranchPool {
     None,
     /// Over 3x3, every place, padding not counted.
     Average,
@@ -75,7 +75,7 @@ const EPSILON: f64 = 1e-3;
 
 /// Name within the block, output channels, kernel height and width, stride.
 type ConvPlan = (&'static str, i64, i64, i64, i64);
-type BranchPlan = (Pooling, Vec<ConvPlan>, Vec<ConvPlan>);
+type BranchPlan = (BranchPool, Vec<ConvPlan>, Vec<ConvPlan>);
 
 /// Whether these are its names.
 pub(super) fn matches(weights: &Weights) -> bool {
@@ -102,7 +102,8 @@ impl Inception {
                         &mut weights,
                         name,
                         [out, width, kernel, kernel],
-                        (stride, [padding; 2]),
+                        stride,
+                        [padding; 2],
                     );
                     width = out;
                     Stem::Conv(conv)
@@ -111,9 +112,9 @@ impl Inception {
         }
         let mut mixed = Vec::new();
         for (name, plan) in blocks() {
-            let branches: Vec<(Branch, i64)> = plan
+            let branches: Vec<(ConvBranch, i64)> = plan
                 .into_iter()
-                .map(|branch| Branch::take(&mut weights, name, branch, width))
+                .map(|branch| ConvBranch::take(&mut weights, name, branch, width))
                 .collect();
             width = branches.iter().map(|(_, out)| out).sum();
             mixed.push(branches.into_iter().map(|(branch, _)| branch).collect());
@@ -156,7 +157,8 @@ impl Conv {
         weights: &mut Weights,
         name: &str,
         shape: [i64; 4],
-        (stride, padding): (i64, [i64; 2]),
+        stride: i64,
+        padding: [i64; 2],
     ) -> Self {
         let kind = weights.place().0;
         let weight = weights.wide(&format!("{name}.conv.weight"), &shape);
@@ -185,7 +187,7 @@ impl Conv {
     }
 }
 
-impl Branch {
+impl ConvBranch {
     /// The branch of block `name` and how many channels it gives.
     fn take(
         weights: &mut Weights,
@@ -204,7 +206,8 @@ impl Branch {
                 weights,
                 &format!("{name}.{part}"),
                 [out, input, height, width],
-                (stride, padding),
+                stride,
+                padding,
             )
         };
         let mut width = input;
@@ -224,10 +227,10 @@ impl Branch {
 
     fn forward(&self, x: &Tensor) -> Tensor {
         let pooled = match self.pool {
-            Pooling::None => x.shallow_clone(),
-            Pooling::Average => x.avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None),
-            Pooling::Max => x.max_pool2d([3, 3], [1, 1], [1, 1], [1, 1], false),
-            Pooling::Halve => halve(x),
+            BranchPool::None => x.shallow_clone(),
+            BranchPool::Average => x.avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None),
+            BranchPool::Max => x.max_pool2d([3, 3], [1, 1], [1, 1], [1, 1], false),
+            BranchPool::Halve => halve(x),
         };
         let x = self.row.iter().fold(pooled, |x, conv| conv.forward(&x));
         if self.split.is_empty() {
@@ -239,10 +242,10 @@ impl Branch {
 }
 
 fn row(convs: &[ConvPlan]) -> BranchPlan {
-    (Pooling::None, convs.to_vec(), Vec::new())
+    (BranchPool::None, convs.to_vec(), Vec::new())
 }
 
-fn pooled(pool: Pooling, convs: &[ConvPlan]) -> BranchPlan {
+fn pooled(pool: BranchPool, convs: &[ConvPlan]) -> BranchPlan {
     (pool, convs.to_vec(), Vec::new())
 }
 
@@ -256,7 +259,7 @@ fn blocks() -> Vec<(&'static str, Vec<BranchPlan>)> {
                 ("branch3x3dbl_2", 96, 3, 3, 1),
                 ("branch3x3dbl_3", 96, 3, 3, 1),
             ]),
-            pooled(Pooling::Average, &[("branch_pool", pool_width, 1, 1, 1)]),
+            pooled(BranchPool::Average, &[("branch_pool", pool_width, 1, 1, 1)]),
         ]
     };
     let c = |w: i64| {
@@ -274,14 +277,14 @@ fn blocks() -> Vec<(&'static str, Vec<BranchPlan>)> {
                 ("branch7x7dbl_4", w, 7, 1, 1),
                 ("branch7x7dbl_5", 192, 1, 7, 1),
             ]),
-            pooled(Pooling::Average, &[("branch_pool", 192, 1, 1, 1)]),
+            pooled(BranchPool::Average, &[("branch_pool", 192, 1, 1, 1)]),
         ]
     };
-    let e = |pool: Pooling| {
+    let e = |pool: BranchPool| {
         vec![
             row(&[("branch1x1", 320, 1, 1, 1)]),
             (
-                Pooling::None,
+                BranchPool::None,
                 vec![("branch3x3_1", 384, 1, 1, 1)],
                 vec![
                     ("branch3x3_2a", 384, 1, 3, 1),
@@ -289,7 +292,7 @@ fn blocks() -> Vec<(&'static str, Vec<BranchPlan>)> {
                 ],
             ),
             (
-                Pooling::None,
+                BranchPool::None,
                 vec![
                     ("branch3x3dbl_1", 448, 1, 1, 1),
                     ("branch3x3dbl_2", 384, 3, 3, 1),
@@ -309,7 +312,7 @@ fn blocks() -> Vec<(&'static str, Vec<BranchPlan>)> {
             ("branch3x3dbl_2", 96, 3, 3, 1),
             ("branch3x3dbl_3", 96, 3, 3, 2),
         ]),
-        pooled(Pooling::Halve, &[]),
+        pooled(BranchPool::Halve, &[]),
     ];
     let d = vec![
         row(&[("branch3x3_1", 192, 1, 1, 1), ("branch3x3_2", 320, 3, 3, 2)]),
@@ -319,7 +322,7 @@ fn blocks() -> Vec<(&'static str, Vec<BranchPlan>)> {
             ("branch7x7x3_3", 192, 7, 1, 1),
             ("branch7x7x3_4", 192, 3, 3, 2),
         ]),
-        pooled(Pooling::Halve, &[]),
+        pooled(BranchPool::Halve, &[]),
     ];
     vec![
         ("Mixed_5b", a(32)),
@@ -331,7 +334,7 @@ fn blocks() -> Vec<(&'static str, Vec<BranchPlan>)> {
         ("Mixed_6d", c(160)),
         ("Mixed_6e", c(192)),
         ("Mixed_7a", d),
-        ("Mixed_7b", e(Pooling::Average)),
-        ("Mixed_7c", e(Pooling::Max)),
+        ("Mixed_7b", e(BranchPool::Average)),
+        ("Mixed_7c", e(BranchPool::Max)),
     ]
 }

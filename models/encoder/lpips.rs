@@ -7,22 +7,22 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
-use super::carry::{Carrier, Carry, carried};
-use super::{guarded, moved};
+use super::to_device::{EachTensor, TensorChange, each_tensor, to_device};
+use super::types::guarded;
 use crate::ModelError;
 use crate::image::{IMAGENET, ImageProcessor, Resize, Rgb8};
 use crate::layers::reduce_kind;
 use crate::weights::{self, Weights};
 
-carried! {
+each_tensor! {
     Lpips { steps, heads }
 }
 
-impl Carry for Step {
-    fn carry(&mut self, carrier: &mut Carrier) {
+impl EachTensor for LayerStep {
+    fn each_tensor(&mut self, change: &mut TensorChange) {
         if let Self::Conv(weight, bias, ..) = self {
-            weight.carry(carrier);
-            bias.carry(carrier);
+            weight.each_tensor(change);
+            bias.each_tensor(change);
         }
     }
 }
@@ -41,13 +41,13 @@ pub enum LpipsInput {
 /// The trunk and the five sets of channel weights.
 #[derive(Debug)]
 pub struct Lpips {
-    steps: Vec<Step>,
+    steps: Vec<LayerStep>,
     heads: Vec<Tensor>,
     place: (Kind, Device),
 }
 
 #[derive(Debug)]
-enum Step {
+enum LayerStep {
     /// Weight, bias, stride, padding; a ReLU follows.
     Conv(Tensor, Tensor, i64, i64),
     /// Maximum over squares of this side, every second one.
@@ -62,14 +62,14 @@ pub struct LpipsFeatures(Vec<Tensor>);
 /// Output channels, kernel, stride, padding of torchvision's `features.{index}`.
 type ConvShape = (usize, i64, i64, i64, i64);
 
-enum Plan {
+enum LayerPlan {
     Conv(ConvShape),
     Pool(i64),
     Tap,
 }
 
-fn alexnet() -> Vec<Plan> {
-    use Plan::*;
+fn alexnet() -> Vec<LayerPlan> {
+    use LayerPlan::*;
     vec![
         Conv((0, 64, 11, 4, 2)),
         Tap,
@@ -86,7 +86,7 @@ fn alexnet() -> Vec<Plan> {
     ]
 }
 
-fn vgg16() -> Vec<Plan> {
+fn vgg16() -> Vec<LayerPlan> {
     let mut plan = Vec::new();
     let mut index = 0;
     for (stage, (width, convs)) in [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)]
@@ -94,14 +94,14 @@ fn vgg16() -> Vec<Plan> {
         .enumerate()
     {
         if stage > 0 {
-            plan.push(Plan::Pool(2));
+            plan.push(LayerPlan::Pool(2));
             index += 1;
         }
         for _ in 0..convs {
-            plan.push(Plan::Conv((index, width, 3, 1, 1)));
+            plan.push(LayerPlan::Conv((index, width, 3, 1, 1)));
             index += 2;
         }
-        plan.push(Plan::Tap);
+        plan.push(LayerPlan::Tap);
     }
     plan
 }
@@ -135,23 +135,23 @@ impl Lpips {
         let (mut width, mut steps, mut heads) = (3, Vec::new(), Vec::new());
         for step in plan {
             steps.push(match step {
-                Plan::Pool(side) => Step::Pool(side),
-                Plan::Conv((index, out, kernel, stride, padding)) => {
+                LayerPlan::Pool(side) => LayerStep::Pool(side),
+                LayerPlan::Conv((index, out, kernel, stride, padding)) => {
                     let name = format!("features.{index}");
                     let weight =
                         weights.take(&format!("{name}.weight"), &[out, width, kernel, kernel]);
                     width = out;
-                    Step::Conv(
+                    LayerStep::Conv(
                         weight,
                         weights.take(&format!("{name}.bias"), &[out]),
                         stride,
                         padding,
                     )
                 }
-                Plan::Tap => {
+                LayerPlan::Tap => {
                     let name = format!("lin{}.model.1.weight", heads.len());
                     heads.push(weights.wide(&name, &[1, width, 1, 1]));
-                    Step::Tap
+                    LayerStep::Tap
                 }
             });
         }
@@ -172,7 +172,7 @@ impl Lpips {
     /// # Errors
     /// libtorch's, for lack of memory for instance.
     pub fn move_to(&mut self, place: (Kind, Device)) -> Result<(), ModelError> {
-        moved(self, self.place.0, place)?;
+        to_device(self, self.place.0, place)?;
         self.place = place;
         Ok(())
     }
@@ -202,11 +202,13 @@ impl Lpips {
             let mut x = self.input(pictures, input)?;
             for step in &self.steps {
                 x = match step {
-                    Step::Conv(weight, bias, stride, padding) => x
+                    LayerStep::Conv(weight, bias, stride, padding) => x
                         .conv2d(weight, Some(bias), [*stride; 2], [*padding; 2], [1, 1], 1)
                         .relu(),
-                    Step::Pool(side) => x.max_pool2d([*side; 2], [2, 2], [0, 0], [1, 1], false),
-                    Step::Tap => {
+                    LayerStep::Pool(side) => {
+                        x.max_pool2d([*side; 2], [2, 2], [0, 0], [1, 1], false)
+                    }
+                    LayerStep::Tap => {
                         // Sums of squares leave float16's range on either side.
                         let wide = x.to_kind(reduce_kind(x.kind()));
                         let norm = wide
@@ -284,7 +286,7 @@ impl LpipsFeatures {
     pub fn move_to(&mut self, device: Device) -> Result<(), ModelError> {
         self.0
             .iter_mut()
-            .try_for_each(|map| moved(map, map.kind(), (map.kind(), device)))
+            .try_for_each(|map| to_device(map, map.kind(), (map.kind(), device)))
     }
 
     /// Bytes that they take.

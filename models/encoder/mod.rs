@@ -5,20 +5,21 @@
 //! neighbours' contents.
 
 mod block;
-mod carry;
-mod clean;
+mod bpe;
 mod clip;
 mod dinov2;
 mod dreamsim;
 mod inception;
 mod lpips;
 mod openai_clip;
-mod pieces;
 mod random;
 mod section;
 mod siglip;
 mod text;
+mod text_cleaning;
+mod to_device;
 mod towers;
+mod types;
 mod xlm_roberta;
 
 use std::path::{Path, PathBuf};
@@ -29,7 +30,6 @@ use crate::ModelError;
 use crate::image::{ImageProcessor, Rgb8};
 use crate::layers::reduce_kind;
 use crate::weights::{self, Weights};
-use carry::{Carrier, Carry};
 use clip::Clip;
 use dinov2::Dinov2;
 use dreamsim::DreamSim;
@@ -39,17 +39,11 @@ pub use random::RandomShape;
 use section::Section;
 use siglip::Siglip;
 use text::{TextRules, TextTokens};
+use to_device::{EachTensor, TensorChange, to_device};
 use towers::Towers;
+pub use types::Pool;
+use types::guarded;
 use xlm_roberta::XlmRoberta;
-
-/// What stands for a whole sequence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Pool {
-    /// Its first token.
-    Cls,
-    /// The mean of its tokens.
-    Mean,
-}
 
 /// A network, its processor and its tokenizer.
 #[derive(Debug)]
@@ -111,7 +105,7 @@ impl Encoder {
     /// # Errors
     /// libtorch's, for lack of memory for instance.
     pub fn move_to(&mut self, place: (Kind, Device)) -> Result<(), ModelError> {
-        moved(&mut self.network, self.place.0, place)?;
+        to_device(&mut self.network, self.place.0, place)?;
         self.place = place;
         Ok(())
     }
@@ -336,68 +330,17 @@ pub fn unit_rows(x: &Tensor) -> Tensor {
     tch::no_grad(|| block::unit_rows(x))
 }
 
-/// Runs a network without gradients; a C++ error of libtorch comes back as one.
-fn guarded(run: impl FnOnce() -> Result<Tensor, ModelError>) -> Result<Tensor, ModelError> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tch::no_grad(run))).unwrap_or_else(
-        |panic| {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.unwrap_or_else(|| "an operation failed".into());
-            Err(ModelError::Torch(tch::TchError::Torch(text)))
-        },
-    )
-}
-
-/// Checks that a processor's pictures have the side that the network asks for.
-fn check_output(folder: &Path, processor: &ImageProcessor, side: usize) -> Result<(), ModelError> {
-    match processor.output() {
-        Some(size) if size == (side, side) => Ok(()),
-        got => Err(ModelError::unsupported(
-            folder.join("preprocessor_config.json"),
-            "size",
-            format!(
-                "must give pictures of {side}x{side} pixels, config.json's image_size, got {got:?} (interpolating this network's positions is not supported)"
-            ),
-        )),
-    }
-}
-
-impl Carry for Network {
-    fn carry(&mut self, carrier: &mut Carrier) {
+impl EachTensor for Network {
+    fn each_tensor(&mut self, change: &mut TensorChange) {
         match self {
-            Self::Dinov2(network) => network.carry(carrier),
-            Self::Clip(network) => network.carry(carrier),
-            Self::Siglip(network) => network.carry(carrier),
-            Self::XlmRoberta(network) => network.carry(carrier),
-            Self::DreamSim(network) => network.carry(carrier),
-            Self::Inception(network) => network.carry(carrier),
+            Self::Dinov2(network) => network.each_tensor(change),
+            Self::Clip(network) => network.each_tensor(change),
+            Self::Siglip(network) => network.each_tensor(change),
+            Self::XlmRoberta(network) => network.each_tensor(change),
+            Self::DreamSim(network) => network.each_tensor(change),
+            Self::Inception(network) => network.each_tensor(change),
         }
     }
-}
-
-/// Takes every tensor of `what` to `place`; those of kind `from` take its kind, wider ones keep theirs.
-fn moved(
-    what: &mut impl Carry,
-    from: Kind,
-    (kind, device): (Kind, Device),
-) -> Result<(), ModelError> {
-    let mut problem = None;
-    what.carry(&mut |tensor| {
-        if problem.is_some() {
-            return;
-        }
-        let kind = match tensor.kind() == from {
-            true => kind,
-            false => tensor.kind(),
-        };
-        match tensor
-            .f_to_device(device)
-            .and_then(|there| there.f_to_kind(kind))
-        {
-            Ok(there) => *tensor = there,
-            Err(error) => problem = Some(error),
-        }
-    });
-    problem.map_or(Ok(()), |error| Err(error.into()))
 }
 
 impl Network {
@@ -409,8 +352,8 @@ impl Network {
         let config = Section::read(&path)?;
         let read =
             || Ok::<_, ModelError>(Weights::new(folder, weights::read_folder(folder)?, place));
-        let clip = |towers| Clip::load(Some(folder), (&config, towers), read()?).map(Self::Clip);
-        let siglip = |towers| Siglip::load(folder, (&config, towers), read()?).map(Self::Siglip);
+        let clip = |towers| Clip::load(Some(folder), &config, towers, read()?).map(Self::Clip);
+        let siglip = |towers| Siglip::load(folder, &config, towers, read()?).map(Self::Siglip);
         match config.text("model_type") {
             Some("dinov2") => Dinov2::load(Some(folder), &config, read()?).map(Self::Dinov2),
             Some("clip") => clip(Towers::Both),

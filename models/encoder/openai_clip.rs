@@ -11,12 +11,13 @@ use std::path::Path;
 use serde_json::Value;
 use tch::Tensor;
 
-use super::block::{Activation, BlockShape};
+use super::block::BlockShape;
 use super::clip::{Clip, ClipShape};
 use super::towers::Towers;
 use crate::ModelError;
-use crate::config::read_object;
 use crate::image::{CLIP, Centre, ImageProcessor};
+use crate::json_section::read_object;
+use crate::layers::Activation;
 use crate::weights::Weights;
 
 /// Positions that Long-CLIP leaves as they were.
@@ -75,7 +76,7 @@ pub(super) fn load(
     let side = shape.image as usize;
     let mut processor = ImageProcessor::cropping(side, side, CLIP);
     processor.centre = Centre::HalfEven;
-    let mut made = Clip::take(&mut weights, &shape, (Towers::Both, Some(processor)));
+    let mut made = Clip::take(&mut weights, &shape, Towers::Both, Some(processor));
     if let Some(rules) = &mut made.rules {
         rules.clean = true;
     }
@@ -236,7 +237,8 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
-    use crate::weights::{Named, read_file};
+    use crate::tensor_file::NamedTensors;
+    use crate::weights::read_file;
 
     /// Shapes that nobody publishes are listed by name, never an error of libtorch.
     #[test]
@@ -260,7 +262,7 @@ mod tests {
             ("visual.conv1.weight", &[100, 3, 8, 8], None),
             ("token_embedding.weight", &[40, 65], None),
         ] {
-            let mut odd: Named = whole
+            let mut odd: NamedTensors = whole
                 .iter()
                 .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
                 .collect();

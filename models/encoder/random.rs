@@ -46,7 +46,7 @@ impl Encoder {
                     "text_config": {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "max_position_embeddings": 248},
                     "vision_config": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 14},
                 }));
-                let network = Clip::load(None, (&config, Towers::Both), weights)?;
+                let network = Clip::load(None, &config, Towers::Both, weights)?;
                 let tokens = network.rules.map(TextTokens::of_bytes).transpose()?;
                 (Network::Clip(network), tokens)
             }

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::block::Activation;
 use crate::ModelError;
-use crate::config::read_object;
+use crate::json_section::read_object;
+use crate::layers::Activation;
 
 /// The largest size that is read.
 pub(crate) const MOST: i64 = 1_000_000;

@@ -8,21 +8,24 @@ use std::path::Path;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
-use super::block::{Activation, Block, BlockShape, Linear, Norm, Sight, full, patches};
-use super::carry::carried;
+use super::block::{AttentionMask, BlockShape, EncoderBlock, LayerNorm, full, patches};
 use super::clip::{block_shape, blocks};
 use super::section::Section;
 use super::text::TextRules;
+use super::to_device::each_tensor;
 use super::towers::Towers;
+use super::types::check_output;
 use crate::ModelError;
 use crate::image::{HALF, ImageProcessor};
+use crate::layers::Activation;
+use crate::linear::Linear;
 use crate::weights::Weights;
 
-carried! {
+each_tensor! {
     Siglip { vision, text }
-    Vision { patch, positions, blocks, after, head }
-    Head { probe, query, key_value, out, norm, fc1, fc2 }
-    Text { tokens, positions, blocks, after, head }
+    SiglipVision { patch, positions, blocks, after, head }
+    PoolingHead { probe, query, key_value, out, norm, fc1, fc2 }
+    SiglipText { tokens, positions, blocks, after, head }
 }
 
 /// The towers that are there and what comes before them.
@@ -30,38 +33,38 @@ carried! {
 pub struct Siglip {
     pub(super) processor: Option<ImageProcessor>,
     pub(super) rules: Option<TextRules>,
-    vision: Option<Vision>,
-    text: Option<Text>,
+    vision: Option<SiglipVision>,
+    text: Option<SiglipText>,
 }
 
 #[derive(Debug)]
-struct Vision {
+struct SiglipVision {
     patch: Linear,
     positions: Tensor,
-    blocks: Vec<Block>,
-    after: Norm,
-    head: Head,
+    blocks: Vec<EncoderBlock>,
+    after: LayerNorm,
+    head: PoolingHead,
 }
 
 /// One learnt query over all patches, then a feed-forward; keys and values alone may be in half precision.
 #[derive(Debug)]
-struct Head {
+struct PoolingHead {
     probe: Tensor,
     query: Linear,
     key_value: Linear,
     out: Linear,
-    norm: Norm,
+    norm: LayerNorm,
     fc1: Linear,
     fc2: Linear,
     shape: BlockShape,
 }
 
 #[derive(Debug)]
-struct Text {
+struct SiglipText {
     tokens: Tensor,
     positions: Tensor,
-    blocks: Vec<Block>,
-    after: Norm,
+    blocks: Vec<EncoderBlock>,
+    after: LayerNorm,
     head: Linear,
 }
 
@@ -77,7 +80,8 @@ const DEFAULT: BlockShape = BlockShape {
 impl Siglip {
     pub(super) fn load(
         folder: &Path,
-        (config, towers): (&Section, Towers),
+        config: &Section,
+        towers: Towers,
         mut weights: Weights,
     ) -> Result<Self, ModelError> {
         towers.name(&mut weights);
@@ -89,12 +93,12 @@ impl Siglip {
         };
         if towers.see() {
             let own = towers.section(config, "vision_config")?;
-            let (vision, processor) = Vision::load(folder, &own, &mut weights)?;
+            let (vision, processor) = SiglipVision::load(folder, &own, &mut weights)?;
             (made.vision, made.processor) = (Some(vision), Some(processor));
         }
         if towers.read() {
             let own = towers.section(config, "text_config")?;
-            let (text, rules) = Text::load(&own, &mut weights)?;
+            let (text, rules) = SiglipText::load(&own, &mut weights)?;
             (made.text, made.rules) = (Some(text), Some(rules));
         }
         weights.finish(|name| {
@@ -115,7 +119,7 @@ impl Siglip {
     }
 }
 
-impl Text {
+impl SiglipText {
     fn load(config: &Section, weights: &mut Weights) -> Result<(Self, TextRules), ModelError> {
         let shape = block_shape(config, DEFAULT)?;
         let (vocab, positions) = (
@@ -137,8 +141,8 @@ impl Text {
                 shape,
                 config.blocks("num_hidden_layers", 12)?,
             ),
-            after: Norm::take(weights, &name("final_layer_norm"), width, shape.eps),
-            head: Linear::wide(weights, &name("head"), (projection, width), true),
+            after: LayerNorm::take(weights, &name("final_layer_norm"), width, shape.eps),
+            head: Linear::wide(weights, &name("head"), [projection, width], true),
         };
         let rules = TextRules {
             vocab,
@@ -157,13 +161,13 @@ impl Text {
         let x = self
             .blocks
             .iter()
-            .fold(x, |x, block| block.forward(&x, Sight::Full));
+            .fold(x, |x, block| block.forward(&x, AttentionMask::Full));
         self.head
             .forward(&self.after.forward(&x.select(1, rows - 1)))
     }
 }
 
-impl Vision {
+impl SiglipVision {
     fn load(
         folder: &Path,
         config: &Section,
@@ -178,7 +182,7 @@ impl Vision {
         let side = image as usize;
         let default = ImageProcessor::square(side, svg::Filter::Bicubic, Some(HALF));
         let processor = ImageProcessor::read(Some(folder), default)?;
-        super::check_output(folder, &processor, side)?;
+        check_output(folder, &processor, side)?;
         let shape = block_shape(config, DEFAULT)?;
         let width = shape.width;
         let name = |part: &str| format!("vision_model.{part}");
@@ -196,8 +200,8 @@ impl Vision {
                 &[(image / patch).pow(2), width],
             ),
             blocks: blocks(weights, "vision_model", shape, layers),
-            after: Norm::take(weights, &name("post_layernorm"), width, shape.eps),
-            head: Head::take(weights, shape),
+            after: LayerNorm::take(weights, &name("post_layernorm"), width, shape.eps),
+            head: PoolingHead::take(weights, shape),
         };
         Ok((made, processor))
     }
@@ -207,12 +211,12 @@ impl Vision {
         let x = self
             .blocks
             .iter()
-            .fold(x, |x, block| block.forward(&x, Sight::Full));
+            .fold(x, |x, block| block.forward(&x, AttentionMask::Full));
         self.head.forward(&self.after.forward(&x))
     }
 }
 
-impl Head {
+impl PoolingHead {
     fn take(weights: &mut Weights, shape: BlockShape) -> Self {
         let BlockShape {
             width, inner, eps, ..
@@ -228,10 +232,10 @@ impl Head {
             probe: weights.wide(&name("probe"), &[1, 1, width]),
             query: rows(0, width, weight.kind()),
             key_value: rows(width, 2 * width, weights.place().0),
-            out: Linear::wide(weights, &name("attention.out_proj"), (width, width), true),
-            norm: Norm::take(weights, &name("layernorm"), width, eps),
-            fc1: Linear::wide(weights, &name("mlp.fc1"), (inner, width), true),
-            fc2: Linear::wide(weights, &name("mlp.fc2"), (width, inner), true),
+            out: Linear::wide(weights, &name("attention.out_proj"), [width, width], true),
+            norm: LayerNorm::take(weights, &name("layernorm"), width, eps),
+            fc1: Linear::wide(weights, &name("mlp.fc1"), [inner, width], true),
+            fc2: Linear::wide(weights, &name("mlp.fc2"), [width, inner], true),
             shape,
         }
     }

@@ -6,9 +6,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tokenizers::normalizers::{Lowercase, Sequence};
 
-use super::pieces;
+use super::bpe;
 use crate::ModelError;
-use crate::config::read_object;
+use crate::json_section::read_object;
 
 /// What a network asks of its ids.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +49,7 @@ impl TextTokens {
             bytes = Some(std::fs::read(&path).map_err(ModelError::io(&path))?);
         } else if rules.clip {
             path = folder.join("merges.txt");
-            bytes = pieces::tokenizer_json(folder)?;
+            bytes = bpe::tokenizer_json(folder)?;
         }
         let Some(bytes) = bytes else {
             return Ok(None);
@@ -136,7 +136,7 @@ impl TextTokens {
     /// The ids of a text, special tokens, truncation and padding included.
     pub fn ids(&self, text: &str) -> Result<Vec<i64>, ModelError> {
         let text = match self.rules.clean {
-            true => super::clean::openai(text).into(),
+            true => super::text_cleaning::clean(text).into(),
             false => std::borrow::Cow::Borrowed(text),
         };
         let encoding = self

@@ -9,18 +9,20 @@ use std::path::Path;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
-use super::Pool;
-use super::block::{Activation, Attention, BlockShape, Linear, Norm, Sight, full, length_mask};
-use super::carry::carried;
+use super::block::{AttentionMask, BlockShape, LayerNorm, SelfAttention, full, length_mask};
 use super::clip::block_shape;
 use super::section::Section;
 use super::text::TextRules;
+use super::to_device::each_tensor;
+use super::types::Pool;
 use crate::ModelError;
+use crate::layers::Activation;
+use crate::linear::Linear;
 use crate::weights::Weights;
 
-carried! {
+each_tensor! {
     XlmRoberta { words, places, norm, layers }
-    Layer { attention, norm1, fc1, fc2, norm2 }
+    XlmRobertaLayer { attention, norm1, fc1, fc2, norm2 }
 }
 
 /// The network and its text rules.
@@ -30,19 +32,19 @@ pub struct XlmRoberta {
     words: Tensor,
     /// Positions, the first token type's row added.
     places: Tensor,
-    norm: Norm,
-    layers: Vec<Layer>,
+    norm: LayerNorm,
+    layers: Vec<XlmRobertaLayer>,
     /// Positions start behind this id.
     pad: i64,
 }
 
 #[derive(Debug)]
-struct Layer {
-    attention: Attention,
-    norm1: Norm,
+struct XlmRobertaLayer {
+    attention: SelfAttention,
+    norm1: LayerNorm,
     fc1: Linear,
     fc2: Linear,
-    norm2: Norm,
+    norm2: LayerNorm,
     activation: Activation,
 }
 
@@ -95,9 +97,11 @@ impl XlmRoberta {
             words: weights.take("embeddings.word_embeddings.weight", &[vocab, width]),
             places: weights.wide("embeddings.position_embeddings.weight", &[positions, width])
                 + first_type,
-            norm: Norm::take(&mut weights, "embeddings.LayerNorm", width, shape.eps),
+            norm: LayerNorm::take(&mut weights, "embeddings.LayerNorm", width, shape.eps),
             layers: (0..config.blocks("num_hidden_layers", 12)?)
-                .map(|index| Layer::take(&mut weights, &format!("encoder.layer.{index}"), shape))
+                .map(|index| {
+                    XlmRobertaLayer::take(&mut weights, &format!("encoder.layer.{index}"), shape)
+                })
                 .collect(),
             pad,
         };
@@ -150,7 +154,9 @@ impl XlmRoberta {
             .iter()
             .any(|&length| length < rows)
             .then(|| length_mask(lengths, rows, place));
-        let sight = mask.as_ref().map_or(Sight::Full, Sight::Masked);
+        let sight = mask
+            .as_ref()
+            .map_or(AttentionMask::Full, AttentionMask::Masked);
         self.layers
             .iter()
             .take(depth)
@@ -158,7 +164,7 @@ impl XlmRoberta {
     }
 }
 
-impl Layer {
+impl XlmRobertaLayer {
     fn take(weights: &mut Weights, prefix: &str, shape: BlockShape) -> Self {
         let BlockShape {
             width,
@@ -172,30 +178,30 @@ impl Layer {
             Linear::take(
                 weights,
                 &name(&format!("attention.self.{part}")),
-                (width, width),
+                [width, width],
                 true,
             )
         });
         Self {
-            attention: Attention {
+            attention: SelfAttention {
                 qkv: Linear::fused(&qkv),
                 out: Linear::take(
                     weights,
                     &name("attention.output.dense"),
-                    (width, width),
+                    [width, width],
                     true,
                 ),
                 heads,
             },
-            norm1: Norm::take(weights, &name("attention.output.LayerNorm"), width, eps),
-            fc1: Linear::take(weights, &name("intermediate.dense"), (inner, width), true),
-            fc2: Linear::take(weights, &name("output.dense"), (width, inner), true),
-            norm2: Norm::take(weights, &name("output.LayerNorm"), width, eps),
+            norm1: LayerNorm::take(weights, &name("attention.output.LayerNorm"), width, eps),
+            fc1: Linear::take(weights, &name("intermediate.dense"), [inner, width], true),
+            fc2: Linear::take(weights, &name("output.dense"), [width, inner], true),
+            norm2: LayerNorm::take(weights, &name("output.LayerNorm"), width, eps),
             activation,
         }
     }
 
-    fn forward(&self, x: &Tensor, sight: Sight) -> Tensor {
+    fn forward(&self, x: &Tensor, sight: AttentionMask) -> Tensor {
         let x = self.norm1.forward(&(self.attention.forward(x, sight) + x));
         let inner = self.activation.apply(&self.fc1.forward(&x));
         self.norm2.forward(&(self.fc2.forward(&inner) + x))

@@ -11,9 +11,9 @@ use serde_json::{Map, Value};
 use svg::Filter;
 use tch::{Device, Kind, Tensor};
 
-use super::Rgb8;
+use super::rgb8::Rgb8;
 use crate::ModelError;
-use crate::config::read_object;
+use crate::json_section::read_object;
 
 /// ImageNet's channel means and deviations.
 pub(crate) const IMAGENET: [[f64; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];

@@ -1,46 +1,82 @@
 //! Qwen-VL's way with pictures: a size that is a multiple of a factor and within bounds of area,
 //! then patches, those that are merged next to each other.
 
-use super::{Picture, Rgb8, planes};
+use svg::Filter;
+
+use super::picture::Picture;
+use super::rgb8::{Rgb8, planes};
 use crate::ModelError;
 
 /// Most times a picture may be longer than wide.
 const RATIO: i64 = 200;
 
-/// Height and width to resize to: multiples of `factor`, the area within `(least, most)` pixels,
-/// the proportions kept as well as that allows.
-///
-/// # Errors
-/// A picture more than 200 times as long as wide.
-pub(super) fn size(
-    (height, width): (i64, i64),
-    factor: i64,
-    (least, most): (i64, i64),
-) -> Result<(i64, i64), ModelError> {
-    if height.max(width) > RATIO * height.min(width) {
-        return Err(ModelError::Image(format!(
-            "{width}x{height} pixels: one side is more than {RATIO} times the other"
-        )));
+/// Patches of a picture that was resized within bounds of area.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patches {
+    /// Side of a patch.
+    pub patch: i64,
+    /// Patches along each side that are merged.
+    pub merge: i64,
+    /// Least area, in pixels.
+    pub min_pixels: i64,
+    /// Largest area, in pixels.
+    pub max_pixels: i64,
+}
+
+impl Patches {
+    /// Resizes a picture with `filter` and cuts it.
+    ///
+    /// # Errors
+    /// A picture more than 200 times as long as wide.
+    pub(super) fn cut(&self, rgb: &Rgb8, filter: Filter) -> Result<Picture, ModelError> {
+        let to = self.size((rgb.height as i64, rgb.width as i64))?;
+        let resized = rgb.resized(to.1 as usize, to.0 as usize, filter);
+        Ok(cut(&resized, self.patch as usize, self.merge as usize))
     }
-    let (high, wide, step) = (height as f64, width as f64, factor as f64);
-    // Python's rounding: halves to the even neighbour.
-    let nearest = |side: f64| (side / step).round_ties_even() as i64 * factor;
-    let area = nearest(high) * nearest(wide);
-    Ok(if area > most {
-        let shrink = (high * wide / most as f64).sqrt();
-        let fit = |side: f64| factor.max((side / shrink / step).floor() as i64 * factor);
-        (fit(high), fit(wide))
-    } else if area < least {
-        let grow = (least as f64 / (high * wide)).sqrt();
-        let fit = |side: f64| (side * grow / step).ceil() as i64 * factor;
-        (fit(high), fit(wide))
-    } else {
-        (nearest(high), nearest(wide))
-    })
+
+    /// Image tokens of a picture of `(width, height)` pixels.
+    ///
+    /// # Errors
+    /// As [`Self::cut`].
+    pub(super) fn tokens(&self, (width, height): (usize, usize)) -> Result<i64, ModelError> {
+        let (height, width) = self.size((height as i64, width as i64))?;
+        let factor = self.patch * self.merge;
+        Ok(height / factor * (width / factor))
+    }
+
+    /// Height and width to resize to: multiples of a token's side, the area within bounds, the
+    /// proportions kept as well as that allows.
+    ///
+    /// # Errors
+    /// A picture more than 200 times as long as wide.
+    fn size(&self, (height, width): (i64, i64)) -> Result<(i64, i64), ModelError> {
+        let factor = self.patch * self.merge;
+        let (least, most) = (self.min_pixels, self.max_pixels);
+        if height.max(width) > RATIO * height.min(width) {
+            return Err(ModelError::Image(format!(
+                "{width}x{height} pixels: one side is more than {RATIO} times the other"
+            )));
+        }
+        let (high, wide, step) = (height as f64, width as f64, factor as f64);
+        // Python's rounding: halves to the even neighbour.
+        let nearest = |side: f64| (side / step).round_ties_even() as i64 * factor;
+        let area = nearest(high) * nearest(wide);
+        Ok(if area > most {
+            let shrink = (high * wide / most as f64).sqrt();
+            let fit = |side: f64| factor.max((side / shrink / step).floor() as i64 * factor);
+            (fit(high), fit(wide))
+        } else if area < least {
+            let grow = (least as f64 / (high * wide)).sqrt();
+            let fit = |side: f64| (side * grow / step).ceil() as i64 * factor;
+            (fit(high), fit(wide))
+        } else {
+            (nearest(high), nearest(wide))
+        })
+    }
 }
 
 /// Cuts a picture whose sides are multiples of `patch * merge`.
-pub(super) fn cut(rgb: &Rgb8, patch: usize, merge: usize) -> Picture {
+fn cut(rgb: &Rgb8, patch: usize, merge: usize) -> Picture {
     let (rows, columns) = (rgb.height / patch, rgb.width / patch);
     let mut pixels = vec![0; rgb.data.len()];
     let mut patches = pixels.chunks_exact_mut(3 * patch * patch);

@@ -11,73 +11,59 @@ use serde_json::{Map, Value};
 use svg::Filter;
 use tch::{Device, Kind, Tensor};
 
-use super::Rgb8;
-use super::cut::{Cut, intern_cut, qwen_cut};
+use super::ImageBounds;
+use super::patches::Patches;
+use super::patchify::{Patchify, TileSize, intern_tiles, qwen_patches};
+use super::picture::Picture;
+use super::placeholders::{INTERN, INTERN_CHAT, Placeholders, QWEN};
+use super::prompt::{PromptLayout, Shown};
+use super::rgb8::Rgb8;
 use crate::ModelError;
-use crate::config::{Keys, read_object};
 use crate::input::Sight;
-use crate::vision::{Shown, VisionConfig, VisionNetwork};
+use crate::json_section::{Keys, read_object};
 
-/// A picture as a tower takes it, before normalisation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Picture {
-    /// 8-bit sRGB `[rows, 3, S, S]`: patches that are merged next to each other, or tiles.
-    pub pixels: Vec<u8>,
-    /// Patches or tiles.
-    pub rows: i64,
-    /// Patch rows and columns, or the number of tiles and 1.
-    pub grid: (i64, i64),
-    /// Image tokens that it takes in the prompt.
-    pub tokens: i64,
+/// The families of towers, as far as pictures are cut differently for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TowerFamily {
+    /// Patches of the whole picture.
+    Qwen,
+    /// Tiles of one size.
+    InternVl {
+        /// Side of a tile, in pixels.
+        side: i64,
+        /// Whether it is the layout as first published.
+        chat: bool,
+    },
+}
+
+/// What a processor must know of the tower behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TowerInput {
+    /// Its family.
+    pub(crate) family: TowerFamily,
+    /// Side of a patch, in pixels.
+    pub(crate) patch_size: i64,
+    /// Patches along each side that become one token.
+    pub(crate) merge: i64,
+    /// The id that stands for a piece of a picture.
+    pub(crate) image_token: i64,
 }
 
 /// A picture processor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Processor {
     /// How pictures are cut.
-    pub cut: Cut,
+    pub patchify: Patchify,
     filter: Filter,
     /// Mean and deviation of each channel.
     normal: [(f32, f32); 3],
     /// Factor before them.
     rescale: f64,
-    image_token: i64,
-    words: Words,
-    three_positions: bool,
+    placeholders: Placeholders,
+    layout: PromptLayout,
     /// preprocessor_config.json as it was read, for export; `None` where it stands elsewhere.
     source: Option<Map<String, Value>>,
 }
-
-/// What stands for a picture in text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Words {
-    /// The placeholder that chat templates write.
-    placeholder: &'static str,
-    /// The token of a piece.
-    image: &'static str,
-    /// Around the pieces of a picture, where the template does not write them.
-    around: (&'static str, &'static str),
-    /// A picture where no chat template places it.
-    alone: &'static str,
-}
-
-const QWEN: Words = Words {
-    placeholder: "<|image_pad|>",
-    image: "<|image_pad|>",
-    around: ("", ""),
-    alone: "<|vision_start|><|image_pad|><|vision_end|>",
-};
-const INTERN: Words = Words {
-    placeholder: "<IMG_CONTEXT>",
-    image: "<IMG_CONTEXT>",
-    around: ("<img>", "</img>"),
-    alone: "<IMG_CONTEXT>\n",
-};
-const INTERN_CHAT: Words = Words {
-    placeholder: "<image>",
-    alone: "<image>\n",
-    ..INTERN
-};
 
 const CLIP: ([f64; 3], [f64; 3]) = (
     [0.481_454_66, 0.457_827_5, 0.408_210_73],
@@ -86,16 +72,12 @@ const CLIP: ([f64; 3], [f64; 3]) = (
 const IMAGENET: ([f64; 3], [f64; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 
 impl Processor {
-    /// Reads preprocessor_config.json of `folder` (or the section of processor_config.json) for a
-    /// tower of `vision`; what is not there is the family's default. `whole` is config.json.
+    /// Reads preprocessor_config.json of `folder` (or the section of processor_config.json) for
+    /// `tower`; what is not there is the family's default. `whole` is config.json.
     ///
     /// # Errors
     /// A key that asks for another processing, by name.
-    pub(crate) fn read(
-        folder: &Path,
-        vision: &VisionConfig,
-        whole: &Keys,
-    ) -> Result<Self, ModelError> {
+    pub(crate) fn read(folder: &Path, tower: TowerInput, whole: &Keys) -> Result<Self, ModelError> {
         let path = folder.join("preprocessor_config.json");
         let joint = folder.join("processor_config.json");
         let (path, map, own) = if path.exists() {
@@ -113,34 +95,39 @@ impl Processor {
             path: &path,
             map: &map,
         };
-        let mut processor = Self::from_keys(&keys, vision, whole)?;
+        let mut processor = Self::from_keys(&keys, tower, whole)?;
         processor.source = own.then(|| map.clone());
         Ok(processor)
     }
 
-    /// The defaults for a tower of `vision`.
-    pub(crate) fn fresh(vision: &VisionConfig) -> Result<Self, ModelError> {
+    /// The defaults for `tower`.
+    pub(crate) fn fresh(tower: TowerInput) -> Result<Self, ModelError> {
         let (path, map) = (Path::new("model.init"), Map::new());
         let keys = Keys { path, map: &map };
-        Self::from_keys(&keys, vision, &keys)
+        Self::from_keys(&keys, tower, &keys)
     }
 
-    /// A processor of `cut` with CLIP's normalisation and no tokens: for measuring.
-    pub fn plain(cut: Cut) -> Self {
+    /// A processor of `patchify` with CLIP's normalisation and no tokens: for measuring.
+    pub fn plain(patchify: Patchify) -> Self {
         let (mean, std) = CLIP;
         Self {
-            cut,
+            patchify,
             filter: Filter::Bicubic,
             normal: [0, 1, 2].map(|channel| (mean[channel] as f32, std[channel] as f32)),
             rescale: 1.0 / 255.0,
-            image_token: -1,
-            words: QWEN,
-            three_positions: true,
+            placeholders: QWEN,
+            layout: PromptLayout {
+                image_token: -1,
+                merge: match patchify {
+                    Patchify::Patches(patches) => Some(patches.merge),
+                    Patchify::Tiles(_) => None,
+                },
+            },
             source: None,
         }
     }
 
-    fn from_keys(keys: &Keys, vision: &VisionConfig, whole: &Keys) -> Result<Self, ModelError> {
+    fn from_keys(keys: &Keys, tower: TowerInput, whole: &Keys) -> Result<Self, ModelError> {
         for key in ["do_resize", "do_rescale", "do_normalize"] {
             if !keys.flag(key, true)? {
                 return Err(keys.bad(key, "must be true"));
@@ -156,17 +143,18 @@ impl Processor {
                 ));
             }
         };
-        let (cut, words, (mean, std)) = match &vision.network {
-            VisionNetwork::InternVl(intern) => {
-                let side = intern.image_size;
-                let cut = intern_cut(keys, vision, (whole, side))?;
-                match intern.chat {
-                    true => (cut, INTERN_CHAT, IMAGENET),
-                    false => (cut, INTERN, CLIP),
+        let (patchify, placeholders, (mean, std)) = match tower.family {
+            TowerFamily::InternVl { side, chat } => {
+                let across = side / tower.patch_size / tower.merge;
+                let tiles = intern_tiles(keys, whole, TileSize { side, across })?;
+                match chat {
+                    true => (Patchify::Tiles(tiles), INTERN_CHAT, IMAGENET),
+                    false => (Patchify::Tiles(tiles), INTERN, CLIP),
                 }
             }
-            VisionNetwork::Qwen3Vl { .. } | VisionNetwork::Qwen25Vl { .. } => {
-                (qwen_cut(keys, vision)?, QWEN, CLIP)
+            TowerFamily::Qwen => {
+                let patches = qwen_patches(keys, tower.patch_size, tower.merge)?;
+                (Patchify::Patches(patches), QWEN, CLIP)
             }
         };
         let (mean, std) = (
@@ -177,13 +165,18 @@ impl Processor {
             return Err(keys.bad("image_std", format!("must be above 0, got {std:?}")));
         }
         Ok(Self {
-            cut,
+            patchify,
             filter,
             normal: [0, 1, 2].map(|channel| (mean[channel] as f32, std[channel] as f32)),
             rescale: keys.float("rescale_factor", 1.0 / 255.0)?,
-            image_token: vision.tokens.image,
-            words,
-            three_positions: !matches!(vision.network, VisionNetwork::InternVl(_)),
+            placeholders,
+            layout: PromptLayout {
+                image_token: tower.image_token,
+                merge: match tower.family {
+                    TowerFamily::Qwen => Some(tower.merge),
+                    TowerFamily::InternVl { .. } => None,
+                },
+            },
             source: None,
         })
     }
@@ -193,13 +186,13 @@ impl Processor {
     ///
     /// # Errors
     /// A bound that this family does not have, or bounds that exclude each other.
-    pub fn bound(&mut self, bounds: &super::ImageBounds) -> Result<(), String> {
-        match &mut self.cut {
-            Cut::Patches {
+    pub fn bound(&mut self, bounds: &ImageBounds) -> Result<(), String> {
+        match &mut self.patchify {
+            Patchify::Patches(Patches {
                 min_pixels,
                 max_pixels,
                 ..
-            } => {
+            }) => {
                 if bounds.max_tiles.is_some() {
                     return Err("max_tiles: this model takes no tiles; set max_pixels".into());
                 }
@@ -214,15 +207,15 @@ impl Processor {
                     write_area(source, (*min_pixels, *max_pixels));
                 }
             }
-            Cut::Tiles { count, .. } => {
+            Patchify::Tiles(tiles) => {
                 if bounds.min_pixels.or(bounds.max_pixels).is_some() {
                     return Err("max_pixels: this model takes tiles; set max_tiles".into());
                 }
-                let most = bounds.max_tiles.unwrap_or(count.1);
+                let most = bounds.max_tiles.unwrap_or(tiles.most);
                 if most < 1 {
                     return Err(format!("max_tiles: must be >= 1, got {most}"));
                 }
-                *count = (count.0.min(most), most);
+                (tiles.least, tiles.most) = (tiles.least.min(most), most);
             }
         }
         Ok(())
@@ -233,12 +226,12 @@ impl Processor {
         if let Some(source) = &self.source {
             return Some(Value::Object(source.clone()));
         }
-        let Cut::Patches {
+        let Patchify::Patches(Patches {
             patch,
             merge,
             min_pixels,
             max_pixels,
-        } = self.cut
+        }) = self.patchify
         else {
             return None;
         };
@@ -258,7 +251,7 @@ impl Processor {
     /// # Errors
     /// A picture more than 200 times as long as wide.
     pub fn picture(&self, rgb: &Rgb8) -> Result<Picture, ModelError> {
-        self.cut.apply(rgb, self.filter)
+        self.patchify.apply(rgb, self.filter)
     }
 
     /// The normalised numbers of `pictures`, `[rows, D]`; patches twice, once for each of the two
@@ -268,9 +261,9 @@ impl Processor {
             let level = |level: u8| ((f64::from(level) * self.rescale) as f32 - mean) / std;
             std::array::from_fn::<f32, 256, _>(|at| level(at as u8))
         });
-        let (side, frames) = match self.cut {
-            Cut::Patches { patch, .. } => (patch as usize, 2),
-            Cut::Tiles { side, .. } => (side as usize, 1),
+        let (side, frames) = match self.patchify {
+            Patchify::Patches(patches) => (patches.patch as usize, 2),
+            Patchify::Tiles(tiles) => (tiles.side as usize, 1),
         };
         let count = pictures.iter().map(|one| one.pixels.len()).sum();
         let mut numbers = Vec::with_capacity(count);
@@ -292,12 +285,12 @@ impl Processor {
 
     /// What stands for a picture in a prompt that no chat template places it in.
     pub fn mark(&self) -> &'static str {
-        self.words.alone
+        self.placeholders.alone
     }
 
     /// What a chat template that knows no pictures is given for one.
     pub fn writes_placeholders(&self) -> bool {
-        self.words.placeholder == INTERN_CHAT.placeholder
+        self.placeholders.placeholder == INTERN_CHAT.placeholder
     }
 
     /// `text` with the placeholder of each picture repeated for its `tokens`.
@@ -305,23 +298,7 @@ impl Processor {
     /// # Errors
     /// More or fewer placeholders than pictures.
     pub fn expand(&self, text: &str, tokens: &[i64]) -> Result<String, String> {
-        let pieces: Vec<&str> = text.split(self.words.placeholder).collect();
-        if pieces.len() - 1 != tokens.len() {
-            return Err(format!(
-                "the prompt has {} placeholder(s) {} for {} picture(s)",
-                pieces.len() - 1,
-                self.words.placeholder,
-                tokens.len()
-            ));
-        }
-        let mut out = pieces[0].to_owned();
-        for (count, piece) in tokens.iter().zip(&pieces[1..]) {
-            out.push_str(self.words.around.0);
-            out.push_str(&self.words.image.repeat(*count as usize));
-            out.push_str(self.words.around.1);
-            out.push_str(piece);
-        }
-        Ok(out)
+        self.placeholders.expand(text, tokens)
     }
 
     /// The pictures of a prompt in their places among its `ids`, image tokens expanded; `None`
@@ -339,69 +316,7 @@ impl Processor {
     /// # Errors
     /// A picture whose tokens are not all there, or tokens of none.
     pub fn sight(&self, ids: &[i64], pictures: &[Picture]) -> Result<Sight, String> {
-        let mut sight = Sight::default();
-        let mut rest = pictures.iter();
-        let mut at = 0;
-        while at < ids.len() {
-            if ids[at] != self.image_token {
-                sight.positions.push([sight.next; 3]);
-                sight.next += 1;
-                at += 1;
-                continue;
-            }
-            let run = ids[at..]
-                .iter()
-                .take_while(|id| **id == self.image_token)
-                .count();
-            // InternVL's tiles and neighbouring pictures may touch; Qwen's are always apart.
-            let mut left = run as i64;
-            while left > 0 {
-                let picture = rest.next().ok_or_else(|| {
-                    format!(
-                        "image tokens for more than the {} picture(s) given",
-                        pictures.len()
-                    )
-                })?;
-                if left < picture.tokens || (self.three_positions && left > picture.tokens) {
-                    return Err(format!(
-                        "{left} image tokens stand where a picture of grid {}x{} takes {}",
-                        picture.grid.0, picture.grid.1, picture.tokens
-                    ));
-                }
-                let from = at as i64 + run as i64 - left;
-                sight.rows.extend(from..from + picture.tokens);
-                self.count(&mut sight, picture);
-                left -= picture.tokens;
-            }
-            at += run;
-        }
-        match rest.count() {
-            0 => Ok(sight),
-            missing => Err(format!(
-                "{} picture(s) were given, and image tokens for {}",
-                pictures.len(),
-                pictures.len() - missing
-            )),
-        }
-    }
-
-    /// Appends a picture's positions: plain, or by rows and columns of merged patches from where
-    /// the text stopped, and the text after it goes on beyond the longer side.
-    fn count(&self, sight: &mut Sight, picture: &Picture) {
-        let from = sight.next;
-        let Cut::Patches { merge, .. } = self.cut else {
-            let places = from..from + picture.tokens;
-            sight.positions.extend(places.map(|at| [at; 3]));
-            sight.next += picture.tokens;
-            return;
-        };
-        let (rows, columns) = (picture.grid.0 / merge, picture.grid.1 / merge);
-        for row in 0..rows {
-            for column in 0..columns {
-                sight.positions.push([from, from + row, from + column]);
-            }
-        }
-        sight.next += rows.max(columns);
+        self.layout.sight(ids, pictures)
     }
 }
 
@@ -416,6 +331,7 @@ fn three(keys: &Keys, key: &str, default: [f64; 3]) -> Result<[f64; 3], ModelErr
         .and_then(|numbers| <[f64; 3]>::try_from(numbers).ok())
         .ok_or_else(|| keys.bad(key, format!("must be three numbers, got {value}")))
 }
+
 /// Puts the bounds of the area in both places where preprocessor_config.json may have them.
 fn write_area(source: &mut Map<String, Value>, (least, most): (i64, i64)) {
     for (key, pixels) in [("min_pixels", least), ("max_pixels", most)] {

@@ -7,28 +7,27 @@ mod machine;
 mod zip;
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::Path;
 
 use machine::{Id, Object, Pickled, Storage, TensorRef};
 use tch::{Kind, Tensor};
+use torch_ext::MappedFile;
 
 use crate::ModelError;
-use crate::weights::Named;
+use crate::tensor_file::NamedTensors;
 
 /// The tensors of the checkpoint at `path`, those of nested dicts under dotted names.
 ///
 /// # Errors
 /// A file that cannot be read, is cut short, or asks for more than tensors and plain data (the
 /// Python global is named).
-pub(crate) fn read_checkpoint(path: &Path) -> Result<Named, ModelError> {
-    let file = File::open(path).map_err(ModelError::io(path))?;
-    let bytes = crate::store::map(&file).map_err(ModelError::io(path))?;
+pub(crate) fn read_checkpoint(path: &Path) -> Result<NamedTensors, ModelError> {
+    let bytes = MappedFile::open(path).map_err(ModelError::io(path))?;
     parse(&bytes).map_err(|reason| ModelError::malformed(path, reason))
 }
 
 /// As [`read_checkpoint`], from memory.
-fn parse(bytes: &[u8]) -> Result<Named, String> {
+fn parse(bytes: &[u8]) -> Result<NamedTensors, String> {
     if bytes.starts_with(b"PK\x03\x04") {
         return zipped(bytes);
     }
@@ -39,7 +38,7 @@ fn parse(bytes: &[u8]) -> Result<Named, String> {
     Err("is neither safetensors nor a torch checkpoint".into())
 }
 
-fn zipped(bytes: &[u8]) -> Result<Named, String> {
+fn zipped(bytes: &[u8]) -> Result<NamedTensors, String> {
     let entries = zip::entries(bytes)?;
     let (root, place) = entries
         .iter()
@@ -61,7 +60,7 @@ fn zipped(bytes: &[u8]) -> Result<Named, String> {
 }
 
 /// Magic number, protocol, system, the object, the storages' keys, then each storage's length and bytes.
-fn plain(bytes: &[u8]) -> Result<Named, String> {
+fn plain(bytes: &[u8]) -> Result<NamedTensors, String> {
     let mut rest = bytes;
     for _ in 0..3 {
         rest = machine::load(rest)?.1;
@@ -109,8 +108,8 @@ fn plain(bytes: &[u8]) -> Result<Named, String> {
 fn named<'a>(
     pickled: &Pickled,
     memory: impl Fn(&Storage) -> Result<&'a [u8], String>,
-) -> Result<Named, String> {
-    let mut found = Named::new();
+) -> Result<NamedTensors, String> {
+    let mut found = NamedTensors::new();
     let mut open: Vec<(String, Id, usize)> = vec![(String::new(), pickled.root, 0)];
     let mut seen = 0;
     while let Some((name, id, depth)) = open.pop() {

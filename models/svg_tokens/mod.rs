@@ -19,8 +19,8 @@ use tokenizers::AddedToken;
 pub use list::{Kind, SvgVocabulary, svg_tokens};
 
 use crate::ModelError;
-use crate::config::read_object;
-use crate::store::{read_tensors, write_tensors};
+use crate::json_section::read_object;
+use crate::tensor_file::{read_tensors, write_tensors};
 
 /// What was done, as `extend_report.json` holds it.
 #[derive(Debug, Serialize)]
@@ -80,7 +80,7 @@ pub fn extend_folder(
     let aside = to.with_file_name(format!(".{name}.partial"));
     let _ = fs::remove_dir_all(&aside);
     fs::create_dir_all(&aside).map_err(ModelError::io(&aside))?;
-    let tensors = matrices(from, &aside, (&new, before, extension.ids_after))?;
+    let tensors = matrices(from, &aside, &new, before, extension.ids_after)?;
     (extension.rows_before, extension.matrices) = tensors;
     copy_rest(from, &aside)?;
     let out = aside.join("tokenizer.json");
@@ -165,7 +165,9 @@ fn config(from: &Path, rows: usize) -> Result<Map<String, Value>, ModelError> {
 fn matrices(
     from: &Path,
     to: &Path,
-    (new, ids_before, rows): (&[NewToken], usize, usize),
+    new: &[NewToken],
+    ids_before: usize,
+    rows: usize,
 ) -> Result<(i64, Vec<String>), ModelError> {
     let (mut rows_before, mut extended) = (0, Vec::new());
     let mut files: Vec<PathBuf> = entries(from)?;

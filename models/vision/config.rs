@@ -1,13 +1,13 @@
-//! What config.json says of a vision tower, and how each family calls its tensors.
+//! A vision tower's shape, and how each family calls its tensors.
 
-use std::path::Path;
+use serde_json::Value;
 
-use serde_json::{Map, Value};
-
-use super::layers::{Activation, NormKind};
+use super::layers::NormKind;
 use crate::ModelError;
-use crate::config::{Keys, read_object};
-use crate::image::Processor;
+use crate::architecture::Architecture;
+use crate::image::{Processor, TowerFamily, TowerInput};
+use crate::json_section::Keys;
+use crate::layers::Activation;
 
 /// Families of vision-language models, by `model_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +84,15 @@ impl Family {
         })
     }
 
+    /// The decoder behind it, where that is always the same one.
+    pub(crate) fn decoder(self) -> Option<Architecture> {
+        match self {
+            Self::Qwen3Vl => Some(Architecture::Qwen3),
+            Self::Qwen25Vl => Some(Architecture::Qwen2),
+            Self::InternVl | Self::InternVlChat => None,
+        }
+    }
+
     /// Whether pictures count in rows and columns.
     pub(crate) fn has_three_positions(self) -> bool {
         matches!(self, Self::Qwen3Vl | Self::Qwen25Vl)
@@ -124,6 +133,52 @@ pub struct VisionConfig {
     pub merge: i64,
     /// Tokens about pictures.
     pub tokens: ImageTokens,
+}
+
+/// A tower to be declared: its shape, and what it must know of the decoder behind it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TowerBefore<'a> {
+    pub(crate) config: &'a VisionConfig,
+    pub(crate) names: Names,
+    /// Width of the decoder's residual stream.
+    pub(crate) out: i64,
+}
+
+impl VisionConfig {
+    /// The tower before a decoder that is `out` wide.
+    pub(crate) fn before(&self, names: Names, out: i64) -> TowerBefore<'_> {
+        TowerBefore {
+            config: self,
+            names,
+            out,
+        }
+    }
+
+    /// Width of a head.
+    pub(crate) fn head_dim(&self) -> i64 {
+        self.hidden_size / self.num_heads
+    }
+
+    /// Width of the patches of a square, joined.
+    pub(crate) fn joined(&self) -> i64 {
+        self.hidden_size * self.merge * self.merge
+    }
+
+    /// What the processor before it must know.
+    pub(crate) fn input(&self) -> TowerInput {
+        TowerInput {
+            family: match &self.network {
+                VisionNetwork::Qwen3Vl { .. } | VisionNetwork::Qwen25Vl { .. } => TowerFamily::Qwen,
+                VisionNetwork::InternVl(intern) => TowerFamily::InternVl {
+                    side: intern.image_size,
+                    chat: intern.chat,
+                },
+            },
+            patch_size: self.patch_size,
+            merge: self.merge,
+            image_token: self.tokens.image,
+        }
+    }
 }
 
 /// A tower and how pictures become its input.
@@ -180,8 +235,10 @@ pub struct InternVit {
     pub qkv_bias: bool,
     /// Whether q and k are normed over all heads.
     pub qk_norm: bool,
-    /// The blocks' norms and their epsilon.
-    pub norm: (NormKind, f64),
+    /// The blocks' norms.
+    pub norm: NormKind,
+    /// Their epsilon.
+    pub norm_eps: f64,
     /// Whether a norm follows the last block.
     pub final_norm: bool,
     /// Of the feed-forward.
@@ -196,281 +253,4 @@ impl VisionNetwork {
             _ => Names::Nested,
         }
     }
-}
-
-impl Eyes {
-    pub(crate) fn read(whole: &Keys, family: Family, folder: &Path) -> Result<Self, ModelError> {
-        let Some(Value::Object(section)) = whole.map.get("vision_config") else {
-            return Err(whole.bad("vision_config", "must be an object"));
-        };
-        let keys = Keys {
-            path: whole.path,
-            map: section,
-        };
-        let config = match family {
-            Family::Qwen3Vl => qwen3_vl(&keys)?,
-            Family::Qwen25Vl => qwen2_5_vl(&keys)?,
-            Family::InternVl | Family::InternVlChat => intern_vl(whole, &keys, family)?,
-        };
-        if config.hidden_size % config.num_heads != 0 {
-            return Err(keys.bad(
-                "num_heads",
-                format!(
-                    "must divide hidden_size {}, got {}",
-                    config.hidden_size, config.num_heads
-                ),
-            ));
-        }
-        config.check(&keys)?;
-        let tokens = image_tokens(whole, family, folder)?;
-        let tower = VisionConfig { tokens, ..config };
-        let processor = Processor::read(folder, &tower, whole)?;
-        Ok(Self { tower, processor })
-    }
-}
-
-fn list(keys: &Keys, key: &str, default: &[i64]) -> Result<Vec<i64>, ModelError> {
-    match keys.value(key) {
-        None => Ok(default.to_vec()),
-        Some(value) => value
-            .as_array()
-            .and_then(|items| items.iter().map(Value::as_i64).collect())
-            .ok_or_else(|| keys.bad(key, format!("must be a list of integers, got {value}"))),
-    }
-}
-
-/// A number, or a list of equal numbers for the sides.
-fn side(keys: &Keys, key: &str, default: i64) -> Result<i64, ModelError> {
-    if keys.value(key).is_some_and(Value::is_array) {
-        let sides = list(keys, key, &[])?;
-        return match sides.as_slice() {
-            [first, rest @ ..] if *first > 0 && rest.iter().all(|side| side == first) => Ok(*first),
-            _ => Err(keys.bad(key, format!("must be one positive side, got {sides:?}"))),
-        };
-    }
-    Ok(keys.int(key)?.unwrap_or(default))
-}
-
-fn activation(keys: &Keys, default: Activation) -> Result<Activation, ModelError> {
-    match keys.value("hidden_act").map(|name| name.as_str()) {
-        None => Ok(default),
-        Some(name) => name.and_then(Activation::of).ok_or_else(|| {
-            keys.bad(
-                "hidden_act",
-                "only gelu, gelu_pytorch_tanh and silu are supported",
-            )
-        }),
-    }
-}
-
-fn only(keys: &Keys, key: &str, value: i64) -> Result<(), ModelError> {
-    match side(keys, key, value)? {
-        got if got == value => Ok(()),
-        got => Err(keys.bad(key, format!("only {value} is supported, got {got}"))),
-    }
-}
-
-fn qwen3_vl(keys: &Keys) -> Result<VisionConfig, ModelError> {
-    only(keys, "temporal_patch_size", 2)?;
-    only(keys, "in_channels", 3)?;
-    let positions = keys.int("num_position_embeddings")?.unwrap_or(2304);
-    if positions.isqrt().pow(2) != positions {
-        return Err(keys.bad(
-            "num_position_embeddings",
-            format!("must be a square, got {positions}"),
-        ));
-    }
-    Ok(VisionConfig {
-        network: VisionNetwork::Qwen3Vl {
-            positions,
-            taps: list(keys, "deepstack_visual_indexes", &[8, 16, 24])?,
-            activation: activation(keys, Activation::GeluTanh)?,
-        },
-        depth: keys.int("depth")?.unwrap_or(27),
-        hidden_size: keys.int("hidden_size")?.unwrap_or(1152),
-        intermediate_size: keys.int("intermediate_size")?.unwrap_or(4304),
-        num_heads: keys.int("num_heads")?.unwrap_or(16),
-        patch_size: side(keys, "patch_size", 16)?,
-        merge: keys.int("spatial_merge_size")?.unwrap_or(2),
-        tokens: ImageTokens::default(),
-    })
-}
-
-fn qwen2_5_vl(keys: &Keys) -> Result<VisionConfig, ModelError> {
-    only(keys, "temporal_patch_size", 2)?;
-    // Older files say in_chans, as Qwen2-VL's did.
-    only(keys, "in_channels", 3)?;
-    only(keys, "in_chans", 3)?;
-    Ok(VisionConfig {
-        network: VisionNetwork::Qwen25Vl {
-            window: keys.int("window_size")?.unwrap_or(112),
-            whole: list(keys, "fullatt_block_indexes", &[7, 15, 23, 31])?,
-            activation: activation(keys, Activation::Silu)?,
-        },
-        depth: keys.int("depth")?.unwrap_or(32),
-        hidden_size: keys.int("hidden_size")?.unwrap_or(3584),
-        intermediate_size: keys.int("intermediate_size")?.unwrap_or(3420),
-        num_heads: keys.int("num_heads")?.unwrap_or(16),
-        patch_size: side(keys, "patch_size", 14)?,
-        merge: keys.int("spatial_merge_size")?.unwrap_or(2),
-        tokens: ImageTokens::default(),
-    })
-}
-
-fn intern_vl(whole: &Keys, keys: &Keys, family: Family) -> Result<VisionConfig, ModelError> {
-    let chat = family == Family::InternVlChat;
-    let ratio = whole.float("downsample_ratio", 0.5)?;
-    let merge = (1.0 / ratio).round() as i64;
-    if (merge as f64 * ratio - 1.0).abs() > 1e-9 {
-        return Err(whole.bad(
-            "downsample_ratio",
-            format!("must be 1 over an integer, got {ratio}"),
-        ));
-    }
-    let (layer_key, layer) = match chat {
-        true => ("select_layer", -1),
-        false => ("vision_feature_layer", -1),
-    };
-    if whole
-        .value(layer_key)
-        .is_some_and(|value| value.as_i64() != Some(layer))
-    {
-        return Err(whole.bad(layer_key, "only the last layer (-1) is supported"));
-    }
-    if chat
-        && whole
-            .value("ps_version")
-            .is_some_and(|version| version != "v2")
-    {
-        return Err(whole.bad("ps_version", "only \"v2\" is supported"));
-    }
-    let norm = match keys.value("norm_type").and_then(Value::as_str) {
-        None | Some("layer_norm") => NormKind::Layer,
-        Some("rms_norm") => NormKind::Rms,
-        Some(other) => {
-            return Err(keys.bad(
-                "norm_type",
-                format!("must be layer_norm or rms_norm, got {other}"),
-            ));
-        }
-    };
-    let (bias, qk_norm) = match chat {
-        true => ("qkv_bias", "qk_normalization"),
-        false => ("attention_bias", "use_qk_norm"),
-    };
-    let intern = InternVit {
-        chat,
-        image_size: side(keys, "image_size", 448)?,
-        qkv_bias: keys.flag(bias, false)?,
-        qk_norm: keys.flag(qk_norm, false)?,
-        norm: (norm, keys.float("layer_norm_eps", 1e-6)?),
-        final_norm: !chat && !keys.flag("use_mean_pooling", true)?,
-        activation: activation(keys, Activation::Gelu)?,
-    };
-    if let Some(forced) = whole.int("force_image_size")?.filter(|_| chat)
-        && forced != intern.image_size
-    {
-        return Err(whole.bad(
-            "force_image_size",
-            format!(
-                "must be vision_config.image_size {}, got {forced} (learned positions are not stretched here)",
-                intern.image_size
-            ),
-        ));
-    }
-    let patch_size = side(keys, "patch_size", 14)?;
-    if intern.image_size % (patch_size * merge) != 0 {
-        return Err(keys.bad(
-            "image_size",
-            format!(
-                "must be a multiple of {} pixels, got {}",
-                patch_size * merge,
-                intern.image_size
-            ),
-        ));
-    }
-    Ok(VisionConfig {
-        network: VisionNetwork::InternVl(intern),
-        depth: keys.int("num_hidden_layers")?.unwrap_or(24),
-        hidden_size: keys.int("hidden_size")?.unwrap_or(1024),
-        intermediate_size: keys.int("intermediate_size")?.unwrap_or(4096),
-        num_heads: keys.int("num_attention_heads")?.unwrap_or(16),
-        patch_size,
-        merge,
-        tokens: ImageTokens::default(),
-    })
-}
-
-/// Qwen's ids stand in config.json; of InternVL only the placeholder's does, and not in its first
-/// layout: the rest are looked up among the tokenizer's added tokens.
-fn image_tokens(whole: &Keys, family: Family, folder: &Path) -> Result<ImageTokens, ModelError> {
-    if family.has_three_positions() {
-        let id = |key: &str, default: i64| -> Result<i64, ModelError> {
-            Ok(keys_id(whole, key)?.unwrap_or(default))
-        };
-        let image = id("image_token_id", 151_655)?;
-        let never = vec![
-            image,
-            id("video_token_id", 151_656)?,
-            id("vision_start_token_id", 151_652)?,
-            id("vision_end_token_id", 151_653)?,
-        ];
-        return Ok(ImageTokens { image, never });
-    }
-    let added = added_tokens(folder)?;
-    let image = match keys_id(whole, "image_token_id")? {
-        Some(id) => id,
-        None if family == Family::InternVl => 151_667,
-        None => *added.get("<IMG_CONTEXT>").unwrap_or(&151_667),
-    };
-    let others = ["<img>", "</img>", "<IMG_CONTEXT>", "<video>"];
-    let mut never = vec![image];
-    never.extend(
-        others
-            .iter()
-            .filter_map(|name| added.get(*name))
-            .filter(|id| **id != image),
-    );
-    Ok(ImageTokens { image, never })
-}
-
-fn keys_id(keys: &Keys, key: &str) -> Result<Option<i64>, ModelError> {
-    match keys.value(key) {
-        None => Ok(None),
-        Some(value) => match value.as_i64() {
-            Some(id) if id >= 0 => Ok(Some(id)),
-            _ => Err(keys.bad(key, format!("must be a token id, got {value}"))),
-        },
-    }
-}
-
-/// Token ids by text, from whichever tokenizer file the folder has.
-fn added_tokens(folder: &Path) -> Result<std::collections::BTreeMap<String, i64>, ModelError> {
-    let mut found = std::collections::BTreeMap::new();
-    let read = |name: &str| -> Result<Option<Map<String, Value>>, ModelError> {
-        let path = folder.join(name);
-        path.exists().then(|| read_object(&path)).transpose()
-    };
-    if let Some(map) = read("added_tokens.json")? {
-        found.extend(
-            map.iter()
-                .filter_map(|(text, id)| Some((text.clone(), id.as_i64()?))),
-        );
-    }
-    let config = read("tokenizer_config.json")?.unwrap_or_default();
-    if let Some(Value::Object(decoder)) = config.get("added_tokens_decoder") {
-        found.extend(decoder.iter().filter_map(|(id, token)| {
-            Some((token.get("content")?.as_str()?.to_owned(), id.parse().ok()?))
-        }));
-    }
-    let file = read("tokenizer.json")?.unwrap_or_default();
-    if let Some(Value::Array(tokens)) = file.get("added_tokens") {
-        found.extend(tokens.iter().filter_map(|token| {
-            Some((
-                token.get("content")?.as_str()?.to_owned(),
-                token.get("id")?.as_i64()?,
-            ))
-        }));
-    }
-    Ok(found)
 }

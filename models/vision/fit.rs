@@ -2,7 +2,7 @@
 
 use super::config::{VisionConfig, VisionNetwork};
 use crate::ModelError;
-use crate::config::Keys;
+use crate::json_section::Keys;
 
 impl VisionConfig {
     /// Refuses sizes that do not fit each other.
@@ -55,7 +55,8 @@ impl VisionConfig {
     pub(crate) fn check_decoder(
         &self,
         whole: &Keys,
-        (vocab_size, blocks): (i64, i64),
+        vocab_size: i64,
+        blocks: i64,
     ) -> Result<(), ModelError> {
         let image = self.tokens.image;
         if image >= vocab_size {

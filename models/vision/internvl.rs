@@ -5,25 +5,27 @@
 
 use tch::Tensor;
 
-use super::config::InternVit;
-use super::layers::{Linear, LinearLeaves, Norm, NormKind, NormLeaves, run_attention};
-use super::{Names, Pixels, VisionConfig, VisionNetwork};
+use super::config::{InternVit, Names, TowerBefore, VisionConfig, VisionNetwork};
+use super::layers::{Norm, NormKind, NormParams, run_attention};
+use super::types::Pixels;
 use crate::input::Features;
-use crate::params::{Layout, ParamTable, Part};
+use crate::layers::Activation;
+use crate::linear::{Linear, LinearParams};
+use crate::params::{ParamId, ParamLayout, ParamTable, Part};
 
 /// Epsilon of the projector's norm.
 const EPS: f64 = 1e-5;
 
-struct BlockLeaves {
-    norms: [NormLeaves; 2],
-    qkv: LinearLeaves,
-    head_norms: Option<[NormLeaves; 2]>,
-    out: LinearLeaves,
-    feed: [LinearLeaves; 2],
-    scales: [usize; 2],
+struct InternBlockParams {
+    norms: [NormParams; 2],
+    qkv: LinearParams,
+    head_norms: Option<[NormParams; 2]>,
+    out: LinearParams,
+    feed: [LinearParams; 2],
+    scales: [ParamId; 2],
 }
 
-struct Block {
+struct InternBlock {
     norms: [Norm; 2],
     /// q, k and v stacked.
     qkv: Linear,
@@ -32,35 +34,42 @@ struct Block {
     feed: [Linear; 2],
     /// `[D]` each
     scales: [Tensor; 2],
+    heads: i64,
+    activation: Activation,
 }
 
-/// The tower's leaves.
-pub(crate) struct Leaves {
-    class: usize,
-    positions: usize,
-    patches: LinearLeaves,
-    blocks: Vec<BlockLeaves>,
-    last: Option<NormLeaves>,
-    projector_norm: NormLeaves,
-    projector: [LinearLeaves; 2],
+/// The tower's parameters, before the buffers exist.
+pub(crate) struct InternParams {
+    class: ParamId,
+    positions: ParamId,
+    patches: LinearParams,
+    blocks: Vec<InternBlockParams>,
+    last: Option<NormParams>,
+    projector_norm: NormParams,
+    projector: [LinearParams; 2],
 }
 
 /// The tower.
-pub(super) struct Tower {
-    config: VisionConfig,
+pub(super) struct InternTower {
     /// `[1, 1, D]`
     class: Tensor,
     /// `[1, 1 + patches, D]`
     positions: Tensor,
     patches: Linear,
-    blocks: Vec<Block>,
+    blocks: Vec<InternBlock>,
     last: Option<Norm>,
-    projector_norm: Norm,
-    projector: [Linear; 2],
+    projector: Projector,
+    patch_size: i64,
+    merge: i64,
+}
+
+struct Projector {
+    norm: Norm,
+    maps: [Linear; 2],
 }
 
 /// What a layout calls the parts.
-struct Parts {
+struct TensorNames {
     tower: &'static str,
     embeddings: [&'static str; 3],
     layers: &'static str,
@@ -72,7 +81,7 @@ struct Parts {
     projector: [&'static str; 3],
 }
 
-const CHAT: Parts = Parts {
+const CHAT: TensorNames = TensorNames {
     tower: "vision_model",
     embeddings: ["class_embedding", "position_embedding", "patch_embedding"],
     layers: "encoder.layers",
@@ -84,7 +93,7 @@ const CHAT: Parts = Parts {
     projector: ["mlp1.0", "mlp1.1", "mlp1.3"],
 };
 
-const NATIVE: Parts = Parts {
+const NATIVE: TensorNames = TensorNames {
     tower: "model.vision_tower",
     embeddings: [
         "cls_token",
@@ -104,7 +113,7 @@ const NATIVE: Parts = Parts {
     ],
 };
 
-const SPLIT: Parts = Parts {
+const SPLIT: TensorNames = TensorNames {
     tower: "vision_tower",
     projector: [
         "multi_modal_projector.layer_norm",
@@ -114,13 +123,14 @@ const SPLIT: Parts = Parts {
     ..NATIVE
 };
 
-impl Leaves {
+impl InternParams {
     pub(super) fn declare(
-        layout: &mut Layout,
-        (config, intern): (&VisionConfig, &InternVit),
-        (names, out): (Names, i64),
+        layout: &mut ParamLayout,
+        tower: TowerBefore,
+        intern: &InternVit,
     ) -> Self {
-        let parts = match names {
+        let (config, out) = (tower.config, tower.out);
+        let parts = match tower.names {
             Names::Chat => CHAT,
             Names::Split => SPLIT,
             _ => NATIVE,
@@ -134,15 +144,15 @@ impl Leaves {
         let class = layout.one(class, &[1, 1, wide]);
         let positions = layout.one(positions, &[1, 1 + per_tile, wide]);
         let shape = [wide, 3, config.patch_size, config.patch_size];
-        let patches = LinearLeaves::patches(layout, &patches, &shape, true);
+        let patches = LinearParams::patches(layout, &patches, &shape, true);
         let blocks = (0..config.depth)
             .map(|index| {
                 let name = format!("{}.{}.{index}", parts.tower, parts.layers);
-                BlockLeaves::declare(layout, (config, intern), (&parts, &name))
+                InternBlockParams::declare(layout, config, intern, &parts, &name)
             })
             .collect();
         let last = intern.final_norm.then(|| {
-            NormLeaves::declare(
+            NormParams::declare(
                 layout,
                 &format!("{}.layernorm", parts.tower),
                 wide,
@@ -150,12 +160,12 @@ impl Leaves {
             )
         });
         layout.part(Part::Projector);
-        let joined = wide * config.merge * config.merge;
+        let joined = config.joined();
         let [norm, first, second] = parts.projector;
-        let projector_norm = NormLeaves::declare(layout, norm, joined, NormKind::Layer);
+        let projector_norm = NormParams::declare(layout, norm, joined, NormKind::Layer);
         let projector = [
-            LinearLeaves::declare(layout, first, (out, joined)),
-            LinearLeaves::declare(layout, second, (out, out)),
+            LinearParams::declare(layout, first, [out, joined]),
+            LinearParams::declare(layout, second, [out, out]),
         ];
         layout.part(Part::Decoder);
         Self {
@@ -169,63 +179,70 @@ impl Leaves {
         }
     }
 
-    pub(super) fn bind(self, params: &ParamTable, config: &VisionConfig) -> Tower {
-        let eps = match &config.network {
-            VisionNetwork::InternVl(intern) => intern.norm.1,
-            _ => EPS,
+    pub(super) fn bind(self, params: &ParamTable, config: &VisionConfig) -> InternTower {
+        let VisionNetwork::InternVl(intern) = &config.network else {
+            unreachable!("bound to its own network")
         };
-        let block = |leaves: BlockLeaves| Block {
-            norms: leaves.norms.map(|norm| norm.bind(params, eps)),
-            qkv: leaves.qkv.bind(params),
+        let eps = intern.norm_eps;
+        let block = |block: InternBlockParams| InternBlock {
+            norms: block.norms.map(|norm| norm.bind(params, eps)),
+            qkv: block.qkv.bind(params),
             // The norms over heads have an epsilon of their own in both layouts.
-            head_norms: leaves
+            head_norms: block
                 .head_norms
                 .map(|norms| norms.map(|norm| norm.bind(params, 1e-6))),
-            out: leaves.out.bind(params),
-            feed: leaves.feed.map(|linear| linear.bind(params)),
-            scales: leaves.scales.map(|scale| params.tensor(scale)),
+            out: block.out.bind(params),
+            feed: block.feed.map(|linear| linear.bind(params)),
+            scales: block.scales.map(|scale| params.tensor(scale)),
+            heads: config.num_heads,
+            activation: intern.activation,
         };
-        Tower {
-            config: config.clone(),
+        InternTower {
             class: params.tensor(self.class),
             positions: params.tensor(self.positions),
             patches: self.patches.bind(params),
             blocks: self.blocks.into_iter().map(block).collect(),
             last: self.last.map(|norm| norm.bind(params, eps)),
-            projector_norm: self.projector_norm.bind(params, EPS),
-            projector: self.projector.map(|linear| linear.bind(params)),
+            projector: Projector {
+                norm: self.projector_norm.bind(params, EPS),
+                maps: self.projector.map(|linear| linear.bind(params)),
+            },
+            patch_size: config.patch_size,
+            merge: config.merge,
         }
     }
 }
 
-impl BlockLeaves {
+impl InternBlockParams {
     fn declare(
-        layout: &mut Layout,
-        (config, intern): (&VisionConfig, &InternVit),
-        (parts, name): (&Parts, &str),
+        layout: &mut ParamLayout,
+        config: &VisionConfig,
+        intern: &InternVit,
+        parts: &TensorNames,
+        name: &str,
     ) -> Self {
         let (wide, inner) = (config.hidden_size, config.intermediate_size);
         let attention = format!("{name}.{}", parts.attention);
-        let norms = parts.norms.map(|part| {
-            NormLeaves::declare(layout, &format!("{name}.{part}"), wide, intern.norm.0)
-        });
+        let norms = parts
+            .norms
+            .map(|part| NormParams::declare(layout, &format!("{name}.{part}"), wide, intern.norm));
         let rows = 3 * wide / parts.qkv.len() as i64;
         let stacked: Vec<_> = parts
             .qkv
             .iter()
             .map(|part| (format!("{attention}.{part}"), rows))
             .collect();
-        let qkv = LinearLeaves::stacked(layout, &stacked, wide, intern.qkv_bias);
+        let qkv = LinearParams::stacked(layout, &stacked, wide, intern.qkv_bias);
         let head_norms = intern.qk_norm.then(|| {
             ["q_norm", "k_norm"].map(|part| {
-                NormLeaves::declare(layout, &format!("{attention}.{part}"), wide, NormKind::Rms)
+                NormParams::declare(layout, &format!("{attention}.{part}"), wide, NormKind::Rms)
             })
         });
         let out =
-            LinearLeaves::declare(layout, &format!("{attention}.{}", parts.out), (wide, wide));
+            LinearParams::declare(layout, &format!("{attention}.{}", parts.out), [wide, wide]);
         let feed = [
-            LinearLeaves::declare(layout, &format!("{name}.mlp.fc1"), (inner, wide)),
-            LinearLeaves::declare(layout, &format!("{name}.mlp.fc2"), (wide, inner)),
+            LinearParams::declare(layout, &format!("{name}.mlp.fc1"), [inner, wide]),
+            LinearParams::declare(layout, &format!("{name}.mlp.fc2"), [wide, inner]),
         ];
         let scales = parts
             .scales
@@ -241,18 +258,10 @@ impl BlockLeaves {
     }
 }
 
-impl Tower {
-    fn intern(&self) -> &InternVit {
-        match &self.config.network {
-            VisionNetwork::InternVl(intern) => intern,
-            _ => unreachable!("bound to its own network"),
-        }
-    }
-
+impl InternTower {
     /// The last state alone, `[tiles, patches, D]`, the class row left out.
     pub(super) fn run(&self, pixels: &Pixels) -> Vec<Tensor> {
-        let (side, patch) = (self.intern().image_size, self.config.patch_size);
-        let across = side / patch;
+        let (across, patch) = (self.across(), self.patch_size);
         let tiles = pixels.data.size()[0];
         let patches = pixels
             .data
@@ -260,58 +269,57 @@ impl Tower {
             .permute([0, 2, 4, 1, 3, 5])
             .reshape([tiles, across * across, 3 * patch * patch]);
         let class = self.class.expand([tiles, 1, -1], false);
-        let x = Tensor::cat(&[&class, &self.patches.apply(&patches)], 1) + &self.positions;
-        let (rows, wide) = (x.size()[1], self.config.hidden_size);
+        let x = Tensor::cat(&[&class, &self.patches.forward(&patches)], 1) + &self.positions;
+        let (rows, wide) = (x.size()[1], x.size()[2]);
         let mut x = x.view([tiles * rows, wide]);
         let lengths = vec![rows; tiles as usize];
         for block in &self.blocks {
-            x = block.apply(&x, &lengths, (&self.config, self.intern()));
+            x = block.forward(&x, &lengths);
         }
         let x = match &self.last {
             None => x,
-            Some(norm) => norm.apply(&x),
+            Some(norm) => norm.forward(&x),
         };
         vec![x.view([tiles, rows, wide]).narrow(1, 1, rows - 1)]
     }
 
     /// Squares of patches joined by pixel shuffle, then the projector.
     pub(super) fn project(&self, states: &[Tensor]) -> Features {
-        let (merge, wide) = (self.config.merge, self.config.hidden_size);
         let state = &states[0];
-        let tiles = state.size()[0];
-        let side = self.intern().image_size / self.config.patch_size / merge;
+        let (tiles, wide) = (state.size()[0], state.size()[2]);
+        let (merge, side) = (self.merge, self.across() / self.merge);
         // A square's patches row by row, as two shuffles, one for each side, leave them.
         let joined = state
             .reshape([tiles, side, merge, side, merge, wide])
             .permute([0, 1, 3, 2, 4, 5])
             .reshape([tiles * side * side, merge * merge * wide]);
-        let x = self.projector[0].apply(&self.projector_norm.apply(&joined));
+        let [first, second] = &self.projector.maps;
+        let x = first.forward(&self.projector.norm.forward(&joined));
         Features {
-            main: self.projector[1].apply(&x.gelu("none")),
+            main: second.forward(&x.gelu("none")),
             deep: Vec::new(),
         }
     }
+
+    /// Patches along a side of a tile.
+    fn across(&self) -> i64 {
+        (self.positions.size()[1] - 1).isqrt()
+    }
 }
 
-impl Block {
-    fn apply(
-        &self,
-        x: &Tensor,
-        lengths: &[i64],
-        (config, intern): (&VisionConfig, &InternVit),
-    ) -> Tensor {
+impl InternBlock {
+    fn forward(&self, x: &Tensor, lengths: &[i64]) -> Tensor {
         let rows = x.size()[0];
-        let qkv = self.qkv.apply(&self.norms[0].apply(x)).chunk(3, -1);
-        let heads = |x: &Tensor| x.reshape([rows, config.num_heads, -1]);
+        let qkv = self.qkv.forward(&self.norms[0].forward(x)).chunk(3, -1);
+        let heads = |x: &Tensor| x.reshape([rows, self.heads, -1]);
         let (q, k) = match &self.head_norms {
             None => (heads(&qkv[0]), heads(&qkv[1])),
-            Some([q, k]) => (heads(&q.apply(&qkv[0])), heads(&k.apply(&qkv[1]))),
+            Some([q, k]) => (heads(&q.forward(&qkv[0])), heads(&k.forward(&qkv[1]))),
         };
         let mixed = run_attention(&q, &k, &heads(&qkv[2]), lengths);
-        let x = self.out.apply(&mixed) * &self.scales[0] + x;
-        let inner = intern
-            .activation
-            .apply(&self.feed[0].apply(&self.norms[1].apply(&x)));
-        self.feed[1].apply(&inner) * &self.scales[1] + x
+        let x = self.out.forward(&mixed) * &self.scales[0] + x;
+        let inner = self.feed[0].forward(&self.norms[1].forward(&x));
+        let fed = self.feed[1].forward(&self.activation.apply(&inner));
+        fed * &self.scales[1] + x
     }
 }

@@ -1,73 +1,9 @@
-//! Pieces of the vision towers: linear maps with biases, norms, rotation, attention within runs.
+//! Pieces of the vision towers: norms, rotation by row and column, attention within runs.
 
 use tch::{Kind, Tensor};
 
-use crate::layers::{reduce_kind, rms_norm};
-use crate::params::{Layout, ParamTable};
-
-/// A matrix `[out, in]` and a bias `[out]`, by their numbers among the leaves.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LinearLeaves {
-    weight: usize,
-    bias: Option<usize>,
-}
-
-/// A linear map.
-#[derive(Debug)]
-pub(crate) struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
-}
-
-impl LinearLeaves {
-    /// `name.weight` and `name.bias`.
-    pub(crate) fn declare(layout: &mut Layout, name: &str, (out, wide): (i64, i64)) -> Self {
-        Self::stacked(layout, &[(name.to_owned(), out)], wide, true)
-    }
-
-    /// Several maps of one input as one, `(name, out)` each.
-    pub(crate) fn stacked(
-        layout: &mut Layout,
-        parts: &[(String, i64)],
-        wide: i64,
-        bias: bool,
-    ) -> Self {
-        let weights = parts
-            .iter()
-            .map(|(name, out)| (format!("{name}.weight"), vec![*out, wide]));
-        let weight = layout.leaf(weights.collect());
-        let biases = parts
-            .iter()
-            .map(|(name, out)| (format!("{name}.bias"), vec![*out]));
-        let bias = bias.then(|| layout.leaf(biases.collect()));
-        Self { weight, bias }
-    }
-
-    /// A convolution over patches, `name.weight [out, ..]`: a linear map of flattened patches.
-    pub(crate) fn patches(layout: &mut Layout, name: &str, shape: &[i64], bias: bool) -> Self {
-        Self {
-            weight: layout.one(format!("{name}.weight"), shape),
-            bias: bias.then(|| layout.one(format!("{name}.bias"), &shape[..1])),
-        }
-    }
-
-    pub(crate) fn bind(self, params: &ParamTable) -> Linear {
-        let weight = params.tensor(self.weight);
-        Linear {
-            weight,
-            bias: self.bias.map(|bias| params.tensor(bias)),
-        }
-    }
-}
-
-impl Linear {
-    /// `x [.., in]` to `[.., out]`.
-    pub(crate) fn apply(&self, x: &Tensor) -> Tensor {
-        // The view is made here and not once, so that gradients reach the leaf itself.
-        let weight = self.weight.view([self.weight.size()[0], -1]);
-        x.linear(&weight, self.bias.as_ref())
-    }
-}
+use crate::layers::{RotaryTables, reduce_kind, rms_norm};
+use crate::params::{ParamId, ParamLayout, ParamTable};
 
 /// Which norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,11 +14,11 @@ pub enum NormKind {
     Rms,
 }
 
-/// A norm's leaves.
+/// A norm's parameters, before the buffers exist.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct NormLeaves {
-    weight: usize,
-    bias: Option<usize>,
+pub(crate) struct NormParams {
+    weight: ParamId,
+    bias: Option<ParamId>,
 }
 
 /// A norm over the last dimension.
@@ -93,8 +29,8 @@ pub(crate) struct Norm {
     eps: f64,
 }
 
-impl NormLeaves {
-    pub(crate) fn declare(layout: &mut Layout, name: &str, wide: i64, kind: NormKind) -> Self {
+impl NormParams {
+    pub(crate) fn declare(layout: &mut ParamLayout, name: &str, wide: i64, kind: NormKind) -> Self {
         Self {
             weight: layout.one(format!("{name}.weight"), &[wide]),
             bias: (kind == NormKind::Layer).then(|| layout.one(format!("{name}.bias"), &[wide])),
@@ -111,7 +47,7 @@ impl NormLeaves {
 }
 
 impl Norm {
-    pub(crate) fn apply(&self, x: &Tensor) -> Tensor {
+    pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
         match &self.bias {
             None => rms_norm(x, &self.weight, self.eps),
             Some(bias) => x.layer_norm(
@@ -125,44 +61,17 @@ impl Norm {
     }
 }
 
-/// Activation functions by their names in configuration files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// `gelu`
-    Gelu,
-    /// `gelu_pytorch_tanh`
-    GeluTanh,
-    /// `silu`
-    Silu,
-}
-
-impl Activation {
-    pub(crate) fn of(name: &str) -> Option<Self> {
-        Some(match name {
-            "gelu" => Self::Gelu,
-            "gelu_pytorch_tanh" => Self::GeluTanh,
-            "silu" => Self::Silu,
-            _ => return None,
-        })
-    }
-
-    pub(crate) fn apply(self, x: &Tensor) -> Tensor {
-        match self {
-            Self::Gelu => x.gelu("none"),
-            Self::GeluTanh => x.gelu("tanh"),
-            Self::Silu => x.silu(),
-        }
-    }
-}
-
 /// Cosines and sines `[n, D]` of a rotation by row and column: a quarter of the head's width
 /// turns by each, twice over; angles in float32. `places [n, 2]` int64.
-pub(crate) fn axial_tables(inv_freq: &Tensor, places: &Tensor, kind: Kind) -> (Tensor, Tensor) {
+pub(crate) fn axial_tables(inv_freq: &Tensor, places: &Tensor, kind: Kind) -> RotaryTables {
     let angles = places.to_kind(Kind::Float).unsqueeze(-1) * inv_freq;
     let angles = angles.flatten(1, 2);
     let angles = Tensor::cat(&[&angles, &angles], -1);
     let kind = reduce_kind(kind);
-    (angles.cos().to_kind(kind), angles.sin().to_kind(kind))
+    RotaryTables {
+        cos: angles.cos().to_kind(kind),
+        sin: angles.sin().to_kind(kind),
+    }
 }
 
 /// Attention of `q`, `k`, `v [n, heads, D]` within consecutive runs of `lengths` rows, each row

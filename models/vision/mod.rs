@@ -11,19 +11,21 @@ mod layers;
 mod qwen;
 mod qwen2_5_vl;
 mod qwen3_vl;
-mod view;
+mod read;
+mod types;
 
 use std::cell::Cell;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
+pub(crate) use config::TowerBefore;
 pub use config::{Eyes, Family, ImageTokens, InternVit, Names, VisionConfig, VisionNetwork};
-pub use layers::{Activation, NormKind};
-pub use view::{Look, Shown, View};
+pub use layers::NormKind;
+pub use types::{Pixels, Seen};
 
 use crate::image::{Picture, Processor};
 use crate::input::Features;
-use crate::params::{Layout, ParamTable};
+use crate::params::{ParamLayout, ParamTable};
 
 /// A policy's eyes.
 pub struct Vision {
@@ -34,77 +36,30 @@ pub struct Vision {
 }
 
 enum Tower {
-    Qwen3(qwen3_vl::Tower),
-    Qwen25(qwen2_5_vl::Tower),
-    Intern(internvl::Tower),
+    Qwen3(qwen3_vl::Qwen3Tower),
+    Qwen25(qwen2_5_vl::Qwen25Tower),
+    Intern(internvl::InternTower),
 }
 
-/// The leaves of a tower, before the buffer exists.
-pub(crate) enum TowerLeaves {
-    Qwen3(qwen3_vl::Leaves),
-    Qwen25(qwen2_5_vl::Leaves),
-    Intern(internvl::Leaves),
+/// The parameters of a tower, before the buffers exist.
+pub(crate) enum TowerParams {
+    Qwen3(qwen3_vl::Qwen3Params),
+    Qwen25(qwen2_5_vl::Qwen25Params),
+    Intern(internvl::InternParams),
 }
 
-/// Pictures as a tower takes them.
-pub struct Pixels {
-    /// Patches `[n, 3 * 2 * P * P]`, or tiles `[n, 3 * S * S]`.
-    pub data: Tensor,
-    /// Patch rows and columns of each picture, or its number of tiles and 1.
-    pub grids: Vec<(i64, i64)>,
-}
-
-/// What a tower made of pictures, before the projector: one row a patch `[n, D]`, or one a tile
-/// `[n, L, D]`; the last is the tower's output, those before it are tapped on the way.
-#[derive(Debug)]
-pub struct Seen {
-    states: Vec<Tensor>,
-}
-
-impl Seen {
-    /// One for each of consecutive runs of rows.
-    pub fn split(&self, rows: &[i64]) -> Vec<Seen> {
-        let mut parts: Vec<Seen> = rows.iter().map(|_| Seen { states: Vec::new() }).collect();
-        for state in &self.states {
-            for (part, rows) in parts.iter_mut().zip(state.split_with_sizes(rows, 0)) {
-                part.states.push(rows);
-            }
-        }
-        parts
-    }
-
-    /// The rows of several, one after the other; `None` of none.
-    pub fn concat(all: &[&Seen]) -> Option<Seen> {
-        let states = (0..all.first()?.states.len()).map(|at| {
-            Tensor::cat(
-                &all.iter().map(|one| &one.states[at]).collect::<Vec<_>>(),
-                0,
-            )
-        });
-        Some(Seen {
-            states: states.collect(),
-        })
-    }
-}
-
-impl TowerLeaves {
-    pub(crate) fn declare(
-        layout: &mut Layout,
-        config: &VisionConfig,
-        (names, out): (Names, i64),
-    ) -> Self {
-        match &config.network {
+impl TowerParams {
+    pub(crate) fn declare(layout: &mut ParamLayout, tower: TowerBefore) -> Self {
+        match &tower.config.network {
             VisionNetwork::Qwen3Vl { .. } => {
-                Self::Qwen3(qwen3_vl::Leaves::declare(layout, config, (names, out)))
+                Self::Qwen3(qwen3_vl::Qwen3Params::declare(layout, tower))
             }
             VisionNetwork::Qwen25Vl { .. } => {
-                Self::Qwen25(qwen2_5_vl::Leaves::declare(layout, config, (names, out)))
+                Self::Qwen25(qwen2_5_vl::Qwen25Params::declare(layout, tower))
             }
-            VisionNetwork::InternVl(intern) => Self::Intern(internvl::Leaves::declare(
-                layout,
-                (config, intern),
-                (names, out),
-            )),
+            VisionNetwork::InternVl(intern) => {
+                Self::Intern(internvl::InternParams::declare(layout, tower, intern))
+            }
         }
     }
 
@@ -112,9 +67,9 @@ impl TowerLeaves {
         let config = &eyes.tower;
         Vision {
             tower: match self {
-                Self::Qwen3(leaves) => Tower::Qwen3(leaves.bind(params, config)),
-                Self::Qwen25(leaves) => Tower::Qwen25(leaves.bind(params, config)),
-                Self::Intern(leaves) => Tower::Intern(leaves.bind(params, config)),
+                Self::Qwen3(tower) => Tower::Qwen3(tower.bind(params, config)),
+                Self::Qwen25(tower) => Tower::Qwen25(tower.bind(params, config)),
+                Self::Intern(tower) => Tower::Intern(tower.bind(params, config)),
             },
             processor: eyes.processor.clone(),
             looked: Cell::new(0),
@@ -140,15 +95,15 @@ impl Vision {
             Tower::Qwen25(tower) => tower.run(pixels),
             Tower::Intern(tower) => tower.run(pixels),
         };
-        Seen { states }
+        Seen::new(states)
     }
 
     /// Runs the projector.
     pub fn project(&self, seen: &Seen) -> Features {
         match &self.tower {
-            Tower::Qwen3(tower) => tower.project(&seen.states),
-            Tower::Qwen25(tower) => tower.project(&seen.states),
-            Tower::Intern(tower) => tower.project(&seen.states),
+            Tower::Qwen3(tower) => tower.project(seen.states()),
+            Tower::Qwen25(tower) => tower.project(seen.states()),
+            Tower::Intern(tower) => tower.project(seen.states()),
         }
     }
 

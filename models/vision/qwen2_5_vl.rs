@@ -5,112 +5,100 @@
 
 use tch::Tensor;
 
-use super::layers::{Activation, Linear, LinearLeaves, Norm, NormKind, NormLeaves};
-use super::qwen::{Attention, AttentionLeaves, blocks, places, tables};
-use super::{Names, Pixels, VisionConfig, VisionNetwork};
+use super::config::{Names, TowerBefore, VisionConfig, VisionNetwork};
+use super::layers::NormKind;
+use super::qwen::{
+    FeedNames, Merger, MergerParams, MergerShape, Normed, QwenBlock, QwenBlockParams,
+    QwenBlockShape, pairs, patch_counts, patch_positions, patch_tables,
+};
+use super::types::Pixels;
 use crate::input::Features;
-use crate::params::{Layout, ParamTable, Part};
+use crate::layers::RotaryTables;
+use crate::linear::{Linear, LinearParams};
+use crate::params::{ParamLayout, ParamTable, Part};
 
-const EPS: f64 = 1e-6;
-
-struct BlockLeaves {
-    norms: [NormLeaves; 2],
-    attention: AttentionLeaves,
-    gate_up: LinearLeaves,
-    down: LinearLeaves,
-}
-
-struct Block {
-    norms: [Norm; 2],
-    attention: Attention,
-    gate_up: Linear,
-    down: Linear,
-}
-
-/// The tower's leaves.
-pub(crate) struct Leaves {
-    patches: LinearLeaves,
-    blocks: Vec<BlockLeaves>,
-    norm: NormLeaves,
-    merger: [LinearLeaves; 2],
+/// The tower's parameters, before the buffers exist.
+pub(crate) struct Qwen25Params {
+    patches: LinearParams,
+    blocks: Vec<QwenBlockParams>,
+    merger: MergerParams,
 }
 
 /// The tower.
-pub(super) struct Tower {
-    config: VisionConfig,
+pub(super) struct Qwen25Tower {
     patches: Linear,
-    blocks: Vec<Block>,
-    norm: Norm,
-    merger: [Linear; 2],
+    blocks: Vec<QwenBlock>,
+    merger: Merger,
+    head_dim: i64,
+    merge: i64,
+    /// Side of a window, in merged patches.
+    window: i64,
+    /// Blocks that see the whole picture.
+    whole: Vec<i64>,
 }
 
-impl Leaves {
-    pub(super) fn declare(
-        layout: &mut Layout,
-        config: &VisionConfig,
-        (names, out): (Names, i64),
-    ) -> Self {
-        let prefix = match names {
+impl Qwen25Params {
+    pub(super) fn declare(layout: &mut ParamLayout, tower: TowerBefore) -> Self {
+        let config = tower.config;
+        let prefix = match tower.names {
             Names::Flat => "visual",
             _ => "model.visual",
         };
-        let (wide, inner, patch) = (
-            config.hidden_size,
-            config.intermediate_size,
-            config.patch_size,
-        );
+        let (wide, patch) = (config.hidden_size, config.patch_size);
         layout.part(Part::Vision);
         let shape = [wide, 3, 2, patch, patch];
         let patches =
-            LinearLeaves::patches(layout, &format!("{prefix}.patch_embed.proj"), &shape, false);
+            LinearParams::patches(layout, &format!("{prefix}.patch_embed.proj"), &shape, false);
         let blocks = (0..config.depth).map(|index| {
-            let name = format!("{prefix}.blocks.{index}");
-            let norm = |layout: &mut Layout, part: &str| {
-                NormLeaves::declare(layout, &format!("{name}.{part}"), wide, NormKind::Rms)
+            let shape = QwenBlockShape {
+                name: &format!("{prefix}.blocks.{index}"),
+                wide,
+                inner: config.intermediate_size,
+                norm: NormKind::Rms,
+                feed: FeedNames::Gated(["mlp.gate_proj", "mlp.up_proj"], "mlp.down_proj"),
             };
-            let pair = ["gate_proj", "up_proj"].map(|part| (format!("{name}.mlp.{part}"), inner));
-            BlockLeaves {
-                norms: [norm(layout, "norm1"), norm(layout, "norm2")],
-                attention: AttentionLeaves::declare(layout, &format!("{name}.attn"), wide),
-                gate_up: LinearLeaves::stacked(layout, &pair, wide, true),
-                down: LinearLeaves::declare(
-                    layout,
-                    &format!("{name}.mlp.down_proj"),
-                    (wide, inner),
-                ),
-            }
+            QwenBlockParams::declare(layout, shape)
         });
         let blocks = blocks.collect();
         layout.part(Part::Projector);
-        let joined = wide * config.merge * config.merge;
-        let name = format!("{prefix}.merger");
-        let norm = NormLeaves::declare(layout, &format!("{name}.ln_q"), wide, NormKind::Rms);
-        let merger = [
-            LinearLeaves::declare(layout, &format!("{name}.mlp.0"), (joined, joined)),
-            LinearLeaves::declare(layout, &format!("{name}.mlp.2"), (out, joined)),
-        ];
+        let shape = MergerShape {
+            name: &format!("{prefix}.merger"),
+            parts: ["ln_q", "mlp.0", "mlp.2"],
+            norm: NormKind::Rms,
+            normed: Normed::Patch,
+            wide,
+            joined: config.joined(),
+            out: tower.out,
+        };
+        let merger = MergerParams::declare(layout, shape);
         layout.part(Part::Decoder);
         Self {
             patches,
             blocks,
-            norm,
             merger,
         }
     }
 
-    pub(super) fn bind(self, params: &ParamTable, config: &VisionConfig) -> Tower {
-        let block = |leaves: BlockLeaves| Block {
-            norms: leaves.norms.map(|norm| norm.bind(params, EPS)),
-            attention: leaves.attention.bind(params, config.num_heads),
-            gate_up: leaves.gate_up.bind(params),
-            down: leaves.down.bind(params),
+    pub(super) fn bind(self, params: &ParamTable, config: &VisionConfig) -> Qwen25Tower {
+        let VisionNetwork::Qwen25Vl {
+            window,
+            whole,
+            activation,
+        } = &config.network
+        else {
+            unreachable!("bound to its own network")
         };
-        Tower {
-            config: config.clone(),
+        let blocks = self.blocks.into_iter();
+        Qwen25Tower {
             patches: self.patches.bind(params),
-            blocks: self.blocks.into_iter().map(block).collect(),
-            norm: self.norm.bind(params, EPS),
-            merger: self.merger.map(|linear| linear.bind(params)),
+            blocks: blocks
+                .map(|block| block.bind(params, config.num_heads, *activation))
+                .collect(),
+            merger: self.merger.bind(params),
+            head_dim: config.head_dim(),
+            merge: config.merge,
+            window: window / config.merge / config.patch_size,
+            whole: whole.clone(),
         }
     }
 }
@@ -122,9 +110,9 @@ fn windows(grids: &[(i64, i64)], merge: i64, side: i64) -> (Vec<i64>, Vec<i64>) 
     for (rows, columns) in grids {
         let (rows, columns) = (rows / merge, columns / merge);
         let across = |size: i64| (size + side - 1) / side;
-        for (window_row, window_column) in blocks(across(rows), across(columns)) {
+        for (window_row, window_column) in pairs(across(rows), across(columns)) {
             let before = order.len();
-            let inside = blocks(side, side)
+            let inside = pairs(side, side)
                 .map(|(row, column)| (window_row * side + row, window_column * side + column))
                 .filter(|(row, column)| *row < rows && *column < columns);
             order.extend(inside.map(|(row, column)| start + row * columns + column));
@@ -135,74 +123,44 @@ fn windows(grids: &[(i64, i64)], merge: i64, side: i64) -> (Vec<i64>, Vec<i64>) 
     (order, lengths)
 }
 
-impl Tower {
+impl Qwen25Tower {
     /// The last state alone, `[n, D]`, in merge order.
     pub(super) fn run(&self, pixels: &Pixels) -> Vec<Tensor> {
-        let VisionNetwork::Qwen25Vl {
-            window,
-            whole,
-            activation,
-        } = &self.config.network
-        else {
-            unreachable!("bound to its own network")
-        };
-        let (merge, patch) = (self.config.merge, self.config.patch_size);
-        let x = self.patches.apply(&pixels.data);
+        let x = self.patches.forward(&pixels.data);
         let (kind, device) = (x.kind(), x.device());
-        let (order, within) = windows(&pixels.grids, merge, window / merge / patch);
-        let across: Vec<i64> = pixels
-            .grids
-            .iter()
-            .map(|(rows, columns)| rows * columns)
-            .collect();
+        let (order, within) = windows(&pixels.grids, self.merge, self.window);
+        let across = patch_counts(&pixels.grids);
         let order = Tensor::from_slice(&order).to_device(device);
-        let unit = merge * merge;
+        let unit = self.merge * self.merge;
         let moved = |x: &Tensor, order: &Tensor| {
             let size = x.size();
             x.view([size[0] / unit, unit, size[1]])
                 .index_select(0, order)
                 .view([size[0], size[1]])
         };
-        let head_dim = self.config.hidden_size / self.config.num_heads;
-        let places = places(&pixels.grids, merge);
-        let (cos, sin) = tables(&places, head_dim, (kind, device));
-        let tables = (moved(&cos, &order), moved(&sin, &order));
+        let positions = patch_positions(&pixels.grids, self.merge);
+        let tables = patch_tables(&positions, self.head_dim, (kind, device));
+        let tables = RotaryTables {
+            cos: moved(&tables.cos, &order),
+            sin: moved(&tables.sin, &order),
+        };
         let mut x = moved(&x, &order);
         for (index, block) in self.blocks.iter().enumerate() {
-            let lengths = match whole.contains(&(index as i64)) {
+            let lengths = match self.whole.contains(&(index as i64)) {
                 true => &across,
                 false => &within,
             };
-            x = block.apply(&x, &tables, (lengths, *activation));
+            x = block.forward(&x, &tables, lengths);
         }
         vec![moved(&x, &order.argsort(0, false))]
     }
 
     /// Behind the tower.
     pub(super) fn project(&self, states: &[Tensor]) -> Features {
-        let joined = self.config.hidden_size * self.config.merge * self.config.merge;
-        let x = self.norm.apply(&states[0]).view([-1, joined]);
         Features {
-            main: self.merger[1].apply(&self.merger[0].apply(&x).gelu("none")),
+            main: self.merger.forward(&states[0]),
             deep: Vec::new(),
         }
-    }
-}
-
-impl Block {
-    fn apply(
-        &self,
-        x: &Tensor,
-        tables: &(Tensor, Tensor),
-        (lengths, activation): (&[i64], Activation),
-    ) -> Tensor {
-        let x = x + self
-            .attention
-            .apply(&self.norms[0].apply(x), tables, lengths);
-        let halves = self.gate_up.apply(&self.norms[1].apply(&x)).chunk(2, -1);
-        &x + self
-            .down
-            .apply(&(activation.apply(&halves[0]) * &halves[1]))
     }
 }
 

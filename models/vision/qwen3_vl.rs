@@ -5,72 +5,49 @@
 
 use tch::{Kind, Tensor};
 
-use super::layers::{Activation, Linear, LinearLeaves, Norm, NormKind, NormLeaves};
-use super::qwen::{Attention, AttentionLeaves, places, tables};
-use super::{Names, Pixels, VisionConfig, VisionNetwork};
+use super::config::{Names, TowerBefore, VisionConfig, VisionNetwork};
+use super::layers::NormKind;
+use super::qwen::{
+    FeedNames, Merger, MergerParams, MergerShape, Normed, QwenBlock, QwenBlockParams,
+    QwenBlockShape, patch_counts, patch_positions, patch_tables,
+};
+use super::types::Pixels;
 use crate::input::Features;
-use crate::params::{Layout, ParamTable, Part};
+use crate::linear::{Linear, LinearParams};
+use crate::params::{ParamId, ParamLayout, ParamTable, Part};
 
-const EPS: f64 = 1e-6;
-
-struct BlockLeaves {
-    norms: [NormLeaves; 2],
-    attention: AttentionLeaves,
-    feed: [LinearLeaves; 2],
-}
-
-struct Block {
-    norms: [Norm; 2],
-    attention: Attention,
-    feed: [Linear; 2],
-}
-
-struct MergerLeaves {
-    norm: NormLeaves,
-    feed: [LinearLeaves; 2],
-}
-
-/// Joins the patches of a square into one row of the decoder's width.
-struct Merger {
-    norm: Norm,
-    feed: [Linear; 2],
-    /// Whether the norm is over the joined patches.
-    joined: bool,
-}
-
-/// The tower's leaves.
-pub(crate) struct Leaves {
-    patches: LinearLeaves,
-    positions: usize,
-    blocks: Vec<BlockLeaves>,
-    merger: MergerLeaves,
-    taps: Vec<MergerLeaves>,
+/// The tower's parameters, before the buffers exist.
+pub(crate) struct Qwen3Params {
+    patches: LinearParams,
+    positions: ParamId,
+    blocks: Vec<QwenBlockParams>,
+    merger: MergerParams,
+    taps: Vec<MergerParams>,
 }
 
 /// The tower.
-pub(super) struct Tower {
-    config: VisionConfig,
+pub(super) struct Qwen3Tower {
     patches: Linear,
     /// `[side * side, D]`
     positions: Tensor,
-    blocks: Vec<Block>,
+    blocks: Vec<QwenBlock>,
     merger: Merger,
-    taps: Vec<Merger>,
+    /// The mergers of DeepStack, and the blocks they are behind.
+    taps: Vec<(i64, Merger)>,
+    head_dim: i64,
+    merge: i64,
 }
 
-impl Leaves {
-    pub(super) fn declare(
-        layout: &mut Layout,
-        config: &VisionConfig,
-        (names, out): (Names, i64),
-    ) -> Self {
+impl Qwen3Params {
+    pub(super) fn declare(layout: &mut ParamLayout, tower: TowerBefore) -> Self {
+        let config = tower.config;
         let VisionNetwork::Qwen3Vl {
             positions, taps, ..
         } = &config.network
         else {
             unreachable!("declared for its own network")
         };
-        let prefix = match names {
+        let prefix = match tower.names {
             Names::Flat => "visual",
             _ => "model.visual",
         };
@@ -78,103 +55,85 @@ impl Leaves {
         layout.part(Part::Vision);
         let shape = [wide, 3, 2, patch, patch];
         let patches =
-            LinearLeaves::patches(layout, &format!("{prefix}.patch_embed.proj"), &shape, true);
-        let table = layout.one(format!("{prefix}.pos_embed.weight"), &[*positions, wide]);
+            LinearParams::patches(layout, &format!("{prefix}.patch_embed.proj"), &shape, true);
+        let positions = layout.one(format!("{prefix}.pos_embed.weight"), &[*positions, wide]);
         let blocks = (0..config.depth).map(|index| {
-            let name = format!("{prefix}.blocks.{index}");
-            let norm = |layout: &mut Layout, part: &str| {
-                NormLeaves::declare(layout, &format!("{name}.{part}"), wide, NormKind::Layer)
+            let shape = QwenBlockShape {
+                name: &format!("{prefix}.blocks.{index}"),
+                wide,
+                inner: config.intermediate_size,
+                norm: NormKind::Layer,
+                feed: FeedNames::Plain(["mlp.linear_fc1", "mlp.linear_fc2"]),
             };
-            let inner = config.intermediate_size;
-            BlockLeaves {
-                norms: [norm(layout, "norm1"), norm(layout, "norm2")],
-                attention: AttentionLeaves::declare(layout, &format!("{name}.attn"), wide),
-                feed: [
-                    LinearLeaves::declare(layout, &format!("{name}.mlp.linear_fc1"), (inner, wide)),
-                    LinearLeaves::declare(layout, &format!("{name}.mlp.linear_fc2"), (wide, inner)),
-                ],
-            }
+            QwenBlockParams::declare(layout, shape)
         });
         let blocks = blocks.collect();
         layout.part(Part::Projector);
-        let joined = wide * config.merge * config.merge;
-        let mut merger = |name: String, normed: i64| MergerLeaves {
-            norm: NormLeaves::declare(layout, &format!("{name}.norm"), normed, NormKind::Layer),
-            feed: [
-                LinearLeaves::declare(layout, &format!("{name}.linear_fc1"), (joined, joined)),
-                LinearLeaves::declare(layout, &format!("{name}.linear_fc2"), (out, joined)),
-            ],
+        let mut merger = |name: String, normed: Normed| {
+            let shape = MergerShape {
+                name: &name,
+                parts: ["norm", "linear_fc1", "linear_fc2"],
+                norm: NormKind::Layer,
+                normed,
+                wide,
+                joined: config.joined(),
+                out: tower.out,
+            };
+            MergerParams::declare(layout, shape)
         };
-        let main = merger(format!("{prefix}.merger"), wide);
+        let main = merger(format!("{prefix}.merger"), Normed::Patch);
+        let list = format!("{prefix}.deepstack_merger_list");
         let taps = (0..taps.len())
-            .map(|index| merger(format!("{prefix}.deepstack_merger_list.{index}"), joined))
+            .map(|index| merger(format!("{list}.{index}"), Normed::Joined))
             .collect();
         layout.part(Part::Decoder);
         Self {
             patches,
-            positions: table,
+            positions,
             blocks,
             merger: main,
             taps,
         }
     }
 
-    pub(super) fn bind(self, params: &ParamTable, config: &VisionConfig) -> Tower {
-        let block = |leaves: BlockLeaves| Block {
-            norms: leaves.norms.map(|norm| norm.bind(params, EPS)),
-            attention: leaves.attention.bind(params, config.num_heads),
-            feed: leaves.feed.map(|linear| linear.bind(params)),
+    pub(super) fn bind(self, params: &ParamTable, config: &VisionConfig) -> Qwen3Tower {
+        let VisionNetwork::Qwen3Vl {
+            taps, activation, ..
+        } = &config.network
+        else {
+            unreachable!("bound to its own network")
         };
-        let merger = |leaves: MergerLeaves, joined| Merger {
-            norm: leaves.norm.bind(params, EPS),
-            feed: leaves.feed.map(|linear| linear.bind(params)),
-            joined,
-        };
-        Tower {
-            config: config.clone(),
+        let (blocks, mergers) = (self.blocks.into_iter(), self.taps.into_iter());
+        Qwen3Tower {
             patches: self.patches.bind(params),
             positions: params.tensor(self.positions),
-            blocks: self.blocks.into_iter().map(block).collect(),
-            merger: merger(self.merger, false),
-            taps: self.taps.into_iter().map(|tap| merger(tap, true)).collect(),
+            blocks: blocks
+                .map(|block| block.bind(params, config.num_heads, *activation))
+                .collect(),
+            merger: self.merger.bind(params),
+            taps: mergers
+                .zip(taps)
+                .map(|(merger, block)| (*block, merger.bind(params)))
+                .collect(),
+            head_dim: config.head_dim(),
+            merge: config.merge,
         }
     }
 }
 
-impl Merger {
-    /// `x [n, D]`, merged patches next to each other, to `[n / merge^2, out]`.
-    fn apply(&self, x: &Tensor, joined: i64) -> Tensor {
-        let x = match self.joined {
-            true => self.norm.apply(&x.view([-1, joined])),
-            false => self.norm.apply(x).view([-1, joined]),
-        };
-        self.feed[1].apply(&self.feed[0].apply(&x).gelu("none"))
-    }
-}
-
-impl Tower {
+impl Qwen3Tower {
     /// The states at the taps, then the last, `[n, D]` each.
     pub(super) fn run(&self, pixels: &Pixels) -> Vec<Tensor> {
-        let VisionNetwork::Qwen3Vl {
-            taps, activation, ..
-        } = &self.config.network
-        else {
-            unreachable!("bound to its own network")
-        };
-        let (kind, device) = (self.positions.kind(), self.positions.device());
-        let places = places(&pixels.grids, self.config.merge);
-        let lengths: Vec<i64> = pixels
-            .grids
-            .iter()
-            .map(|(rows, columns)| rows * columns)
-            .collect();
-        let head_dim = self.config.hidden_size / self.config.num_heads;
-        let tables = tables(&places, head_dim, (kind, device));
-        let mut x = self.patches.apply(&pixels.data) + self.interpolated(&places, &pixels.grids);
+        let place = (self.positions.kind(), self.positions.device());
+        let positions = patch_positions(&pixels.grids, self.merge);
+        let lengths = patch_counts(&pixels.grids);
+        let tables = patch_tables(&positions, self.head_dim, place);
+        let mut x =
+            self.patches.forward(&pixels.data) + self.interpolated(&positions, &pixels.grids);
         let mut states = Vec::new();
         for (index, block) in self.blocks.iter().enumerate() {
-            x = block.apply(&x, &tables, (&lengths, *activation));
-            if taps.contains(&(index as i64)) {
+            x = block.forward(&x, &tables, &lengths);
+            if self.taps.iter().any(|(tapped, _)| *tapped == index as i64) {
                 states.push(x.shallow_clone());
             }
         }
@@ -184,22 +143,21 @@ impl Tower {
 
     /// Behind the tower and behind each tap.
     pub(super) fn project(&self, states: &[Tensor]) -> Features {
-        let joined = self.config.hidden_size * self.config.merge * self.config.merge;
         let (last, tapped) = states.split_last().expect("the tower's output at least");
         Features {
-            main: self.merger.apply(last, joined),
+            main: self.merger.forward(last),
             deep: self
                 .taps
                 .iter()
                 .zip(tapped)
-                .map(|(merger, state)| merger.apply(state, joined))
+                .map(|((_, merger), state)| merger.forward(state))
                 .collect(),
         }
     }
 
     /// The learned positions at each patch, `[n, D]`: bilinear between the four nearest, corners
     /// on corners; weights in float32 as in the reference.
-    fn interpolated(&self, places: &[[i64; 2]], grids: &[(i64, i64)]) -> Tensor {
+    fn interpolated(&self, patches: &[[i64; 2]], grids: &[(i64, i64)]) -> Tensor {
         let side = self.positions.size()[0].isqrt();
         let axis = |at: i64, size: i64| -> [(i64, f32); 2] {
             let source = at as f32 * (side - 1) as f32 / (size - 1).max(1) as f32;
@@ -213,7 +171,7 @@ impl Tower {
             .iter()
             .flat_map(|grid| std::iter::repeat_n(*grid, (grid.0 * grid.1) as usize));
         let (mut rows, mut weights) = (Vec::new(), Vec::new());
-        for ([row, column], (height, width)) in places.iter().zip(sizes) {
+        for ([row, column], (height, width)) in patches.iter().zip(sizes) {
             for (row, by_row) in axis(*row, height) {
                 for (column, by_column) in axis(*column, width) {
                     rows.push(row * side + column);
@@ -234,20 +192,5 @@ impl Tower {
         (taken * weights)
             .sum_dim_intlist(1, false, None)
             .to_kind(self.positions.kind())
-    }
-}
-
-impl Block {
-    fn apply(
-        &self,
-        x: &Tensor,
-        tables: &(Tensor, Tensor),
-        (lengths, activation): (&[i64], Activation),
-    ) -> Tensor {
-        let x = x + self
-            .attention
-            .apply(&self.norms[0].apply(x), tables, lengths);
-        let inner = activation.apply(&self.feed[0].apply(&self.norms[1].apply(&x)));
-        &x + self.feed[1].apply(&inner)
     }
 }

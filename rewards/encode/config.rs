@@ -1,5 +1,6 @@
 //! The configuration of one encoder (`encoders.NAME`).
 
+use crate::device::DeviceChoice;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -84,18 +85,11 @@ impl EncoderConfig {
             (false, Some(_)) => return Err("init: excludes `path`".into()),
             _ => {}
         }
-        let index = self.device.strip_prefix("cuda:").map(str::parse::<usize>);
-        if !matches!(self.device.as_str(), "auto" | "cpu" | "cuda") && !matches!(index, Some(Ok(_)))
-        {
-            return Err(format!(
-                "device: must be auto, cpu, cuda or cuda:N, got `{}`",
-                self.device
-            ));
-        }
+        let device: DeviceChoice = self.device.parse()?;
         if self.dtype == EncoderDtype::Bfloat16 {
             return Err("dtype: bfloat16 keeps eight bits, which moves cosines by several thousandths; use float16, which keeps them within one (or float32)".into());
         }
-        if self.offload && self.device == "cpu" {
+        if self.offload && device == DeviceChoice::Cpu {
             return Err(on_cpu());
         }
         if self.batch > 4096 {

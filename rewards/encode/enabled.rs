@@ -13,6 +13,7 @@ use super::{
 };
 use crate::cache::{Cache, key};
 use crate::config::TaskScoring;
+use crate::device::DeviceChoice;
 use crate::error::RewardError;
 use crate::perceptual::PictureFeature;
 use crate::picture::Picture;
@@ -328,20 +329,16 @@ fn rgb8(picture: &Picture) -> Rgb8 {
 }
 
 fn device(config: &EncoderConfig, set: &EncoderSet) -> Result<Device, String> {
-    let name = match config.device.as_str() {
-        "auto" if set.device.is_empty() => "cpu",
-        "auto" => &set.device,
-        name => name,
+    let choice = match config.device.parse()? {
+        DeviceChoice::Auto => set.device,
+        named => named,
     };
-    let index = match name {
-        "cpu" => return Ok(Device::Cpu),
-        name => name
-            .strip_prefix("cuda:")
-            .and_then(|index| index.parse().ok())
-            .unwrap_or(0),
+    let index = match choice {
+        DeviceChoice::Auto | DeviceChoice::Cpu => return Ok(Device::Cpu),
+        DeviceChoice::Cuda(index) => index.unwrap_or(0),
     };
     match (index as i64) < tch::Cuda::device_count() {
         true => Ok(Device::Cuda(index)),
-        false => Err(format!("device: {name}: no such GPU answers; use cpu")),
+        false => Err(format!("device: {choice}: no such GPU answers; use cpu")),
     }
 }

@@ -25,6 +25,7 @@ pub(crate) use runtime::Encoders;
 pub(crate) use ticket::Ticket;
 
 use crate::config::{RewardConfig, TaskScoring};
+use crate::device::DeviceChoice;
 use crate::error::RewardError;
 use crate::perceptual::{LpipsScale, PictureFeature};
 use indexmap::IndexMap;
@@ -33,8 +34,8 @@ use indexmap::IndexMap;
 #[derive(Clone, Debug, Default)]
 pub struct EncoderSet {
     pub encoders: IndexMap<String, EncoderConfig>,
-    /// What `auto` stands for: `cpu` or `cuda:N`; empty for the CPU.
-    pub device: String,
+    /// What `auto` stands for in their sections; where that is `auto` too, the CPU.
+    pub device: DeviceChoice,
 }
 
 /// What went through an encoder so far.

@@ -6,7 +6,7 @@ pub mod local;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use models::vision::View;
+use models::View;
 
 use crate::{Completion, RolloutError};
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use models::Look;
 use models::Recompute;
-use models::vision::Look;
 use tch::{Device, Kind, Tensor};
 use torch_ext::ProcessGroup;
 use trainer::Learner;

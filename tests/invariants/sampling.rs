@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use models::Decoder;
-use models::vision::Look;
+use models::Look;
 use rollout::{Completion, Engine, LocalEngine, Request, Sampling};
 use tch::{Device, Kind, Tensor};
 use trainer::Learner;
@@ -60,7 +60,7 @@ fn sample(
 /// network's: both the sampler and the learner were up to 1.2e-5 from float64.
 fn narrowed(name: &str) -> Decoder {
     let model = network(name, Kind::Float);
-    let mut flat = model.params.flat().shallow_clone();
+    let mut flat = model.params.trainable().shallow_clone();
     tch::no_grad(|| flat *= 0.6);
     model
 }

@@ -4,8 +4,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use models::image::Rgb8;
-use models::vision::{Look, Shown, View};
-use models::{Decoder, Part, Recompute, load_folder};
+use models::image::Shown;
+use models::{Decoder, Part, Recompute, load_folder_frozen};
+use models::{Look, View};
 use rollout::{Completion, Engine, LocalEngine, Request, Sampling};
 use tch::{Device, Kind, Tensor};
 use torch_ext::ProcessGroup;
@@ -29,10 +30,18 @@ const COUNTED: Normaliser = Normaliser {
 
 /// A network of tests/parity/vlm, its weights made small: an untrained policy's distribution.
 fn network(name: &str, kind: Kind) -> Decoder {
+    network_frozen(name, kind, &[])
+}
+
+/// [`network`] with the parts `frozen`.
+fn network_frozen(name: &str, kind: Kind, frozen: &[Part]) -> Decoder {
     tch::set_num_threads(1);
-    let model = load_folder(&fixture("parity/vlm").join(name), kind, Device::Cpu).unwrap();
+    let folder = fixture("parity/vlm").join(name);
+    let model = load_folder_frozen(&folder, frozen, (kind, Device::Cpu)).unwrap();
     tch::no_grad(|| {
-        let _ = model.params.flat().shallow_clone().multiply_scalar_(0.5);
+        for flat in [model.params.trainable(), model.params.frozen()] {
+            let _ = flat.shallow_clone().multiply_scalar_(0.5);
+        }
     });
     model
 }
@@ -182,10 +191,8 @@ fn accumulate(learner: &mut Learner, micros: &[MicroBatch]) -> Tensor {
 fn a_group_costs_one_look_and_one_prefill_and_a_frozen_tower_none_more() {
     for name in NETWORKS {
         for frozen in [true, false] {
-            let mut model = network(name, Kind::Double);
-            if frozen {
-                model.params.freeze(&[Part::Vision]);
-            }
+            let frozen_parts: &[Part] = if frozen { &[Part::Vision] } else { &[] };
+            let model = network_frozen(name, Kind::Double, frozen_parts);
             let sampled = sample(&model, 1, 8, sampling(1.0, 12));
             let looked = |model: &Decoder| model.vision().unwrap().looked();
             assert_eq!(

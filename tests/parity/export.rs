@@ -29,7 +29,7 @@ fn an_export_holds_the_tensors_and_the_shape_that_were_read() {
     for name in NETWORKS {
         let model = network(name, Kind::Double);
         let folder = tempfile::tempdir().unwrap();
-        save_folder(&model, model.params.flat(), folder.path()).unwrap();
+        save_folder(&model, Kind::Double, folder.path()).unwrap();
         let (before, after) = (tensors(&network_folder(name)), tensors(folder.path()));
         assert_eq!(
             before.keys().collect::<Vec<_>>(),
@@ -60,7 +60,7 @@ fn equal_weights_are_equal_bytes() {
     let model = network("qwen2_untied", Kind::Float);
     let [a, b] = [(); 2].map(|()| {
         let folder = tempfile::tempdir().unwrap();
-        save_folder(&model, model.params.flat(), folder.path()).unwrap();
+        save_folder(&model, Kind::Float, folder.path()).unwrap();
         std::fs::read(folder.path().join("model.safetensors")).unwrap()
     });
     assert_eq!(a, b);
@@ -71,12 +71,12 @@ fn weights_stored_in_half_widths_are_read_exactly() {
     let source = network("qwen3_tied", Kind::Double);
     for kind in [Kind::BFloat16, Kind::Half, Kind::Float] {
         let folder = tempfile::tempdir().unwrap();
-        let narrow = source.params.flat().to_kind(kind);
-        save_folder(&source, &narrow, folder.path()).unwrap();
+        let narrow = source.params.trainable().to_kind(kind);
+        save_folder(&source, kind, folder.path()).unwrap();
         let read = load_folder(folder.path(), Kind::Double, Device::Cpu).unwrap();
         assert_eq!(read.config.kind, kind);
         assert!(
-            *read.params.flat() == narrow.to_kind(Kind::Double),
+            *read.params.trainable() == narrow.to_kind(Kind::Double),
             "{kind:?}"
         );
     }
@@ -101,7 +101,7 @@ fn a_tied_head_that_is_stored_all_the_same_is_accepted() {
     stored.push(("lm_head.weight".into(), embedding));
     write_tensors(&folder.path().join("model.safetensors"), &stored).unwrap();
     let read = load_folder(folder.path(), Kind::Double, Device::Cpu).unwrap();
-    assert!(*read.params.flat() == *network("qwen3_tied", Kind::Double).params.flat());
+    assert!(*read.params.trainable() == *network("qwen3_tied", Kind::Double).params.trainable());
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn transformers_loads_an_export_with_the_same_logits() {
     for name in NETWORKS {
         let model = network(name, Kind::Double);
         let folder = tempfile::tempdir().unwrap();
-        save_folder(&model, model.params.flat(), folder.path()).unwrap();
+        save_folder(&model, Kind::Double, folder.path()).unwrap();
         let expected = network_folder(name).join("expected.safetensors");
         let worst = difference(
             &python,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use models::image::{Cut, Picture, Rgb8};
+use models::image::{Patches, Patchify, Picture, Rgb8, Tiles};
 use serde_json::Value;
 
 use crate::support::fixture;
@@ -16,22 +16,23 @@ fn decode(name: &str) -> Rgb8 {
     Rgb8::decode(&std::fs::read(fixture("parity/pictures").join(name)).unwrap()).unwrap()
 }
 
-fn tiles(most: i64) -> Cut {
-    Cut::Tiles {
+fn tiles(most: i64) -> Patchify {
+    Patchify::Tiles(Tiles {
         side: 448,
         tokens: 256,
-        count: (1, most),
+        least: 1,
+        most,
         thumbnail: true,
-    }
+    })
 }
 
-fn patches(patch: i64, (min_pixels, max_pixels): (i64, i64)) -> Cut {
-    Cut::Patches {
+fn patches(patch: i64, (min_pixels, max_pixels): (i64, i64)) -> Patchify {
+    Patchify::Patches(Patches {
         patch,
         merge: 2,
         min_pixels,
         max_pixels,
-    }
+    })
 }
 
 fn cut(setting: &str, picture: &Rgb8) -> Picture {

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr;
 
-use crate::error::check;
+use crate::ffi::check;
 use crate::ffi_c10d::{self as ffi, GroupPtr};
 use crate::store::millis;
 use crate::{GroupOptions, Store, TorchError};

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use models::ModelConfig;
-use rewards::{EncoderConfig, RewardsConfig};
+use rewards::{DeviceChoice, EncoderConfig, RewardsConfig};
 use rollout::data::DataConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -147,14 +147,7 @@ impl DeviceName {
     /// # Errors
     /// `rule, got name`.
     pub fn check(&self) -> Result<(), String> {
-        let index = self.0.strip_prefix("cuda:").map(str::parse::<usize>);
-        match matches!(self.0.as_str(), "auto" | "cpu" | "cuda") || matches!(index, Some(Ok(_))) {
-            true => Ok(()),
-            false => Err(format!(
-                "device: must be auto, cpu, cuda or cuda:N, got `{}`",
-                self.0
-            )),
-        }
+        self.0.parse::<DeviceChoice>().map(drop)
     }
 
     /// The device, `local_rank` choosing among GPUs when none is named.
@@ -162,22 +155,19 @@ impl DeviceName {
     /// # Errors
     /// An unknown name, or a GPU that is not there.
     pub fn resolve(&self, local_rank: usize) -> Result<tch::Device, String> {
-        self.check()?;
+        let choice = self.0.parse()?;
         let available = tch::Cuda::is_available();
         let gpu = |index: usize| match available && (index as i64) < tch::Cuda::device_count() {
             true => Ok(tch::Device::Cuda(index)),
             false => Err(format!(
-                "device: {}: no such GPU answers; use cpu, or build with the CUDA libtorch (`make setup CUDA=1`)",
-                self.0
+                "device: {choice}: no such GPU answers; use cpu, or build with the CUDA libtorch (`make setup CUDA=1`)"
             )),
         };
-        match (self.0.as_str(), self.0.strip_prefix("cuda:")) {
-            ("cpu", _) => Ok(tch::Device::Cpu),
-            ("auto", _) if !available => Ok(tch::Device::Cpu),
-            ("auto" | "cuda", _) => gpu(local_rank),
-            (_, index) => gpu(index
-                .and_then(|index| index.parse().ok())
-                .unwrap_or(local_rank)),
+        match choice {
+            DeviceChoice::Cpu => Ok(tch::Device::Cpu),
+            DeviceChoice::Auto if !available => Ok(tch::Device::Cpu),
+            DeviceChoice::Auto | DeviceChoice::Cuda(None) => gpu(local_rank),
+            DeviceChoice::Cuda(Some(index)) => gpu(index),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use models::LmInput;
-use models::vision::View;
+use models::View;
 use tch::{Device, Tensor};
 
 use crate::config::Aggregation;

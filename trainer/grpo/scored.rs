@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use models::Decoder;
-use models::vision::View;
+use models::View;
 use rewards::{Candidate, Reward, ScoreJob, Scorer};
 use rollout::{Engine, FinishReason, Group, Prompt, Request, RolloutError};
 

@@ -1,6 +1,6 @@
 //! From trajectories to optimizer updates: normalisers, denominators, gradients.
 
-use models::vision::Look;
+use models::Look;
 use tch::{Kind, Tensor};
 
 use super::batch::{MicroBatch, Normaliser, Trajectory, micro_batches};

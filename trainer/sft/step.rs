@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use models::vision::{Look, Shown, View};
+use models::image::Shown;
+use models::{Look, View};
 use rollout::Prompt;
 use rollout::data::Cursor;
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use models::image::{Cut, Processor, Rgb8};
+use models::image::{Patches, Patchify, Processor, Rgb8, Tiles};
 use serde_json::{Map, Value, json};
 use svg::bench::process_seconds;
 use tch::{Device, Kind};
@@ -16,18 +16,21 @@ const SIDE: usize = 448;
 /// Pictures per second of processor time of each family; `seconds` for each.
 pub fn preprocess(seconds: usize) -> Result<Value, Failure> {
     tch::set_num_threads(1);
-    let patches = |patch| Cut::Patches {
-        patch,
-        merge: 2,
-        min_pixels: 56 * 56,
-        max_pixels: 28 * 28 * 1280,
+    let patches = |patch| {
+        Patchify::Patches(Patches {
+            patch,
+            merge: 2,
+            min_pixels: 56 * 56,
+            max_pixels: 28 * 28 * 1280,
+        })
     };
-    let tile = Cut::Tiles {
+    let tile = Patchify::Tiles(Tiles {
         side: SIDE as i64,
         tokens: 256,
-        count: (1, 1),
+        least: 1,
+        most: 1,
         thumbnail: false,
-    };
+    });
     let picture = Rgb8 {
         width: SIDE,
         height: SIDE,

@@ -10,11 +10,10 @@ mod slots;
 mod stop;
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use models::vision::{Look, View};
 use models::{Decoder, KvCache, LmInput, Room, Tokenizer};
+use models::{Look, View};
 use tch::{Kind, Tensor};
 
 pub use sampler::{Sampler, Sampling};
@@ -313,8 +312,7 @@ impl Engine for LocalEngine<'_> {
                 admitted: 0,
                 prompt: None,
             }));
-        catch_unwind(AssertUnwindSafe(|| self.reserve()))
-            .map_err(|panic| RolloutError::Torch(panic_text(panic.as_ref())))
+        models::catch_torch(|| self.reserve()).map_err(RolloutError::Torch)
     }
 
     fn next_unless(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Finished>, RolloutError> {
@@ -322,18 +320,9 @@ impl Engine for LocalEngine<'_> {
             if stop() {
                 return Err(RolloutError::Stopped);
             }
-            let step = catch_unwind(AssertUnwindSafe(|| tch::no_grad(|| self.advance())));
-            step.map_err(|panic| RolloutError::Torch(panic_text(panic.as_ref())))??;
+            models::catch_torch(|| tch::no_grad(|| self.advance()))
+                .map_err(RolloutError::Torch)??;
         }
         Ok(self.queue.done.pop_front())
     }
-}
-
-/// What a panic carried: tch panics with libtorch's message.
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("an operation panicked").to_owned()
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use crate::ModelError;
-use crate::config::read_object;
+use crate::json_section::read_object;
 
 /// Where OpenAI's tokenizer parts words.
 const WORDS: &str =

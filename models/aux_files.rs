@@ -32,7 +32,7 @@ const NAMING: [&str; 4] = [
 ///
 /// # Errors
 /// A file that cannot be copied.
-pub fn carry_companions(source: &Path, folder: &Path) -> Result<(), ModelError> {
+pub fn copy_aux_files(source: &Path, folder: &Path) -> Result<(), ModelError> {
     let mut names: BTreeSet<String> = FILES.iter().map(|&name| name.to_owned()).collect();
     let mut open: Vec<String> = NAMING
         .iter()
@@ -148,7 +148,7 @@ mod tests {
         write("preprocessor_config.json", "{\"a\": 1}");
         write("model.safetensors", "weights");
         fs::write(folder.path().join("preprocessor_config.json"), "{}").unwrap();
-        carry_companions(source.path(), folder.path()).unwrap();
+        copy_aux_files(source.path(), folder.path()).unwrap();
         let mut names: Vec<String> = fs::read_dir(folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())

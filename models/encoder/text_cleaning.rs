@@ -7,7 +7,7 @@
 use tokenizers::NormalizedString;
 
 /// `text` cleaned.
-pub(super) fn openai(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     let fixed = composed(&fixed(&without_escapes(text)));
     let plain = unescaped(&unescaped(&fixed));
     let words: Vec<&str> = plain
@@ -222,12 +222,12 @@ iacute icirc iuml eth ntilde ograve oacute ocirc otilde ouml divide oslash ugrav
 
 #[cfg(test)]
 mod tests {
-    use super::openai;
+    use super::clean;
 
     /// What `ftfy` 6.3, `html` and `re` of Python make of them.
     #[test]
     fn texts_are_cleaned_as_the_original_cleans_them() {
-        for (text, clean) in [
+        for (text, want) in [
             (
                 "  It\u{2019}s \u{201c}red\u{201d}\r\nand\u{2028}blue ",
                 "it's \"red\" and blue",
@@ -254,7 +254,7 @@ mod tests {
             ("x &nbsp; y &#10; z", "x y z"),
             ("", ""),
         ] {
-            assert_eq!(openai(text), clean, "{text:?}");
+            assert_eq!(clean(text), want, "{text:?}");
         }
     }
 }

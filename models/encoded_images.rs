@@ -4,19 +4,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::Seen;
-use crate::image::Picture;
-use crate::input::{Features, Sight};
+use crate::image::{Picture, Shown};
+use crate::input::Features;
+use crate::vision::Seen;
 use crate::{Decoder, ModelError};
-
-/// The pictures of a prompt and their places in it: plain data.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
-    /// The pictures, not none.
-    pub pictures: Vec<Picture>,
-    /// Their places and the positions of the prompt's rows.
-    pub sight: Sight,
-}
 
 /// A prompt's pictures, and what the tower made of them where that is kept.
 #[derive(Debug)]
@@ -98,12 +89,5 @@ impl Decoder {
             .vision()
             .zip(seen)
             .map(|(vision, seen)| vision.project(&seen)))
-    }
-}
-
-impl Shown {
-    /// Patches or tiles of all its pictures.
-    fn rows(&self) -> i64 {
-        self.pictures.iter().map(|picture| picture.rows).sum()
     }
 }

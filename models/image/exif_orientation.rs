@@ -1,7 +1,5 @@
-//! Which way up a photograph is, as its file says, and the turn that puts it so: what transformers' `load_image` has
-//! Pillow's `exif_transpose` do. The orientation stands in the Exif block of a JPEG or PNG, else in its XMP text.
-
-use super::Rgb8;
+//! Which way up a photograph is, as its file says: what transformers' `load_image` asks of Pillow's
+//! `exif_transpose`. The orientation stands in the Exif block of a JPEG or PNG, else in its XMP text.
 
 /// Tag of the orientation within Exif.
 const ORIENTATION: u16 = 0x0112;
@@ -11,8 +9,8 @@ pub(super) fn orientation(file: &[u8]) -> u8 {
     let (mut exif, mut xmp) = (None, None);
     for block in blocks(file) {
         match block {
-            Block::Exif(tiff) => exif = exif.or(Some(tiff)),
-            Block::Xmp(text) => xmp = xmp.or(Some(text)),
+            MetadataBlock::Exif(tiff) => exif = exif.or(Some(tiff)),
+            MetadataBlock::Xmp(text) => xmp = xmp.or(Some(text)),
         }
     }
     let said = exif
@@ -26,14 +24,14 @@ pub(super) fn orientation(file: &[u8]) -> u8 {
 }
 
 /// Where a file says something of its own orientation.
-enum Block<'a> {
+enum MetadataBlock<'a> {
     /// A TIFF header with its tags.
     Exif(&'a [u8]),
     /// XML.
     Xmp(&'a [u8]),
 }
 
-fn blocks(file: &[u8]) -> Vec<Block<'_>> {
+fn blocks(file: &[u8]) -> Vec<MetadataBlock<'_>> {
     match file {
         [0xff, 0xd8, rest @ ..] => of_jpeg(rest),
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', rest @ ..] => of_png(rest),
@@ -42,7 +40,7 @@ fn blocks(file: &[u8]) -> Vec<Block<'_>> {
 }
 
 /// The application segments before the scan.
-fn of_jpeg(mut rest: &[u8]) -> Vec<Block<'_>> {
+fn of_jpeg(mut rest: &[u8]) -> Vec<MetadataBlock<'_>> {
     let mut found = Vec::new();
     while let [0xff, marker, after @ ..] = rest {
         // Fill bytes, and markers that stand alone.
@@ -58,10 +56,10 @@ fn of_jpeg(mut rest: &[u8]) -> Vec<Block<'_>> {
         match marker {
             0xda | 0xd9 => break,
             0xe1 => {
-                let exif = body.strip_prefix(b"Exif\0\0").map(Block::Exif);
+                let exif = body.strip_prefix(b"Exif\0\0").map(MetadataBlock::Exif);
                 let xmp = || {
                     body.strip_prefix(b"http://ns.adobe.com/xap/1.0/\0")
-                        .map(Block::Xmp)
+                        .map(MetadataBlock::Xmp)
                 };
                 found.extend(exif.or_else(xmp));
             }
@@ -73,7 +71,7 @@ fn of_jpeg(mut rest: &[u8]) -> Vec<Block<'_>> {
 }
 
 /// The chunks, behind the pixels too.
-fn of_png(mut rest: &[u8]) -> Vec<Block<'_>> {
+fn of_png(mut rest: &[u8]) -> Vec<MetadataBlock<'_>> {
     let mut found = Vec::new();
     while let Some((head, after)) = rest.split_at_checked(8) {
         let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
@@ -81,8 +79,12 @@ fn of_png(mut rest: &[u8]) -> Vec<Block<'_>> {
             break;
         };
         match &head[4..] {
-            b"eXIf" => found.push(Block::Exif(body.strip_prefix(b"Exif\0\0").unwrap_or(body))),
-            b"iTXt" if body.starts_with(b"XML:com.adobe.xmp\0") => found.push(Block::Xmp(body)),
+            b"eXIf" => found.push(MetadataBlock::Exif(
+                body.strip_prefix(b"Exif\0\0").unwrap_or(body),
+            )),
+            b"iTXt" if body.starts_with(b"XML:com.adobe.xmp\0") => {
+                found.push(MetadataBlock::Xmp(body))
+            }
             _ => {}
         }
         // A checksum follows.
@@ -135,40 +137,6 @@ fn of_xmp(text: &[u8]) -> Option<u16> {
         _ => None,
     };
     ends.filter_map(digit).next()
-}
-
-/// The picture turned and mirrored as `orientation` asks.
-pub(super) fn turned(rgb: Rgb8, orientation: u8) -> Rgb8 {
-    let (width, height) = (rgb.width, rgb.height);
-    let (right, bottom) = (width.wrapping_sub(1), height.wrapping_sub(1));
-    // From a place in the result to that in the file.
-    let source = |x: usize, y: usize| match orientation {
-        2 => (right - x, y),
-        3 => (right - x, bottom - y),
-        4 => (x, bottom - y),
-        5 => (y, x),
-        6 => (y, bottom - x),
-        7 => (right - y, bottom - x),
-        _ => (right - y, x),
-    };
-    let (to_width, to_height) = match orientation {
-        1 => return rgb,
-        2..=4 => (width, height),
-        _ => (height, width),
-    };
-    let mut data = Vec::with_capacity(rgb.data.len());
-    for y in 0..to_height {
-        for x in 0..to_width {
-            let (x, y) = source(x, y);
-            let at = (y * width + x) * 3;
-            data.extend_from_slice(&rgb.data[at..at + 3]);
-        }
-    }
-    Rgb8 {
-        width: to_width,
-        height: to_height,
-        data,
-    }
 }
 
 #[cfg(test)]

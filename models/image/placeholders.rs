@@ -1,0 +1,58 @@
+//! What stands for pictures in a prompt's text, by family.
+
+/// What stands for a picture in text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Placeholders {
+    /// The placeholder that chat templates write.
+    pub(super) placeholder: &'static str,
+    /// The token of a piece.
+    image: &'static str,
+    /// Around the pieces of a picture, where the template does not write them.
+    around: (&'static str, &'static str),
+    /// A picture where no chat template places it.
+    pub(super) alone: &'static str,
+}
+
+pub(super) const QWEN: Placeholders = Placeholders {
+    placeholder: "<|image_pad|>",
+    image: "<|image_pad|>",
+    around: ("", ""),
+    alone: "<|vision_start|><|image_pad|><|vision_end|>",
+};
+pub(super) const INTERN: Placeholders = Placeholders {
+    placeholder: "<IMG_CONTEXT>",
+    image: "<IMG_CONTEXT>",
+    around: ("<img>", "</img>"),
+    alone: "<IMG_CONTEXT>\n",
+};
+pub(super) const INTERN_CHAT: Placeholders = Placeholders {
+    placeholder: "<image>",
+    alone: "<image>\n",
+    ..INTERN
+};
+
+impl Placeholders {
+    /// `text` with the placeholder of each picture repeated for its `tokens`.
+    ///
+    /// # Errors
+    /// More or fewer placeholders than pictures.
+    pub(super) fn expand(&self, text: &str, tokens: &[i64]) -> Result<String, String> {
+        let pieces: Vec<&str> = text.split(self.placeholder).collect();
+        if pieces.len() - 1 != tokens.len() {
+            return Err(format!(
+                "the prompt has {} placeholder(s) {} for {} picture(s)",
+                pieces.len() - 1,
+                self.placeholder,
+                tokens.len()
+            ));
+        }
+        let mut out = pieces[0].to_owned();
+        for (count, piece) in tokens.iter().zip(&pieces[1..]) {
+            out.push_str(self.around.0);
+            out.push_str(&self.image.repeat(*count as usize));
+            out.push_str(self.around.1);
+            out.push_str(piece);
+        }
+        Ok(out)
+    }
+}

@@ -1,0 +1,81 @@
+//! A linear map: the one projection of decoder, towers and encoders.
+//!
+//! The place of an adapter (LoRA), when there is one: [`Linear::forward`] alone multiplies by the
+//! weight.
+
+use tch::Tensor;
+
+use crate::params::{ParamId, ParamLayout, ParamTable};
+
+/// `y = x W^T + b`.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    /// `[out, in]`, or a convolution's over patches `[out, ..]`, which is a map of flattened patches.
+    pub(crate) weight: Tensor,
+    /// `[out]`
+    pub(crate) bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// `x [.., in]` to `[.., out]`, in the weights' kind.
+    pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
+        let kind = self.weight.kind();
+        let converted = (x.kind() != kind).then(|| x.to_kind(kind));
+        let x = converted.as_ref().unwrap_or(x);
+        match self.weight.dim() {
+            2 => x.linear(&self.weight, self.bias.as_ref()),
+            // The view is made here and not once, so that gradients reach the leaf itself.
+            _ => {
+                let weight = self.weight.view([self.weight.size()[0], -1]);
+                x.linear(&weight, self.bias.as_ref())
+            }
+        }
+    }
+}
+
+/// A linear map's parameters, before the buffers exist.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LinearParams {
+    weight: ParamId,
+    bias: Option<ParamId>,
+}
+
+impl LinearParams {
+    /// `name.weight [out, in]` and `name.bias`.
+    pub(crate) fn declare(layout: &mut ParamLayout, name: &str, [out, wide]: [i64; 2]) -> Self {
+        Self::stacked(layout, &[(name.to_owned(), out)], wide, true)
+    }
+
+    /// Several maps of one input, which is `wide`, as one: `(name, out)` each.
+    pub(crate) fn stacked(
+        layout: &mut ParamLayout,
+        parts: &[(String, i64)],
+        wide: i64,
+        bias: bool,
+    ) -> Self {
+        let weights = parts
+            .iter()
+            .map(|(name, out)| (format!("{name}.weight"), vec![*out, wide]));
+        let weight = layout.stacked(weights.collect());
+        let biases = parts
+            .iter()
+            .map(|(name, out)| (format!("{name}.bias"), vec![*out]));
+        let bias = bias.then(|| layout.stacked(biases.collect()));
+        Self { weight, bias }
+    }
+
+    /// A convolution over patches, `name.weight [out, ..]`.
+    pub(crate) fn patches(layout: &mut ParamLayout, name: &str, shape: &[i64], bias: bool) -> Self {
+        Self {
+            weight: layout.one(format!("{name}.weight"), shape),
+            bias: bias.then(|| layout.one(format!("{name}.bias"), &shape[..1])),
+        }
+    }
+
+    pub(crate) fn bind(self, params: &ParamTable) -> Linear {
+        Linear {
+            weight: params.tensor(self.weight),
+            bias: self.bias.map(|bias| params.tensor(bias)),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! A policy in and out of a Hugging Face folder: config.json and weights, single or sharded.
+//!
+//! Writing gives equal bytes for equal weights: tensors in the table's order.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use tch::{Device, Kind};
+
+use crate::params::Part;
+use crate::shards::locate;
+use crate::tensor_file::{SafeTensorsFile, dtype_name, to_tensor, write_tensors, write_text};
+use crate::vision::Names;
+use crate::{Decoder, DecoderConfig, ModelError, ParamSpec, ParamTable};
+
+/// Largest shard written, in bytes.
+const SHARD_BYTES: usize = 5_000_000_000;
+
+/// Reads `config.json` and the weights of `folder` into a decoder of `kind` on `device`, all of
+/// which can learn.
+///
+/// # Errors
+/// As [`load_folder_frozen`].
+pub fn load_folder(folder: &Path, kind: Kind, device: Device) -> Result<Decoder, ModelError> {
+    load_folder_frozen(folder, &[], (kind, device))
+}
+
+/// [`load_folder`] with the parts `frozen`, whose weights lie apart from those that can learn.
+///
+/// # Errors
+/// Missing, unknown or misshapen tensors, all by name, and whatever
+/// [`DecoderConfig::read`] refuses.
+pub fn load_folder_frozen(
+    folder: &Path,
+    frozen: &[Part],
+    place: (Kind, Device),
+) -> Result<Decoder, ModelError> {
+    load_weights(read_config(folder)?, folder, frozen, place)
+}
+
+/// `config.json` of `folder`, its tensors' names as the weights beside it have them.
+///
+/// # Errors
+/// Whatever [`DecoderConfig::read`] refuses; weights that are not there.
+pub(crate) fn read_config(folder: &Path) -> Result<DecoderConfig, ModelError> {
+    let mut config = DecoderConfig::read(folder)?;
+    if let Some(eyes) = &config.vision {
+        let places = locate(folder)?;
+        config.names = Names::detect(&eyes.tower.network, places.keys().map(String::as_str));
+    }
+    Ok(config)
+}
+
+/// A decoder of `config` with the weights of `folder`.
+///
+/// # Errors
+/// Missing, unknown or misshapen tensors, all by name.
+pub(crate) fn load_weights(
+    config: DecoderConfig,
+    folder: &Path,
+    frozen: &[Part],
+    (kind, device): (Kind, Device),
+) -> Result<Decoder, ModelError> {
+    let model = Decoder::with_frozen(config, frozen, kind, device);
+    fill(&model.params, folder, model.config.tied)?;
+    Ok(model)
+}
+
+fn fill(params: &ParamTable, folder: &Path, tied: bool) -> Result<(), ModelError> {
+    let places = locate(folder)?;
+    let wanted: BTreeMap<&str, &ParamSpec> = params
+        .specs()
+        .iter()
+        .map(|spec| (spec.name.as_str(), spec))
+        .collect();
+    // A tied head may be stored all the same, and old checkpoints carry rotary buffers.
+    let ignorable = |name: &str| {
+        (tied && name.ends_with("lm_head.weight")) || name.ends_with("rotary_emb.inv_freq")
+    };
+    let missing: Vec<&str> = wanted
+        .keys()
+        .filter(|name| !places.contains_key(**name))
+        .copied()
+        .collect();
+    let unknown: Vec<&str> = places
+        .keys()
+        .map(String::as_str)
+        .filter(|name| !wanted.contains_key(name) && !ignorable(name))
+        .collect();
+    let mut faults = Vec::new();
+    if !missing.is_empty() {
+        faults.push(format!("missing tensors: {}", missing.join(", ")));
+    }
+    if !unknown.is_empty() {
+        faults.push(format!("unknown tensors: {}", unknown.join(", ")));
+    }
+    let mut files: BTreeMap<&Path, Vec<&str>> = BTreeMap::new();
+    for (name, path) in &places {
+        if wanted.contains_key(name.as_str()) {
+            files.entry(path).or_default().push(name);
+        }
+    }
+    for (path, names) in files {
+        let file = SafeTensorsFile::open(path)?;
+        let tensors = file.tensors()?;
+        for name in names {
+            let spec = wanted[name];
+            let view = tensors.tensor(name).map_err(|_| not_there(path, name))?;
+            let tensor = to_tensor(path, name, &view)?;
+            if tensor.size() != spec.shape {
+                faults.push(format!(
+                    "{name} has shape {:?}, config.json asks for {:?}",
+                    tensor.size(),
+                    spec.shape
+                ));
+            } else {
+                tch::no_grad(|| params.view(spec).copy_(&tensor));
+            }
+        }
+    }
+    if tied && faults.is_empty() {
+        faults.extend(other_head(params, &places)?);
+    }
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(ModelError::Tensors {
+            path: folder.to_owned(),
+            reason: faults.join("; "),
+        })
+    }
+}
+
+/// What is wrong with a head that is stored beside the matrix it is tied to: transformers uses one
+/// with numbers of its own, so that it cannot be left out silently.
+fn other_head(
+    params: &ParamTable,
+    places: &BTreeMap<String, PathBuf>,
+) -> Result<Option<String>, ModelError> {
+    let head = places
+        .iter()
+        .find(|(name, _)| name.ends_with("lm_head.weight"));
+    let embedding = params
+        .specs()
+        .iter()
+        .find(|spec| spec.name.ends_with("embed_tokens.weight"));
+    let (Some((name, path)), Some(embedding)) = (head, embedding) else {
+        return Ok(None);
+    };
+    let file = SafeTensorsFile::open(path)?;
+    let tensors = file.tensors()?;
+    let view = tensors.tensor(name).map_err(|_| not_there(path, name))?;
+    let stored = to_tensor(path, name, &view)?;
+    let matrix = params.view(embedding).to_device(Device::Cpu);
+    let same = stored.size() == matrix.size() && stored.to_kind(matrix.kind()) == matrix;
+    Ok((!same).then(|| {
+        format!(
+            "{name} differs from {} although tie_word_embeddings is true; set that to false in \
+             config.json to use the head, or leave the head out",
+            embedding.name
+        )
+    }))
+}
+
+fn not_there(path: &Path, name: &str) -> ModelError {
+    ModelError::malformed(
+        path,
+        format!("{name} is not in the file although the index says so"),
+    )
+}
+
+/// Writes `config.json` and safetensors (sharded above 5 GB) that transformers' `from_pretrained`
+/// loads, the weights converted to `kind`.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn save_folder(model: &Decoder, kind: Kind, folder: &Path) -> Result<(), ModelError> {
+    std::fs::create_dir_all(folder).map_err(ModelError::io(folder))?;
+    let config =
+        serde_json::to_string_pretty(&model.config.export(kind)).expect("JSON values serialise");
+    write_text(&folder.join("config.json"), &config)?;
+    let processor = model.vision().and_then(|vision| vision.processor.export());
+    if let Some(processor) = processor {
+        let text = serde_json::to_string_pretty(&processor).expect("JSON values serialise");
+        write_text(&folder.join("preprocessor_config.json"), &text)?;
+    }
+    let (_, width) = dtype_name(kind);
+    let mut shards: Vec<Vec<&ParamSpec>> = vec![Vec::new()];
+    let mut filled = 0;
+    for spec in model.params.specs() {
+        let bytes = spec.numel() as usize * width;
+        if filled + bytes > SHARD_BYTES && filled > 0 {
+            shards.push(Vec::new());
+            filled = 0;
+        }
+        filled += bytes;
+        shards.last_mut().expect("one shard at least").push(spec);
+    }
+    let write = |name: &str, shard: &[&ParamSpec]| {
+        let tensors = shard.iter().map(|spec| {
+            let view = model.params.view(spec).to_kind(kind);
+            (spec.name.clone(), view)
+        });
+        write_tensors(&folder.join(name), &tensors.collect::<Vec<_>>())
+    };
+    if let [single] = shards.as_slice() {
+        return write("model.safetensors", single);
+    }
+    let count = shards.len();
+    let mut weight_map = serde_json::Map::new();
+    for (index, shard) in shards.iter().enumerate() {
+        let name = format!("model-{:05}-of-{count:05}.safetensors", index + 1);
+        write(&name, shard)?;
+        weight_map.extend(shard.iter().map(|spec| (spec.name.clone(), json!(name))));
+    }
+    let total: i64 = model
+        .params
+        .specs()
+        .iter()
+        .map(|spec| spec.numel() * width as i64)
+        .sum();
+    let index = json!({"metadata": {"total_size": total}, "weight_map": weight_map});
+    write_text(
+        &folder.join("model.safetensors.index.json"),
+        &index.to_string(),
+    )
+}
