@@ -1,19 +1,27 @@
 # `make setup CUDA=1` takes the CUDA libraries on a machine without a GPU.
 SETUP = python3 launch/setup_libtorch.py $(if $(CUDA),--cuda)
+# Names a step, runs it, says how long it took.
+step = @printf '== %s\n' "$(1)"; begun=$$(date +%s); { $(2); } && printf '== %s: %s s\n' "$(1)" $$(($$(date +%s) - begun))
+SKIPPED = $(CURDIR)/target/skipped.txt
 
 .PHONY: setup quickstart test check bench gpu-check
 
 setup: ## prepare libtorch and .cargo/config.toml
-	@$(SETUP)
+	$(call step,set-up,$(SETUP))
 
 quickstart: setup ## build, then train a small policy: SFT, then GRPO
 	cargo build --release && target/release/svgrl train configs/quickstart.yaml
 
 check: setup ## formatting, lints and documentation
-	cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings && cargo clippy -p svgrl-rewards -- -D warnings && RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	$(call step,formatting,cargo fmt --all --check)
+	$(call step,lints,cargo clippy --workspace --all-targets -- -D warnings && cargo clippy -p svgrl-rewards -- -D warnings)
+	$(call step,documentation,RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps)
 
-test: check ## everything that must pass before a commit
-	cargo test --workspace
+test: check ## everything that must pass before a commit; needs the Python packages of launch/setup_test_python.py
+	$(call step,set-up of the tests' Python,python3 launch/setup_test_python.py)
+	@mkdir -p $(dir $(SKIPPED)) && rm -f $(SKIPPED)
+	$(call step,tests,SVGRL_TEST_PYTHON=$$(python3 launch/setup_test_python.py) SVGRL_SKIPPED=$(SKIPPED) cargo test --workspace)
+	@if [ -s $(SKIPPED) ]; then echo "skipped: $$(wc -l < $(SKIPPED))"; sed 's/^/  /' $(SKIPPED); else echo "nothing skipped"; fi
 
 bench: setup ## figures for this machine
 	cargo build --release && target/release/svgrl bench render && target/release/svgrl bench reward && target/release/svgrl bench generate && target/release/svgrl bench step

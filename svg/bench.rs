@@ -5,7 +5,8 @@
 use crate::config::RenderConfig;
 use crate::failure::Failure;
 use crate::isolate::on_large_stack;
-use crate::renderer::{Patience, Renderer, Target};
+use crate::renderer::{Patience, Renderer};
+use crate::target::Target;
 use resvg::tiny_skia::{Color, Pixmap, Transform};
 use resvg::usvg::{Options, Tree};
 use rustix::time::{ClockId, clock_gettime};

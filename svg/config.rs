@@ -84,6 +84,7 @@ pub enum ParseMode {
 /// What lies behind the picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Background {
+    /// Opaque white.
     White,
     /// Transparent.
     None,

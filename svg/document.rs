@@ -5,7 +5,7 @@ use crate::config::{Limits, ParseMode, RenderConfig};
 use crate::failure::{Failure, Reason};
 use crate::geometry::Geometry;
 use crate::prolog::RootTag;
-use crate::renderer::Target;
+use crate::target::Target;
 use crate::{limits, recover, values, wellformed};
 use resvg::usvg::roxmltree::{self, Error, ParsingOptions};
 use std::borrow::Cow;

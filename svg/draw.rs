@@ -12,13 +12,13 @@ use resvg::usvg::{ImageHrefResolver, Options, Tree, roxmltree::Document};
 pub(crate) fn draw(
     document: &Document<'_>,
     canvas: (u32, u32),
-    look: Look,
+    options: DrawOptions,
 ) -> Result<Raster, Failure> {
     let failed = |detail: String| Failure::new(Reason::RenderFailed, detail);
-    let tree = Tree::from_xmltree(document, &options(look.system_fonts))
+    let tree = Tree::from_xmltree(document, &usvg_options(options.system_fonts))
         .map_err(|e| failed(e.to_string()))?;
     let pixels = canvas.0 as usize * canvas.1 as usize;
-    let filled = match look.background.rgb() {
+    let filled = match options.background.rgb() {
         Some([255, 255, 255]) => vec![255; 4 * pixels],
         Some([r, g, b]) => [r, g, b, 255].repeat(pixels),
         None => vec![0; 4 * pixels],
@@ -28,7 +28,7 @@ pub(crate) fn draw(
         .ok_or_else(|| failed("the canvas is empty".into()))?;
     resvg::render(&tree, Transform::identity(), &mut pixmap.as_mut());
     let mut rgba = pixmap.take();
-    if look.background.rgb().is_none() {
+    if options.background.rgb().is_none() {
         straighten(&mut rgba);
     }
     Ok(Raster {
@@ -40,7 +40,7 @@ pub(crate) fn draw(
 
 /// What a drawing depends on besides the document.
 #[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Look {
+pub(crate) struct DrawOptions {
     pub background: Background,
     pub system_fonts: bool,
 }
@@ -48,7 +48,7 @@ pub(crate) struct Look {
 /// Pixels of text that names no size, as browsers and CairoSVG have it; `em` and `ex` go by it too.
 const FONT_SIZE: f32 = 16.0;
 
-fn options(system_fonts: bool) -> Options<'static> {
+fn usvg_options(system_fonts: bool) -> Options<'static> {
     Options {
         fontdb: fonts::database(system_fonts),
         font_family: fonts::DEFAULT_FAMILY.into(),

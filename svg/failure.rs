@@ -92,7 +92,9 @@ impl std::fmt::Display for Reason {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{reason}: {detail}")]
 pub struct Failure {
+    /// Which of the kinds.
     pub reason: Reason,
+    /// What was found, for people.
     pub detail: String,
 }
 

@@ -11,6 +11,13 @@ const STACK: usize = 256 << 20;
 
 thread_local! {
     static LARGE: Cell<bool> = const { Cell::new(false) };
+    static CATCHES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is at work whose panics become [`Reason::Panic`]: a panic hook need not tell
+/// of them.
+pub fn catches_panics() -> bool {
+    CATCHES.get()
 }
 
 /// Starts a thread on which documents can be drawn without changing threads.
@@ -60,7 +67,10 @@ pub fn on_large_stack<T: Send>(
 
 /// Runs `work` here; a panic becomes [`Reason::Panic`].
 pub(crate) fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&panic)))
+    let before = CATCHES.replace(true);
+    let done = catch_unwind(AssertUnwindSafe(work));
+    CATCHES.set(before);
+    done.unwrap_or_else(|panic| Err(panicked(&panic)))
 }
 
 fn panicked(panic: &Box<dyn Any + Send>) -> Failure {

@@ -2,7 +2,7 @@
 //! (4 bytes, little endian) and that many bytes. A request is a JSON header and the source; an answer
 //! is a JSON header and, on success, the pixels.
 
-use crate::draw::Look;
+use crate::draw::DrawOptions;
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
@@ -14,7 +14,7 @@ const MAX_FRAME: usize = 1 << 30;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
     pub canvas: (u32, u32),
-    pub look: Look,
+    pub options: DrawOptions,
     pub deadline_ms: u64,
 }
 

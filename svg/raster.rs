@@ -7,28 +7,50 @@ use jpeg_decoder::PixelFormat;
 /// `rgba` holds `height * width` pixels of four bytes, rows from the top, straight alpha.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Raster {
+    /// Pixels of a row.
     pub width: u32,
+    /// Rows.
     pub height: u32,
+    /// Red, green, blue and alpha of each pixel.
     pub rgba: Vec<u8>,
 }
 
 /// A picture that could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum RasterError {
+    /// A broken PNG.
     #[error("cannot read PNG: {0}")]
     Decode(#[from] png::DecodingError),
+    /// A PNG that cannot be made.
     #[error("cannot write PNG: {0}")]
     Encode(#[from] png::EncodingError),
+    /// A broken JPEG.
     #[error("cannot read JPEG: {0}")]
     Jpeg(#[from] jpeg_decoder::Error),
+    /// A file of another kind, by its name.
     #[error("{0} (PNG and JPEG are read: convert it)")]
     Format(&'static str),
+    /// A file that lacks its end.
     #[error("the file is cut off: its end is missing")]
     CutOff,
+    /// A side that is too long.
     #[error("picture of {width}x{height} pixels: at most {max} on a side")]
-    TooLarge { width: u32, height: u32, max: u32 },
+    TooLarge {
+        /// Pixels of a row.
+        width: u32,
+        /// Rows.
+        height: u32,
+        /// The caller's bound on either.
+        max: u32,
+    },
+    /// More pixels than any picture may have.
     #[error("picture of {width}x{height} pixels: at most {MAX_PIXELS} in all")]
-    TooMany { width: u32, height: u32 },
+    TooMany {
+        /// Pixels of a row.
+        width: u32,
+        /// Rows.
+        height: u32,
+    },
 }
 
 /// Most pixels of a picture that is read, as Pillow's guard against decompression bombs has it.

@@ -1,53 +1,18 @@
 //! The renderer: one call from source text to pixels, in process where the work is bounded, in a
 //! worker process where it is not.
 
-use crate::config::{CanvasRule, RenderConfig};
+use crate::config::RenderConfig;
 use crate::document::{Prepared, parse, prepare};
-use crate::draw::{Look, draw};
+use crate::draw::{DrawOptions, draw};
 use crate::failure::{Failure, Reason};
 use crate::isolate::{caught, has_large_stack};
 use crate::lanes::Lanes;
 use crate::pool::{Pool, WorkerProgram};
 use crate::protocol::Request;
 use crate::raster::Raster;
-use crate::survey::{Place, survey};
+use crate::survey::{RenderTier, survey};
+use crate::target::Target;
 use std::time::Duration;
-
-/// The canvas a document is drawn on, in pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// Exactly this size; the document keeps its aspect ratio inside, as its preserveAspectRatio says.
-    Exact { width: u32, height: u32 },
-    /// The document's aspect ratio with this longer side.
-    Longest(u32),
-    /// The document's own size, shrunk if its longer side exceeds `cap`.
-    Intrinsic { cap: u32 },
-}
-
-impl RenderConfig {
-    /// The canvas for a reference, or for an SVG that has none.
-    pub fn own_target(&self) -> Target {
-        match self.canvas {
-            CanvasRule::Reference => Target::Longest(self.size),
-            CanvasRule::Fixed => Target::Exact {
-                width: self.size,
-                height: self.size,
-            },
-            CanvasRule::Intrinsic => Target::Intrinsic { cap: self.size },
-        }
-    }
-
-    /// The canvas for a prediction whose reference was drawn on `reference` pixels.
-    pub fn target_beside(&self, reference: (u32, u32)) -> Target {
-        match self.canvas {
-            CanvasRule::Reference => Target::Exact {
-                width: reference.0,
-                height: reference.1,
-            },
-            CanvasRule::Fixed | CanvasRule::Intrinsic => self.own_target(),
-        }
-    }
-}
 
 /// Bytes of a document that may be read and drawn unwatched, and the least deadline for which what the
 /// survey lets be drawn so is short.
@@ -72,7 +37,9 @@ const MOMENT: Duration = Duration::from_millis(250);
 /// A picture and the size its document gave itself (CSS pixels).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rendered {
+    /// The picture.
     pub raster: Raster,
+    /// Width and height of the document, CSS pixels.
     pub intrinsic: (f64, f64),
 }
 
@@ -157,7 +124,7 @@ impl Renderer {
             None => {
                 let request = Request {
                     canvas: step.prepared.canvas,
-                    look: look(config),
+                    options: draw_options(config),
                     deadline_ms: deadline.as_millis().max(1) as u64,
                 };
                 self.pool.draw(&request, &step.prepared.source)?
@@ -175,13 +142,13 @@ impl Renderer {
         // Changing threads would cost a short drawing a tenth of its time.
         let short = source.len() <= UNWATCHED_BYTES && self.deadline >= UNWATCHED_DEADLINE;
         if open && short && has_large_stack() {
-            let own = caught(|| first_step(source, target, config, Some(Place::Unwatched)))?;
-            if own.raster.is_some() || own.place == Place::Worker {
+            let own = caught(|| first_step(source, target, config, Some(RenderTier::Unwatched)))?;
+            if own.raster.is_some() || own.tier == RenderTier::Worker {
                 return Ok(own);
             }
         }
         let (owned, settings) = (source.to_owned(), config.clone());
-        let most = open.then_some(Place::Here);
+        let most = open.then_some(RenderTier::Here);
         self.lanes.run(self.deadline, move || {
             first_step(&owned, target, &settings, most)
         })
@@ -196,13 +163,13 @@ impl Renderer {
 pub fn draw_own(source: &str, target: Target, config: &RenderConfig) -> Result<Raster, Failure> {
     let prepared = prepare(source, target, config)?;
     let document = parse(&prepared.source, &config.limits)?;
-    draw(&document, prepared.canvas, look(config))
+    draw(&document, prepared.canvas, draw_options(config))
 }
 
 /// A document as far as this process takes it.
 struct Step {
     prepared: Prepared,
-    place: Place,
+    tier: RenderTier,
     raster: Option<Raster>,
 }
 
@@ -211,29 +178,29 @@ fn first_step(
     source: &str,
     target: Target,
     config: &RenderConfig,
-    most: Option<Place>,
+    most: Option<RenderTier>,
 ) -> Result<Step, Failure> {
     let prepared = prepare(source, target, config)?;
     let document = parse(&prepared.source, &config.limits)?;
-    let place = survey(
+    let tier = survey(
         &document,
         prepared.canvas,
         prepared.pixels_per_unit,
         &config.limits,
     )?;
-    let draws = most.is_some_and(|most| place <= most);
-    let raster = draws.then(|| draw(&document, prepared.canvas, look(config)));
+    let draws = most.is_some_and(|most| tier <= most);
+    let raster = draws.then(|| draw(&document, prepared.canvas, draw_options(config)));
     let raster = raster.transpose()?;
     drop(document);
     Ok(Step {
         prepared,
-        place,
+        tier,
         raster,
     })
 }
 
-fn look(config: &RenderConfig) -> Look {
-    Look {
+fn draw_options(config: &RenderConfig) -> DrawOptions {
+    DrawOptions {
         background: config.background,
         system_fonts: config.system_fonts,
     }

@@ -14,7 +14,7 @@ use resvg::usvg::roxmltree::{Document, Node};
 
 /// Where a document may be drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Place {
+pub(crate) enum RenderTier {
     /// Its work is so little that nobody needs to watch it: on any thread with a large stack.
     Unwatched,
     /// Its work is bounded by the limits: on this process' threads.
@@ -62,7 +62,7 @@ pub(crate) fn survey(
     canvas: (u32, u32),
     pixels_per_unit: f64,
     limits: &Limits,
-) -> Result<Place, Failure> {
+) -> Result<RenderTier, Failure> {
     let nodes: Vec<_> = document.descendants().filter(Node::is_element).collect();
     let written = nodes.len() as u64;
     let nesting = Nesting::of(&nodes);
@@ -137,9 +137,9 @@ pub(crate) fn survey(
         && longest_path <= UNWATCHED_PATH / 4
         && style_work <= UNWATCHED_STYLE;
     Ok(match bounded && !unbounded {
-        true if little => Place::Unwatched,
-        true => Place::Here,
-        false => Place::Worker,
+        true if little => RenderTier::Unwatched,
+        true => RenderTier::Here,
+        false => RenderTier::Worker,
     })
 }
 
@@ -245,7 +245,7 @@ fn holds_word(text: &str, words: &[&str]) -> bool {
 mod tests {
     use super::*;
 
-    fn place(body: &str) -> Place {
+    fn place(body: &str) -> RenderTier {
         let source =
             format!("<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24'>{body}</svg>");
         let document = Document::parse(&source).unwrap();
@@ -255,12 +255,12 @@ mod tests {
     #[test]
     fn icons_are_drawn_unwatched_and_what_is_larger_is_not() {
         let icon = "<path d='M12 2 2 7l10 5 10-5z' stroke='red'/><circle cx='9' cy='9' r='3'/>";
-        assert_eq!(place(icon), Place::Unwatched);
-        assert_eq!(place(&icon.repeat(100)), Place::Here);
+        assert_eq!(place(icon), RenderTier::Unwatched);
+        assert_eq!(place(&icon.repeat(100)), RenderTier::Here);
         let path = format!("<path d='M1 1{}'/>", "l1 1".repeat(600));
-        assert_eq!(place(&path), Place::Here);
-        assert_eq!(place("<text>a</text>"), Place::Worker);
-        assert_eq!(place("<path d='M0 0L1e9 9'/>"), Place::Worker);
+        assert_eq!(place(&path), RenderTier::Here);
+        assert_eq!(place("<text>a</text>"), RenderTier::Worker);
+        assert_eq!(place("<path d='M0 0L1e9 9'/>"), RenderTier::Worker);
     }
 
     #[test]
@@ -273,11 +273,11 @@ mod tests {
         ] {
             assert_eq!(
                 place(&clips.replace('@', inside)),
-                Place::Worker,
+                RenderTier::Worker,
                 "{inside}"
             );
         }
-        assert_eq!(place(&clips.replace('@', "<rect/>")), Place::Unwatched);
+        assert_eq!(place(&clips.replace('@', "<rect/>")), RenderTier::Unwatched);
         for other in [
             "<style>.c{clip-path:url(#a)}</style>",
             "<style>g{transform : scale(900)}</style>",
@@ -290,13 +290,13 @@ mod tests {
             "<style>.a{fill:red} x/**/g/* } */g , b {fill:red}</style>",
             "<style>@media all{x g g > rect{}}</style>",
         ] {
-            assert_eq!(place(other), Place::Worker, "{other}");
+            assert_eq!(place(other), RenderTier::Worker, "{other}");
         }
         for plain in [
             "<g font-size='12px'/>",
             "<style>/* one two three */ .a .b, svg > g > rect { fill: none; stroke: red }</style>",
         ] {
-            assert_eq!(place(plain), Place::Unwatched, "{plain}");
+            assert_eq!(place(plain), RenderTier::Unwatched, "{plain}");
         }
     }
 

@@ -66,7 +66,7 @@ fn render(source: &str, request: &Request) -> Result<Raster, Failure> {
         ..ParsingOptions::default()
     };
     let document = Document::parse_with_options(source, options).map_err(document::xml_failure)?;
-    draw(&document, request.canvas, request.look)
+    draw(&document, request.canvas, request.options)
 }
 
 fn limit(resource: Resource, value: u64) -> io::Result<()> {

@@ -1,12 +1,16 @@
 //! What the program and its crates promise, checked through their public doors; one binary, so
 //! that it links once.
 
+#![allow(clippy::panic, clippy::unwrap_used)]
+
 /// Commands as processes: rows in, rows out, exit status, sentences, files.
 mod cli;
 /// The config's reference and schema, and what is said about mistakes in it.
 mod config;
 /// A GPU, or a pretended one, against the CPU.
 mod devices;
+/// Short files, no circles of files, documents that name what there is.
+mod house;
 /// What must not matter does not: packing, micro-batches, recomputation, slots, neighbours.
 mod invariants;
 /// Networks, losses, advantages and the optimizer equal their references in Python.

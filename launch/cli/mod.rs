@@ -1,8 +1,6 @@
 //! Commands and the flags they share.
 
 mod bench;
-mod bench_pictures;
-mod bench_service;
 mod config;
 mod data;
 mod embed;
@@ -10,19 +8,22 @@ mod extend_tokens;
 mod failure;
 mod generate;
 mod logprobs;
+mod panics;
 mod render;
 mod report;
 mod reward;
 mod rows;
 mod serve;
+mod shared;
 mod train;
+mod train_progress;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use trainer::config::{DeviceName, Dtype};
 
 pub use failure::Failure;
+pub use shared::Shared;
 
 use crate::spawn;
 
@@ -34,43 +35,6 @@ struct Cli {
     command: Command,
     #[command(flatten)]
     shared: Shared,
-}
-
-/// Flags of every command.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Shared {
-    /// Where to compute: auto, cpu, cuda or cuda:N; beats the config.
-    #[arg(long, global = true, value_name = "DEVICE")]
-    pub device: Option<String>,
-    /// What the policy computes in: float32 or bfloat16; beats the config.
-    #[arg(long, global = true, value_name = "DTYPE")]
-    pub dtype: Option<Dtype>,
-    /// Seed of everything random; beats the config.
-    #[arg(long, global = true, value_name = "N")]
-    pub seed: Option<u64>,
-    /// Print errors only.
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
-    pub quiet: bool,
-    /// Print more: `train` prints every metric of each step.
-    #[arg(short, long, global = true)]
-    pub verbose: bool,
-}
-
-impl Shared {
-    /// The device a command without a config computes on.
-    fn device(&self) -> Result<tch::Device, Failure> {
-        let name = self
-            .device
-            .clone()
-            .map_or_else(DeviceName::default, DeviceName);
-        name.resolve(0)
-            .map_err(|error| Failure::input(format!("--{error}")))
-    }
-
-    /// The kind a command without a config computes in.
-    fn kind(&self) -> tch::Kind {
-        self.dtype.unwrap_or_default().kind()
-    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -112,16 +76,8 @@ enum Command {
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    // tch panics on libtorch's errors; they are caught and told in one line.
-    std::panic::set_hook(Box::new(|_| {}));
-    let done = match std::panic::catch_unwind(|| dispatch(&cli)) {
-        Ok(done) => done,
-        Err(panic) => {
-            let text = panic_message::get_panic_message(&panic).unwrap_or("a thread panicked");
-            Err(Failure::other(format!("internal error: {text}")))
-        }
-    };
-    match done {
+    panics::install();
+    match panics::told(|| dispatch(&cli)) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             eprintln!("error: {failure}");

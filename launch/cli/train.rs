@@ -7,7 +7,7 @@ use trainer::{Resume, RunOptions, World};
 
 use super::train_progress::Progress;
 use super::{Failure, Shared, config};
-use crate::telemetry::{self, RunOutputs};
+use crate::telemetry::{self, RunOutputs, TOLD};
 
 /// `svgrl train`
 #[derive(Debug, Clone, clap::Args)]
@@ -98,7 +98,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     };
     let mut progress = Progress::new(&folder);
     let end = trainer::run(config, &options, group, &mut progress).map_err(|error| {
-        tracing::error!(target: "svgrl", "{error}");
+        tracing::error!(target: TOLD, "{error}");
         loaded.failure(error)
     })?;
     progress.end(end);

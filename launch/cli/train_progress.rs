@@ -49,9 +49,9 @@ impl Progress {
                 self.folder.join("report.html").display()
             )),
             RunEnd::AlreadyFinished => {}
-            RunEnd::Interrupted => say(
-                "stopped by a signal; the state is written, run the same command to continue",
-            ),
+            RunEnd::Interrupted => {
+                say("stopped by a signal; the state is written, run the same command to continue")
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value};
 use trainer::metrics::keys;
 
-use super::ReportError;
+use super::error::ReportError;
 
 /// A run folder's content.
 #[derive(Debug)]

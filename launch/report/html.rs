@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use trainer::metrics::{Metric, keys};
 
-use super::Rasterise;
 use super::chart::short;
 use super::data::{Run, Stage};
 use super::page::{document, escape};
+use super::samples::Rasterise;
 use super::{panels, samples};
 
 /// Held-out numbers that stand at the top of the page, with their words.

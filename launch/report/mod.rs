@@ -6,44 +6,17 @@
 
 mod chart;
 mod data;
+mod error;
 mod html;
 pub(crate) mod page;
 mod panels;
 mod samples;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use data::Run;
-
-/// Turns a completion, or the source of a reference SVG, into a PNG; `None` when it does not
-/// render.
-pub type Rasterise<'a> = &'a dyn Fn(&str) -> Option<Vec<u8>>;
-
-/// A report that cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum ReportError {
-    /// The folder holds no metrics.
-    #[error("{} is no run folder: it has no metrics.jsonl", .0.display())]
-    NotARun(PathBuf),
-    /// A file that cannot be read or written.
-    #[error("{}: {source}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The system's answer.
-        source: std::io::Error,
-    },
-    /// A line that is not what the run folder's format says.
-    #[error("{}:{line}: {problem}", path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// Line, from 1.
-        line: usize,
-        /// What is wrong with it.
-        problem: String,
-    },
-}
+pub use error::ReportError;
+pub use samples::Rasterise;
 
 /// [`write()`] with pictures drawn by the renderer that rewards use.
 ///

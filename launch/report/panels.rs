@@ -18,17 +18,11 @@ pub(super) fn charts(stage: &Stage) -> Vec<Chart<'_>> {
         ),
         (
             "Valid SVG and truncated completions, fraction",
-            &[
-                (&keys::VALID, "valid"),
-                (&keys::TRUNCATED, "truncated"),
-            ],
+            &[(&keys::VALID, "valid"), (&keys::TRUNCATED, "truncated")],
         ),
         (
             "Completion length, tokens",
-            &[
-                (&keys::TOKENS_MEAN, "mean"),
-                (&keys::TOKENS_MAX, "max"),
-            ],
+            &[(&keys::TOKENS_MEAN, "mean"), (&keys::TOKENS_MAX, "max")],
         ),
         (
             "KL divergence",

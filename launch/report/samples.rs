@@ -5,9 +5,12 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::Rasterise;
 use super::chart::short;
 use super::page::{clipped, escape, picture};
+
+/// Turns a completion, or the source of a reference SVG, into a PNG; `None` when it does not
+/// render.
+pub type Rasterise<'a> = &'a dyn Fn(&str) -> Option<Vec<u8>>;
 
 /// Rows shown of a step: the first completion of each prompt, then further ones.
 const MOST_ROWS: usize = 8;

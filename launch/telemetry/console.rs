@@ -13,6 +13,9 @@ use tracing_subscriber::layer::{Context, Layer};
 /// Target of events whose message is a whole line; other events are warnings when they reach the console.
 pub const LINES: &str = "svgrl::console";
 
+/// Target of failures that end the program, which tells them itself.
+pub const TOLD: &str = "svgrl::told";
+
 /// How much the console shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
@@ -101,7 +104,7 @@ impl<S: Subscriber> Layer<S> for ConsoleLayer {
             if wanted {
                 self.say(&line.message, line.passing);
             }
-        } else if *metadata.level() <= Level::WARN {
+        } else if metadata.target() != TOLD && *metadata.level() <= Level::WARN {
             let level = metadata.level().as_str().to_lowercase();
             self.say(&format!("{level}: {}{}", line.message, line.fields), false);
         }

@@ -17,8 +17,8 @@ use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::Failure;
-pub use console::{LINES, Verbosity};
 use console::ConsoleLayer;
+pub use console::{LINES, TOLD, Verbosity};
 
 /// What a run's outputs are.
 pub struct RunOutputs<'a> {

@@ -5,13 +5,12 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use super::config::{DataConfig, OnBadRow, SourceConfig, Split};
 use super::error::DataError;
 use super::example::Example;
-use super::files::{ABSENT, FileSource, Opening};
+use super::files::{FileSource, Opening};
 use super::shapes::Shapes;
+use super::source::LeftOut;
 
 /// Every source of the `data` section, opened and validated.
 pub struct Catalog {
@@ -34,39 +33,6 @@ pub struct SkippedRow {
 impl fmt::Display for SkippedRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.row.fmt(f)
-    }
-}
-
-/// A row of a file that is no example.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeftOut {
-    /// `file:line`.
-    pub place: String,
-    /// What is wrong with it.
-    pub problem: String,
-}
-
-impl LeftOut {
-    /// Whether nothing is wrong with the row: it lacks what the source's `view` is made of.
-    pub fn is_absent(&self) -> bool {
-        self.problem.starts_with(ABSENT)
-    }
-
-    /// The row that `error` is about, if it is about one.
-    pub(crate) fn of(error: &DataError) -> Option<Self> {
-        let DataError::Row { path, at, problem } = error else {
-            return None;
-        };
-        Some(Self {
-            place: format!("{}{at}", path.display()),
-            problem: problem.clone(),
-        })
-    }
-}
-
-impl fmt::Display for LeftOut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.problem)
     }
 }
 
@@ -101,21 +67,6 @@ pub(crate) struct Source {
 enum Rows {
     Shapes(Shapes),
     Files(FileSource),
-}
-
-/// What a format hands over when it is opened.
-#[derive(Debug)]
-pub(crate) struct Opened<R> {
-    /// The reader of single rows.
-    pub(crate) rows: R,
-    /// Numbers of the rows to train on.
-    pub(crate) train: Vec<u32>,
-    /// Numbers of the rows to evaluate on.
-    pub(crate) held_out: Vec<u32>,
-    /// The rows left out.
-    pub(crate) skipped: Vec<LeftOut>,
-    /// Rows left out for their length.
-    pub(crate) filtered: usize,
 }
 
 /// What a file's row must pass besides being well formed: asked with the names of its source and
@@ -347,17 +298,5 @@ impl Source {
         example.id = format!("{}/{}", self.name, example.id);
         example.task.clone_from(&self.task);
         Ok(example)
-    }
-}
-
-impl<R> Opened<R> {
-    fn map_rows<T>(self, map: impl FnOnce(R) -> T) -> Opened<T> {
-        Opened {
-            rows: map(self.rows),
-            train: self.train,
-            held_out: self.held_out,
-            skipped: self.skipped,
-            filtered: self.filtered,
-        }
     }
 }

@@ -18,7 +18,7 @@ pub struct Example {
     /// it stands unless the task has templates of its own.
     pub whole_question: bool,
     /// What was said before the field `prompt`, where the row is a conversation of several turns.
-    pub history: Vec<Exchange>,
+    pub history: Vec<Turn>,
     /// Pictures that the conversation shows, in the order of its placeholders.
     pub images: Vec<ImageSource>,
     /// What completions are scored against.
@@ -32,7 +32,7 @@ pub struct Example {
 
 /// A question of a conversation and its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exchange {
+pub struct Turn {
     /// The user's words.
     pub question: String,
     /// The assistant's.

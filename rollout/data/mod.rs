@@ -14,19 +14,21 @@ mod files;
 mod order;
 mod shapes;
 pub(crate) mod shuffle;
+mod source;
 
-pub use catalog::{Catalog, CheckRow, Indexing, LeftOut, SkippedRow, SourceSummary};
+pub use catalog::{Catalog, CheckRow, Indexing, SkippedRow, SourceSummary};
 pub use config::{
     DataConfig, FileConfig, OnBadRow, ShapesConfig, ShapesKind, SourceConfig, Split, TeacherNoise,
     View,
 };
 pub use curriculum::{Cursor, CursorState, Spread};
 pub use error::{At, DataError};
-pub use example::{Draw, Example, Exchange};
+pub use example::{Draw, Example, Turn};
 pub use files::{Readable, RecordRow, Records, readable};
 pub use order::{
     BucketedOrder, Buckets, CurriculumConfig, ObservedOrder, Order, PlainOrder, StagedOrder, Then,
 };
+pub use source::LeftOut;
 
 #[cfg(test)]
 mod tests;

@@ -136,7 +136,7 @@ fn earlier_turns_go_before_the_question_with_their_pictures() {
         .unwrap(),
     );
     let mut draw = draw(0);
-    draw.example.history = vec![crate::data::Exchange {
+    draw.example.history = vec![crate::data::Turn {
         question: "<image>What?".into(),
         answer: "A dot, not <image>.".into(),
     }];

@@ -1,21 +1,25 @@
 //! Coordinates of shapes, text and the regions of clips, masks and filters.
 
-use super::Hard;
-use super::bake::{Context, Walk};
+use super::context::{DocumentContext, ElementContext};
+use super::error::Unsupported;
 use super::gradient;
 use super::lengths::has_font;
 use super::names;
-use super::number::{Of, Size, length, written, written_size};
+use super::number::{Axis, Size, length, written, written_size};
 use super::path;
 use super::tree::{Element, words};
 use svgtypes::PointsParser;
 
 /// Takes the context's transform into the element's own coordinates.
-pub(super) fn take_in(walk: &Walk, element: &mut Element, context: &Context) -> Result<(), Hard> {
-    let pen = Pen {
-        walk,
+pub(super) fn take_in(
+    document: &DocumentContext,
+    element: &mut Element,
+    context: &ElementContext,
+) -> Result<(), Unsupported> {
+    let pen = CoordinateWriter {
+        document,
         context,
-        digits: walk.digits_at(context.zoom),
+        digits: document.digits_at(context.zoom),
     };
     let user_space = |name: &str| element.get(name) == Some("userSpaceOnUse");
     match element.name.as_str() {
@@ -51,7 +55,7 @@ pub(super) fn take_in(walk: &Walk, element: &mut Element, context: &Context) -> 
         "tspan" | "textPath" => pen.words(element),
         "mask" if user_space("maskUnits") => pen.region(element),
         "filter" if user_space("filterUnits") => pen.region(element),
-        "linearGradient" | "radialGradient" => gradient::take_in(walk, element),
+        "linearGradient" | "radialGradient" => gradient::take_in(document, element),
         name if name.starts_with("fe") => {
             spell_out(element)?;
             pen.shifts(element, &names::FILTER_LENGTHS)?;
@@ -63,7 +67,7 @@ pub(super) fn take_in(walk: &Walk, element: &mut Element, context: &Context) -> 
 
 /// Writes down lengths that a primitive has where it says none: they would not take in the scale. A
 /// morphology without radius, or with one that is not positive, is drawn with a unit of its own.
-fn spell_out(element: &mut Element) -> Result<(), Hard> {
+fn spell_out(element: &mut Element) -> Result<(), Unsupported> {
     match element.name.as_str() {
         "feDropShadow" => {
             for name in ["dx", "dy", "stdDeviation"] {
@@ -78,29 +82,29 @@ fn spell_out(element: &mut Element) -> Result<(), Hard> {
             let positive = |word: &str| word.parse::<f64>().is_ok_and(|radius| radius > 0.0);
             match !radius.trim().is_empty() && words(radius).all(positive) {
                 true => Ok(()),
-                false => Err(Hard::new("a morphology without a positive radius")),
+                false => Err(Unsupported::new("a morphology without a positive radius")),
             }
         }
         _ => Ok(()),
     }
 }
 
-struct Pen<'a> {
-    walk: &'a Walk,
-    context: &'a Context,
+struct CoordinateWriter<'a> {
+    document: &'a DocumentContext,
+    context: &'a ElementContext,
     digits: usize,
 }
 
 /// Along which side an attribute runs.
-fn of(name: &str) -> Of {
+fn of(name: &str) -> Axis {
     match name {
-        "x" | "x1" | "x2" | "cx" | "dx" | "rx" | "width" => Of::Width,
-        "y" | "y1" | "y2" | "cy" | "dy" | "ry" | "height" => Of::Height,
-        _ => Of::Diagonal,
+        "x" | "x1" | "x2" | "cx" | "dx" | "rx" | "width" => Axis::Width,
+        "y" | "y1" | "y2" | "cy" | "dy" | "ry" | "height" => Axis::Height,
+        _ => Axis::Diagonal,
     }
 }
 
-impl Pen<'_> {
+impl CoordinateWriter<'_> {
     fn points(&self, text: &str) -> String {
         let points = PointsParser::from(text).map(|(x, y)| {
             let (x, y) = self.context.matrix.point(x, y);
@@ -112,13 +116,13 @@ impl Pen<'_> {
     /// How far the transform moves what runs along this side.
     fn offset(&self, name: &str) -> f64 {
         match of(name) {
-            Of::Width => self.context.matrix.e,
+            Axis::Width => self.context.matrix.e,
             _ => self.context.matrix.f,
         }
     }
 
     /// Positions; an absent one is 0, and 0 is left out.
-    fn places(&self, element: &mut Element, names: &[&str]) -> Result<(), Hard> {
+    fn places(&self, element: &mut Element, names: &[&str]) -> Result<(), Unsupported> {
         for name in names {
             let place = match element.get(name) {
                 Some(text) => self.place(name, text)?,
@@ -132,24 +136,24 @@ impl Pen<'_> {
         Ok(())
     }
 
-    fn place(&self, name: &str, text: &str) -> Result<String, Hard> {
+    fn place(&self, name: &str, text: &str) -> Result<String, Unsupported> {
         let offset = self.offset(name);
-        match length(text, of(name), self.walk.view)? {
+        match length(text, of(name), self.document.view)? {
             Size::User(v) => Ok(written(
                 v * self.context.matrix.scale() + offset,
                 self.digits,
             )),
             Size::Font if offset == 0.0 => has_font(self.context).map(|()| text.to_owned()),
-            Size::Font => Err(Hard::new(format!("{name}={text:?}, moved"))),
+            Size::Font => Err(Unsupported::new(format!("{name}={text:?}, moved"))),
         }
     }
 
-    fn sizes(&self, element: &mut Element, names: &[&str]) -> Result<(), Hard> {
+    fn sizes(&self, element: &mut Element, names: &[&str]) -> Result<(), Unsupported> {
         for name in names {
             let Some(text) = element.get(name) else {
                 continue;
             };
-            let size = match length(text, of(name), self.walk.view)? {
+            let size = match length(text, of(name), self.document.view)? {
                 Size::User(v) => written_size(v * self.context.matrix.scale(), self.digits),
                 Size::Font => has_font(self.context).map(|()| text.to_owned())?,
             };
@@ -159,22 +163,22 @@ impl Pen<'_> {
     }
 
     /// Distances, one or a list: scaled, not moved.
-    fn shifts(&self, element: &mut Element, names: &[&str]) -> Result<(), Hard> {
+    fn shifts(&self, element: &mut Element, names: &[&str]) -> Result<(), Unsupported> {
         for name in names {
             let Some(text) = element.get(name) else {
                 continue;
             };
-            let each = words(text).map(|word| match length(word, of(name), self.walk.view)? {
+            let each = words(text).map(|word| match length(word, of(name), self.document.view)? {
                 Size::User(v) => Ok(written(v * self.context.matrix.scale(), self.digits)),
                 Size::Font => has_font(self.context).map(|()| word.to_owned()),
             });
-            let text = each.collect::<Result<Vec<_>, Hard>>()?.join(" ");
+            let text = each.collect::<Result<Vec<_>, Unsupported>>()?.join(" ");
             element.set(name, text);
         }
         Ok(())
     }
 
-    fn text(&self, element: &mut Element) -> Result<(), Hard> {
+    fn text(&self, element: &mut Element) -> Result<(), Unsupported> {
         has_font(self.context)?;
         // Text on a path starts where the path does.
         let along = element.any(&|inner| inner.name == "textPath");
@@ -189,24 +193,24 @@ impl Pen<'_> {
         self.distances(element)
     }
 
-    fn words(&self, element: &mut Element) -> Result<(), Hard> {
+    fn words(&self, element: &mut Element) -> Result<(), Unsupported> {
         self.list(element, "x")?;
         self.list(element, "y")?;
         self.distances(element)
     }
 
     /// One position for each letter.
-    fn list(&self, element: &mut Element, name: &str) -> Result<(), Hard> {
+    fn list(&self, element: &mut Element, name: &str) -> Result<(), Unsupported> {
         let Some(text) = element.get(name) else {
             return Ok(());
         };
         let each = words(text).map(|word| self.place(name, word));
-        let text = each.collect::<Result<Vec<_>, Hard>>()?.join(" ");
+        let text = each.collect::<Result<Vec<_>, Unsupported>>()?.join(" ");
         element.set(name, text);
         Ok(())
     }
 
-    fn distances(&self, element: &mut Element) -> Result<(), Hard> {
+    fn distances(&self, element: &mut Element) -> Result<(), Unsupported> {
         self.shifts(element, &["dx", "dy", "textLength"])?;
         match element.get("startOffset") {
             // A share of the path's length.
@@ -216,7 +220,7 @@ impl Pen<'_> {
     }
 
     /// A region whose absent sides are shares of the viewport.
-    fn region(&self, element: &mut Element) -> Result<(), Hard> {
+    fn region(&self, element: &mut Element) -> Result<(), Unsupported> {
         for (name, share) in [
             ("x", "-10%"),
             ("y", "-10%"),
@@ -230,7 +234,7 @@ impl Pen<'_> {
         self.region_given(element)
     }
 
-    fn region_given(&self, element: &mut Element) -> Result<(), Hard> {
+    fn region_given(&self, element: &mut Element) -> Result<(), Unsupported> {
         for name in ["x", "y"] {
             if let Some(text) = element.get(name) {
                 let place = self.place(name, text)?;

@@ -1,9 +1,9 @@
 //! Gradients: coordinates in user space take in the root's scale, shares of the object stay shares.
 
-use super::Hard;
-use super::bake::Walk;
+use super::context::DocumentContext;
+use super::error::Unsupported;
 use super::matrix::Matrix;
-use super::number::{Of, Size, fraction, length, written, written_size};
+use super::number::{Axis, Size, fraction, length, written, written_size};
 use super::tree::{Element, references};
 
 /// Decimals of shares.
@@ -11,30 +11,29 @@ const SHARE: usize = 3;
 /// Longest chain of gradients that refer to one another.
 const LONGEST: usize = 16;
 
-pub(super) fn is_one(element: &Element) -> bool {
-    matches!(element.name.as_str(), "linearGradient" | "radialGradient")
-}
-
 /// A coordinate: its name, what it is when absent, the side it runs along, whether it is a place.
-type Coordinate = (&'static str, Option<&'static str>, Of, bool);
+type Coordinate = (&'static str, Option<&'static str>, Axis, bool);
 
 const LINEAR: [Coordinate; 4] = [
-    ("x1", Some("0%"), Of::Width, true),
-    ("y1", Some("0%"), Of::Height, true),
-    ("x2", Some("100%"), Of::Width, true),
-    ("y2", Some("0%"), Of::Height, true),
+    ("x1", Some("0%"), Axis::Width, true),
+    ("y1", Some("0%"), Axis::Height, true),
+    ("x2", Some("100%"), Axis::Width, true),
+    ("y2", Some("0%"), Axis::Height, true),
 ];
 const RADIAL: [Coordinate; 6] = [
-    ("cx", Some("50%"), Of::Width, true),
-    ("cy", Some("50%"), Of::Height, true),
-    ("r", Some("50%"), Of::Diagonal, false),
-    ("fx", None, Of::Width, true),
-    ("fy", None, Of::Height, true),
-    ("fr", None, Of::Diagonal, false),
+    ("cx", Some("50%"), Axis::Width, true),
+    ("cy", Some("50%"), Axis::Height, true),
+    ("r", Some("50%"), Axis::Diagonal, false),
+    ("fx", None, Axis::Width, true),
+    ("fy", None, Axis::Height, true),
+    ("fr", None, Axis::Diagonal, false),
 ];
 
-pub(super) fn take_in(walk: &Walk, element: &mut Element) -> Result<(), Hard> {
-    let chain = chain(walk, element)?;
+pub(super) fn take_in(
+    document: &DocumentContext,
+    element: &mut Element,
+) -> Result<(), Unsupported> {
+    let chain = chain(document, element)?;
     let units = |own: &Element| {
         let found = own.get("gradientUnits");
         found.or_else(|| chain.iter().find_map(|above| above.get("gradientUnits")))
@@ -54,13 +53,15 @@ pub(super) fn take_in(walk: &Walk, element: &mut Element) -> Result<(), Hard> {
             own.is_some_and(|own| own != in_user_space)
         });
         if other_units || moved(element) || chain.iter().any(|above| moved(above)) {
-            return Err(Hard::new("a gradient that takes coordinates from another"));
+            return Err(Unsupported::new(
+                "a gradient that takes coordinates from another",
+            ));
         }
     } else if chain
         .iter()
         .any(|above| above.get("gradientTransform").is_some())
     {
-        return Err(Hard::new(
+        return Err(Unsupported::new(
             "a gradient that takes its transform from another",
         ));
     }
@@ -79,12 +80,12 @@ pub(super) fn take_in(walk: &Walk, element: &mut Element) -> Result<(), Hard> {
         }
         return Ok(());
     }
-    let whole = walk.root.after(&own);
+    let whole = document.root.after(&own);
     let (inside, left) = match whole.is_plain() {
         true => (whole, None),
         false => {
-            let left = whole.after(&walk.root.inverse());
-            (walk.root, left.written(walk.digits))
+            let left = whole.after(&document.root.inverse());
+            (document.root, left.written(document.digits))
         }
     };
     for (name, absent, of, is_place) in coordinates {
@@ -94,14 +95,14 @@ pub(super) fn take_in(walk: &Walk, element: &mut Element) -> Result<(), Hard> {
             (None, Some(text)) if !given => text,
             _ => continue,
         };
-        let Size::User(value) = length(text, *of, walk.view)? else {
-            return Err(Hard::new(format!("a gradient's {name}={text:?}")));
+        let Size::User(value) = length(text, *of, document.view)? else {
+            return Err(Unsupported::new(format!("a gradient's {name}={text:?}")));
         };
         let scaled = value * inside.scale();
         let text = match (*is_place, *of) {
-            (true, Of::Width) => written(scaled + inside.e, walk.digits),
-            (true, _) => written(scaled + inside.f, walk.digits),
-            (false, _) => written_size(scaled, walk.digits),
+            (true, Axis::Width) => written(scaled + inside.e, document.digits),
+            (true, _) => written(scaled + inside.f, document.digits),
+            (false, _) => written_size(scaled, document.digits),
         };
         element.set(name, text);
     }
@@ -112,17 +113,20 @@ pub(super) fn take_in(walk: &Walk, element: &mut Element) -> Result<(), Hard> {
 }
 
 /// The gradients that this one takes from, nearest first.
-fn chain<'a>(walk: &'a Walk, element: &Element) -> Result<Vec<&'a Element>, Hard> {
+fn chain<'a>(
+    document: &'a DocumentContext,
+    element: &Element,
+) -> Result<Vec<&'a Element>, Unsupported> {
     let target = |element: &Element| -> Option<&'a Element> {
         let href = element.get("href")?;
         let id = *references("href", href).first()?;
-        walk.gradients.get(id)
+        document.gradients.get(id)
     };
     let mut chain = Vec::new();
     let mut next = target(element);
     while let Some(found) = next {
         if chain.len() == LONGEST {
-            return Err(Hard::new("gradients that refer to each other"));
+            return Err(Unsupported::new("gradients that refer to each other"));
         }
         chain.push(found);
         next = target(found);

@@ -1,30 +1,30 @@
 //! Properties that are lengths (stroke widths, dashes, font sizes, spacing), scaled with the
 //! coordinates they stand among.
 
-use super::Hard;
-use super::bake::{Context, Walk};
+use super::context::{DocumentContext, ElementContext};
+use super::error::Unsupported;
 use super::names;
-use super::number::{Of, Size, length, written, written_size};
+use super::number::{Axis, Size, length, written, written_size};
 use super::tree::{Element, words};
 
 /// Scales the lengths that the element declares itself.
 pub(super) fn scale_own(
-    walk: &Walk,
+    document: &DocumentContext,
     element: &mut Element,
-    (around, context): (&Context, &Context),
-) -> Result<(), Hard> {
+    (around, context): (&ElementContext, &ElementContext),
+) -> Result<(), Unsupported> {
     if let Some(size) = element.get("font-size")
         && font_size(size)?.is_none()
     {
         // It is relative to a size that must have been scaled itself.
-        has_font(&Context {
+        has_font(&ElementContext {
             inherited: around.inherited.clone(),
             ..context.clone()
         })?;
     }
     for name in names::INHERITED_LENGTHS.iter().chain(&["baseline-shift"]) {
         if let Some(value) = element.get(name) {
-            let scaled = scaled(walk, name, value, context)?;
+            let scaled = scaled(document, name, value, context)?;
             element.set(name, scaled);
         }
     }
@@ -32,7 +32,11 @@ pub(super) fn scale_own(
 }
 
 /// Declares anew the inherited lengths that what is drawn in here goes by: their scale has changed.
-pub(super) fn restate(walk: &Walk, element: &mut Element, context: &Context) -> Result<(), Hard> {
+pub(super) fn restate(
+    document: &DocumentContext,
+    element: &mut Element,
+    context: &ElementContext,
+) -> Result<(), Unsupported> {
     let inherited = |name: &str| context.inherited.get(name).map(String::as_str);
     let stroked = inherited("stroke").is_some_and(|stroke| stroke != "none");
     let writes = element.any(&|inner| inner.name == "text");
@@ -49,17 +53,24 @@ pub(super) fn restate(walk: &Walk, element: &mut Element, context: &Context) -> 
         };
         let Some(value) = value else { continue };
         if name == "font-size" && font_size(value)?.is_none() {
-            return Err(Hard::new("a relative font size where the scale changes"));
+            return Err(Unsupported::new(
+                "a relative font size where the scale changes",
+            ));
         }
-        let scaled = scaled(walk, name, value, context)?;
+        let scaled = scaled(document, name, value, context)?;
         element.set(name, scaled);
     }
     Ok(())
 }
 
 /// One length or a list; words stay as they are.
-fn scaled(walk: &Walk, name: &str, value: &str, context: &Context) -> Result<String, Hard> {
-    let (scale, digits) = (context.matrix.scale(), walk.digits_at(context.zoom));
+fn scaled(
+    document: &DocumentContext,
+    name: &str,
+    value: &str,
+    context: &ElementContext,
+) -> Result<String, Unsupported> {
+    let (scale, digits) = (context.matrix.scale(), document.digits_at(context.zoom));
     if name == "font-size" {
         return Ok(match font_size(value)? {
             Some(size) => written_size(size * scale, digits),
@@ -72,7 +83,7 @@ fn scaled(walk: &Walk, name: &str, value: &str, context: &Context) -> Result<Str
         return Ok(value.to_owned());
     }
     let each = words(value).map(|word| {
-        let text = match length(word, Of::Diagonal, walk.view)? {
+        let text = match length(word, Axis::Diagonal, document.view)? {
             Size::User(size) if name == "stroke-width" => written_size(size * scale, digits),
             Size::User(size) => written(size * scale, digits),
             Size::Font => {
@@ -82,26 +93,26 @@ fn scaled(walk: &Walk, name: &str, value: &str, context: &Context) -> Result<Str
         };
         Ok(text)
     });
-    Ok(each.collect::<Result<Vec<_>, Hard>>()?.join(" "))
+    Ok(each.collect::<Result<Vec<_>, Unsupported>>()?.join(" "))
 }
 
 /// The size in user units; none when it is relative to the parent's.
-fn font_size(value: &str) -> Result<Option<f64>, Hard> {
+fn font_size(value: &str) -> Result<Option<f64>, Unsupported> {
     let relative = value.ends_with(['%']) || value.ends_with("em") || value.ends_with("ex");
     if relative || matches!(value, "smaller" | "larger") {
         return Ok(None);
     }
-    match length(value, Of::Diagonal, (0.0, 0.0)) {
+    match length(value, Axis::Diagonal, (0.0, 0.0)) {
         Ok(Size::User(size)) => Ok(Some(size)),
-        _ => Err(Hard::new(format!("font-size={value:?}"))),
+        _ => Err(Unsupported::new(format!("font-size={value:?}"))),
     }
 }
 
 /// Lengths in the font's size scale with it where that size is written down.
-pub(super) fn has_font(context: &Context) -> Result<(), Hard> {
+pub(super) fn has_font(context: &ElementContext) -> Result<(), Unsupported> {
     match context.inherited.contains_key("font-size") || context.matrix.scale() == 1.0 {
         true => Ok(()),
-        false => Err(Hard::new("text without a font size")),
+        false => Err(Unsupported::new("text without a font size")),
     }
 }
 

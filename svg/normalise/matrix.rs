@@ -1,6 +1,6 @@
 //! Transforms: composing them, telling the kinds that coordinates can take in, writing the rest.
 
-use super::Hard;
+use super::error::Unsupported;
 use super::number::{written, written_factor};
 use svgtypes::Transform;
 
@@ -36,8 +36,8 @@ impl Matrix {
     }
 
     /// A `transform` attribute.
-    pub(super) fn parse(text: &str) -> Result<Self, Hard> {
-        let bad = || Hard::new(format!("not a transform: {text:?}"));
+    pub(super) fn parse(text: &str) -> Result<Self, Unsupported> {
+        let bad = || Unsupported::new(format!("not a transform: {text:?}"));
         let t: Transform = text.parse().map_err(|_| bad())?;
         let matrix = Matrix {
             a: t.a,

@@ -14,7 +14,9 @@
 //! nothing is drawn here.
 
 mod arc;
-mod bake;
+mod context;
+mod error;
+mod flatten;
 mod geometry;
 mod gradient;
 mod lengths;
@@ -23,6 +25,7 @@ mod names;
 mod number;
 mod path;
 mod prune;
+mod read;
 mod style;
 #[cfg(test)]
 mod tests;
@@ -31,10 +34,13 @@ mod tree;
 
 use crate::config::{Limits, ParseMode, RenderConfig};
 use crate::document::{parse, prepare};
-use crate::failure::Failure;
 use crate::isolate::caught;
-use crate::renderer::Target;
+
 use crate::survey::survey;
+use crate::target::Target;
+pub use error::NormaliseError;
+use error::Unsupported;
+use flatten::flatten_transforms;
 use matrix::Matrix;
 use style::Sheet;
 use svgtypes::{Align, AspectRatio};
@@ -65,51 +71,6 @@ pub struct Normalised {
     pub svg: String,
     /// Why coordinates are as they were, inside a nested viewport; none where they were taken in.
     pub kept: Option<String>,
-}
-
-/// Why a document has no normal form.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NormaliseError {
-    /// It cannot be drawn either.
-    #[error(transparent)]
-    Failure(#[from] Failure),
-    /// It shows a picture, by address or embedded.
-    #[error("<image>: a picture inside the SVG is not vector code")]
-    Picture,
-    /// It shows HTML.
-    #[error("<foreignObject>: what is inside is not SVG")]
-    Foreign,
-    /// It moves.
-    #[error("animation: a still form would lose it")]
-    Moving,
-    /// It is stretched.
-    #[error(
-        "preserveAspectRatio=\"none\" with a viewBox that is not square: no uniform scale fits it"
-    )]
-    Stretched,
-}
-
-impl NormaliseError {
-    /// A snake-case name, as reports carry.
-    pub fn name(&self) -> &'static str {
-        match self {
-            NormaliseError::Failure(failure) => failure.reason.as_str(),
-            NormaliseError::Picture => "embedded_picture",
-            NormaliseError::Foreign => "foreign_object",
-            NormaliseError::Moving => "animation",
-            NormaliseError::Stretched => "stretched",
-        }
-    }
-}
-
-/// Why coordinates cannot be taken in.
-#[derive(Debug)]
-struct Hard(String);
-
-impl Hard {
-    fn new(why: impl Into<String>) -> Self {
-        Hard(why.into())
-    }
 }
 
 /// Brings a document into its normal form: the same text for the same document, and the form of a
@@ -157,24 +118,25 @@ fn in_form(
     let document = parse(&prepared.source, limits)?;
     survey(&document, prepared.canvas, prepared.pixels_per_unit, limits)?;
     let sheet = Sheet::of(&document);
-    let mut root = Element::read(document.root_element(), &sheet)?;
+    let mut root = read::element(document.root_element(), &sheet)?;
     let view = View::take(&mut root)?;
     if !sheet.kept {
         prune::unused(&mut root);
     }
-    let mut baked = root.clone();
+    let mut flat = root.clone();
+    let digits = options.decimals as usize;
     let tried = if sheet.kept {
-        Err(Hard::new("a style sheet beyond attributes"))
+        Err(Unsupported::new("a style sheet beyond attributes"))
     } else {
         tree::unique_ids(&root)
-            .and_then(|()| bake::bake(&mut baked, (view.fit(side), view.size()), options))
+            .and_then(|()| flatten_transforms(&mut flat, view.fit(side), view.size(), digits))
     };
     let (mut root, kept) = match tried {
         Ok(()) => {
-            prune::bare_groups(&mut baked);
-            (baked, None)
+            prune::bare_groups(&mut flat);
+            (flat, None)
         }
-        Err(Hard(why)) => (view.nested(root, side), Some(why)),
+        Err(Unsupported(why)) => (view.nested(root, side), Some(why)),
     };
     let mut attributes = vec![
         ("xmlns".to_owned(), "http://www.w3.org/2000/svg".to_owned()),

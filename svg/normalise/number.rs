@@ -1,6 +1,6 @@
 //! Numbers as the normaliser reads and writes them: rounded to a grid, without needless zeros.
 
-use super::Hard;
+use super::error::Unsupported;
 use svgtypes::{Length, LengthUnit};
 
 /// The nearest multiple of `10^-digits`.
@@ -52,7 +52,7 @@ pub(super) fn written_factor(value: f64) -> String {
 
 /// Which side of the viewport a percentage is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Of {
+pub(super) enum Axis {
     Width,
     Height,
     Diagonal,
@@ -68,20 +68,20 @@ pub(super) enum Size {
 }
 
 /// Reads one length; percentages are of the viewport's `view` width and height.
-pub(super) fn length(text: &str, of: Of, view: (f64, f64)) -> Result<Size, Hard> {
+pub(super) fn length(text: &str, of: Axis, view: (f64, f64)) -> Result<Size, Unsupported> {
     let parsed: Length = text
         .trim()
         .parse()
-        .map_err(|_| Hard::new(format!("not a length: {text:?}")))?;
+        .map_err(|_| Unsupported::new(format!("not a length: {text:?}")))?;
     size(parsed, of, view)
 }
 
 /// A parsed length in user units, at 96 dots an inch.
-pub(super) fn size(length: Length, of: Of, view: (f64, f64)) -> Result<Size, Hard> {
+pub(super) fn size(length: Length, of: Axis, view: (f64, f64)) -> Result<Size, Unsupported> {
     let base = match of {
-        Of::Width => view.0,
-        Of::Height => view.1,
-        Of::Diagonal => ((view.0 * view.0 + view.1 * view.1) / 2.0).sqrt(),
+        Axis::Width => view.0,
+        Axis::Height => view.1,
+        Axis::Diagonal => ((view.0 * view.0 + view.1 * view.1) / 2.0).sqrt(),
     };
     let factor = match length.unit {
         LengthUnit::None | LengthUnit::Px => 1.0,
@@ -96,7 +96,7 @@ pub(super) fn size(length: Length, of: Of, view: (f64, f64)) -> Result<Size, Har
     let value = length.number * factor;
     match value.is_finite() {
         true => Ok(Size::User(value)),
-        false => Err(Hard::new("a number that is not finite")),
+        false => Err(Unsupported::new("a number that is not finite")),
     }
 }
 
@@ -135,11 +135,11 @@ mod tests {
 
     #[test]
     fn units_and_percentages_become_user_units() {
-        let of = |text| length(text, Of::Width, (200.0, 100.0)).unwrap();
+        let of = |text| length(text, Axis::Width, (200.0, 100.0)).unwrap();
         assert_eq!(of("2in"), Size::User(192.0));
         assert_eq!(of(" 50% "), Size::User(100.0));
         assert_eq!(of("1em"), Size::Font);
-        assert!(length("wide", Of::Width, (1.0, 1.0)).is_err());
+        assert!(length("wide", Axis::Width, (1.0, 1.0)).is_err());
         assert_eq!(fraction("25%"), Some(0.25));
     }
 }

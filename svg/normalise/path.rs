@@ -9,7 +9,7 @@ use svgtypes::{PathParser, PathSegment as Segment};
 
 /// The data after `matrix`, with `digits` decimals; what follows an error is left out, as renderers do.
 pub(super) fn transformed(data: &str, matrix: &Matrix, digits: usize) -> String {
-    let mut pen = Pen {
+    let mut pen = CoordinateWriter {
         matrix: *matrix,
         digits,
         out: String::with_capacity(data.len()),
@@ -28,7 +28,7 @@ pub(super) fn transformed(data: &str, matrix: &Matrix, digits: usize) -> String 
     pen.out
 }
 
-struct Pen {
+struct CoordinateWriter {
     matrix: Matrix,
     digits: usize,
     out: String,
@@ -42,7 +42,7 @@ struct Pen {
     begun: (f64, f64),
 }
 
-impl Pen {
+impl CoordinateWriter {
     fn draw(&mut self, segment: Segment) {
         let (abs, from) = (segment.is_abs(), self.from);
         let put = |x: f64, y: f64| match abs {

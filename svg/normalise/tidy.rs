@@ -1,6 +1,6 @@
 //! Attributes that say what holds anyway, and shares written with few decimals.
 
-use super::bake::Context;
+use super::context::ElementContext;
 use super::names;
 use super::number::{fraction, written};
 use super::tree::Element;
@@ -21,7 +21,7 @@ const SHAPES: [&str; 7] = [
 
 /// Drops properties that are inherited or first values, and those of strokes and fills that a shape
 /// does not have.
-pub(super) fn redundant(element: &mut Element, around: &Context) {
+pub(super) fn redundant(element: &mut Element, around: &ElementContext) {
     for name in ["opacity", "stop-opacity", "flood-opacity"] {
         if element.get(name).and_then(fraction) == Some(1.0) {
             element.take(name);

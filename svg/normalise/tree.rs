@@ -1,14 +1,7 @@
 //! A document as a tree that can be changed and written: elements of SVG alone, attributes in their
 //! order, text where it is drawn.
 
-use super::names;
-use super::style::Sheet;
-use super::{Hard, NormaliseError};
-use resvg::usvg::roxmltree::Node;
-
-const SVG: &str = "http://www.w3.org/2000/svg";
-const XLINK: &str = "http://www.w3.org/1999/xlink";
-const XML: &str = "http://www.w3.org/XML/1998/namespace";
+use super::error::Unsupported;
 
 /// An element, its namespace SVG's.
 #[derive(Clone, Debug, Default)]
@@ -25,68 +18,6 @@ pub(super) enum Child {
 }
 
 impl Element {
-    /// The element with everything in it, styles written out as attributes.
-    pub(super) fn read(node: Node<'_, '_>, sheet: &Sheet<'_>) -> Result<Self, NormaliseError> {
-        Self::inside(node, sheet, false)
-    }
-
-    fn inside(
-        node: Node<'_, '_>,
-        sheet: &Sheet<'_>,
-        in_text: bool,
-    ) -> Result<Self, NormaliseError> {
-        let name = match (node.tag_name().name(), in_text) {
-            ("a", true) => "tspan",
-            ("a", false) => "g",
-            (name, _) => name,
-        };
-        let mut element = Element {
-            name: name.to_owned(),
-            ..Element::default()
-        };
-        let plain_link = node
-            .attributes()
-            .any(|a| a.name() == "href" && a.namespace().is_none());
-        for attribute in node.attributes() {
-            let name = match attribute.namespace() {
-                None | Some(SVG) => attribute.name().to_owned(),
-                // The plain attribute goes before the prefixed one.
-                Some(XLINK) if attribute.name() == "href" && !plain_link => "href".into(),
-                Some(XML) => format!("xml:{}", attribute.name()),
-                _ => continue,
-            };
-            let links = name == "href" && node.tag_name().name() == "a";
-            let styled = names::STYLE_ONLY.contains(&name.as_str()) || name == "style";
-            if names::is_attribute(&name) && !links && !styled {
-                element.set(&name, attribute.value());
-            }
-        }
-        sheet.apply(node, &mut element);
-        let text = in_text || name == "text";
-        for child in node.children() {
-            if child.is_text() && (text || name == "style") {
-                let words = child.text().unwrap_or_default().to_owned();
-                element.children.push(Child::Text(words));
-            }
-            let tag = child.tag_name();
-            if !child.is_element() || !matches!(tag.namespace(), None | Some(SVG)) {
-                continue;
-            }
-            match tag.name() {
-                "image" | "feImage" => return Err(NormaliseError::Picture),
-                "foreignObject" => return Err(NormaliseError::Foreign),
-                name if names::ANIMATIONS.contains(&name) => return Err(NormaliseError::Moving),
-                "style" if !sheet.kept => {}
-                name if names::ELEMENTS.contains(&name) => {
-                    let inner = Self::inside(child, sheet, text)?;
-                    element.children.push(Child::Element(inner));
-                }
-                _ => {}
-            }
-        }
-        Ok(element)
-    }
-
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         let found = self.attributes.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str())
@@ -204,14 +135,14 @@ pub(super) fn references<'a>(name: &str, value: &'a str) -> Vec<&'a str> {
 }
 
 /// The first of two elements with one id, if there are such.
-pub(super) fn unique_ids(root: &Element) -> Result<(), Hard> {
+pub(super) fn unique_ids(root: &Element) -> Result<(), Unsupported> {
     let mut seen = std::collections::HashSet::new();
     let mut twice = false;
     root.visit(&mut |element| {
         twice |= element.get("id").is_some_and(|id| !seen.insert(id));
     });
     match twice {
-        true => Err(Hard::new("one id stands twice")),
+        true => Err(Unsupported::new("one id stands twice")),
         false => Ok(()),
     }
 }

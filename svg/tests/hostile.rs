@@ -1,5 +1,7 @@
 //! Documents that attack: each is answered with a picture or a reason, soon, by a living process.
 
+#![allow(clippy::panic, clippy::unwrap_used)]
+
 use std::fs::OpenOptions;
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! The normal form draws the same picture, is its own form, and survives documents that attack.
 
+#![allow(clippy::panic, clippy::unwrap_used)]
+
 // Of the corpus only the documents are wanted here.
 #[allow(dead_code, unused_imports)]
 mod attacks;

@@ -1,6 +1,8 @@
 //! `mode: strict` renders what CairoSVG renders and gives it the same size; the answers were made by
 //! CairoSVG itself (fixtures/verdict.py).
 
+#![allow(clippy::panic, clippy::unwrap_used)]
+
 use std::time::Duration;
 use svg::{RenderConfig, Renderer, Target, WorkerProgram};
 

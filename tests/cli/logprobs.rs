@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::program::{keys, numbers, program, rows, scratch, told, write_rows};
 use super::tiny::tiny;
+use crate::support::larger;
 
 #[test]
 fn they_are_what_generate_drew_with() {
@@ -91,7 +92,7 @@ fn they_are_what_generate_drew_with() {
             .iter()
             .zip(&theirs_each)
             .map(|(a, b)| (a - b).abs())
-            .fold(0.0, f64::max);
+            .fold(0.0, larger);
         assert!(gap < 1e-4, "{gap}");
         // The rows hold float32 numbers in their shortest decimals, the sum is of the numbers.
         assert!((ours["sum"].as_f64().unwrap() - ours_each.iter().sum::<f64>()).abs() < 1e-5);

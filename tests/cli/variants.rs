@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::program::{numbers, program, rows, scratch, svgrl, told, write_rows};
 use super::tiny::{config, tiny};
+use crate::support::larger;
 
 /// Runs one GRPO stage made of `stage` (YAML, without braces); with `model` it starts from the tiny
 /// run's policy.
@@ -98,7 +99,7 @@ fn kl_in_the_reward_is_taken_off_each_total_before_siblings_are_compared() {
         let shaped: Vec<f64> = (0..4)
             .map(|index| {
                 let own: f64 = numbers(&group[index]["sampler_logprobs"]).iter().sum();
-                apart = apart.max((own - theirs[index]).abs());
+                apart = larger(apart, (own - theirs[index]).abs());
                 total[index] - 0.2 * (own - theirs[index])
             })
             .collect();

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use models::read_tensors;
-use serde_json::json;
+use serde_json::{Value, json};
 use tch::Tensor;
 
 use crate::cli::program::{copy, numbers, program, rows, scratch, told, write, write_rows};
 use crate::parity::half_precision::calm_dreamsim;
 use crate::parity::perceptual;
+use crate::support::skip::skip;
 use crate::support::{fixture, gap, ints, relative};
 
 mod gpu;
@@ -20,7 +21,7 @@ use gpu::Gpu;
 macro_rules! gpu {
     () => {
         match Gpu::here() {
-            Gpu::None => return eprintln!("skipped: this libtorch is for a GPU, and none answers"),
+            Gpu::None => skip!("this libtorch is for a GPU, and none answers"),
             gpu => gpu,
         }
     };
@@ -62,7 +63,9 @@ fn encoders_in_half_precision_reward_within_a_thousandth() {
 
 #[test]
 fn a_full_gpu_ends_the_run_with_a_sentence_and_a_way_out() {
-    let Gpu::Pretended(_) = gpu!() else { return };
+    let Gpu::Pretended(_) = gpu!() else {
+        skip!("a GPU of this size cannot be filled, a pretended one can");
+    };
     for (room, device) in [(200_000, "cuda:0"), (2_000_000, "cuda:0"), (60_000, "cpu")] {
         let set = [&*format!("device={device}"), "encoders.dino.device=cuda:0"];
         let told = run::tried("full", room, &set);
@@ -86,11 +89,21 @@ fn a_run_on_a_gpu_continues_bit_for_bit() {
     // As if it had been killed before its last checkpoint was written.
     let checkpoints = whole.join("checkpoints/rl");
     for entry in std::fs::read_dir(&checkpoints).unwrap().flatten() {
-        if entry.file_name() != "step-2" {
+        if entry.file_name() != "step_000002" {
             std::fs::remove_dir_all(entry.path()).unwrap();
         }
     }
     let again = run::drawn("continued", Some(gpu), &["device=cuda:0"]);
+    // The rows of the steps before the checkpoint are the first run's, those after it were made anew.
+    let written = |run: &Path| -> Vec<Value> {
+        let rows = rows(&run.join("metrics.jsonl"));
+        let steps = rows.into_iter().filter(|row| row.get("optim/lr").is_some());
+        steps.map(|row| row["time"].clone()).collect()
+    };
+    let (before, after) = (written(&kept), written(&again));
+    assert_eq!((before.len(), after.len()), (4, 4));
+    assert_eq!(before[..2], after[..2]);
+    assert!(before[2] != after[2] && before[3] != after[3]);
     run::alike(&kept, &again, 0.0);
     let weights = |run: &Path| std::fs::read(run.join("checkpoints/rl/final/model.safetensors"));
     assert!(weights(&kept).unwrap() == weights(&again).unwrap());

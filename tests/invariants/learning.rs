@@ -10,7 +10,7 @@ use trainer::config::Aggregation;
 use trainer::grpo::loss::{LossOptions, TokenTerms, grpo_loss};
 use trainer::learn::{HeadOptions, LossNorm, MicroBatch, Trajectory, micro_batches};
 
-use crate::support::{network, policy, relative};
+use crate::support::{larger, network, policy, relative};
 
 /// How the loss is computed.
 #[derive(Debug, Clone, Copy)]
@@ -136,9 +136,12 @@ fn outcome(kind: Kind, pieces: Pieces) -> Outcome {
 /// The largest relative difference of log-probabilities, loss and gradient between two ways.
 fn difference(a: &Outcome, b: &Outcome) -> f64 {
     assert!(b.gradient.norm().double_value(&[]) > 0.0);
-    relative(&a.logprobs, &b.logprobs)
-        .max(relative(&a.loss, &b.loss))
-        .max(relative(&a.gradient, &b.gradient))
+    let parts = [
+        relative(&a.logprobs, &b.logprobs),
+        relative(&a.loss, &b.loss),
+        relative(&a.gradient, &b.gradient),
+    ];
+    parts.into_iter().fold(0.0, larger)
 }
 
 fn same(what: &str, pieces: Pieces, count: usize) {

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 use trainer::config::OptimizerConfig;
 use trainer::learn::AdamW;
 
-use crate::support::{expected, network, relative};
+use crate::support::{expected, larger, network, relative};
 
 /// Rate and factor of the gradient in each step, as in networks/make.py.
 const STEPS: [(f64, f64); 5] = [
@@ -48,7 +48,7 @@ fn worst(kind: Kind) -> f64 {
             &expected[&format!("adamw.{}", spec.name)],
         )
     });
-    gaps.fold(0.0, f64::max)
+    gaps.fold(0.0, larger)
 }
 
 #[test]

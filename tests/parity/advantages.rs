@@ -4,7 +4,7 @@ use serde::Deserialize;
 use trainer::config::{AdvantageConfig, MeanOver, StdOf, StdOver};
 use trainer::grpo::advantage::advantages;
 
-use crate::support::fixture;
+use crate::support::{fixture, larger};
 
 #[derive(Deserialize)]
 struct Fixture {
@@ -43,8 +43,10 @@ fn advantages_equal_numpy_under_every_option() {
             ..AdvantageConfig::default()
         };
         let got = advantages(&fixture.groups, &config).concat();
-        for (got, want) in got.iter().zip(case.advantages.concat()) {
-            worst = worst.max((got - want).abs() / want.abs().max(1.0));
+        let want = case.advantages.concat();
+        assert_eq!(got.len(), want.len());
+        for (got, want) in got.iter().zip(want) {
+            worst = larger(worst, (got - want).abs() / want.abs().max(1.0));
         }
     }
     println!("advantages: {} cases, {worst:e}", fixture.cases.len());

@@ -8,7 +8,7 @@ use models::{Decoder, Recompute, Tape};
 use rollout::{FinishReason, Request, Sampling, Submission};
 use tch::{Kind, Tensor};
 
-use crate::support::{NETWORKS, expected, gap, ints, network, packed, policy, relative};
+use crate::support::{NETWORKS, expected, gap, ints, larger, network, packed, policy, relative};
 
 type Expected = BTreeMap<String, Tensor>;
 
@@ -110,7 +110,7 @@ fn gradients_equal_transformers() {
                 let got = model.params.grad_view(spec).unwrap();
                 relative(&got, &expected[&format!("grad.{}", spec.name)])
             });
-            let worst = worst.fold(of_loss, f64::max);
+            let worst = worst.fold(of_loss, larger);
             println!("{name} {path:?}: loss and gradients {worst:e}");
             assert!(worst < 1e-9, "{name} {path:?}: {worst:e}");
         }

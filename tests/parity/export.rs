@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 
 use models::{DecoderConfig, load_folder, read_tensors, save_folder, write_tensors};
 use tch::{Device, Kind, Tensor};
 
-use crate::support::{NETWORKS, fixture, network, network_folder};
+use crate::support::python::{NO_PYTHON, difference, python};
+use crate::support::skip::skip;
+use crate::support::{NETWORKS, network, network_folder};
 
 /// The tensors of all of a folder's weight files.
 fn tensors(folder: &Path) -> BTreeMap<String, Tensor> {
@@ -103,31 +104,21 @@ fn a_tied_head_that_is_stored_all_the_same_is_accepted() {
     assert!(*read.params.trainable() == *network("qwen3_tied", Kind::Double).params.trainable());
 }
 
-/// Runs where SVGRL_TEST_PYTHON names a Python with torch and transformers.
 #[test]
 fn transformers_loads_an_export_with_the_same_logits() {
-    let Ok(python) = std::env::var("SVGRL_TEST_PYTHON") else {
-        println!("not run: SVGRL_TEST_PYTHON is not set");
-        return;
+    let Some(python) = python() else {
+        skip!("{NO_PYTHON}");
     };
     for name in NETWORKS {
         let model = network(name, Kind::Double);
         let folder = tempfile::tempdir().unwrap();
         save_folder(&model, Kind::Double, folder.path()).unwrap();
         let expected = network_folder(name).join("expected.safetensors");
-        let script = fixture("parity/networks/make.py");
-        let output = Command::new(&python)
-            .arg(script)
-            .arg("--check")
-            .arg(folder.path())
-            .arg(expected)
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        let worst: f64 = text
-            .trim()
-            .parse()
-            .unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)));
+        let worst = difference(
+            &python,
+            "parity/networks/make.py",
+            &[Path::new("--check"), folder.path(), &expected],
+        );
         println!("{name}: transformers on the export {worst:e}");
         // Equal weights; where they lie in memory moves the last bit of a product: 9e-16 measured.
         assert!(worst < 1e-13, "{name}: {worst:e}");

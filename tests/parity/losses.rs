@@ -8,7 +8,7 @@ use trainer::config::{Aggregation, KlEstimator};
 use trainer::grpo::loss::{LossOptions, TokenTerms, grpo_loss};
 use trainer::learn::{LossNorm, Trajectory, micro_batches};
 
-use crate::support::{fixture, relative};
+use crate::support::{fixture, larger, relative};
 
 #[derive(Deserialize)]
 struct Fixture {
@@ -125,7 +125,7 @@ fn worst_of(got: &[Tensor; 4], want: &[Tensor; 4]) -> f64 {
     got.iter()
         .zip(want)
         .map(|(got, want)| relative(&got.view(-1), &want.view(-1)))
-        .fold(0.0, f64::max)
+        .fold(0.0, larger)
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn loss_and_gradients_equal_the_formulas_under_every_option() {
             .flat_map(|&len| vec![norm.weight(len); len])
             .collect();
         let got = fixture.run(&case.options, 0, (&advantage, &Tensor::from_slice(&weight)));
-        worst = worst.max(worst_of(&got, &wanted(case)));
+        worst = larger(worst, worst_of(&got, &wanted(case)));
     }
     println!("losses: {} cases, {worst:e}", fixture.cases.len());
     assert!(fixture.cases.len() >= 50 && worst < 1e-12, "{worst:e}");
@@ -191,7 +191,7 @@ fn micro_batches_of_any_size_sum_to_the_same_loss() {
                 Tensor::cat(&column(2), 0),
                 sum(3),
             ];
-            worst = worst.max(worst_of(&got, &wanted(case)));
+            worst = larger(worst, worst_of(&got, &wanted(case)));
         }
     }
     println!("losses in micro-batches: {worst:e}");

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,7 +15,9 @@ use rollout::{Request, Sampling, Submission};
 
 use tch::{Device, Kind, Tensor};
 
-use crate::support::{fixture, gap, ints, policy, relative};
+use crate::support::python::{NO_PYTHON, difference, python};
+use crate::support::skip::skip;
+use crate::support::{fixture, gap, ints, larger, policy, relative};
 
 type Expected = BTreeMap<String, Tensor>;
 
@@ -212,7 +213,7 @@ fn gradients_of_tower_projector_and_decoder_equal_transformers() {
                 );
                 worst
             });
-            let worst = worst.fold(of_loss, f64::max);
+            let worst = worst.fold(of_loss, larger);
             println!("{name} {recompute:?}: loss and gradients {worst:e}");
             assert!(worst < 1e-9, "{name} {recompute:?}: {worst:e}");
         }
@@ -336,12 +337,10 @@ fn an_export_holds_the_tensors_under_the_names_that_were_read() {
     }
 }
 
-/// Runs where SVGRL_TEST_PYTHON names a Python with torch and transformers.
 #[test]
 fn transformers_loads_an_export_that_sees_with_the_same_logits() {
-    let Ok(python) = std::env::var("SVGRL_TEST_PYTHON") else {
-        println!("not run: SVGRL_TEST_PYTHON is not set");
-        return;
+    let Some(python) = python() else {
+        skip!("{NO_PYTHON}");
     };
     let own = NETWORKS.map(|name| (name, name));
     // transformers loads InternVL's first layout only with the code of its own folder.
@@ -349,22 +348,16 @@ fn transformers_loads_an_export_that_sees_with_the_same_logits() {
         let model = network(name, Kind::Double);
         let folder = tempfile::tempdir().unwrap();
         save_folder(&model, model.kind(), folder.path()).unwrap();
-        let output = Command::new(&python)
-            .arg(fixture("parity/vlm/make.py"))
-            .arg("--check")
-            .arg(folder.path())
-            .arg(
-                fixture("parity/vlm")
-                    .join(answers)
-                    .join("expected.safetensors"),
-            )
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        let worst: f64 = text
-            .trim()
-            .parse()
-            .unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)));
+        let expected = fixture("parity/vlm").join(answers);
+        let worst = difference(
+            &python,
+            "parity/vlm/make.py",
+            &[
+                Path::new("--check"),
+                folder.path(),
+                &expected.join("expected.safetensors"),
+            ],
+        );
         println!("{name}: transformers on the export {worst:e}");
         assert!(worst < 1e-12, "{name}: {worst:e}");
     }

@@ -1,4 +1,8 @@
-//! Fixtures by name, and the largest difference of two tensors.
+//! Fixtures by name, the largest difference of two tensors, the Python of the reference, and what is said
+//! of tests that cannot run.
+
+pub mod python;
+pub mod skip;
 
 pub mod policy;
 
@@ -60,6 +64,14 @@ pub fn gap(a: &Tensor, b: &Tensor) -> f64 {
         .abs()
         .max()
         .double_value(&[])
+}
+
+/// The larger of two differences; NaN when one is, which no bound lets pass (`f64::max` would drop it).
+pub fn larger(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() {
+        return f64::NAN;
+    }
+    a.max(b)
 }
 
 /// [`gap`] relative to the largest number of `b`; a `b` of zeros gives the absolute gap.

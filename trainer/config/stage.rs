@@ -9,8 +9,8 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::OptimizerConfig;
 use super::algorithm::AlgorithmConfig;
+use super::common::StageCommon;
 
 /// The key that names a stage's algorithm.
 const ALGORITHM: &str = "algorithm";

@@ -1,13 +1,9 @@
 //! `svgrl data`: SVG corpora made ready, and what a config's sources yield.
 
-mod duplicates;
 mod inspect;
-mod look;
 mod parallel;
 mod prepare;
-mod row;
-mod tally;
-mod write;
+mod stats;
 
 use super::{Failure, Shared};
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use super::container::{Container, Place};
-use crate::data::catalog::LeftOut;
+use crate::data::source::LeftOut;
 
 /// Sources of fewer bytes are read anew at each start.
 pub(super) const KEPT_FROM: u64 = 64 << 20;
@@ -35,7 +35,7 @@ pub(super) fn path(container: &Container, way: &str) -> io::Result<PathBuf> {
         .ok_or_else(|| io::Error::other("neither XDG_CACHE_HOME nor HOME is set"))?;
     let mut first = DefaultHasher::new();
     way.hash(&mut first);
-    for file in &container.files {
+    for file in &container.files.list {
         let data = fs::metadata(&file.path)?;
         let changed = data.modified()?.duration_since(UNIX_EPOCH);
         let changed = changed.map_or(0, |since| since.as_nanos());

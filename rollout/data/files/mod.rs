@@ -10,19 +10,18 @@ mod index;
 mod layout;
 mod records;
 
-pub(crate) use layout::ABSENT;
 pub use records::{Readable, RecordRow, Records, readable};
 
 use std::path::{Path, PathBuf};
 
-use super::catalog::{LeftOut, Opened};
 use super::config::{FileConfig, OnBadRow, SourceConfig, Split};
 use super::error::DataError;
 use super::example::Example;
 use super::shuffle::permuted;
+use super::source::{ABSENT, LeftOut, Opened};
 use container::{Container, Place};
 use index::Index;
-use layout::{Around, Layout};
+use layout::{Layout, RowContext};
 
 /// An opened source of rows in files.
 #[derive(Debug)]
@@ -62,7 +61,7 @@ impl FileSource {
         let path = opening.base.join(&file.path);
         let container = Container::open(source, &format!("{key}.path"), &path)?;
         let mut opened = Self {
-            checked: container.bytes() < index::KEPT_FROM,
+            checked: container.files.bytes() < index::KEPT_FROM,
             media: file
                 .media_root
                 .as_ref()
@@ -118,22 +117,22 @@ impl FileSource {
         let place = self.places[row];
         let record = self.container.read(place)?;
         self.layout
-            .example(record, &self.around(place))
-            .map_err(|problem| self.container.bad(place, problem))
+            .example(record, &self.row_context(place))
+            .map_err(|problem| self.container.files.bad(place, problem))
     }
 
     /// An error about a row.
     pub(crate) fn bad(&self, row: usize, problem: String) -> DataError {
-        self.container.bad(self.places[row], problem)
+        self.container.files.bad(self.places[row], problem)
     }
 
-    fn around(&self, place: Place) -> Around<'_> {
-        Around {
+    fn row_context(&self, place: Place) -> RowContext<'_> {
+        RowContext {
             media: self
                 .media
                 .as_deref()
-                .unwrap_or_else(|| self.container.folder(place)),
-            default_id: self.container.default_id(place),
+                .unwrap_or_else(|| self.container.files.folder(place)),
+            default_id: self.container.files.default_id(place),
         }
     }
 
@@ -156,11 +155,11 @@ impl FileSource {
 
     fn scan(&self, opening: &mut Opening) -> Result<Index, DataError> {
         let mut index = Index::default();
-        let total = self.container.bytes();
+        let total = self.container.files.bytes();
         self.container.scan(&mut |(mut place, record)| {
-            (opening.progress)(self.container.position(place), total);
-            let around = self.around(place);
-            let example = record.and_then(|record| self.layout.example(record, &around));
+            (opening.progress)(self.container.files.position(place), total);
+            let context = self.row_context(place);
+            let example = record.and_then(|record| self.layout.example(record, &context));
             let checked = example.and_then(|example| match self.checked {
                 true => (opening.check)(&example).map(|()| example),
                 false => Ok(example),
@@ -172,7 +171,7 @@ impl FileSource {
                 }
                 Err(problem) => {
                     let absent = problem.starts_with(ABSENT);
-                    let error = self.container.bad(place, problem);
+                    let error = self.container.files.bad(place, problem);
                     match opening.on_bad_row {
                         OnBadRow::Error if !absent => return Err(error),
                         _ => index.skipped.extend(LeftOut::of(&error)),

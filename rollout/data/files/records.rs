@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::container::{Container, Record};
-use super::layout::{Around, FieldMap, NOTHING_ASKED};
+use super::layout::{FieldMap, NOTHING_ASKED, RowContext};
 use crate::data::config::SourceConfig;
 use crate::data::error::{At, DataError};
 
@@ -45,7 +45,7 @@ impl Records {
 
     /// Bytes of all files.
     pub fn bytes(&self) -> u64 {
-        self.container.bytes()
+        self.container.files.bytes()
     }
 
     /// Hands over every row; whatever `visit` answers with ends the scan.
@@ -58,16 +58,16 @@ impl Records {
     ) -> Result<Result<(), E>, DataError> {
         let mut stopped = None;
         let done = self.container.scan(&mut |(place, record)| {
-            let nowhere = self.container.bad(place, String::new());
+            let nowhere = self.container.files.bad(place, String::new());
             let DataError::Row { path, at, .. } = nowhere else {
                 return Ok(());
             };
             let row = RecordRow {
                 path,
                 at,
-                default_id: self.container.default_id(place),
+                default_id: self.container.files.default_id(place),
                 value: record.map(|record| record.value),
-                position: self.container.position(place),
+                position: self.container.files.position(place),
             };
             visit(row).map_err(|error| {
                 stopped = Some(error);
@@ -99,11 +99,11 @@ pub fn readable(row: &Value) -> Readable {
         pictures: Vec::new(),
         without_pictures: false,
     };
-    let around = Around {
+    let context = RowContext {
         media: Path::new(""),
         default_id: String::new(),
     };
-    match FieldMap::new(&IndexMap::new()).example(record, &around) {
+    match FieldMap::new(&IndexMap::new()).example(record, &context) {
         Ok(_) => Readable::Yes,
         Err(problem) if problem == NOTHING_ASKED => Readable::NothingAsked,
         Err(problem) => Readable::No(problem),

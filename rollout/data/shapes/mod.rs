@@ -13,11 +13,11 @@ use std::collections::HashSet;
 use indexmap::IndexMap;
 use rewards::{ImageSource, Reference};
 
-use super::catalog::Opened;
 use super::config::{ShapesConfig, ShapesKind, Split, TeacherNoise};
 use super::error::DataError;
 use super::example::Example;
 use super::shuffle::Stream;
+use super::source::Opened;
 use noise::sloppy;
 use scene::{Colour, Scene};
 

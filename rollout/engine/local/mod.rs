@@ -13,8 +13,6 @@ use std::sync::Arc;
 
 use models::{Tokenizer, View, catch_torch};
 
-pub use sampler::Sampler;
-
 use crate::RolloutError;
 use crate::engine::{
     Capabilities, Engine, EngineOptions, EngineStats, Finished, Request, Submission, WeightBlocks,

@@ -28,15 +28,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler; the values are taken as checked.
-    pub fn new(sampling: Sampling) -> Self {
-        Self {
-            sampling,
-            suppressed: None,
-        }
-    }
-
-    /// A sampler that never draws one of `suppressed`, such as the image tokens of a policy that sees.
+    /// A sampler of checked values that never draws one of `suppressed`, such as the image tokens of a policy that sees.
     pub fn suppressing(sampling: Sampling, suppressed: &[i64], device: Device) -> Self {
         Self {
             sampling,
@@ -140,7 +132,7 @@ mod tests {
         let logits = Tensor::from_slice(&[0.5f32, 0.25, 0.125, 0.125])
             .log()
             .unsqueeze(0);
-        Sampler::new(sampling)
+        Sampler::suppressing(sampling, &[], Device::Cpu)
             .sample_tokens(&logits, &[uniform])
             .expect("finite logits")
     }

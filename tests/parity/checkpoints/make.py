@@ -4,6 +4,8 @@ Auto classes make of a checkpoint of ours with our own log-probabilities.
     python make.py FAMILY DIR TOKENIZER_JSON   writes DIR (qwen3_vl, qwen2_5_vl or internvl)
     python make.py --check DIR PICTURE ROWS    prints the largest difference from the log-probabilities in ROWS, the output
                                                of `svgrl logprobs` on DIR for the completion COMPLETION of PROMPT
+    python make.py --check-run DIR ROWS OUT    the same of a policy that reads text: OUT is the output of `svgrl logprobs` on DIR
+                                               for ROWS of messages and completions
 """
 
 import json
@@ -105,8 +107,30 @@ def check(folder, picture, rows):
     print((ours - theirs).abs().max().item())
 
 
+def check_run(folder, rows, out):
+    tokenizer = T.AutoTokenizer.from_pretrained(folder)
+    model = T.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    asked, told = ([json.loads(line) for line in pathlib.Path(path).read_text().splitlines()] for path in (rows, out))
+    assert [row["id"] for row in asked] == [row["id"] for row in told] and asked
+    worst = 0.0
+    for row, ours in zip(asked, told):
+        prompt = tokenizer.apply_chat_template(row["messages"], add_generation_prompt=True, tokenize=True, return_dict=True)["input_ids"]
+        completion = tokenizer(row["completion"], add_special_tokens=False)["input_ids"]
+        with torch.no_grad():
+            logprobs = model(torch.tensor([prompt + completion])).logits[0].log_softmax(-1)
+        theirs = logprobs[len(prompt) - 1:-1].gather(-1, torch.tensor(completion)[:, None])[:, 0]
+        ours = torch.tensor(ours["logprobs"])
+        assert ours.shape == theirs.shape, (ours.shape, theirs.shape)
+        difference = (ours - theirs).abs().max().item()
+        # A NaN stays: no comparison with it is true.
+        worst = difference if not difference <= worst else worst
+    print(worst)
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "--check":
+    if sys.argv[1] == "--check-run":
+        check_run(*sys.argv[2:])
+    elif sys.argv[1] == "--check":
         check(*sys.argv[2:])
     else:
         make(*sys.argv[1:])

@@ -1,14 +1,17 @@
-//! Checkpoints of policies that see, as transformers' Auto classes load them; where SVGRL_TEST_PYTHON names a Python
-//! with torch and transformers.
+//! Checkpoints as transformers' Auto classes load them: weights, tokenizer, chat template, processor.
 
-use std::process::Command;
+use std::path::Path;
 
 use serde_json::json;
 use svg::Raster;
 
 use crate::cli::program::{program, scratch, told, write, write_rows};
-use crate::cli::tiny::drawing;
+use crate::cli::tiny::{drawing, tiny};
 use crate::support::fixture;
+use crate::support::python::{NO_PYTHON, answer, difference, python};
+use crate::support::skip::skip;
+
+const SCRIPT: &str = "parity/checkpoints/make.py";
 
 const CONFIG: &str = "\
 device: cpu
@@ -20,25 +23,16 @@ stages: [{name: sft, algorithm: sft, steps: 1, batch: {size: 2}, optimizer: {lea
 
 #[test]
 fn transformers_loads_processor_and_policy_of_a_checkpoint_with_the_same_answers() {
-    let Ok(python) = std::env::var("SVGRL_TEST_PYTHON") else {
-        println!("not run: SVGRL_TEST_PYTHON is not set");
-        return;
+    let Some(python) = python() else {
+        skip!("{NO_PYTHON}");
     };
-    let script = fixture("parity/checkpoints/make.py");
     let words = fixture("../configs/tiny_vlm_tokenizer/tokenizer.json");
     for family in ["qwen3_vl", "qwen2_5_vl", "internvl"] {
         let folder = scratch(&format!("checkpoint_of_{family}"));
-        let made = Command::new(&python)
-            .arg(&script)
-            .arg(family)
-            .arg(folder.join("model"))
-            .arg(&words)
-            .output()
-            .unwrap();
-        assert!(
-            made.status.success(),
-            "{}",
-            String::from_utf8_lossy(&made.stderr)
+        answer(
+            &python,
+            SCRIPT,
+            &[Path::new(family), &folder.join("model"), &words],
         );
         let raster = Raster {
             width: 40,
@@ -80,18 +74,43 @@ fn transformers_loads_processor_and_policy_of_a_checkpoint_with_the_same_answers
             .arg("--data")
             .arg(data);
         told(ours.arg("--out").arg(&out).args(["--device", "cpu"])).fine();
-        let theirs = Command::new(&python)
-            .arg(&script)
-            .arg("--check")
-            .args([&checkpoint, &picture, &out])
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&theirs.stdout);
-        let worst: f64 = text
-            .trim()
-            .parse()
-            .unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&theirs.stderr)));
+        let worst = difference(
+            &python,
+            SCRIPT,
+            &[Path::new("--check"), &checkpoint, &picture, &out],
+        );
         println!("{family}: {worst:e}");
         assert!(worst < 1e-4, "{family}: {worst:e}");
     }
+}
+
+#[test]
+fn transformers_loads_the_end_of_a_run_with_the_same_answers() {
+    let Some(python) = python() else {
+        skip!("{NO_PYTHON}");
+    };
+    let folder = scratch("checkpoint_of_a_run");
+    let asked: Vec<_> = ["a red circle", "a blue square"]
+        .iter()
+        .enumerate()
+        .map(|(id, prompt)| {
+            let completion = drawing("<circle cx=\"20\" cy=\"32\" r=\"12\" fill=\"red\"/>");
+            json!({"id": id, "messages": [{"role": "user", "content": prompt}], "completion": completion})
+        })
+        .collect();
+    let (data, out) = (
+        write_rows(&folder, "asked.jsonl", &asked),
+        folder.join("out.jsonl"),
+    );
+    let mut ours = program();
+    ours.args(["logprobs", "--device", "cpu", "--model"])
+        .arg(tiny().model());
+    told(ours.arg("--data").arg(&data).arg("--out").arg(&out)).fine();
+    let worst = difference(
+        &python,
+        SCRIPT,
+        &[Path::new("--check-run"), &tiny().model(), &data, &out],
+    );
+    println!("the end of a run: {worst:e}");
+    assert!(worst < 1e-4, "{worst:e}");
 }

@@ -11,7 +11,7 @@ use svg::Filter;
 use tch::{Device, Kind, Tensor};
 
 use crate::cli::program::scratch;
-use crate::support::fixture;
+use crate::support::{fixture, larger};
 
 /// Numbers of a tensor by its name, as make.py makes them.
 fn formula(name: &str, shape: &[i64]) -> Tensor {
@@ -63,14 +63,12 @@ pub fn pictures() -> [Rgb8; 2] {
 
 fn close(what: &str, kind: Kind, got: &[f64], want: &[f64]) {
     assert_eq!(got.len(), want.len(), "{what}");
-    let scale = want
-        .iter()
-        .fold(0.0, |most: f64, value| most.max(value.abs()));
+    let scale = want.iter().map(|value| value.abs()).fold(0.0, larger);
     let far = got
         .iter()
         .zip(want)
         .map(|(a, b)| (a - b).abs() / scale)
-        .fold(0.0, f64::max);
+        .fold(0.0, larger);
     println!("{what} {kind:?}: {far:e}");
     assert!(
         far < if kind == Kind::Double { 1e-9 } else { 1e-4 },

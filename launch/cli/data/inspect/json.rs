@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::asked::Folder;
 use super::problems::Problems;
+use super::rendered_prompt::Folder;
 use super::stages::{Bound, StageSurvey};
 use super::survey::{SourceSurvey, Survey, TaskSurvey};
 
@@ -56,7 +56,7 @@ fn task(of: &TaskSurvey) -> Value {
     let sizes = sizes
         .iter()
         .map(|((width, height), count)| json!({"width": width, "height": height, "count": count}));
-    let known = |of: &crate::cli::data::tally::Lengths| (of.total() > 0).then(|| of.json());
+    let known = |of: &crate::cli::data::stats::Lengths| (of.total() > 0).then(|| of.json());
     json!({
         "name": of.name,
         "train": train,

@@ -6,11 +6,11 @@
 //! says; where a run would stop at them the exit status says so after everything else is done. Of
 //! large files, whose rows a run checks as it draws them, only the rows that are read are checked.
 
-mod asked;
 mod json;
 mod page;
 mod pictures;
 mod problems;
+mod rendered_prompt;
 mod stages;
 mod survey;
 mod text;
@@ -20,12 +20,12 @@ use std::path::{Path, PathBuf};
 use rollout::data::OnBadRow;
 use trainer::config::Config;
 
-use super::parallel::cores;
+use super::parallel::Workers;
 use crate::cli::config::load;
 use crate::cli::{Failure, Shared};
 use crate::progress::Bar;
 use crate::report;
-use asked::{Folder, Words};
+use rendered_prompt::{Folder, Words};
 use survey::{Measuring, Survey};
 
 /// `svgrl data inspect`
@@ -104,7 +104,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
             words: &words,
             limit: args.limit,
             samples: args.samples as usize,
-            threads: cores(),
+            workers: &Workers::new(0)?,
             quiet: shared.quiet,
         },
     )?;

@@ -10,7 +10,7 @@ use trainer::config::Config;
 use super::pictures::{self, Drawn};
 use super::problems::Problems;
 use super::survey::{Sample, Survey, TaskSurvey};
-use crate::cli::data::tally::Lengths;
+use crate::cli::data::stats::Lengths;
 use crate::report::page::{clipped, document, escape, picture};
 
 /// Pictures of a prompt that are shown.

@@ -6,12 +6,12 @@ use rollout::data::{Catalog, DataError, Draw, Example, LeftOut, SourceSummary, S
 use svg::Raster;
 use trainer::config::Config;
 
-use super::asked::{Asked, Words};
 use super::problems::Problems;
+use super::rendered_prompt::{RenderedPrompt, Words};
 use super::stages::StageSurvey;
 use crate::cli::Failure;
-use crate::cli::data::parallel::in_order;
-use crate::cli::data::tally::Lengths;
+use crate::cli::data::parallel::Workers;
+use crate::cli::data::stats::Lengths;
 use crate::progress::Bar;
 
 /// Rows that are read at a time.
@@ -25,7 +25,7 @@ pub struct Measuring<'a> {
     pub limit: usize,
     /// Rows of each source that are shown.
     pub samples: usize,
-    pub threads: usize,
+    pub workers: &'a Workers,
     pub quiet: bool,
 }
 
@@ -114,7 +114,7 @@ impl Pictures {
 pub struct Sample {
     pub example: Example,
     pub list: Split,
-    pub asked: Asked,
+    pub asked: RenderedPrompt,
     pub answer_tokens: Option<usize>,
 }
 
@@ -189,13 +189,13 @@ impl Survey {
         };
         let mut shown: BTreeMap<(u64, usize), Sample> = BTreeMap::new();
         for batch in rows.chunks(BATCH) {
-            let outcomes = in_order(batch, measuring.threads, |row| {
+            let outcomes = measuring.workers.map(batch, |row| {
                 let place = match *row < summary.train {
                     true => (Split::Train, *row),
                     false => (Split::HeldOut, *row - summary.train),
                 };
                 outcome(catalog, (source, place), measuring.words)
-            })?;
+            });
             for (row, outcome) in batch.iter().zip(outcomes) {
                 let outcome = outcome.unwrap_or_else(|| {
                     Ok(Outcome::Stops {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::problems::Problems;
 use super::survey::{Pictures, Survey, TaskSurvey};
-use crate::cli::data::tally::Lengths;
+use crate::cli::data::stats::Lengths;
 
 /// Letters of the longest bar.
 const WIDTH: u64 = 40;

@@ -3,7 +3,9 @@
 
 use std::io::{BufRead, BufReader};
 
-use super::{Container, Place, Visit, lines};
+use super::files::Files;
+use super::lines;
+use super::record::{Place, Visit};
 use crate::data::error::DataError;
 
 /// Where the scanner stands.
@@ -19,8 +21,8 @@ struct Scanner {
     start: (u64, u32),
 }
 
-pub(super) fn scan(container: &Container, file: u32, visit: &mut Visit) -> Result<(), DataError> {
-    let mut reader = BufReader::with_capacity(1 << 20, &container.files[file as usize].file);
+pub(super) fn scan(files: &Files, file: u32, visit: &mut Visit) -> Result<(), DataError> {
+    let mut reader = BufReader::with_capacity(1 << 20, &files.list[file as usize].file);
     let mut scanner = Scanner {
         offset: 0,
         line: 1,
@@ -33,7 +35,7 @@ pub(super) fn scan(container: &Container, file: u32, visit: &mut Visit) -> Resul
     loop {
         let chunk = reader
             .fill_buf()
-            .map_err(|source| container.unreadable(file, source))?;
+            .map_err(|source| files.unreadable(file, source))?;
         let read = chunk.len();
         if read == 0 {
             break;

@@ -7,7 +7,8 @@ use std::io::BufReader;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Container, Place, Record, Visit};
+use super::files::Files;
+use super::record::{Place, Record, Visit};
 use crate::data::error::{At, DataError};
 
 #[derive(Deserialize)]
@@ -38,12 +39,12 @@ pub(super) struct Captions {
 }
 
 impl Captions {
-    pub(super) fn read(container: &Container) -> Result<Self, DataError> {
+    pub(super) fn read(files: &Files) -> Result<Self, DataError> {
         let mut captions = Self {
             photographs: HashMap::new(),
             rows: Vec::new(),
         };
-        for (index, file) in container.files.iter().enumerate() {
+        for (index, file) in files.list.iter().enumerate() {
             let document: Document =
                 serde_json::from_reader(BufReader::new(&file.file)).map_err(|error| {
                     DataError::Row {

@@ -5,19 +5,20 @@ use std::io::BufReader;
 use csv::{ByteRecord, Reader, ReaderBuilder};
 use serde_json::{Map, Value};
 
-use super::{Container, Place, Record, Visit};
+use super::files::Files;
+use super::record::{Place, Record, Visit};
 use crate::data::error::DataError;
 
-pub(super) fn scan(container: &Container, file: u32, visit: &mut Visit) -> Result<(), DataError> {
+pub(super) fn scan(files: &Files, file: u32, visit: &mut Visit) -> Result<(), DataError> {
     let mut reader = Reader::from_reader(BufReader::with_capacity(
         1 << 20,
-        &container.files[file as usize].file,
+        &files.list[file as usize].file,
     ));
-    let unreadable = |error: csv::Error| container.unreadable(file, error.into());
+    let unreadable = |error: csv::Error| files.unreadable(file, error.into());
     let header = reader.byte_headers().map_err(unreadable)?.clone();
-    let length = container.files[file as usize].file.metadata();
+    let length = files.list[file as usize].file.metadata();
     let length = length
-        .map_err(|source| container.unreadable(file, source))?
+        .map_err(|source| files.unreadable(file, source))?
         .len();
     let mut record = ByteRecord::new();
     loop {
@@ -34,7 +35,7 @@ pub(super) fn scan(container: &Container, file: u32, visit: &mut Visit) -> Resul
         match result {
             Ok(false) => return Ok(()),
             Ok(true) => {
-                let open = end == length && is_open(&container.slice(place)?);
+                let open = end == length && is_open(&files.slice(place)?);
                 visit((
                     place,
                     if open {
@@ -53,20 +54,17 @@ pub(super) fn scan(container: &Container, file: u32, visit: &mut Visit) -> Resul
     }
 }
 
-pub(super) fn read(
-    container: &Container,
-    place: Place,
-) -> Result<Result<Record, String>, DataError> {
-    let unreadable = |error: csv::Error| container.unreadable(place.file, error.into());
-    let file = &container.files[place.file as usize];
+pub(super) fn read(files: &Files, place: Place) -> Result<Result<Record, String>, DataError> {
+    let unreadable = |error: csv::Error| files.unreadable(place.file, error.into());
+    let file = &files.list[place.file as usize];
     // A handle of its own: places of a shared one would race.
-    let fresh = std::fs::File::open(&file.path)
-        .map_err(|source| container.unreadable(place.file, source))?;
+    let fresh =
+        std::fs::File::open(&file.path).map_err(|source| files.unreadable(place.file, source))?;
     let header = Reader::from_reader(BufReader::new(fresh))
         .byte_headers()
         .map_err(unreadable)?
         .clone();
-    let bytes = container.slice(place)?;
+    let bytes = files.slice(place)?;
     let mut reader = ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)

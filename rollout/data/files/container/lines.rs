@@ -4,17 +4,18 @@ use std::io::{BufRead, BufReader};
 
 use serde_json::Value;
 
-use super::{Container, Place, Record, Visit};
+use super::files::Files;
+use super::record::{Place, Record, Visit, kind};
 use crate::data::error::DataError;
 
-pub(super) fn scan(container: &Container, file: u32, visit: &mut Visit) -> Result<(), DataError> {
-    let mut reader = BufReader::with_capacity(1 << 20, &container.files[file as usize].file);
+pub(super) fn scan(files: &Files, file: u32, visit: &mut Visit) -> Result<(), DataError> {
+    let mut reader = BufReader::with_capacity(1 << 20, &files.list[file as usize].file);
     let (mut offset, mut line, mut bytes) = (0, 0, Vec::new());
     loop {
         bytes.clear();
         let read = reader
             .read_until(b'\n', &mut bytes)
-            .map_err(|source| container.unreadable(file, source))?;
+            .map_err(|source| files.unreadable(file, source))?;
         if read == 0 {
             return Ok(());
         }
@@ -52,16 +53,4 @@ fn place_in_line(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let cut = message.find(" at line").unwrap_or(message.len());
     format!("{} at column {}", &message[..cut], error.column())
-}
-
-/// What a JSON value is, for people.
-pub(in crate::data::files) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
 }

@@ -6,149 +6,37 @@
 mod array;
 mod coco;
 mod csv;
+mod files;
 mod lines;
 mod parquet;
+mod record;
 mod svg_folder;
 
-pub(super) use lines::kind;
+pub(super) use record::{Place, Record, kind};
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use serde_json::Value;
+use std::path::Path;
 
 use crate::data::config::SourceConfig;
-use crate::data::error::{At, DataError};
+use crate::data::error::DataError;
+use files::{Files, Kind};
+use record::Visit;
 
-/// One record as its file holds it.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Record {
-    /// A JSON object; the columns of a table row.
-    pub(super) value: Value,
-    /// Pictures embedded in the file, by column.
-    pub(super) pictures: Vec<(String, Arc<[u8]>)>,
-    /// Whether embedded pictures were left out, as a scan does.
-    pub(super) without_pictures: bool,
-}
-
-impl Record {
-    fn of(value: Value) -> Self {
-        Self {
-            value,
-            pictures: Vec::new(),
-            without_pictures: false,
-        }
-    }
-}
-
-/// Where a record lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    /// Byte offset; in a Parquet file the row group's number, in a COCO file the caption's.
-    pub(super) offset: u64,
-    /// Bytes; in a Parquet file the row within its group.
-    pub(super) bytes: u32,
-    /// Line, or number of the row, from 1.
-    pub(super) line: u32,
-    /// Which of the source's files.
-    pub(super) file: u32,
-    /// Characters of the reference; filled in by who reads the record's meaning.
-    pub(super) length: u32,
-}
-
-/// What a scan hands over: a record and its place, or what is wrong there.
-pub(super) type Scanned = (Place, Result<Record, String>);
-
-/// Receives the records of a scan; an error ends it.
-pub(super) type Visit<'a> = dyn FnMut(Scanned) -> Result<(), DataError> + 'a;
-
-/// One file of a source.
-#[derive(Debug)]
-pub(super) struct DataFile {
-    pub(super) path: PathBuf,
-    file: File,
-    bytes: u64,
-}
-
-/// The files of one source.
+/// The files of one source and how records are found in them.
 #[derive(Debug)]
 pub(super) struct Container {
-    kind: Kind,
-    pub(super) files: Vec<DataFile>,
-    key: String,
+    pub(super) files: Files,
     captions: Option<coco::Captions>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Json,
-    Csv,
-    Parquet,
-    SvgFolder,
-    Coco,
-}
-
-impl Kind {
-    fn of(source: &SourceConfig) -> Self {
-        match source {
-            SourceConfig::Csv(_) => Self::Csv,
-            SourceConfig::Parquet(_) | SourceConfig::Vectorgym(_) => Self::Parquet,
-            SourceConfig::SvgFolder(_) => Self::SvgFolder,
-            SourceConfig::Coco(_) => Self::Coco,
-            _ => Self::Json,
-        }
-    }
-
-    /// Endings of the files that are taken from a folder.
-    fn endings(self) -> &'static [&'static str] {
-        match self {
-            Self::Json => &["jsonl", "json", "ndjson"],
-            Self::Csv => &["csv"],
-            Self::Parquet => &["parquet"],
-            Self::SvgFolder => &["svg"],
-            Self::Coco => &["json"],
-        }
-    }
-}
-
 impl Container {
-    /// Opens the files at `path`: one file, a folder's files of the format's ending, or those that
-    /// match a pattern with `*` in its last part. `key` is what names them: a config's key, a flag.
+    /// Opens the files at `path`, as [`Files::open`] finds them; of COCO's the captions are read at once.
     pub(super) fn open(source: &SourceConfig, key: &str, path: &Path) -> Result<Self, DataError> {
-        let kind = Kind::of(source);
-        let files = named(path, kind.endings())
-            .and_then(|paths| paths.into_iter().map(open).collect::<Result<Vec<_>, _>>())
-            .map_err(|source| DataError::Read {
-                key: key.to_owned(),
-                path: path.to_owned(),
-                source,
-            })?;
-        if files.is_empty() {
-            return Err(DataError::config(
-                key,
-                format!(
-                    "{} has no file ending in {}",
-                    path.display(),
-                    kind.endings().join(", ")
-                ),
-            ));
-        }
-        let mut container = Self {
-            kind,
-            files,
-            key: key.to_owned(),
-            captions: None,
+        let files = Files::open(source, key, path)?;
+        let captions = match files.kind {
+            Kind::Coco => Some(coco::Captions::read(&files)?),
+            _ => None,
         };
-        if kind == Kind::Coco {
-            container.captions = Some(coco::Captions::read(&container)?);
-        }
-        Ok(container)
-    }
-
-    /// Bytes of all files.
-    pub(super) fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.bytes).sum()
+        Ok(Self { files, captions })
     }
 
     /// Hands over every record in order.
@@ -156,28 +44,18 @@ impl Container {
         if let Some(captions) = &self.captions {
             return captions.scan(visit);
         }
-        for index in 0..self.files.len() as u32 {
-            match self.kind {
-                Kind::Csv => csv::scan(self, index, visit)?,
-                Kind::Parquet => parquet::scan(self, index, visit)?,
-                Kind::SvgFolder => svg_folder::scan(self, index, visit)?,
-                Kind::Json | Kind::Coco if self.is_array(index)? => {
-                    array::scan(self, index, visit)?;
+        for index in 0..self.files.list.len() as u32 {
+            match self.files.kind {
+                Kind::Csv => csv::scan(&self.files, index, visit)?,
+                Kind::Parquet => parquet::scan(&self.files, index, visit)?,
+                Kind::SvgFolder => svg_folder::scan(&self.files, index, visit)?,
+                Kind::Json | Kind::Coco if self.files.is_array(index)? => {
+                    array::scan(&self.files, index, visit)?;
                 }
-                Kind::Json | Kind::Coco => lines::scan(self, index, visit)?,
+                Kind::Json | Kind::Coco => lines::scan(&self.files, index, visit)?,
             }
         }
         Ok(())
-    }
-
-    /// How many bytes of all files lie before a place.
-    pub(super) fn position(&self, place: Place) -> u64 {
-        let before = self.files[..place.file as usize].iter();
-        let within = match self.kind {
-            Kind::Json | Kind::Csv => place.offset,
-            _ => 0,
-        };
-        before.map(|file| file.bytes).sum::<u64>() + within
     }
 
     /// The record at a place that a scan gave.
@@ -185,162 +63,12 @@ impl Container {
         if let Some(captions) = &self.captions {
             return Ok(captions.record(place.offset as usize));
         }
-        let record = match self.kind {
-            Kind::Csv => csv::read(self, place)?,
-            Kind::Parquet => parquet::read(self, place)?,
-            Kind::SvgFolder => svg_folder::read(self, place)?,
-            Kind::Json | Kind::Coco => lines::parse(&self.slice(place)?),
+        let record = match self.files.kind {
+            Kind::Csv => csv::read(&self.files, place)?,
+            Kind::Parquet => parquet::read(&self.files, place)?,
+            Kind::SvgFolder => svg_folder::read(&self.files, place)?,
+            Kind::Json | Kind::Coco => lines::parse(&self.files.slice(place)?),
         };
-        record.map_err(|problem| self.bad(place, problem))
-    }
-
-    /// An error about the record at `place`.
-    pub(super) fn bad(&self, place: Place, problem: String) -> DataError {
-        let at = match self.kind {
-            Kind::Parquet => At::RowGroup {
-                group: place.offset,
-                row: u64::from(place.bytes),
-            },
-            Kind::SvgFolder => At::File,
-            Kind::Coco => At::Record(u64::from(place.line)),
-            Kind::Json | Kind::Csv => At::Line(u64::from(place.line)),
-        };
-        DataError::Row {
-            path: self.files[place.file as usize].path.clone(),
-            at,
-            problem,
-        }
-    }
-
-    /// What the record is called when it has no id of its own.
-    pub(super) fn default_id(&self, place: Place) -> String {
-        let path = &self.files[place.file as usize].path;
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        match self.kind {
-            Kind::SvgFolder => stem.into_owned(),
-            _ if self.files.len() > 1 => format!("{stem}:{}", place.line),
-            _ => place.line.to_string(),
-        }
-    }
-
-    /// Folder that a record's relative paths start from.
-    pub(super) fn folder(&self, place: Place) -> &Path {
-        let path = &self.files[place.file as usize].path;
-        path.parent().unwrap_or(Path::new(""))
-    }
-
-    fn unreadable(&self, index: u32, source: std::io::Error) -> DataError {
-        DataError::Read {
-            key: self.key.clone(),
-            path: self.files[index as usize].path.clone(),
-            source,
-        }
-    }
-
-    fn slice(&self, place: Place) -> Result<Vec<u8>, DataError> {
-        use std::os::unix::fs::FileExt;
-        let mut bytes = vec![0; place.bytes as usize];
-        self.files[place.file as usize]
-            .file
-            .read_exact_at(&mut bytes, place.offset)
-            .map_err(|source| self.unreadable(place.file, source))?;
-        Ok(bytes)
-    }
-
-    /// Whether a JSON file is one array: its first byte that is no space decides.
-    fn is_array(&self, index: u32) -> Result<bool, DataError> {
-        use std::os::unix::fs::FileExt;
-        let file = &self.files[index as usize].file;
-        let (mut offset, mut bytes) = (0, [0; 4096]);
-        loop {
-            let read = file
-                .read_at(&mut bytes, offset)
-                .map_err(|source| self.unreadable(index, source))?;
-            let chunk = bytes[..read].strip_prefix(b"\xef\xbb\xbf");
-            let chunk = chunk.unwrap_or(&bytes[..read]).trim_ascii_start();
-            match chunk.first() {
-                Some(first) => return Ok(*first == b'['),
-                None if read == 0 => return Ok(false),
-                None => offset += read as u64,
-            }
-        }
-    }
-}
-
-fn open(path: PathBuf) -> std::io::Result<DataFile> {
-    let file = File::open(&path)?;
-    let bytes = file.metadata()?.len();
-    Ok(DataFile { path, file, bytes })
-}
-
-/// The files that a source's `path` names, in the order of their names.
-fn named(path: &Path, endings: &[&str]) -> std::io::Result<Vec<PathBuf>> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let pattern = name.contains('*').then_some(&*name);
-    let folder = match pattern {
-        Some(_) => match path.parent() {
-            // A pattern alone is of the working directory, which has no empty name.
-            None => Path::new("."),
-            Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
-            Some(folder) => folder,
-        },
-        None if path.is_dir() => path,
-        None => return Ok(vec![path.to_owned()]),
-    };
-    let keep = |file: &Path| match pattern {
-        Some(pattern) => {
-            let name = file.file_name().unwrap_or_default().to_string_lossy();
-            fits(pattern, &name)
-        }
-        None => {
-            let ending = file.extension().unwrap_or_default().to_string_lossy();
-            endings
-                .iter()
-                .any(|known| ending.eq_ignore_ascii_case(known))
-        }
-    };
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<_, _>>()?;
-    files.retain(|file| file.is_file() && keep(file));
-    files.sort();
-    Ok(files)
-}
-
-/// Whether a name fits a pattern in which `*` stands for any text.
-fn fits(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = name.strip_prefix(first) else {
-        return false;
-    };
-    let mut last = None;
-    for part in parts {
-        if let Some(part) = last.replace(part) {
-            let part: &str = part;
-            let Some(at) = rest.find(part) else {
-                return false;
-            };
-            rest = &rest[at + part.len()..];
-        }
-    }
-    match last {
-        Some(end) => rest.ends_with(end),
-        None => rest.is_empty(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::fits;
-
-    #[test]
-    fn a_star_stands_for_any_text() {
-        assert!(fits("train-*.parquet", "train-00000-of-00012.parquet"));
-        assert!(fits("*", "anything") && fits("a*b*c", "a-b-b-c") && fits("ab", "ab"));
-        assert!(
-            !fits("train-*.parquet", "test-0.parquet") && !fits("a*b", "ab-") && !fits("ab", "abc")
-        );
-        assert!(!fits("ab*ba", "aba"));
+        record.map_err(|problem| self.files.bad(place, problem))
     }
 }

@@ -13,20 +13,21 @@ use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
 use serde_json::{Map, Value};
 
-use super::{Container, DataFile, Place, Record, Visit};
+use super::files::{DataFile, Files};
+use super::record::{Place, Record, Visit};
 use crate::data::error::DataError;
 
 /// Rows decoded at once during a scan.
 const BATCH: usize = 256;
 
-pub(super) fn scan(container: &Container, file: u32, visit: &mut Visit) -> Result<(), DataError> {
-    let reader = open(&container.files[file as usize])
-        .map_err(|error| container.unreadable(file, std::io::Error::other(error)))?;
+pub(super) fn scan(files: &Files, file: u32, visit: &mut Visit) -> Result<(), DataError> {
+    let reader = open(&files.list[file as usize])
+        .map_err(|error| files.unreadable(file, std::io::Error::other(error)))?;
     let mut number = 0;
     for group in 0..reader.num_row_groups() {
         let unreadable = |error: ParquetError| {
             let error = format!("row group {group}: {error}");
-            container.unreadable(file, std::io::Error::other(error))
+            files.unreadable(file, std::io::Error::other(error))
         };
         let chunk = reader.get_row_group(group).map_err(unreadable)?;
         let rows = chunk.metadata().num_rows() as usize;
@@ -55,12 +56,9 @@ pub(super) fn scan(container: &Container, file: u32, visit: &mut Visit) -> Resul
     Ok(())
 }
 
-pub(super) fn read(
-    container: &Container,
-    place: Place,
-) -> Result<Result<Record, String>, DataError> {
+pub(super) fn read(files: &Files, place: Place) -> Result<Result<Record, String>, DataError> {
     let one = || {
-        let reader = open(&container.files[place.file as usize])?;
+        let reader = open(&files.list[place.file as usize])?;
         let chunk = reader.get_row_group(place.offset as usize)?;
         let mut columns = Columns::of(chunk.as_ref(), false)?;
         columns.skip(place.bytes as usize)?;
@@ -69,7 +67,7 @@ pub(super) fn read(
             .pop()
             .ok_or_else(|| ParquetError::EOF("the row is not there any more".into()))
     };
-    one().map_err(|error| container.bad(place, error.to_string()))
+    one().map_err(|error| files.bad(place, error.to_string()))
 }
 
 fn open(file: &DataFile) -> Result<SerializedFileReader<std::fs::File>, ParquetError> {

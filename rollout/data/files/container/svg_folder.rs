@@ -2,34 +2,30 @@
 
 use serde_json::json;
 
-use super::{Container, Place, Record, Visit};
+use super::files::Files;
+use super::record::{Place, Record, Visit};
 use crate::data::error::DataError;
 
-pub(super) fn scan(container: &Container, file: u32, visit: &mut Visit) -> Result<(), DataError> {
+pub(super) fn scan(files: &Files, file: u32, visit: &mut Visit) -> Result<(), DataError> {
     let place = Place {
         offset: 0,
-        bytes: container.files[file as usize]
-            .bytes
-            .min(u64::from(u32::MAX)) as u32,
+        bytes: files.list[file as usize].bytes.min(u64::from(u32::MAX)) as u32,
         line: file + 1,
         file,
         length: 0,
     };
-    let record = read(container, place)?;
+    let record = read(files, place)?;
     visit((place, record))
 }
 
-pub(super) fn read(
-    container: &Container,
-    place: Place,
-) -> Result<Result<Record, String>, DataError> {
-    let path = &container.files[place.file as usize].path;
+pub(super) fn read(files: &Files, place: Place) -> Result<Result<Record, String>, DataError> {
+    let path = &files.list[place.file as usize].path;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let words: Vec<&str> = stem
         .split(['-', '_', ' '])
         .filter(|word| !word.is_empty())
         .collect();
-    let record = match String::from_utf8(container.slice(place)?) {
+    let record = match String::from_utf8(files.slice(place)?) {
         Ok(svg) => Ok(Record::of(
             json!({"id": stem, "prompt": words.join(" "), "svg": svg}),
         )),

@@ -6,19 +6,21 @@
 use indexmap::IndexMap;
 
 use super::super::container::{Record, kind};
-use super::{Around, Draft, id, images, place_pictures, reference_of, stem, text};
-use crate::data::example::{Example, Exchange};
+use super::builder::{
+    ExampleBuilder, RowContext, id, images, place_pictures, reference_of, stem, text,
+};
+use crate::data::example::{Example, Turn};
 use rewards::ImageSource;
 use serde_json::Value;
 
-pub(super) fn example(record: &Record, around: &Around) -> Result<Example, String> {
+pub(super) fn example(record: &Record, context: &RowContext) -> Result<Example, String> {
     let row = &record.value;
     let mut question = text(row, "instruction")?.to_owned();
     if let Ok(input) = text(row, "input") {
         question = format!("{question}\n{input}");
     }
     let answer = text(row, "output")?;
-    let images = images(row, around.media)?;
+    let images = images(row, context.media)?;
     let mut history = history(row)?;
     place_pictures(&mut history, &question, images.len())?;
     // The published rows have no id; their pictures' names are what evaluations refer to.
@@ -30,22 +32,22 @@ pub(super) fn example(record: &Record, around: &Around) -> Result<Example, Strin
     if let Ok(system) = text(row, "system") {
         fields.insert("system".to_owned(), system.to_owned());
     }
-    let draft = Draft {
+    let built = ExampleBuilder {
         whole_question: true,
         history,
         id: id(row)
             .or(pictured)
-            .unwrap_or_else(|| around.default_id.clone()),
+            .unwrap_or_else(|| context.default_id.clone()),
         reference: reference_of(answer, &question),
         fields,
         images,
         target: Some(answer.to_owned()),
     };
-    Ok(draft.finish())
+    Ok(built.finish())
 }
 
 /// The turns before: pairs of an instruction and its answer.
-fn history(row: &Value) -> Result<Vec<Exchange>, String> {
+fn history(row: &Value) -> Result<Vec<Turn>, String> {
     let pairs = match row.get("history") {
         None | Some(Value::Null) => return Ok(Vec::new()),
         Some(Value::Array(pairs)) => pairs,
@@ -60,7 +62,7 @@ fn history(row: &Value) -> Result<Vec<Exchange>, String> {
     let pair = |(at, pair): (usize, &Value)| match pair.as_array().map(Vec::as_slice) {
         Some([question, answer]) => words(question)
             .zip(words(answer))
-            .map(|(question, answer)| Exchange { question, answer })
+            .map(|(question, answer)| Turn { question, answer })
             .ok_or_else(|| format!("key `history.{at}` must be two strings")),
         _ => Err(format!(
             "key `history.{at}` must be an instruction and its answer"

@@ -11,29 +11,31 @@ use rewards::{ImageSource, Reference};
 use serde_json::Value;
 
 use super::super::container::{Record, kind};
-use super::{Around, Draft, id, images, instruction, place_pictures, reference_of, stem, text};
-use crate::data::example::{Example, Exchange};
+use super::builder::{
+    ExampleBuilder, RowContext, id, images, instruction, place_pictures, reference_of, stem, text,
+};
+use crate::data::example::{Example, Turn};
 
 /// The last question, its answer if the row has it, and what was said before.
 #[derive(Debug, Default)]
 struct Conversation {
     system: Option<String>,
-    history: Vec<Exchange>,
+    history: Vec<Turn>,
     question: String,
     answer: Option<String>,
 }
 
-pub(super) fn sharegpt(record: &Record, around: &Around) -> Result<Example, String> {
+pub(super) fn sharegpt(record: &Record, context: &RowContext) -> Result<Example, String> {
     let heard = conversation(&record.value, "conversations", ["from", "value"])?;
-    example(record, around, heard)
+    example(record, context, heard)
 }
 
-pub(super) fn messages(record: &Record, around: &Around) -> Result<Example, String> {
+pub(super) fn messages(record: &Record, context: &RowContext) -> Result<Example, String> {
     let heard = conversation(&record.value, "messages", ["role", "content"])?;
-    example(record, around, heard)
+    example(record, context, heard)
 }
 
-pub(super) fn dpo(record: &Record, around: &Around) -> Result<Example, String> {
+pub(super) fn dpo(record: &Record, context: &RowContext) -> Result<Example, String> {
     let row = &record.value;
     let said = |key: &str| {
         let turn = row
@@ -55,7 +57,7 @@ pub(super) fn dpo(record: &Record, around: &Around) -> Result<Example, String> {
     }
     heard.answer = Some(said("chosen")?);
     let rejected = said("rejected")?;
-    let mut example = example(record, around, heard)?;
+    let mut example = example(record, context, heard)?;
     example.fields.insert("rejected".to_owned(), rejected);
     Ok(example)
 }
@@ -78,7 +80,7 @@ fn conversation(row: &Value, key: &str, names: [&str; 2]) -> Result<Conversation
             "human" | "user" if heard.answer.is_some() => {
                 let question = std::mem::replace(&mut heard.question, said);
                 let answer = heard.answer.take().unwrap_or_default();
-                heard.history.push(Exchange { question, answer });
+                heard.history.push(Turn { question, answer });
             }
             "gpt" | "assistant" | "model" if heard.answer.is_none() && asked => {
                 heard.answer = Some(said);
@@ -101,8 +103,8 @@ fn conversation(row: &Value, key: &str, names: [&str; 2]) -> Result<Conversation
     }
 }
 
-fn example(record: &Record, around: &Around, heard: Conversation) -> Result<Example, String> {
-    let images = images(&record.value, around.media)?;
+fn example(record: &Record, context: &RowContext, heard: Conversation) -> Result<Example, String> {
+    let images = images(&record.value, context.media)?;
     let mut history = heard.history;
     place_pictures(&mut history, &heard.question, images.len())?;
     let pictured = images.first().and_then(|image| match image {
@@ -111,14 +113,14 @@ fn example(record: &Record, around: &Around, heard: Conversation) -> Result<Exam
     });
     let id = id(&record.value)
         .or(pictured)
-        .unwrap_or_else(|| around.default_id.clone());
+        .unwrap_or_else(|| context.default_id.clone());
     let reference = match &heard.answer {
         Some(answer) => reference_of(answer, &heard.question),
-        None => beside(&id, &heard.question, around)?,
+        None => beside(&id, &heard.question, context)?,
     };
     let mut fields = IndexMap::from([("prompt".to_owned(), heard.question)]);
     fields.extend(heard.system.map(|system| ("system".to_owned(), system)));
-    let draft = Draft {
+    let built = ExampleBuilder {
         whole_question: true,
         history,
         id,
@@ -127,13 +129,13 @@ fn example(record: &Record, around: &Around, heard: Conversation) -> Result<Exam
         target: heard.answer.or_else(|| reference.svg.clone()),
         reference,
     };
-    Ok(draft.finish())
+    Ok(built.finish())
 }
 
 /// What SArena keeps beside its questions.
-fn beside(id: &str, question: &str, around: &Around) -> Result<Reference, String> {
-    let svg = around.media.join("svg").join(format!("{id}.svg"));
-    let image = around.media.join("images").join(format!("{id}.png"));
+fn beside(id: &str, question: &str, context: &RowContext) -> Result<Reference, String> {
+    let svg = context.media.join("svg").join(format!("{id}.svg"));
+    let image = context.media.join("images").join(format!("{id}.png"));
     let text = Some(instruction(question).to_owned());
     if svg.is_file() {
         let source =

@@ -7,10 +7,10 @@ use rewards::Reference;
 use serde_json::Value;
 
 use super::super::container::Record;
-use super::{Around, Draft, id, text};
+use super::builder::{ExampleBuilder, RowContext, id, text};
 use crate::data::example::Example;
 
-pub(super) fn example(record: &Record, around: &Around) -> Result<Example, String> {
+pub(super) fn example(record: &Record, context: &RowContext) -> Result<Example, String> {
     let row = &record.value;
     for key in ["success", "api_call_success"] {
         if row.get(key) == Some(&Value::Bool(false)) {
@@ -27,10 +27,10 @@ pub(super) fn example(record: &Record, around: &Around) -> Result<Example, Strin
             fields.insert(key.to_owned(), class.to_owned());
         }
     }
-    let draft = Draft {
+    let built = ExampleBuilder {
         whole_question: false,
         history: Vec::new(),
-        id: id(row).unwrap_or_else(|| around.default_id.clone()),
+        id: id(row).unwrap_or_else(|| context.default_id.clone()),
         fields,
         images: Vec::new(),
         reference: Reference {
@@ -40,5 +40,5 @@ pub(super) fn example(record: &Record, around: &Around) -> Result<Example, Strin
         },
         target: Some(svg.to_owned()),
     };
-    Ok(draft.finish())
+    Ok(built.finish())
 }

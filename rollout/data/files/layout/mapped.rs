@@ -5,7 +5,7 @@ use rewards::{ImageSource, Reference};
 use serde_json::Value;
 
 use super::super::container::{Record, kind};
-use super::{Around, Draft, images, picture};
+use super::builder::{ExampleBuilder, RowContext, images, picture};
 use crate::data::example::Example;
 
 /// Names of ours that a row's key of the same name fills when they are not mapped.
@@ -52,11 +52,11 @@ impl FieldMap {
     pub(in crate::data::files) fn example(
         &self,
         record: Record,
-        around: &Around,
+        context: &RowContext,
     ) -> Result<Example, String> {
         let mut found = self.collect(&record)?;
-        let images = self.pictures(&record, around)?;
-        let reference_picture = self.reference_picture(&record, &mut found, around);
+        let images = self.pictures(&record, context)?;
+        let reference_picture = self.reference_picture(&record, &mut found, context);
         let asks = ASKING.iter().any(|name| found.contains_key(*name));
         if !asks && images.is_empty() && reference_picture.is_none() && !record.without_pictures {
             return Err(NOTHING_ASKED.to_owned());
@@ -72,20 +72,20 @@ impl FieldMap {
         let target = target
             .or_else(|| reference.svg.clone())
             .or_else(|| reference.text.clone());
-        let draft = Draft {
+        let built = ExampleBuilder {
             whole_question: false,
             history: Vec::new(),
-            id: id.unwrap_or_else(|| around.default_id.clone()),
+            id: id.unwrap_or_else(|| context.default_id.clone()),
             fields: found,
             images,
             reference,
             target,
         };
-        Ok(draft.finish())
+        Ok(built.finish())
     }
 
     /// The prompt's pictures: embedded in the column, or files.
-    fn pictures(&self, record: &Record, around: &Around) -> Result<Vec<ImageSource>, String> {
+    fn pictures(&self, record: &Record, context: &RowContext) -> Result<Vec<ImageSource>, String> {
         let (key, asked) = &self.images;
         if let Some(bytes) = picture(record, key) {
             return Ok(vec![ImageSource::Png(bytes)]);
@@ -96,7 +96,7 @@ impl FieldMap {
                 false => Ok(Vec::new()),
             };
         };
-        images(&serde_json::json!({"images": value}), around.media)
+        images(&serde_json::json!({"images": value}), context.media)
             .map_err(|problem| problem.replacen("`images`", &format!("`{key}`"), 1))
     }
 
@@ -104,14 +104,14 @@ impl FieldMap {
         &self,
         record: &Record,
         found: &mut IndexMap<String, String>,
-        around: &Around,
+        context: &RowContext,
     ) -> Option<ImageSource> {
         let key = self.fields.iter().find(|(ours, ..)| ours == "image");
         let embedded = key.and_then(|(_, key, _)| picture(record, key));
         let path = found.shift_remove("image");
         embedded
             .map(ImageSource::Png)
-            .or_else(|| path.map(|path| ImageSource::Path(around.media.join(path))))
+            .or_else(|| path.map(|path| ImageSource::Path(context.media.join(path))))
     }
 
     fn collect(&self, record: &Record) -> Result<IndexMap<String, String>, String> {

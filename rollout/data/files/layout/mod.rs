@@ -4,26 +4,19 @@
 //! tasks are not its business.
 
 mod alpaca;
+mod builder;
 mod conversation;
 mod described;
 mod mapped;
 mod vectorgym;
 
+pub(super) use builder::RowContext;
 pub(super) use mapped::{FieldMap, NOTHING_ASKED};
-pub(crate) use vectorgym::ABSENT;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use indexmap::IndexMap;
-use rewards::{ImageSource, Reference};
-use serde_json::Value;
-
-use super::container::{Record, kind};
+use super::container::Record;
 use crate::data::config::{FileConfig, SourceConfig, View};
 use crate::data::error::DataError;
-use crate::data::example::{Example, Exchange};
-use crate::message::PICTURE;
+use crate::data::example::Example;
 
 /// How a source's records are read.
 #[derive(Debug)]
@@ -35,14 +28,6 @@ pub(super) enum Layout {
     Dpo,
     Described,
     Vectorgym(View),
-}
-
-/// What surrounds a record.
-pub(super) struct Around<'a> {
-    /// Folder that picture paths are relative to.
-    pub(super) media: &'a Path,
-    /// The record's name if it has none of its own.
-    pub(super) default_id: String,
 }
 
 impl Layout {
@@ -90,183 +75,15 @@ impl Layout {
     }
 
     /// The example of a record, or what is wrong with it.
-    pub(super) fn example(&self, record: Record, around: &Around) -> Result<Example, String> {
+    pub(super) fn example(&self, record: Record, context: &RowContext) -> Result<Example, String> {
         match self {
-            Self::Mapped(fields) => fields.example(record, around),
-            Self::Alpaca => alpaca::example(&record, around),
-            Self::Sharegpt => conversation::sharegpt(&record, around),
-            Self::Messages => conversation::messages(&record, around),
-            Self::Dpo => conversation::dpo(&record, around),
-            Self::Described => described::example(&record, around),
-            Self::Vectorgym(view) => vectorgym::example(record, *view, around),
+            Self::Mapped(fields) => fields.example(record, context),
+            Self::Alpaca => alpaca::example(&record, context),
+            Self::Sharegpt => conversation::sharegpt(&record, context),
+            Self::Messages => conversation::messages(&record, context),
+            Self::Dpo => conversation::dpo(&record, context),
+            Self::Described => described::example(&record, context),
+            Self::Vectorgym(view) => vectorgym::example(record, *view, context),
         }
     }
-}
-
-/// An example whose length is yet to be measured.
-struct Draft {
-    id: String,
-    fields: IndexMap<String, String>,
-    whole_question: bool,
-    history: Vec<Exchange>,
-    images: Vec<ImageSource>,
-    reference: Reference,
-    target: Option<String>,
-}
-
-impl Draft {
-    fn finish(mut self) -> Example {
-        self.reference.draft = self.shown_draft().map(str::to_owned);
-        let measured = self.reference.svg.as_ref().or(self.reference.text.as_ref());
-        let length = measured
-            .or(self.target.as_ref())
-            .map_or(0, |text| text.chars().count());
-        Example {
-            id: self.id,
-            task: String::new(),
-            fields: self.fields,
-            whole_question: self.whole_question,
-            history: self.history,
-            images: self.images,
-            reference: self.reference,
-            target: self.target,
-            length,
-        }
-    }
-
-    /// The SVG that a row asks to be worked on: its field, or the last one within a whole question; none
-    /// where the answer is words.
-    fn shown_draft(&self) -> Option<&str> {
-        if self.reference.svg.is_none() && self.reference.image.is_none() {
-            return None;
-        }
-        let within = || {
-            let question = self.fields.get("prompt").filter(|_| self.whole_question)?;
-            svg::extract::last_svg(question)
-        };
-        self.fields.get("draft").map(String::as_str).or_else(within)
-    }
-}
-
-/// The text at `key`, which must be there and not blank.
-fn text<'a>(value: &'a Value, key: &str) -> Result<&'a str, String> {
-    match value.get(key) {
-        None | Some(Value::Null) => Err(format!("key `{key}` is missing")),
-        Some(Value::String(text)) if text.trim().is_empty() => Err(format!("key `{key}` is empty")),
-        Some(Value::String(text)) => Ok(text),
-        Some(other) => Err(format!("key `{key}` must be a string, is {}", kind(other))),
-    }
-}
-
-/// A row's own id: text or a number.
-fn id(value: &Value) -> Option<String> {
-    match value.get("id")? {
-        Value::String(text) if !text.is_empty() => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    }
-}
-
-/// Picture files that a row names: under `images` a list or a single path, under `image` a path.
-/// A row with a video is refused: what it asks cannot be seen without it.
-fn images(value: &Value, media: &Path) -> Result<Vec<ImageSource>, String> {
-    for key in ["video", "videos"] {
-        let empty = match value.get(key) {
-            None | Some(Value::Null) => true,
-            Some(Value::String(path)) => path.is_empty(),
-            Some(Value::Array(paths)) => paths.is_empty(),
-            Some(_) => false,
-        };
-        if !empty {
-            return Err(format!(
-                "key `{key}`: videos are not read (on_bad_row: skip leaves such rows out)"
-            ));
-        }
-    }
-    let of = |key: &str, found: &Value| match found {
-        Value::String(path) if path.is_empty() => Ok(None),
-        Value::String(path) => Ok(Some(ImageSource::Path(media.join(path)))),
-        other => Err(format!(
-            "key `{key}` must hold paths, holds {}",
-            kind(other)
-        )),
-    };
-    let mut found = Vec::new();
-    for key in ["images", "image"] {
-        match value.get(key) {
-            None | Some(Value::Null) => continue,
-            Some(Value::Array(paths)) => {
-                for path in paths {
-                    found.extend(of(key, path)?);
-                }
-            }
-            Some(one) => found.extend(of(key, one)?),
-        }
-        break;
-    }
-    Ok(found)
-}
-
-/// What an answer is compared with: the SVG in it, else its text.
-fn reference_of(answer: &str, question: &str) -> Reference {
-    let fenced = svg::extract::fences(answer)
-        .into_iter()
-        .rfind(|fence| fence.language == "svg" || fence.content.contains("<svg"))
-        .map(|fence| fence.content);
-    let found = fenced
-        .and_then(svg::extract::first_svg)
-        .or_else(|| svg::extract::first_svg(answer));
-    match found {
-        Some(found) => Reference {
-            svg: Some(found.to_owned()),
-            text: Some(instruction(question).to_owned()),
-            ..Default::default()
-        },
-        None => Reference {
-            text: Some(answer.trim().to_owned()),
-            ..Default::default()
-        },
-    }
-}
-
-/// The caption within a wrapped question: what follows the last "Instruction: ", as SVG-Sophia and
-/// SArena mark it, without picture placeholders; the whole question when it is not marked.
-fn instruction(question: &str) -> &str {
-    const MARK: &str = "Instruction: ";
-    let tail = question
-        .rfind(MARK)
-        .map_or(question, |at| &question[at + MARK.len()..]);
-    tail.trim().trim_start_matches("<image>").trim()
-}
-
-/// Checks that a conversation has a placeholder `<image>` in its questions for each of its pictures.
-/// Where it has none at all, the pictures belong to the first question: a question with others before
-/// it gets their placeholders, a single one is left to the prompt.
-fn place_pictures(history: &mut [Exchange], question: &str, images: usize) -> Result<(), String> {
-    let earlier = history.iter().map(|before| before.question.as_str());
-    let said = earlier.chain([question]);
-    let placeholders: usize = said.map(|words| words.matches(PICTURE).count()).sum();
-    match (placeholders, history.first_mut()) {
-        (0, Some(first)) => first.question.insert_str(0, &PICTURE.repeat(images)),
-        (0, None) => {}
-        (some, _) if some == images => {}
-        _ => {
-            return Err(format!(
-                "the text has {placeholders} `{PICTURE}` placeholder(s), the row {images} picture(s)"
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Bytes of a picture in a table's column.
-fn picture(record: &Record, column: &str) -> Option<Arc<[u8]>> {
-    let found = record.pictures.iter().find(|(name, _)| name == column);
-    found.map(|(_, bytes)| bytes.clone())
-}
-
-/// The stem of a path, as ids are made from picture names.
-fn stem(path: &Path) -> String {
-    let stem: PathBuf = path.file_stem().unwrap_or_default().into();
-    stem.to_string_lossy().into_owned()
 }

@@ -6,14 +6,12 @@ use indexmap::IndexMap;
 use rewards::{ImageSource, Reference};
 
 use super::super::container::Record;
-use super::{Around, Draft, picture, text};
+use super::builder::{ExampleBuilder, RowContext, picture, text};
 use crate::data::config::View;
 use crate::data::example::Example;
+use crate::data::source::ABSENT;
 
-/// How the problem of a row begins that is simply no sample of the view.
-pub(crate) const ABSENT: &str = "no sample of this view: ";
-
-pub(super) fn example(record: Record, view: View, around: &Around) -> Result<Example, String> {
+pub(super) fn example(record: Record, view: View, context: &RowContext) -> Result<Example, String> {
     let row = &record.value;
     let need = |key: &str| {
         text(row, key)
@@ -70,9 +68,9 @@ pub(super) fn example(record: Record, view: View, around: &Around) -> Result<Exa
     let id = match (own, view, annotation) {
         (Some(id), View::Edit, Some(annotation)) => format!("{id}#{annotation}"),
         (Some(id), ..) => id,
-        (None, ..) => around.default_id.clone(),
+        (None, ..) => context.default_id.clone(),
     };
-    let draft = Draft {
+    let built = ExampleBuilder {
         whole_question: false,
         history: Vec::new(),
         id,
@@ -81,5 +79,5 @@ pub(super) fn example(record: Record, view: View, around: &Around) -> Result<Exa
         reference,
         target: Some(target),
     };
-    Ok(draft.finish())
+    Ok(built.finish())
 }

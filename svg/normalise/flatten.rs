@@ -1,88 +1,45 @@
 //! The walk that takes scale and transforms into coordinates.
 //!
 //! Every element is visited with the transform that its coordinates must take in. An element's own
-//! `transform` joins it where the shapes below can take it (see [`Walk::inside`]); else it stays an
+//! `transform` joins it where the shapes below can take it (see [`DocumentContext::inside`]); else it stays an
 //! attribute, expressed in the new units. What other elements refer to (gradients, clips, targets of
 //! `use`) takes in the root's scale alone, and so does whatever refers to it.
 
+use super::context::{DocumentContext, ElementContext};
+use super::error::Unsupported;
 use super::matrix::Matrix;
-use super::tree::{Element, references};
-use super::{Hard, NormaliseOptions, geometry, gradient, lengths, names, tidy};
-use std::collections::{HashMap, HashSet};
-
-/// What the whole document shares.
-pub(super) struct Walk {
-    pub digits: usize,
-    /// From the viewBox to the canvas.
-    pub root: Matrix,
-    /// Width and height that percentages are of.
-    pub view: (f64, f64),
-    /// Ids that `use` elements name.
-    targets: HashSet<String>,
-    pub gradients: HashMap<String, Element>,
-}
-
-/// What an element finds around it.
-#[derive(Clone, Debug)]
-pub(super) struct Context {
-    /// What coordinates take in.
-    pub matrix: Matrix,
-    /// The scale in which inherited lengths were written.
-    pub scale: f64,
-    /// Enlargement by the transforms that stay attributes.
-    pub zoom: f64,
-    /// Inherited properties as the source has them.
-    pub inherited: HashMap<String, String>,
-    /// Whether a `use` may draw it elsewhere, with other inherited properties.
-    pub instanced: bool,
-}
+use super::tree::Element;
+use super::{geometry, lengths, names, tidy};
+use std::collections::HashMap;
 
 /// Takes the root's scale and all transforms in.
-pub(super) fn bake(
+pub(super) fn flatten_transforms(
     root: &mut Element,
-    fit: (Matrix, (f64, f64)),
-    options: &NormaliseOptions,
-) -> Result<(), Hard> {
-    let mut walk = Walk {
-        digits: options.decimals as usize,
-        root: fit.0,
-        view: fit.1,
-        targets: HashSet::new(),
-        gradients: HashMap::new(),
-    };
-    root.visit(&mut |element| {
-        if let Some(href) = element.get("href").filter(|_| element.name == "use") {
-            let ids = references("href", href);
-            walk.targets.extend(ids.into_iter().map(str::to_owned));
-        }
-        if let Some(id) = element.get("id").filter(|_| gradient::is_one(element)) {
-            let gradient = Element {
-                children: Vec::new(),
-                ..element.clone()
-            };
-            walk.gradients.insert(id.to_owned(), gradient);
-        }
-    });
+    fit: Matrix,
+    view: (f64, f64),
+    digits: usize,
+) -> Result<(), Unsupported> {
+    let document = DocumentContext::of(root, fit, view, digits);
     for name in ["transform", "clip-path", "mask", "filter"] {
         if root.get(name).is_some() {
-            return Err(Hard::new(format!("{name} on the root")));
+            return Err(Unsupported::new(format!("{name} on the root")));
         }
     }
     if root.elements().any(|inner| inner.any(&|e| e.name == "svg")) {
-        return Err(Hard::new("<svg> within <svg>"));
+        return Err(Unsupported::new("<svg> within <svg>"));
     }
-    let around = Context {
-        matrix: walk.root,
+    let around = ElementContext {
+        matrix: document.root,
         scale: 1.0,
         zoom: 1.0,
         inherited: HashMap::new(),
         instanced: false,
     };
-    walk.element(root, &around)
+    document.element(root, &around)
 }
 
-impl Walk {
-    fn element(&self, element: &mut Element, around: &Context) -> Result<(), Hard> {
+impl DocumentContext {
+    fn element(&self, element: &mut Element, around: &ElementContext) -> Result<(), Unsupported> {
         refuse(element)?;
         // First, so that what is inherited, redundant or 1 is so for the numbers that stay.
         tidy::round(element);
@@ -127,8 +84,8 @@ impl Walk {
     fn inside(
         &self,
         element: &mut Element,
-        context: &mut Context,
-    ) -> Result<(Matrix, Option<String>), Hard> {
+        context: &mut ElementContext,
+    ) -> Result<(Matrix, Option<String>), Unsupported> {
         let own = match element.take("transform") {
             Some(text) => Matrix::parse(&text)?,
             None => Matrix::IDENTITY,
@@ -154,15 +111,8 @@ impl Walk {
         Ok((inside, written))
     }
 
-    /// Decimals of coordinates that are still enlarged by `zoom`.
-    pub(super) fn digits_at(&self, zoom: f64) -> usize {
-        // A hair below a power of ten is that power, whatever was rounded on the way.
-        let more = (zoom.log10() - 1e-3).ceil().max(0.0);
-        self.digits + more.min(6.0) as usize
-    }
-
     /// Whether something refers to, or is referred to from, the coordinates in here.
-    fn is_pinned(&self, element: &Element, context: &Context) -> bool {
+    fn is_pinned(&self, element: &Element, context: &ElementContext) -> bool {
         let paints = ["fill", "stroke"].iter().any(|name| {
             let value = context.inherited.get(*name);
             value.is_some_and(|value| value.contains("url("))
@@ -180,7 +130,7 @@ impl Walk {
     }
 
     /// Whether everything in here is lines without stroke, which can take in any transform.
-    fn takes_any(&self, element: &Element, context: &Context) -> bool {
+    fn takes_any(&self, element: &Element, context: &ElementContext) -> bool {
         let effective = |name: &str| {
             element
                 .get(name)
@@ -208,7 +158,7 @@ impl Walk {
 }
 
 /// What has coordinates of its own kind.
-fn refuse(element: &Element) -> Result<(), Hard> {
+fn refuse(element: &Element) -> Result<(), Unsupported> {
     let is = |name: &str, value: &str| element.get(name) == Some(value);
     let why = match element.name.as_str() {
         name @ ("pattern" | "marker" | "symbol" | "switch" | "tref" | "style") => {
@@ -246,7 +196,7 @@ fn refuse(element: &Element) -> Result<(), Hard> {
         Some(format!("{name}="))
     });
     match why {
-        Some(why) => Err(Hard::new(why)),
+        Some(why) => Err(Unsupported::new(why)),
         None => Ok(()),
     }
 }

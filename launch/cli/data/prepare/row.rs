@@ -6,7 +6,7 @@ use rollout::data::{Readable, RecordRow, readable};
 use serde_json::{Map, Value};
 use svg::{Background, NormaliseOptions, Raster, RenderConfig, Renderer, Target, normalise};
 
-use super::look::{Likeness, colour_entropy, is_blank};
+use super::perceptual_hash::{PerceptualHash, colour_entropy, is_blank};
 
 /// Side of the pictures that are compared, pixels.
 const SIDE: u32 = 256;
@@ -30,7 +30,7 @@ pub struct Rules<'a> {
 pub struct Accepted {
     pub row: Value,
     pub svg: String,
-    pub look: Likeness,
+    pub hash: PerceptualHash,
     pub ssim: f64,
     pub tokens: Option<usize>,
     /// Characters and bytes of the source.
@@ -122,7 +122,7 @@ impl Rules<'_> {
         };
         Ok(Accepted {
             row: written,
-            look: Likeness::of(&after),
+            hash: PerceptualHash::of(&after),
             ssim,
             tokens,
             before: (source.chars().count(), source.len()),

@@ -81,7 +81,7 @@ pub enum Words<'a> {
 }
 
 /// A row's prompt.
-pub struct Asked {
+pub struct RenderedPrompt {
     /// As text; special tokens stand in it.
     pub text: String,
     /// In tokens, those of pictures included, where they can be counted.
@@ -129,12 +129,12 @@ impl<'a> Words<'a> {
     }
 
     /// The prompt of a draw, or what a run would stop with.
-    pub fn asked(&self, draw: &Draw) -> Result<Asked, String> {
+    pub fn asked(&self, draw: &Draw) -> Result<RenderedPrompt, String> {
         let example = &draw.example;
         match self {
             Self::Policy(prompts) => {
                 let prompt = prompts.prompt(draw).map_err(|error| error.to_string())?;
-                Ok(Asked {
+                Ok(RenderedPrompt {
                     text: prompt.text.as_deref().unwrap_or_default().to_owned(),
                     tokens: Some(prompt.ids.len()),
                 })
@@ -153,7 +153,7 @@ impl<'a> Words<'a> {
                 };
                 let counted = tokenizer.filter(|_| example.images.is_empty());
                 let tokens = counted.map(|tokenizer| tokenizer.encode(&text).len());
-                Ok(Asked { text, tokens })
+                Ok(RenderedPrompt { text, tokens })
             }
         }
     }

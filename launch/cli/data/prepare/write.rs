@@ -7,18 +7,18 @@ use std::path::PathBuf;
 use rollout::data::{At, RecordRow};
 use serde_json::{Value, json};
 
-use super::duplicates::{Kept, Seen};
-use super::look::Likeness;
-use super::prepare::Args;
+use super::duplicates::{Duplicate, DuplicateIndex};
+use super::options::Args;
+use super::perceptual_hash::PerceptualHash;
 use super::row::{Accepted, Rejection};
-use super::tally::{Lengths, Similarities};
 use crate::cli::Failure;
+use crate::cli::data::stats::{Lengths, Similarities};
 use crate::cli::rows::Writer;
 
 /// The files being written and what was counted.
 pub struct Output {
     files: Files,
-    kept: Option<Kept>,
+    kept: Option<DuplicateIndex>,
     /// Share of rows held out, and the seed that picks them.
     split: (f64, u64),
     counts: Counts,
@@ -93,7 +93,8 @@ impl Output {
                 report: open(FILES[3])?,
                 folder: folder.clone(),
             },
-            kept: (!args.keep_duplicates()).then(|| Kept::new(args.near_duplicates())),
+            kept: (!args.filters.keep_duplicates)
+                .then(|| DuplicateIndex::new(args.filters.near_duplicates)),
             split: (args.held_out, seed),
             counts: Counts::default(),
         })
@@ -109,12 +110,12 @@ impl Output {
         let verdict = verdict.and_then(|accepted| {
             let kept = self.kept.as_mut();
             let digest = digest(accepted.svg.as_bytes());
-            match kept.and_then(|kept| kept.add(digest, &accepted.look)) {
+            match kept.and_then(|kept| kept.add(digest, &accepted.hash)) {
                 None => Ok(accepted),
-                Some(Seen::Same) => {
+                Some(Duplicate::Same) => {
                     Err(Rejection::new("duplicate", "the same SVG was there before"))
                 }
-                Some(Seen::Alike) => Err(Rejection::new(
+                Some(Duplicate::Alike) => Err(Rejection::new(
                     "near_duplicate",
                     "a picture like it was there before",
                 )),
@@ -142,7 +143,7 @@ impl Output {
             sizes.tokens.add(tokens);
         }
         match &mut self.files.held_out {
-            Some(file) if is_held_out(&accepted.look, self.split) => {
+            Some(file) if is_held_out(&accepted.hash, self.split) => {
                 counts.held_out += 1;
                 file.write(&accepted.row)
             }
@@ -278,8 +279,8 @@ impl Counts {
 }
 
 /// Whether a picture belongs to the share held out: the same for like shapes, whatever else is there.
-fn is_held_out(look: &Likeness, (share, seed): (f64, u64)) -> bool {
-    let drawn = rollout::mix(rollout::mix(0, seed), look.hash);
+fn is_held_out(hash: &PerceptualHash, (share, seed): (f64, u64)) -> bool {
+    let drawn = rollout::mix(rollout::mix(0, seed), hash.bits);
     (drawn as f64) < share * 2f64.powi(64)
 }
 

@@ -1,25 +1,10 @@
-//! `svgrl data prepare`: a corpus in, rows to train on out.
-//!
-//! Rows are read in batches of bounded size, judged on all cores, and written in their order, so that
-//! the result does not depend on the number of threads. Of a row stay a digest and, where asked, its
-//! likeness. VectorGym's curation filters by token length (2,000 to 8,000 tokens), colour entropy and
-//! duplicates; how it defines the latter two, and from which values on a row goes, is not known to us, so
-//! that the filters are off until a bound is given, exact duplicates excepted. Unlike there tokens are
-//! counted after normalising, and rows are split by what their pictures look like.
+//! The flags of `svgrl data prepare`, and the format that a file's ending tells.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use models::Tokenizer;
-use rollout::data::{FileConfig, RecordRow, Records, SourceConfig};
-use serde_json::json;
-use svg::{NormaliseOptions, Renderer, WorkerProgram};
+use rollout::data::{FileConfig, SourceConfig};
 
-use super::parallel::{cores, in_order};
-use super::row::{Rejection, Rules};
-use super::write::Output;
-use crate::cli::{Failure, Shared};
-use crate::progress::{Bar, duration};
+use crate::cli::Failure;
 
 /// `svgrl data prepare`
 #[derive(Debug, Clone, clap::Args)]
@@ -39,7 +24,7 @@ Examples:
       --min-tokens 2000 --max-tokens 8000 --min-colour-entropy 1 --near-duplicates 3")]
 pub struct Args {
     #[command(flatten)]
-    input: Input,
+    pub input: Input,
     /// The folder to write; it must be new or empty.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -47,32 +32,32 @@ pub struct Args {
     #[arg(long)]
     pub overwrite: bool,
     #[command(flatten)]
-    form: Form,
+    pub form: Form,
     #[command(flatten)]
-    filters: Filters,
+    pub filters: Filters,
     /// Share of the rows held out, from 0 up to below 1: which ones follows from their pictures and
     /// --seed alone, so that it stays when rows are added.
     #[arg(long, value_name = "FRACTION", default_value_t = 0.0, value_parser = share)]
     pub held_out: f64,
     /// Threads that draw; by default one for each core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    pub threads: Option<u16>,
 }
 
 #[derive(Debug, Clone, clap::Args)]
-struct Input {
+pub struct Input {
     /// A file, a folder of files, or a pattern with `*` in its last part.
     #[arg(long, value_name = "PATH")]
-    from: PathBuf,
+    pub from: PathBuf,
     /// How the rows are stored; by default as the files' ending says.
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// The key or column that holds the SVG.
     #[arg(long, value_name = "KEY", default_value = "svg")]
-    svg_field: String,
+    pub svg_field: String,
     /// The key or column that holds the prompt.
     #[arg(long, value_name = "KEY", default_value = "prompt")]
-    prompt_field: String,
+    pub prompt_field: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -89,39 +74,39 @@ enum Format {
 }
 
 #[derive(Debug, Clone, clap::Args)]
-struct Form {
+pub struct Form {
     /// Side of the square viewBox.
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    side: u32,
+    pub side: u32,
     /// Decimals of coordinates.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=6))]
-    decimals: u32,
+    pub decimals: u32,
     /// Least structural similarity of the pictures before and after, -1 to 1.
     #[arg(long, value_name = "X", default_value_t = 0.98, allow_negative_numbers = true, value_parser = similarity)]
-    min_ssim: f64,
+    pub min_ssim: f64,
 }
 
 #[derive(Debug, Clone, clap::Args)]
-struct Filters {
+pub struct Filters {
     /// Counts tokens of the new SVG with this model folder's tokenizer.
     #[arg(long, value_name = "DIR")]
-    tokenizer: Option<PathBuf>,
+    pub tokenizer: Option<PathBuf>,
     /// Fewest tokens.
     #[arg(long, value_name = "N", requires = "tokenizer")]
-    min_tokens: Option<usize>,
+    pub min_tokens: Option<usize>,
     /// Most tokens.
     #[arg(long, value_name = "N", requires = "tokenizer")]
-    max_tokens: Option<usize>,
+    pub max_tokens: Option<usize>,
     /// Least entropy of the picture's colours in bits (eight steps a channel): 0 for one colour, 9 at most.
     #[arg(long, value_name = "BITS", default_value_t = 0.0, value_parser = entropy)]
-    min_colour_entropy: f64,
+    pub min_colour_entropy: f64,
     /// Leave out pictures like an earlier one: at most this many of 64 bits of a hash of their shape
     /// differ, 0 to 5, and their colours hardly.
     #[arg(long, value_name = "DISTANCE", value_parser = clap::value_parser!(u32).range(0..=5))]
-    near_duplicates: Option<u32>,
+    pub near_duplicates: Option<u32>,
     /// Keep rows whose SVG was there before.
     #[arg(long, conflicts_with = "near_duplicates")]
-    keep_duplicates: bool,
+    pub keep_duplicates: bool,
 }
 
 fn bounded(text: &str, fits: impl Fn(f64) -> bool, rule: &str) -> Result<f64, String> {
@@ -142,114 +127,12 @@ fn entropy(text: &str) -> Result<f64, String> {
     bounded(text, |v| (0.0..=9.0).contains(&v), "from 0 to 9")
 }
 
-/// What one document may take to draw.
-const DEADLINE: Duration = Duration::from_secs(5);
-/// Rows, and bytes of them, that are judged at a time.
-const BATCH_ROWS: usize = 512;
-const BATCH_BYTES: usize = 32 << 20;
-
-/// Runs the command.
-pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
-    let tokens = (
-        args.filters.min_tokens.unwrap_or(0),
-        args.filters.max_tokens.unwrap_or(usize::MAX),
-    );
-    if tokens.0 > tokens.1 {
-        return Err(Failure::input(format!(
-            "--min-tokens {} is more than --max-tokens {}",
-            tokens.0, tokens.1
-        )));
-    }
-    let records = Records::open(&args.input.source()?, "--from").map_err(Failure::input)?;
-    let folder = args.filters.tokenizer.as_deref();
-    let tokenizer = folder.map(Tokenizer::read).transpose()?;
-    let renderer = Renderer::new(&WorkerProgram::Installed, DEADLINE).map_err(Failure::other)?;
-    let rules = Rules {
-        renderer: &renderer,
-        tokenizer: tokenizer.as_ref(),
-        form: NormaliseOptions {
-            side: args.form.side,
-            decimals: args.form.decimals,
-        },
-        fields: (&args.input.svg_field, &args.input.prompt_field),
-        min_ssim: args.form.min_ssim,
-        min_entropy: args.filters.min_colour_entropy,
-        tokens,
-    };
-    let threads = args.threads.map_or_else(cores, usize::from);
-    let seed = shared.seed.unwrap_or(0);
-    let mut output = Output::create(args, seed)?;
-    let mut bar = Bar::new("prepare", records.bytes(), shared.quiet);
-    let started = Instant::now();
-    let (mut batch, mut bytes, mut position) = (Vec::new(), 0, 0);
-    let scanned = records.scan(&mut |row: RecordRow| -> Result<(), Failure> {
-        bar.advance(row.position.saturating_sub(position));
-        position = position.max(row.position);
-        bytes += row.value.as_ref().map_or(0, size);
-        batch.push(row);
-        if batch.len() < BATCH_ROWS && bytes < BATCH_BYTES {
-            return Ok(());
-        }
-        bytes = 0;
-        settle(std::mem::take(&mut batch), (&rules, threads), &mut output)
-    });
-    scanned.map_err(Failure::input)??;
-    settle(batch, (&rules, threads), &mut output)?;
-    bar.finish();
-    let seconds = started.elapsed().as_secs_f64();
-    let summary = output.finish(json!({
-        "from": args.input.from, "svg_field": args.input.svg_field, "side": args.form.side,
-        "decimals": args.form.decimals, "min_ssim": args.form.min_ssim,
-        "tokenizer": args.filters.tokenizer, "min_tokens": args.filters.min_tokens,
-        "max_tokens": args.filters.max_tokens,
-        "min_colour_entropy": args.filters.min_colour_entropy,
-        "near_duplicates": args.filters.near_duplicates,
-        "keep_duplicates": args.filters.keep_duplicates, "held_out": args.held_out, "seed": seed,
-    }))?;
-    if !shared.quiet {
-        let rate = summary.rows as f64 / seconds.max(1e-9);
-        print!("{}", summary.text);
-        println!("took {} ({rate:.0} rows/s)", duration(seconds));
-    }
-    Ok(())
-}
-
-impl Args {
-    /// Bits in which alike pictures differ at most, where they are left out.
-    pub fn near_duplicates(&self) -> Option<u32> {
-        self.filters.near_duplicates
-    }
-
-    /// Whether rows that were there before stay.
-    pub fn keep_duplicates(&self) -> bool {
-        self.filters.keep_duplicates
-    }
-}
-
-/// Judges a batch on all threads and writes it in order.
-fn settle(
-    batch: Vec<RecordRow>,
-    (rules, threads): (&Rules<'_>, usize),
-    output: &mut Output,
-) -> Result<(), Failure> {
-    let verdicts = in_order(&batch, threads, |row| rules.judge(row.clone()))?;
-    for (row, verdict) in batch.iter().zip(verdicts) {
-        let verdict = verdict.unwrap_or_else(|| Err(Rejection::new("panic", "it was not judged")));
-        output.take(row, verdict)?;
-    }
-    Ok(())
-}
-
-/// Bytes of a row's text, roughly.
-fn size(value: &serde_json::Value) -> usize {
-    let fields = value.as_object().into_iter().flatten();
-    fields
-        .map(|(_, value)| value.as_str().map_or(16, str::len))
-        .sum()
-}
-
 impl Input {
-    fn source(&self) -> Result<SourceConfig, Failure> {
+    /// How the rows are read.
+    ///
+    /// # Errors
+    /// No format given, and none or several told by the endings.
+    pub fn source(&self) -> Result<SourceConfig, Failure> {
         let file = FileConfig {
             path: self.from.clone(),
             ..FileConfig::default()

@@ -10,7 +10,8 @@ use rewards::service::{Log, Service, ServiceSetup};
 use rewards::{ScoreJob, ScoreRow, ServiceConfig};
 use serde_json::{Value, json};
 
-use super::Failure;
+use super::stats::median;
+use crate::cli::Failure;
 
 /// Alternating passes of both kinds over all of `sources`.
 pub fn measure(sources: &[String], clients: usize, repeat: usize) -> Result<Value, Failure> {
@@ -49,9 +50,9 @@ pub fn measure(sources: &[String], clients: usize, repeat: usize) -> Result<Valu
     Ok(json!({
         "completions": jobs.len(),
         "clients": clients,
-        "in_process_per_s": super::bench::median(&alone),
-        "service_per_s": super::bench::median(&over_http),
-        "slowdown": super::bench::median(&ratios),
+        "in_process_per_s": median(&alone),
+        "service_per_s": median(&over_http),
+        "slowdown": median(&ratios),
         "service_p50_ms": quantile(0.5),
         "service_p99_ms": quantile(0.99),
     }))

@@ -42,16 +42,16 @@ pub fn is_blank(raster: &Raster) -> bool {
     pixels.iter().all(|pixel| Some(seen(pixel)) == first)
 }
 
-/// What alike pictures have in common.
+/// What alike pictures have in common: a difference hash of brightness, and coarse colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Likeness {
+pub struct PerceptualHash {
     /// Whether brightness grows from each of 9 by 8 cells to its right neighbour.
-    pub hash: u64,
+    pub bits: u64,
     /// Mean colours of 4 by 4 cells.
     pub colours: [u8; 48],
 }
 
-impl Likeness {
+impl PerceptualHash {
     /// Of a picture over white.
     pub fn of(raster: &Raster) -> Self {
         let rgb = raster.rgb_over([255; 3]);
@@ -61,20 +61,20 @@ impl Likeness {
             299 * u32::from(pixel[0]) + 587 * u32::from(pixel[1]) + 114 * u32::from(pixel[2])
         };
         let cells: Vec<u32> = small.as_chunks::<3>().0.iter().map(luma).collect();
-        let hash = cells.chunks(9).fold(0, |hash, line| {
-            line.windows(2).fold(hash, |hash, pair| {
-                (hash << 1) | u64::from(pair[0] < pair[1])
+        let bits = cells.chunks(9).fold(0, |bits, line| {
+            line.windows(2).fold(bits, |bits, pair| {
+                (bits << 1) | u64::from(pair[0] < pair[1])
             })
         });
         let mut colours = [0; 48];
         colours.copy_from_slice(&resize(&rgb, 3, size, (4, 4), Filter::Bilinear));
-        Self { hash, colours }
+        Self { bits, colours }
     }
 
     /// Whether at most `distance` bits of the hash differ and no cell's colour by much.
     pub fn is_near(&self, other: &Self, distance: u32) -> bool {
         let mut colours = self.colours.iter().zip(&other.colours);
-        (self.hash ^ other.hash).count_ones() <= distance
+        (self.bits ^ other.bits).count_ones() <= distance
             && colours.all(|(a, b)| a.abs_diff(*b) <= COLOUR)
     }
 }
@@ -102,9 +102,9 @@ mod tests {
     }
 
     #[test]
-    fn likeness_tells_shape_and_colour_apart() {
+    fn the_hash_tells_shape_and_colour_apart() {
         let (red, blue) = ([255, 0, 0, 255], [0, 0, 255, 255]);
-        let of = |left, right| Likeness::of(&halves(left, right));
+        let of = |left, right| PerceptualHash::of(&halves(left, right));
         assert!(of(red, blue).is_near(&of([250, 0, 0, 255], blue), 0));
         assert!(!of(red, blue).is_near(&of(blue, red), 3));
         assert!(!of(red, blue).is_near(&of([0, 200, 0, 255], blue), 64));

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use svg::bench::process_seconds;
 use tch::{Device, Kind};
 
-use super::Failure;
+use crate::cli::Failure;
 
 /// Side of the picture.
 const SIDE: usize = 448;

@@ -2,6 +2,10 @@
 //!
 //! Ratios against peers are made by `benches/compare.py`, which runs this and a peer in turn.
 
+mod pictures;
+mod service;
+mod stats;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -9,7 +13,8 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 use trainer::bench::{Shape, StepBench, StepTimes, decode_rate, step_times};
 
-use super::{Failure, Shared, rows};
+use crate::cli::{Failure, Shared, rows};
+use stats::median;
 
 /// `svgrl bench`
 #[derive(Debug, Clone, clap::Args)]
@@ -88,7 +93,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         What::Reward => reward(args)?,
         What::Generate => generate(args, (shared.kind(), device))?,
         What::Step => step(args, (shared.kind(), device))?,
-        What::Preprocess => super::bench_pictures::preprocess(args.repeat)?,
+        What::Preprocess => pictures::preprocess(args.repeat)?,
     };
     let setup = json!({"device": format!("{device:?}"), "dtype": format!("{:?}", shared.kind()), "threads": threads, "version": env!("CARGO_PKG_VERSION"), "repeat": args.repeat});
     if args.json {
@@ -145,7 +150,7 @@ fn render(args: &Args) -> Result<Value, Failure> {
 fn reward(args: &Args) -> Result<Value, Failure> {
     let sources = sources(args)?;
     if args.clients > 0 {
-        return super::bench_service::measure(&sources, args.clients, args.repeat);
+        return service::measure(&sources, args.clients, args.repeat);
     }
     let (scorer, jobs) = trainer::bench::scoring_jobs(&sources)?;
     let mut best = f64::INFINITY;
@@ -201,15 +206,4 @@ fn step(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, Failure> 
         "median_learn_s": median(&column(|times| times.learn)),
         "peak_memory_gib": trainer::peak_memory_gib(place.1),
     }))
-}
-
-/// The middle value, or the mean of the two.
-pub fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => f64::NAN,
-        len if len % 2 == 1 => sorted[len / 2],
-        len => (sorted[len / 2 - 1] + sorted[len / 2]) / 2.0,
-    }
 }

@@ -1,0 +1,193 @@
+//! What the layouts have in common: the example under construction, what a record finds around it, and
+//! the ways to read texts, ids and pictures out of a row.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use rewards::{ImageSource, Reference};
+use serde_json::Value;
+
+use crate::data::example::{Example, Turn};
+use crate::data::files::container::{Record, kind};
+use crate::message::PICTURE;
+
+/// What surrounds a record.
+pub(crate) struct RowContext<'a> {
+    /// Folder that picture paths are relative to.
+    pub(crate) media: &'a Path,
+    /// The record's name if it has none of its own.
+    pub(crate) default_id: String,
+}
+
+/// An example whose length is yet to be measured.
+pub(super) struct ExampleBuilder {
+    pub(super) id: String,
+    pub(super) fields: IndexMap<String, String>,
+    pub(super) whole_question: bool,
+    pub(super) history: Vec<Turn>,
+    pub(super) images: Vec<ImageSource>,
+    pub(super) reference: Reference,
+    pub(super) target: Option<String>,
+}
+
+impl ExampleBuilder {
+    pub(super) fn finish(mut self) -> Example {
+        self.reference.draft = self.shown_draft().map(str::to_owned);
+        let measured = self.reference.svg.as_ref().or(self.reference.text.as_ref());
+        let length = measured
+            .or(self.target.as_ref())
+            .map_or(0, |text| text.chars().count());
+        Example {
+            id: self.id,
+            task: String::new(),
+            fields: self.fields,
+            whole_question: self.whole_question,
+            history: self.history,
+            images: self.images,
+            reference: self.reference,
+            target: self.target,
+            length,
+        }
+    }
+
+    /// The SVG that a row asks to be worked on: its field, or the last one within a whole question; none
+    /// where the answer is words.
+    fn shown_draft(&self) -> Option<&str> {
+        if self.reference.svg.is_none() && self.reference.image.is_none() {
+            return None;
+        }
+        let within = || {
+            let question = self.fields.get("prompt").filter(|_| self.whole_question)?;
+            svg::extract::last_svg(question)
+        };
+        self.fields.get("draft").map(String::as_str).or_else(within)
+    }
+}
+
+/// The text at `key`, which must be there and not blank.
+pub(super) fn text<'a>(value: &'a Value, key: &str) -> Result<&'a str, String> {
+    match value.get(key) {
+        None | Some(Value::Null) => Err(format!("key `{key}` is missing")),
+        Some(Value::String(text)) if text.trim().is_empty() => Err(format!("key `{key}` is empty")),
+        Some(Value::String(text)) => Ok(text),
+        Some(other) => Err(format!("key `{key}` must be a string, is {}", kind(other))),
+    }
+}
+
+/// A row's own id: text or a number.
+pub(super) fn id(value: &Value) -> Option<String> {
+    match value.get("id")? {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// Picture files that a row names: under `images` a list or a single path, under `image` a path.
+/// A row with a video is refused: what it asks cannot be seen without it.
+pub(super) fn images(value: &Value, media: &Path) -> Result<Vec<ImageSource>, String> {
+    for key in ["video", "videos"] {
+        let empty = match value.get(key) {
+            None | Some(Value::Null) => true,
+            Some(Value::String(path)) => path.is_empty(),
+            Some(Value::Array(paths)) => paths.is_empty(),
+            Some(_) => false,
+        };
+        if !empty {
+            return Err(format!(
+                "key `{key}`: videos are not read (on_bad_row: skip leaves such rows out)"
+            ));
+        }
+    }
+    let of = |key: &str, found: &Value| match found {
+        Value::String(path) if path.is_empty() => Ok(None),
+        Value::String(path) => Ok(Some(ImageSource::Path(media.join(path)))),
+        other => Err(format!(
+            "key `{key}` must hold paths, holds {}",
+            kind(other)
+        )),
+    };
+    let mut found = Vec::new();
+    for key in ["images", "image"] {
+        match value.get(key) {
+            None | Some(Value::Null) => continue,
+            Some(Value::Array(paths)) => {
+                for path in paths {
+                    found.extend(of(key, path)?);
+                }
+            }
+            Some(one) => found.extend(of(key, one)?),
+        }
+        break;
+    }
+    Ok(found)
+}
+
+/// What an answer is compared with: the SVG in it, else its text.
+pub(super) fn reference_of(answer: &str, question: &str) -> Reference {
+    let fenced = svg::extract::fences(answer)
+        .into_iter()
+        .rfind(|fence| fence.language == "svg" || fence.content.contains("<svg"))
+        .map(|fence| fence.content);
+    let found = fenced
+        .and_then(svg::extract::first_svg)
+        .or_else(|| svg::extract::first_svg(answer));
+    match found {
+        Some(found) => Reference {
+            svg: Some(found.to_owned()),
+            text: Some(instruction(question).to_owned()),
+            ..Default::default()
+        },
+        None => Reference {
+            text: Some(answer.trim().to_owned()),
+            ..Default::default()
+        },
+    }
+}
+
+/// The caption within a wrapped question: what follows the last "Instruction: ", as SVG-Sophia and
+/// SArena mark it, without picture placeholders; the whole question when it is not marked.
+pub(super) fn instruction(question: &str) -> &str {
+    const MARK: &str = "Instruction: ";
+    let tail = question
+        .rfind(MARK)
+        .map_or(question, |at| &question[at + MARK.len()..]);
+    tail.trim().trim_start_matches("<image>").trim()
+}
+
+/// Checks that a conversation has a placeholder `<image>` in its questions for each of its pictures.
+/// Where it has none at all, the pictures belong to the first question: a question with others before
+/// it gets their placeholders, a single one is left to the prompt.
+pub(super) fn place_pictures(
+    history: &mut [Turn],
+    question: &str,
+    images: usize,
+) -> Result<(), String> {
+    let earlier = history.iter().map(|before| before.question.as_str());
+    let said = earlier.chain([question]);
+    let placeholders: usize = said.map(|words| words.matches(PICTURE).count()).sum();
+    match (placeholders, history.first_mut()) {
+        (0, Some(first)) => first.question.insert_str(0, &PICTURE.repeat(images)),
+        (0, None) => {}
+        (some, _) if some == images => {}
+        _ => {
+            return Err(format!(
+                "the text has {placeholders} `{PICTURE}` placeholder(s), the row {images} picture(s)"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of a picture in a table's column.
+pub(super) fn picture(record: &Record, column: &str) -> Option<Arc<[u8]>> {
+    let found = record.pictures.iter().find(|(name, _)| name == column);
+    found.map(|(_, bytes)| bytes.clone())
+}
+
+/// The stem of a path, as ids are made from picture names.
+pub(super) fn stem(path: &Path) -> String {
+    let stem: PathBuf = path.file_stem().unwrap_or_default().into();
+    stem.to_string_lossy().into_owned()
+}

@@ -1,0 +1,51 @@
+//! The shape of the project's sources: files that stay readable, and uses that lead one way.
+
+mod circles;
+mod sources;
+
+use circles::{circles, told, uses};
+use sources::{CRATES, sources};
+
+/// Crates whose files are still in circles, and how many files are; the numbers may only fall.
+const KNOWN: [(&str, usize); 2] = [("rewards", 33), ("trainer", 8)];
+
+#[test]
+fn no_files_use_each_other_in_a_circle() {
+    let mut text = String::new();
+    for folder in CRATES {
+        let uses = uses(folder, &sources(folder));
+        let found = circles(&uses);
+        let files: usize = found.iter().map(Vec::len).sum();
+        let known = KNOWN.iter().find(|(name, _)| *name == folder);
+        if files > known.map_or(0, |(_, most)| *most) {
+            let each = found.iter().map(|circle| told(circle, &uses));
+            text.extend(each);
+        }
+    }
+    assert!(text.is_empty(), "\n{text}");
+}
+
+#[test]
+fn files_are_short_and_say_what_they_are_for() {
+    let mut lines = Vec::new();
+    for folder in CRATES.into_iter().chain(["tests"]) {
+        for source in sources(folder) {
+            let count = source.text.lines().count();
+            assert!(count <= 500, "{} has {count} lines", source.path);
+            let first = source.text.lines().next().unwrap_or_default();
+            assert!(
+                first.starts_with("//! "),
+                "{} opens with: {first}",
+                source.path
+            );
+            lines.push(count);
+        }
+    }
+    lines.sort_unstable();
+    let median = lines[lines.len() / 2];
+    assert!(
+        median < 150,
+        "half of {} files have more than {median} lines",
+        lines.len()
+    );
+}
