@@ -46,7 +46,7 @@ pub fn sample_and_score(
     if !references_fit(scorer, &prompts, args.interrupt)? {
         return Ok(None);
     }
-    scorer.wake();
+    scorer.reload();
     let generate = Phase::Generate.enter();
     engine.submit(submission(&prompts, args))?;
     let mut completions: Vec<Vec<Option<Completion>>> =
@@ -79,7 +79,7 @@ pub fn sample_and_score(
         let key = scored.key as usize;
         rewards[key / args.samples][key % args.samples] = Some(scored.reward);
     }
-    scorer.rest();
+    scorer.offload();
     drop(exposed);
     if interrupted(scorer, args.interrupt)? {
         return Ok(None);

@@ -52,7 +52,7 @@ fn tiles(run: &Run) -> String {
     let mut out = String::new();
     for (metric, words) in HEADLINES {
         for set in sets(run) {
-            let name = keys::held_out(set, metric.name);
+            let name = keys::held_out(&set, metric.name);
             let spans: Vec<(&str, f64, f64)> = run
                 .stages
                 .iter()

@@ -32,7 +32,7 @@ where
         .writer(std::io::BufWriter::new(file))
         .include_args(true)
         .build();
-    let spans = filter_fn(|metadata| metadata.is_span());
+    let spans: FilterFn = filter_fn(|metadata| metadata.is_span());
     Ok((layer.with_filter(spans), guard))
 }
 

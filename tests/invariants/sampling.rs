@@ -192,7 +192,7 @@ fn completions_depend_on_neither_slots_nor_neighbours() {
         divergences(&whole, &others),
     ];
     // In float64 nothing is rounded that a draw could tell.
-    let model = network("qwen3_tied", Kind::Double);
+    let model = Rc::new(network("qwen3_tied", Kind::Double));
     let some = asked[..48].to_vec();
     let whole = sample(&model, &sampling, 0, vec![some.clone()]);
     let few_slots = sample(&model, &sampling, 67, vec![some.clone()]);

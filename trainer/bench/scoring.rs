@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use rewards::rules::Mse;
 use rewards::{
-    Candidate, Mse, Reference, RewardConfig, RewardsConfig, RubricConfig, ScoreJob, Scorer,
-    TaskScoring,
+    Candidate, Reference, RewardConfig, RewardsConfig, RubricConfig, ScoreJob, Scorer, TaskScoring,
 };
 use rollout::data::{Catalog, CurriculumConfig, Cursor, DataConfig, ShapesConfig, SourceConfig};
 

@@ -114,6 +114,7 @@ impl Learner {
         options: &HeadOptions,
         loss: &mut dyn FnMut(i64, &Tensor, &Tensor) -> Tensor,
     ) -> Result<(), TrainError> {
+        let _span = tracing::trace_span!("micro_batch", rows = micro.computed_rows()).entered();
         let look = self.look();
         self.flops += flops::TRAINING * flops::forward(&self.model, micro, look);
         catch_torch(|| -> Result<(), TrainError> {

@@ -57,6 +57,7 @@ impl Ranks {
     /// # Errors
     /// A lost rank, named.
     pub fn barrier(&self) -> Result<(), TorchError> {
+        let _span = tracing::trace_span!("barrier").entered();
         self.group.barrier()
     }
 
@@ -68,6 +69,7 @@ impl Ranks {
         if self.size() == 1 {
             return Ok(());
         }
+        let _span = tracing::trace_span!("all_reduce", elements = flat.numel()).entered();
         let total = flat.size()[0];
         for start in (0..total).step_by(BUCKET as usize) {
             self.group
@@ -107,6 +109,7 @@ impl Ranks {
         if self.size() == 1 {
             return Ok(vec![own.to_vec()]);
         }
+        let _span = tracing::trace_span!("all_gather", elements = own.len()).entered();
         let lengths = self.lengths(own.len())?;
         let longest = lengths.iter().copied().max().unwrap_or(0).max(1);
         let mut padded = own.to_vec();
@@ -132,6 +135,7 @@ impl Ranks {
         if self.size() == 1 {
             return Ok(vec![own.to_vec()]);
         }
+        let _span = tracing::trace_span!("gather", bytes = own.len()).entered();
         let lengths = self.lengths(own.len())?;
         let longest = lengths.iter().copied().max().unwrap_or(0).max(1);
         let mut padded = own.to_vec();

@@ -236,6 +236,7 @@ impl Decoding {
         stats: &mut EngineStats,
     ) -> Result<(), RolloutError> {
         let count = prompts.waiting.len();
+        let _span = tracing::trace_span!("prefill", prompts = count).entered();
         stats.prefills += count as u64;
         let features = model.features(&prompts.views, Look::Kept)?;
         let input = prompts.input.build(model.device()).showing(features);
@@ -318,6 +319,7 @@ impl Decoding {
             longest: (most(Slot::prompt_len), most(Slot::position)),
         };
         let rows: Vec<usize> = busy().map(|(at, _)| at).collect();
+        let _span = tracing::trace_span!("decode", sequences = rows.len()).entered();
         let hidden = cache.decode(model, &step)?;
         self.sample_tokens(model, &rows, &hidden, stats)
     }
