@@ -10,7 +10,6 @@ use super::loss::SUMS;
 use super::update::UpdateStats;
 use crate::TrainError;
 use crate::algorithm::StepContext;
-use crate::config::GrpoConfig;
 use crate::draw_stats::DrawStats;
 use crate::learn::Learner;
 use crate::metrics::{Metrics, keys};
@@ -65,7 +64,6 @@ pub(super) struct Seen<'a> {
 /// A lost rank.
 pub(super) fn metrics(
     cx: &StepContext,
-    config: &GrpoConfig,
     log: &GrpoLog,
     update: &UpdateStats,
     seen: &Seen,
@@ -77,7 +75,8 @@ pub(super) fn metrics(
     metrics.set(&keys::ZERO_SPREAD, share);
     for (index, (metric, sum)) in SUMS.iter().zip(update.sums).enumerate() {
         let divisor = match index {
-            0 => (config.loss.epochs * config.loss.updates) as f64,
+            // Each pass' loss is a mean of its own; minibatches without tokens have no pass.
+            0 => update.passes.max(1.0),
             _ => update.tokens.max(1.0),
         };
         // A zero is written without a sign.

@@ -65,7 +65,7 @@ impl Algorithm for GrpoConfig {
             all: &all,
             rows: &rows,
         };
-        let metrics = metrics(cx, self, &log, &update, &seen)?;
+        let metrics = metrics(cx, &log, &update, &seen)?;
         Ok(StepEnd::Done {
             metrics,
             rows,

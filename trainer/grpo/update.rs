@@ -16,6 +16,8 @@ use crate::telemetry::Phase;
 pub(super) struct UpdateStats {
     /// [`SUMS`] over the tokens of every pass on all ranks.
     pub(super) sums: [f64; SUMS.len()],
+    /// Passes over minibatches that have tokens.
+    pub(super) passes: f64,
     /// Completion tokens of every pass on all ranks.
     pub(super) tokens: f64,
     /// Those of passes that ended in an update.
@@ -76,6 +78,7 @@ pub(super) fn optimize(
         } else {
             0.0
         };
+        stats.passes += 1.0;
         stats.tokens += minibatch.tokens;
         for (total, sum) in stats.sums.iter_mut().zip(sums) {
             *total += sum;
