@@ -122,15 +122,16 @@ fn attacks_have_a_form_or_a_reason_and_the_form_is_stable() {
             continue;
         };
         formed += 1;
-        if let Ok(again) = normalise(&form.svg, &options, &Limits::default()) {
-            assert_eq!(again.svg, form.svg, "{name}");
+        match normalise(&form.svg, &options, &Limits::default()) {
+            Ok(again) => assert_eq!(again.svg, form.svg, "{name}"),
+            Err(error) => panic!("{name}: its form has none: {error}"),
         }
         assert!(
             !form.svg.contains("<script") && !form.svg.contains("<!"),
             "{name}"
         );
     }
-    assert!(formed > 20, "{formed}");
+    assert_eq!(formed, 0);
 }
 
 #[test]

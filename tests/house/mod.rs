@@ -1,6 +1,7 @@
 //! The shape of the project's sources: files that stay readable, and uses that lead one way.
 
 mod circles;
+mod documents;
 mod sources;
 
 use circles::{circles, told, uses};
