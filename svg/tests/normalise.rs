@@ -8,7 +8,8 @@ mod attacks;
 
 use std::time::Duration;
 use svg::{
-    Limits, NormaliseOptions, Raster, RenderConfig, Renderer, Target, WorkerProgram, normalise,
+    Limits, NormaliseError, NormaliseOptions, Raster, Reason, RenderConfig, Renderer, Target,
+    WorkerProgram, normalise,
 };
 
 fn renderer() -> Renderer {
@@ -124,6 +125,8 @@ fn attacks_have_a_form_or_a_reason_and_the_form_is_stable() {
         formed += 1;
         match normalise(&form.svg, &options, &Limits::default()) {
             Ok(again) => assert_eq!(again.svg, form.svg, "{name}"),
+            // Written out it may be longer than a document may be.
+            Err(NormaliseError::Failure(over)) if over.reason == Reason::TooManyBytes => {}
             Err(error) => panic!("{name}: its form has none: {error}"),
         }
         assert!(
@@ -131,7 +134,7 @@ fn attacks_have_a_form_or_a_reason_and_the_form_is_stable() {
             "{name}"
         );
     }
-    assert_eq!(formed, 0);
+    assert_eq!(formed, 341);
 }
 
 #[test]
