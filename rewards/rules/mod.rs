@@ -18,6 +18,7 @@ pub mod choice;
 pub mod chrf;
 pub mod code_efficiency;
 pub mod dino;
+pub mod dists;
 pub mod dreamsim;
 pub mod format;
 pub mod image_text;
@@ -115,6 +116,7 @@ rewards! {
     dino::Dino = "dino",
     image_text::ImageText = "image_text",
     lpips::Lpips = "lpips",
+    dists::Dists = "dists",
     dreamsim::DreamSim = "dreamsim",
     text_similarity::TextSimilarity = "text_similarity",
     choice::Choice = "choice",
