@@ -8,7 +8,7 @@ use models::Look;
 use models::{Decoder, LmInput, Part};
 use tch::{Device, Kind};
 
-use crate::grpo::batch::MicroBatch;
+use super::batch::MicroBatch;
 
 /// Forward and backward, in forward passes.
 pub const TRAINING: f64 = 3.0;
