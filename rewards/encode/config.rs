@@ -54,7 +54,7 @@ pub enum EncoderInit {
 #[serde(deny_unknown_fields, default)]
 pub struct EncoderConfig {
     /// Its folder in Hugging Face layout (DINOv2, CLIP, SigLIP, XLM-RoBERTa; of CLIP and SigLIP one tower alone where a
-    /// reward needs no more), the folder of LPIPS' or DreamSim's files, or the original checkpoint of Long-CLIP;
+    /// reward needs no more), the folder of LPIPS', DISTS' or DreamSim's files, or the original checkpoint of Long-CLIP;
     /// relative to the config's folder.
     pub path: PathBuf,
     /// Random weights of a published shape in place of `path`: for measuring and for trying a config. Its features mean nothing.

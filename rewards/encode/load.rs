@@ -7,7 +7,7 @@ use super::{EncoderConfig, EncoderDtype, EncoderInit, EncoderSet, Preprocess};
 use crate::device::DeviceChoice;
 use crate::error::RewardError;
 use models::ModelError;
-use models::encoder::{self, Encoder, Lpips, RandomShape};
+use models::encoder::{self, Dists, Encoder, Lpips, RandomShape};
 use std::path::Path;
 use tch::{Device, Kind};
 
@@ -54,6 +54,7 @@ fn comparing(
     }
     let read = match network {
         DistanceNetwork::Lpips => read::<Lpips>,
+        DistanceNetwork::Dists => read::<Dists>,
     };
     let read = read(&config.path, place).map_err(bad)?;
     match config.preprocess {

@@ -35,12 +35,14 @@ pub(crate) enum EncoderUse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DistanceNetwork {
     Lpips,
+    Dists,
 }
 
 impl fmt::Display for DistanceNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             DistanceNetwork::Lpips => "LPIPS",
+            DistanceNetwork::Dists => "DISTS",
         })
     }
 }

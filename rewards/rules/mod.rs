@@ -18,6 +18,7 @@ pub mod choice;
 pub mod chrf;
 pub mod code_efficiency;
 pub mod dino;
+pub mod dists;
 pub mod dreamsim;
 pub mod format;
 pub mod image_text;
@@ -116,6 +117,7 @@ rewards! {
     dino::Dino = "dino",
     image_text::ImageText = "image_text",
     lpips::Lpips = "lpips",
+    dists::Dists = "dists",
     dreamsim::DreamSim = "dreamsim",
     text_similarity::TextSimilarity = "text_similarity",
     choice::Choice = "choice",
@@ -200,5 +202,72 @@ impl RewardConfig {
         let mut rewards: Vec<_> = Self::every().into_iter().filter_map(place).collect();
         rewards.sort_by_key(|(place, _)| *place);
         rewards.into_iter().map(|(_, reward)| reward).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encode::{EncoderSet, Encoders};
+
+    /// A reward that says that it needs no picture of a reference is asked for what it keeps without one.
+    #[test]
+    fn what_needs_no_picture_is_prepared_without() {
+        let encoders = Encoders::open(&EncoderSet::default(), &[]).unwrap();
+        let tools = Tools {
+            encoders: &encoders,
+            tokens: None,
+            judge: None,
+        };
+        let all = RewardConfig::every();
+        let without = |reward: &&RewardConfig| !reward.reward().needs().reference_picture;
+        let without: Vec<_> = all.iter().filter(without).collect();
+        for reward in &without {
+            reward
+                .reward()
+                .prepare(&ReferencePictures::default(), &tools);
+        }
+        assert!((1..all.len()).contains(&without.len()));
+    }
+
+    #[test]
+    fn every_type_is_named_once_and_says_what_it_judges() {
+        let mut names = Vec::new();
+        for reward in RewardConfig::every() {
+            let name = reward.common().name.to_owned();
+            let tag = serde_json::to_value(&reward).unwrap()["type"].clone();
+            assert_eq!(tag, name.as_str());
+            let accepted = [true, false].map(|words| reward.applies_to(words).is_ok());
+            assert!(accepted.contains(&true), "{name} judges nothing");
+            let asks_text = reward.reward().needs().reference_text;
+            assert!(!asks_text || accepted[0], "{name} compares words of SVGs");
+            names.push(name);
+        }
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn literature_reports_in_its_own_order() {
+        let names = |setting| -> Vec<String> {
+            let rewards = RewardConfig::reported_by(setting);
+            rewards.iter().map(|r| r.common().name.to_owned()).collect()
+        };
+        assert_eq!(names(Setting::TextToSvg), ["length"]);
+        assert_eq!(
+            names(Setting::ImageToSvg),
+            ["ssim", "mse", "psnr", "length"]
+        );
+        assert_eq!(
+            names(Setting::Refinement),
+            ["improvement", "ssim", "mse", "length"]
+        );
+        assert_eq!(
+            names(Setting::Caption),
+            ["rouge_l", "bleu", "chrf", "length"]
+        );
+        assert_eq!(names(Setting::Understanding), ["choice"]);
     }
 }

@@ -10,8 +10,8 @@ use tch::{Device, Kind, Tensor};
 
 use super::encoders::{FAMILIES, everything, load};
 use super::perceptual::{
-    ALEX, ALEX_WIDTHS, VGG, VGG_WIDTHS, dreamsim_folder, inception_file, lpips_distances,
-    lpips_folder, pictures,
+    ALEX, ALEX_WIDTHS, VGG, VGG_WIDTHS, dists_distances, dists_folder, dreamsim_folder,
+    inception_file, lpips_distances, lpips_folder, pictures,
 };
 use crate::cli::program::{copy, scratch};
 use crate::support::{fixture, gap};
@@ -247,5 +247,22 @@ fn lpips_stays_within_a_thousandth() {
             // 1.4e-4 is the most that was measured.
             assert!((full - half).abs() < 3e-4 * full.abs(), "{full} and {half}");
         }
+    }
+}
+
+/// Activations whose squares leave float16's range, as in LPIPS' trunk.
+#[test]
+fn dists_stays_within_a_thousandth() {
+    tch::set_num_threads(1);
+    for gain in [1.0, 1e-3, 300.0] {
+        let folder = dists_folder("half");
+        scale(&folder.join("trunk.safetensors"), |name| {
+            name.starts_with("features.0.").then_some(gain)
+        });
+        let [full, half] =
+            [Kind::Float, Kind::Half].map(|kind| dists_distances(&folder, kind, &[48])[0]);
+        println!("dists, gain {gain}: {full} and {half}");
+        // 3.1e-4 is the most that was measured.
+        assert!((full - half).abs() < 1e-3 * full.abs(), "{full} and {half}");
     }
 }

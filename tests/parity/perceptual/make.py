@@ -1,6 +1,6 @@
-"""Writes expected.json: what lpips, pytorch-fid and dreamsim say of the pictures in ../encoders.
+"""Writes expected.json: what lpips, DISTS-pytorch, pytorch-fid and dreamsim say of the pictures in ../encoders.
 
-    python make.py      (torch, torchvision, lpips, pytorch-fid, dreamsim, peft, Pillow needed)
+    python make.py      (torch, torchvision, lpips, DISTS-pytorch, pytorch-fid, dreamsim, peft, Pillow needed)
 
 The networks have fixed widths, so their weights are not stored: `formula` makes each number from
 the tensor's name and the number's index, here and in the Rust test alike. Everything runs in float64,
@@ -15,6 +15,7 @@ import lpips
 import numpy as np
 import torch
 import torchvision
+from DISTS_pytorch import DISTS
 from dreamsim.feature_extraction import extractor
 from dreamsim.feature_extraction.load_clip_as_dino import QuickGELU
 from dreamsim.feature_extraction.vision_transformer import VisionTransformer
@@ -32,7 +33,7 @@ WIDTH, RANK, ALPHA = 64, 4, 6.0
 
 def formula(name, shape):
     """Uniform numbers: of variance 2/inputs for matrices and kernels, around 1 for scales and
-    variances, in 0..0.2 for LPIPS' channel weights, small for the rest."""
+    variances, in 0..0.2 for LPIPS' and DISTS' channel weights, small for the rest."""
     seed = 0x811C9DC5
     for byte in name.encode():
         seed = (seed ^ byte) * 0x01000193 & 0xFFFFFFFF
@@ -40,7 +41,7 @@ def formula(name, shape):
     for _ in range(2):
         x = (x ^ x >> 16) * 73244475 & 0xFFFFFFFF
     unit = (x ^ x >> 16).double() / 2**32
-    if name.startswith("lin"):
+    if name.startswith("lin") or name in ("alpha", "beta"):
         value = 0.2 * unit
     elif len(shape) > 1:
         value = (2 * unit - 1) * math.sqrt(6 / math.prod(shape[1:]))
@@ -93,6 +94,18 @@ def distances(net):
         "signed": model(a, b, normalize=True).item(),
         "imagenet": model(imagenet(a.float()).double(), imagenet(b.float()).double()).item(),
     }
+
+
+def dists():
+    """The picture of odd size shows how pooling ends at borders."""
+    vgg16 = torchvision.models.vgg16
+    torchvision.models.vgg16 = lambda **_: fill(vgg16(weights=None)).float()
+    model = DISTS(load_weights=False)
+    torchvision.models.vgg16 = vgg16
+    for name in ("alpha", "beta"):
+        getattr(model, name).data = formula(name, (1, sum(model.chns), 1, 1))
+    model.double().eval()
+    return {str(side): model(*tensors(load(side))).item() for side in (48, 45)}
 
 
 def inception():
@@ -151,7 +164,7 @@ if __name__ == "__main__":
     with torch.no_grad():
         real = torchvision.models.inception_v3(num_classes=1008, aux_logits=False, weights=None, init_weights=False)
         fill_inception = fill(real)
-        out = {"alex": distances("alex"), "vgg": distances("vgg"), "inception": inception(), "dreamsim": dreamsim()}
+        out = {"alex": distances("alex"), "vgg": distances("vgg"), "dists": dists(), "inception": inception(), "dreamsim": dreamsim()}
     text = json.dumps(out, default=float)
     (HERE / "expected.json").write_text(text + "\n")
     print(text[:300], len(text), np.std(out["inception"]))

@@ -1,9 +1,13 @@
 //! Networks of fixed width against lpips, pytorch-fid and dreamsim in float64; weights by formula (see
 //! make.py), pictures from ../encoders.
 
+mod dists;
+
+pub use dists::{dists_distances, dists_folder};
+
 use std::path::{Path, PathBuf};
 
-use models::encoder::{DistanceNetwork, Encoder, Lpips, PictureInput, Pool};
+use models::encoder::{DistanceNetwork, Dists, Encoder, Lpips, PictureInput, Pool};
 use models::image::Rgb8;
 use models::write_tensors;
 use serde_json::Value;
@@ -30,6 +34,7 @@ fn formula(name: &str, shape: &[i64]) -> Tensor {
         }
         let unit = (x ^ (x >> 16)) as f64 / 2f64.powi(32);
         let value = match (name, shape.len()) {
+            ("alpha" | "beta", _) => 0.2 * unit,
             _ if name.starts_with("lin") => 0.2 * unit,
             (_, 2..) => (2.0 * unit - 1.0) * scale,
             _ if name.ends_with("weight") || name.ends_with("running_var") => 0.75 + 0.5 * unit,
@@ -399,10 +404,15 @@ fn every_weight_moves_with_its_network() {
         assert!(told.contains("Double") && !told.contains("Float"));
     }
     let folder = lpips_folder("lpips_moves", &ALEX, ALEX_WIDTHS);
-    let mut network = Lpips::load(&folder, (Kind::Float, Device::Cpu)).unwrap();
-    network.move_to((Kind::Double, Device::Cpu)).unwrap();
-    let told = format!("{network:?}");
-    assert!(told.contains("Double") && !told.contains("Float"));
+    let lpips = Lpips::load(&folder, (Kind::Float, Device::Cpu)).unwrap();
+    let folder = dists_folder("moves");
+    let dists = Dists::load(&folder, (Kind::Float, Device::Cpu)).unwrap();
+    let networks: [Box<dyn DistanceNetwork>; 2] = [Box::new(lpips), Box::new(dists)];
+    for mut network in networks {
+        network.move_to((Kind::Double, Device::Cpu)).unwrap();
+        let told = format!("{network:?}");
+        assert!(told.contains("Double") && !told.contains("Float"));
+    }
 }
 
 #[test]
