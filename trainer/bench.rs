@@ -112,7 +112,7 @@ pub fn decode_rate(
     let mut engine = LocalEngine::new(&model, None, sampling, (0, 0))?;
     let request = |group| -> Result<Request, TrainError> {
         let asked = shape.prompt(&model, group)?;
-        let mut views = model.look(asked.shown.as_slice())?;
+        let mut views = model.encode_images(asked.shown.as_slice())?;
         Ok(Request {
             group,
             ids: asked.ids,

@@ -6,8 +6,8 @@
 
 use std::time::Instant;
 
-use models::Look;
-use models::{Decoder, Part, Recompute, Tape};
+use models::VisionFeatures;
+use models::{Component, Decoder, Recompute, Tape};
 use tch::{Device, Kind, Tensor};
 use torch_ext::ProcessGroup;
 
@@ -106,17 +106,17 @@ impl Learner {
         options: &HeadOptions,
         loss: &mut dyn FnMut(i64, &Tensor, &Tensor) -> Tensor,
     ) -> Result<(), TrainError> {
-        let look = self.look();
-        self.work += flops::TRAINING * flops::forward(&self.model, micro, look);
+        let source = self.vision_features();
+        self.work += flops::TRAINING * flops::forward(&self.model, micro, source);
         guarded(|| -> Result<(), TrainError> {
-            let features = self.model.features(&micro.views, look)?;
+            let features = self.model.features(&micro.views, source)?;
             let leaf = |tensor: &Tensor| tensor.detach().set_requires_grad(tensor.requires_grad());
             let leaves = features.as_ref().map(|features| features.map(leaf));
             let kept: Vec<Tensor> = leaves
                 .iter()
                 .flat_map(|leaves| leaves.tensors().map(Tensor::shallow_clone))
                 .collect();
-            let input = micro.input.showing(leaves);
+            let input = micro.input.with_features(leaves);
             let tape = Tape::forward(&self.model, &input, self.recompute);
             let hidden = tape.hidden().detach();
             let chosen = hidden.index_select(0, &micro.rows);
@@ -139,26 +139,28 @@ impl Learner {
     }
 
     /// Which output of the tower the learner is shown, and a policy with the same tower.
-    pub fn look(&self) -> Look {
-        match self.model.params.learns(Part::Vision) {
-            true => Look::Anew,
-            false => Look::Kept,
+    pub fn vision_features(&self) -> VisionFeatures {
+        match self.model.params.learns(Component::Vision) {
+            true => VisionFeatures::Recompute,
+            false => VisionFeatures::Cached,
         }
     }
 
     /// Log-probability `[n]` of each completion token of `micro` under `model`, without gradient.
-    /// `look` says whether what the rollout's tower made of pictures is `model`'s as well.
+    /// `source` says whether what the rollout's tower made of pictures is `model`'s as well.
     ///
     /// # Errors
     /// libtorch ending an operation (out of memory).
     pub fn log_probs(
         model: &Decoder,
         micro: &MicroBatch,
-        (options, look): (&HeadOptions, Look),
+        (options, source): (&HeadOptions, VisionFeatures),
     ) -> Result<Tensor, TrainError> {
         guarded(|| {
             tch::no_grad(|| {
-                let input = micro.input.showing(model.features(&micro.views, look)?);
+                let input = micro
+                    .input
+                    .with_features(model.features(&micro.views, source)?);
                 let hidden = model.hidden(&input).index_select(0, &micro.rows);
                 Ok(head::log_probs(model, &hidden, &micro.targets, options))
             })

@@ -129,7 +129,7 @@ fn inputs(config: &Config) -> Result<(Arc<Catalog>, Tokenizer), TrainError> {
     let chat = ChatTemplate::load(folder).map_err(|error| TrainError::Input(error.to_string()))?;
     let catalog = Arc::new(open_catalog(config, &mut |_, _, _| {})?);
     let prompts = Prompts::new(&config.tasks, &tokenizer, chat.as_ref(), config.seed)?
-        .with_eyes(config.model.shape(&tokenizer)?.vision);
+        .with_vision(config.model.shape(&tokenizer)?.vision);
     for (index, stage) in config.stages.iter().enumerate() {
         let mut cursor = Cursor::new(catalog.clone(), stage.curriculum(), config.seed)
             .map_err(|error| error.within(&format!("stages.{index}")))?;

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use indexmap::IndexMap;
 use models::Tokenizer;
-use models::image::{Picture, Processor, Rgb8};
-use models::vision::Eyes;
+use models::image::{ProcessedPicture, Processor, Rgb8};
+use models::vision::VisionSetup;
 use rewards::ImageSource;
 use rollout::Prompt;
 use rollout::data::{Cursor, Draw, Example};
@@ -69,8 +69,8 @@ impl<'a> Prompts<'a> {
 
     /// For a policy that sees.
     #[must_use]
-    pub fn with_eyes(mut self, eyes: Option<Eyes>) -> Self {
-        let Some(Eyes { processor, .. }) = eyes else {
+    pub fn with_vision(mut self, eyes: Option<VisionSetup>) -> Self {
+        let Some(VisionSetup { processor, .. }) = eyes else {
             return self;
         };
         let (text, by_template) = (processor.mark(), !processor.writes_placeholders());
@@ -149,11 +149,13 @@ impl<'a> Prompts<'a> {
             self.cut.fetch_add(1, Ordering::Relaxed);
             eyes.picture(&rgb).map_err(named(image))
         });
-        let pictures: Vec<Picture> = pictures
+        let pictures: Vec<ProcessedPicture> = pictures
             .collect::<Result<_, String>>()
             .map_err(of(example))?;
         // Without pictures as well: image tokens in the words of a row would stand for none.
-        let shown = eyes.shown(&prompt.ids, pictures).map_err(of(example))?;
+        let shown = eyes
+            .prompt_images(&prompt.ids, pictures)
+            .map_err(of(example))?;
         Ok(Prompt { shown, ..prompt })
     }
 
@@ -313,7 +315,7 @@ mod tests {
             let mut cursor = Cursor::new(Arc::new(catalog), stage, 3).unwrap();
             let prompts = Prompts::new(&config.tasks, &tokenizer, None, 0)
                 .unwrap()
-                .with_eyes(eyes.clone());
+                .with_vision(eyes.clone());
             let asked = (24, Turns::Last);
             let drawn = prompts
                 .draw(&mut cursor, asked, 4096, (rank, size))
@@ -344,7 +346,7 @@ mod tests {
         let mut cursor = Cursor::new(catalog, config.stages[0].curriculum(), 3).unwrap();
         let prompts = Prompts::new(&config.tasks, &tokenizer, None, 0)
             .unwrap()
-            .with_eyes(config.model.shape(&tokenizer).unwrap().vision);
+            .with_vision(config.model.shape(&tokenizer).unwrap().vision);
         for mut draw in cursor.next(24).unwrap() {
             assert!(prompts.prompt(&draw).is_ok());
             let words = draw.example.fields.values_mut();

@@ -189,7 +189,7 @@ pub fn run(
         config,
         options,
         prompts: Prompts::new(&config.tasks, &tokenizer, chat.as_ref(), config.seed)?
-            .with_eyes(config.model.shape(&tokenizer)?.vision),
+            .with_vision(config.model.shape(&tokenizer)?.vision),
         scorer: Scorer::with_encoders(
             &config.rewards,
             scoring(&config.tasks),

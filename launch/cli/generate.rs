@@ -126,7 +126,9 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         let mut requests = Vec::new();
         for (group, row) in waiting.by_ref().take(together) {
             let (prompt, shown) = text.prompt(row.value.prompt, (folder, &row.place))?;
-            let view = shown.map(|shown| model.look(&[shown])).transpose()?;
+            let view = shown
+                .map(|shown| model.encode_images(&[shown]))
+                .transpose()?;
             requests.push(Request {
                 group,
                 ids: prompt.into(),

@@ -12,7 +12,7 @@ use crate::perceptual::LpipsScale;
 use crate::picture::Picture;
 use crossbeam_channel::Receiver;
 use models::ModelError;
-use models::encoder::{Encoder, Pool};
+use models::encoder::{Encoder, Pooling};
 use models::image::Rgb8;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 /// What is asked of an encoder.
 pub(super) enum Ask {
     /// A picture as the network's processor made it.
-    Picture(Rgb8, Pool),
+    Picture(Rgb8, Pooling),
     Text(String),
     /// Every token of a text behind this layer.
     Tokens(String, usize),
@@ -114,7 +114,7 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// A question ready for the network; those of one shape share a pass.
 pub(super) enum Ready {
-    Picture(Rgb8, Pool),
+    Picture(Rgb8, Pooling),
     Ids(Vec<i64>, usize),
     /// Ids, width and layer.
     Tokens(Vec<i64>, usize, usize),
@@ -379,7 +379,7 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/encoders/clip");
         let clip = Encoder::load(&path, (Kind::Float, Device::Cpu)).unwrap();
         let looks = |shades: &[u8]| -> Vec<Ask> {
-            let look = |shade: &u8| Ask::Picture(picture(&clip, *shade), Pool::Cls);
+            let look = |shade: &u8| Ask::Picture(picture(&clip, *shade), Pooling::Cls);
             shades.iter().map(look).collect()
         };
         // Two groups of three and their texts, in the order they come.

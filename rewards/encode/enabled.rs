@@ -19,7 +19,7 @@ use crate::perceptual::PictureFeature;
 use crate::picture::Picture;
 use crossbeam_channel::{Sender, bounded};
 use indexmap::IndexMap;
-use models::encoder::{Encoder, Lpips, Pool, RandomShape};
+use models::encoder::{Encoder, Lpips, Pooling, RandomShape};
 use models::image::{ImageProcessor, Rgb8};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,7 +50,7 @@ struct Handle {
     tally: Arc<Tally>,
     /// What pictures go through first; none for networks of texts.
     processor: Option<ImageProcessor>,
-    default_pool: Pool,
+    default_pool: Pooling,
     /// Layers and numbers a token, where tokens can be had.
     token_layers: Option<(usize, usize)>,
     texts: Cache<Ticket>,
@@ -100,8 +100,8 @@ impl Encoders {
     pub fn picture(&self, encoder: &str, feature: Feature, picture: &Picture) -> Ticket {
         let handle = &self.all[encoder];
         let pool = match feature {
-            Feature::Pooled(PictureFeature::Cls) => Pool::Cls,
-            Feature::Pooled(PictureFeature::Mean) => Pool::Mean,
+            Feature::Pooled(PictureFeature::Cls) => Pooling::Cls,
+            Feature::Pooled(PictureFeature::Mean) => Pooling::Mean,
             Feature::Own => handle.default_pool,
         };
         let fitted = match &handle.processor {
@@ -261,7 +261,7 @@ impl Handle {
 /// A network as it was read.
 struct Loaded {
     worker: Worker,
-    default_pool: Pool,
+    default_pool: Pooling,
 }
 
 /// Reads the network and checks that it can serve what is needed.
@@ -280,7 +280,7 @@ fn load(
         }
         return Ok(Loaded {
             worker: Worker::Lpips(Lpips::load(path, place).map_err(bad)?),
-            default_pool: Pool::Cls,
+            default_pool: Pooling::Cls,
         });
     }
     let network = match config.init {
@@ -305,7 +305,7 @@ fn load(
         network.tokenize("").map(drop).map_err(bad)?;
     }
     Ok(Loaded {
-        default_pool: network.default_pool().unwrap_or(Pool::Cls),
+        default_pool: network.default_pool().unwrap_or(Pooling::Cls),
         worker: Worker::Features(Box::new(network)),
     })
 }

@@ -5,7 +5,7 @@ use super::batch::Ready;
 use crate::perceptual::LpipsScale;
 use crate::picture::Picture;
 use models::ModelError;
-use models::encoder::{Encoder, Lpips, LpipsFeatures, LpipsInput, Pool, unit_rows};
+use models::encoder::{Encoder, Lpips, LpipsFeatures, LpipsInput, Pooling, unit_rows};
 use models::image::Rgb8;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ impl Worker {
                         _ => None,
                     })
                     .collect();
-                network.embed_ids(&ids, *width, Pool::Cls)?
+                network.embed_ids(&ids, *width, Pooling::Cls)?
             }
             (Worker::Features(network), &Ready::Tokens(_, width, layer)) => {
                 let filled: Vec<&Ready> = filled().collect();

@@ -62,7 +62,7 @@ mod tests {
     use super::super::network::Worker;
     use super::super::ticket::Ticket;
     use super::*;
-    use models::encoder::{Encoder, Pool};
+    use models::encoder::{Encoder, Pooling};
     use models::image::Rgb8;
     use std::path::Path;
     use tch::Kind;
@@ -101,7 +101,7 @@ mod tests {
             jobs.send(job).unwrap();
             ticket
         };
-        let look = || ask(Ask::Picture(picture.clone(), Pool::Cls));
+        let look = || ask(Ask::Picture(picture.clone(), Pooling::Cls));
         let moved = || moves.load(Ordering::SeqCst);
         // They lie in host memory at first, and a rest of what rests moves nothing.
         ask(Ask::Rest).wait().unwrap();

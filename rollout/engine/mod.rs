@@ -6,7 +6,7 @@ pub mod local;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use models::View;
+use models::EncodedImages;
 
 use crate::{Completion, RolloutError};
 
@@ -18,7 +18,7 @@ pub struct Request {
     /// Prompt token ids, not empty.
     pub ids: Arc<[i64]>,
     /// Its pictures, looked at.
-    pub view: Option<Rc<View>>,
+    pub view: Option<Rc<EncodedImages>>,
     /// Number of completions.
     pub samples: usize,
     /// The prompt's draw number in the run: keys the random numbers.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use models::Decoder;
-use models::Look;
+use models::VisionFeatures;
 use rollout::{Completion, Engine, LocalEngine, Request, Sampling};
 use tch::{Device, Kind, Tensor};
 use trainer::Learner;
@@ -105,7 +105,7 @@ fn sampler_and_learner_give_the_same_log_probabilities() {
                         temperature: 0.8,
                         rows: 0,
                     },
-                    Look::Kept,
+                    VisionFeatures::Cached,
                 ),
             )
             .unwrap();

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use models::Decoder;
-use models::View;
+use models::EncodedImages;
 use rewards::{Candidate, Reward, ScoreJob, Scorer};
 use rollout::{Engine, FinishReason, Group, Prompt, Request, RolloutError};
 
@@ -20,7 +20,7 @@ pub struct ScoredGroup {
     /// Their rewards, aligned.
     pub rewards: Vec<Reward>,
     /// The prompt's pictures as the policy that wrote them saw them.
-    pub view: Option<Rc<View>>,
+    pub view: Option<Rc<EncodedImages>>,
 }
 
 /// What sampling and scoring took.
@@ -177,12 +177,15 @@ fn given_up(scorer: &Scorer, interrupt: &Interrupt) -> Result<bool, TrainError> 
 ///
 /// # Errors
 /// Pictures for a policy without a tower; libtorch ending an operation.
-pub fn looked_at(model: &Decoder, prompts: &[Prompt]) -> Result<Vec<Option<Rc<View>>>, TrainError> {
+pub fn looked_at(
+    model: &Decoder,
+    prompts: &[Prompt],
+) -> Result<Vec<Option<Rc<EncodedImages>>>, TrainError> {
     let shown: Vec<_> = prompts
         .iter()
         .filter_map(|prompt| prompt.shown.clone())
         .collect();
-    let mut views = guarded(|| model.look(&shown))??.into_iter();
+    let mut views = guarded(|| model.encode_images(&shown))??.into_iter();
     Ok(prompts
         .iter()
         .map(|prompt| prompt.shown.as_ref().and_then(|_| views.next()))

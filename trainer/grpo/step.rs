@@ -305,7 +305,11 @@ impl Trainer<'_> {
                 self.config.batch.micro_tokens,
                 learner.device(),
             ) {
-                let theirs = Learner::log_probs(reference, &micro, (&self.head(), learner.look()))?;
+                let theirs = Learner::log_probs(
+                    reference,
+                    &micro,
+                    (&self.head(), learner.vision_features()),
+                )?;
                 let kl =
                     kl_estimate(&(theirs - &micro.sampler), kl.estimator).to_kind(Kind::Double);
                 let lengths: Vec<i64> = micro.lengths.iter().map(|len| *len as i64).collect();
@@ -374,5 +378,5 @@ impl Trainer<'_> {
 
 /// Pictures that went through the learner's tower so far.
 fn looked(learner: &Learner) -> u64 {
-    learner.model.vision().map_or(0, Vision::looked)
+    learner.model.vision().map_or(0, Vision::images_encoded)
 }

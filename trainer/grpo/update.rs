@@ -1,6 +1,6 @@
 //! From trajectories to optimizer updates: normalisers, denominators, gradients.
 
-use models::Look;
+use models::VisionFeatures;
 use tch::{Kind, Tensor};
 
 use super::batch::{MicroBatch, Normaliser, Trajectory, micro_batches};
@@ -150,13 +150,15 @@ impl Trainer<'_> {
         old: Option<&Tensor>,
     ) -> Result<Vec<f64>, TrainError> {
         if self.reference.is_some() {
-            learner.work += flops::forward(&learner.model, micro, learner.look());
+            learner.work += flops::forward(&learner.model, micro, learner.vision_features());
         }
         let in_loss = self.config.kl.place == KlPlace::Loss;
         let reference = self
             .reference
             .as_ref()
-            .map(|policy| Learner::log_probs(policy, micro, (&self.head(), learner.look())))
+            .map(|policy| {
+                Learner::log_probs(policy, micro, (&self.head(), learner.vision_features()))
+            })
             .transpose()?;
         // In the reward the term is not part of the loss; the statistic is reported all the same.
         let coefficient = if in_loss {
@@ -231,7 +233,12 @@ impl Trainer<'_> {
             Denominator::Sampler => Ok(Some(micro.sampler.shallow_clone())),
             Denominator::Recomputed => {
                 // Before the first update: the rollout's tower is the learner's.
-                Learner::log_probs(&learner.model, micro, (&self.head(), Look::Kept)).map(Some)
+                Learner::log_probs(
+                    &learner.model,
+                    micro,
+                    (&self.head(), VisionFeatures::Cached),
+                )
+                .map(Some)
             }
         }
     }

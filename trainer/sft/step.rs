@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use models::image::Shown;
-use models::{Look, View};
+use models::image::PromptImages;
+use models::{EncodedImages, VisionFeatures};
 use rollout::Prompt;
 use rollout::data::Cursor;
 
@@ -147,7 +147,10 @@ impl SftTrainer<'_> {
             })?;
             let mut ids = tokenizer.encode(&target);
             // They could never be sampled, and stand for no picture.
-            if let Some(id) = ids.iter().find(|id| learner.model.never().contains(id)) {
+            if let Some(id) = ids
+                .iter()
+                .find(|id| learner.model.suppress_tokens().contains(id))
+            {
                 return Err(TrainError::Input(format!(
                     "example {}: the target holds token {id}, which marks a picture in a prompt",
                     prompt.id
@@ -177,14 +180,14 @@ impl SftTrainer<'_> {
         &self,
         learner: &Learner,
         prompts: &[Prompt],
-    ) -> Result<Vec<Option<Rc<View>>>, TrainError> {
-        if learner.look() == Look::Kept {
+    ) -> Result<Vec<Option<Rc<EncodedImages>>>, TrainError> {
+        if learner.vision_features() == VisionFeatures::Cached {
             return looked_at(&learner.model, prompts);
         }
-        let unseen = |shown: &Arc<Shown>| {
-            Rc::new(View {
-                shown: shown.clone(),
-                seen: None,
+        let unseen = |shown: &Arc<PromptImages>| {
+            Rc::new(EncodedImages {
+                images: shown.clone(),
+                hidden: None,
             })
         };
         Ok(prompts

@@ -12,8 +12,8 @@ mod stop;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use models::{Decoder, KvCache, LmInput, Room, Tokenizer};
-use models::{Look, View};
+use models::{Decoder, KvCache, KvCapacity, LmInput, Tokenizer};
+use models::{EncodedImages, VisionFeatures};
 use tch::{Kind, Tensor};
 
 pub use sampler::{Sampler, Sampling};
@@ -80,7 +80,7 @@ impl<'a> LocalEngine<'a> {
         let stops = Stops::new(tokenizer, &sampling)?;
         Ok(Self {
             model,
-            sampler: Sampler::never(sampling, model.never(), model.device()),
+            sampler: Sampler::never(sampling, model.suppress_tokens(), model.device()),
             stops,
             seed,
             limit: slots,
@@ -113,7 +113,7 @@ impl<'a> LocalEngine<'a> {
         let slots = slots.max(self.slots.len());
         // Whatever holds a page has a slot, or is about to get one.
         let pages = requests().count().min(slots).max(self.pages.len());
-        let room = Room {
+        let room = KvCapacity {
             prompts: pages as i64,
             prompt_tokens: longest.unwrap_or(0) as i64,
             slots: slots as i64,
@@ -124,7 +124,7 @@ impl<'a> LocalEngine<'a> {
         if !self
             .cache
             .as_ref()
-            .is_some_and(|cache| cache.room().holds(&room))
+            .is_some_and(|cache| cache.capacity().holds(&room))
         {
             self.cache = None;
             self.cache = Some(KvCache::new(self.model, room));
@@ -174,7 +174,7 @@ impl<'a> LocalEngine<'a> {
     fn prefill(&mut self, free: usize) -> Result<(), RolloutError> {
         let mut room = free;
         let mut batch: Vec<usize> = Vec::new();
-        let mut views: Vec<Rc<View>> = Vec::new();
+        let mut views: Vec<Rc<EncodedImages>> = Vec::new();
         let mut input = LmInput::builder();
         for index in 0..self.queue.waiting.len() {
             let waiting = &self.queue.waiting[index];
@@ -193,7 +193,7 @@ impl<'a> LocalEngine<'a> {
             let request = &self.queue.waiting[index].request;
             match &request.view {
                 None => input.push(&request.ids, None),
-                Some(view) => input.push_seeing(&request.ids, &view.shown.sight),
+                Some(view) => input.push_with_images(&request.ids, &view.images.positions),
             };
             views.extend(request.view.clone());
         }
@@ -206,11 +206,11 @@ impl<'a> LocalEngine<'a> {
     fn run_prefill(
         &mut self,
         batch: Vec<usize>,
-        (input, views): (models::LmInputBuilder, Vec<Rc<View>>),
+        (input, views): (models::LmInputBuilder, Vec<Rc<EncodedImages>>),
     ) -> Result<(), RolloutError> {
         self.prefills += batch.len() as u64;
-        let features = self.model.features(&views, Look::Kept)?;
-        let input = input.build(self.model.device()).showing(features);
+        let features = self.model.features(&views, VisionFeatures::Cached)?;
+        let input = input.build(self.model.device()).with_features(features);
         let free = (0..self.pages.len()).filter(|&page| self.pages[page] == 0);
         let pages: Vec<i64> = free.take(batch.len()).map(|page| page as i64).collect();
         let Some(cache) = self.cache.as_mut().filter(|_| pages.len() == batch.len()) else {
@@ -275,8 +275,9 @@ impl<'a> LocalEngine<'a> {
             prompts: each(|_, slot| slot.prompt_len()),
             slots: each(|at, _| at as i64),
             positions: each(|_, slot| slot.position()),
-            turns: each(|_, slot| slot.turn()),
-            longest: (most(Slot::prompt_len), most(Slot::position)),
+            position_ids: each(|_, slot| slot.turn()),
+            longest_prompt: most(Slot::prompt_len),
+            largest_position: most(Slot::position),
         };
         let rows: Vec<usize> = busy().map(|(at, _)| at).collect();
         let hidden = cache.decode(self.model, &step)?;

@@ -32,7 +32,7 @@ impl Slot {
             prompt_len: request.ids.len(),
             page,
             next: match &request.view {
-                Some(view) => view.shown.sight.next,
+                Some(view) => view.images.positions.next,
                 None => request.ids.len() as i64,
             },
             draw,
