@@ -75,47 +75,92 @@ impl CompletionConfig {
         matches!(self, CompletionConfig::Text(_))
     }
 
-    /// The SVG or the words, or a snake-case reason why the completion has the wrong shape.
-    pub fn extract<'a>(&self, text: &'a str) -> Result<&'a str, &'static str> {
+    /// The SVG or the words, or why the completion has the wrong shape.
+    pub fn extract<'a>(&self, text: &'a str) -> Result<&'a str, ShapeFault> {
         match self {
             CompletionConfig::CtrlS(rule) => rule.extract(text),
             CompletionConfig::Sgp(rule) => rule.extract(text),
             CompletionConfig::Svg(rule) => rule.extract(text),
             CompletionConfig::Text(_) => match text.trim() {
-                "" => Err("no_text"),
+                "" => Err(ShapeFault::NoText),
                 words => Ok(words),
             },
         }
     }
 }
 
-const NO_SVG: &str = "no_svg";
-const BANNED: &str = "banned_tag";
+/// Declares the faults with the names that samples and reports carry.
+macro_rules! shape_faults {
+    ($($(#[$doc:meta])* $fault:ident = $name:literal,)*) => {
+        /// Why a completion has not the shape that was asked for.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum ShapeFault {
+            $($(#[$doc])* $fault,)*
+        }
+
+        impl ShapeFault {
+            /// All of them.
+            pub(crate) const ALL: &[ShapeFault] = &[$(ShapeFault::$fault),*];
+
+            /// The snake-case name, which samples and reports carry.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(ShapeFault::$fault => $name,)*
+                }
+            }
+        }
+    };
+}
+
+shape_faults! {
+    /// No words at all.
+    NoText = "no_text",
+    /// No `<svg` element to take.
+    NoSvg = "no_svg",
+    /// An element whose name is banned.
+    BannedTag = "banned_tag",
+    /// No think block, or one that has no end.
+    NoThinkBlock = "no_think_block",
+    /// More than one think block.
+    SeveralThinkBlocks = "several_think_blocks",
+    /// No fence of the language `svg` behind the think block.
+    NoSvgFence = "no_svg_fence",
+    /// More than one fence.
+    SeveralFences = "several_fences",
+    /// Something else than the fence.
+    TextOutsideFence = "text_outside_fence",
+    /// No `</think> <answer>`.
+    NoAnswerBlock = "no_answer_block",
+    /// No `</answer>` at the very end.
+    AnswerNotClosed = "answer_not_closed",
+    /// Something else than the SVG.
+    TextAroundSvg = "text_around_svg",
+}
 
 impl CtrlS {
-    fn extract<'a>(&self, text: &'a str) -> Result<&'a str, &'static str> {
+    fn extract<'a>(&self, text: &'a str) -> Result<&'a str, ShapeFault> {
         let trimmed = text.trim();
         let body = match (self.starts_in_think, trimmed.strip_prefix("<think>")) {
             (false, Some(body)) => body,
             (true, None) => trimmed,
-            _ => return Err("no_think_block"),
+            _ => return Err(ShapeFault::NoThinkBlock),
         };
         let Some((_, rest)) = body.split_once("</think>") else {
-            return Err("no_think_block");
+            return Err(ShapeFault::NoThinkBlock);
         };
         if body.contains("<think>") || rest.contains("</think>") {
-            return Err("several_think_blocks");
+            return Err(ShapeFault::SeveralThinkBlocks);
         }
         let rest = rest.trim();
         let found = fences(rest);
         let fence = match found.as_slice() {
-            [] => return Err("no_svg_fence"),
+            [] => return Err(ShapeFault::NoSvgFence),
             [fence] if fence.language == "svg" => fence,
-            [_] => return Err("no_svg_fence"),
-            _ => return Err("several_fences"),
+            [_] => return Err(ShapeFault::NoSvgFence),
+            _ => return Err(ShapeFault::SeveralFences),
         };
         if fence.span != (0, rest.len()) {
-            return Err("text_outside_fence");
+            return Err(ShapeFault::TextOutsideFence);
         }
         let svg = fence.content.trim();
         checked(svg, &self.banned_tags)
@@ -123,49 +168,49 @@ impl CtrlS {
 }
 
 impl Sgp {
-    fn extract<'a>(&self, text: &'a str) -> Result<&'a str, &'static str> {
+    fn extract<'a>(&self, text: &'a str) -> Result<&'a str, ShapeFault> {
         let Some((_, answer)) = text.split_once("</think> <answer>") else {
-            return Err("no_answer_block");
+            return Err(ShapeFault::NoAnswerBlock);
         };
         if !text.ends_with("</answer>") {
-            return Err("answer_not_closed");
+            return Err(ShapeFault::AnswerNotClosed);
         }
         if self
             .banned_tags
             .iter()
             .any(|tag| text.contains(&format!("</{tag}>")))
         {
-            return Err(BANNED);
+            return Err(ShapeFault::BannedTag);
         }
         let answer = answer.strip_suffix("</answer>").unwrap_or(answer);
         last_svg(answer)
             .or_else(|| truncated_tail(answer))
-            .ok_or(NO_SVG)
+            .ok_or(ShapeFault::NoSvg)
     }
 }
 
 impl PlainSvg {
-    fn extract<'a>(&self, text: &'a str) -> Result<&'a str, &'static str> {
+    fn extract<'a>(&self, text: &'a str) -> Result<&'a str, ShapeFault> {
         let svg = if self.surrounding_text {
             first_svg(text)
                 .or_else(|| truncated_tail(text))
-                .ok_or(NO_SVG)?
+                .ok_or(ShapeFault::NoSvg)?
         } else {
             text.trim()
         };
         if !svg.starts_with('<') && truncated_tail(svg).is_some() {
-            return Err("text_around_svg");
+            return Err(ShapeFault::TextAroundSvg);
         }
         checked(svg, &self.banned_tags)
     }
 }
 
-fn checked<'a>(svg: &'a str, banned: &[String]) -> Result<&'a str, &'static str> {
+fn checked<'a>(svg: &'a str, banned: &[String]) -> Result<&'a str, ShapeFault> {
     if truncated_tail(svg).is_none() && !svg.contains(":svg") {
-        return Err(NO_SVG);
+        return Err(ShapeFault::NoSvg);
     }
     if holds_tag(svg, banned) {
-        Err(BANNED)
+        Err(ShapeFault::BannedTag)
     } else {
         Ok(svg)
     }

@@ -1,47 +1,25 @@
-//! Edges as OpenCV's Canny finds them, and the L2 reward on them (RLRF): Canny 50/150 on grey, dilated
-//! by 3x3, blurred by a 13x13 Gaussian, then compared after own mean and deviation.
+//! Edges as OpenCV's Canny finds them, at thresholds 50 and 150 on grey, dilated by 3x3, as RLRF's rewards use them.
 //!
 //! Canny follows OpenCV 4 bit for bit: 3x3 Sobel with repeated borders, L1 gradient, fixed-point
 //! direction test, hysteresis over eight neighbours.
 
-use crate::config::reward_options;
-use crate::picture::{Picture, gaussian_blur};
-use crate::pixel::normalised_l2;
-
-reward_options! {
-    /// L2 on edge maps: `1 - mean squared difference` of the maps after each one's own mean and standard
-    /// deviation, cut to -1..1; -1 when a picture has no edge.
-    L2Canny (clip Some([-1.0, 1.0])) {
-        /// Compare at this many pixels of the longer side; null for the rendering's own size.
-        size: Option<u32> = None,
-    }
-}
+use crate::picture::Picture;
 
 const LOW: i32 = 50;
 const HIGH: i32 = 150;
-const BLUR: usize = 13;
 
-impl L2Canny {
-    /// The blurred edge map `[height, width]`, 0..1.
-    pub(crate) fn feature(picture: &Picture) -> Vec<f64> {
-        let (width, height) = (picture.width, picture.height);
-        let edges = dilate(&canny(&grey(picture), width, height), width, height);
-        let unit: Vec<f64> = edges.iter().map(|&e| f64::from(u8::from(e))).collect();
-        gaussian_blur(&unit, [height, width, 1], BLUR)
-    }
-
-    pub(crate) fn value(a: &[f64], b: &[f64]) -> f64 {
-        normalised_l2(a, b)
-    }
+/// The dilated edges `[height, width]`.
+pub(crate) fn dilated_edges(picture: &Picture) -> Vec<bool> {
+    let (width, height) = (picture.width, picture.height);
+    dilate(&canny(&grey(picture), width, height), width, height)
 }
 
 /// The dilated edges as a picture, white on black; RLRF compares them by LPIPS and DreamSim, not blurred.
 pub(crate) fn edge_picture(picture: &Picture) -> Picture {
-    let (width, height) = (picture.width, picture.height);
-    let edges = dilate(&canny(&grey(picture), width, height), width, height);
+    let edges = dilated_edges(picture);
     Picture {
-        width,
-        height,
+        width: picture.width,
+        height: picture.height,
         rgb: edges
             .iter()
             .flat_map(|&edge| [if edge { 255 } else { 0 }; 3])

@@ -2,68 +2,67 @@
 //! and length rewards, and the rubric that combines them. A bad completion is a value and a reason,
 //! never an error.
 //!
-//! Nothing here knows tokens (a caller's counter gives lengths), policies or training. Encoder networks
-//! come with the feature `perceptual` and run beside the scoring threads.
+//! The way in is the [`Scorer`]: it is made of tasks ([`TaskScoring`], whose [`RubricConfig`] lists
+//! [rewards](RewardConfig)), takes a [`ScoreJob`] for each completion and gives a [`Reward`] back, whose
+//! [`Invalid`] says why a completion is none.
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`rules`] | the rewards, a file each, and the list of them |
+//! | `scoring` | the rubric, one completion's judgement, the threads that judge many |
+//! | `encode` | encoder networks beside those threads (feature `perceptual`) |
+//! | `judge` | questions to vision-language models elsewhere (feature `client`) |
+//! | [`service`] | scoring for others over HTTP (feature `service`) |
+//! | `remote` | having a service score (feature `client`) |
+//!
+//! Nothing here knows tokens (a caller's counter gives lengths), policies or training.
 
 mod cache;
-mod choice;
-mod compare;
 mod completion;
 mod config;
 mod device;
 mod edges;
 mod encode;
+mod endpoint;
 mod error;
-mod finish;
-mod halves;
 #[cfg(feature = "client")]
 mod http;
-mod improvement;
+mod invalid;
 mod judge;
-mod length;
-#[cfg(test)]
-mod parity;
-mod pending;
-mod perceptual;
+mod options;
 mod picture;
-mod pixel;
+mod poll;
 mod reference;
 mod remote;
-mod round;
-mod rubric;
-mod score;
-mod scorer;
+mod request;
+pub mod rules;
+mod scoring;
 pub mod service;
-mod shape;
-mod ssim;
-pub mod text;
+mod surrogates;
+mod types;
 mod weight;
 mod wire;
 
-pub use choice::Choice;
-pub use completion::{CompletionConfig, CtrlS, PlainSvg, PlainText, Sgp};
-pub use config::{Common, Measured, RewardConfig, RewardsConfig, TaskScoring};
+pub use completion::{CompletionConfig, CtrlS, PlainSvg, PlainText, Sgp, ShapeFault};
+pub use config::RewardsConfig;
 pub use device::DeviceChoice;
-pub use edges::L2Canny;
-pub use encode::{EncoderConfig, EncoderCount, EncoderDtype, EncoderInit, EncoderSet, Preprocess};
-pub use error::RewardError;
-pub use halves::whole_characters;
-pub use improvement::{Improvement, Likeness};
-pub use judge::{JsonRule, JudgeCount, JudgeReward, RegexRule, ScoreRule};
-pub use length::{CodeEfficiency, LengthLinear, LengthRatio, SvgLength, Unit};
-pub use perceptual::{
-    Dino, DreamSim, ImageText, Lpips, LpipsScale, PictureFeature, Scale, TextSimilarity,
+pub use encode::{
+    EncoderConfig, EncoderCount, EncoderDtype, EncoderInit, EncoderSet, PictureFeature,
+    PictureInput, Preprocess,
 };
-pub use pixel::{L2, Mse, MseForeground, Psnr};
-pub use reference::{Candidate, ImageSource, Reference};
+pub use error::RewardError;
+pub use invalid::{Invalid, ReferenceFault};
+pub use judge::{JsonRule, JudgeCount, RegexRule, ScoreRule};
+pub use options::Common;
+pub use poll::Stopped;
+pub use reference::{ImageSource, Reference};
 pub use remote::RemoteConfig;
-pub use round::Stopped;
-pub use rubric::{Composition, Format, Normalise, RubricConfig, Truncated};
-pub use score::Reward;
-pub use scorer::{ScoreJob, Scored, Scorer, TokenCounter};
+pub use rules::RewardConfig;
+pub use scoring::{
+    Composition, MeasureWhen, Normalise, RubricConfig, Scorer, TaskScoring, Truncated,
+};
 pub use service::ServiceConfig;
-pub use shape::{Aspect, BlankPenalty};
-pub use ssim::{Ssim, Window};
-pub use text::{BertMeasure, BertScore, Bleu, Chrf, RougeL};
+pub use surrogates::whole_characters;
+pub use types::{Candidate, Reward, ScoreJob, Scored, TokenCounter};
 pub use weight::Weight;
 pub use wire::{ScoreRow, ScoredRow};

@@ -1,6 +1,7 @@
 //! Pictures as the rewards compare them: 8-bit RGB over the task's background, at one size.
 
-use svg::{Filter, Raster, resize};
+use std::sync::Arc;
+use svg::{Filter, Raster, RenderConfig, resize};
 
 /// `rgb` holds `[height, width, 3]` bytes, sRGB.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +17,21 @@ impl Picture {
             width: raster.width as usize,
             height: raster.height as usize,
             rgb: raster.rgb_over(background),
+        }
+    }
+
+    /// Over a task's background.
+    pub fn drawn(raster: &Raster, config: &RenderConfig) -> Self {
+        Picture::over(raster, config.background.rgb().unwrap_or([255; 3]))
+    }
+
+    /// On a reference's pixels, where it has others of its own.
+    pub fn on_canvas(self: &Arc<Self>, canvas: Option<(u32, u32)>) -> Arc<Self> {
+        match canvas.map(|(width, height)| (width as usize, height as usize)) {
+            Some((width, height)) if (width, height) != (self.width, self.height) => {
+                Arc::new(self.resized(width, height, Filter::Bicubic))
+            }
+            _ => self.clone(),
         }
     }
 
@@ -57,6 +73,14 @@ impl Picture {
         let scale = side as f64 / self.width.max(self.height) as f64;
         let fit = |v: usize| ((v as f64 * scale).round() as usize).clamp(1, side);
         self.resized(fit(self.width), fit(self.height), filter)
+    }
+
+    /// The same aspect ratio with this longer side, by Pillow's bicubic filter; as it is where none is said.
+    pub fn at(self: &Arc<Self>, side: Option<u32>) -> Arc<Self> {
+        match side {
+            Some(side) => Arc::new(self.longest(side as usize, Filter::Bicubic)),
+            None => self.clone(),
+        }
     }
 
     /// `[height, width, 3]` in 0..1.

@@ -1,4 +1,4 @@
-//! The target of a prompt and a completion to be judged: plain data. What is rendered or measured
+//! The target of a prompt: plain data. What is rendered or measured
 //! from a reference lives in the scorer's cache, keyed by content.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -102,14 +102,6 @@ impl<'de> Deserialize<'de> for ImageSource {
         }
         Ok(ImageSource::Path(text.into()))
     }
-}
-
-/// One completion.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Candidate {
-    pub text: String,
-    /// Whether it ended at the length limit rather than by itself.
-    pub truncated: bool,
 }
 
 #[cfg(test)]

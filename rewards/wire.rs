@@ -1,19 +1,13 @@
 //! Completions and judgements as JSON rows: what `svgrl reward` reads and writes, and what travels
 //! between a scoring service and those who call it.
 
-use crate::config::TaskScoring;
-use crate::reference::{Candidate, Reference};
-use crate::score::Reward;
-use crate::scorer::ScoreJob;
+use crate::invalid::Invalid;
+use crate::reference::Reference;
+use crate::types::{Candidate, Reward, ScoreJob};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use std::sync::Arc;
-
-/// The reason of an item that waited too long at a service: it is no fault of the completion.
-#[cfg(any(feature = "client", feature = "service"))]
-pub(crate) const SERVICE_DEADLINE: &str = "service_deadline";
 
 /// A completion to judge.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -85,7 +79,7 @@ pub struct ScoredRow {
     pub parts: IndexMap<String, f64>,
     pub valid: bool,
     /// Null when valid.
-    pub reason: Option<String>,
+    pub reason: Option<Invalid>,
     pub render_ms: f64,
     /// What was measured besides, where it was.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
@@ -108,10 +102,8 @@ impl ScoredRow {
 
     /// The judgement.
     pub fn into_reward(self) -> Reward {
-        let deadline = svg::Reason::Deadline.as_str();
-        let word = |reason: &String| reason.split(':').next() == Some(deadline);
         Reward {
-            deadline_hit: self.reason.as_ref().is_some_and(word),
+            deadline_hit: self.reason.as_ref().is_some_and(Invalid::is_deadline),
             total: self.total,
             parts: self.parts,
             valid: self.valid,
@@ -119,15 +111,6 @@ impl ScoredRow {
             render_ms: self.render_ms,
             metrics: self.metrics,
         }
-    }
-}
-
-impl TaskScoring {
-    /// Equal for tasks that score alike, so that two programs can tell whether they mean the same.
-    pub fn digest(&self) -> String {
-        let text = serde_json::to_string(self).unwrap_or_default();
-        let bytes = Sha256::digest(text.as_bytes());
-        bytes[..8].iter().map(|b| format!("{b:02x}")).collect()
     }
 }
 
@@ -142,7 +125,7 @@ mod tests {
             total: 0.1 + 0.2,
             parts: [("z".to_owned(), 1e-300), ("a".to_owned(), -1.0 / 3.0)].into(),
             valid: false,
-            reason: Some("deadline: still drawing after 5 ms".into()),
+            reason: "deadline: still drawing after 5 ms".parse().ok(),
             render_ms: 5.25,
             deadline_hit: true,
             metrics: [("m".to_owned(), 1.0 / 7.0)].into(),
@@ -150,13 +133,5 @@ mod tests {
         let text = serde_json::to_string(&ScoredRow::new(json!(7), reward.clone())).unwrap();
         let back: ScoredRow = serde_json::from_str(&text).unwrap();
         assert_eq!((back.id.clone(), back.into_reward()), (json!(7), reward));
-    }
-
-    #[test]
-    fn tasks_that_score_differently_have_different_digests() {
-        let task = |value| serde_json::from_value::<TaskScoring>(value).unwrap();
-        let plain = task(json!({})).digest();
-        assert_eq!(plain, task(json!({"render": {"size": 224}})).digest());
-        assert_ne!(plain, task(json!({"render": {"size": 225}})).digest());
     }
 }

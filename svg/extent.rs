@@ -156,7 +156,9 @@ impl Number {
         while let Some(&byte) = bytes.get(at) {
             match byte {
                 b'0'..=b'9' if self.second_point.is_none() => {
-                    self.mantissa = self.mantissa.wrapping_mul(10) + u64::from(byte - b'0');
+                    // Of more digits than are exact the value is read elsewhere.
+                    let digit = u64::from(byte - b'0');
+                    self.mantissa = self.mantissa.wrapping_mul(10).wrapping_add(digit);
                     self.digits += 1;
                     self.decimals += usize::from(self.point);
                 }

@@ -9,6 +9,8 @@ mod cli;
 mod config;
 /// A GPU, or a pretended one, against the CPU.
 mod devices;
+/// Using the crates without the program.
+mod examples;
 /// Short files, no circles of files, documents that name what there is.
 mod house;
 /// What must not matter does not: packing, micro-batches, recomputation, slots, neighbours.

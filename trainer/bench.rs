@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use indexmap::IndexMap;
+use rewards::rules::Mse;
 use rewards::{
-    Candidate, Mse, Reference, RewardConfig, RewardsConfig, RubricConfig, ScoreJob, Scorer,
-    TaskScoring,
+    Candidate, Reference, RewardConfig, RewardsConfig, RubricConfig, ScoreJob, Scorer, TaskScoring,
 };
 use rollout::data::{Catalog, CurriculumConfig, Cursor, DataConfig, ShapesConfig, SourceConfig};
 use rollout::{Engine, Finished, LocalEngine, Prompt, Request, RolloutError, Sampling};

@@ -7,10 +7,10 @@ use std::time::Instant;
 use indexmap::IndexMap;
 use models::encoder::{Encoder, Pooling, RandomShape};
 use models::image::Rgb8;
+use rewards::rules::{CodeEfficiency, Dino, ImageText};
 use rewards::{
-    Candidate, CodeEfficiency, CompletionConfig, Dino, EncoderConfig, EncoderDtype, EncoderInit,
-    EncoderSet, ImageText, Reference, RewardConfig, RewardsConfig, RubricConfig, ScoreJob, Scorer,
-    TaskScoring, Weight,
+    Candidate, CompletionConfig, EncoderConfig, EncoderDtype, EncoderInit, EncoderSet, Reference,
+    RewardConfig, RewardsConfig, RubricConfig, ScoreJob, Scorer, TaskScoring, Weight,
 };
 use serde::Serialize;
 use svg::{Renderer, WorkerProgram};
@@ -108,7 +108,7 @@ pub fn measure(
         if let Some(bad) = rewards.iter().find(|reward| !reward.valid) {
             return Err(TrainError::Other(format!(
                 "a completion was not scored: {:?}",
-                bad.reason
+                bad.reason.as_ref().map(ToString::to_string)
             )));
         }
         if round > 0 {

@@ -80,7 +80,7 @@ fn row_check(
         let Some(task) = tasks.get(task) else {
             return Ok(());
         };
-        if let Some(lack) = task.rubric.lacks(reference).filter(|_| needs.reference) {
+        if let Some(lack) = task.rubric.missing(reference).filter(|_| needs.reference) {
             return Err(lack);
         }
         match &reference.svg {

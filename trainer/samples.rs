@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use indexmap::IndexMap;
-use rewards::{Reference, Reward};
+use rewards::{Invalid, Reference, Reward};
 use rollout::{Completion, FinishReason, Prompt};
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +36,7 @@ pub struct SampleRow {
     /// Whether it has the asked form and its SVG renders.
     pub valid: bool,
     /// Why not.
-    pub reason: Option<String>,
+    pub reason: Option<Invalid>,
     /// Each reward before its weight.
     pub parts: IndexMap<String, f64>,
     /// The task's metrics, where they were measured.

@@ -88,3 +88,70 @@ pub fn told<T>(program: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failur
         Err(Failure::other(format!("internal error: {said}")))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// Runs one of the tests below in a process of its own, whose standard error is given.
+    fn said_by(test: &str, backtrace: &str) -> String {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--ignored", "--nocapture", test])
+            .env("RUST_BACKTRACE", backtrace)
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    #[test]
+    fn a_panic_tells_its_place_and_the_way_there_when_asked() {
+        let test = "cli::panics::tests::panics_in_a_thread";
+        let said = said_by(test, "0");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(
+            said.starts_with("internal error in thread worker-7: boom (at launch/cli/panics.rs:"),
+            "{said}"
+        );
+        let long = said_by(test, "1");
+        assert!(
+            long.lines().count() > 3 && long.contains("panics_in_a_thread"),
+            "{long}"
+        );
+    }
+
+    #[test]
+    fn what_is_caught_on_purpose_says_nothing() {
+        assert_eq!(said_by("cli::panics::tests::is_caught_on_purpose", "1"), "");
+    }
+
+    #[test]
+    #[ignore = "run by the test above"]
+    fn panics_in_a_thread() {
+        install();
+        let thread = std::thread::Builder::new().name("worker-7".into());
+        let ended = thread.spawn(|| panic!("boom")).unwrap().join();
+        assert!(ended.is_err());
+    }
+
+    #[test]
+    #[ignore = "run by the test above"]
+    fn is_caught_on_purpose() {
+        install();
+        let drawn: Result<(), _> = svg::on_large_stack(|| panic!("resvg gives up"));
+        assert_eq!(drawn.unwrap_err().reason, svg::Reason::Panic);
+        assert_eq!(
+            torch_ext::catch_torch(|| panic!("libtorch gives up")),
+            Err::<(), _>("libtorch gives up".into())
+        );
+    }
+
+    #[test]
+    fn a_panic_of_the_program_is_its_failure() {
+        let failure = told(|| -> Result<(), Failure> { panic!("boom") }).unwrap_err();
+        assert!(
+            failure.to_string().starts_with("internal error: boom"),
+            "{failure}"
+        );
+    }
+}

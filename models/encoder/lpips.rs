@@ -7,10 +7,11 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
+use super::distance::{DistanceNetwork, PictureFeatures, PictureInput, channels};
 use super::to_device::{EachTensor, TensorChange, each_tensor, to_device};
 use super::types::guarded;
 use crate::ModelError;
-use crate::image::{IMAGENET, ImageProcessor, Resize, Rgb8};
+use crate::image::Rgb8;
 use crate::layers::reduce_kind;
 use crate::weights::{self, Weights};
 
@@ -25,17 +26,6 @@ impl EachTensor for LayerStep {
             bias.each_tensor(change);
         }
     }
-}
-
-/// How bytes become the network's input, before its own scaling.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LpipsInput {
-    /// To -1..1, as the package asks for.
-    Signed,
-    /// To 0..1, as RLRF's reward feeds it.
-    Unit,
-    /// To 0..1, then ImageNet's means and deviations, as SArena feeds it.
-    Imagenet,
 }
 
 /// The trunk and the five sets of channel weights.
@@ -55,9 +45,6 @@ enum LayerStep {
     /// The layer is one of the five.
     Tap,
 }
-
-/// Features of pictures: five maps `[N, C, H, W]`, channels of unit length.
-pub struct LpipsFeatures(Vec<Tensor>);
 
 /// Output channels, kernel, stride, padding of torchvision's `features.{index}`.
 type ConvShape = (usize, i64, i64, i64, i64);
@@ -106,14 +93,14 @@ fn vgg16() -> Vec<LayerPlan> {
     plan
 }
 
-impl Lpips {
+impl DistanceNetwork for Lpips {
     /// Reads a folder with torchvision's trunk (`features.N`) and the package's channel weights
     /// (`linK.model.1.weight`), or one file with the package's whole state dict. Which trunk it is
     /// shows in the first layer.
     ///
     /// # Errors
     /// Missing, unknown or misshapen tensors by name.
-    pub fn load(path: &Path, place: (Kind, Device)) -> Result<Self, ModelError> {
+    fn load(path: &Path, place: (Kind, Device)) -> Result<Self, ModelError> {
         let mut weights = Weights::new(path, weights::read_any(path)?, place);
         weights.rename(|name| match name.strip_prefix("net.slice") {
             Some(rest) => format!(
@@ -167,30 +154,26 @@ impl Lpips {
         })
     }
 
-    /// Moves all weights, converting them where the kind is another.
-    ///
-    /// # Errors
-    /// libtorch's, for lack of memory for instance.
-    pub fn move_to(&mut self, place: (Kind, Device)) -> Result<(), ModelError> {
+    fn name(&self) -> &'static str {
+        "LPIPS"
+    }
+
+    fn move_to(&mut self, place: (Kind, Device)) -> Result<(), ModelError> {
         to_device(self, self.place.0, place)?;
         self.place = place;
         Ok(())
     }
 
-    /// What it computes in, and where.
-    pub fn place(&self) -> (Kind, Device) {
+    fn place(&self) -> (Kind, Device) {
         self.place
     }
 
-    /// Features of pictures of one size, at least 32 pixels a side.
-    ///
-    /// # Errors
-    /// [`ModelError::Image`] for pictures of several sizes or too small; libtorch's.
-    pub fn features(
+    /// Five maps `[N, C, H, W]`, channels of unit length, of pictures of at least 32 pixels a side.
+    fn features(
         &self,
         pictures: &[&Rgb8],
-        input: LpipsInput,
-    ) -> Result<LpipsFeatures, ModelError> {
+        input: PictureInput,
+    ) -> Result<PictureFeatures, ModelError> {
         if let Some(small) = pictures.iter().find(|p| p.width.min(p.height) < 32) {
             return Err(ModelError::Image(format!(
                 "LPIPS needs at least 32 pixels a side, got {}x{}",
@@ -222,15 +205,10 @@ impl Lpips {
             }
             Ok(x)
         });
-        last.map(|_| LpipsFeatures(maps))
+        last.map(|_| PictureFeatures(maps))
     }
 
-    /// Distances `[N]`, float32 at least, between the pictures of two sets of features of one shape;
-    /// either may hold one picture only.
-    ///
-    /// # Errors
-    /// libtorch's, as for shapes that differ.
-    pub fn distances(&self, a: &LpipsFeatures, b: &LpipsFeatures) -> Result<Tensor, ModelError> {
+    fn distances(&self, a: &PictureFeatures, b: &PictureFeatures) -> Result<Tensor, ModelError> {
         guarded(|| {
             let layer = |((a, b), head): ((&Tensor, &Tensor), &Tensor)| {
                 let kind = reduce_kind(a.kind());
@@ -246,55 +224,15 @@ impl Lpips {
                 .expect("five layers"))
         })
     }
-
-    /// The pictures scaled as asked, then as the network's own first layer scales.
-    fn input(&self, pictures: &[&Rgb8], input: LpipsInput) -> Result<Tensor, ModelError> {
-        let normalise = match input {
-            LpipsInput::Signed | LpipsInput::Unit => None,
-            LpipsInput::Imagenet => Some(IMAGENET),
-        };
-        let mut processor = ImageProcessor::square(1, svg::Filter::Bicubic, normalise);
-        processor.resize = Resize::Keep;
-        let (kind, device) = self.place;
-        let wide = (reduce_kind(kind), device);
-        let mut pixels = processor.tensor(pictures, wide)?;
-        if input == LpipsInput::Signed {
-            pixels = pixels * 2.0 - 1.0;
-        }
-        // The package keeps them in float32.
-        let channel = |values: [f64; 3]| {
-            Tensor::from_slice(&values)
-                .to_kind(Kind::Float)
-                .to_kind(wide.0)
-                .to_device(device)
-                .view([1, 3, 1, 1])
-        };
-        Ok(((pixels - channel(SHIFT)) / channel(SCALE)).to_kind(kind))
-    }
 }
 
-impl LpipsFeatures {
-    /// The features of one picture.
-    pub fn one(&self, index: i64) -> Self {
-        Self(self.0.iter().map(|map| map.narrow(0, index, 1)).collect())
-    }
-
-    /// Moves them to another device.
-    ///
-    /// # Errors
-    /// libtorch's, for lack of memory for instance.
-    pub fn move_to(&mut self, device: Device) -> Result<(), ModelError> {
-        self.0
-            .iter_mut()
-            .try_for_each(|map| to_device(map, map.kind(), (map.kind(), device)))
-    }
-
-    /// Bytes that they take.
-    pub fn bytes(&self) -> usize {
-        self.0
-            .iter()
-            .map(|map| map.numel() * map.kind().elt_size_in_bytes())
-            .sum()
+impl Lpips {
+    /// The pictures scaled as asked, then as the network's own first layer scales.
+    fn input(&self, pictures: &[&Rgb8], input: PictureInput) -> Result<Tensor, ModelError> {
+        let (kind, device) = self.place;
+        let wide = (reduce_kind(kind), device);
+        let pixels = input.tensor(pictures, self.place)?;
+        Ok(((pixels - channels(SHIFT, wide)) / channels(SCALE, wide)).to_kind(kind))
     }
 }
 

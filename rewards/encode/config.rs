@@ -1,9 +1,19 @@
-//! The configuration of one encoder (`encoders.NAME`).
+//! The configuration of encoders (`encoders.NAME`).
 
 use crate::device::DeviceChoice;
+use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+
+/// The encoders of a run, and where those compute that do not say.
+#[derive(Clone, Debug, Default)]
+pub struct EncoderSet {
+    /// By their names.
+    pub encoders: IndexMap<String, EncoderConfig>,
+    /// What `auto` stands for in their sections; where that is `auto` too, the CPU.
+    pub device: DeviceChoice,
+}
 
 /// What an encoder computes in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -1,21 +1,15 @@
 //! The build without the feature `perceptual` has no networks: a reward that needs one is refused.
 
-use super::{EncoderCount, EncoderSet, Feature, LpipsUse, Ticket, used};
-use crate::config::TaskScoring;
+use super::need::used;
+use super::{EncodeRequest, EncoderCount, EncoderNeed, EncoderSet, Promise, TokenLayers};
 use crate::error::RewardError;
-use crate::picture::Picture;
-use indexmap::IndexMap;
-use std::sync::Arc;
 
 /// Nothing at all.
 pub(crate) struct Encoders;
 
 impl Encoders {
-    pub fn open(
-        set: &EncoderSet,
-        tasks: &IndexMap<String, TaskScoring>,
-    ) -> Result<Encoders, RewardError> {
-        match used(set, tasks)?.keys().next() {
+    pub fn open(set: &EncoderSet, needs: &[EncoderNeed]) -> Result<Encoders, RewardError> {
+        match used(set, needs)?.keys().next() {
             None => Ok(Encoders),
             Some(name) => Err(RewardError::Config(format!(
                 "encoders.{name}: this build has no encoders (build with the feature `perceptual`)"
@@ -27,33 +21,17 @@ impl Encoders {
         true
     }
 
-    pub fn picture(&self, _: &str, _: Feature, _: &Picture) -> Ticket {
-        Ticket::default()
+    pub fn ask(&self, _: &str, _: EncodeRequest) -> Promise {
+        Promise::failed("this build has no encoders")
     }
 
-    pub fn text(&self, _: &str, _: &str) -> Ticket {
-        Ticket::default()
-    }
-
-    pub fn token_layers(&self, _: &str) -> Option<(usize, usize)> {
+    pub fn token_layers(&self, _: &str) -> Option<TokenLayers> {
         None
     }
 
-    pub fn tokens(&self, _: &str, _: usize, _: &str) -> Ticket {
-        Ticket::default()
-    }
+    pub fn offload(&self) {}
 
-    pub fn kept_tokens(&self, _: &str, _: usize, _: &str) -> Ticket {
-        Ticket::default()
-    }
-
-    pub fn distance(&self, _: &str, _: LpipsUse, _: [&Arc<Picture>; 2]) -> Ticket {
-        Ticket::default()
-    }
-
-    pub fn rest(&self) {}
-
-    pub fn wake(&self) {}
+    pub fn reload(&self) {}
 
     pub fn counts(&self) -> Vec<(&str, EncoderCount)> {
         Vec::new()

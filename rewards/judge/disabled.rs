@@ -1,21 +1,20 @@
 //! The build without the feature `client` asks no judge: the reward is refused by name.
 
-use super::{JudgeCount, JudgeReward};
+use super::{JudgeCount, JudgeSetup, Question};
 use crate::error::RewardError;
-use crate::picture::Picture;
 use crossbeam_channel::Receiver;
 
 /// Never made.
-pub(crate) enum Judge {}
+pub(crate) enum JudgeClient {}
 
-impl Judge {
-    pub fn start(_: &JudgeReward) -> Result<Judge, RewardError> {
+impl JudgeClient {
+    pub fn start(_: JudgeSetup) -> Result<JudgeClient, RewardError> {
         Err(RewardError::Config(
             "type: this build asks no judge (build with the feature `client`)".into(),
         ))
     }
 
-    pub fn ask(&self, _: [&str; 2], _: &[&Picture]) -> Receiver<f64> {
+    pub fn ask(&self, _: &Question) -> Receiver<Option<f64>> {
         match *self {}
     }
 

@@ -1,10 +1,11 @@
 //! The build without the feature `client` calls no service: an endpoint is refused by name.
 
-use crate::config::{RewardsConfig, TaskScoring};
+use crate::config::RewardsConfig;
 use crate::error::RewardError;
+use crate::invalid::ReferenceFault;
+use crate::poll::Stopped;
 use crate::reference::Reference;
-use crate::round::Stopped;
-use crate::scorer::Order;
+use crate::request::ScoreRequest;
 use crossbeam_channel::Receiver;
 use indexmap::IndexMap;
 use std::sync::Arc;
@@ -17,18 +18,18 @@ impl Remote {
     pub fn connect(
         _: &RewardsConfig,
         _: &str,
-        _: &IndexMap<String, TaskScoring>,
+        _: IndexMap<String, String>,
     ) -> Result<Remote, RewardError> {
         Err(RewardError::Config(
             "rewards.endpoint: this build scores in its own process only (build with the feature `client`)".into(),
         ))
     }
 
-    pub fn serve(&self, _: &Receiver<Order>, _: &AtomicBool) {
+    pub fn serve(&self, _: &Receiver<ScoreRequest>, _: &AtomicBool) {
         match *self {}
     }
 
-    pub fn check(&self, _: &str, _: &Reference) -> Result<(), String> {
+    pub fn check(&self, _: &str, _: &Reference) -> Result<(), ReferenceFault> {
         match *self {}
     }
 
@@ -37,7 +38,7 @@ impl Remote {
         _: &str,
         _: &Arc<Reference>,
         _: &dyn Fn() -> bool,
-    ) -> Result<Result<(), String>, Stopped> {
+    ) -> Result<Result<(), ReferenceFault>, Stopped> {
         match **self {}
     }
 

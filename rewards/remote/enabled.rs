@@ -3,14 +3,15 @@
 //! reports the loss, so that no made-up number is trained on.
 
 use crate::cache::{Cache, key};
-use crate::config::{RewardsConfig, TaskScoring};
+use crate::config::RewardsConfig;
 use crate::error::RewardError;
 use crate::http::{CallError, Caller};
+use crate::invalid::{Invalid, ReferenceFault};
+use crate::poll::{POLL, Stopped};
 use crate::reference::{ImageSource, Reference};
-use crate::round::{LOOK, Stopped};
-use crate::score::Reward;
-use crate::scorer::{Order, Scored};
-use crate::wire::{SERVICE_DEADLINE, ScoreRow, ScoredRow};
+use crate::request::ScoreRequest;
+use crate::types::{Reward, ScoreJob};
+use crate::wire::{ScoreRow, ScoredRow};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use indexmap::IndexMap;
 use serde_json::{Value, json};
@@ -34,11 +35,11 @@ pub(crate) struct Remote {
     /// Why the service is given up, once it is.
     lost: OnceLock<String>,
     /// Answers about references, by task and content.
-    checked: Cache<Result<(), String>>,
+    checked: Cache<Result<(), ReferenceFault>>,
 }
 
 impl Remote {
-    /// Reaches the service and compares its tasks with `tasks`.
+    /// Reaches the service and compares the digests of its tasks with those of `tasks`.
     ///
     /// # Errors
     /// A token file that cannot be read, a service that does not answer, a task that it lacks or
@@ -46,7 +47,7 @@ impl Remote {
     pub fn connect(
         config: &RewardsConfig,
         endpoint: &str,
-        tasks: &IndexMap<String, TaskScoring>,
+        tasks: IndexMap<String, String>,
     ) -> Result<Remote, RewardError> {
         let how = &config.remote;
         let read = |path: &std::path::PathBuf| {
@@ -65,10 +66,10 @@ impl Remote {
         let health = health.map_err(|error| {
             RewardError::Service(format!("rewards.endpoint: {}", error.message))
         })?;
-        for (name, scoring) in tasks {
+        for (name, own) in &tasks {
             let theirs = health["tasks"][name].as_str();
             let problem = match theirs {
-                Some(digest) if digest == scoring.digest() => continue,
+                Some(digest) if digest == own => continue,
                 Some(_) => "is scored in another way there",
                 None => "is unknown there",
             };
@@ -87,13 +88,9 @@ impl Remote {
         }
         // What a single completion may take is always waited for.
         let patience = how.timeout_ms.max(needed.saturating_add(SLACK_MS));
-        let digests: IndexMap<&String, String> = tasks
-            .iter()
-            .map(|(name, task)| (name, task.digest()))
-            .collect();
         Ok(Remote {
             caller: caller(patience),
-            terms: json!({"tasks": digests, "deadline_ms": patience - SLACK_MS}),
+            terms: json!({"tasks": tasks, "deadline_ms": patience - SLACK_MS}),
             batch: AtomicUsize::new(how.batch),
             retries: how.retries,
             judged: AtomicUsize::new(0),
@@ -103,15 +100,15 @@ impl Remote {
     }
 
     /// Takes jobs until the channel closes.
-    pub fn serve(&self, orders: &Receiver<Order>, stopped: &AtomicBool) {
-        while let Ok(first) = orders.recv() {
+    pub fn serve(&self, inbox: &Receiver<ScoreRequest>, stopped: &AtomicBool) {
+        while let Ok(first) = inbox.recv() {
             let mut batch = vec![first];
             let most = self.batch.load(Ordering::Relaxed);
-            batch.extend(orders.try_iter().take(most - 1));
+            batch.extend(inbox.try_iter().take(most - 1));
             if stopped.load(Ordering::Relaxed) {
                 return;
             }
-            batch.retain(Order::is_wanted);
+            batch.retain(ScoreRequest::is_wanted);
             if !batch.is_empty() {
                 self.answer(batch, self.retries, stopped);
             }
@@ -119,15 +116,16 @@ impl Remote {
     }
 
     /// Whether a reference can serve a task, as the service sees it.
-    pub fn check(&self, task: &str, reference: &Reference) -> Result<(), String> {
-        let sent = portable(reference)?;
-        let content = serde_json::to_vec(&sent).map_err(|error| error.to_string())?;
+    pub fn check(&self, task: &str, reference: &Reference) -> Result<(), ReferenceFault> {
+        let fault = ReferenceFault::Elsewhere;
+        let sent = portable(reference).map_err(fault)?;
+        let content = serde_json::to_vec(&sent).map_err(|error| fault(error.to_string()))?;
         self.checked.get(key(&[task.as_bytes(), &content]), || {
             let body = self.body(vec![json!({"task": task, "reference": sent})]);
             let answer = self.caller.call("/check", Some(&body), &|| true);
-            let answer = answer.map_err(|error| self.give_up(error))?;
+            let answer = answer.map_err(|error| fault(self.give_up(error)))?;
             match answer["items"][0].as_str() {
-                Some(problem) => Err(problem.to_owned()),
+                Some(problem) => Err(fault(problem.to_owned())),
                 None => Ok(()),
             }
         })
@@ -142,18 +140,19 @@ impl Remote {
         task: &str,
         reference: &Arc<Reference>,
         stop: &dyn Fn() -> bool,
-    ) -> Result<Result<(), String>, Stopped> {
+    ) -> Result<Result<(), ReferenceFault>, Stopped> {
         let (sender, answer) = bounded(1);
         let (remote, task, asked) = (self.clone(), task.to_owned(), reference.clone());
         let ask = move || drop(sender.send(remote.check(&task, &asked)));
         if let Err(error) = std::thread::Builder::new().spawn(ask) {
-            return Ok(Err(error.to_string()));
+            return Ok(Err(ReferenceFault::Elsewhere(error.to_string())));
         }
         loop {
-            match answer.recv_timeout(LOOK) {
+            match answer.recv_timeout(POLL) {
                 Ok(answer) => return Ok(answer),
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Ok(Err("the service could not be asked".into()));
+                    let said = "the service could not be asked".to_owned();
+                    return Ok(Err(ReferenceFault::Elsewhere(said)));
                 }
                 Err(RecvTimeoutError::Timeout) if stop() => return Err(Stopped),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -187,75 +186,75 @@ impl Remote {
         self.lost.get_or_init(|| message).clone()
     }
 
-    /// Has `orders` judged, in as many requests as that takes.
-    fn answer(&self, mut orders: Vec<Order>, mut tries: u32, stopped: &AtomicBool) {
-        while !orders.is_empty() {
+    /// Has `requests` judged, in as many requests as that takes.
+    fn answer(&self, mut requests: Vec<ScoreRequest>, mut tries: u32, stopped: &AtomicBool) {
+        while !requests.is_empty() {
             let judged = self.judged.load(Ordering::SeqCst);
-            let rows = match self.post(&orders, tries == 0, stopped) {
+            let rows = match self.post(&requests, tries == 0, stopped) {
                 Ok(rows) => rows,
                 Err(Unanswered::TooMuch) => {
-                    self.batch.fetch_min(orders.len() / 2, Ordering::Relaxed);
-                    return self.answer_halves(orders, tries, stopped);
+                    self.batch.fetch_min(requests.len() / 2, Ordering::Relaxed);
+                    return self.answer_halves(requests, tries, stopped);
                 }
                 Err(Unanswered::Busy) => continue,
                 Err(Unanswered::Lost) => break,
             };
-            let (asked, mut late) = (orders.len(), Vec::new());
-            let mut why = String::new();
-            for (order, row) in orders.into_iter().zip(rows) {
-                match row.reason {
-                    Some(reason) if reason.starts_with(SERVICE_DEADLINE) => {
-                        why = reason;
-                        late.push(order);
-                    }
-                    _ => order.answer(row.into_reward()),
+            let (asked, mut late) = (requests.len(), Vec::new());
+            let mut why = None;
+            for (request, row) in requests.into_iter().zip(rows) {
+                if let Some(Invalid::Deadline(_)) = row.reason {
+                    why = row.reason;
+                    late.push(request);
+                } else {
+                    request.answer(row.into_reward());
                 }
             }
             self.judged.fetch_add(asked - late.len(), Ordering::SeqCst);
-            orders = late;
+            requests = late;
             // As long as completions of this run are judged, the others wait for their turn.
-            if orders.is_empty() || self.judged.load(Ordering::SeqCst) > judged {
+            if requests.is_empty() || self.judged.load(Ordering::SeqCst) > judged {
                 continue;
             }
             if tries == 0 {
                 self.lost.get_or_init(|| {
                     let tries = self.retries + 1;
+                    let why = why.map_or_else(String::new, |why| why.to_string());
                     format!("rewards.endpoint: the service did not judge in time however often it was asked ({tries} times in a row with nothing judged; the last answer: {why}): it is held up by others' completions, or by slow encoders or judges (raise rewards.service.deadline_ms there, or rewards.remote.timeout_ms and retries here)")
                 });
                 break;
             }
             tries -= 1;
             // Encoders may take longer for all of them than the service waits.
-            if orders.len() > 1 {
-                return self.answer_halves(orders, tries, stopped);
+            if requests.len() > 1 {
+                return self.answer_halves(requests, tries, stopped);
             }
         }
-        if orders.is_empty() {
+        if requests.is_empty() {
             return;
         }
         let lost = self.lost.get().map_or("", String::as_str);
-        for order in orders {
-            order.answer(unjudged(lost));
+        for request in requests {
+            request.answer(Reward::none(Invalid::ServiceLost(lost.to_owned())));
         }
     }
 
-    fn answer_halves(&self, mut orders: Vec<Order>, tries: u32, stopped: &AtomicBool) {
-        let rest = orders.split_off(orders.len() / 2);
-        self.answer(orders, tries, stopped);
+    fn answer_halves(&self, mut requests: Vec<ScoreRequest>, tries: u32, stopped: &AtomicBool) {
+        let rest = requests.split_off(requests.len() / 2);
+        self.answer(requests, tries, stopped);
         self.answer(rest, tries, stopped);
     }
 
-    /// One answered row for each order.
+    /// One answered row for each request.
     fn post(
         &self,
-        orders: &[Order],
+        requests: &[ScoreRequest],
         last_try: bool,
         stopped: &AtomicBool,
     ) -> Result<Vec<ScoredRow>, Unanswered> {
         let go_on = || {
             self.lost.get().is_none()
                 && !stopped.load(Ordering::Relaxed)
-                && orders.iter().any(Order::is_wanted)
+                && requests.iter().any(ScoreRequest::is_wanted)
         };
         if !go_on() {
             return Err(Unanswered::Lost);
@@ -265,13 +264,14 @@ impl Remote {
             self.give_up(CallError { status, message });
             Unanswered::Lost
         };
-        let rows: Result<Vec<Value>, String> = orders.iter().map(|o| row(&o.job)).collect();
+        let rows: Result<Vec<Value>, String> =
+            requests.iter().map(|request| row(&request.job)).collect();
         let mut body = self.body(rows.map_err(lose)?);
         body["last_try"] = last_try.into();
         let judged = self.judged.load(Ordering::SeqCst);
         let answer = self.caller.call("/score_batch", Some(&body), &go_on);
         let mut answer = answer.map_err(|error| match error.status {
-            Some(413) if orders.len() > 1 => Unanswered::TooMuch,
+            Some(413) if requests.len() > 1 => Unanswered::TooMuch,
             Some(429) if self.judged.load(Ordering::SeqCst) > judged => Unanswered::Busy,
             _ => {
                 self.give_up(error);
@@ -280,7 +280,7 @@ impl Remote {
         })?;
         let rows: Vec<ScoredRow> = serde_json::from_value(answer["items"].take())
             .map_err(|error| lose(format!("the service's answer: {error}")))?;
-        match rows.len() == orders.len() {
+        match rows.len() == requests.len() {
             true => Ok(rows),
             false => Err(lose("the service answered another number of items".into())),
         }
@@ -297,7 +297,7 @@ enum Unanswered {
     Lost,
 }
 
-fn row(job: &crate::ScoreJob) -> Result<Value, String> {
+fn row(job: &ScoreJob) -> Result<Value, String> {
     let mut row = ScoreRow::of(job);
     row.reference = portable(&row.reference)?;
     serde_json::to_value(row).map_err(|error| error.to_string())
@@ -313,31 +313,4 @@ fn portable(reference: &Reference) -> Result<Reference, String> {
         *image = ImageSource::Png(bytes);
     }
     Ok(reference)
-}
-
-/// Stands in for a judgement that never came; the scorer reports the loss.
-fn unjudged(why: &str) -> Reward {
-    Reward {
-        total: 0.0,
-        parts: IndexMap::new(),
-        valid: false,
-        reason: Some(format!("service_lost: {why}")),
-        render_ms: 0.0,
-        deadline_hit: false,
-        metrics: IndexMap::new(),
-    }
-}
-
-impl Order {
-    fn is_wanted(&self) -> bool {
-        !self
-            .cancelled
-            .as_ref()
-            .is_some_and(|cancelled| cancelled.load(Ordering::Relaxed))
-    }
-
-    fn answer(self, reward: Reward) {
-        let key = self.job.key;
-        (self.reply)(Scored { key, reward });
-    }
 }

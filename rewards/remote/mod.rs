@@ -8,7 +8,6 @@ mod disabled;
 mod enabled;
 
 pub use config::RemoteConfig;
-pub(crate) use config::check_endpoint;
 #[cfg(not(feature = "client"))]
 pub(crate) use disabled::Remote;
 #[cfg(feature = "client")]

@@ -1,50 +1,50 @@
-//! How much may be inside at once: a count with a limit, and places that give themselves back.
+//! How much may be inside at once: a count with a limit, and permits that give themselves back.
 
 use super::ServiceConfig;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// What a service has room for.
-pub(crate) struct Room {
+pub(crate) struct Admission {
     /// Completions that wait or are judged.
-    pub items: Places,
+    pub items: Semaphore,
     /// Requests being answered.
-    pub requests: Places,
+    pub requests: Semaphore,
 }
 
-impl Room {
+impl Admission {
     pub fn new(config: &ServiceConfig) -> Self {
-        Room {
-            items: Places::new(config.queue),
-            requests: Places::new(config.max_requests),
+        Admission {
+            items: Semaphore::new(config.queue),
+            requests: Semaphore::new(config.max_requests),
         }
     }
 }
 
-/// A bounded number of places.
-pub(crate) struct Places {
+/// A bounded number of permits.
+pub(crate) struct Semaphore {
     taken: Arc<AtomicUsize>,
     limit: usize,
 }
 
-/// A taken place; dropping it gives it back.
-pub(crate) struct Place(Arc<AtomicUsize>);
+/// A taken permit; dropping it gives it back.
+pub(crate) struct Permit(Arc<AtomicUsize>);
 
-impl Places {
+impl Semaphore {
     pub fn new(limit: usize) -> Self {
-        Places {
+        Semaphore {
             taken: Arc::default(),
             limit,
         }
     }
 
-    /// `count` places, or none at all when fewer are free.
-    pub fn take(&self, count: usize) -> Option<Vec<Place>> {
+    /// `count` permits, or none at all when fewer are free.
+    pub fn take(&self, count: usize) -> Option<Vec<Permit>> {
         let fits = |taken: usize| taken.checked_add(count).filter(|&sum| sum <= self.limit);
         self.taken
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits)
             .ok()?;
-        Some((0..count).map(|_| Place(self.taken.clone())).collect())
+        Some((0..count).map(|_| Permit(self.taken.clone())).collect())
     }
 
     pub fn taken(&self) -> usize {
@@ -56,7 +56,7 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
@@ -76,14 +76,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_bounded_and_come_back() {
-        let places = Places::new(3);
-        let first = places.take(2).unwrap();
-        assert!(places.take(2).is_none());
-        let second = places.take(1).unwrap();
-        assert_eq!(places.taken(), 3);
+    fn permits_are_bounded_and_come_back() {
+        let permits = Semaphore::new(3);
+        let first = permits.take(2).unwrap();
+        assert!(permits.take(2).is_none());
+        let second = permits.take(1).unwrap();
+        assert_eq!(permits.taken(), 3);
         drop((first, second));
-        assert_eq!(places.taken(), 0);
-        assert!(places.take(usize::MAX).is_none());
+        assert_eq!(permits.taken(), 0);
+        assert!(permits.take(usize::MAX).is_none());
     }
 }

@@ -2,11 +2,12 @@
 
 use super::admission::CancelOnDrop;
 use super::parse::{Problem, place};
-use super::server::Inner;
+use super::state::ServiceState;
 use crate::error::RewardError;
-use crate::score::{BAD_REFERENCE, could_not_draw};
-use crate::scorer::{Order, ScoreJob};
-use crate::wire::{SERVICE_DEADLINE, ScoredRow};
+use crate::invalid::Invalid;
+use crate::request::ScoreRequest;
+use crate::types::ScoreJob;
+use crate::wire::ScoredRow;
 use axum::http::StatusCode;
 use serde_json::Value;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ const ENDING_MS: u64 = 500;
 
 /// How a request came.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum WireFormat {
     /// One completion in slime's form.
     Single,
     /// Rows.
@@ -34,45 +35,45 @@ pub(crate) enum Form {
 /// Judges `jobs` in order. A completion that was not judged in time is an invalid row; a request
 /// that does not fit in the queue, an unknown task or a reference that cannot serve is a problem.
 pub(crate) async fn judge(
-    inner: &Arc<Inner>,
+    state: &Arc<ServiceState>,
     jobs: Vec<(Value, ScoreJob)>,
-    form: Form,
+    form: WireFormat,
 ) -> Result<Vec<ScoredRow>, Problem> {
     let arrived = Instant::now();
-    let of_batch = form != Form::Single;
-    check(inner, &jobs, of_batch)?;
-    let places = inner.room.items.take(jobs.len()).ok_or_else(|| {
-        let (taken, limit) = (inner.room.items.taken(), inner.room.items.limit());
+    let of_batch = form != WireFormat::Single;
+    check(state, &jobs, of_batch)?;
+    let permits = state.admission.items.take(jobs.len()).ok_or_else(|| {
+        let (taken, limit) = (state.admission.items.taken(), state.admission.items.limit());
         let said = format!("the queue is full: {taken} of {limit} completions are waiting");
-        Problem::busy(said, pause(inner, taken))
+        Problem::busy(said, pause(state, taken))
     })?;
     let (most, last_try) = match form {
-        Form::Batch {
+        WireFormat::Batch {
             deadline_ms,
             last_try,
         } => (deadline_ms.unwrap_or(u64::MAX), last_try),
-        Form::Single => (u64::MAX, false),
+        WireFormat::Single => (u64::MAX, false),
     };
-    let most = most.min(inner.config.deadline_ms);
+    let most = most.min(state.config.deadline_ms);
     let deadline = arrived + Duration::from_millis(most);
     let ending = Duration::from_millis(ENDING_MS.min(most / 4));
     let judges = last_try.then(|| (deadline - ending).into_std());
     let cancelled = Arc::new(AtomicBool::new(false));
     let _cancel = CancelOnDrop(cancelled.clone());
     let mut waiting = Vec::with_capacity(jobs.len());
-    for ((id, job), place) in jobs.into_iter().zip(places) {
+    for ((id, job), permit) in jobs.into_iter().zip(permits) {
         let (sender, receiver) = oneshot::channel();
         waiting.push((id, job.task.clone(), job.step, receiver));
-        let inner = inner.clone();
-        inner.clone().scorer.order(Order {
+        let state = state.clone();
+        state.clone().scorer.request(ScoreRequest {
             job,
             cancelled: Some(cancelled.clone()),
             judges,
             reply: Box::new(move |scored| {
-                drop(place);
+                drop(permit);
                 // The request may have been answered without it; then it is no outcome.
                 let wanted = !sender.is_closed();
-                inner
+                state
                     .metrics
                     .judged(&scored.reward, arrived.elapsed(), wanted);
                 let _ = sender.send(scored.reward);
@@ -84,19 +85,14 @@ pub(crate) async fn judge(
         let reward = match timeout_at(deadline, receiver).await {
             Ok(Ok(reward)) => reward,
             _ => {
-                inner.metrics.late();
-                let reason = format!("{SERVICE_DEADLINE}: not judged within {most} ms");
-                inner.scorer.unjudged(&task, reason, step)
+                state.metrics.late();
+                state.scorer.unjudged(&task, Invalid::Deadline(most), step)
             }
         };
-        if reward.reason.as_deref().is_some_and(could_not_draw) {
-            return Err(short(reward.reason.unwrap_or_default()));
+        if let Some(reason) = reward.reason.as_ref().filter(|reason| reason.is_shortage()) {
+            return Err(short(reason.to_string()));
         }
-        if let Some(failure) = reward
-            .reason
-            .as_deref()
-            .and_then(|reason| reason.strip_prefix(BAD_REFERENCE)?.strip_prefix(": "))
-        {
+        if let Some(Invalid::BadReference(failure)) = &reward.reason {
             let field = place(index, of_batch);
             return Err(Problem::field(format!(
                 "{field}: reference does not render: {failure}"
@@ -105,7 +101,7 @@ pub(crate) async fn judge(
         rows.push(ScoredRow::new(id, reward));
     }
     // An encoder that failed makes numbers up; nobody must train on them.
-    inner.scorer.check().map_err(broken)?;
+    state.scorer.check().map_err(broken)?;
     Ok(rows)
 }
 
@@ -123,8 +119,8 @@ pub(crate) fn short(why: String) -> Problem {
 }
 
 /// Whether so many rows may come in one request.
-pub(crate) fn few_enough(inner: &Inner, rows: usize) -> Result<(), Problem> {
-    let most = inner.config.max_items.min(inner.config.queue);
+pub(crate) fn few_enough(state: &ServiceState, rows: usize) -> Result<(), Problem> {
+    let most = state.config.max_items.min(state.config.queue);
     if rows > most {
         let said = format!("items: at most {most} in one request, got {rows}");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, said));
@@ -133,24 +129,27 @@ pub(crate) fn few_enough(inner: &Inner, rows: usize) -> Result<(), Problem> {
 }
 
 /// What can be said about rows before they are judged.
-fn check(inner: &Inner, jobs: &[(Value, ScoreJob)], of_batch: bool) -> Result<(), Problem> {
-    few_enough(inner, jobs.len())?;
+fn check(state: &ServiceState, jobs: &[(Value, ScoreJob)], of_batch: bool) -> Result<(), Problem> {
+    few_enough(state, jobs.len())?;
     for (index, (_, job)) in jobs.iter().enumerate() {
-        inner
+        state
             .scorer
             .check_fields(&job.task, &job.reference)
-            .map_err(|said| match of_batch {
-                true => Problem::field(format!("items.{index}.{said}")),
-                false => Problem::field(format!("label.{}", said.trim_start_matches("reference."))),
+            .map_err(|fault| match of_batch {
+                true => Problem::field(format!("items.{index}.{fault}")),
+                false => {
+                    let said = fault.to_string();
+                    Problem::field(format!("label.{}", said.trim_start_matches("reference.")))
+                }
             })?;
     }
     Ok(())
 }
 
 /// Seconds in which the queue should have moved on.
-fn pause(inner: &Inner, taken: usize) -> u64 {
+fn pause(state: &ServiceState, taken: usize) -> u64 {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let each = inner.metrics.mean_seconds().unwrap_or(0.05).min(1.0);
+    let each = state.metrics.mean_seconds().unwrap_or(0.05).min(1.0);
     let seconds = taken as f64 * each / threads as f64;
     (seconds.ceil() as u64).clamp(1, 60)
 }

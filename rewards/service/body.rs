@@ -2,7 +2,7 @@
 
 use super::parse::Problem;
 use super::peers::Peer;
-use super::server::Inner;
+use super::state::ServiceState;
 use axum::body::{Body, Bytes};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -15,11 +15,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 /// How long, and by how many times the limit of a body, what follows a refusal is read and thrown away, so
 /// that the caller can read the refusal before the connection closes.
-const LINGER: (Duration, usize) = (Duration::from_secs(10), 4);
+const DRAIN: (Duration, usize) = (Duration::from_secs(10), 4);
 
 /// The whole body.
 pub(crate) async fn receive(
-    inner: &Inner,
+    state: &ServiceState,
     head: &Parts,
     body: &mut Body,
 ) -> Result<Vec<u8>, Problem> {
@@ -33,14 +33,14 @@ pub(crate) async fn receive(
     if peer.is_some_and(|peer| !peer.sends_body()) {
         return Err(Problem::busy("too many requests at the same time", 1));
     }
-    let until = Instant::now() + Duration::from_millis(inner.config.body_ms);
-    let limit = inner.config.max_body_mib << 20;
+    let until = Instant::now() + Duration::from_millis(state.config.body_ms);
+    let limit = state.config.max_body_mib << 20;
     let read = timeout_at(until, read(&head.headers, body, limit)).await;
     if let Some(peer) = peer {
         peer.works();
     }
     read.unwrap_or_else(|_| {
-        let said = format!("body: did not arrive within {} ms", inner.config.body_ms);
+        let said = format!("body: did not arrive within {} ms", state.config.body_ms);
         Err(Problem::new(StatusCode::REQUEST_TIMEOUT, said))
     })
 }
@@ -71,13 +71,13 @@ async fn read(headers: &HeaderMap, body: &mut Body, limit: usize) -> Result<Vec<
 }
 
 /// Reads on for a while behind an answer that did not want the whole body.
-pub(crate) fn linger(inner: &Inner, headers: &HeaderMap, mut rest: Body) {
+pub(crate) fn drain_body(state: &ServiceState, headers: &HeaderMap, mut rest: Body) {
     // Who waits to be told to send will not send.
     if rest.is_end_stream() || headers.contains_key(header::EXPECT) {
         return;
     }
-    let (time, times) = LINGER;
-    let mut left = times.saturating_mul(inner.config.max_body_mib << 20);
+    let (time, times) = DRAIN;
+    let mut left = times.saturating_mul(state.config.max_body_mib << 20);
     tokio::spawn(timeout(time, async move {
         while let Some(Ok(part)) = next(&mut rest).await {
             match left.checked_sub(part.len()) {

@@ -35,7 +35,7 @@ pub(crate) async fn serve(
     let mut how = http1::Builder::new();
     how.timer(TokioTimer::new())
         .header_read_timeout(bounds.idle);
-    let house = House {
+    let acceptor = Acceptor {
         how,
         service: TowerToHyperService::new(application),
         peers: Peers::new(bounds),
@@ -44,26 +44,26 @@ pub(crate) async fn serve(
     let mut stop = pin!(stop);
     loop {
         tokio::select! {
-            () = house.take(&listener) => {}
+            () = acceptor.take(&listener) => {}
             () = &mut stop => break,
         }
     }
     let until = Instant::now() + LATECOMERS;
-    while timeout_at(until, house.take(&listener)).await.is_ok() {}
+    while timeout_at(until, acceptor.take(&listener)).await.is_ok() {}
     drop(listener);
     tokio::time::sleep(LAST_CALL).await;
-    house.open.shutdown().await;
+    acceptor.open.shutdown().await;
 }
 
 /// Where connections are taken in.
-struct House {
+struct Acceptor {
     how: http1::Builder,
     service: TowerToHyperService<Router>,
     peers: Arc<Peers>,
     open: GracefulShutdown,
 }
 
-impl House {
+impl Acceptor {
     /// Waits for one more connection and serves it in a task of its own.
     async fn take(&self, listener: &TcpListener) {
         let accepted = listener.accept().await;

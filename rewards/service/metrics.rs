@@ -2,7 +2,7 @@
 
 use crate::encode::EncoderCount;
 use crate::judge::JudgeCount;
-use crate::score::Reward;
+use crate::types::Reward;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
@@ -127,10 +127,13 @@ impl Metrics {
     /// A judged completion and the time since it came in; `wanted` unless it was answered as late before.
     pub fn judged(&self, reward: &Reward, waited: Duration, wanted: bool) {
         self.with(|counts| {
-            match reward.reason.as_deref().and_then(|r| r.split(':').next()) {
+            match &reward.reason {
                 _ if !wanted => {}
                 None => counts.valid += 1,
-                Some(word) => *counts.invalid.entry(word.to_owned()).or_default() += 1,
+                Some(reason) => {
+                    let word = reason.word().into_owned();
+                    *counts.invalid.entry(word).or_default() += 1;
+                }
             }
             counts.latency.add(waited.as_secs_f64());
             counts.render.add(reward.render_ms / 1e3);

@@ -28,6 +28,8 @@ mod routes;
 #[cfg(feature = "service")]
 mod server;
 #[cfg(feature = "service")]
+mod state;
+#[cfg(feature = "service")]
 mod tasks;
 #[cfg(feature = "service")]
 mod token;

@@ -2,7 +2,7 @@
 //! file: a picture is base64 or one of those registered in the config.
 
 use crate::reference::{ImageSource, Reference, check_picture};
-use crate::scorer::ScoreJob;
+use crate::types::ScoreJob;
 use crate::wire::ScoreRow;
 use axum::http::StatusCode;
 use indexmap::IndexMap;
@@ -68,7 +68,7 @@ pub(crate) struct Score {
 /// Rows in one request.
 #[derive(Deserialize)]
 #[serde(expecting = "an object {items, ..}")]
-pub(crate) struct Batch<T> {
+pub(crate) struct RowBatch<T> {
     pub items: Vec<T>,
     /// Digests of the tasks as the caller knows them; those left out are not compared.
     #[serde(default)]
@@ -102,7 +102,7 @@ pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         return Err(Problem::field("body: must be an object, got a list"));
     }
     // Halves of characters, which Python's strings may hold and a policy may write, are no fault of the caller.
-    read(bytes).or_else(|problem| match crate::halves::whole_characters(bytes) {
+    read(bytes).or_else(|problem| match crate::surrogates::whole_characters(bytes) {
         Some(mended) if problem.status == StatusCode::BAD_REQUEST => read(&mended),
         _ => Err(problem),
     })
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_by_field() {
-        let batch = |text: &str| refused(json::<Batch<ScoreRow>>(text.as_bytes()));
+        let batch = |text: &str| refused(json::<RowBatch<ScoreRow>>(text.as_bytes()));
         assert_eq!(batch("{\"items\": [").0, 400);
         assert_eq!(batch("{\"items\": []} x").0, 400);
         let (status, said) = batch(r#"{"items": [{"completion": "a"}, {"completion": 5}]}"#);

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// How often a full house is looked at again.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often a full table is looked at again.
+const POLL: Duration = Duration::from_millis(50);
 
 /// Bounds of connections.
 #[derive(Clone, Copy)]
@@ -77,7 +77,7 @@ impl Peers {
                 return peer;
             }
             // Patience may run out without anyone leaving.
-            let _ = tokio::time::timeout(LOOK, left).await;
+            let _ = tokio::time::timeout(POLL, left).await;
         }
     }
 

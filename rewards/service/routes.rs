@@ -1,10 +1,9 @@
 //! What each path answers, and what is common to all: the token, places, log and counters.
 
-use super::answer::{Form, broken, few_enough, judge, short};
-use super::body::{linger, receive};
-use super::parse::{self, Batch, CheckRow, Problem, Score};
-use super::server::Inner;
-use crate::score::could_not_draw;
+use super::answer::{WireFormat, broken, few_enough, judge, short};
+use super::body::{drain_body, receive};
+use super::parse::{self, CheckRow, Problem, RowBatch, Score};
+use super::state::ServiceState;
 use crate::wire::{ScoreRow, ScoredRow};
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -66,21 +65,21 @@ impl Endpoint {
 }
 
 /// Answers every request.
-pub(crate) async fn handle(State(inner): State<Arc<Inner>>, request: Request) -> Response {
+pub(crate) async fn handle(State(state): State<Arc<ServiceState>>, request: Request) -> Response {
     let started = Instant::now();
     let endpoint = Endpoint::of(request.uri().path());
     let (head, mut body) = request.into_parts();
     let method = head.method.clone();
     let mut items = 0;
-    let response = match respond(&inner, endpoint, (&head, &mut body), &mut items).await {
+    let response = match respond(&state, endpoint, (&head, &mut body), &mut items).await {
         Ok(response) => response,
         Err(problem) => refusal(problem),
     };
     if response.status() != StatusCode::REQUEST_TIMEOUT {
-        linger(&inner, &head.headers, body);
+        drain_body(&state, &head.headers, body);
     }
     let (path, status) = (Endpoint::name(endpoint), response.status().as_u16());
-    inner.metrics.request(path, status);
+    state.metrics.request(path, status);
     if !matches!(endpoint, Some(Endpoint::Health | Endpoint::Metrics)) {
         let ms = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         let method = if method == Method::POST {
@@ -90,13 +89,13 @@ pub(crate) async fn handle(State(inner): State<Arc<Inner>>, request: Request) ->
         };
         let fields =
             json!({"method": method, "path": path, "status": status, "items": items, "ms": ms});
-        inner.log.info("request", fields);
+        state.log.info("request", fields);
     }
     response
 }
 
 async fn respond(
-    inner: &Arc<Inner>,
+    state: &Arc<ServiceState>,
     endpoint: Option<Endpoint>,
     (head, body): (&Parts, &mut Body),
     items: &mut usize,
@@ -121,10 +120,10 @@ async fn respond(
         });
     }
     if endpoint == Endpoint::Health {
-        inner.scorer.check().map_err(broken)?;
-        return Ok(health(inner));
+        state.scorer.check().map_err(broken)?;
+        return Ok(health(state));
     }
-    if inner
+    if state
         .token
         .as_ref()
         .is_some_and(|token| !token.is_shown(&head.headers))
@@ -133,103 +132,117 @@ async fn respond(
         return Err(Problem::new(StatusCode::UNAUTHORIZED, said));
     }
     if endpoint == Endpoint::Metrics {
-        let mut text = inner
+        let mut text = state
             .metrics
-            .text(inner.room.items.taken(), inner.room.items.limit());
-        if let Some(count) = inner.scorer.judge_count() {
+            .text(state.admission.items.taken(), state.admission.items.limit());
+        if let Some(count) = state.scorer.judge_count() {
             text += &super::metrics::judge_text(&count);
         }
-        text += &super::metrics::encoder_text(&inner.scorer.encoder_counts());
+        text += &super::metrics::encoder_text(&state.scorer.encoder_counts());
         let kind = [(
             header::CONTENT_TYPE,
             "text/plain; version=0.0.4; charset=utf-8",
         )];
         return Ok((kind, text).into_response());
     }
-    let bytes = receive(inner, head, body).await?;
-    let _place = inner
-        .room
+    let bytes = receive(state, head, body).await?;
+    let _permit = state
+        .admission
         .requests
         .take(1)
         .ok_or_else(|| Problem::busy("too many requests at the same time", 1))?;
     match endpoint {
-        Endpoint::Score => score(inner, &bytes, items).await,
-        Endpoint::ScoreBatch => score_batch(inner, &bytes, items).await,
-        _ => check(inner, &bytes, items).await,
+        Endpoint::Score => score(state, &bytes, items).await,
+        Endpoint::ScoreBatch => score_batch(state, &bytes, items).await,
+        _ => check(state, &bytes, items).await,
     }
 }
 
-async fn score(inner: &Arc<Inner>, bytes: &[u8], items: &mut usize) -> Result<Response, Problem> {
+async fn score(
+    state: &Arc<ServiceState>,
+    bytes: &[u8],
+    items: &mut usize,
+) -> Result<Response, Problem> {
     let row = parse::json::<Score>(bytes)?.into_row()?;
-    let jobs = parse::jobs(vec![row], &inner.images, &inner.tasks.first, false)?;
+    let jobs = parse::jobs(vec![row], &state.images, &state.tasks.first, false)?;
     *items = 1;
-    let row = judge(inner, jobs, Form::Single).await?.remove(0);
+    let row = judge(state, jobs, WireFormat::Single).await?.remove(0);
     Ok(axum::Json(with_reward(row)).into_response())
 }
 
 async fn score_batch(
-    inner: &Arc<Inner>,
+    state: &Arc<ServiceState>,
     bytes: &[u8],
     items: &mut usize,
 ) -> Result<Response, Problem> {
-    let batch = parse::json::<Batch<ScoreRow>>(bytes)?;
-    inner.tasks.agree(&batch.tasks)?;
-    let form = Form::Batch {
+    let batch = parse::json::<RowBatch<ScoreRow>>(bytes)?;
+    state.tasks.agree(&batch.tasks)?;
+    let form = WireFormat::Batch {
         deadline_ms: batch.deadline_ms,
         last_try: batch.last_try,
     };
-    let jobs = parse::jobs(batch.items, &inner.images, &inner.tasks.first, true)?;
+    let jobs = parse::jobs(batch.items, &state.images, &state.tasks.first, true)?;
     *items = jobs.len();
-    let rows = judge(inner, jobs, form).await?;
+    let rows = judge(state, jobs, form).await?;
     let rows: Vec<Value> = rows.into_iter().map(with_reward).collect();
     Ok(axum::Json(json!({"items": rows})).into_response())
 }
 
 /// References alone: null where one can serve its task, else what is wrong with it. Rendering them
 /// takes a place in the queue and a thread of its own.
-async fn check(inner: &Arc<Inner>, bytes: &[u8], items: &mut usize) -> Result<Response, Problem> {
-    let batch = parse::json::<Batch<CheckRow>>(bytes)?;
-    inner.tasks.agree(&batch.tasks)?;
+async fn check(
+    state: &Arc<ServiceState>,
+    bytes: &[u8],
+    items: &mut usize,
+) -> Result<Response, Problem> {
+    let batch = parse::json::<RowBatch<CheckRow>>(bytes)?;
+    state.tasks.agree(&batch.tasks)?;
     let mut rows = batch.items;
-    few_enough(inner, rows.len())?;
+    few_enough(state, rows.len())?;
     let resolve = |row: &mut CheckRow| {
-        let found = parse::resolve(&mut row.reference, &inner.images, "reference");
+        let found = parse::resolve(&mut row.reference, &state.images, "reference");
         found.err().map(|problem| problem.message)
     };
     let lacking: Vec<_> = rows.iter_mut().map(resolve).collect();
     *items = rows.len();
-    let places = inner
-        .room
+    let permits = state
+        .admission
         .items
         .take(rows.len())
         .ok_or_else(|| Problem::busy("the queue is full", 1))?;
-    let worker = inner.clone();
+    let worker = state.clone();
     let work = move || {
-        let _places = places;
+        let _permits = permits;
         let said = |(row, lacking): (&CheckRow, Option<String>)| {
             let task = row.task.as_deref().unwrap_or(&worker.tasks.first);
-            let check = || worker.scorer.check_reference(task, &row.reference).err();
-            lacking.or_else(check)
+            match lacking {
+                Some(said) => Ok(Some(said)),
+                None => match worker.scorer.check_reference(task, &row.reference) {
+                    Err(fault) if fault.is_shortage() => Err(short(fault.to_string())),
+                    checked => Ok(checked.err().map(|fault| fault.to_string())),
+                },
+            }
         };
-        rows.iter().zip(lacking).map(said).collect::<Vec<_>>()
+        rows.iter()
+            .zip(lacking)
+            .map(said)
+            .collect::<Result<Vec<_>, Problem>>()
     };
     let said = tokio::task::spawn_blocking(work).await;
-    let said = said.map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
-    if let Some(why) = said.iter().flatten().find(|said| could_not_draw(said)) {
-        return Err(short(why.clone()));
-    }
+    let said =
+        said.map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))??;
     Ok(axum::Json(json!({"items": said})).into_response())
 }
 
-fn health(inner: &Inner) -> Response {
+fn health(state: &ServiceState) -> Response {
     let body = json!({
         "status": "ok",
         "version": env!("CARGO_PKG_VERSION"),
-        "queue": inner.room.items.taken(),
-        "tasks": inner.tasks.digests,
-        "parts": inner.tasks.parts,
-        "deadline_ms": inner.config.deadline_ms,
-        "drawing_ms": inner.scorer.drawing_ms(),
+        "queue": state.admission.items.taken(),
+        "tasks": state.tasks.digests,
+        "parts": state.tasks.parts,
+        "deadline_ms": state.config.deadline_ms,
+        "drawing_ms": state.scorer.drawing_ms(),
     });
     axum::Json(body).into_response()
 }

@@ -1,19 +1,19 @@
 //! The service's life: listening, answering, and an end that answers what is in flight.
 
 use super::ServiceConfig;
-use super::admission::Room;
+use super::admission::Admission;
 use super::connections;
 use super::log::{Log, Logger};
 use super::metrics::Metrics;
 use super::parse::Images;
 use super::peers::Bounds;
 use super::routes::handle;
+use super::state::ServiceState;
 use super::tasks::Tasks;
 use super::token::Token;
-use crate::config::TaskScoring;
 use crate::error::RewardError;
 use crate::reference::check_picture;
-use crate::scorer::Scorer;
+use crate::scoring::{Scorer, TaskScoring};
 use axum::Router;
 use indexmap::IndexMap;
 use serde_json::json;
@@ -36,19 +36,7 @@ pub struct ServiceSetup<'a> {
 }
 
 /// A scoring service that is ready to listen.
-pub struct Service(Arc<Inner>);
-
-/// What all requests share.
-pub(crate) struct Inner {
-    pub scorer: Scorer,
-    pub config: ServiceConfig,
-    pub tasks: Tasks,
-    pub images: Images,
-    pub token: Option<Token>,
-    pub room: Room,
-    pub metrics: Metrics,
-    pub log: Logger,
-}
+pub struct Service(Arc<ServiceState>);
 
 impl Service {
     /// Reads the registered pictures.
@@ -66,11 +54,11 @@ impl Service {
             check_picture(&bytes).map_err(problem)?;
             images.insert(name.clone(), bytes.into());
         }
-        Ok(Service(Arc::new(Inner {
+        Ok(Service(Arc::new(ServiceState {
             tasks: Tasks::new(setup.tasks),
             images,
             token: setup.token.as_deref().map(Token::new),
-            room: Room::new(&setup.config),
+            admission: Admission::new(&setup.config),
             metrics: Metrics::new(),
             log: Logger::start(setup.log)?,
             scorer: setup.scorer,
@@ -96,7 +84,7 @@ impl Service {
     }
 }
 
-async fn serve(inner: Arc<Inner>, listener: std::net::TcpListener) -> io::Result<()> {
+async fn serve(state: Arc<ServiceState>, listener: std::net::TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let mut signals = (
@@ -104,23 +92,23 @@ async fn serve(inner: Arc<Inner>, listener: std::net::TcpListener) -> io::Result
         signal(SignalKind::interrupt())?,
     );
     let address = listener.local_addr()?;
-    let names: Vec<&String> = inner.tasks.digests.keys().collect();
-    inner.log.info(
+    let names: Vec<&String> = state.tasks.digests.keys().collect();
+    state.log.info(
         "listening",
         json!({"address": address.to_string(), "tasks": names}),
     );
-    let (stop, grace, log) = (Arc::new(Notify::new()), inner.config.grace_ms, &inner.log);
+    let (stop, grace, log) = (Arc::new(Notify::new()), state.config.grace_ms, &state.log);
     let stopping = stop.clone();
-    let application = Router::new().fallback(handle).with_state(inner.clone());
+    let application = Router::new().fallback(handle).with_state(state.clone());
     let bounds = Bounds {
-        most: inner
+        most: state
             .config
             .max_requests
             .saturating_mul(2)
             .clamp(64, 1 << 20),
-        bodies: inner.config.max_requests,
-        idle: Duration::from_millis(inner.config.idle_ms),
-        patience: Duration::from_millis(inner.config.patience_ms),
+        bodies: state.config.max_requests,
+        idle: Duration::from_millis(state.config.idle_ms),
+        patience: Duration::from_millis(state.config.patience_ms),
     };
     let server = connections::serve(listener, application, bounds, async move {
         stopping.notified().await;
@@ -129,7 +117,7 @@ async fn serve(inner: Arc<Inner>, listener: std::net::TcpListener) -> io::Result
         let name = first(&mut signals).await;
         log.info(
             "stopping",
-            json!({"signal": name, "waiting": inner.room.items.taken()}),
+            json!({"signal": name, "waiting": state.admission.items.taken()}),
         );
         stop.notify_one();
         tokio::select! {
@@ -143,7 +131,7 @@ async fn serve(inner: Arc<Inner>, listener: std::net::TcpListener) -> io::Result
             Ok(())
         }
         why = watch => {
-            log.error("stopped", json!({"unanswered": inner.room.requests.taken(), "why": why}));
+            log.error("stopped", json!({"unanswered": state.admission.requests.taken(), "why": why}));
             Ok(())
         }
     }

@@ -2,7 +2,7 @@
 //! from another of the same name.
 
 use super::parse::Problem;
-use crate::config::TaskScoring;
+use crate::scoring::TaskScoring;
 use axum::http::StatusCode;
 use indexmap::IndexMap;
 

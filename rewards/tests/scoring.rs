@@ -2,9 +2,13 @@
 //! completion holds stops the scorer.
 
 use indexmap::IndexMap;
-use rewards::{Candidate, Reference, Reward, RewardsConfig, ScoreJob, Scorer, TaskScoring};
+use rewards::{
+    Candidate, Invalid, Reference, ReferenceFault, Reward, RewardsConfig, ScoreJob, Scorer,
+    ShapeFault, TaskScoring,
+};
 use serde_json::json;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
+use svg::WorkerProgram;
 
 const RED: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 8 8\"><rect width=\"8\" height=\"4\" fill=\"red\"/></svg>";
 
@@ -12,7 +16,11 @@ fn task(value: serde_json::Value) -> TaskScoring {
     serde_json::from_value(value).unwrap()
 }
 
-/// The worker program belongs to the svg crate, whose build puts it beside this test's folder.
+/// The one that this package builds for its tests.
+fn worker() -> WorkerProgram {
+    WorkerProgram::At(env!("CARGO_BIN_EXE_rewards-render-worker").into())
+}
+
 fn scorer(tasks: &[(&str, serde_json::Value)]) -> Scorer {
     let config = RewardsConfig {
         workers: 2,
@@ -22,25 +30,11 @@ fn scorer(tasks: &[(&str, serde_json::Value)]) -> Scorer {
 }
 
 fn scorer_of(config: RewardsConfig, tasks: &[(&str, serde_json::Value)]) -> Scorer {
-    static BUILT: Once = Once::new();
-    BUILT.call_once(|| {
-        let cargo = std::process::Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "-q",
-                "-p",
-                "svgrl-svg",
-                "--bin",
-                "svg-render-worker",
-            ])
-            .status();
-        assert!(cargo.unwrap().success());
-    });
     let tasks: IndexMap<String, TaskScoring> = tasks
         .iter()
         .map(|(n, v)| ((*n).to_owned(), task(v.clone())))
         .collect();
-    Scorer::new(&config, tasks, None).unwrap()
+    Scorer::with_worker(&config, tasks, &worker()).unwrap()
 }
 
 fn job(text: &str) -> ScoreJob {
@@ -63,6 +57,11 @@ fn job(text: &str) -> ScoreJob {
 
 fn one(scoring: serde_json::Value, text: &str) -> Reward {
     scorer(&[("t", scoring)]).score(vec![job(text)]).remove(0)
+}
+
+/// The reason as files have it.
+fn said(reward: &Reward) -> Option<String> {
+    reward.reason.as_ref().map(ToString::to_string)
 }
 
 fn rubric() -> serde_json::Value {
@@ -92,14 +91,14 @@ fn a_gated_failure_is_the_failure_value_and_a_summed_one_is_weighted() {
         "no svg",
     );
     assert_eq!((gated.total, gated.valid), (-0.25, false));
-    assert_eq!(gated.reason.as_deref(), Some("no_svg"));
+    assert_eq!(gated.reason, Some(Invalid::Shape(ShapeFault::NoSvg)));
     let summed = one(
         json!({"rubric": {"gate": "sum", "rewards": rubric(), "failure_value": -1.0}}),
         "<svg",
     );
     assert_eq!(summed.total, -3.5);
     assert_eq!(summed.parts["mse"], -1.0);
-    assert!(summed.reason.unwrap().starts_with("malformed_xml"));
+    assert_eq!(summed.reason.unwrap().word(), "malformed_xml");
 }
 
 #[test]
@@ -183,7 +182,7 @@ fn ctrl_s_wants_one_think_block_and_one_fence() {
     )]);
     for (text, reason) in cases {
         let reward = &scorer.score(vec![job(&text)])[0];
-        assert_eq!(reward.reason.as_deref(), reason, "{text}");
+        assert_eq!(said(reward).as_deref(), reason, "{text}");
         assert_eq!(reward.total, if reason.is_none() { 1.0 } else { 0.0 });
     }
 }
@@ -219,7 +218,7 @@ fn sgp_wants_its_exact_string_and_no_text_elements() {
     )]);
     for (text, reason) in cases {
         assert_eq!(
-            scorer.score(vec![job(&text)])[0].reason.as_deref(),
+            said(&scorer.score(vec![job(&text)])[0]).as_deref(),
             reason,
             "{text}"
         );
@@ -301,7 +300,7 @@ fn a_completion_waits_for_none_that_only_a_worker_may_draw() {
             && second
                 .reward
                 .reason
-                .is_none_or(|said| said.starts_with("deadline"))
+                .is_none_or(|reason| reason.is_deadline())
     );
     scorer.abandon();
 }
@@ -314,18 +313,21 @@ fn a_reference_is_checked_for_what_the_rewards_need() {
     assert!(
         check(&Reference::default())
             .unwrap_err()
+            .to_string()
             .contains("reference.svg")
     );
     let broken = Reference {
         svg: Some("<svg".into()),
         ..Reference::default()
     };
-    assert!(check(&broken).unwrap_err().contains("malformed_xml"));
+    let said = check(&broken).unwrap_err().to_string();
     assert!(
-        scorer
-            .check_reference("u", &broken)
-            .unwrap_err()
-            .contains("no task")
+        said.starts_with("reference does not render: malformed_xml"),
+        "{said}"
+    );
+    assert_eq!(
+        scorer.check_reference("u", &broken),
+        Err(ReferenceFault::NoTask("u".into()))
     );
 }
 
@@ -333,7 +335,7 @@ fn a_reference_is_checked_for_what_the_rewards_need() {
 fn bad_values_are_refused_by_key() {
     let error = |value: serde_json::Value| {
         let tasks = IndexMap::from([("t".to_owned(), task(value))]);
-        Scorer::new(&RewardsConfig::default(), tasks, None)
+        Scorer::with_worker(&RewardsConfig::default(), tasks, &worker())
             .err()
             .unwrap()
             .to_string()

@@ -37,8 +37,41 @@ fn answer(renderer: &Renderer, source: &str, mode: ParseMode) -> Option<Reason> 
     }
 }
 
+/// What became of a document.
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    /// None for a picture.
+    reason: Option<Reason>,
+    took: Duration,
+}
+
+/// What takes longer than this is a picture on one machine and late on another.
+const SOON: Duration = Duration::from_millis(30);
+const EITHER: &str = "picture or deadline";
+
+impl Answer {
+    /// As the list of attacks says it.
+    fn told(self) -> String {
+        match self.reason {
+            None | Some(Reason::Deadline) if self.took > SOON => EITHER.into(),
+            None => "picture".into(),
+            Some(reason) => reason.to_string(),
+        }
+    }
+
+    fn is(&self, expected: &str) -> bool {
+        match self.reason {
+            // resvg's own assertions are left out of an optimised build.
+            None if expected == "panic" => !cfg!(debug_assertions),
+            None => matches!(expected, "picture" | EITHER),
+            Some(Reason::Deadline) => matches!(expected, "deadline" | EITHER),
+            Some(reason) => expected == reason.as_str(),
+        }
+    }
+}
+
 /// Answers all in both modes on two threads like those that score; every slow answer is named.
-fn survive(attacks: &[Attack]) -> Vec<[Option<Reason>; 2]> {
+fn survive(attacks: &[Attack]) -> Vec<[Answer; 2]> {
     let (next, renderer) = (AtomicUsize::new(0), renderer(DEADLINE));
     let work = || {
         let mut found = Vec::new();
@@ -52,7 +85,10 @@ fn survive(attacks: &[Attack]) -> Vec<[Option<Reason>; 2]> {
                 let reason = answer(&renderer, source, mode);
                 assert!(start.elapsed() < PATIENCE, "{name}: {:?}", start.elapsed());
                 assert_ne!(reason, Some(Reason::WorkerUnavailable), "{name}");
-                reason
+                Answer {
+                    reason,
+                    took: start.elapsed(),
+                }
             });
             found.push((index, reasons));
         }
@@ -91,27 +127,30 @@ fn every_attack_is_answered_with_a_picture_or_a_reason() {
     assert!(attacks.len() >= 200, "only {} attacks", attacks.len());
     let answers = survive(&attacks);
     assert_eq!(answers.len(), attacks.len());
-    let refused = answers
-        .iter()
-        .filter(|[strict, _]| strict.is_some())
-        .count();
-    assert!(
-        refused >= 150,
-        "only {refused} of {} were refused",
-        attacks.len()
-    );
-    for ((name, _), [strict, _]) in attacks.iter().zip(&answers) {
-        let expected = match name.split(' ').next() {
-            Some("entity") if name.contains("laughs") || name.contains("file") => {
-                Some(Reason::EntityDeclaration)
-            }
-            Some("circle") if name.contains("<g id='a'><use href='#a'/></g>") => {
-                Some(Reason::ReferenceCycle)
-            }
-            _ => continue,
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/attacks.jsonl");
+    if std::env::var_os("SVGRL_BLESS").is_some() {
+        let line = |((name, _), [strict, recover]): (&Attack, &[Answer; 2])| {
+            serde_json::json!([name, strict.told(), recover.told()]).to_string() + "\n"
         };
-        assert_eq!(*strict, expected, "{name}");
+        let text: String = attacks.iter().zip(&answers).map(line).collect();
+        std::fs::write(&path, text).unwrap();
     }
+    let golden = std::fs::read_to_string(&path).unwrap();
+    let golden: Vec<(String, String, String)> = golden
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let names = golden.iter().map(|(name, ..)| name);
+    assert!(
+        names.eq(attacks.iter().map(|(name, _)| name)),
+        "SVGRL_BLESS=1 writes the list anew"
+    );
+    let wrong: Vec<_> = answers
+        .iter()
+        .zip(&golden)
+        .filter(|([strict, recover], (_, first, second))| !(strict.is(first) && recover.is(second)))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(peak_kib() < 2 << 20, "{} KiB", peak_kib());
 }
 
@@ -135,7 +174,9 @@ fn no_link_is_followed() {
     let attacks = attacks::reaching_out(pipe.to_str().unwrap(), &host);
     for ((name, _), reasons) in attacks.iter().zip(survive(&attacks)) {
         assert!(
-            !reasons.contains(&Some(Reason::Deadline)),
+            !reasons
+                .iter()
+                .any(|answer| answer.reason == Some(Reason::Deadline)),
             "{name} waited for something"
         );
         let connection = server.accept().map_err(|error| error.kind());
@@ -222,13 +263,13 @@ fn damaged_icons_are_answered_and_repair_never_loses_a_whole_one() {
     let refused = |mode: usize| {
         answers
             .iter()
-            .filter(|reasons| reasons[mode].is_some())
+            .filter(|answers| answers[mode].reason.is_some())
             .count()
     };
     assert!(refused(0) > refused(1), "{} {}", refused(0), refused(1));
     for ((name, source), [strict, repaired]) in damaged.iter().zip(&answers) {
         assert!(
-            strict.is_some() || repaired.is_none(),
+            strict.reason.is_some() || repaired.reason.is_none(),
             "{name}: only repair refuses it, {repaired:?}: {source}"
         );
     }

@@ -117,7 +117,12 @@ fn a_judge_that_is_away_does_not_stop_a_run() {
     let config = tiny::config(&folder);
     let run = folder.join("run");
     let reward = "tasks.draw.rubric.rewards=[{type: ssim, window_size: 7}, {type: judge, endpoint: \"http://127.0.0.1:9/v1\", model: m, retries: 0, failure_value: 0.25}]";
-    let set = ["--set", reward, "--set", "stages.sft.steps=30"];
+    let set = [
+        "--set",
+        reward,
+        "--set",
+        "stages.rl.rollout.temperature=0.3",
+    ];
     told(
         program()
             .arg("train")
@@ -127,21 +132,24 @@ fn a_judge_that_is_away_does_not_stop_a_run() {
             .args(set),
     )
     .fine();
-    let samples = rows(&run.join("samples/rl/step_000002.jsonl"));
-    let valid: Vec<&Value> = samples
-        .iter()
-        .filter(|row| row["valid"] == json!(true))
-        .collect();
-    assert!(!samples.is_empty());
     let metrics = rows(&run.join("metrics.jsonl"));
-    let last = metrics
-        .iter()
-        .rfind(|row| row["judge/asked"].is_number())
-        .unwrap();
-    assert_eq!(last["judge/asked"], last["judge/failed"]);
-    assert_eq!(last["judge/cost"], json!(0.0));
-    for row in valid {
-        assert_eq!(row["parts"]["judge"], json!(0.25));
+    for step in [1, 2] {
+        let samples = rows(&run.join(format!("samples/rl/step_{step:06}.jsonl")));
+        let valid = samples.iter().filter(|row| row["valid"] == json!(true));
+        let valid: Vec<&Value> = valid.collect();
+        assert!(!valid.is_empty(), "nothing was to be judged in step {step}");
+        for row in &valid {
+            assert_eq!(row["parts"]["judge"], json!(0.25));
+        }
+        let of_step = |row: &&Value| row["stage"] == "rl" && row["step"] == json!(step);
+        let row = metrics.iter().filter(of_step);
+        let row = row.into_iter().find(|row| row["judge/asked"].is_number());
+        let row = row.unwrap_or_else(|| panic!("step {step} counts no judge"));
+        // Every valid completion was asked about; so were those of evaluations.
+        let asked = row["judge/asked"].as_f64().unwrap();
+        assert!(asked >= valid.len() as f64, "{row}");
+        assert_eq!(row["judge/asked"], row["judge/failed"]);
+        assert_eq!(row["judge/cost"], json!(0.0));
     }
 }
 

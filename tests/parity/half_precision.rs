@@ -98,6 +98,7 @@ fn pixels_maps_and_pooled_vectors_of_any_scale_are_the_same() {
             }
         }
     }
+    assert_eq!(ran, [12, 8, 4]);
 }
 
 /// Pictures of several colours and frequencies, of the network's own size.

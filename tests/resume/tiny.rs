@@ -79,6 +79,17 @@ impl Tiny {
         Self::of(&text)
     }
 
+    /// The run with evaluations of SFT that take a good while: an untrained policy ends one token in five
+    /// hundred.
+    pub fn slow_to_evaluate() -> Self {
+        let text = config().replace(
+            "eval: {prompts: 4, max_new_tokens: 16}",
+            "eval: {prompts: 4, max_new_tokens: 1000}",
+        );
+        assert!(text.contains("max_new_tokens: 1000"));
+        Self::of(&text)
+    }
+
     fn of(text: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("tiny.yaml"), text).unwrap();

@@ -197,7 +197,13 @@ fn slow_completions_are_waited_for_as_long_as_the_service_judges() {
 fn a_queue_that_is_full_of_a_runs_own_completions_is_waited_for() {
     let section = "workers: 1, deadline_ms: 400, service: {queue: 1, deadline_ms: 3000}, remote: {retries: 2, connections: 16}";
     let server = Server::start("remote_full", section, &[]);
-    assert_eq!(judged_slowly(&server, 16).len(), 16);
+    let rows = judged_slowly(&server, 16);
+    assert_eq!(rows.len(), 16);
+    // Each was drawn until its own deadline, not given up before its turn.
+    for row in rows {
+        let reason = row["reason"].as_str().unwrap();
+        assert!(reason.starts_with("deadline: "), "{row}");
+    }
 }
 
 #[test]

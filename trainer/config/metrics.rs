@@ -1,10 +1,11 @@
-//! What each task type measures besides its rewards: what its literature reports.
+//! What each task type measures besides its rewards: what its literature reports, as the rewards themselves say.
 //!
 //! Left out: scores over a whole set (FID), which are no mean over rows, and validity and tokens, which every
 //! evaluation has.
 
 use indexmap::IndexMap;
 use rewards::RewardConfig as Rule;
+use rewards::rules::Setting;
 use serde_json::Value;
 
 use super::{TaskConfig, TaskType};
@@ -25,17 +26,19 @@ pub(super) fn settle(tasks: &mut IndexMap<String, TaskConfig>) {
             encoded.push(rule);
         }
     }
+    let read = |rule: &Value| serde_json::from_value::<Rule>(rule.clone()).ok();
+    let encoded: Vec<Rule> = encoded.iter().filter_map(read).collect();
     for task in tasks.values_mut() {
         let rewarded = rewarded(task);
-        let task_type = task.task_type;
+        let setting = setting(task.task_type);
         let scoring = task.scoring();
         task.metrics.get_or_insert_with(|| {
-            let own = own(task_type).into_iter().map(|rule| bare(&rule));
-            let by_encoder = encoded.iter().filter(|rule| reports(task_type, rule));
-            own.chain(by_encoder.cloned())
-                .filter(|rule| !rewarded.contains(rule))
-                .filter_map(|rule| serde_json::from_value(rule).ok())
-                .filter(|rule| scoring.takes(rule))
+            let by_encoder = encoded.iter().filter(|rule| rule.is_reported_by(setting));
+            Rule::reported_by(setting)
+                .into_iter()
+                .chain(by_encoder.cloned())
+                .filter(|rule| !rewarded.contains(&bare(rule)))
+                .filter(|rule| scoring.accepts(rule))
                 .collect()
         });
     }
@@ -52,41 +55,15 @@ fn bare(rule: &Rule) -> Value {
     value
 }
 
-/// What needs no encoder.
-fn own(task: TaskType) -> Vec<Rule> {
-    let mut rules = match task {
-        TaskType::TextToSvg => vec![],
-        // SArena and VectorGym.
-        TaskType::ImageToSvg | TaskType::SketchToSvg | TaskType::Edit => vec![
-            Rule::Ssim(Default::default()),
-            Rule::Mse(Default::default()),
-            Rule::Psnr(Default::default()),
-        ],
-        TaskType::Refinement => vec![
-            Rule::Improvement(Default::default()),
-            Rule::Ssim(Default::default()),
-            Rule::Mse(Default::default()),
-        ],
-        TaskType::Caption => vec![
-            Rule::RougeL(Default::default()),
-            Rule::Bleu(Default::default()),
-            Rule::Chrf(Default::default()),
-        ],
-        TaskType::Understanding => return vec![Rule::Choice(Default::default())],
-    };
-    rules.push(Rule::SvgLength(Default::default()));
-    rules
-}
-
-/// Whether a type's literature reports what this rule with an encoder measures.
-fn reports(task: TaskType, rule: &Value) -> bool {
-    let kinds: &[&str] = match task {
-        TaskType::TextToSvg => &["image_text", "dino"],
-        TaskType::Caption => &["text_similarity", "bert_score"],
-        TaskType::Understanding => &[],
-        _ => &["dino", "lpips", "dreamsim"],
-    };
-    kinds.iter().any(|kind| rule["type"] == **kind)
+/// The type as the literature knows it.
+fn setting(task: TaskType) -> Setting {
+    match task {
+        TaskType::TextToSvg => Setting::TextToSvg,
+        TaskType::ImageToSvg | TaskType::SketchToSvg | TaskType::Edit => Setting::ImageToSvg,
+        TaskType::Refinement => Setting::Refinement,
+        TaskType::Caption => Setting::Caption,
+        TaskType::Understanding => Setting::Understanding,
+    }
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 
 use std::path::PathBuf;
 
+use rewards::rules::{CodeEfficiency, MseForeground, Ssim};
 use rewards::{
-    CodeEfficiency, CompletionConfig, Measured, MseForeground, PlainText, RewardConfig,
-    RubricConfig, Ssim, TaskScoring, Weight,
+    CompletionConfig, MeasureWhen, PlainText, RewardConfig, RubricConfig, TaskScoring, Weight,
 };
 use rollout::prompt::{ChatUse, PromptConfig};
 use schemars::JsonSchema;
@@ -64,7 +64,7 @@ pub struct TaskConfig {
     /// reports and the rubric does not already reward, by encoders those that some task's rewards use. `[]`: nothing.
     pub metrics: Option<Vec<RewardConfig>>,
     /// When it is measured: `held_out` (evaluations, `svgrl reward --metrics`) or `always` (training and a scoring service too).
-    pub measured: Measured,
+    pub measured: MeasureWhen,
 }
 
 /// A file of templates.

@@ -74,7 +74,7 @@ pub fn collect(
             )));
         }
     }
-    scorer.wake();
+    scorer.reload();
     let started = Instant::now();
     let views = looked_at(how.model, &prompts)?;
     let requests = prompts
@@ -134,7 +134,7 @@ pub fn collect(
         let key = scored.key as usize;
         rewards[key / how.samples][key % how.samples] = Some(scored.reward);
     }
-    scorer.rest();
+    scorer.offload();
     if given_up(scorer, how.interrupt)? {
         return Ok(None);
     }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use models::encoder::{Encoder, Lpips, LpipsInput, Pooling};
+use models::encoder::{DistanceNetwork, Encoder, Lpips, PictureInput, Pooling};
 use models::image::Rgb8;
 use models::write_tensors;
 use serde_json::Value;
@@ -135,7 +135,11 @@ pub fn lpips_folder(name: &str, kernels: &[(usize, i64, i64)], widths: [i64; 5])
 pub fn lpips_distances(folder: &Path, kind: Kind) -> Vec<f64> {
     let network = Lpips::load(folder, (kind, Device::Cpu)).unwrap();
     let [a, b] = pictures().map(|picture| picture.resized(48, 48, Filter::Bicubic).into_owned());
-    let inputs = [LpipsInput::Unit, LpipsInput::Signed, LpipsInput::Imagenet];
+    let inputs = [
+        PictureInput::Unit,
+        PictureInput::Signed,
+        PictureInput::Imagenet,
+    ];
     inputs
         .map(|input| {
             let [a, b] = [&a, &b].map(|picture| network.features(&[picture], input).unwrap());
@@ -168,17 +172,17 @@ fn lpips_of_several_pictures_is_that_of_each() {
     let folder = lpips_folder("batch", &ALEX, ALEX_WIDTHS);
     let network = Lpips::load(&folder, (Kind::Double, Device::Cpu)).unwrap();
     let [a, b] = pictures().map(|picture| picture.resized(40, 36, Filter::Bicubic).into_owned());
-    let both = network.features(&[&a, &b], LpipsInput::Unit).unwrap();
+    let both = network.features(&[&a, &b], PictureInput::Unit).unwrap();
     let own = network.distances(&both, &both.one(0)).unwrap();
     assert_eq!(own.double_value(&[0]), 0.0);
-    let alone = [&a, &b].map(|picture| network.features(&[picture], LpipsInput::Unit).unwrap());
+    let alone = [&a, &b].map(|picture| network.features(&[picture], PictureInput::Unit).unwrap());
     let far = network
         .distances(&alone[1], &alone[0])
         .unwrap()
         .double_value(&[0]);
     assert!((own.double_value(&[1]) - far).abs() < 1e-12 && far > 0.0);
     let small = a.resized(40, 20, Filter::Bicubic);
-    assert!(network.features(&[&small], LpipsInput::Unit).is_err());
+    assert!(network.features(&[&small], PictureInput::Unit).is_err());
 }
 
 /// The tensors of pytorch-fid's checkpoint: name, output and input channels, kernel.

@@ -219,8 +219,10 @@ def rlrf(lpips_model, dreamsim_model, a, b):
         return 1 - 2 * dreamsim_model(x, y).item()
 
     pixels = [np.asarray(p) / 255 for p in (a, b)]
-    terms = [l2(*pixels), l2(blurred(a), blurred(b)), lpips_reward(a, b), dreamsim_reward(a, b), dreamsim_reward(edge_picture(a), edge_picture(b))]
-    return terms, sum(0.2 * term for term in terms)
+    terms = {
+        "l2": l2(*pixels), "l2_canny": l2(blurred(a), blurred(b)), "lpips": lpips_reward(a, b), "dreamsim": dreamsim_reward(a, b),
+        "dreamsim_canny": dreamsim_reward(edge_picture(a), edge_picture(b))}
+    return terms, sum(0.2 * term for term in terms.values())
 
 
 def blank(picture):
@@ -239,14 +241,18 @@ def main(program):
         source, text = drawing(completion), reference.get("text", PROMPT)
         parts, total = None, None
         if task == "caption":
-            total = bge(completion.strip(), text) if completion.strip() else -1.0
+            total = -1.0
+            if completion.strip():
+                total = bge(completion.strip(), text)
+                parts = {"text_similarity": total}
         elif system == "ctrl_s":
             total = 0.0
             if completion.startswith("<think>"):
                 mine, target = pictures[system, source], pictures[system, reference["svg"]]
                 ratio = max(0, length(source) - length(reference["svg"]) / 2) / length(reference["svg"])
-                parts = [((dino(mine) @ dino(target)).item() + 1) / 2, lclip(mine, text), 1 - ratio**2]
-                total = 2 * parts[0] + parts[1] + parts[2]
+                parts = {
+                    "dino": ((dino(mine) @ dino(target)).item() + 1) / 2, "long_clip": lclip(mine, text), "code_efficiency": 1 - ratio**2}
+                total = 2 * parts["dino"] + parts["long_clip"] + parts["code_efficiency"]
         elif system == "vectorgym":
             total = -1.0
             if source is not None and not blank(pictures[system, source]):
@@ -255,8 +261,8 @@ def main(program):
             total = 0.0
             if "</think> <answer>" in completion and completion.endswith("</answer>") and source is not None:
                 mine, target = pictures[system, source], pictures[system, reference["svg"]]
-                parts = [(siglip(mine, text) + 1) / 2, ((sgp_dino(mine) @ sgp_dino.target(target)).item() + 1) / 2]
-                total = sum(parts)
+                parts = {"image_text": (siglip(mine, text) + 1) / 2, "dino": ((sgp_dino(mine) @ sgp_dino.target(target)).item() + 1) / 2}
+                total = sum(parts.values())
         out.append({"system": system, "total": total, "parts": parts})
         print(out[-1])
     rows = [

@@ -1,7 +1,7 @@
 //! One row of a corpus: normalised, drawn before and after, compared and measured.
 
 use models::Tokenizer;
-use rewards::Ssim;
+use rewards::rules::Ssim;
 use rollout::data::{Readable, RecordRow, readable};
 use serde_json::{Map, Value};
 use svg::{Background, NormaliseOptions, Raster, RenderConfig, Renderer, Target, normalise};

@@ -1,0 +1,69 @@
+//! A value that another thread will give: a feature of unit length, or one number.
+
+use crate::poll::POLL;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
+
+/// What was computed, or why it could not be.
+pub(crate) type Answer = Result<Arc<[f32]>, Arc<str>>;
+
+/// A place where the answer will be; clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct Promise(Arc<(Mutex<Option<Answer>>, Condvar)>);
+
+impl Promise {
+    /// One that is given already: there is no answer, for this reason.
+    pub fn failed(reason: impl Into<Arc<str>>) -> Self {
+        let promise = Promise::default();
+        promise.give(Err(reason.into()));
+        promise
+    }
+
+    /// Waits for the answer until `gone` says that nobody wants it.
+    pub fn wait_unless(&self, gone: &dyn Fn() -> bool) -> Answer {
+        let (answer, given) = &*self.0;
+        let mut answer = answer.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(answer) = &*answer {
+                return answer.clone();
+            }
+            let waited = given.wait_timeout(answer, POLL);
+            let timeout;
+            (answer, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            if timeout.timed_out() && answer.is_none() && gone() {
+                return Err("nobody waits for it any more".into());
+            }
+        }
+    }
+
+    /// Whether the answer is there, waiting for it until `until`.
+    pub fn is_given_by(&self, until: Instant) -> bool {
+        let (answer, given) = &*self.0;
+        let mut answer = answer.lock().unwrap_or_else(PoisonError::into_inner);
+        while answer.is_none() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = given.wait_timeout(answer, left);
+            answer = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Waits for the answer.
+    #[cfg(feature = "perceptual")]
+    pub fn wait(&self) -> Answer {
+        self.wait_unless(&|| false)
+    }
+
+    /// Gives the answer; a second one is passed over.
+    pub fn give(&self, new: Answer) {
+        let (answer, given) = &*self.0;
+        answer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(new);
+        given.notify_all();
+    }
+}

@@ -1,0 +1,50 @@
+//! Cosine of a picture's feature and its text's.
+
+use crate::encode::{EncodeRequest, EncoderUse};
+use crate::options::reward_options;
+use crate::rules::rule::{
+    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Setting, Subject, Tools,
+};
+use crate::rules::scale::Scale;
+use crate::rules::value::Value;
+
+reward_options! {
+    /// Cosine of the picture's feature and that of its text (`reference.text`, else the prompt) by CLIP,
+    /// Long-CLIP or SigLIP.
+    ImageText (clip None) {
+        /// Name of the encoder under `encoders`.
+        encoder: String = String::new(),
+        /// `raw`: the cosine (CTRL-S); `rescaled`: (cosine + 1) / 2 (SGP-RL).
+        scale: Scale = Scale::Raw,
+    }
+}
+
+impl RewardFn for ImageText {
+    type Kept = ();
+    const INVALID: OfInvalid = OfInvalid::FailureValue;
+    const REPORTED: &'static [Reported] = &[Reported {
+        by: Setting::TextToSvg,
+        place: 0,
+    }];
+
+    fn needs(&self) -> Needs<'_> {
+        Needs::nothing_but(Subject::Svg).and_encoder(&self.encoder, EncoderUse::Both)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn prepare(&self, _: &ReferencePictures, _: &Tools) {}
+
+    fn score(&self, cx: &ScoreContext, (): &()) -> Value {
+        let ask = |request| cx.tools.encoders.ask(&self.encoder, request);
+        let text = ask(EncodeRequest::Text(cx.wish()));
+        let own = ask(EncodeRequest::Picture {
+            picture: &cx.pictures().drawn.picture,
+            feature: None,
+        });
+        let scale = self.scale;
+        Value::cosine([own, text], move |cosine| scale.of(cosine))
+    }
+}

@@ -1,0 +1,414 @@
+//! The scorer: threads that judge completions while others are still being written, here or by
+//! asking a service elsewhere. Results come back as they are ready, or in order for a batch.
+
+use crate::config::RewardsConfig;
+use crate::encode::{EncoderCount, EncoderNeed, EncoderSet, Encoders};
+use crate::error::RewardError;
+#[cfg(feature = "service")]
+use crate::invalid::Invalid;
+use crate::invalid::ReferenceFault;
+use crate::judge::JudgeCount;
+use crate::poll::Stopped;
+use crate::reference::Reference;
+use crate::remote::Remote;
+use crate::request::ScoreRequest;
+use crate::rules::RewardConfig;
+use crate::scoring::completer::{Completer, Unfinished};
+use crate::scoring::submitted::Submitted;
+use crate::scoring::task::{SharedTools, Task};
+use crate::scoring::task_scoring::TaskScoring;
+use crate::scoring::workers::{NextQueue, ScoringThread};
+use crate::types::{Reward, ScoreJob, Scored, TokenCounter};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use indexmap::IndexMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use svg::{Patience, Renderer, WorkerProgram};
+
+/// Judges completions on its own threads; dropping it waits for the one each thread is at.
+pub struct Scorer {
+    tasks: Arc<IndexMap<String, Task>>,
+    remote: Option<Arc<Remote>>,
+    encoders: Option<Arc<Encoders>>,
+    requests: Option<Sender<ScoreRequest>>,
+    submitted: Submitted,
+    stopped: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Scorer {
+    /// Validates every section and starts the threads. With `rewards.endpoint` they call the service
+    /// there. Fails on a bad value, on lengths in tokens without a counter, when the renderer's worker
+    /// program is missing, and when the service is out of reach or scores these tasks differently.
+    pub fn new(
+        config: &RewardsConfig,
+        tasks: IndexMap<String, TaskScoring>,
+        tokens: Option<TokenCounter>,
+    ) -> Result<Scorer, RewardError> {
+        Scorer::with_encoders(config, tasks, tokens, &EncoderSet::default())
+    }
+
+    /// As [`Self::new`], with another worker program than the installed one.
+    pub fn with_worker(
+        config: &RewardsConfig,
+        tasks: IndexMap<String, TaskScoring>,
+        worker: &WorkerProgram,
+    ) -> Result<Scorer, RewardError> {
+        Scorer::open(config, tasks, None, &EncoderSet::default(), worker)
+    }
+
+    /// As [`Self::new`], with encoders for the rewards that need them; those that no task uses are not
+    /// loaded, and none is where a service scores. Fails as well on an encoder that cannot be read.
+    pub fn with_encoders(
+        config: &RewardsConfig,
+        tasks: IndexMap<String, TaskScoring>,
+        tokens: Option<TokenCounter>,
+        encoders: &EncoderSet,
+    ) -> Result<Scorer, RewardError> {
+        Scorer::open(config, tasks, tokens, encoders, &WorkerProgram::Installed)
+    }
+
+    fn open(
+        config: &RewardsConfig,
+        tasks: IndexMap<String, TaskScoring>,
+        tokens: Option<TokenCounter>,
+        encoders: &EncoderSet,
+        worker: &WorkerProgram,
+    ) -> Result<Scorer, RewardError> {
+        config
+            .validate()
+            .map_err(|e| RewardError::Config(format!("rewards.{e}")))?;
+        if let Some(endpoint) = &config.endpoint {
+            return Scorer::remote(config, endpoint, &tasks);
+        }
+        let deadline = Duration::from_millis(config.deadline_ms);
+        let renderer = Arc::new(Renderer::new(worker, deadline)?);
+        for (name, scoring) in &tasks {
+            scoring
+                .validate()
+                .map_err(|e| RewardError::Config(format!("tasks.{name}.{e}")))?;
+        }
+        let needs: Vec<EncoderNeed> = tasks.iter().flat_map(encoder_needs).collect();
+        let encoders = Arc::new(Encoders::open(encoders, &needs)?);
+        let shared = SharedTools {
+            renderer,
+            tokens,
+            encoders: encoders.clone(),
+            reference_cache: config.reference_cache,
+        };
+        let tasks: IndexMap<String, Task> = tasks
+            .into_iter()
+            .map(|(name, scoring)| Ok((name.clone(), task(&name, scoring, &shared)?)))
+            .collect::<Result<_, RewardError>>()?;
+        let count = match config.workers {
+            0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+            n => n,
+        };
+        let mut scorer = Scorer::without_threads(tasks);
+        scorer.encoders = Some(encoders);
+        scorer.start(count)?;
+        Ok(scorer)
+    }
+
+    /// One that scores nothing yet.
+    fn without_threads(tasks: IndexMap<String, Task>) -> Scorer {
+        Scorer {
+            tasks: Arc::new(tasks),
+            remote: None,
+            encoders: None,
+            requests: None,
+            submitted: Submitted::default(),
+            stopped: Arc::default(),
+            threads: Vec::new(),
+        }
+    }
+
+    /// Starts `count` threads of each kind; they stand behind those that feed them, and so are joined after them.
+    fn start(&mut self, count: usize) -> Result<(), RewardError> {
+        let encoders = self.encoders.as_ref();
+        let waits = encoders.is_some_and(|encoders| !encoders.is_empty())
+            || self.tasks.values().any(Task::has_judges);
+        // Judgements that wait for encoders or judges wait in one thread, not in those that render.
+        let (completer, unfinished) = unbounded::<Unfinished>();
+        let completer = waits.then_some(completer);
+        // What only a worker process may draw goes on to as many threads of its own, and what is not drawn there
+        // in a moment to as many again: each keeps only its like waiting.
+        let (sender, requests) = unbounded();
+        let (isolated, to_isolate) = unbounded();
+        let (slow, slowly) = unbounded();
+        self.requests = Some(sender);
+        for (name, patience, requests, slower) in [
+            ("", Patience::Here, requests, Some(isolated)),
+            ("isolated-", Patience::Moment, to_isolate, Some(slow)),
+            ("slow-", Patience::Deadline, slowly, None),
+        ] {
+            let thread = ScoringThread {
+                tasks: self.tasks.clone(),
+                stopped: self.stopped.clone(),
+                next: NextQueue {
+                    patience,
+                    completer: completer.clone(),
+                    slower,
+                },
+            };
+            for i in 0..count {
+                let (thread, requests) = (thread.clone(), requests.clone());
+                let name = format!("score-{name}{i}");
+                let thread = svg::spawn_large_stack(&name, move || thread.run(&requests))?;
+                self.threads.push(thread);
+            }
+        }
+        drop(completer);
+        if waits {
+            let (tasks, stopped) = (self.tasks.clone(), self.stopped.clone());
+            let complete = move || {
+                let (tasks, stopped) = (&*tasks, &*stopped);
+                Completer { tasks, stopped }.run(&unfinished);
+            };
+            let thread = std::thread::Builder::new().name("score-finish".into());
+            self.threads.push(thread.spawn(complete)?);
+        }
+        Ok(())
+    }
+
+    /// A scorer whose threads call the service at `endpoint`.
+    fn remote(
+        config: &RewardsConfig,
+        endpoint: &str,
+        tasks: &IndexMap<String, TaskScoring>,
+    ) -> Result<Scorer, RewardError> {
+        for (name, scoring) in tasks {
+            scoring
+                .validate()
+                .map_err(|e| RewardError::Config(format!("tasks.{name}.{e}")))?;
+        }
+        let digests = tasks
+            .iter()
+            .map(|(name, scoring)| (name.clone(), scoring.digest()));
+        let remote = Arc::new(Remote::connect(config, endpoint, digests.collect())?);
+        let mut scorer = Scorer::without_threads(IndexMap::new());
+        scorer.remote = Some(remote.clone());
+        let (sender, requests) = unbounded();
+        scorer.requests = Some(sender);
+        for i in 0..config.remote.connections {
+            let (remote, stopped) = (remote.clone(), scorer.stopped.clone());
+            let requests: Receiver<ScoreRequest> = requests.clone();
+            let call = move || remote.serve(&requests, &stopped);
+            let thread = svg::spawn_large_stack(&format!("score-{i}"), call)?;
+            scorer.threads.push(thread);
+        }
+        Ok(scorer)
+    }
+
+    /// Hands a completion over; returns at once.
+    pub fn submit(&self, job: ScoreJob) {
+        let (reply, cancelled) = self.submitted.enter();
+        self.send(job, reply, Some(cancelled));
+    }
+
+    /// The next finished judgement of those submitted, waiting while any is outstanding; none when
+    /// there is nothing to wait for.
+    pub fn next(&self) -> Option<Scored> {
+        self.submitted.next_unless(&|| false).ok().flatten()
+    }
+
+    /// [`Self::next`] for a caller that may give up: `stop` is asked many times a second. Those who gave up
+    /// [abandon](Self::abandon) the rest.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn next_unless(&self, stop: &dyn Fn() -> bool) -> Result<Option<Scored>, Stopped> {
+        self.submitted.next_unless(stop)
+    }
+
+    /// Gives up all judgements that were submitted and have not come.
+    pub fn abandon(&self) {
+        self.submitted.abandon();
+    }
+
+    /// Judges a batch and answers in its order; independent of `submit` and `next`.
+    pub fn score(&self, jobs: Vec<ScoreJob>) -> Vec<Reward> {
+        let (sender, receiver) = unbounded();
+        let count = jobs.len();
+        for (i, job) in jobs.into_iter().enumerate() {
+            self.send(
+                ScoreJob {
+                    key: i as u64,
+                    ..job
+                },
+                sender.clone(),
+                None,
+            );
+        }
+        drop(sender);
+        let mut scored: Vec<Scored> = receiver.iter().take(count).collect();
+        scored.sort_by_key(|s| s.key);
+        scored.into_iter().map(|s| s.reward).collect()
+    }
+
+    /// Whether a reference can serve a task: what its rewards need is there, and it renders. The
+    /// answer names the key and the rule.
+    pub fn check_reference(&self, task: &str, reference: &Reference) -> Result<(), ReferenceFault> {
+        if let Some(remote) = &self.remote {
+            return remote.check(task, reference);
+        }
+        match self.tasks.get(task) {
+            Some(task) => task.check_reference(reference),
+            None => Err(ReferenceFault::NoTask(task.to_owned())),
+        }
+    }
+
+    /// [`Self::check_reference`] for a caller that may give up while a service elsewhere does not answer.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn check_reference_unless(
+        &self,
+        task: &str,
+        reference: &Arc<Reference>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Result<(), ReferenceFault>, Stopped> {
+        match &self.remote {
+            Some(remote) => remote.check_unless(task, reference, stop),
+            None => Ok(self.check_reference(task, reference)),
+        }
+    }
+
+    /// The part of [`check_reference`](Self::check_reference) that renders nothing.
+    #[cfg(feature = "service")]
+    pub(crate) fn check_fields(
+        &self,
+        task: &str,
+        reference: &Reference,
+    ) -> Result<(), ReferenceFault> {
+        match self.tasks.get(task) {
+            Some(task) => task.check_fields(reference),
+            None => Err(ReferenceFault::NoTask(task.to_owned())),
+        }
+    }
+
+    /// Milliseconds that one drawing may take here.
+    #[cfg(feature = "service")]
+    pub(crate) fn drawing_ms(&self) -> Option<u64> {
+        self.tasks.values().next()?.drawing_ms()
+    }
+
+    /// What a completion gets that was not judged.
+    #[cfg(feature = "service")]
+    pub(crate) fn unjudged(&self, task: &str, reason: Invalid, step: u64) -> Reward {
+        match self.tasks.get(task) {
+            Some(task) => task.failed(reason, step),
+            None => Reward::none(Invalid::UnknownTask),
+        }
+    }
+
+    /// Whether judgements so far were made at all.
+    ///
+    /// # Errors
+    /// A scoring service that was lost, or an encoder that failed: what came back since is made up and
+    /// must not be used.
+    pub fn check(&self) -> Result<(), RewardError> {
+        if let Some(fault) = self.encoders.as_ref().and_then(|encoders| encoders.fault()) {
+            return Err(fault);
+        }
+        match self.remote.as_ref().and_then(|remote| remote.lost()) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Says that nothing will be scored for a while: encoders that may be offloaded leave their device, and
+    /// have left it when this returns.
+    pub fn offload(&self) {
+        if let Some(encoders) = &self.encoders {
+            encoders.offload();
+        }
+    }
+
+    /// Says that completions will come soon: offloaded encoders begin to come back.
+    pub fn reload(&self) {
+        if let Some(encoders) = &self.encoders {
+            encoders.reload();
+        }
+    }
+
+    /// What the judges of this process have done so far; none when no task has one.
+    pub fn judge_count(&self) -> Option<JudgeCount> {
+        let judged: Vec<&Task> = self.tasks.values().filter(|t| t.has_judges()).collect();
+        let mut sum = JudgeCount::default();
+        judged.iter().for_each(|task| sum += task.judge_count());
+        (!judged.is_empty()).then_some(sum)
+    }
+
+    /// What went through each encoder of this process so far, by its name.
+    pub fn encoder_counts(&self) -> Vec<(&str, EncoderCount)> {
+        let encoders = self.encoders.as_ref();
+        encoders.map_or_else(Vec::new, |encoders| encoders.counts())
+    }
+
+    fn send(&self, job: ScoreJob, reply: Sender<Scored>, cancelled: Option<Arc<AtomicBool>>) {
+        self.request(ScoreRequest {
+            job,
+            // A caller that went away does not want its answer.
+            reply: Box::new(move |scored| drop(reply.send(scored))),
+            cancelled,
+            judges: None,
+        });
+    }
+
+    /// Takes a request in.
+    pub(crate) fn request(&self, request: ScoreRequest) {
+        if let Some(requests) = &self.requests {
+            // The threads hold the receiver as long as the scorer lives.
+            let _ = requests.send(request);
+        }
+    }
+}
+
+impl Drop for Scorer {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.requests = None;
+        // Threads that call a service may wait long for an answer that nobody wants, and hold nothing.
+        if self.remote.is_some() {
+            self.threads.clear();
+        }
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The encoders that a task's rewards and metrics need.
+fn encoder_needs((task, scoring): (&String, &TaskScoring)) -> Vec<EncoderNeed> {
+    let need = |(key, rule): (String, &RewardConfig)| {
+        let (encoder, what) = rule.reward().needs().encoder?;
+        Some(EncoderNeed {
+            key: format!("tasks.{task}.{key}.encoder"),
+            encoder: encoder.to_owned(),
+            what,
+        })
+    };
+    scoring.rules().filter_map(need).collect()
+}
+
+/// A task, ready to score.
+///
+/// # Errors
+/// Lengths in tokens without a counter; see [`Task::new`].
+fn task(name: &str, scoring: TaskScoring, shared: &SharedTools) -> Result<Task, RewardError> {
+    let mut rules = scoring.rules();
+    let counts_tokens = rules.find(|(_, rule)| rule.reward().needs().tokens);
+    if let (Some((key, _)), None) = (counts_tokens, &shared.tokens) {
+        return Err(RewardError::Config(format!(
+            "tasks.{name}.{key}.unit: tokens need a tokenizer (use chars or non_space)"
+        )));
+    }
+    drop(rules);
+    Task::new(scoring, shared).map_err(|error| match error {
+        RewardError::Config(said) => RewardError::Config(format!("tasks.{name}.{said}")),
+        other => other,
+    })
+}
