@@ -7,6 +7,7 @@ mod openmp;
 mod progress;
 mod report;
 mod spawn;
+mod telemetry;
 
 use std::process::ExitCode;
 

@@ -11,10 +11,13 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reference {
+    /// As code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub svg: Option<String>,
+    /// As a picture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageSource>,
+    /// As words: an answer, or the caption of what was to be drawn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// The SVG that the prompt shows, where the work begins from one: what a result is better or worse than.
@@ -27,7 +30,9 @@ pub struct Reference {
 /// JPEG stands behind `data:image/jpeg;base64,`).
 #[derive(Clone, Debug, PartialEq)]
 pub enum ImageSource {
+    /// A file, read when it is needed.
     Path(PathBuf),
+    /// The bytes of a file of either kind.
     Png(Arc<[u8]>),
 }
 

@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 /// the first and after the last).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
+#[allow(
+    missing_docs,
+    reason = "the type says it, and its words are the config's"
+)]
 pub enum Weight {
     Constant(f64),
     Schedule(Vec<(u64, f64)>),

@@ -16,11 +16,15 @@ pub struct ScoreRow {
     /// The caller's name for it; comes back with the result.
     #[serde(default)]
     pub id: Value,
+    /// The task that says how; none for the first.
     #[serde(default)]
     pub task: Option<String>,
+    /// What was asked for.
     #[serde(default)]
     pub prompt: Option<String>,
+    /// What was written.
     pub completion: String,
+    /// What it should have been.
     #[serde(default)]
     pub reference: Reference,
     /// Whether it ended at the length limit.
@@ -74,12 +78,17 @@ impl ScoreRow {
 /// A judged completion.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ScoredRow {
+    /// The caller's name for it.
     pub id: Value,
+    /// The number that training sees.
     pub total: f64,
+    /// Each reward by its name, clipped, not weighted.
     pub parts: IndexMap<String, f64>,
+    /// Whether it has the asked shape and renders.
     pub valid: bool,
     /// Null when valid.
     pub reason: Option<Invalid>,
+    /// Milliseconds spent drawing it.
     pub render_ms: f64,
     /// What was measured besides, where it was.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]

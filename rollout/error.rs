@@ -9,7 +9,7 @@ pub enum RolloutError {
     /// libtorch ended an operation, for lack of memory for instance.
     #[error("libtorch: {0}")]
     Torch(String),
-    /// The caller asked for no more, see [`crate::Engine::next_unless`].
+    /// The caller asked for no more, see `Engine::next_unless`.
     #[error("decoding was stopped")]
     Stopped,
     /// The user's data, configuration or template is wrong; the text names where.

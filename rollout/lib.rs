@@ -5,7 +5,7 @@
 
 mod completion;
 pub mod data;
-mod engine;
+pub mod engine;
 mod error;
 mod message;
 pub mod prompt;
@@ -13,7 +13,6 @@ mod random;
 pub mod template;
 
 pub use completion::{Completion, FinishReason, Group, Prompt};
-pub use engine::local::{LocalEngine, Sampler, Sampling};
-pub use engine::{Engine, Finished, Request};
+pub use engine::{Engine, Finished, Request, Sampling, Submission};
 pub use error::RolloutError;
 pub use random::{DrawKey, mix};

@@ -4,6 +4,8 @@
 //! Which template a draw gets depends on the seed and the draw's number alone. Tokens and
 //! images are made from the text later.
 
+use std::sync::Arc;
+
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -105,12 +107,12 @@ pub enum PromptError {
 
 /// A task's checked templates, bound to a policy's chat template.
 #[derive(Debug)]
-pub struct Prompter<'a> {
+pub struct Prompter {
     templates: Vec<Vec<Piece>>,
     spare_whole_questions: bool,
     system: Option<String>,
     prefill: String,
-    chat: Option<&'a ChatTemplate>,
+    chat: Option<Arc<ChatTemplate>>,
     pictures: Pictures,
     seed: u64,
 }
@@ -122,7 +124,7 @@ enum Piece {
     Field(String),
 }
 
-impl<'a> Prompter<'a> {
+impl Prompter {
     /// Checks the templates. `chat` is the policy's chat template if it has one; `seed`
     /// chooses among several templates.
     ///
@@ -130,7 +132,7 @@ impl<'a> Prompter<'a> {
     /// A malformed template, a system turn or `chat: always` without a chat template.
     pub fn new(
         config: &PromptConfig,
-        chat: Option<&'a ChatTemplate>,
+        chat: Option<&Arc<ChatTemplate>>,
         seed: u64,
     ) -> Result<Self, PromptError> {
         let error = |key: &str, problem: &str| PromptError::Config {
@@ -169,7 +171,7 @@ impl<'a> Prompter<'a> {
             spare_whole_questions: config.spare_whole_questions,
             system: config.system.clone(),
             prefill: config.prefill.clone().unwrap_or_default(),
-            chat,
+            chat: chat.cloned(),
             pictures: Pictures::default(),
             seed,
         })
@@ -191,7 +193,7 @@ impl<'a> Prompter<'a> {
     /// # Errors
     /// A field that the row lacks, or messages that the chat template refuses.
     pub fn text(&self, draw: &Draw) -> Result<String, PromptError> {
-        let mut text = match self.chat {
+        let mut text = match &self.chat {
             None => self.user_turns(draw)?.concat(),
             Some(chat) => chat.render(&self.messages(draw)?, true, &IndexMap::new())?,
         };

@@ -73,6 +73,7 @@ impl Renderer {
         target: Target,
         config: &RenderConfig,
     ) -> Result<Rendered, Failure> {
+        let _span = tracing::trace_span!("render", bytes = source.len()).entered();
         let step = self.first(source, target, config)?;
         self.finished(step, config, self.deadline)
     }
@@ -87,6 +88,7 @@ impl Renderer {
         (target, config): (Target, &RenderConfig),
         patience: Patience,
     ) -> Result<Option<Rendered>, Failure> {
+        let _span = tracing::trace_span!("render", bytes = source.len()).entered();
         let step = self.first(source, target, config)?;
         let drawn = step.raster.is_some();
         match patience {

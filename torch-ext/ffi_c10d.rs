@@ -81,5 +81,6 @@ unsafe extern "C" {
     pub(crate) fn svgrl_group_broadcast(group: GroupPtr, tensor: In, root: c_int) -> c_int;
     pub(crate) fn svgrl_group_reduce_scatter(group: GroupPtr, output: In, input: In) -> c_int;
     pub(crate) fn svgrl_group_all_gather(group: GroupPtr, output: In, input: In) -> c_int;
+    pub(crate) fn svgrl_group_gather(group: GroupPtr, output: In, input: In, root: c_int) -> c_int;
     pub(crate) fn svgrl_group_barrier(group: GroupPtr, cuda_device: c_int) -> c_int;
 }

@@ -206,6 +206,26 @@ impl ProcessGroup {
         })
     }
 
+    /// Lays every rank's `input` one after the other into the `output` of rank `root`, by rank; the
+    /// others' `output` is not touched.
+    ///
+    /// # Errors
+    /// When the root's `output` is not `size` times `input`; a failed collective says which ranks are
+    /// missing.
+    pub fn gather(&self, output: &Tensor, input: &Tensor, root: usize) -> Result<(), TorchError> {
+        if self.rank() == root {
+            parts("gather", output, input, self.size())?;
+        }
+        let Self::C10d(group) = self else {
+            return copy(output, input);
+        };
+        dense("gather", input)?;
+        // SAFETY: a live group and tensors for the length of the call.
+        group.collective("gather", |raw| unsafe {
+            ffi::svgrl_group_gather(raw, output.as_ptr(), input.as_ptr(), as_int(root))
+        })
+    }
+
     /// Overwrites `tensor` with that of rank `root`.
     ///
     /// # Errors

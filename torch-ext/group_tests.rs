@@ -97,6 +97,16 @@ fn collectives_body() {
     group.all_gather(&all, &part).unwrap();
     assert_eq!(all.view([4]), sum);
 
+    let places = if rank == 1 { 4 } else { 0 };
+    let at_root = Tensor::zeros([places], F32);
+    group.gather(&at_root, &part, 1).unwrap();
+    let expected = if rank == 1 {
+        sum.copy()
+    } else {
+        at_root.copy()
+    };
+    assert_eq!(at_root, expected);
+
     let shared = own.copy();
     group.broadcast(&shared, 1).unwrap();
     assert_eq!(Vec::<f32>::try_from(&shared).unwrap(), [2., 4., 6., 8.]);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::files::sync_folder;
-use crate::optim::AdamW;
+use crate::learn::AdamW;
 use crate::{TrainError, files};
 
 /// What every checkpoint holds besides its weights.

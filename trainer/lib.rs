@@ -1,61 +1,52 @@
 //! The trainer: a run's stages, their steps, checkpoints, metrics and exact resume.
 //!
-//! [`grpo`] holds the policy step, [`sft`] the supervised one; [`run`] the cadence around them.
-//! Networks come from `models`, completions from `rollout`, scores from `rewards`.
+//! The way in: [`run`] goes through the stages of a [`config::Config`]; each step is an
+//! [`Algorithm`]'s over a [`StepContext`]. `grpo` holds the policy step, `sft` the supervised one;
+//! [`learn`] what both learn with. Networks come from `models`, completions from `rollout`, scores from
+//! `rewards`.
 
+mod algorithm;
 pub mod bench;
-pub mod bench_shape;
+
 mod checkpoint;
 pub mod config;
 pub mod config_check;
-pub mod encoder_bench;
+mod data;
+mod draw_stats;
+
 mod error;
-mod eval;
-mod exchange;
 mod files;
-pub mod flops;
 pub mod grpo;
-pub mod head;
 mod interrupt;
-pub mod learner;
+pub mod learn;
+mod loader;
 mod memory;
 pub mod metrics;
-pub mod optim;
+mod peak_memory;
 mod plan;
-mod prompts;
-mod record;
-pub mod replica;
+mod prompt_builder;
 mod resume;
+mod rollouts;
 mod run;
 pub mod samples;
-pub mod sft;
-mod tally;
+mod sft;
+pub mod telemetry;
 pub mod tensorboard;
 mod world;
 
+pub use algorithm::{Algorithm, StageContext, StepContext, StepEnd};
 pub use checkpoint::{Checkpoint, State};
+pub use config::scoring;
+pub use data::open_catalog;
 pub use error::TrainError;
 pub use interrupt::Interrupt;
-pub use learner::Learner;
+pub use learn::{Learner, LearnerOptions, Ranks};
+pub use loader::{DataLoader, Drawn, Loader, PromptRequest, Share};
 pub use memory::TrainingMemory;
-pub use plan::{check_inputs, open_catalog, plan};
-pub use prompts::Prompts;
-pub use record::peak_memory_gib;
+pub use peak_memory::peak_memory_gib;
+pub use plan::{check_inputs, plan};
+pub use prompt_builder::PromptBuilder;
 pub use resume::{forbidden_changes, has_checkpoint};
-pub use run::{Observer, Resume, RunEnd, RunOptions, encoders, run, scoring};
+pub use rollouts::ScoredGroup;
+pub use run::{Observer, Resume, RunEnd, RunOptions, run};
 pub use world::{World, threads};
-
-/// How a step ended.
-pub enum StepEnd {
-    /// It was finished.
-    Done {
-        /// Its metrics.
-        metrics: metrics::Metrics,
-        /// Its completions, all ranks' (none in SFT).
-        rows: Vec<samples::SampleRow>,
-        /// Tokens learnt from.
-        tokens: u64,
-    },
-    /// It was dropped for an interrupt; nothing has changed.
-    Dropped,
-}

@@ -17,11 +17,16 @@ struct Found {
     path: PathBuf,
 }
 
+/// Where a stage's checkpoints are in a run folder.
+pub(crate) fn stage_folder(run: &Path, stage: &str) -> PathBuf {
+    run.join("checkpoints").join(stage)
+}
+
 /// The run's checkpoint folders, oldest first.
 fn found(run: &Path, config: &Config) -> Vec<Found> {
     let mut all = Vec::new();
     for (index, stage) in config.stages.iter().enumerate() {
-        let folder = run.join("checkpoints").join(stage.name());
+        let folder = stage_folder(run, stage.name());
         let Ok(entries) = std::fs::read_dir(&folder) else {
             continue;
         };
@@ -125,7 +130,7 @@ pub fn cut_back(
         }
     }
     for stage in &config.stages {
-        sweep(&run.join("checkpoints").join(stage.name()))?;
+        sweep(&stage_folder(run, stage.name()))?;
     }
     metrics::cut(run, &keep)?;
     samples::cut(run, &keep)?;

@@ -4,11 +4,14 @@ use std::path::Path;
 
 use indexmap::IndexMap;
 use rewards::{Invalid, Reference, Reward};
-use rollout::{Completion, FinishReason, Prompt};
+use rollout::{Completion, FinishReason};
 use serde::{Deserialize, Serialize};
 
-use crate::metrics::{Keep, Metrics};
-use crate::{TrainError, files, grpo::advantage};
+use crate::grpo::advantage;
+use crate::learn::Ranks;
+use crate::metrics::{Keep, Metrics, keys};
+use crate::rollouts::ScoredGroup;
+use crate::{TrainError, files};
 
 /// One completion as the sample files hold it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -56,52 +59,76 @@ pub struct SampleRow {
     pub deadline_hit: bool,
 }
 
-/// Where a row stands.
-#[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+/// Where rows stand.
+#[derive(Debug, Clone)]
+pub struct StepId {
     /// Stage name.
-    pub stage: &'a str,
+    pub stage: String,
     /// Step.
     pub step: u64,
     /// Updates of the policy in this stage.
     pub policy_version: u64,
 }
 
-impl SampleRow {
-    /// The row of completion `index` of `prompt`; its advantage is set later, by the batch.
-    pub fn new(
-        place: &Place,
-        prompt: &Prompt,
-        (index, completion): (usize, &Completion),
-        reward: &Reward,
-    ) -> Self {
-        Self {
-            stage: place.stage.to_owned(),
-            step: place.step,
-            prompt_id: prompt.id.clone(),
-            task: prompt.task.clone(),
-            index,
-            prompt: prompt.text.as_deref().unwrap_or_default().to_owned(),
-            completion: completion.text.clone().unwrap_or_default(),
-            token_ids: completion.ids.clone(),
-            sampler_logprobs: completion.logprobs.clone(),
-            finish_reason: completion.finish,
-            valid: reward.valid,
-            reason: reward.reason.clone(),
-            parts: reward.parts.clone(),
-            metrics: reward.metrics.clone(),
-            total: reward.total,
-            advantage: 0.0,
-            policy_version: place.policy_version,
-            reference: (*prompt.reference).clone(),
-            render_ms: reward.render_ms,
-            deadline_hit: reward.deadline_hit,
-        }
+/// A group's rows under the draw number that orders groups.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct GroupRows {
+    draw: u64,
+    rows: Vec<SampleRow>,
+}
+
+/// The rows of a group's completions, with their advantages where the step has any.
+pub fn sample_rows(id: &StepId, scored: &ScoredGroup, advantages: Option<&[f64]>) -> GroupRows {
+    let prompt = &scored.group.prompt;
+    let completions = scored.group.completions.iter().zip(&scored.rewards);
+    let row = |(index, (completion, reward)): (usize, (&Completion, &Reward))| SampleRow {
+        stage: id.stage.clone(),
+        step: id.step,
+        prompt_id: prompt.id.clone(),
+        task: prompt.task.clone(),
+        index,
+        prompt: prompt.text.as_deref().unwrap_or_default().to_owned(),
+        completion: completion.text.clone().unwrap_or_default(),
+        token_ids: completion.ids.clone(),
+        sampler_logprobs: completion.logprobs.clone(),
+        finish_reason: completion.finish,
+        valid: reward.valid,
+        reason: reward.reason.clone(),
+        parts: reward.parts.clone(),
+        metrics: reward.metrics.clone(),
+        total: reward.total,
+        advantage: advantages.map_or(0.0, |advantages| advantages[index]),
+        policy_version: id.policy_version,
+        reference: (*prompt.reference).clone(),
+        render_ms: reward.render_ms,
+        deadline_hit: reward.deadline_hit,
+    };
+    GroupRows {
+        draw: prompt.draw,
+        rows: completions.enumerate().map(row).collect(),
     }
 }
 
+/// The rows of all ranks' groups in the order of their draws, on rank 0; none on the others.
+///
+/// # Errors
+/// A lost rank.
+pub fn to_leader(ranks: &Ranks, own: Vec<GroupRows>) -> Result<Vec<SampleRow>, TrainError> {
+    let mut all = own;
+    if ranks.size() > 1 {
+        let bad = |error: serde_json::Error| TrainError::Other(format!("sample rows: {error}"));
+        let bytes = serde_json::to_vec(&all).map_err(bad)?;
+        all = Vec::new();
+        for part in ranks.gather_to_leader(&bytes)? {
+            all.extend(serde_json::from_slice::<Vec<GroupRows>>(&part).map_err(bad)?);
+        }
+    }
+    all.sort_by_key(|group| group.draw);
+    Ok(all.into_iter().flat_map(|group| group.rows).collect())
+}
+
 /// Reward, SVG and length metrics of a set of rows.
-pub fn reward_metrics(rows: &[&SampleRow]) -> Metrics {
+pub fn reward_metrics(rows: &[SampleRow]) -> Metrics {
     let mut metrics = Metrics::new();
     if rows.is_empty() {
         return metrics;
@@ -110,54 +137,39 @@ pub fn reward_metrics(rows: &[&SampleRow]) -> Metrics {
     let mean_of =
         |value: &dyn Fn(&SampleRow) -> f64| rows.iter().map(|row| value(row)).sum::<f64>() / count;
     let totals: Vec<f64> = rows.iter().map(|row| row.total).collect();
-    metrics.insert("reward/total/mean".into(), advantage::mean(&totals));
-    metrics.insert(
-        "reward/total/std".into(),
-        advantage::deviation(&totals, true),
-    );
+    metrics.set(&keys::REWARD_MEAN, advantage::mean(&totals));
+    metrics.set(&keys::REWARD_STD, advantage::deviation(&totals, true));
     let mut sums: IndexMap<String, (f64, f64)> = IndexMap::new();
     let mut add = |name: String, value: f64| {
         let entry = sums.entry(name).or_default();
         *entry = (entry.0 + value, entry.1 + 1.0);
     };
     for row in rows {
-        add(format!("reward/{}/total/mean", row.task), row.total);
+        let task = row.task.as_str();
+        add(keys::REWARD_TASK.of(&[task]), row.total);
         for (part, value) in &row.parts {
-            add(format!("reward/{part}/mean"), *value);
-            add(format!("reward/{}/{part}/mean", row.task), *value);
+            add(keys::REWARD_PART.of(&[part]), *value);
+            add(keys::REWARD_TASK_PART.of(&[task, part]), *value);
         }
         for (metric, value) in &row.metrics {
-            add(format!("metric/{metric}/mean"), *value);
-            add(format!("metric/{}/{metric}/mean", row.task), *value);
+            add(keys::METRIC.of(&[metric]), *value);
+            add(keys::METRIC_TASK.of(&[task, metric]), *value);
         }
     }
-    metrics.extend(
-        sums.into_iter()
-            .map(|(name, (sum, count))| (name, sum / count)),
-    );
-    metrics.insert(
-        "svg/valid_frac".into(),
-        mean_of(&|row| f64::from(row.valid)),
-    );
-    metrics.insert(
-        "svg/deadline_hits".into(),
-        rows.iter().filter(|row| row.deadline_hit).count() as f64,
-    );
-    metrics.insert("svg/render_ms/mean".into(), mean_of(&|row| row.render_ms));
-    metrics.insert(
-        "completion/tokens/mean".into(),
-        mean_of(&|row| row.token_ids.len() as f64),
-    );
-    let longest = rows
-        .iter()
-        .map(|row| row.token_ids.len())
-        .max()
-        .unwrap_or(0);
-    metrics.insert("completion/tokens/max".into(), longest as f64);
-    metrics.insert(
-        "completion/truncated_frac".into(),
-        mean_of(&|row| f64::from(row.finish_reason == FinishReason::Length)),
-    );
+    for (name, (sum, count)) in sums {
+        metrics.set_name(name, sum / count);
+    }
+    let share = |holds: &dyn Fn(&SampleRow) -> bool| mean_of(&|row| f64::from(holds(row)));
+    metrics.set(&keys::VALID, share(&|row| row.valid));
+    let hits = rows.iter().filter(|row| row.deadline_hit).count();
+    metrics.set(&keys::DEADLINE_HITS, hits as f64);
+    metrics.set(&keys::RENDER_MS, mean_of(&|row| row.render_ms));
+    let tokens = |row: &SampleRow| row.token_ids.len();
+    metrics.set(&keys::TOKENS_MEAN, mean_of(&|row| tokens(row) as f64));
+    let longest = rows.iter().map(tokens).max().unwrap_or(0);
+    metrics.set(&keys::TOKENS_MAX, longest as f64);
+    let cut_short = |row: &SampleRow| row.finish_reason == FinishReason::Length;
+    metrics.set(&keys::TRUNCATED, share(&cut_short));
     metrics
 }
 

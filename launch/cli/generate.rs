@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use models::{GenerationConfig, load_folder};
-use rollout::{Completion, Engine, FinishReason, LocalEngine, Request, Sampling};
+use rollout::engine::{self, EngineConfig, EngineOptions};
+use rollout::{Completion, FinishReason, Request, Sampling, Submission};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -88,7 +90,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     let rows: Vec<rows::Row<RowIn>> = rows::read(&args.prompts)?;
     let device = shared.device()?;
     trainer::threads(0);
-    let model = load_folder(&args.model, shared.kind(), device)?;
+    let model = Rc::new(load_folder(&args.model, shared.kind(), device)?);
     let text = TextSide::read(&args.model, &model)?;
     let sampling = Sampling {
         temperature: if args.greedy { 0.0 } else { args.temperature },
@@ -100,13 +102,20 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         include_stop: args.include_stop,
         stop_token_ids: GenerationConfig::read(&args.model)?.eos,
     };
-    let mut engine = LocalEngine::new(
-        &model,
-        text.tokenizer.as_ref(),
-        sampling,
-        (shared.seed.unwrap_or(0), args.slots),
-    )
-    .map_err(|error| Failure::input(format!("--{}", error.to_string().replace('_', "-"))))?;
+    let flag = |error: String| Failure::input(format!("--{}", error.replace('_', "-")));
+    sampling.check().map_err(flag)?;
+    if text.tokenizer.is_none() && !sampling.stop.is_empty() {
+        return Err(flag(
+            "stop: stop strings need a tokenizer in the model folder".into(),
+        ));
+    }
+    let options = EngineOptions {
+        policy: model.clone(),
+        images: None,
+        tokenizer: text.tokenizer.clone(),
+        slots: args.slots,
+    };
+    let mut engine = engine::open(EngineConfig::Local, options)?;
     let folder = args.prompts.parent().unwrap_or(Path::new(""));
     for row in &rows {
         text.look_for(&row.value.prompt, (folder, &row.place))?;
@@ -126,19 +135,20 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         let mut requests = Vec::new();
         for (group, row) in waiting.by_ref().take(together) {
             let (prompt, shown) = text.prompt(row.value.prompt, (folder, &row.place))?;
-            let view = shown
-                .map(|shown| model.encode_images(&[shown]))
-                .transpose()?;
             requests.push(Request {
                 group,
                 ids: prompt.into(),
-                view: view.and_then(|mut views| views.pop()),
+                images: shown,
                 samples: args.n,
                 draw: group as u64,
                 lengths: None,
             });
         }
-        engine.submit(requests)?;
+        engine.submit(Submission {
+            requests,
+            sampling: sampling.clone(),
+            seed: shared.seed.unwrap_or(0),
+        })?;
         while let Some(finished) = engine.next()? {
             ready.insert((finished.group, finished.index), finished.completion);
             bar.advance(1);

@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use trainer::Learner;
 use trainer::config::Aggregation;
-use trainer::grpo::batch::{Normaliser, Trajectory, micro_batches};
-use trainer::head::HeadOptions;
+use trainer::learn::{HeadOptions, LossNorm, Trajectory, micro_batches};
 
 use super::rows::{self, PromptFields, TextSide};
 use super::{Failure, Shared};
@@ -114,7 +113,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
 
 /// The log-probabilities of all completion tokens, in order.
 fn log_probs(model: &Decoder, sequences: &[Trajectory]) -> Result<Vec<f32>, Failure> {
-    let normaliser = Normaliser {
+    let norm = LossNorm {
         aggregation: Aggregation::TokenMean,
         tokens: 1.0,
         sequences: 1.0,
@@ -125,7 +124,7 @@ fn log_probs(model: &Decoder, sequences: &[Trajectory]) -> Result<Vec<f32>, Fail
         rows: 0,
     };
     let mut all = Vec::new();
-    for micro in micro_batches(sequences, &normaliser, ROWS, model.device()) {
+    for micro in micro_batches(sequences, &norm, ROWS, model.device()) {
         let logprobs = Learner::log_probs(model, &micro, (&head, VisionFeatures::Cached))?;
         all.extend(
             Vec::<f32>::try_from(logprobs.to_kind(tch::Kind::Float)).map_err(Failure::other)?,

@@ -16,6 +16,7 @@ mod rows;
 mod serve;
 mod shared;
 mod train;
+mod train_progress;
 
 use std::process::ExitCode;
 

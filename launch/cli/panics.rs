@@ -31,7 +31,7 @@ impl Bug {
                 .name()
                 .unwrap_or("unnamed")
                 .to_owned(),
-            text: info.payload_as_str().unwrap_or("no message").to_owned(),
+            text: panic_message::panic_info_message(info).to_owned(),
             place: info
                 .location()
                 .map_or_else(|| "an unknown place".to_owned(), ToString::to_string),

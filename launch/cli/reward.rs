@@ -50,7 +50,7 @@ pub fn scorer(config: &Config, rewards: &RewardsConfig) -> Result<Scorer, Failur
     if !config.encoders.is_empty() {
         trainer::threads(config.threads);
     }
-    let encoders = trainer::encoders(config, device);
+    let encoders = config.encoder_set(device);
     Ok(Scorer::with_encoders(rewards, tasks, counter, &encoders)?)
 }
 

@@ -166,7 +166,7 @@ pub type Prompted = (Vec<i64>, Option<Arc<PromptImages>>);
 /// and how it takes pictures, where it does.
 pub struct TextSide {
     /// The tokenizer.
-    pub tokenizer: Option<Tokenizer>,
+    pub tokenizer: Option<Arc<Tokenizer>>,
     chat: Option<ChatTemplate>,
     eyes: Option<Processor>,
     vocab: i64,
@@ -182,7 +182,7 @@ impl TextSide {
             .transpose()?;
         let chat = ChatTemplate::load(folder).map_err(Failure::input)?;
         Ok(Self {
-            tokenizer,
+            tokenizer: tokenizer.map(Arc::new),
             chat,
             eyes: model.vision().map(|vision| vision.processor.clone()),
             vocab: model.config.vocab_size,

@@ -3,6 +3,7 @@
 use trainer::config::{DeviceName, Dtype};
 
 use super::failure::Failure;
+use crate::telemetry::Verbosity;
 
 /// Flags of every command.
 #[derive(Debug, Clone, clap::Args)]
@@ -36,6 +37,15 @@ impl Shared {
             .map_or_else(DeviceName::default, DeviceName);
         name.resolve(0)
             .map_err(|error| Failure::input(format!("--{error}")))
+    }
+
+    /// What the console shows.
+    pub fn verbosity(&self) -> Verbosity {
+        match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, true) => Verbosity::Verbose,
+            (false, false) => Verbosity::Normal,
+        }
     }
 
     /// The kind a command without a config computes in.

@@ -1,18 +1,13 @@
 //! `svgrl train`: the run folder, the ranks, the progress lines around [`trainer::run`].
 
-use std::fs::OpenOptions;
-use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use serde_json::{Value, json};
-use trainer::config::StageConfig;
-use trainer::metrics::Metrics;
-use trainer::{Observer, Resume, RunEnd, RunOptions, World};
+use trainer::{Resume, RunOptions, World};
 
+use super::train_progress::Progress;
 use super::{Failure, Shared, config};
-use crate::progress::duration;
-use crate::report;
+use crate::telemetry::{self, RunOutputs, TOLD};
 
 /// `svgrl train`
 #[derive(Debug, Clone, clap::Args)]
@@ -37,6 +32,10 @@ pub struct Args {
     /// Validate, print the resolved config and the plan, and stop.
     #[arg(long)]
     dry_run: bool,
+    /// Write a Chrome trace of the run's phases, decoding, renders, encoders and collectives: opens in
+    /// Perfetto. Other ranks write beside it, their number in the name.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -82,6 +81,14 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     if config.deterministic && device != tch::Device::Cpu {
         torch_ext::set_deterministic(true).map_err(Failure::other)?;
     }
+    std::fs::create_dir_all(&folder)
+        .map_err(|error| Failure::input(format!("--run-dir {}: {error}", folder.display())))?;
+    let _outputs = telemetry::start_run(&RunOutputs {
+        folder: &folder,
+        rank: world.rank,
+        verbosity: shared.verbosity(),
+        trace: args.trace.as_deref(),
+    })?;
     let group = world.connect(device)?;
     let options = RunOptions {
         folder: &folder,
@@ -89,10 +96,12 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         device,
         threads,
     };
-    let mut console = Console::new(&folder, leader, shared)?;
-    let end = trainer::run(config, &options, group, &mut console)
-        .map_err(|error| loaded.failure(error))?;
-    console.end(end);
+    let mut progress = Progress::new(&folder);
+    let end = trainer::run(config, &options, group, &mut progress).map_err(|error| {
+        tracing::error!(target: TOLD, "{error}");
+        loaded.failure(error)
+    })?;
+    progress.end(end);
     Ok(())
 }
 
@@ -166,179 +175,4 @@ fn cpu_name() -> Option<String> {
     let info = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = info.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split(':').nth(1)?.trim().to_owned())
-}
-
-/// Prints one line a step and keeps `train.log`, the report and the event files.
-struct Console {
-    leader: bool,
-    quiet: bool,
-    verbose: bool,
-    terminal: bool,
-    log: Option<std::fs::File>,
-    folder: PathBuf,
-    pace: Pace,
-    /// When the scan of a source's files began.
-    reading: Option<Instant>,
-}
-
-/// What time left is estimated from.
-struct Pace {
-    stage: String,
-    since: Instant,
-    first: u64,
-}
-
-impl Console {
-    fn new(folder: &Path, leader: bool, shared: &Shared) -> Result<Self, Failure> {
-        let path = folder.join("train.log");
-        let open = || OpenOptions::new().create(true).append(true).open(&path);
-        let log = leader
-            .then(open)
-            .transpose()
-            .map_err(|error| Failure::other(format!("{}: {error}", path.display())))?;
-        Ok(Self {
-            leader,
-            quiet: shared.quiet,
-            verbose: shared.verbose,
-            terminal: std::io::stderr().is_terminal(),
-            log,
-            folder: folder.to_owned(),
-            pace: Pace {
-                stage: String::new(),
-                since: Instant::now(),
-                first: 0,
-            },
-            reading: None,
-        })
-    }
-
-    fn say(&mut self, line: &str, passing: bool) {
-        if let Some(log) = &mut self.log {
-            let _ = writeln!(log, "{line}");
-        }
-        if self.quiet || !self.leader {
-            return;
-        }
-        match self.terminal && passing {
-            true => eprint!("\r\x1b[K{line}"),
-            false if self.terminal => eprintln!("\r\x1b[K{line}"),
-            false => eprintln!("{line}"),
-        }
-    }
-
-    fn end(&mut self, end: RunEnd) {
-        match end {
-            RunEnd::Finished => self.say(
-                &format!("done: {}", self.folder.join("report.html").display()),
-                false,
-            ),
-            RunEnd::AlreadyFinished => {}
-            RunEnd::Interrupted => self.say(
-                "stopped by a signal; the state is written, run the same command to continue",
-                false,
-            ),
-        }
-    }
-}
-
-impl Observer for Console {
-    fn row(&mut self, stage: &StageConfig, step: u64, metrics: &Metrics) {
-        if self.verbose {
-            let all: Vec<String> = metrics
-                .iter()
-                .map(|(name, value)| format!("{name}={value:.6}"))
-                .collect();
-            self.say(
-                &format!("{} {step}: {}", stage.name(), all.join(" ")),
-                false,
-            );
-        }
-        let brief = |names: &[(&str, &str)]| -> String {
-            let shown = names.iter().filter_map(|(name, label)| {
-                metrics
-                    .get(*name)
-                    .map(|value| format!("{label} {value:.4}"))
-            });
-            shown.collect::<Vec<_>>().join("  ")
-        };
-        if let Some(name) = metrics
-            .keys()
-            .next()
-            .filter(|name| name.starts_with("eval/"))
-        {
-            let set = name.split('/').nth(1).unwrap_or_default();
-            let get = |metric: &str| {
-                metrics
-                    .get(&format!("eval/{set}/{metric}"))
-                    .copied()
-                    .unwrap_or(f64::NAN)
-            };
-            let (reward, valid) = (get("reward/total/mean"), get("svg/valid_frac"));
-            self.say(
-                &format!(
-                    "{} step {step}: {set} reward {reward:.4}, valid {:.1} %",
-                    stage.name(),
-                    100.0 * valid
-                ),
-                false,
-            );
-            return;
-        }
-        if self.pace.stage != stage.name() {
-            self.pace = Pace {
-                stage: stage.name().to_owned(),
-                since: Instant::now(),
-                first: step,
-            };
-        }
-        let seconds = metrics.get("time/step_s").copied().unwrap_or(0.0);
-        let each = match step - self.pace.first {
-            0 => seconds,
-            steps => self.pace.since.elapsed().as_secs_f64() / steps as f64,
-        };
-        let left = duration(each * (stage.steps() - step) as f64);
-        let shown = brief(&[
-            ("sft/loss", "loss"),
-            ("reward/total/mean", "reward"),
-            ("svg/valid_frac", "valid"),
-            ("completion/tokens/mean", "tokens"),
-            ("policy/kl_ref", "kl"),
-            ("optim/grad_norm", "grad"),
-        ]);
-        let line = format!(
-            "{} {step}/{}  {shown}  {seconds:.2} s/step  {left} left",
-            stage.name(),
-            stage.steps()
-        );
-        self.say(&line, step < stage.steps());
-    }
-
-    fn checkpoint(&mut self, run: &Path) {
-        if let Err(error) = report::write_rendered(run, &run.join("report.html")) {
-            self.say(&format!("the report could not be written: {error}"), false);
-        }
-    }
-
-    fn reading(&mut self, source: &str, done: u64, all: u64) {
-        let since = *self.reading.get_or_insert_with(Instant::now);
-        let left = since.elapsed().as_secs_f64() * (all - done) as f64 / done.max(1) as f64;
-        let gib = |bytes: u64| bytes as f64 / f64::from(1u32 << 30);
-        let line = format!(
-            "reading {source}: {:.2} of {:.2} GiB, {} left",
-            gib(done),
-            gib(all),
-            duration(left)
-        );
-        if done == all {
-            self.reading = None;
-        }
-        // Plain output gets the beginning and the end, a terminal every change.
-        if self.terminal || done == all {
-            self.say(&line, done < all);
-        }
-    }
-
-    fn notice(&mut self, text: &str) {
-        self.say(text, false);
-    }
 }

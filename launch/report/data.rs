@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
+use trainer::metrics::keys;
 
 use super::error::ReportError;
 
@@ -84,7 +85,7 @@ impl Stage {
             if key == "step" || key == "time" {
                 continue;
             }
-            let (place, training) = match key.starts_with("eval/") {
+            let (place, training) = match keys::is_evaluation(key) {
                 true => (&mut self.evals, false),
                 false => (&mut self.curves, true),
             };

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use trainer::metrics::{Metric, keys};
+
 use super::chart::short;
 use super::data::{Run, Stage};
 use super::page::{document, escape};
@@ -9,10 +11,9 @@ use super::samples::Rasterise;
 use super::{panels, samples};
 
 /// Held-out numbers that stand at the top of the page, with their words.
-const HEADLINES: [(&str, &str); 3] = [
-    ("reward/total/mean", "held-out reward"),
-    ("svg/valid_frac", "held-out valid SVG"),
-    ("greedy/reward/total/mean", "held-out greedy reward"),
+const HEADLINES: [(&Metric, &str); 2] = [
+    (&keys::REWARD_MEAN, "held-out reward"),
+    (&keys::VALID, "held-out valid SVG"),
 ];
 
 /// The whole page.
@@ -49,9 +50,9 @@ fn environment(run: &Run) -> String {
 /// Last held-out numbers of the run, with what each stage made of them.
 fn tiles(run: &Run) -> String {
     let mut out = String::new();
-    for (key, words) in HEADLINES {
+    for (metric, words) in HEADLINES {
         for set in sets(run) {
-            let name = format!("eval/{set}/{key}");
+            let name = keys::held_out(&set, metric.name);
             let spans: Vec<(&str, f64, f64)> = run
                 .stages
                 .iter()
@@ -134,12 +135,12 @@ fn before_and_after(stage: &Stage) -> String {
         let (Some(first), Some(last)) = (points.first(), points.last()) else {
             continue;
         };
-        let name = key.strip_prefix("eval/").unwrap_or(key);
+        let name = keys::of_held_out(key).map_or(key.clone(), |(set, key)| format!("{set}/{key}"));
         let change = last.1 - first.1;
         let _ = write!(
             out,
             "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}{}</td></tr>",
-            escape(name),
+            escape(&name),
             short(first.1),
             short(last.1),
             if change > 0.0 { "+" } else { "" },

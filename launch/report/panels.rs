@@ -1,62 +1,57 @@
 //! Which metrics share a chart, by the metric names' pattern `area/quantity[/stat]`.
 
+use trainer::metrics::{Metric, keys};
+
 use super::chart::{Chart, Series};
 use super::data::Stage;
 
 /// The charts of a stage that have something to show, in reading order.
 pub(super) fn charts(stage: &Stage) -> Vec<Chart<'_>> {
     let mut charts = vec![total(stage), parts(stage), tasks(stage)];
-    let fixed: [(&str, &[(&str, &str)]); 10] = [
+    let fixed: [(&str, &[(&Metric, &str)]); 10] = [
         (
             "Loss",
             &[
-                ("policy/loss", "policy"),
-                ("sft/loss", "imitation"),
-                ("dpo/loss", "preference"),
+                (&keys::POLICY_LOSS, "policy"),
+                (&keys::SFT_LOSS, "imitation"),
             ],
         ),
         (
             "Valid SVG and truncated completions, fraction",
-            &[
-                ("svg/valid_frac", "valid"),
-                ("completion/truncated_frac", "truncated"),
-            ],
+            &[(&keys::VALID, "valid"), (&keys::TRUNCATED, "truncated")],
         ),
         (
             "Completion length, tokens",
-            &[
-                ("completion/tokens/mean", "mean"),
-                ("completion/tokens/max", "max"),
-            ],
+            &[(&keys::TOKENS_MEAN, "mean"), (&keys::TOKENS_MAX, "max")],
         ),
         (
             "KL divergence",
             &[
-                ("policy/kl_ref", "to reference"),
-                ("policy/kl_sampler", "to sampler"),
+                (&keys::KL_REF, "to reference"),
+                (&keys::KL_SAMPLER, "to sampler"),
             ],
         ),
-        ("Entropy", &[("policy/entropy", "entropy")]),
+        ("Entropy", &[(&keys::ENTROPY, "entropy")]),
         (
             "Groups without spread, fraction",
-            &[("reward/zero_spread_frac", "zero spread")],
+            &[(&keys::ZERO_SPREAD, "zero spread")],
         ),
-        ("Learning rate", &[("optim/lr", "rate")]),
-        ("Gradient norm", &[("optim/grad_norm", "norm")]),
+        ("Learning rate", &[(&keys::LR, "rate")]),
+        ("Gradient norm", &[(&keys::GRAD_NORM, "norm")]),
         (
             "Time of a step, seconds",
             &[
-                ("time/step_s", "step"),
-                ("time/generate_s", "generate"),
-                ("time/score_exposed_s", "score, exposed"),
-                ("time/forward_backward_s", "forward and backward"),
-                ("time/reduce_s", "reduce"),
-                ("time/optim_s", "optimizer"),
+                (&keys::TIME_STEP, "step"),
+                (&keys::TIME_GENERATE, "generate"),
+                (&keys::TIME_SCORE_EXPOSED, "score, exposed"),
+                (&keys::TIME_FORWARD_BACKWARD, "forward and backward"),
+                (&keys::TIME_REDUCE, "reduce"),
+                (&keys::TIME_OPTIM, "optimizer"),
             ],
         ),
         (
             "Throughput, tokens per second",
-            &[("perf/tokens_per_s", "tokens/s")],
+            &[(&keys::TOKENS_PER_S, "tokens/s")],
         ),
     ];
     charts.extend(fixed.iter().map(|(title, keys)| {
@@ -64,7 +59,7 @@ pub(super) fn charts(stage: &Stage) -> Vec<Chart<'_>> {
             title,
             series: keys
                 .iter()
-                .filter_map(|(key, label)| Some(Series::line(*label, stage.curves.get(*key)?)))
+                .filter_map(|(key, label)| Some(Series::line(*label, stage.curves.get(key.name)?)))
                 .collect(),
         }
     }));
@@ -74,15 +69,15 @@ pub(super) fn charts(stage: &Stage) -> Vec<Chart<'_>> {
 
 fn total(stage: &Stage) -> Chart<'_> {
     let mut series = Vec::new();
-    if let Some(points) = stage.curves.get("reward/total/mean") {
+    if let Some(points) = stage.curves.get(keys::REWARD_MEAN.name) {
         series.push(Series::line("training", points));
     }
     for (key, points) in &stage.evals {
-        let set = key
-            .strip_prefix("eval/")
-            .and_then(|key| key.strip_suffix("/reward/total/mean"));
-        if let Some(set) = set {
-            series.push(Series::dots(set, points));
+        match keys::of_held_out(key) {
+            Some((set, metric)) if metric == keys::REWARD_MEAN.name => {
+                series.push(Series::dots(set, points));
+            }
+            _ => {}
         }
     }
     Chart {
@@ -93,36 +88,26 @@ fn total(stage: &Stage) -> Chart<'_> {
 
 /// `reward/<part>/mean`.
 fn parts(stage: &Stage) -> Chart<'_> {
-    rewards(stage, "Reward parts", |words| match words {
-        [part, "mean"] if *part != "total" => Some((*part).to_owned()),
-        _ => None,
-    })
+    named(stage, "Reward parts", &keys::REWARD_PART)
 }
 
 /// `reward/<task>/total/mean`, when there are several tasks.
 fn tasks(stage: &Stage) -> Chart<'_> {
-    let mut chart = rewards(stage, "Reward by task", |words| match words {
-        [task, "total", "mean"] => Some((*task).to_owned()),
-        _ => None,
-    });
+    let mut chart = named(stage, "Reward by task", &keys::REWARD_TASK);
     if chart.series.len() < 2 {
         chart.series.clear();
     }
     chart
 }
 
-fn rewards<'a>(
-    stage: &'a Stage,
-    title: &'a str,
-    label: impl Fn(&[&str]) -> Option<String>,
-) -> Chart<'a> {
-    let series = stage
-        .curves
-        .iter()
-        .filter_map(|(key, points)| {
-            let words: Vec<&str> = key.strip_prefix("reward/")?.split('/').collect();
-            Some(Series::line(label(&words)?, points))
-        })
-        .collect();
-    Chart { title, series }
+/// The curves of a metric with one name of the user's, by that name.
+fn named<'a>(stage: &'a Stage, title: &'a str, metric: &'static Metric) -> Chart<'a> {
+    let of_metric = |key: &str| keys::declared(key) == Some(metric);
+    let curves = stage.curves.iter().filter(|(key, _)| of_metric(key));
+    Chart {
+        title,
+        series: curves
+            .filter_map(|(key, points)| Some(Series::line(metric.names(key).next()?, points)))
+            .collect(),
+    }
 }

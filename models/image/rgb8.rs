@@ -10,8 +10,11 @@ use crate::ModelError;
 /// `data` holds `[height, width, 3]` bytes, sRGB, 0..255.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rgb8 {
+    /// Pixels of a row.
     pub width: usize,
+    /// Rows.
     pub height: usize,
+    /// Red, green and blue of each pixel, rows from the top.
     pub data: Vec<u8>,
 }
 

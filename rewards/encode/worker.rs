@@ -62,6 +62,7 @@ impl Worker {
 
     /// One answer for each of `batch`, whose questions are of one shape, from a pass of exactly `rows` rows.
     pub fn answer(&mut self, batch: &[Prepared], rows: usize) -> Answers {
+        let _span = tracing::trace_span!("encode", asked = batch.len(), rows).entered();
         let pass = Pass { batch, rows };
         match (self, &batch[0]) {
             (Worker::Features(network), Prepared::Picture(_, pool)) => {

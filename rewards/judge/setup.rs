@@ -13,8 +13,11 @@ pub(crate) struct JudgeSetup {
     /// Price of a million tokens, of requests and of answers.
     pub price: [f64; 2],
     /// The value in an answer; none where there is none.
-    pub read: Box<dyn Fn(&str) -> Option<f64> + Send + Sync>,
+    pub read: ReadAnswer,
 }
+
+/// Reads the value in an answer.
+pub(crate) type ReadAnswer = Box<dyn Fn(&str) -> Option<f64> + Send + Sync>;
 
 /// How it may be asked.
 #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "nobody asks"))]

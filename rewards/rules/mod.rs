@@ -66,6 +66,7 @@ macro_rules! rewards {
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
         #[serde(tag = "type")]
         #[schemars(transform = with_refused)]
+        #[allow(missing_docs, reason = "the options of each say it")]
         pub enum RewardConfig {
             $(#[serde(rename = $name)] $reward($reward),)*
         }

@@ -12,12 +12,15 @@ pub(crate) enum Value {
     Awaited(Awaited),
 }
 
+/// A value of encoders' answers.
+pub(crate) type Formula = Box<dyn Fn(&[Arc<[f32]>]) -> f64 + Send>;
+
 /// What a value is made of.
 pub(crate) enum Awaited {
     /// By a formula of encoders' answers, which come in the promises' order.
     Encoded {
         promises: Vec<Promise>,
-        formula: Box<dyn Fn(&[Arc<[f32]>]) -> f64 + Send>,
+        formula: Formula,
     },
     /// A judge's answer, none where it could not be understood; and the value of one that never comes.
     Judged {

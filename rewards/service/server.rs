@@ -29,9 +29,11 @@ pub struct ServiceSetup<'a> {
     pub scorer: Scorer,
     /// The tasks it judges; the first is that of rows which name none.
     pub tasks: &'a IndexMap<String, TaskScoring>,
+    /// Its bounds and deadlines.
     pub config: ServiceConfig,
     /// What callers must show; none lets everyone in.
     pub token: Option<String>,
+    /// Which requests it writes down.
     pub log: Log,
 }
 

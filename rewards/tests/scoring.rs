@@ -1,6 +1,8 @@
 //! Scoring from outside: shapes of completions, gate and sum, failures, order, and that nothing a
 //! completion holds stops the scorer.
 
+#![allow(clippy::unwrap_used)]
+
 use indexmap::IndexMap;
 use rewards::{
     Candidate, Invalid, Reference, ReferenceFault, Reward, RewardsConfig, ScoreJob, Scorer,

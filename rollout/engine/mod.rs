@@ -1,64 +1,30 @@
-//! Where completions come from: one trait for the engine in this process, for dedicated workers
-//! and for external servers.
+//! Where completions come from. An [`Engine`] is opened once a stage by [`open`]; what it is asked
+//! is plain data, so that one in another process or behind HTTP answers the same questions.
+//!
+//! The engine in this process is `local`; nothing outside its folder and [`open`] names it. Another engine
+//! is a file with its `impl Engine`, a word of [`EngineConfig`], and an arm of [`open`].
 
-pub mod local;
+mod images;
+mod interface;
+mod local;
+mod options;
+mod sampling;
+mod weights;
 
-use std::rc::Rc;
-use std::sync::Arc;
+pub use images::ImageCache;
+pub use interface::{Capabilities, Engine, EngineStats, Finished, Request, Submission};
+pub use options::{EngineConfig, EngineOptions};
+pub use sampling::Sampling;
+pub use weights::WeightBlocks;
 
-use models::EncodedImages;
+use crate::RolloutError;
 
-use crate::{Completion, RolloutError};
-
-/// One prompt to complete `samples` times.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// The caller's number for it, given back with each completion.
-    pub group: usize,
-    /// Prompt token ids, not empty.
-    pub ids: Arc<[i64]>,
-    /// Its pictures, looked at.
-    pub view: Option<Rc<EncodedImages>>,
-    /// Number of completions.
-    pub samples: usize,
-    /// The prompt's draw number in the run: keys the random numbers.
-    pub draw: u64,
-    /// For measurements: the exact length of each completion, whatever ends it otherwise.
-    pub lengths: Option<Arc<[usize]>>,
-}
-
-/// A completion that has ended.
-#[derive(Debug, Clone)]
-pub struct Finished {
-    /// [`Request::group`].
-    pub group: usize,
-    /// Which of the group's completions.
-    pub index: usize,
-    /// The completion.
-    pub completion: Completion,
-}
-
-/// Samples completions. What it holds is decided by the requests alone, never by when the caller
-/// asks for the next completion.
-pub trait Engine {
-    /// Queues requests.
-    ///
-    /// # Errors
-    /// A prompt that is empty or cannot fit.
-    fn submit(&mut self, requests: Vec<Request>) -> Result<(), RolloutError>;
-
-    /// The next completion to end, decoding as far as needed; `None` when nothing is queued.
-    ///
-    /// # Errors
-    /// libtorch's, out of memory for instance.
-    fn next(&mut self) -> Result<Option<Finished>, RolloutError> {
-        self.next_unless(&|| false)
+/// Opens the engine that `config` names.
+///
+/// # Errors
+/// An engine that does not answer; none in this process.
+pub fn open(config: EngineConfig, options: EngineOptions) -> Result<Box<dyn Engine>, RolloutError> {
+    match config {
+        EngineConfig::Local => Ok(Box::new(local::LocalEngine::new(options))),
     }
-
-    /// [`Self::next`] that gives up when `stop` says so, asked between two tokens. What was
-    /// decoded is lost then: the engine is of no more use.
-    ///
-    /// # Errors
-    /// [`RolloutError::Stopped`]; those of [`Self::next`].
-    fn next_unless(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Finished>, RolloutError>;
 }

@@ -1,5 +1,7 @@
 //! Prompts from templates, chat templates, pictures and earlier turns.
 
+use std::sync::Arc;
+
 use std::collections::HashSet;
 
 use super::*;
@@ -43,12 +45,14 @@ fn placeholders_are_filled_once_and_braces_kept() {
 
 #[test]
 fn chat_template_wraps_the_turns_and_the_prefill_follows() {
-    let chat = ChatTemplate::compile(
-        "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}\
+    let chat = Arc::new(
+        ChatTemplate::compile(
+            "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}\
          {% if add_generation_prompt %}<assistant>{% endif %}",
-        IndexMap::new(),
-    )
-    .unwrap();
+            IndexMap::new(),
+        )
+        .unwrap(),
+    );
     let config = PromptConfig {
         system: Some("Be brief.".to_owned()),
         prefill: Some("<think>".to_owned()),
@@ -76,7 +80,7 @@ fn the_template_of_a_draw_depends_on_seed_and_number() {
 #[test]
 fn pictures_go_where_the_words_say_else_before_them() {
     let picture = || rewards::ImageSource::Path("a.png".into());
-    let seen = |templates: &[&str], chat: Option<&ChatTemplate>, count: usize| {
+    let seen = |templates: &[&str], chat: Option<&Arc<ChatTemplate>>, count: usize| {
         let config = config(templates);
         let mut draw = draw(0);
         draw.example.images = (0..count).map(|_| picture()).collect();
@@ -91,13 +95,15 @@ fn pictures_go_where_the_words_say_else_before_them() {
         seen(&["as {image} but {image}!"], None, 2).unwrap(),
         "as [pad] but [pad]!"
     );
-    let chat = ChatTemplate::compile(
-        "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}\
+    let chat = Arc::new(
+        ChatTemplate::compile(
+            "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}\
          {% for part in m.content %}{% if part.type == 'image' %}(pic){% else %}{{ part.text }}\
          {% endif %}{% endfor %}{% endif %}{% endfor %}",
-        IndexMap::new(),
-    )
-    .unwrap();
+            IndexMap::new(),
+        )
+        .unwrap(),
+    );
     assert_eq!(
         seen(&["Draw {image}: {prompt}"], Some(&chat), 1).unwrap(),
         "Draw (pic): a red circle"
@@ -120,13 +126,15 @@ fn pictures_go_where_the_words_say_else_before_them() {
 
 #[test]
 fn earlier_turns_go_before_the_question_with_their_pictures() {
-    let chat = ChatTemplate::compile(
-        "{% for m in messages %}<{{ m.role }}>{% if m.content is string %}{{ m.content }}\
+    let chat = Arc::new(
+        ChatTemplate::compile(
+            "{% for m in messages %}<{{ m.role }}>{% if m.content is string %}{{ m.content }}\
          {% else %}{% for part in m.content %}{% if part.type == 'image' %}(pic)\
          {% else %}{{ part.text }}{% endif %}{% endfor %}{% endif %}{% endfor %}<assistant>",
-        IndexMap::new(),
-    )
-    .unwrap();
+            IndexMap::new(),
+        )
+        .unwrap(),
+    );
     let mut draw = draw(0);
     draw.example.history = vec![crate::data::Turn {
         question: "<image>What?".into(),

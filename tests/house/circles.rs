@@ -171,7 +171,8 @@ fn resolve<'a>(
     depth: usize,
 ) -> Option<(&'a File, String)> {
     let mut parts = path;
-    let below = |module: &Module, name: &String| [module.as_slice(), &[name.clone()]].concat();
+    let below =
+        |module: &Module, name: &String| [module.as_slice(), std::slice::from_ref(name)].concat();
     let mut module = match parts.first()?.as_str() {
         "crate" => {
             parts = &parts[1..];

@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 
 use models::{Component, Decoder, Recompute, load_folder_frozen};
 use tch::{Device, Kind, Tensor};
-use torch_ext::ProcessGroup;
+use trainer::TrainingMemory;
 use trainer::config::{Dtype, OptimizerConfig};
-use trainer::optim::AdamW;
-use trainer::{Learner, TrainingMemory};
+use trainer::learn::AdamW;
 
-use crate::support::fixture;
+use crate::support::{fixture, policy};
 
 const FROZEN: [&[Component]; 4] = [
     &[],
@@ -33,13 +32,7 @@ fn what_is_frozen_costs_its_weights_alone() {
         for frozen in FROZEN {
             let model = network(frozen, kind);
             let (shape, leaves) = (model.config.clone(), model.params.leaves().to_vec());
-            let learner = Learner::new(
-                model,
-                &OptimizerConfig::default(),
-                Recompute::None,
-                ProcessGroup::Solo,
-            )
-            .unwrap();
+            let learner = policy::learner(model, Recompute::None);
             let (told, held) = (TrainingMemory::of(&shape, frozen, dtype), learner.memory());
             // Gaps before leaves, at most 15 elements each.
             let learning = leaves.iter().filter(|leaf| leaf.trains()).count() as i64;

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use models::Recompute;
 use models::VisionFeatures;
 use tch::{Device, Kind, Tensor};
-use torch_ext::ProcessGroup;
 use trainer::Learner;
-use trainer::config::{Aggregation, OptimizerConfig};
-use trainer::grpo::batch::{MicroBatch, Normaliser, Trajectory, micro_batches};
+use trainer::config::Aggregation;
 use trainer::grpo::loss::{LossOptions, TokenTerms, grpo_loss};
-use trainer::head::HeadOptions;
+use trainer::learn::{HeadOptions, LossNorm, MicroBatch, Trajectory, micro_batches};
 
-use crate::support::{larger, network, relative};
+use crate::support::{larger, network, policy, relative};
 
 /// How the loss is computed.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +69,7 @@ const LOSS: LossOptions = LossOptions {
     dual_clip: Some(3.0),
     entropy: 0.05,
     kl: None,
-    importance_cap: None,
+    tis_cap: None,
 };
 
 /// The loss of the tokens from `start` of a micro-batch.
@@ -91,25 +89,19 @@ fn terms_loss(micro: &MicroBatch, start: i64, logprobs: &Tensor, entropy: &Tenso
 }
 
 fn learner(kind: Kind, recompute: Recompute) -> Learner {
-    Learner::new(
-        network("qwen3_untied", kind),
-        &OptimizerConfig::default(),
-        recompute,
-        ProcessGroup::Solo,
-    )
-    .unwrap()
+    policy::learner(network("qwen3_untied", kind), recompute)
 }
 
 fn micros(pieces: Pieces) -> Vec<MicroBatch> {
     let all = trajectories(pieces.shared);
     let tokens: usize = all.iter().map(|trajectory| trajectory.ids.len()).sum();
-    let normaliser = Normaliser {
+    let norm = LossNorm {
         aggregation: Aggregation::SequenceMean,
         tokens: tokens as f64,
         sequences: all.len() as f64,
         constant: 1.0,
     };
-    micro_batches(&all, &normaliser, pieces.budget, Device::Cpu)
+    micro_batches(&all, &norm, pieces.budget, Device::Cpu)
 }
 
 fn outcome(kind: Kind, pieces: Pieces) -> Outcome {
@@ -122,7 +114,7 @@ fn outcome(kind: Kind, pieces: Pieces) -> Outcome {
     let mut losses = Vec::new();
     for micro in &micros {
         learner
-            .accumulate(micro, &head, &mut |start, logprobs, entropy| {
+            .forward_backward(micro, &head, &mut |start, logprobs, entropy| {
                 let loss = terms_loss(micro, start, logprobs, entropy);
                 losses.push(loss.detach());
                 loss

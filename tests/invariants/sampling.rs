@@ -1,18 +1,18 @@
 //! The local engine against the learner and against itself with other slots and neighbours.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use models::Decoder;
 use models::VisionFeatures;
-use rollout::{Completion, Engine, LocalEngine, Request, Sampling};
+use rollout::{Completion, Request, Sampling, Submission};
 use tch::{Device, Kind, Tensor};
 use trainer::Learner;
 use trainer::config::Aggregation;
-use trainer::grpo::batch::{Normaliser, Trajectory, micro_batches};
-use trainer::head::HeadOptions;
+use trainer::learn::{HeadOptions, LossNorm, Trajectory, micro_batches};
 
-use crate::support::{NETWORKS, gap, larger, network};
+use crate::support::{NETWORKS, gap, larger, network, policy};
 
 /// Requests for prompts of 1 to 24 tokens.
 fn requests(count: usize, samples: usize) -> Vec<Request> {
@@ -25,7 +25,7 @@ fn requests(count: usize, samples: usize) -> Vec<Request> {
         .map(|group| Request {
             group,
             ids: ids(group),
-            view: None,
+            images: None,
             samples,
             draw: 1000 + group as u64,
             lengths: None,
@@ -37,15 +37,21 @@ type Completions = BTreeMap<(usize, usize), Completion>;
 
 /// Submits each of `batches` in turn and collects all completions.
 fn sample(
-    model: &Decoder,
+    model: &Rc<Decoder>,
     sampling: &Sampling,
     slots: usize,
     batches: Vec<Vec<Request>>,
 ) -> Completions {
-    let mut engine = LocalEngine::new(model, None, sampling.clone(), (5, slots)).unwrap();
+    let mut engine = policy::engine(model, None, slots);
     let mut out = Completions::new();
     for batch in batches {
-        engine.submit(batch).unwrap();
+        engine
+            .submit(Submission {
+                requests: batch,
+                sampling: sampling.clone(),
+                seed: 5,
+            })
+            .unwrap();
         while let Some(finished) = engine.next().unwrap() {
             assert!(
                 out.insert((finished.group, finished.index), finished.completion)
@@ -58,11 +64,11 @@ fn sample(
 
 /// A fixture with its weights scaled down. As they are, they stretch rounding beyond a trained
 /// network's: both the sampler and the learner were up to 1.2e-5 from float64.
-fn narrowed(name: &str) -> Decoder {
+fn narrowed(name: &str) -> Rc<Decoder> {
     let model = network(name, Kind::Float);
     let mut flat = model.params.trainable().shallow_clone();
     tch::no_grad(|| flat *= 0.6);
-    model
+    Rc::new(model)
 }
 
 #[test]
@@ -89,14 +95,14 @@ fn sampler_and_learner_give_the_same_log_probabilities() {
             })
             .collect();
         assert_eq!(trajectories.len(), 32);
-        let normaliser = Normaliser {
+        let norm = LossNorm {
             aggregation: Aggregation::TokenMean,
             tokens: 1.0,
             sequences: 1.0,
             constant: 1.0,
         };
         let mut worst: f64 = 0.0;
-        for micro in micro_batches(&trajectories, &normaliser, 300, Device::Cpu) {
+        for micro in micro_batches(&trajectories, &norm, 300, Device::Cpu) {
             let own = Learner::log_probs(
                 &model,
                 &micro,
@@ -155,7 +161,7 @@ fn divergences(a: &Completions, b: &Completions) -> usize {
 
 #[test]
 fn completions_depend_on_neither_slots_nor_neighbours() {
-    let model = network("qwen3_tied", Kind::Float);
+    let model = Rc::new(network("qwen3_tied", Kind::Float));
     let sampling = Sampling {
         max_new_tokens: 200,
         stop_token_ids: vec![3],
@@ -186,7 +192,7 @@ fn completions_depend_on_neither_slots_nor_neighbours() {
         divergences(&whole, &others),
     ];
     // In float64 nothing is rounded that a draw could tell.
-    let model = network("qwen3_tied", Kind::Double);
+    let model = Rc::new(network("qwen3_tied", Kind::Double));
     let some = asked[..48].to_vec();
     let whole = sample(&model, &sampling, 0, vec![some.clone()]);
     let few_slots = sample(&model, &sampling, 67, vec![some.clone()]);
@@ -209,7 +215,7 @@ fn completions_depend_on_neither_slots_nor_neighbours() {
 
 #[test]
 fn a_prompts_page_is_kept_for_the_rest_of_its_group_and_then_used_again() {
-    let model = network("qwen3_tied", Kind::Float);
+    let model = Rc::new(network("qwen3_tied", Kind::Float));
     for max_new_tokens in [1, 2, 9] {
         let sampling = Sampling {
             max_new_tokens,
@@ -228,7 +234,7 @@ fn a_prompts_page_is_kept_for_the_rest_of_its_group_and_then_used_again() {
 
 #[test]
 fn other_draws_and_seeds_give_other_completions() {
-    let model = network("qwen3_tied", Kind::Float);
+    let model = Rc::new(network("qwen3_tied", Kind::Float));
     let sampling = Sampling {
         max_new_tokens: 20,
         ..Sampling::default()

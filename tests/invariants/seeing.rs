@@ -7,21 +7,20 @@ use models::image::PromptImages;
 use models::image::Rgb8;
 use models::{Component, Decoder, Recompute, load_folder_frozen};
 use models::{EncodedImages, VisionFeatures};
-use rollout::{Completion, Engine, LocalEngine, Request, Sampling};
+use rollout::engine::ImageCache;
+use rollout::{Completion, Request, Sampling, Submission};
 use tch::{Device, Kind, Tensor};
-use torch_ext::ProcessGroup;
 use trainer::Learner;
-use trainer::config::{Aggregation, OptimizerConfig};
-use trainer::grpo::batch::{MicroBatch, Normaliser, Trajectory, micro_batches};
-use trainer::head::HeadOptions;
+use trainer::config::Aggregation;
+use trainer::learn::{HeadOptions, LossNorm, MicroBatch, Trajectory, micro_batches};
 
-use crate::support::{fixture, gap, relative};
+use crate::support::{fixture, gap, policy, relative};
 
 const HEAD: HeadOptions = HeadOptions {
     temperature: 1.0,
     rows: 0,
 };
-const COUNTED: Normaliser = Normaliser {
+const COUNTED: LossNorm = LossNorm {
     aggregation: Aggregation::TokenMean,
     tokens: 1.0,
     sequences: 1.0,
@@ -78,28 +77,34 @@ struct Sampled {
 }
 
 /// One group of `samples` completions of a prompt with `pictures`.
-fn sample(model: &Decoder, pictures: usize, samples: usize, sampling: Sampling) -> Sampled {
+fn sample(model: &Rc<Decoder>, pictures: usize, samples: usize, sampling: Sampling) -> Sampled {
     let (ids, shown) = prompt(model, pictures);
-    let view = shown.map(|shown| model.encode_images(&[shown]).unwrap().remove(0));
-    let mut engine = LocalEngine::new(model, None, sampling, (3, 0)).unwrap();
+    let cache = Rc::new(ImageCache::default());
+    let mut engine = policy::seeing_engine(model, &cache);
     let request = Request {
         group: 0,
         ids: ids.clone(),
-        view: view.clone(),
+        images: shown.clone(),
         samples,
         draw: 0,
         lengths: None,
     };
-    engine.submit(vec![request]).unwrap();
+    engine
+        .submit(Submission {
+            requests: vec![request],
+            sampling,
+            seed: 3,
+        })
+        .unwrap();
     let mut completions = Vec::new();
     while let Some(finished) = engine.next().unwrap() {
         completions.push(finished.completion);
     }
     Sampled {
         ids,
-        view,
+        view: shown.and_then(|shown| cache.take(&shown)),
         completions,
-        prefills: engine.prefills(),
+        prefills: engine.stats().prefills,
     }
 }
 
@@ -130,7 +135,7 @@ const NETWORKS: [&str; 3] = ["qwen3_vl", "qwen2_5_vl", "internvl"];
 #[test]
 fn image_tokens_and_their_markers_are_never_sampled() {
     for name in NETWORKS {
-        let model = network(name, Kind::Float);
+        let model = Rc::new(network(name, Kind::Float));
         for temperature in [0.0, 1.0, 30.0] {
             let sampled = sample(&model, 1, 16, sampling(temperature, 32));
             let ids: Vec<i64> = sampled
@@ -156,7 +161,7 @@ fn image_tokens_and_their_markers_are_never_sampled() {
 #[test]
 fn sampler_logprobs_of_prompts_with_pictures_are_the_learners() {
     for name in NETWORKS {
-        let model = network(name, Kind::Float);
+        let model = Rc::new(network(name, Kind::Float));
         for pictures in [0, 1, 2] {
             let sampled = sample(&model, pictures, 6, sampling(1.0, 20));
             for shared in [true, false] {
@@ -179,7 +184,7 @@ fn sampler_logprobs_of_prompts_with_pictures_are_the_learners() {
 fn accumulate(learner: &mut Learner, micros: &[MicroBatch]) -> Tensor {
     for micro in micros {
         learner
-            .accumulate(micro, &HEAD, &mut |_, logprobs, _| {
+            .forward_backward(micro, &HEAD, &mut |_, logprobs, _| {
                 logprobs.sum(logprobs.kind())
             })
             .unwrap();
@@ -192,16 +197,15 @@ fn a_group_costs_one_look_and_one_prefill_and_a_frozen_tower_none_more() {
     for name in NETWORKS {
         for frozen in [true, false] {
             let frozen_parts: &[Component] = if frozen { &[Component::Vision] } else { &[] };
-            let model = network_frozen(name, Kind::Double, frozen_parts);
+            let model = Rc::new(network_frozen(name, Kind::Double, frozen_parts));
             let sampled = sample(&model, 1, 8, sampling(1.0, 12));
             let looked = |model: &Decoder| model.vision().unwrap().images_encoded();
             assert_eq!(
                 (sampled.completions.len(), sampled.prefills, looked(&model)),
                 (8, 1, 1)
             );
-            let config = OptimizerConfig::default();
-            let group = ProcessGroup::Solo;
-            let mut learner = Learner::new(model, &config, Recompute::None, group).unwrap();
+            let model = Rc::into_inner(model).expect("the engine is gone");
+            let mut learner = policy::learner(model, Recompute::None);
             let micros =
                 micro_batches(&trajectories(&sampled, true), &COUNTED, 10_000, Device::Cpu);
             assert_eq!((micros.len(), micros[0].views.len()), (1, 1));
@@ -221,11 +225,10 @@ fn a_prompt_with_pictures_shared_by_a_group_gives_the_gradients_of_separate_prom
     for name in NETWORKS {
         for recompute in [Recompute::None, Recompute::Blocks] {
             let gradient = |shared: bool, budget: usize| {
-                let model = network(name, Kind::Double);
+                let model = Rc::new(network(name, Kind::Double));
                 let sampled = sample(&model, 2, 5, sampling(1.0, 9));
-                let config = OptimizerConfig::default();
-                let mut learner =
-                    Learner::new(model, &config, recompute, ProcessGroup::Solo).unwrap();
+                let model = Rc::into_inner(model).expect("the engine is gone");
+                let mut learner = policy::learner(model, recompute);
                 let all = trajectories(&sampled, shared);
                 accumulate(
                     &mut learner,

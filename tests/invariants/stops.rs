@@ -1,18 +1,21 @@
 //! Stop strings, with the tokenizer of the quickstart and a fresh network.
 
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use models::{Decoder, InitConfig, ModelConfig, Tokenizer};
-use rollout::{Completion, Engine, FinishReason, LocalEngine, Request, Sampling};
+use rollout::{Completion, FinishReason, Request, Sampling, Submission};
 use tch::{Device, Kind};
+
+use crate::support::policy;
 
 fn tokenizer() -> Tokenizer {
     Tokenizer::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/quickstart_tokenizer"))
         .unwrap()
 }
 
-fn network(tokenizer: &Tokenizer) -> Decoder {
+fn network(tokenizer: &Tokenizer) -> Rc<Decoder> {
     tch::set_num_threads(1);
     let init = InitConfig {
         hidden_size: 32,
@@ -26,24 +29,27 @@ fn network(tokenizer: &Tokenizer) -> Decoder {
         init: Some(init),
         ..ModelConfig::default()
     };
-    config
-        .load(3, tokenizer, (Kind::Float, Device::Cpu))
-        .unwrap()
+    let model = config.load(3, tokenizer, (Kind::Float, Device::Cpu));
+    Rc::new(model.unwrap())
 }
 
 /// Sixteen completions of one prompt.
-fn sample(model: &Decoder, tokenizer: &Tokenizer, sampling: Sampling) -> Vec<Completion> {
-    let mut engine = LocalEngine::new(model, Some(tokenizer), sampling, (1, 0)).unwrap();
+fn sample(model: &Rc<Decoder>, tokenizer: &Arc<Tokenizer>, sampling: Sampling) -> Vec<Completion> {
+    let mut engine = policy::engine(model, Some(tokenizer), 0);
     let ids = Arc::from(tokenizer.encode("a red circle"));
     engine
-        .submit(vec![Request {
-            group: 0,
-            ids,
-            view: None,
-            samples: 16,
-            draw: 0,
-            lengths: None,
-        }])
+        .submit(Submission {
+            requests: vec![Request {
+                group: 0,
+                ids,
+                images: None,
+                samples: 16,
+                draw: 0,
+                lengths: None,
+            }],
+            sampling,
+            seed: 1,
+        })
         .unwrap();
     let mut out: Vec<Option<Completion>> = vec![None; 16];
     while let Some(finished) = engine.next().unwrap() {
@@ -73,7 +79,7 @@ fn spanning(tokenizer: &Tokenizer, ids: &[i64]) -> Option<(String, usize, usize)
 
 #[test]
 fn a_stop_string_that_spans_tokens_ends_the_completion_and_is_cut_or_kept() {
-    let tokenizer = tokenizer();
+    let tokenizer = Arc::new(tokenizer());
     let model = network(&tokenizer);
     let free = Sampling {
         max_new_tokens: 48,
@@ -105,7 +111,7 @@ fn a_stop_string_that_spans_tokens_ends_the_completion_and_is_cut_or_kept() {
 
 #[test]
 fn a_stop_token_stands_in_the_ids_and_not_in_the_text() {
-    let tokenizer = tokenizer();
+    let tokenizer = Arc::new(tokenizer());
     let model = network(&tokenizer);
     let free = Sampling {
         max_new_tokens: 12,

@@ -1,8 +1,8 @@
-//! `trainer::optim::AdamW` against torch.optim.AdamW, weight decay on matrices alone.
+//! `trainer::learn::AdamW` against torch.optim.AdamW, weight decay on matrices alone.
 
 use tch::{Kind, Tensor};
 use trainer::config::OptimizerConfig;
-use trainer::optim::AdamW;
+use trainer::learn::AdamW;
 
 use crate::support::{expected, larger, network, relative};
 

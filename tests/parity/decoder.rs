@@ -1,13 +1,14 @@
 //! Networks in float64 and float32 against transformers in float64, tied and untied.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use models::{Decoder, Recompute, Tape};
-use rollout::{Engine, FinishReason, LocalEngine, Request, Sampling};
+use rollout::{FinishReason, Request, Sampling, Submission};
 use tch::{Kind, Tensor};
 
-use crate::support::{NETWORKS, expected, gap, ints, larger, network, packed, relative};
+use crate::support::{NETWORKS, expected, gap, ints, larger, network, packed, policy, relative};
 
 type Expected = BTreeMap<String, Tensor>;
 
@@ -141,29 +142,31 @@ fn greedy_completions_equal_transformers() {
     for name in NETWORKS {
         let expected = expected(name);
         for kind in [Kind::Double, Kind::Float] {
-            let model = network(name, kind);
+            let model = Rc::new(network(name, kind));
             let sampling = Sampling {
                 temperature: 0.0,
                 max_new_tokens: 12,
                 ..Sampling::default()
             };
-            let mut engine = LocalEngine::new(&model, None, sampling, (0, 0)).unwrap();
+            let mut engine = policy::engine(&model, None, 0);
             let request = |(group, ids): (usize, Vec<i64>)| Request {
                 group,
                 ids: Arc::from(ids),
-                view: None,
+                images: None,
                 samples: 1,
                 draw: group as u64,
                 lengths: None,
             };
             engine
-                .submit(
-                    sequences(&expected)
+                .submit(Submission {
+                    requests: sequences(&expected)
                         .into_iter()
                         .enumerate()
                         .map(request)
                         .collect(),
-                )
+                    sampling,
+                    seed: 0,
+                })
                 .unwrap();
             let mut count = 0;
             while let Some(finished) = engine.next().unwrap() {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 use trainer::config::{Aggregation, KlEstimator};
-use trainer::grpo::batch::{Normaliser, Trajectory, micro_batches};
 use trainer::grpo::loss::{LossOptions, TokenTerms, grpo_loss};
+use trainer::learn::{LossNorm, Trajectory, micro_batches};
 
 use crate::support::{fixture, larger, relative};
 
@@ -56,7 +56,7 @@ impl Options {
             dual_clip: self.dual_clip,
             entropy: self.entropy,
             kl: self.kl,
-            importance_cap: self.importance_cap,
+            tis_cap: self.importance_cap,
         }
     }
 }
@@ -67,9 +67,9 @@ fn read() -> Fixture {
 }
 
 impl Fixture {
-    fn normaliser(&self, aggregation: Aggregation) -> Normaliser {
+    fn norm(&self, aggregation: Aggregation) -> LossNorm {
         let tokens: usize = self.lengths.iter().sum();
-        Normaliser {
+        LossNorm {
             aggregation,
             tokens: tokens as f64,
             sequences: self.lengths.len() as f64,
@@ -134,11 +134,11 @@ fn loss_and_gradients_equal_the_formulas_under_every_option() {
     let advantage = Tensor::from_slice(&fixture.data.advantage);
     let mut worst: f64 = 0.0;
     for case in &fixture.cases {
-        let normaliser = fixture.normaliser(case.options.aggregation);
+        let norm = fixture.norm(case.options.aggregation);
         let weight: Vec<f64> = fixture
             .lengths
             .iter()
-            .flat_map(|&len| vec![normaliser.weight(len); len])
+            .flat_map(|&len| vec![norm.weight(len); len])
             .collect();
         let got = fixture.run(&case.options, 0, (&advantage, &Tensor::from_slice(&weight)));
         worst = larger(worst, worst_of(&got, &wanted(case)));
@@ -167,7 +167,7 @@ fn micro_batches_of_any_size_sum_to_the_same_loss() {
         for case in &fixture.cases {
             let micros = micro_batches(
                 &trajectories,
-                &fixture.normaliser(case.options.aggregation),
+                &fixture.norm(case.options.aggregation),
                 budget,
                 Device::Cpu,
             );

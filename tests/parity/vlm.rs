@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use models::image::{ProcessedPicture, Rgb8};
@@ -10,13 +11,13 @@ use models::{
     Component, Decoder, Features, ImagePositions, LmInput, Recompute, Tape, load_folder,
     load_folder_frozen, read_tensors, save_folder,
 };
-use rollout::{Engine, LocalEngine, Request, Sampling};
+use rollout::{Request, Sampling, Submission};
 
 use tch::{Device, Kind, Tensor};
 
 use crate::support::python::{NO_PYTHON, difference, python};
 use crate::support::skip::skip;
-use crate::support::{fixture, gap, ints, larger, relative};
+use crate::support::{fixture, gap, ints, larger, policy, relative};
 
 type Expected = BTreeMap<String, Tensor>;
 
@@ -265,13 +266,13 @@ fn greedy_completions_with_pictures_equal_transformers() {
     for (name, answers) in own.into_iter().chain(OLDER) {
         let expected = expected(answers);
         for kind in [Kind::Double, Kind::Float] {
-            let model = network(name, kind);
+            let model = Rc::new(network(name, kind));
             let sampling = Sampling {
                 temperature: 0.0,
                 max_new_tokens: 12,
                 ..Sampling::default()
             };
-            let mut engine = LocalEngine::new(&model, None, sampling, (0, 0)).unwrap();
+            let mut engine = policy::engine(&model, None, 0);
             let rows = rows(&model, &expected);
             let request = |(group, row): (usize, &Row)| {
                 let processor = &model.vision().unwrap().processor;
@@ -281,14 +282,18 @@ fn greedy_completions_with_pictures_equal_transformers() {
                 Request {
                     group,
                     ids: Arc::from(row.ids.as_slice()),
-                    view: shown.map(|shown| model.encode_images(&[shown]).unwrap().remove(0)),
+                    images: shown,
                     samples: 1,
                     draw: group as u64,
                     lengths: None,
                 }
             };
             engine
-                .submit(rows.iter().enumerate().map(request).collect())
+                .submit(Submission {
+                    requests: rows.iter().enumerate().map(request).collect(),
+                    sampling,
+                    seed: 0,
+                })
                 .unwrap();
             let mut count = 0;
             while let Some(finished) = engine.next().unwrap() {

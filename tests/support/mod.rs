@@ -4,6 +4,8 @@
 pub mod python;
 pub mod skip;
 
+pub mod policy;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -69,6 +69,19 @@ extern "C" int svgrl_group_all_gather(GroupPtr group, TensorPtr output, TensorPt
   });
 }
 
+// `output` holds the ranks' parts one after the other on `root`; elsewhere it is not looked at.
+extern "C" int svgrl_group_gather(GroupPtr group, TensorPtr output, TensorPtr input, int root) {
+  return svgrl::guarded([&] {
+    std::vector<at::Tensor> in{flat(input)};
+    std::vector<std::vector<at::Tensor>> out;
+    if ((*group)->getRank() == root)
+      out.push_back(at::chunk(flat(output), (*group)->getSize()));
+    c10d::GatherOptions options;
+    options.rootRank = root;
+    finish((*group)->gather(out, in, options));
+  });
+}
+
 // cuda_device: the device of an NCCL group, or -1.
 extern "C" int svgrl_group_barrier(GroupPtr group, int cuda_device) {
   return svgrl::guarded([&] {

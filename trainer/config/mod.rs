@@ -3,10 +3,16 @@
 //! Each crate owns its section; this one composes them. [`Config::validate`] checks what types
 //! cannot say; later code sees only valid values.
 
+mod algorithm;
+mod bounds;
+mod common;
+mod grpo;
 mod metrics;
 mod optimizer;
+mod options;
 mod paths;
-mod policy;
+mod sampling;
+mod sft;
 mod stage;
 mod task;
 mod validate;
@@ -15,15 +21,23 @@ use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use models::ModelConfig;
-use rewards::{DeviceChoice, EncoderConfig, RewardsConfig};
+use rewards::{DeviceChoice, EncoderConfig, EncoderSet, RewardsConfig};
 use rollout::data::DataConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use optimizer::*;
-pub use policy::*;
-pub use stage::*;
-pub use task::*;
+pub use algorithm::AlgorithmConfig;
+pub use common::{BatchConfig, CheckpointConfig, EvalConfig, StageCommon};
+pub use grpo::{
+    AdvantageConfig, Aggregation, GrpoConfig, KlConfig, KlEstimator, KlPlace, LossConfig, MeanOver,
+    OldLogprobs, SamplesConfig, StdOf, StdOver, Truncated, ZeroSpread,
+};
+pub use optimizer::{OptimizerConfig, Schedule};
+pub use options::{AlgorithmOptions, LengthBounds, Needs};
+pub use sampling::RolloutConfig;
+pub use sft::{AnswerSelection, SftConfig};
+pub use stage::StageConfig;
+pub use task::{TaskConfig, TaskType, scoring};
 
 /// A whole run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -82,6 +96,16 @@ impl Default for Config {
             rewards: RewardsConfig::default(),
             tasks: IndexMap::new(),
             stages: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// The encoders as the scorer takes them; those that name no device compute on `device`.
+    pub fn encoder_set(&self, device: tch::Device) -> EncoderSet {
+        EncoderSet {
+            encoders: self.encoders.clone(),
+            device: device_choice(device),
         }
     }
 }
@@ -169,5 +193,13 @@ impl DeviceName {
             DeviceChoice::Auto | DeviceChoice::Cuda(None) => gpu(local_rank),
             DeviceChoice::Cuda(Some(index)) => gpu(index),
         }
+    }
+}
+
+/// A device as encoders' sections name it.
+pub(crate) fn device_choice(device: tch::Device) -> DeviceChoice {
+    match device {
+        tch::Device::Cuda(index) => DeviceChoice::Cuda(Some(index)),
+        _ => DeviceChoice::Cpu,
     }
 }

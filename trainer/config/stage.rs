@@ -1,284 +1,157 @@
-//! A stage of a run: its algorithm, batch, optimizer, rollouts and cadence.
+//! A stage of a run: what every stage has (steps, batch, optimizer, cadence), and its algorithm.
+//!
+//! In a file both stand side by side, `algorithm` naming the second part; so a stage is read and
+//! written by hand here: serde's `flatten` would let unknown keys through.
 
-use models::Recompute;
-use rollout::data::CurriculumConfig;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error as _;
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value, json};
 
-use super::{AdvantageConfig, KlConfig, LossConfig, OptimizerConfig, RolloutConfig};
+use super::algorithm::AlgorithmConfig;
+use super::common::StageCommon;
+
+/// The key that names a stage's algorithm.
+const ALGORITHM: &str = "algorithm";
 
 /// One stage; `algorithm` says which kind.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "algorithm", rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "a run has a handful of stages")]
-pub enum StageConfig {
-    /// Supervised fine-tuning on the sources' targets.
-    Sft(SftStage),
-    /// Group-relative policy optimisation on scored completions.
-    Grpo(GrpoStage),
+#[derive(Debug, Clone, PartialEq)]
+pub struct StageConfig {
+    /// What every stage has.
+    pub common: StageCommon,
+    /// What it does.
+    pub algorithm: AlgorithmConfig,
 }
 
 impl StageConfig {
+    /// A stage of `algorithm` with that algorithm's defaults.
+    pub fn new(algorithm: AlgorithmConfig) -> Self {
+        Self {
+            common: algorithm.options().common_defaults(),
+            algorithm,
+        }
+    }
+
     /// Its name, in metrics and folders.
     pub fn name(&self) -> &str {
-        match self {
-            Self::Sft(stage) => &stage.name,
-            Self::Grpo(stage) => &stage.name,
-        }
-    }
-
-    /// Its number of optimizer steps.
-    pub fn steps(&self) -> u64 {
-        match self {
-            Self::Sft(stage) => stage.steps,
-            Self::Grpo(stage) => stage.steps,
-        }
-    }
-
-    /// When it writes checkpoints.
-    pub fn checkpoint(&self) -> &CheckpointConfig {
-        match self {
-            Self::Sft(stage) => &stage.checkpoint,
-            Self::Grpo(stage) => &stage.checkpoint,
-        }
-    }
-
-    /// When and how it evaluates.
-    pub fn eval(&self) -> &EvalConfig {
-        match self {
-            Self::Sft(stage) => &stage.eval,
-            Self::Grpo(stage) => &stage.eval,
-        }
-    }
-
-    /// In which order it draws.
-    pub fn curriculum(&self) -> &CurriculumConfig {
-        match self {
-            Self::Sft(stage) => &stage.curriculum,
-            Self::Grpo(stage) => &stage.curriculum,
-        }
-    }
-
-    /// Its optimizer.
-    pub fn optimizer(&self) -> &OptimizerConfig {
-        match self {
-            Self::Sft(stage) => &stage.optimizer,
-            Self::Grpo(stage) => &stage.optimizer,
-        }
-    }
-
-    /// Its batch.
-    pub fn batch(&self) -> &BatchConfig {
-        match self {
-            Self::Sft(stage) => &stage.batch,
-            Self::Grpo(stage) => &stage.batch,
-        }
+        &self.common.name
     }
 }
 
-/// Supervised fine-tuning: the loss is over the completion's tokens alone.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct SftStage {
-    /// Name of the stage, unique in the run.
-    pub name: String,
-    /// Optimizer steps, >= 1.
-    pub steps: u64,
-    /// Sequences longer than this many tokens are cut off at their end; >= 2.
-    pub max_tokens: usize,
-    /// Which answers of a conversation of several turns are learnt; each is a sequence of its own,
-    /// the turns before it being its prompt.
-    pub turns: Turns,
-    /// Order of the examples.
-    pub curriculum: CurriculumConfig,
-    /// Optimizer and schedule.
-    pub optimizer: OptimizerConfig,
-    /// Batch and its micro-batches.
-    pub batch: BatchConfig,
-    /// Held-out evaluation.
-    pub eval: EvalConfig,
-    /// Checkpoints.
-    pub checkpoint: CheckpointConfig,
-}
-
-impl Default for SftStage {
-    fn default() -> Self {
-        Self {
-            name: "sft".into(),
-            steps: 100,
-            max_tokens: 4096,
-            turns: Turns::default(),
-            curriculum: CurriculumConfig::default(),
-            optimizer: OptimizerConfig {
-                learning_rate: 1e-4,
-                ..OptimizerConfig::default()
-            },
-            batch: BatchConfig::default(),
-            eval: EvalConfig::default(),
-            checkpoint: CheckpointConfig::default(),
-        }
+impl Serialize for StageConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let section = |value: Result<Value, serde_json::Error>| match value {
+            Ok(Value::Object(keys)) => Ok(keys),
+            Ok(_) => Err(S::Error::custom("a section is a mapping")),
+            Err(error) => Err(S::Error::custom(error)),
+        };
+        let mut keys = Map::from_iter([(ALGORITHM.to_owned(), json!(self.algorithm.tag()))]);
+        keys.extend(section(serde_json::to_value(&self.common))?);
+        keys.extend(section(self.algorithm.write())?);
+        keys.serialize(serializer)
     }
 }
 
-/// Answers of a conversation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Turns {
-    /// Every answer.
-    #[default]
-    All,
-    /// The last one.
-    Last,
-}
-
-/// Group-relative policy optimisation (Shao et al. 2024, arXiv 2402.03300) and its variants.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct GrpoStage {
-    /// Name of the stage, unique in the run.
-    pub name: String,
-    /// Rollout batches, each followed by `updates` optimizer steps; >= 1.
-    pub steps: u64,
-    /// How completions are sampled.
-    pub rollout: RolloutConfig,
-    /// How rewards become advantages.
-    pub advantage: AdvantageConfig,
-    /// The policy loss.
-    pub loss: LossConfig,
-    /// Distance to the reference policy, the stage's first weights.
-    pub kl: KlConfig,
-    /// Order of the prompts.
-    pub curriculum: CurriculumConfig,
-    /// Optimizer and schedule.
-    pub optimizer: OptimizerConfig,
-    /// Prompts of a step and micro-batches.
-    pub batch: BatchConfig,
-    /// Held-out evaluation.
-    pub eval: EvalConfig,
-    /// Checkpoints.
-    pub checkpoint: CheckpointConfig,
-    /// Sample files.
-    pub samples: SamplesConfig,
-}
-
-impl Default for GrpoStage {
-    fn default() -> Self {
-        Self {
-            name: "grpo".into(),
-            steps: 100,
-            rollout: RolloutConfig::default(),
-            advantage: AdvantageConfig::default(),
-            loss: LossConfig::default(),
-            kl: KlConfig::default(),
-            curriculum: CurriculumConfig::default(),
-            optimizer: OptimizerConfig::default(),
-            batch: BatchConfig {
-                size: 8,
-                ..BatchConfig::default()
-            },
-            eval: EvalConfig::default(),
-            checkpoint: CheckpointConfig::default(),
-            samples: SamplesConfig::default(),
+impl<'de> Deserialize<'de> for StageConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut given = Map::<String, Value>::deserialize(deserializer)?;
+        let tag = given.shift_remove(ALGORITHM);
+        let tag = tag.as_ref().and_then(Value::as_str);
+        let known = || format!("{ALGORITHM}: must be one of {:?}", AlgorithmConfig::TAGS);
+        let Self { common, algorithm } = tag
+            .and_then(AlgorithmConfig::by_tag)
+            .map(Self::new)
+            .ok_or_else(|| D::Error::custom(known()))?;
+        let mut keys = serde_json::to_value(&common).map_err(D::Error::custom)?;
+        for (key, place) in keys.as_object_mut().into_iter().flatten() {
+            if let Some(value) = given.shift_remove(key) {
+                *place = value;
+            }
         }
+        Ok(Self {
+            common: serde_json::from_value(keys).map_err(D::Error::custom)?,
+            algorithm: algorithm
+                .read(Value::Object(given))
+                .map_err(D::Error::custom)?,
+        })
     }
 }
 
-/// How much is learnt from at once.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct BatchConfig {
-    /// Examples of an SFT step, or prompts of a GRPO step, over all ranks; >= 1.
-    pub size: usize,
-    /// Tokens of a micro-batch, packed without padding; >= 1. A longer sequence goes alone.
-    pub micro_tokens: usize,
-    /// Rows of logits that exist at a time; 0 takes as many as fit in 64 million numbers.
-    pub logit_rows: usize,
-    /// Which activations are computed anew in the backward pass.
-    pub recompute: Recompute,
-}
+impl JsonSchema for StageConfig {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "StageConfig".into()
+    }
 
-impl Default for BatchConfig {
-    fn default() -> Self {
-        Self {
-            size: 32,
-            micro_tokens: 8192,
-            logit_rows: 0,
-            recompute: Recompute::None,
-        }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let branches: Vec<Value> = AlgorithmConfig::TAGS
+            .iter()
+            .filter_map(|tag| AlgorithmConfig::by_tag(tag))
+            .map(|algorithm| branch(Self::new(algorithm), generator))
+            .collect();
+        json_schema!({
+            "description": "One stage; `algorithm` says which kind.",
+            "oneOf": branches,
+        })
     }
 }
 
-/// Held-out evaluation: completions of the sources' held-out rows, scored by their tasks.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct EvalConfig {
-    /// Steps between evaluations; 0: only before the first step and after the last, if `prompts` > 0.
-    pub every: u64,
-    /// Held-out prompts, evenly spread over the held-out rows and the same each time; 0 turns evaluation off.
-    pub prompts: usize,
-    /// Completions of each prompt, >= 1.
-    pub samples: usize,
-    /// Sampling temperature, > 0.
-    pub temperature: f64,
-    /// Whether a greedy completion of each prompt is scored too (`eval/heldout_greedy/...`).
-    pub greedy: bool,
-    /// Whether prompts with pictures are scored once more with the picture of another held-out
-    /// prompt of their task (`eval/heldout_swapped/...`), at the same temperature: a policy that
-    /// looks does worse.
-    pub swap_images: bool,
-    /// Longest completion, in tokens; 0 takes the stage's (SFT: 512).
-    pub max_new_tokens: usize,
+/// The keys of a stage of one algorithm, with its defaults.
+fn branch(stage: StageConfig, generator: &mut SchemaGenerator) -> Value {
+    let own = stage.algorithm.schema(generator).to_value();
+    let common = StageCommon::json_schema(generator).to_value();
+    let defaults = serde_json::to_value(&stage.common).unwrap_or_default();
+    let keys = |schema: &Value| {
+        schema["properties"]
+            .as_object()
+            .cloned()
+            .unwrap_or_default()
+    };
+    let tag = json!({"type": "string", "const": stage.algorithm.tag()});
+    let mut properties = Map::from_iter([(ALGORITHM.to_owned(), tag)]);
+    for (key, mut property) in keys(&common) {
+        property["default"] = defaults[&key].clone();
+        properties.insert(key, property);
+    }
+    properties.extend(keys(&own));
+    json!({
+        "type": "object",
+        "description": own["description"],
+        "properties": properties,
+        "required": [ALGORITHM],
+        "additionalProperties": false,
+    })
 }
 
-impl Default for EvalConfig {
-    fn default() -> Self {
-        Self {
-            every: 0,
-            prompts: 0,
-            samples: 1,
-            temperature: 1.0,
-            greedy: true,
-            swap_images: false,
-            max_new_tokens: 0,
+#[cfg(test)]
+mod tests {
+    use super::super::OptimizerConfig;
+    use super::*;
+
+    #[test]
+    fn what_is_not_said_is_the_algorithm_s_own_default() {
+        let read = |text: &str| serde_saphyr::from_str::<StageConfig>(text).unwrap();
+        let sft = read("algorithm: sft\nsteps: 7\nmax_tokens: 9");
+        assert_eq!((sft.name(), sft.common.steps), ("sft", 7));
+        assert_eq!(sft.common.optimizer.learning_rate, 1e-4);
+        // A section that is given has its own defaults, whatever the algorithm.
+        let sft = read("algorithm: sft\noptimizer: {beta1: 0.5}");
+        let plain = OptimizerConfig::default().learning_rate;
+        assert_eq!(sft.common.optimizer.learning_rate, plain);
+        assert_eq!(read("algorithm: grpo").common.batch.size, 8);
+        for stage in [sft, read("algorithm: grpo\nkl: {coefficient: 0.1}")] {
+            let text = serde_json::to_string(&stage).unwrap();
+            assert_eq!(serde_json::from_str::<StageConfig>(&text).unwrap(), stage);
         }
     }
-}
 
-/// When checkpoints are written and which are kept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct CheckpointConfig {
-    /// Steps between checkpoints; 0 writes none on the way.
-    pub every: u64,
-    /// Newest checkpoints of the stage that are kept, >= 1.
-    pub keep_last: usize,
-    /// Checkpoints at multiples of this step are kept for good; 0 keeps none.
-    pub keep_every: u64,
-    /// Whether the stage's end is written as `final/`; one with a successor always is.
-    pub at_end: bool,
-}
-
-impl Default for CheckpointConfig {
-    fn default() -> Self {
-        Self {
-            every: 50,
-            keep_last: 2,
-            keep_every: 0,
-            at_end: true,
+    #[test]
+    fn keys_of_another_algorithm_are_refused() {
+        for text in ["algorithm: sft\nkl: {}", "algorithm: ppo", "steps: 3"] {
+            assert!(
+                serde_saphyr::from_str::<StageConfig>(text).is_err(),
+                "{text}"
+            );
         }
-    }
-}
-
-/// Sample files.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct SamplesConfig {
-    /// Every how many steps all samples are written, >= 1; 0 writes none.
-    pub every: u64,
-}
-
-impl Default for SamplesConfig {
-    fn default() -> Self {
-        Self { every: 1 }
     }
 }

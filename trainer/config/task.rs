@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use indexmap::IndexMap;
 use rewards::rules::{CodeEfficiency, MseForeground, Ssim};
 use rewards::{
     CompletionConfig, MeasureWhen, PlainText, RewardConfig, RubricConfig, TaskScoring, Weight,
@@ -143,6 +144,14 @@ impl TaskConfig {
             measured: self.measured,
         }
     }
+}
+
+/// How the tasks score, as the scorer takes them.
+pub fn scoring(tasks: &IndexMap<String, TaskConfig>) -> IndexMap<String, TaskScoring> {
+    tasks
+        .iter()
+        .map(|(name, task)| (name.clone(), task.scoring()))
+        .collect()
 }
 
 fn own_file(task: TaskType, format: &str) -> &'static str {

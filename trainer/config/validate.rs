@@ -2,38 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::{Config, EvalConfig, GrpoStage, OptimizerConfig, Schedule, SftStage, StageConfig};
-
-/// A violated bound: `key: rule, got value`.
-type Check = Result<(), String>;
-
-fn ensure(holds: bool, text: impl FnOnce() -> String) -> Check {
-    if holds { Ok(()) } else { Err(text()) }
-}
-
-fn at_least<T: PartialOrd + std::fmt::Display>(key: &str, value: T, bound: T) -> Check {
-    ensure(value >= bound, || {
-        format!("{key}: must be >= {bound}, got {value}")
-    })
-}
-
-fn positive(key: &str, value: f64) -> Check {
-    ensure(value.is_finite() && value > 0.0, || {
-        format!("{key}: must be > 0, got {value}")
-    })
-}
-
-fn not_negative(key: &str, value: f64) -> Check {
-    ensure(value.is_finite() && value >= 0.0, || {
-        format!("{key}: must be >= 0, got {value}")
-    })
-}
-
-fn within(key: &str, value: f64, (low, high): (f64, f64)) -> Check {
-    ensure((low..=high).contains(&value), || {
-        format!("{key}: must be in [{low}, {high}], got {value}")
-    })
-}
+use super::bounds::{Check, at_least, ensure, not_negative, positive, within};
+use super::{Config, EvalConfig, OptimizerConfig, Schedule, StageConfig, scoring};
 
 impl Config {
     /// Checks every bound; the first violation as `key: rule, got value`.
@@ -68,7 +38,7 @@ impl Config {
                 .validate()
                 .map_err(|error| format!("encoders.{name}.{error}"))?;
         }
-        for (name, task) in crate::scoring(&self.tasks) {
+        for (name, task) in scoring(&self.tasks) {
             ensure(name != "total", || {
                 "tasks.total: the name is reserved for metrics".into()
             })?;
@@ -122,18 +92,19 @@ impl Config {
     }
 
     fn stage(&self, stage: &StageConfig) -> Check {
-        at_least("steps", stage.steps(), 1)?;
-        at_least("batch.size", stage.batch().size, 1)?;
-        at_least("batch.micro_tokens", stage.batch().micro_tokens, 1)?;
-        at_least("checkpoint.keep_last", stage.checkpoint().keep_last, 1)?;
-        optimizer(stage.optimizer()).map_err(|error| format!("optimizer.{error}"))?;
-        eval(stage.eval()).map_err(|error| format!("eval.{error}"))?;
-        stage
-            .curriculum()
+        let common = &stage.common;
+        at_least("steps", common.steps, 1)?;
+        at_least("batch.size", common.batch.size, 1)?;
+        at_least("batch.micro_tokens", common.batch.micro_tokens, 1)?;
+        at_least("checkpoint.keep_last", common.checkpoint.keep_last, 1)?;
+        optimizer(&common.optimizer).map_err(|error| format!("optimizer.{error}"))?;
+        eval(&common.eval).map_err(|error| format!("eval.{error}"))?;
+        common
+            .curriculum
             .check()
             .map_err(|error| format!("curriculum.{error}"))?;
         let mut drawn = HashSet::new();
-        for source in &stage.curriculum().sources {
+        for source in &common.curriculum.sources {
             let known: Vec<&String> = self.data.sources.keys().collect();
             ensure(self.data.sources.contains_key(source), || {
                 format!("curriculum.sources: `{source}` is not in data.sources {known:?}")
@@ -142,62 +113,8 @@ impl Config {
                 format!("curriculum.sources: `{source}` stands twice")
             })?;
         }
-        match stage {
-            StageConfig::Sft(stage) => sft(stage),
-            StageConfig::Grpo(stage) => grpo(stage),
-        }
+        stage.algorithm.options().check(common)
     }
-}
-
-fn sft(stage: &SftStage) -> Check {
-    ensure(!stage.curriculum.observes(), || {
-        "curriculum.order: `observed` is for stages that score completions (algorithm: grpo); imitation has no rewards, `staged` fits here".into()
-    })?;
-    at_least("max_tokens", stage.max_tokens, 2)
-}
-
-fn grpo(stage: &GrpoStage) -> Check {
-    let rollout = &stage.rollout;
-    ensure(rollout.group_size >= 2, || {
-        format!(
-            "rollout.group_size: must be >= 2, got {} (advantages need siblings)",
-            rollout.group_size
-        )
-    })?;
-    at_least("rollout.max_prompt_tokens", rollout.max_prompt_tokens, 1)?;
-    positive("rollout.temperature", rollout.temperature)?;
-    rollout
-        .sampling()
-        .check()
-        .map_err(|error| format!("rollout.{error}"))?;
-    not_negative("advantage.epsilon", stage.advantage.epsilon)?;
-    let loss = &stage.loss;
-    for (key, value) in [
-        ("loss.clip_low", loss.clip_low),
-        ("loss.clip_high", loss.clip_high),
-    ] {
-        value.map_or(Ok(()), |value| not_negative(key, value))?;
-    }
-    loss.clip_low
-        .map_or(Ok(()), |value| within("loss.clip_low", value, (0.0, 1.0)))?;
-    loss.dual_clip.map_or(Ok(()), |value| {
-        ensure(value > 1.0, || {
-            format!("loss.dual_clip: must be > 1, got {value}")
-        })
-    })?;
-    not_negative("loss.entropy", loss.entropy)?;
-    at_least("loss.updates", loss.updates, 1)?;
-    ensure(loss.updates <= stage.batch.size, || {
-        format!(
-            "loss.updates: must be <= batch.size {}, got {} (whole groups go to each update)",
-            stage.batch.size, loss.updates
-        )
-    })?;
-    at_least("loss.epochs", loss.epochs, 1)?;
-    loss.importance_cap
-        .map_or(Ok(()), |value| positive("loss.importance_cap", value))?;
-    not_negative("kl.coefficient", stage.kl.coefficient)?;
-    Ok(())
 }
 
 fn optimizer(config: &OptimizerConfig) -> Check {

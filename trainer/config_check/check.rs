@@ -1,7 +1,7 @@
 //! A parsed config against a JSON Schema as schemars makes them: unknown and missing keys,
 //! wrong types, unknown words, numeric bounds. Objects with listed properties are closed.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::nearest;
 use super::schema::{alternatives, properties, resolve, sections, tagged, types, words};
@@ -28,6 +28,15 @@ pub(super) fn check(root: &Value, node: &Node) -> Vec<Problem> {
 struct Check<'a> {
     root: &'a Value,
     found: Vec<Problem>,
+}
+
+/// The property of this name, or the one that once had it.
+fn by_name<'a>(named: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+    let renamed = |property: &&Value| {
+        let aliases = property.get("x-aliases").and_then(Value::as_array);
+        aliases.is_some_and(|aliases| aliases.iter().any(|alias| alias == key))
+    };
+    named.get(key).or_else(|| named.values().find(renamed))
 }
 
 impl Check<'_> {
@@ -197,7 +206,7 @@ impl Check<'_> {
         let additional = schema.get("additionalProperties").filter(|s| s.is_object());
         for (key, (origin, value)) in map {
             let inner = join(path, key);
-            match (named.and_then(|named| named.get(key)), additional) {
+            match (named.and_then(|named| by_name(named, key)), additional) {
                 (Some(property), _) => self.node(property, value, &inner),
                 (None, Some(element)) => self.node(element, value, &inner),
                 (None, None) => {

@@ -7,7 +7,9 @@
 
 use tch::{Kind, Tensor};
 
-use crate::config::{KlEstimator, LossConfig};
+use crate::config::{GrpoConfig, KlEstimator, LossConfig, StageCommon};
+use crate::learn::{HeadOptions, LossNorm};
+use crate::metrics::{Metric, keys};
 
 /// What the loss needs to know of a set of tokens; all `[n]` float32 (float64 in tests).
 pub struct TokenTerms<'a> {
@@ -39,7 +41,7 @@ pub struct LossOptions {
     /// Weight and estimator of the KL term.
     pub kl: Option<(f64, KlEstimator)>,
     /// Cap of the importance weight; `None`: no weight.
-    pub importance_cap: Option<f64>,
+    pub tis_cap: Option<f64>,
 }
 
 impl LossOptions {
@@ -50,20 +52,44 @@ impl LossOptions {
             dual_clip: config.dual_clip,
             entropy: config.entropy,
             kl,
-            importance_cap: config.importance_cap,
+            tis_cap: config.tis_cap,
         }
     }
 }
 
-/// Names of [`LossOutput::sums`], in order.
-pub const SUMS: [&str; 7] = [
-    "policy/loss",
-    "policy/entropy",
-    "policy/kl_ref",
-    "policy/kl_sampler",
-    "policy/ratio_mean",
-    "policy/clip_low_frac",
-    "policy/clip_high_frac",
+impl GrpoConfig {
+    /// What an update's loss is divided by, given its completion tokens and completions on all ranks.
+    pub(super) fn loss_norm(&self, tokens: f64, sequences: f64) -> LossNorm {
+        let constant = match self.loss.constant_length {
+            0 => self.rollout.max_new_tokens,
+            constant => constant,
+        };
+        LossNorm {
+            aggregation: self.loss.aggregation,
+            tokens,
+            sequences,
+            constant: constant as f64,
+        }
+    }
+
+    /// The vocabulary head at the sampler's temperature.
+    pub(super) fn head(&self, common: &StageCommon) -> HeadOptions {
+        HeadOptions {
+            temperature: self.rollout.temperature,
+            rows: common.batch.logit_rows,
+        }
+    }
+}
+
+/// The metrics that [`LossOutput::sums`] add up to, in order.
+pub const SUMS: [&Metric; 7] = [
+    &keys::POLICY_LOSS,
+    &keys::ENTROPY,
+    &keys::KL_REF,
+    &keys::KL_SAMPLER,
+    &keys::RATIO,
+    &keys::CLIP_LOW,
+    &keys::CLIP_HIGH,
 ];
 
 /// The loss of some tokens.
@@ -99,7 +125,7 @@ pub fn grpo_loss(terms: &TokenTerms, options: &LossOptions) -> LossOutput {
         let capped = policy.minimum(&(terms.advantage * -cap));
         policy = capped.where_self(&negative, &policy);
     }
-    if let Some(cap) = options.importance_cap {
+    if let Some(cap) = options.tis_cap {
         let before = terms.old.unwrap_or(&own);
         policy = &policy * (before - terms.sampler).exp().clamp_max(cap);
     }

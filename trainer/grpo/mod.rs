@@ -1,11 +1,10 @@
 //! Group-relative policy optimisation: a step, and the pure functions it is made of.
 
 pub mod advantage;
-pub mod batch;
+mod gather;
 pub mod loss;
-mod scored;
+mod minibatch;
+mod report;
+mod shaped;
 mod step;
 mod update;
-
-pub use scored::{Collect, CollectTimes, ScoredGroup, collect, looked_at};
-pub use step::{GrpoStats, Trainer};

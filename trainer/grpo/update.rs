@@ -1,46 +1,36 @@
-//! From trajectories to optimizer updates: normalisers, denominators, gradients.
+//! From minibatches to optimizer updates: loss norms, old log-probabilities, gradients.
 
 use models::VisionFeatures;
 use tch::{Kind, Tensor};
 
-use super::batch::{MicroBatch, Normaliser, Trajectory, micro_batches};
 use super::loss::{LossOptions, SUMS, TokenTerms, grpo_loss};
-use super::step::{GrpoStats, Trainer};
-use crate::config::{Denominator, KlPlace};
-use crate::head::HeadOptions;
-use crate::learner::{Learner, Update};
-use crate::{TrainError, flops, replica};
+use super::minibatch::Minibatches;
+use crate::TrainError;
+use crate::algorithm::StepContext;
+use crate::config::{GrpoConfig, KlPlace, OldLogprobs};
+use crate::learn::{Learner, MicroBatch, Trajectory, flops, micro_batches};
+use crate::telemetry::Phase;
 
-/// What a step's rollouts hold to learn from, on this rank.
-pub(crate) struct Lessons {
-    /// The trajectories of each update.
-    updates: Vec<Vec<Trajectory>>,
-    /// Those of zero-spread groups and masked ones, all with advantage 0.
-    left_out: Vec<Trajectory>,
+/// What a step's updates did.
+#[derive(Debug, Default)]
+pub(super) struct UpdateStats {
+    /// [`SUMS`] over the tokens of every pass on all ranks.
+    pub(super) sums: [f64; SUMS.len()],
+    /// Passes over minibatches that have tokens.
+    pub(super) passes: f64,
+    /// Completion tokens of every pass on all ranks.
+    pub(super) tokens: f64,
+    /// Those of passes that ended in an update.
+    pub(super) learnt: f64,
+    /// Updates refused because loss or gradient was not finite.
+    pub(super) skipped: f64,
+    /// The last update's.
+    pub(super) grad_norm: f64,
 }
 
-impl Lessons {
-    pub(super) fn new(updates: usize) -> Self {
-        Self {
-            updates: vec![Vec::new(); updates],
-            left_out: Vec::new(),
-        }
-    }
-
-    /// Adds a trajectory to an update, or to none.
-    pub(super) fn add(&mut self, update: Option<usize>, trajectory: Trajectory) {
-        match update {
-            Some(update) => self.updates[update].push(trajectory),
-            None => self.left_out.push(Trajectory {
-                advantage: 0.0,
-                ..trajectory
-            }),
-        }
-    }
-}
-
-/// What one pass goes over.
-struct Part {
+/// One pass: what an update learns from, or what is measured only.
+struct Minibatch {
+    /// Micro-batches, each with the ratio's denominators where they are not the policy's own.
     micros: Vec<(MicroBatch, Option<Tensor>)>,
     /// Completion tokens on all ranks.
     tokens: f64,
@@ -48,218 +38,198 @@ struct Part {
     learns: bool,
 }
 
-impl Trainer<'_> {
-    /// Passes over the lessons; each update's loss is normalised by its own tokens on all ranks. Where
-    /// there is nothing to learn from, what was left out is measured instead. False when an
-    /// interrupt's grace ran out before the first update: nothing has changed then. Once the policy
-    /// has moved, the step is finished.
-    pub(crate) fn learn(
-        &self,
-        learner: &mut Learner,
-        lessons: &Lessons,
-        lr: f64,
-        stats: &mut GrpoStats,
-    ) -> Result<bool, TrainError> {
-        let mut parts = Vec::new();
-        for chunk in &lessons.updates {
-            parts.extend(self.prepare(learner, chunk, true)?);
+/// Passes over the minibatches; each update's loss is normalised by its own tokens on all ranks. Where
+/// there is nothing to learn from, what was filtered is measured instead. `None` when an interrupt's
+/// grace ran out before the first update: nothing has changed then. Once the policy has moved, the
+/// step is finished.
+///
+/// # Errors
+/// The learner's, a lost rank.
+pub(super) fn optimize(
+    config: &GrpoConfig,
+    cx: &mut StepContext,
+    batches: &Minibatches,
+) -> Result<Option<UpdateStats>, TrainError> {
+    let mut passes = Vec::new();
+    let mut epochs = config.loss.epochs;
+    {
+        let _phase = Phase::ForwardBackward.enter();
+        for trajectories in &batches.updates {
+            passes.extend(prepare(config, cx, trajectories, true)?);
         }
-        let mut passes = self.config.loss.epochs;
-        if parts.is_empty() {
-            parts.extend(self.prepare(learner, &lessons.left_out, false)?);
-            passes = 1;
+        if passes.is_empty() {
+            passes.extend(prepare(config, cx, &batches.filtered, false)?);
+            epochs = 1;
         }
-        let mut moved = false;
-        for part in (0..passes).flat_map(|_| &parts) {
-            let mut sums = vec![0.0; SUMS.len()];
-            for (micro, old) in &part.micros {
-                if !moved && self.interrupt.expired() {
-                    break;
-                }
-                let own = self.backward(learner, micro, old.as_ref())?;
-                sums.iter_mut()
-                    .zip(own)
-                    .for_each(|(sum, value)| *sum += value);
-            }
-            // The last number is how many ranks ran out of time.
-            sums.push(f64::from(!moved && self.interrupt.expired()));
-            let mut sums = replica::sum_numbers(&learner.group, learner.device(), &sums)?;
-            if sums.pop().is_some_and(|expired| expired > 0.0) {
-                learner.forget();
-                return Ok(false);
-            }
-            match part.learns {
-                true => self.apply(learner, &sums, lr, stats)?,
-                false => learner.forget(),
-            }
-            moved |= part.learns;
-            stats.learnt += if part.learns { part.tokens } else { 0.0 };
-            sums.push(part.tokens);
-            stats.sums.resize(sums.len(), 0.0);
-            stats
-                .sums
-                .iter_mut()
-                .zip(sums)
-                .for_each(|(sum, value)| *sum += value);
-        }
-        Ok(true)
     }
-
-    /// Packs `chunk`, with the ratio's denominators from before the first update; `None` when no rank
-    /// has a token in it.
-    fn prepare(
-        &self,
-        learner: &Learner,
-        chunk: &[Trajectory],
-        learns: bool,
-    ) -> Result<Option<Part>, TrainError> {
-        let tokens: usize = chunk.iter().map(|trajectory| trajectory.ids.len()).sum();
-        let counts = replica::sum_numbers(
-            &learner.group,
-            learner.device(),
-            &[tokens as f64, chunk.len() as f64],
-        )?;
-        if counts[0] == 0.0 {
+    let mut stats = UpdateStats::default();
+    let mut moved = false;
+    for minibatch in (0..epochs).flat_map(|_| &passes) {
+        let Some(sums) = accumulate(config, cx, minibatch, !moved)? else {
             return Ok(None);
+        };
+        match minibatch.learns {
+            true => update(cx, &sums, &mut stats)?,
+            false => cx.learner.zero_grad(),
         }
-        let micros = micro_batches(
-            chunk,
-            &self.normaliser(counts[0], counts[1]),
-            self.config.batch.micro_tokens,
-            learner.device(),
-        );
-        let micros = micros.into_iter().map(|micro| {
-            let old = match learns {
-                true => self.denominator(learner, &micro)?,
-                false => None,
-            };
-            Ok((micro, old))
-        });
-        Ok(Some(Part {
-            micros: micros.collect::<Result<_, TrainError>>()?,
-            tokens: counts[0],
-            learns,
-        }))
-    }
-
-    /// Accumulates the gradients of one micro-batch; returns [`SUMS`].
-    fn backward(
-        &self,
-        learner: &mut Learner,
-        micro: &MicroBatch,
-        old: Option<&Tensor>,
-    ) -> Result<Vec<f64>, TrainError> {
-        if self.reference.is_some() {
-            learner.work += flops::forward(&learner.model, micro, learner.vision_features());
-        }
-        let in_loss = self.config.kl.place == KlPlace::Loss;
-        let reference = self
-            .reference
-            .as_ref()
-            .map(|policy| {
-                Learner::log_probs(policy, micro, (&self.head(), learner.vision_features()))
-            })
-            .transpose()?;
-        // In the reward the term is not part of the loss; the statistic is reported all the same.
-        let coefficient = if in_loss {
-            self.config.kl.coefficient
+        moved |= minibatch.learns;
+        stats.learnt += if minibatch.learns {
+            minibatch.tokens
         } else {
             0.0
         };
-        let kl = reference
-            .as_ref()
-            .map(|_| (coefficient, self.config.kl.estimator));
-        let options = LossOptions::new(&self.config.loss, kl);
-        let mut sums: Option<Tensor> = None;
-        learner.accumulate(micro, &self.head(), &mut |start, logprobs, entropy| {
-            let cut = |tensor: &Tensor| tensor.narrow(0, start, logprobs.size()[0]);
-            let (old, reference) = (old.map(cut), reference.as_ref().map(cut));
-            let output = grpo_loss(
-                &TokenTerms {
-                    logprobs,
-                    entropy,
-                    old: old.as_ref(),
-                    sampler: &cut(&micro.sampler),
-                    reference: reference.as_ref(),
-                    advantage: &cut(&micro.advantage),
-                    weight: &cut(&micro.weight),
-                },
-                &options,
-            );
-            sums = Some(match sums.take() {
-                Some(sums) => sums + output.sums,
-                None => output.sums,
-            });
-            output.loss
-        })?;
-        let sums = sums.unwrap_or_else(|| {
-            Tensor::zeros([SUMS.len() as i64], (Kind::Double, learner.device()))
+        stats.passes += 1.0;
+        stats.tokens += minibatch.tokens;
+        for (total, sum) in stats.sums.iter_mut().zip(sums) {
+            *total += sum;
+        }
+    }
+    Ok(Some(stats))
+}
+
+/// Packs `trajectories`, with the ratio's denominators from before the first update; `None` when no
+/// rank has a token in them.
+fn prepare(
+    config: &GrpoConfig,
+    cx: &StepContext,
+    trajectories: &[Trajectory],
+    learns: bool,
+) -> Result<Option<Minibatch>, TrainError> {
+    let tokens: usize = trajectories.iter().map(|one| one.ids.len()).sum();
+    let own = [tokens as f64, trajectories.len() as f64];
+    let [tokens, sequences] = cx.stage.ranks.sum(own)?;
+    if tokens == 0.0 {
+        return Ok(None);
+    }
+    let micros = micro_batches(
+        trajectories,
+        &config.loss_norm(tokens, sequences),
+        cx.stage.common.batch.micro_tokens,
+        cx.learner.device(),
+    );
+    let micros = micros.into_iter().map(|micro| {
+        let old = match learns {
+            true => old_logprobs(config, cx, &micro)?,
+            false => None,
+        };
+        Ok((micro, old))
+    });
+    Ok(Some(Minibatch {
+        micros: micros.collect::<Result<_, TrainError>>()?,
+        tokens,
+        learns,
+    }))
+}
+
+/// The ratio's denominator, where it is not the policy's own log-probability.
+fn old_logprobs(
+    config: &GrpoConfig,
+    cx: &StepContext,
+    micro: &MicroBatch,
+) -> Result<Option<Tensor>, TrainError> {
+    if config.loss.updates * config.loss.epochs == 1 {
+        return Ok(None);
+    }
+    match config.loss.old_logprobs {
+        OldLogprobs::Sampler => Ok(Some(micro.sampler.shallow_clone())),
+        OldLogprobs::Recomputed => {
+            let head = config.head(cx.stage.common);
+            // Before the first update: the rollout's tower is the learner's.
+            Learner::log_probs(&cx.learner.model, micro, (&head, VisionFeatures::Cached)).map(Some)
+        }
+    }
+}
+
+/// Accumulates the gradients of one minibatch; [`SUMS`] over all ranks, or `None` when the pass may
+/// still be dropped and some rank ran out of time.
+fn accumulate(
+    config: &GrpoConfig,
+    cx: &mut StepContext,
+    minibatch: &Minibatch,
+    droppable: bool,
+) -> Result<Option<[f64; SUMS.len()]>, TrainError> {
+    let _phase = Phase::ForwardBackward.enter();
+    let expired = || droppable && cx.stage.interrupt.expired();
+    let mut sums = [0.0; SUMS.len()];
+    for (micro, old) in &minibatch.micros {
+        if expired() {
+            break;
+        }
+        let own = forward_backward(config, cx.stage, cx.learner, (micro, old.as_ref()))?;
+        for (sum, value) in sums.iter_mut().zip(own) {
+            *sum += value;
+        }
+    }
+    let dropped = cx.stage.ranks.any(expired())?;
+    let sums = cx.stage.ranks.sum(sums)?;
+    Ok((!dropped).then_some(sums))
+}
+
+/// Accumulates the gradients of one micro-batch; returns [`SUMS`].
+fn forward_backward(
+    config: &GrpoConfig,
+    stage: &crate::algorithm::StageContext,
+    learner: &mut Learner,
+    (micro, old): (&MicroBatch, Option<&Tensor>),
+) -> Result<Vec<f64>, TrainError> {
+    let head = config.head(stage.common);
+    let reference = match stage.reference {
+        None => None,
+        Some(policy) => {
+            learner.flops += flops::forward(&learner.model, micro, learner.vision_features());
+            Some(Learner::log_probs(
+                policy,
+                micro,
+                (&head, learner.vision_features()),
+            )?)
+        }
+    };
+    // In the reward the term is not part of the loss; the statistic is reported all the same.
+    let coefficient = match config.kl.place {
+        KlPlace::Loss => config.kl.coefficient,
+        KlPlace::Reward => 0.0,
+    };
+    let kl = reference
+        .as_ref()
+        .map(|_| (coefficient, config.kl.estimator));
+    let options = LossOptions::new(&config.loss, kl);
+    let mut sums: Option<Tensor> = None;
+    learner.forward_backward(micro, &head, &mut |start, logprobs, entropy| {
+        let rows = |tensor: &Tensor| tensor.narrow(0, start, logprobs.size()[0]);
+        let (old, reference) = (old.map(rows), reference.as_ref().map(rows));
+        let output = grpo_loss(
+            &TokenTerms {
+                logprobs,
+                entropy,
+                old: old.as_ref(),
+                sampler: &rows(&micro.sampler),
+                reference: reference.as_ref(),
+                advantage: &rows(&micro.advantage),
+                weight: &rows(&micro.weight),
+            },
+            &options,
+        );
+        sums = Some(match sums.take() {
+            Some(sums) => sums + output.sums,
+            None => output.sums,
         });
-        Vec::<f64>::try_from(sums).map_err(|error| TrainError::Learner(error.to_string()))
-    }
+        output.loss
+    })?;
+    let zeros = || Tensor::zeros([SUMS.len() as i64], (Kind::Double, learner.device()));
+    let sums = sums.unwrap_or_else(zeros);
+    Vec::<f64>::try_from(sums).map_err(|error| TrainError::Learner(error.to_string()))
+}
 
-    fn apply(
-        &self,
-        learner: &mut Learner,
-        sums: &[f64],
-        lr: f64,
-        stats: &mut GrpoStats,
-    ) -> Result<(), TrainError> {
-        if !sums[0].is_finite() {
-            learner.forget();
-            stats.skipped += 1.0;
-            return Ok(());
-        }
-        let update = learner.apply(lr, self.config.optimizer.clip_norm)?;
-        stats.skipped += f64::from(!update.applied);
-        stats.update = Update {
-            reduce_s: stats.update.reduce_s + update.reduce_s,
-            optim_s: stats.update.optim_s + update.optim_s,
-            ..update
-        };
-        Ok(())
+/// One optimizer step; refused where the loss is not finite.
+fn update(cx: &mut StepContext, sums: &[f64], stats: &mut UpdateStats) -> Result<(), TrainError> {
+    if !sums[0].is_finite() {
+        cx.learner.zero_grad();
+        stats.skipped += 1.0;
+        return Ok(());
     }
-
-    /// The ratio's denominator, where it is not the policy's own log-probability.
-    fn denominator(
-        &self,
-        learner: &Learner,
-        micro: &MicroBatch,
-    ) -> Result<Option<Tensor>, TrainError> {
-        if self.config.loss.updates * self.config.loss.epochs == 1 {
-            return Ok(None);
-        }
-        match self.config.loss.denominator {
-            Denominator::Sampler => Ok(Some(micro.sampler.shallow_clone())),
-            Denominator::Recomputed => {
-                // Before the first update: the rollout's tower is the learner's.
-                Learner::log_probs(
-                    &learner.model,
-                    micro,
-                    (&self.head(), VisionFeatures::Cached),
-                )
-                .map(Some)
-            }
-        }
-    }
-
-    pub(super) fn normaliser(&self, tokens: f64, sequences: f64) -> Normaliser {
-        let constant = match self.config.loss.constant_length {
-            0 => self.config.rollout.max_new_tokens,
-            constant => constant,
-        };
-        Normaliser {
-            aggregation: self.config.loss.aggregation,
-            tokens,
-            sequences,
-            constant: constant as f64,
-        }
-    }
-
-    pub(super) fn head(&self) -> HeadOptions {
-        HeadOptions {
-            temperature: self.config.rollout.temperature,
-            rows: self.config.batch.logit_rows,
-        }
-    }
+    let clip_norm = cx.stage.common.optimizer.clip_norm;
+    let update = cx.learner.optimizer_step(cx.learning_rate(), clip_norm)?;
+    stats.skipped += f64::from(!update.applied);
+    stats.grad_norm = update.grad_norm;
+    Ok(())
 }

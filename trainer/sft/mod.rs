@@ -1,5 +1,3 @@
 //! Supervised fine-tuning.
 
 mod step;
-
-pub use step::SftTrainer;

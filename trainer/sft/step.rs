@@ -2,162 +2,120 @@
 //! of several turns is a sequence for each answer that is learnt, with what was said before it as the
 //! prompt: the chat template puts earlier turns as it does when the policy answers.
 
-use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
-use models::image::PromptImages;
-use models::{EncodedImages, VisionFeatures};
-use rollout::Prompt;
-use rollout::data::Cursor;
+use crate::TrainError;
+use crate::algorithm::{Algorithm, StepContext, StepEnd};
+use crate::config::{Aggregation, SftConfig};
+use crate::draw_stats::DrawStats;
+use crate::learn::{HeadOptions, Learner, LossNorm, MicroBatch, Trajectory, Update, micro_batches};
+use crate::loader::PromptRequest;
+use crate::metrics::{Metrics, keys};
+use crate::telemetry::{self, Phase};
 
-use crate::config::{Aggregation, SftStage};
-use crate::grpo::batch::{MicroBatch, Normaliser, Trajectory, micro_batches};
-use crate::grpo::looked_at;
-use crate::head::HeadOptions;
-use crate::interrupt::Interrupt;
-use crate::learner::Learner;
-use crate::metrics::Metrics;
-use crate::optim::learning_rate;
-use crate::prompts::Prompts;
-use crate::tally::Tally;
-use crate::{StepEnd, TrainError, replica};
+/// What is learnt at each update.
+const LEARNS: &[Phase] = &[Phase::ForwardBackward, Phase::Reduce, Phase::Optim];
 
-/// What an SFT stage's steps share.
-pub struct SftTrainer<'a> {
-    /// The stage's section.
-    pub config: &'a SftStage,
-    /// Makes prompts.
-    pub prompts: &'a Prompts<'a>,
-    /// Asks the step to be dropped.
-    pub interrupt: &'a Interrupt,
-}
-
-/// What was drawn besides sequences.
-struct Counts {
+/// This rank's share of a step's sequences.
+struct Sequences {
+    own: Vec<Trajectory>,
     too_long: u64,
-    tally: Tally,
+    draws: DrawStats,
 }
 
-impl SftTrainer<'_> {
-    /// Runs step `step` (from 1).
-    ///
-    /// # Errors
-    /// A row without a target, the learner's, a lost rank.
-    pub fn step(
-        &self,
-        learner: &mut Learner,
-        cursor: &mut Cursor,
-        step: u64,
-    ) -> Result<StepEnd, TrainError> {
+impl Algorithm for SftConfig {
+    fn step(&self, cx: &mut StepContext) -> Result<StepEnd, TrainError> {
         let started = Instant::now();
-        let before = cursor.state();
-        let (own, drawn) = self.sequences(learner, cursor)?;
-        let tokens: usize = own.iter().map(|sequence| sequence.ids.len()).sum();
-        let counts = replica::sum_numbers(
-            &learner.group,
-            learner.device(),
-            &[tokens as f64, own.len() as f64],
-        )?;
-        let normaliser = Normaliser {
+        telemetry::start_step();
+        let before = cx.loader.state();
+        let learning = Phase::ForwardBackward.enter();
+        let sequences = self.sequences(cx)?;
+        let own_tokens: usize = sequences.own.iter().map(|one| one.ids.len()).sum();
+        let own = [own_tokens as f64, sequences.own.len() as f64];
+        let [tokens, count] = cx.stage.ranks.sum(own)?;
+        let norm = LossNorm {
             aggregation: Aggregation::TokenMean,
-            tokens: counts[0],
-            sequences: counts[1],
+            tokens,
+            sequences: count,
             constant: 1.0,
         };
+        let batch = &cx.stage.common.batch;
         let head = HeadOptions {
             temperature: 1.0,
-            rows: self.config.batch.logit_rows,
+            rows: batch.logit_rows,
         };
         let mut loss = 0.0;
         for micro in micro_batches(
-            &own,
-            &normaliser,
-            self.config.batch.micro_tokens,
-            learner.device(),
+            &sequences.own,
+            &norm,
+            batch.micro_tokens,
+            cx.learner.device(),
         ) {
-            if self.interrupt.expired() {
+            if cx.stage.interrupt.expired() {
                 break;
             }
-            loss += backward(learner, &micro, &head)?;
+            loss += forward_backward(cx.learner, &micro, &head)?;
         }
-        let late = f64::from(self.interrupt.expired());
-        let sums = replica::sum_numbers(&learner.group, learner.device(), &[loss, late])?;
-        if sums[1] > 0.0 {
-            learner.forget();
-            cursor.restore(&before)?;
-            return Ok(StepEnd::Dropped);
+        if cx.stage.ranks.any(cx.stage.interrupt.expired())? {
+            return cx.drop_step(&before);
         }
-        let loss = sums[0];
-        let forward_backward_s = started.elapsed().as_secs_f64();
-        let lr = learning_rate(&self.config.optimizer, step, self.config.steps);
-        let mut update = crate::learner::Update::default();
+        let [loss] = cx.stage.ranks.sum([loss])?;
+        drop(learning);
+        let lr = cx.learning_rate();
+        let mut update = Update::default();
         if loss.is_finite() {
-            update = learner.apply(lr, self.config.optimizer.clip_norm)?;
+            let clip_norm = cx.stage.common.optimizer.clip_norm;
+            update = cx.learner.optimizer_step(lr, clip_norm)?;
         } else {
-            learner.forget();
+            cx.learner.zero_grad();
         }
         let step_s = started.elapsed().as_secs_f64();
-        let metrics = [
-            ("sft/loss", loss),
-            ("completion/tokens/mean", counts[0] / counts[1].max(1.0)),
-            ("optim/lr", lr),
-            ("optim/grad_norm", update.grad_norm),
-            ("optim/skipped", f64::from(!update.applied)),
-            ("data/long_prompts", drawn.too_long as f64),
-            ("time/forward_backward_s", forward_backward_s),
-            ("time/reduce_s", update.reduce_s),
-            ("time/optim_s", update.optim_s),
-            ("time/step_s", step_s),
-            ("perf/tokens_per_s", counts[0] / step_s),
-        ];
-        let mut metrics: Metrics = metrics
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect();
-        metrics.extend(drawn.tally.metrics(cursor));
+        let mut metrics = Metrics::new();
+        metrics.set(&keys::SFT_LOSS, loss);
+        metrics.set(&keys::TOKENS_MEAN, tokens / count.max(1.0));
+        metrics.set(&keys::LR, lr);
+        metrics.set(&keys::GRAD_NORM, update.grad_norm);
+        metrics.set(&keys::SKIPPED, f64::from(!update.applied));
+        metrics.set(&keys::LONG_PROMPTS, sequences.too_long as f64);
+        telemetry::add_times(LEARNS, &mut metrics);
+        metrics.set(&keys::TIME_STEP, step_s);
+        metrics.set(&keys::TOKENS_PER_S, tokens / step_s);
+        metrics.extend(sequences.draws.metrics(cx.loader.spreads()));
         Ok(StepEnd::Done {
             metrics,
             rows: Vec::new(),
-            tokens: counts[0] as u64,
+            tokens: tokens as u64,
         })
     }
+}
 
+impl SftConfig {
     /// This rank's share of the step's sequences, cut off at the stage's length.
-    fn sequences(
-        &self,
-        learner: &Learner,
-        cursor: &mut Cursor,
-    ) -> Result<(Vec<Trajectory>, Counts), TrainError> {
-        let tokenizer = self.prompts.tokenizer();
-        let eos = tokenizer.eos().first().copied();
-        let asked = (self.config.batch.size, self.config.turns);
-        let share = (learner.group.rank(), learner.group.size());
-        let drawn = self
-            .prompts
-            .draw(cursor, asked, self.config.max_tokens - 1, share)?;
-        let views = self.views(learner, &drawn.prompts)?;
+    fn sequences(&self, cx: &mut StepContext) -> Result<Sequences, TrainError> {
+        let drawn = cx.loader.prompts(PromptRequest {
+            count: cx.stage.common.batch.size,
+            answers: self.train_on,
+            longest: self.max_tokens - 1,
+            attempt: 0,
+        })?;
+        let views = cx.learner.encode_images(&drawn.prompts)?;
         let mut own = Vec::new();
         for ((prompt, target), view) in drawn.prompts.into_iter().zip(drawn.targets).zip(views) {
-            let target = target.ok_or_else(|| {
+            let mut ids = target.ok_or_else(|| {
                 TrainError::Input(format!(
                     "example {}: SFT needs a target (field `target`, `svg` or `text`)",
                     prompt.id
                 ))
             })?;
-            let mut ids = tokenizer.encode(&target);
             // They could never be sampled, and stand for no picture.
-            if let Some(id) = ids
-                .iter()
-                .find(|id| learner.model.suppress_tokens().contains(id))
-            {
+            let suppressed = cx.learner.model.suppress_tokens();
+            if let Some(id) = ids.iter().find(|id| suppressed.contains(id)) {
                 return Err(TrainError::Input(format!(
                     "example {}: the target holds token {id}, which marks a picture in a prompt",
                     prompt.id
                 )));
             }
-            ids.extend(eos);
-            ids.truncate(self.config.max_tokens - prompt.ids.len());
+            ids.truncate(self.max_tokens - prompt.ids.len());
             own.push(Trajectory {
                 prompt: prompt.ids,
                 view,
@@ -167,44 +125,22 @@ impl SftTrainer<'_> {
             });
         }
         own.retain(|sequence| !sequence.ids.is_empty());
-        let counts = Counts {
+        Ok(Sequences {
+            own,
             too_long: drawn.too_long,
-            tally: drawn.tally,
-        };
-        Ok((own, counts))
-    }
-
-    /// The prompts' pictures: looked at here where the tower stays as it is, once for all
-    /// micro-batches, else by the learner.
-    fn views(
-        &self,
-        learner: &Learner,
-        prompts: &[Prompt],
-    ) -> Result<Vec<Option<Rc<EncodedImages>>>, TrainError> {
-        if learner.vision_features() == VisionFeatures::Cached {
-            return looked_at(&learner.model, prompts);
-        }
-        let unseen = |shown: &Arc<PromptImages>| {
-            Rc::new(EncodedImages {
-                images: shown.clone(),
-                hidden: None,
-            })
-        };
-        Ok(prompts
-            .iter()
-            .map(|prompt| prompt.shown.as_ref().map(unseen))
-            .collect())
+            draws: drawn.stats,
+        })
     }
 }
 
 /// Accumulates the gradients of one micro-batch; returns its share of the loss.
-fn backward(
+fn forward_backward(
     learner: &mut Learner,
     micro: &MicroBatch,
     head: &HeadOptions,
 ) -> Result<f64, TrainError> {
     let mut sum = 0.0;
-    learner.accumulate(micro, head, &mut |start, logprobs, _| {
+    learner.forward_backward(micro, head, &mut |start, logprobs, _| {
         let weight = micro.weight.narrow(0, start, logprobs.size()[0]);
         let loss = (logprobs * weight).sum(logprobs.kind()).neg();
         sum += loss.double_value(&[]);

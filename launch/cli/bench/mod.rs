@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
-use trainer::bench::{StepBench, decode_rate, step_seconds};
-use trainer::bench_shape::Shape;
+use trainer::bench::{Shape, StepBench, StepTimes, decode_rate, step_times};
 
 use crate::cli::{Failure, Shared, rows};
 use stats::median;
@@ -166,7 +165,7 @@ fn reward(args: &Args) -> Result<Value, Failure> {
 fn encoders(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, Failure> {
     let mut sources = sources(args)?;
     sources.truncate(args.completions.max(1));
-    let measured = trainer::encoder_bench::measure(&sources, args.repeat, place)?;
+    let measured = trainer::bench::measure(&sources, args.repeat, place)?;
     serde_json::to_value(measured).map_err(Failure::other)
 }
 
@@ -196,14 +195,15 @@ fn step(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, Failure> 
         kl: args.kl,
         lengths,
     };
-    let times = step_seconds(&bench, args.repeat + 1)?;
-    let column = |index: usize| -> Vec<f64> { times[1..].iter().map(|row| row[index]).collect() };
+    let times = step_times(&bench, args.repeat + 1)?;
+    let column = |of: fn(&StepTimes) -> f64| -> Vec<f64> { times[1..].iter().map(of).collect() };
+    let step = column(|times| times.step);
     Ok(json!({
-        "step_s": column(0),
-        "median_step_s": median(&column(0)),
-        "median_generate_s": median(&column(1)),
-        "median_score_exposed_s": median(&column(2)),
-        "median_learn_s": median(&column(3)),
+        "step_s": step,
+        "median_step_s": median(&step),
+        "median_generate_s": median(&column(|times| times.generate)),
+        "median_score_exposed_s": median(&column(|times| times.score_exposed)),
+        "median_learn_s": median(&column(|times| times.learn)),
         "peak_memory_gib": trainer::peak_memory_gib(place.1),
     }))
 }

@@ -1,5 +1,7 @@
 //! A judge made of a socket, and what becomes of its answers.
 
+#![allow(clippy::unwrap_used)]
+
 use super::{Judge, RewardFn, fill};
 use crate::error::RewardError;
 use crate::judge::{JudgeClient, Question};

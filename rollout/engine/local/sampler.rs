@@ -3,88 +3,14 @@
 //! Temperature, then top-k, top-p and min-p, as transformers orders them. The log-probability of
 //! the token is given twice: under temperature alone, and under the distribution drawn from.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::RolloutError;
+use crate::engine::Sampling;
 
-/// How tokens are drawn and when a completion ends.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Sampling {
-    /// Divides the logits, > 0; 0 takes the most probable token.
-    pub temperature: f64,
-    /// Keeps the smallest set of tokens with this much probability, in (0, 1]; 1 is off.
-    pub top_p: f64,
-    /// Keeps this many most probable tokens; 0 is off.
-    pub top_k: i64,
-    /// Keeps tokens at least this probable relative to the most probable one, in [0, 1]; 0 is off.
-    pub min_p: f64,
-    /// Longest completion, in tokens.
-    pub max_new_tokens: usize,
-    /// Strings that end a completion.
-    pub stop: Vec<String>,
-    /// Whether the text keeps the stop string that ended it.
-    pub include_stop: bool,
-    /// Token ids that end a completion besides the tokenizer's end tokens.
-    pub stop_token_ids: Vec<i64>,
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Self {
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
-            min_p: 0.0,
-            max_new_tokens: 512,
-            stop: Vec::new(),
-            include_stop: false,
-            stop_token_ids: Vec::new(),
-        }
-    }
-}
-
-impl Sampling {
-    /// What is out of bounds, as `key: bound`.
-    pub fn check(&self) -> Result<(), String> {
-        let Self {
-            temperature,
-            top_p,
-            top_k,
-            min_p,
-            ..
-        } = self;
-        if !(temperature.is_finite() && *temperature >= 0.0) {
-            return Err(format!("temperature: must be >= 0, got {temperature}"));
-        }
-        if !(*top_p > 0.0 && *top_p <= 1.0) {
-            return Err(format!("top_p: must be in (0, 1], got {top_p}"));
-        }
-        if *top_k < 0 {
-            return Err(format!("top_k: must be >= 0 (0 is off), got {top_k}"));
-        }
-        if !(0.0..=1.0).contains(min_p) {
-            return Err(format!("min_p: must be in [0, 1], got {min_p}"));
-        }
-        if self.max_new_tokens == 0 {
-            return Err("max_new_tokens: must be >= 1, got 0".into());
-        }
-        if self.stop.iter().any(String::is_empty) {
-            return Err("stop: a stop string must not be empty".into());
-        }
-        Ok(())
-    }
-
-    fn filters(&self) -> bool {
-        self.top_p < 1.0 || self.top_k > 0 || self.min_p > 0.0
-    }
-}
-
-/// One drawn token per row.
+/// One token per row.
 #[derive(Debug)]
-pub struct Drawn {
+pub struct SampledTokens {
     /// Token ids.
     pub ids: Vec<i64>,
     /// Natural log-probabilities under temperature alone.
@@ -98,23 +24,16 @@ pub struct Drawn {
 pub struct Sampler {
     pub(super) sampling: Sampling,
     /// Ids that are never drawn, `[n]`.
-    never: Option<Tensor>,
+    suppressed: Option<Tensor>,
 }
 
 impl Sampler {
-    /// A sampler; the values are taken as checked.
-    pub fn new(sampling: Sampling) -> Self {
+    /// A sampler of checked values that never draws one of `suppressed`, such as the image tokens of a policy that sees.
+    pub fn suppressing(sampling: Sampling, suppressed: &[i64], device: Device) -> Self {
         Self {
             sampling,
-            never: None,
-        }
-    }
-
-    /// A sampler that never draws one of `never`, such as the image tokens of a policy that sees.
-    pub fn never(sampling: Sampling, never: &[i64], device: Device) -> Self {
-        Self {
-            sampling,
-            never: (!never.is_empty()).then(|| Tensor::from_slice(never).to_device(device)),
+            suppressed: (!suppressed.is_empty())
+                .then(|| Tensor::from_slice(suppressed).to_device(device)),
         }
     }
 
@@ -122,7 +41,11 @@ impl Sampler {
     ///
     /// # Errors
     /// Logits that are not numbers.
-    pub fn draw(&self, logits: &Tensor, uniforms: &[f64]) -> Result<Drawn, RolloutError> {
+    pub fn sample_tokens(
+        &self,
+        logits: &Tensor,
+        uniforms: &[f64],
+    ) -> Result<SampledTokens, RolloutError> {
         let greedy = self.sampling.temperature == 0.0;
         let scaled = if greedy || self.sampling.temperature == 1.0 {
             logits.shallow_clone()
@@ -131,17 +54,17 @@ impl Sampler {
         };
         let logprobs = scaled.log_softmax(-1, Kind::Float);
         let (ids, drawn) = if greedy {
-            let allowed = match &self.never {
+            let allowed = match &self.suppressed {
                 None => logprobs.shallow_clone(),
-                Some(never) => logprobs.index_fill(-1, never, f64::NEG_INFINITY),
+                Some(suppressed) => logprobs.index_fill(-1, suppressed, f64::NEG_INFINITY),
             };
             let ids = allowed.argmax(-1, true);
             let zeros = ids.zeros_like().to_kind(Kind::Float);
             (ids, zeros)
         } else {
             let mut probs = logprobs.exp();
-            if let Some(never) = &self.never {
-                probs = probs.index_fill(-1, never, 0.0);
+            if let Some(suppressed) = &self.suppressed {
+                probs = probs.index_fill(-1, suppressed, 0.0);
             }
             if self.sampling.filters() {
                 probs = probs.where_self(&self.kept(&probs), &probs.zeros_like());
@@ -162,7 +85,7 @@ impl Sampler {
         let read = |values: &Tensor| {
             Vec::<f32>::try_from(values.view(-1)).map_err(models::ModelError::from)
         };
-        let drawn = Drawn {
+        let drawn = SampledTokens {
             ids: Vec::<i64>::try_from(ids.view(-1)).map_err(models::ModelError::from)?,
             logprobs: read(&logprobs)?,
             drawn_logprobs: read(&drawn)?,
@@ -205,12 +128,12 @@ impl Sampler {
 mod tests {
     use super::*;
 
-    fn draw(sampling: Sampling, uniform: f64) -> Drawn {
+    fn draw(sampling: Sampling, uniform: f64) -> SampledTokens {
         let logits = Tensor::from_slice(&[0.5f32, 0.25, 0.125, 0.125])
             .log()
             .unsqueeze(0);
-        Sampler::new(sampling)
-            .draw(&logits, &[uniform])
+        Sampler::suppressing(sampling, &[], Device::Cpu)
+            .sample_tokens(&logits, &[uniform])
             .expect("finite logits")
     }
 

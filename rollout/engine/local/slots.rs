@@ -1,6 +1,6 @@
 //! One sequence being decoded.
 
-use super::sampler::Drawn;
+use super::sampler::SampledTokens;
 use super::stop::Stops;
 use crate::engine::{Finished, Request};
 use crate::{Completion, DrawKey, FinishReason};
@@ -24,17 +24,18 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Completion `index` of `request`, whose prompt is in `page`.
-    pub(super) fn new((request, index): (&Request, usize), page: usize, draw: DrawKey) -> Self {
+    /// Completion `index` of `request`, whose prompt is in `page` and is followed by position `next`.
+    pub(super) fn new(
+        (request, index): (&Request, usize),
+        (page, next): (usize, i64),
+        draw: DrawKey,
+    ) -> Self {
         Self {
             group: request.group,
             index,
             prompt_len: request.ids.len(),
             page,
-            next: match &request.view {
-                Some(view) => view.images.positions.next,
-                None => request.ids.len() as i64,
-            },
+            next,
             draw,
             exact: request
                 .lengths
@@ -75,10 +76,10 @@ impl Slot {
         self.next + self.ids.len() as i64 - 1
     }
 
-    pub(super) fn push(&mut self, drawn: &Drawn, row: usize, stops: &Stops) {
-        self.ids.push(drawn.ids[row]);
-        self.logprobs.push(drawn.logprobs[row]);
-        self.drawn_logprobs.push(drawn.drawn_logprobs[row]);
+    pub(super) fn push(&mut self, sampled: &SampledTokens, row: usize, stops: &Stops) {
+        self.ids.push(sampled.ids[row]);
+        self.logprobs.push(sampled.logprobs[row]);
+        self.drawn_logprobs.push(sampled.drawn_logprobs[row]);
         stops.extend(&mut self.tail, &self.ids);
     }
 

@@ -1,26 +1,28 @@
 //! When a completion ends: stop tokens, and stop strings found in the text as it grows.
 
+use std::sync::Arc;
+
 use models::Tokenizer;
 
-use super::sampler::Sampling;
 use crate::RolloutError;
+use crate::engine::Sampling;
 
 /// Tokens whose text is decoded anew at each step: a stop string may start in an earlier token,
 /// and a character may need the bytes of several.
 const WINDOW: usize = 4;
 
 /// What ends a completion.
-pub(super) struct Stops<'a> {
-    tokenizer: Option<&'a Tokenizer>,
+pub(super) struct Stops {
+    tokenizer: Option<Arc<Tokenizer>>,
     ids: Vec<i64>,
     strings: Vec<String>,
     include: bool,
     window: usize,
 }
 
-impl<'a> Stops<'a> {
+impl Stops {
     pub(super) fn new(
-        tokenizer: Option<&'a Tokenizer>,
+        tokenizer: Option<Arc<Tokenizer>>,
         sampling: &Sampling,
     ) -> Result<Self, RolloutError> {
         if tokenizer.is_none() && !sampling.stop.is_empty() {
@@ -29,14 +31,14 @@ impl<'a> Stops<'a> {
             ));
         }
         let mut ids = sampling.stop_token_ids.clone();
-        ids.extend(tokenizer.map(Tokenizer::eos).unwrap_or_default());
+        ids.extend(tokenizer.iter().flat_map(|tokenizer| tokenizer.eos()));
         // A special token has no text: asked for as a string, it is looked for as a token.
         let special = |tokenizer: &Tokenizer| -> Vec<i64> {
             let ids = sampling.stop.iter().filter_map(|stop| tokenizer.id(stop));
             ids.filter(|id| tokenizer.decode(&[*id]).is_empty())
                 .collect()
         };
-        ids.extend(tokenizer.map(special).unwrap_or_default());
+        ids.extend(tokenizer.as_deref().map(special).unwrap_or_default());
         let longest = sampling.stop.iter().map(String::len).max().unwrap_or(0);
         Ok(Self {
             tokenizer,
@@ -54,7 +56,7 @@ impl<'a> Stops<'a> {
 
     /// Rewrites `tail` as the text of the last tokens of `ids`, enough to hold a stop string.
     pub(super) fn extend(&self, tail: &mut Vec<u8>, ids: &[i64]) {
-        let (Some(tokenizer), false) = (self.tokenizer, self.strings.is_empty()) else {
+        let (Some(tokenizer), false) = (&self.tokenizer, self.strings.is_empty()) else {
             return;
         };
         let from = ids.len().saturating_sub(self.window);
@@ -78,7 +80,7 @@ impl<'a> Stops<'a> {
             Some((last, body)) if self.ends(*last) => body,
             _ => ids,
         };
-        let mut text = self.tokenizer?.decode(body);
+        let mut text = self.tokenizer.as_ref()?.decode(body);
         if let Some((at, len)) = self.find(text.as_bytes()) {
             text.truncate(if self.include { at + len } else { at });
         }

@@ -14,7 +14,7 @@ const MOST_SIZES: usize = 100;
 
 /// The survey of the config at the first of `paths`, whose page is at the second.
 pub fn of(survey: &Survey, folder: &Folder, (config, page): (&Path, &Path)) -> Value {
-    let tokenizer = folder.tokenizer.as_ref().map(models::Tokenizer::folder);
+    let tokenizer = folder.tokenizer.as_deref().map(models::Tokenizer::folder);
     json!({
         "config": config,
         "page": page,

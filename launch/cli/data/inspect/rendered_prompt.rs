@@ -2,6 +2,7 @@
 //! template alone.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use models::vision::VisionSetup;
@@ -9,7 +10,7 @@ use models::{ModelConfig, Tokenizer};
 use rollout::data::Draw;
 use rollout::prompt::{ChatUse, PICTURE, PromptConfig, PromptError, Prompter};
 use rollout::template::ChatTemplate;
-use trainer::Prompts;
+use trainer::PromptBuilder;
 use trainer::config::Config;
 
 use crate::cli::Failure;
@@ -17,8 +18,8 @@ use crate::cli::Failure;
 /// What is at hand of the policy's folder.
 pub struct Folder {
     /// The tokenizer.
-    pub tokenizer: Option<Tokenizer>,
-    chat: Option<ChatTemplate>,
+    pub tokenizer: Option<Arc<Tokenizer>>,
+    chat: Option<Arc<ChatTemplate>>,
     /// How it sees, where its shape is known: `None` inside for a policy that reads text.
     eyes: Option<Option<VisionSetup>>,
     /// What is lacking, and what follows from that.
@@ -60,8 +61,8 @@ impl Folder {
             None => (Some(model.shape(&tokenizer)?.vision), None),
         };
         Ok(Self {
-            tokenizer: Some(tokenizer),
-            chat,
+            tokenizer: Some(Arc::new(tokenizer)),
+            chat: chat.map(Arc::new),
             eyes,
             lack,
         })
@@ -71,10 +72,10 @@ impl Folder {
 /// Makes the prompts of rows.
 pub enum Words<'a> {
     /// As the policy is asked.
-    Policy(Box<Prompts<'a>>),
+    Policy(Box<PromptBuilder>),
     /// The templates' words.
     Templates {
-        tasks: IndexMap<String, Prompter<'a>>,
+        tasks: IndexMap<String, Prompter>,
         tokenizer: Option<&'a Tokenizer>,
     },
 }
@@ -92,7 +93,7 @@ impl<'a> Words<'a> {
     pub fn new(config: &Config, folder: &'a Folder) -> Result<Self, Failure> {
         let chat = folder.chat.as_ref();
         if let (Some(tokenizer), Some(eyes)) = (&folder.tokenizer, &folder.eyes) {
-            let prompts = Prompts::new(&config.tasks, tokenizer, chat, config.seed)?;
+            let prompts = PromptBuilder::new(&config.tasks, tokenizer.clone(), chat, config.seed)?;
             return Ok(Self::Policy(Box::new(prompts.with_vision(eyes.clone()))));
         }
         let bare = |(name, task): (&String, &trainer::config::TaskConfig)| {
@@ -115,7 +116,7 @@ impl<'a> Words<'a> {
                 .iter()
                 .map(bare)
                 .collect::<Result<_, Failure>>()?,
-            tokenizer: folder.tokenizer.as_ref(),
+            tokenizer: folder.tokenizer.as_deref(),
         })
     }
 

@@ -26,32 +26,15 @@ pub struct StageSurvey {
 
 impl StageSurvey {
     pub fn of(stage: &StageConfig) -> Self {
-        let bound = |key, most| Bound { key, most, over: 0 };
-        let (prompts, answers, cuts) = match stage {
-            StageConfig::Sft(sft) => {
-                let most = sft.max_tokens;
-                (
-                    bound("max_tokens", most - 1),
-                    bound("max_tokens", most),
-                    true,
-                )
-            }
-            StageConfig::Grpo(grpo) => {
-                let rollout = &grpo.rollout;
-                (
-                    bound("rollout.max_prompt_tokens", rollout.max_prompt_tokens),
-                    bound("rollout.max_new_tokens", rollout.max_new_tokens),
-                    false,
-                )
-            }
-        };
+        let bound = |(key, most)| Bound { key, most, over: 0 };
+        let bounds = stage.algorithm.options().length_bounds();
         Self {
             name: stage.name().to_owned(),
-            sources: stage.curriculum().sources.clone(),
+            sources: stage.common.curriculum.sources.clone(),
             rows: 0,
-            prompts,
-            answers,
-            cuts,
+            prompts: bound(bounds.prompt),
+            answers: bound(bounds.answer),
+            cuts: bounds.cuts,
         }
     }
 
@@ -98,25 +81,26 @@ impl StageSurvey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trainer::config::{GrpoStage, SftStage};
+    use trainer::config::{AlgorithmConfig, GrpoConfig, SftConfig};
 
     #[test]
     fn bounds_are_counted_as_the_stages_apply_them() {
-        let sft = SftStage {
+        let sft = AlgorithmConfig::Sft(SftConfig {
             max_tokens: 10,
-            ..SftStage::default()
-        };
-        let mut sft = StageSurvey::of(&StageConfig::Sft(sft));
+            ..SftConfig::default()
+        });
+        let mut sft = StageSurvey::of(&StageConfig::new(sft));
         // Six and three and the end fit; one more is cut off; ten leave no room.
         for (prompt, answer) in [(6, 3), (6, 4), (10, 1)] {
             sft.count("any", (prompt, Some(answer)));
         }
         assert_eq!((sft.rows, sft.prompts.over, sft.answers.over), (3, 1, 1));
-        let mut grpo = GrpoStage::default();
+        let mut grpo = GrpoConfig::default();
         grpo.rollout.max_prompt_tokens = 5;
         grpo.rollout.max_new_tokens = 4;
-        grpo.curriculum.sources = vec!["a".into()];
-        let mut grpo = StageSurvey::of(&StageConfig::Grpo(grpo));
+        let mut stage = StageConfig::new(AlgorithmConfig::Grpo(grpo));
+        stage.common.curriculum.sources = vec!["a".into()];
+        let mut grpo = StageSurvey::of(&stage);
         grpo.count("b", (9, Some(9)));
         for (prompt, answer) in [(5, Some(3)), (5, Some(4)), (6, Some(9)), (1, None)] {
             grpo.count("a", (prompt, answer));

@@ -1,13 +1,13 @@
 //! How long the references of a step's draws are, by task, and which buckets they come from.
 
 use indexmap::IndexMap;
-use rollout::data::{Cursor, Draw};
+use rollout::data::{Draw, Spread};
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, keys};
 
 /// Counts over the draws of a step, of all ranks: every rank draws the whole list.
 #[derive(Debug, Clone, Default)]
-pub struct Tally {
+pub struct DrawStats {
     tasks: IndexMap<String, Sums>,
 }
 
@@ -19,7 +19,7 @@ struct Sums {
     bucket: f64,
 }
 
-impl Tally {
+impl DrawStats {
     /// Counts a draw.
     pub fn add(&mut self, draw: &Draw) {
         let task = draw.example.task.clone();
@@ -43,20 +43,20 @@ impl Tally {
         }
     }
 
-    /// The step's metrics, with what `cursor` has learnt from rewards.
-    pub fn metrics(&self, cursor: &Cursor) -> Metrics {
+    /// The step's metrics, with what the loader has learnt from rewards.
+    pub fn metrics(&self, spreads: Vec<Spread>) -> Metrics {
         let mut metrics = Metrics::new();
         for (task, sums) in &self.tasks {
             let length = sums.length / sums.draws;
-            metrics.insert(format!("data/{task}/reference_length/mean"), length);
+            metrics.set_of(&keys::REFERENCE_LENGTH, &[task], length);
             if sums.bucketed > 0.0 {
                 let bucket = sums.bucket / sums.bucketed;
-                metrics.insert(format!("data/{task}/bucket/mean"), bucket);
+                metrics.set_of(&keys::BUCKET, &[task], bucket);
             }
         }
-        for spread in cursor.spreads() {
-            let name = format!("data/{}/spread/{}", spread.strand, spread.bucket);
-            metrics.insert(name, spread.mean);
+        for spread in spreads {
+            let bucket = spread.bucket.to_string();
+            metrics.set_of(&keys::SPREAD, &[&spread.strand, &bucket], spread.mean);
         }
         metrics
     }

@@ -8,14 +8,14 @@ use models::VisionFeatures;
 use models::{Component, Decoder, LmInput};
 use tch::{Device, Kind};
 
-use crate::grpo::batch::MicroBatch;
+use super::batch::MicroBatch;
 
 /// Forward and backward, in forward passes.
 pub const TRAINING: f64 = 3.0;
 
 /// FLOPs of one forward pass over `micro`, its completion tokens through the head and, where they are
 /// looked at anew, its pictures through the tower.
-pub fn forward(model: &Decoder, micro: &MicroBatch, look: VisionFeatures) -> f64 {
+pub fn forward(model: &Decoder, micro: &MicroBatch, source: VisionFeatures) -> f64 {
     let config = &model.config;
     let weights = |part: Component| -> f64 {
         let leaves = model.params.leaves().iter();
@@ -35,7 +35,7 @@ pub fn forward(model: &Decoder, micro: &MicroBatch, look: VisionFeatures) -> f64
             (tokens + picture.tokens, bytes + picture.pixels.len())
         });
         all += weights(Component::Projector) * tokens as f64;
-        if look == VisionFeatures::Recompute {
+        if source == VisionFeatures::Recompute {
             let patches = bytes as f64 / (3 * eyes.tower.patch_size.pow(2)) as f64;
             all += weights(Component::Vision) * patches;
         }

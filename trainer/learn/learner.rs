@@ -4,34 +4,50 @@
 //! Losses come in already divided by the global count, so neither the number of micro-batches
 //! nor that of ranks changes the result beyond rounding.
 
-use std::time::Instant;
+use std::rc::Rc;
+use std::sync::Arc;
 
-use models::VisionFeatures;
-use models::{Component, Decoder, Recompute, Tape};
+use models::image::PromptImages;
+use models::{Component, Decoder, EncodedImages, Recompute, Tape, VisionFeatures};
+use rollout::Prompt;
+use rollout::engine::ImageCache;
 use tch::{Device, Kind, Tensor};
-use torch_ext::ProcessGroup;
 
+use super::batch::MicroBatch;
+use super::flops;
+use super::head::{self, HeadOptions};
+use super::optim::AdamW;
+use super::ranks::Ranks;
+use crate::TrainError;
 use crate::config::OptimizerConfig;
-use crate::grpo::batch::MicroBatch;
-use crate::head::{self, HeadOptions};
 use crate::memory::TrainingMemory;
-use crate::optim::AdamW;
-use crate::{TrainError, flops, replica};
+use crate::telemetry::Phase;
 
 /// A policy that learns.
 pub struct Learner {
-    /// The policy.
-    pub model: Decoder,
+    /// The policy; the engine of this process samples with the same tensors.
+    pub model: Rc<Decoder>,
     /// Its optimizer.
     pub optimizer: AdamW,
-    /// The ranks that learn together.
-    pub group: ProcessGroup,
+    /// What the engine's tower made of prompts' pictures.
+    pub images: Rc<ImageCache>,
+    /// Model FLOPs done for learning so far on this rank; see [`flops`].
+    pub flops: f64,
+    ranks: Rc<Ranks>,
     /// Which activations are computed anew.
-    pub recompute: Recompute,
-    /// Model FLOPs done for learning so far on this rank; see [`crate::flops`].
-    pub work: f64,
+    recompute: Recompute,
     /// Float32 sum of the gradients of what learns `[N]`, where the network is in a narrower kind.
     main_grad: Option<Tensor>,
+}
+
+/// How a policy learns.
+pub struct LearnerOptions<'a> {
+    /// The optimizer's section.
+    pub optimizer: &'a OptimizerConfig,
+    /// Which activations are computed anew in the backward pass.
+    pub recompute: Recompute,
+    /// The ranks that learn together.
+    pub ranks: Rc<Ranks>,
 }
 
 /// What one update did.
@@ -41,10 +57,6 @@ pub struct Update {
     pub grad_norm: f64,
     /// Whether it was applied: a gradient that is not finite is refused.
     pub applied: bool,
-    /// Seconds in the reduction over ranks.
-    pub reduce_s: f64,
-    /// Seconds in clipping and the optimizer.
-    pub optim_s: f64,
 }
 
 impl Learner {
@@ -52,22 +64,18 @@ impl Learner {
     ///
     /// # Errors
     /// No memory for gradients and moments.
-    pub fn new(
-        mut model: Decoder,
-        optimizer: &OptimizerConfig,
-        recompute: Recompute,
-        group: ProcessGroup,
-    ) -> Result<Self, TrainError> {
+    pub fn new(mut model: Decoder, options: LearnerOptions) -> Result<Self, TrainError> {
         model.params.train()?;
         let trainable = model.params.trainable();
         let main_grad = matches!(trainable.kind(), Kind::BFloat16 | Kind::Half)
             .then(|| Tensor::zeros(trainable.size(), (Kind::Float, trainable.device())));
         Ok(Self {
-            optimizer: AdamW::new(&model, optimizer),
-            model,
-            group,
-            recompute,
-            work: 0.0,
+            optimizer: AdamW::new(&model, options.optimizer),
+            model: Rc::new(model),
+            images: Rc::default(),
+            flops: 0.0,
+            ranks: options.ranks,
+            recompute: options.recompute,
             main_grad,
         })
     }
@@ -100,15 +108,16 @@ impl Learner {
     ///
     /// # Errors
     /// libtorch ending an operation (out of memory).
-    pub fn accumulate(
+    pub fn forward_backward(
         &mut self,
         micro: &MicroBatch,
         options: &HeadOptions,
         loss: &mut dyn FnMut(i64, &Tensor, &Tensor) -> Tensor,
     ) -> Result<(), TrainError> {
+        let _span = tracing::trace_span!("micro_batch", rows = micro.computed_rows()).entered();
         let source = self.vision_features();
-        self.work += flops::TRAINING * flops::forward(&self.model, micro, source);
-        guarded(|| -> Result<(), TrainError> {
+        self.flops += flops::TRAINING * flops::forward(&self.model, micro, source);
+        catch_torch(|| -> Result<(), TrainError> {
             let features = self.model.features(&micro.views, source)?;
             let leaf = |tensor: &Tensor| tensor.detach().set_requires_grad(tensor.requires_grad());
             let leaves = features.as_ref().map(|features| features.map(leaf));
@@ -129,9 +138,9 @@ impl Learner {
             }
             Ok(())
         })??;
-        if let (Some(sum), Some(grad)) = (&mut self.main_grad, self.model.params.grad()) {
+        if let (Some(main_grad), Some(grad)) = (&mut self.main_grad, self.model.params.grad()) {
             tch::no_grad(|| {
-                *sum += grad.to_kind(Kind::Float);
+                *main_grad += grad.to_kind(Kind::Float);
                 let _ = grad.shallow_clone().zero_();
             });
         }
@@ -146,6 +155,46 @@ impl Learner {
         }
     }
 
+    /// The prompts' pictures for micro-batches: as the engine's tower encoded them, else encoded here
+    /// where the tower stays as it is, once for all micro-batches, else by each forward pass.
+    ///
+    /// # Errors
+    /// Pictures for a policy without a tower; libtorch ending an operation.
+    pub fn encode_images<'a>(
+        &self,
+        prompts: impl IntoIterator<Item = &'a Prompt>,
+    ) -> Result<Vec<Option<Rc<EncodedImages>>>, TrainError> {
+        let shown = prompts.into_iter().map(|prompt| prompt.shown.clone());
+        let mut views: Vec<Option<(Arc<PromptImages>, Option<Rc<EncodedImages>>)>> = shown
+            .map(|shown| shown.map(|shown| (shown.clone(), self.images.take(&shown))))
+            .collect();
+        let missing = || {
+            let pictures = views.iter().flatten();
+            pictures.filter(|(_, view)| view.is_none())
+        };
+        let mut encoded = match self.vision_features() {
+            VisionFeatures::Recompute => Vec::new(),
+            VisionFeatures::Cached => {
+                let shown: Vec<_> = missing().map(|(shown, _)| shown.clone()).collect();
+                catch_torch(|| self.model.encode_images(&shown))??
+            }
+        }
+        .into_iter();
+        Ok(views
+            .drain(..)
+            .map(|pictures| {
+                let (shown, view) = pictures?;
+                let unseen = || {
+                    Rc::new(EncodedImages {
+                        images: shown,
+                        hidden: None,
+                    })
+                };
+                view.or_else(|| encoded.next()).or_else(|| Some(unseen()))
+            })
+            .collect())
+    }
+
     /// Log-probability `[n]` of each completion token of `micro` under `model`, without gradient.
     /// `source` says whether what the rollout's tower made of pictures is `model`'s as well.
     ///
@@ -156,7 +205,7 @@ impl Learner {
         micro: &MicroBatch,
         (options, source): (&HeadOptions, VisionFeatures),
     ) -> Result<Tensor, TrainError> {
-        guarded(|| {
+        catch_torch(|| {
             tch::no_grad(|| {
                 let input = micro
                     .input
@@ -172,7 +221,11 @@ impl Learner {
     ///
     /// # Errors
     /// A lost rank, or libtorch refusing the tensors.
-    pub fn apply(&mut self, lr: f64, clip_norm: Option<f64>) -> Result<Update, TrainError> {
+    pub fn optimizer_step(
+        &mut self,
+        lr: f64,
+        clip_norm: Option<f64>,
+    ) -> Result<Update, TrainError> {
         let grad = self
             .main_grad
             .as_ref()
@@ -180,9 +233,8 @@ impl Learner {
             .map(Tensor::shallow_clone);
         let mut grad =
             grad.ok_or_else(|| TrainError::Other("the learner has no gradients".into()))?;
-        let started = Instant::now();
-        replica::sum_buckets(&self.group, &grad)?;
-        let reduced = Instant::now();
+        Phase::Reduce.time(|| self.ranks.sum_gradients(&grad))?;
+        let _optim = Phase::Optim.enter();
         let grad_norm = grad.norm().double_value(&[]);
         let applied = grad_norm.is_finite();
         if applied {
@@ -192,17 +244,11 @@ impl Learner {
             self.optimizer.step(&self.model.params, &grad, lr)?;
         }
         let _ = tch::no_grad(|| grad.zero_());
-        let optim_s = reduced.elapsed().as_secs_f64();
-        Ok(Update {
-            grad_norm,
-            applied,
-            reduce_s: (reduced - started).as_secs_f64(),
-            optim_s,
-        })
+        Ok(Update { grad_norm, applied })
     }
 
     /// Forgets the gradients accumulated so far.
-    pub fn forget(&mut self) {
+    pub fn zero_grad(&mut self) {
         for grad in [self.main_grad.as_ref(), self.model.params.grad()]
             .into_iter()
             .flatten()
@@ -213,6 +259,6 @@ impl Learner {
 }
 
 /// Turns libtorch's panics into an error.
-pub(crate) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, TrainError> {
+fn catch_torch<T>(work: impl FnOnce() -> T) -> Result<T, TrainError> {
     torch_ext::catch_torch(work).map_err(TrainError::Learner)
 }

@@ -12,7 +12,7 @@ use crate::config::Aggregation;
 /// One row to learn from: a prompt and the tokens whose probability is to change.
 #[derive(Debug, Clone)]
 pub struct Trajectory {
-    /// The prompt's token ids; siblings share the allocation.
+    /// The prompt's token ids; siblings share the allocation, see [`Self::is_sibling`].
     pub prompt: Arc<[i64]>,
     /// The prompt's pictures, if it shows any.
     pub view: Option<Rc<EncodedImages>>,
@@ -25,14 +25,22 @@ pub struct Trajectory {
 }
 
 impl Trajectory {
-    fn rows(&self) -> usize {
+    /// Whether both continue the same prompt, which is then computed once for the two: they hold the
+    /// very same allocation, as a group's completions do. Equal ids alone do not make siblings: their
+    /// pictures may differ.
+    pub fn is_sibling(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.prompt, &other.prompt)
+    }
+
+    /// Rows that the network computes besides the prompt's: the last token predicts nothing.
+    fn own_rows(&self) -> usize {
         self.ids.len() - 1
     }
 }
 
 /// What the loss of one update is divided by, over all its micro-batches and ranks.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Normaliser {
+pub struct LossNorm {
     /// How token losses are summed up.
     pub aggregation: Aggregation,
     /// Completion tokens of the update on all ranks.
@@ -43,7 +51,7 @@ pub struct Normaliser {
     pub constant: f64,
 }
 
-impl Normaliser {
+impl LossNorm {
     /// The weight of each token of a completion of `len` tokens.
     pub fn weight(&self, len: usize) -> f64 {
         match self.aggregation {
@@ -86,11 +94,11 @@ impl MicroBatch {
     }
 }
 
-/// Packs `trajectories` in order into micro-batches of up to `budget` rows. Neighbours with the
-/// same prompt share its rows.
+/// Packs `trajectories` in order into micro-batches of up to `budget` rows. Neighbouring siblings share
+/// their prompt's rows.
 pub fn micro_batches(
     trajectories: &[Trajectory],
-    normaliser: &Normaliser,
+    norm: &LossNorm,
     budget: usize,
     device: Device,
 ) -> Vec<MicroBatch> {
@@ -101,28 +109,28 @@ pub fn micro_batches(
         let mut rows = 0;
         while end < trajectories.len() {
             let next = &trajectories[end];
-            let shared = end > start && Arc::ptr_eq(&trajectories[end - 1].prompt, &next.prompt);
-            let cost = next.rows() + if shared { 0 } else { next.prompt.len() };
+            let shared = end > start && trajectories[end - 1].is_sibling(next);
+            let cost = next.own_rows() + if shared { 0 } else { next.prompt.len() };
             if end > start && rows + cost > budget {
                 break;
             }
             rows += cost;
             end += 1;
         }
-        out.push(pack(&trajectories[start..end], normaliser, device));
+        out.push(pack(&trajectories[start..end], norm, device));
         start = end;
     }
     out
 }
 
-fn pack(trajectories: &[Trajectory], normaliser: &Normaliser, device: Device) -> MicroBatch {
+fn pack(trajectories: &[Trajectory], norm: &LossNorm, device: Device) -> MicroBatch {
     let mut input = LmInput::builder();
     let (mut rows, mut targets, mut sampler) = (Vec::new(), Vec::new(), Vec::new());
     let (mut advantage, mut weight, mut views) = (Vec::new(), Vec::new(), Vec::new());
-    for family in trajectories.chunk_by(|a, b| Arc::ptr_eq(&a.prompt, &b.prompt)) {
+    for family in trajectories.chunk_by(Trajectory::is_sibling) {
         let prompt = &family[0].prompt;
         let alone = family.len() == 1;
-        let own = if alone { family[0].rows() } else { 0 };
+        let own = if alone { family[0].own_rows() } else { 0 };
         let ids = [prompt, &family[0].ids[..own]].concat();
         let first = match &family[0].view {
             None => input.push(&ids, None),
@@ -131,20 +139,20 @@ fn pack(trajectories: &[Trajectory], normaliser: &Normaliser, device: Device) ->
         views.extend(family[0].view.clone());
         let last_prompt_row = input.rows(first).start + prompt.len() as i64 - 1;
         for trajectory in family {
-            let own = match (alone, trajectory.rows()) {
+            let own = match (alone, trajectory.own_rows()) {
                 (true, _) | (_, 0) => last_prompt_row + 1,
                 _ => {
-                    let segment = input.push(&trajectory.ids[..trajectory.rows()], Some(first));
+                    let segment = input.push(&trajectory.ids[..trajectory.own_rows()], Some(first));
                     input.rows(segment).start
                 }
             };
             rows.push(last_prompt_row);
-            rows.extend(own..own + trajectory.rows() as i64);
+            rows.extend(own..own + trajectory.own_rows() as i64);
             targets.extend_from_slice(&trajectory.ids);
             sampler.extend_from_slice(&trajectory.sampler_logprobs);
             let len = trajectory.ids.len();
             advantage.extend(std::iter::repeat_n(trajectory.advantage as f32, len));
-            weight.extend(std::iter::repeat_n(normaliser.weight(len) as f32, len));
+            weight.extend(std::iter::repeat_n(norm.weight(len) as f32, len));
         }
     }
     let ints = |values: &[i64]| Tensor::from_slice(values).to_device(device);

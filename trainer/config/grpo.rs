@@ -1,66 +1,29 @@
 //! What a GRPO stage samples with and learns by: rollout, advantage, loss, KL.
 
-use rollout::Sampling;
+use rollout::data::CurriculumConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How completions are sampled.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+use super::bounds::{Check, at_least, ensure, not_negative, positive, within};
+use super::common::{BatchConfig, CheckpointConfig, EvalConfig, StageCommon};
+use super::optimizer::OptimizerConfig;
+use super::options::{AlgorithmOptions, LengthBounds, Needs};
+use super::sampling::RolloutConfig;
+
+/// Group-relative policy optimisation (Shao et al. 2024, arXiv 2402.03300) and its variants.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct RolloutConfig {
-    /// Completions of each prompt, >= 2.
-    pub group_size: usize,
-    /// Sequences decoded at a time; 0: all of a step's.
-    pub slots: usize,
-    /// Prompts longer than this many tokens are left out and counted; >= 1.
-    pub max_prompt_tokens: usize,
-    /// Longest completion, in tokens; >= 1.
-    pub max_new_tokens: usize,
-    /// Divides the logits, in the sampler and in the learner; > 0.
-    pub temperature: f64,
-    /// Keeps the smallest set of tokens with this much probability, in (0, 1]; 1 is off.
-    pub top_p: f64,
-    /// Keeps this many most probable tokens; 0 is off.
-    pub top_k: i64,
-    /// Keeps tokens at least this probable relative to the best, in [0, 1]; 0 is off.
-    pub min_p: f64,
-    /// Strings that end a completion.
-    pub stop: Vec<String>,
-    /// Whether the text keeps the stop string that ended it.
-    pub include_stop: bool,
-}
-
-impl Default for RolloutConfig {
-    fn default() -> Self {
-        Self {
-            group_size: 8,
-            slots: 0,
-            max_prompt_tokens: 4096,
-            max_new_tokens: 512,
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
-            min_p: 0.0,
-            stop: Vec::new(),
-            include_stop: false,
-        }
-    }
-}
-
-impl RolloutConfig {
-    /// The engine's view of it.
-    pub fn sampling(&self) -> Sampling {
-        Sampling {
-            temperature: self.temperature,
-            top_p: self.top_p,
-            top_k: self.top_k,
-            min_p: self.min_p,
-            max_new_tokens: self.max_new_tokens,
-            stop: self.stop.clone(),
-            include_stop: self.include_stop,
-            stop_token_ids: Vec::new(),
-        }
-    }
+pub struct GrpoConfig {
+    /// How completions are sampled.
+    pub rollout: RolloutConfig,
+    /// How rewards become advantages.
+    pub advantage: AdvantageConfig,
+    /// The policy loss.
+    pub loss: LossConfig,
+    /// Distance to the reference policy, the stage's first weights.
+    pub kl: KlConfig,
+    /// Sample files.
+    pub samples: SamplesConfig,
 }
 
 /// `(r - mean) / (std + epsilon)`, each statistic over the prompt's group or the whole batch.
@@ -166,11 +129,15 @@ pub struct LossConfig {
     /// Passes over each rollout batch, >= 1.
     pub epochs: usize,
     /// With several updates: what the ratio's denominator is.
-    pub denominator: Denominator,
-    /// Importance weight exp(denominator - sampler) of each token, truncated at this value, > 0;
+    #[serde(alias = "denominator")]
+    #[schemars(extend("x-aliases" = ["denominator"]))]
+    pub old_logprobs: OldLogprobs,
+    /// Truncated importance sampling: a weight exp(old_logprobs - sampler) of each token, capped at this value, > 0;
     /// null gives no weight. It corrects for a sampler whose distribution differs from that of the
     /// ratio's denominator; with the sampler as denominator it is 1.
-    pub importance_cap: Option<f64>,
+    #[serde(alias = "importance_cap")]
+    #[schemars(extend("x-aliases" = ["importance_cap"]))]
+    pub tis_cap: Option<f64>,
 }
 
 impl Default for LossConfig {
@@ -185,8 +152,8 @@ impl Default for LossConfig {
             truncated: Truncated::Keep,
             updates: 1,
             epochs: 1,
-            denominator: Denominator::Sampler,
-            importance_cap: None,
+            old_logprobs: OldLogprobs::Sampler,
+            tis_cap: None,
         }
     }
 }
@@ -218,7 +185,7 @@ pub enum Truncated {
 /// The denominator of the importance ratio when a batch has several updates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Denominator {
+pub enum OldLogprobs {
     /// The sampler's log-probabilities.
     #[default]
     Sampler,
@@ -270,4 +237,114 @@ pub enum KlPlace {
     Loss,
     /// Summed over the completion and taken off its reward.
     Reward,
+}
+
+/// Sample files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SamplesConfig {
+    /// Every how many steps all samples are written, >= 1; 0 writes none.
+    pub every: u64,
+}
+
+impl Default for SamplesConfig {
+    fn default() -> Self {
+        Self { every: 1 }
+    }
+}
+
+impl AlgorithmOptions for GrpoConfig {
+    fn common_defaults(&self) -> StageCommon {
+        StageCommon {
+            name: "grpo".into(),
+            steps: 100,
+            curriculum: CurriculumConfig::default(),
+            optimizer: OptimizerConfig::default(),
+            batch: BatchConfig {
+                size: 8,
+                ..BatchConfig::default()
+            },
+            eval: EvalConfig::default(),
+            checkpoint: CheckpointConfig::default(),
+        }
+    }
+
+    fn needs(&self) -> Needs {
+        Needs {
+            target: false,
+            reference: true,
+            reference_policy: self.kl.coefficient != 0.0,
+        }
+    }
+
+    fn rollout(&self) -> Option<&RolloutConfig> {
+        Some(&self.rollout)
+    }
+
+    fn length_bounds(&self) -> LengthBounds {
+        let rollout = &self.rollout;
+        LengthBounds {
+            prompt: ("rollout.max_prompt_tokens", rollout.max_prompt_tokens),
+            answer: ("rollout.max_new_tokens", rollout.max_new_tokens),
+            cuts: false,
+        }
+    }
+
+    fn describe(&self, stage: &StageCommon) -> String {
+        let group = self.rollout.group_size;
+        format!(
+            "grpo, {} steps of {} prompts x {group} completions, at most {} new tokens a step",
+            stage.steps,
+            stage.batch.size,
+            stage.batch.size * group * self.rollout.max_new_tokens
+        )
+    }
+
+    fn samples_every(&self) -> u64 {
+        self.samples.every
+    }
+
+    fn check(&self, stage: &StageCommon) -> Check {
+        let rollout = &self.rollout;
+        ensure(rollout.group_size >= 2, || {
+            format!(
+                "rollout.group_size: must be >= 2, got {} (advantages need siblings)",
+                rollout.group_size
+            )
+        })?;
+        at_least("rollout.max_prompt_tokens", rollout.max_prompt_tokens, 1)?;
+        positive("rollout.temperature", rollout.temperature)?;
+        rollout
+            .sampling()
+            .check()
+            .map_err(|error| format!("rollout.{error}"))?;
+        not_negative("advantage.epsilon", self.advantage.epsilon)?;
+        let loss = &self.loss;
+        for (key, value) in [
+            ("loss.clip_low", loss.clip_low),
+            ("loss.clip_high", loss.clip_high),
+        ] {
+            value.map_or(Ok(()), |value| not_negative(key, value))?;
+        }
+        loss.clip_low
+            .map_or(Ok(()), |value| within("loss.clip_low", value, (0.0, 1.0)))?;
+        loss.dual_clip.map_or(Ok(()), |value| {
+            ensure(value > 1.0, || {
+                format!("loss.dual_clip: must be > 1, got {value}")
+            })
+        })?;
+        not_negative("loss.entropy", loss.entropy)?;
+        at_least("loss.updates", loss.updates, 1)?;
+        ensure(loss.updates <= stage.batch.size, || {
+            format!(
+                "loss.updates: must be <= batch.size {}, got {} (whole groups go to each update)",
+                stage.batch.size, loss.updates
+            )
+        })?;
+        at_least("loss.epochs", loss.epochs, 1)?;
+        loss.tis_cap
+            .map_or(Ok(()), |value| positive("loss.tis_cap", value))?;
+        not_negative("kl.coefficient", self.kl.coefficient)?;
+        Ok(())
+    }
 }

@@ -17,6 +17,7 @@ use svg::{Renderer, WorkerProgram};
 use tch::{Device, Kind};
 
 use crate::TrainError;
+use crate::config::device_choice;
 
 /// Completions of one reference.
 const GROUP: usize = 8;
@@ -194,7 +195,7 @@ fn scorer((kind, device): (Kind, Device)) -> Result<Scorer, TrainError> {
             ("dino".to_owned(), encoder(EncoderInit::Dinov2Base)),
             ("clip".to_owned(), encoder(EncoderInit::LongClipLarge)),
         ]),
-        device: crate::run::device_choice(device),
+        device: device_choice(device),
     };
     let tasks = IndexMap::from([("draw".to_owned(), task)]);
     Ok(Scorer::with_encoders(

@@ -1,0 +1,157 @@
+//! What people hear of a run: one line a step with time left, notices, and the report.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use trainer::config::StageCommon;
+use trainer::metrics::{Metric, Metrics, keys};
+use trainer::{Observer, RunEnd};
+
+use crate::progress::duration;
+use crate::report;
+use crate::telemetry::LINES;
+
+/// Tells one line a step, and rewrites the report at each checkpoint.
+pub(super) struct Progress {
+    folder: PathBuf,
+    pace: Pace,
+    /// When the scan of a source's files began.
+    reading: Option<Instant>,
+}
+
+/// What time left is estimated from.
+struct Pace {
+    stage: String,
+    since: Instant,
+    first: u64,
+}
+
+impl Progress {
+    /// Of a run in `folder`.
+    pub(super) fn new(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            pace: Pace {
+                stage: String::new(),
+                since: Instant::now(),
+                first: 0,
+            },
+            reading: None,
+        }
+    }
+
+    /// Tells how the run ended.
+    pub(super) fn end(&self, end: RunEnd) {
+        match end {
+            RunEnd::Finished => say(&format!(
+                "done: {}",
+                self.folder.join("report.html").display()
+            )),
+            RunEnd::AlreadyFinished => {}
+            RunEnd::Interrupted => {
+                say("stopped by a signal; the state is written, run the same command to continue")
+            }
+        }
+    }
+}
+
+impl Observer for Progress {
+    fn row(&mut self, stage: &StageCommon, step: u64, metrics: &Metrics) {
+        if tracing::enabled!(target: LINES, tracing::Level::DEBUG) {
+            let all: Vec<String> = metrics
+                .iter()
+                .map(|(name, value)| format!("{name}={value:.6}"))
+                .collect();
+            tracing::debug!(target: LINES, "{} {step}: {}", stage.name, all.join(" "));
+        }
+        let brief = |shown: &[(&Metric, &str)]| -> String {
+            let shown = shown.iter().filter_map(|(metric, label)| {
+                metrics
+                    .get(metric)
+                    .map(|value| format!("{label} {value:.4}"))
+            });
+            shown.collect::<Vec<_>>().join("  ")
+        };
+        if let Some(set) = metrics.held_out_set() {
+            let get = |metric| metrics.get_held_out(set, metric).unwrap_or(f64::NAN);
+            let (reward, valid) = (get(&keys::REWARD_MEAN), get(&keys::VALID));
+            tracing::info!(
+                target: LINES,
+                stage = stage.name,
+                step,
+                set,
+                reward,
+                "{} step {step}: {set} reward {reward:.4}, valid {:.1} %",
+                stage.name,
+                100.0 * valid
+            );
+            return;
+        }
+        if self.pace.stage != stage.name {
+            self.pace = Pace {
+                stage: stage.name.clone(),
+                since: Instant::now(),
+                first: step,
+            };
+        }
+        let seconds = metrics.get(&keys::TIME_STEP).unwrap_or(0.0);
+        let each = match step - self.pace.first {
+            0 => seconds,
+            steps => self.pace.since.elapsed().as_secs_f64() / steps as f64,
+        };
+        let left = duration(each * (stage.steps - step) as f64);
+        let shown = brief(&[
+            (&keys::SFT_LOSS, "loss"),
+            (&keys::REWARD_MEAN, "reward"),
+            (&keys::VALID, "valid"),
+            (&keys::TOKENS_MEAN, "tokens"),
+            (&keys::KL_REF, "kl"),
+            (&keys::GRAD_NORM, "grad"),
+        ]);
+        tracing::info!(
+            target: LINES,
+            passing = step < stage.steps,
+            stage = stage.name,
+            step,
+            steps = stage.steps,
+            seconds,
+            "{} {step}/{}  {shown}  {seconds:.2} s/step  {left} left",
+            stage.name,
+            stage.steps
+        );
+    }
+
+    fn checkpoint(&mut self, run: &Path) {
+        if let Err(error) = report::write_rendered(run, &run.join("report.html")) {
+            tracing::warn!(target: LINES, "the report could not be written: {error}");
+        }
+    }
+
+    fn reading(&mut self, source: &str, done: u64, all: u64) {
+        let since = *self.reading.get_or_insert_with(Instant::now);
+        let left = since.elapsed().as_secs_f64() * (all - done) as f64 / done.max(1) as f64;
+        let gib = |bytes: u64| bytes as f64 / f64::from(1u32 << 30);
+        let line = format!(
+            "reading {source}: {:.2} of {:.2} GiB, {} left",
+            gib(done),
+            gib(all),
+            duration(left)
+        );
+        if done == all {
+            self.reading = None;
+        }
+        // Plain output gets the end, a terminal every change.
+        if std::io::stderr().is_terminal() || done == all {
+            tracing::info!(target: LINES, passing = done < all, source, done, all, "{line}");
+        }
+    }
+
+    fn notice(&mut self, text: &str) {
+        say(text);
+    }
+}
+
+fn say(line: &str) {
+    tracing::info!(target: LINES, "{line}");
+}

@@ -1,0 +1,112 @@
+//! Lines for people: one a step on rank 0, notices, and warnings from anywhere below. A step's line gives
+//! way to the next on a terminal; `train.log` holds them all.
+
+use std::fmt::{Debug, Write as _};
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer};
+
+/// Target of events whose message is a whole line; other events are warnings when they reach the console.
+pub const LINES: &str = "svgrl::console";
+
+/// Target of failures that end the program, which tells them itself.
+pub const TOLD: &str = "svgrl::told";
+
+/// How much the console shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Errors only.
+    Quiet,
+    /// A line a step.
+    Normal,
+    /// Every metric of each step.
+    Verbose,
+}
+
+/// Writes lines to standard error and to `train.log`.
+pub(super) struct ConsoleLayer {
+    verbosity: Verbosity,
+    /// Whether this rank speaks at all.
+    leader: bool,
+    terminal: bool,
+    record: Option<Mutex<File>>,
+}
+
+impl ConsoleLayer {
+    pub(super) fn new(verbosity: Verbosity, leader: bool, record: Option<File>) -> Self {
+        Self {
+            verbosity,
+            leader,
+            terminal: std::io::stderr().is_terminal(),
+            record: record.map(Mutex::new),
+        }
+    }
+
+    /// Writes a line; one that is `passing` is written over by the next on a terminal.
+    fn say(&self, line: &str, passing: bool) {
+        if let Some(record) = &self.record {
+            let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = writeln!(record, "{line}");
+        }
+        if self.verbosity == Verbosity::Quiet || !self.leader {
+            return;
+        }
+        // Whoever closed standard error does not want the lines.
+        let mut out = std::io::stderr().lock();
+        let _ = match (self.terminal, passing) {
+            (true, true) => write!(out, "\r\x1b[K{line}"),
+            (true, false) => writeln!(out, "\r\x1b[K{line}"),
+            (false, _) => writeln!(out, "{line}"),
+        };
+        let _ = out.flush();
+    }
+}
+
+/// An event's message, whether it passes, and its other fields.
+#[derive(Default)]
+struct Line {
+    message: String,
+    passing: bool,
+    fields: String,
+}
+
+impl Visit for Line {
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        match field.name() {
+            "passing" => self.passing = value,
+            _ => self.record_debug(field, &value),
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        // Writing to a string cannot fail.
+        let _ = match field.name() {
+            "message" => write!(self.message, "{value:?}"),
+            name => write!(self.fields, " {name}={value:?}"),
+        };
+    }
+}
+
+impl<S: Subscriber> Layer<S> for ConsoleLayer {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        let metadata = event.metadata();
+        let mut line = Line::default();
+        event.record(&mut line);
+        if metadata.target() == LINES {
+            let wanted = match *metadata.level() {
+                Level::DEBUG | Level::TRACE => self.verbosity == Verbosity::Verbose,
+                _ => true,
+            };
+            if wanted {
+                self.say(&line.message, line.passing);
+            }
+        } else if metadata.target() != TOLD && *metadata.level() <= Level::WARN {
+            let level = metadata.level().as_str().to_lowercase();
+            self.say(&format!("{level}: {}{}", line.message, line.fields), false);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Where `tracing`'s events and spans go: lines for people, a JSON file per rank, a Chrome trace on
+//! request, and the clock behind the `time/` metrics.
+//!
+//! `RUST_LOG` filters what is logged (the JSON files, and the console's lines from below the program);
+//! no filter acts on metrics. Spans and events are made where things happen; nothing else prints.
+
+mod console;
+mod trace;
+
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::sync::Mutex;
+
+use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, filter_fn};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::Registry;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::cli::Failure;
+use console::ConsoleLayer;
+pub use console::{LINES, TOLD, Verbosity};
+
+/// What a run's outputs are.
+pub struct RunOutputs<'a> {
+    /// The run folder, which exists.
+    pub folder: &'a Path,
+    /// This process's rank.
+    pub rank: usize,
+    /// What the console shows.
+    pub verbosity: Verbosity,
+    /// A Chrome trace, if one is asked for.
+    pub trace: Option<&'a Path>,
+}
+
+/// Keeps outputs open; what is buffered is written when it is dropped.
+#[must_use]
+pub struct Outputs {
+    _trace: Option<trace::Guard>,
+}
+
+/// Sends a run's events to the console, `train.log` (rank 0) and `logs/rank_N.jsonl`, its phases to the
+/// metrics, and everything to the trace file.
+///
+/// # Errors
+/// A file that cannot be opened, a `RUST_LOG` that cannot be read.
+pub fn start_run(outputs: &RunOutputs) -> Result<Outputs, Failure> {
+    let append = |path: &Path| {
+        let opened = OpenOptions::new().create(true).append(true).open(path);
+        opened.map_err(|error| Failure::other(format!("{}: {error}", path.display())))
+    };
+    let logs = outputs.folder.join("logs");
+    std::fs::create_dir_all(&logs)
+        .map_err(|error| Failure::other(format!("{}: {error}", logs.display())))?;
+    let file = append(&logs.join(format!("rank_{}.jsonl", outputs.rank)))?;
+    let leader = outputs.rank == 0;
+    let record = leader
+        .then(|| append(&outputs.folder.join("train.log")))
+        .transpose()?;
+    let (trace, guard) = match outputs.trace {
+        None => (None, None),
+        Some(path) => {
+            let (layer, guard) = trace::layer(path, outputs.rank)?;
+            (Some(layer), Some(guard))
+        }
+    };
+    let json = tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_writer(Mutex::new(file))
+        .with_filter(log_filter()?);
+    let console = ConsoleLayer::new(outputs.verbosity, leader, record);
+    Registry::default()
+        .with(trainer::telemetry::PhaseClock::layer())
+        .with(json)
+        .with(console.with_filter(log_filter()?.or(filter_fn(|event| event.target() == LINES))))
+        .with(trace)
+        .try_init()
+        .map_err(Failure::other)?;
+    Ok(Outputs { _trace: guard })
+}
+
+/// `RUST_LOG`, or what is worth a line: the program's own events, and warnings of others.
+fn log_filter() -> Result<EnvFilter, Failure> {
+    let builder = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    match std::env::var(EnvFilter::DEFAULT_ENV) {
+        Ok(text) => builder
+            .parse(&text)
+            .map_err(|error| Failure::input(format!("RUST_LOG: {error}: `{text}`"))),
+        Err(_) => Ok(builder.parse_lossy("")),
+    }
+}

@@ -1,0 +1,110 @@
+//! What is asked of an engine and what it answers: plain data, nothing of libtorch but the weights that
+//! a sync hands over.
+
+use std::sync::Arc;
+
+use models::image::PromptImages;
+
+use super::sampling::Sampling;
+use super::weights::WeightBlocks;
+use crate::{Completion, RolloutError};
+
+/// One prompt to complete `samples` times.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The caller's number for it, given back with each completion.
+    pub group: usize,
+    /// Prompt token ids, not empty, image tokens expanded.
+    pub ids: Arc<[i64]>,
+    /// Its pictures, in their places among the ids.
+    pub images: Option<Arc<PromptImages>>,
+    /// Number of completions.
+    pub samples: usize,
+    /// The prompt's draw number in the run: keys the random numbers.
+    pub draw: u64,
+    /// For measurements: the exact length of each completion, whatever ends it otherwise.
+    pub lengths: Option<Arc<[usize]>>,
+}
+
+/// Requests that are sampled alike.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// The prompts.
+    pub requests: Vec<Request>,
+    /// How tokens are drawn and when completions end.
+    pub sampling: Sampling,
+    /// Keys the random numbers, with each request's draw and the completion's place in its group.
+    pub seed: u64,
+}
+
+/// A completion that has ended.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// [`Request::group`].
+    pub group: usize,
+    /// Which of the group's completions.
+    pub index: usize,
+    /// The completion.
+    pub completion: Completion,
+}
+
+/// What an engine has done since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EngineStats {
+    /// Version of the weights it samples with, see [`Engine::sync`].
+    pub policy_version: u64,
+    /// Prompts that were run: one a group.
+    pub prefills: u64,
+    /// Tokens that were drawn.
+    pub tokens: u64,
+}
+
+/// What an engine can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Whether prompts may show pictures.
+    pub pictures: bool,
+    /// Whether [`Request::lengths`] is honoured.
+    pub exact_lengths: bool,
+    /// Whether it samples with the learner's own tensors: a sync moves nothing.
+    pub shares_weights: bool,
+}
+
+/// Samples completions. What it holds is decided by the submissions alone, never by when the caller
+/// asks for the next completion.
+pub trait Engine {
+    /// Queues requests, once all earlier ones are answered.
+    ///
+    /// # Errors
+    /// A prompt that is empty or cannot fit, sampling values out of bounds, pictures for a policy
+    /// that reads text only.
+    fn submit(&mut self, submission: Submission) -> Result<(), RolloutError>;
+
+    /// The next completion to end, decoding as far as needed; `None` when nothing is queued.
+    ///
+    /// # Errors
+    /// libtorch's, out of memory for instance.
+    fn next(&mut self) -> Result<Option<Finished>, RolloutError> {
+        self.next_unless(&|| false)
+    }
+
+    /// [`Self::next`] that gives up when `stop` says so, asked between two tokens. What was queued is
+    /// lost then, and further requests may be submitted.
+    ///
+    /// # Errors
+    /// [`RolloutError::Stopped`]; those of [`Self::next`].
+    fn next_unless(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Finished>, RolloutError>;
+
+    /// Samples with these weights from now on and calls them `version`. An engine elsewhere takes them
+    /// block by block; one that shares the learner's tensors notes the number.
+    ///
+    /// # Errors
+    /// Weights that do not arrive.
+    fn sync(&mut self, weights: &dyn WeightBlocks, version: u64) -> Result<(), RolloutError>;
+
+    /// What it has done so far.
+    fn stats(&self) -> EngineStats;
+
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+}

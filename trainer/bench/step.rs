@@ -1,0 +1,255 @@
+//! The real GRPO step over prompts, completion lengths and texts that are given.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use models::Decoder;
+use rewards::Reference;
+use rollout::data::{CursorState, Spread};
+use rollout::engine::{self, Capabilities, EngineOptions, EngineStats, WeightBlocks};
+use rollout::{Engine, Finished, Prompt, RolloutError, Submission};
+use tch::{Device, Kind};
+
+use super::scoring::{scorer, shapes};
+use super::shape::Shape;
+use crate::algorithm::{Algorithm, StageContext, StepContext, StepEnd};
+use crate::config::{
+    AlgorithmOptions, BatchConfig, GrpoConfig, KlConfig, OptimizerConfig, RolloutConfig,
+    StageCommon,
+};
+use crate::draw_stats::DrawStats;
+use crate::loader::{Drawn, Loader, PromptRequest};
+use crate::metrics::{Metrics, keys};
+use crate::{Interrupt, Learner, LearnerOptions, Ranks, TrainError, telemetry};
+
+/// Completions of a prompt.
+const GROUP: usize = 8;
+
+/// A GRPO step to measure: 8 prompts of 34 tokens, and a picture where the network sees, 8 completions each.
+#[derive(Debug, Clone)]
+pub struct StepBench {
+    /// The network.
+    pub shape: Shape,
+    /// Kind and device.
+    pub place: (Kind, Device),
+    /// Weight of the KL term; 0 has no reference policy.
+    pub kl: f64,
+    /// Length of each completion, cyclically.
+    pub lengths: Vec<usize>,
+}
+
+/// Seconds of one step.
+#[derive(Debug, Clone, Copy)]
+pub struct StepTimes {
+    /// The whole step.
+    pub step: f64,
+    /// Sampling.
+    pub generate: f64,
+    /// Scoring that sampling did not hide.
+    pub score_exposed: f64,
+    /// Forward and backward passes, reduction and optimizer.
+    pub learn: f64,
+}
+
+/// An engine whose completions have given lengths, and given texts to score.
+struct Forced<'a> {
+    inner: Box<dyn Engine>,
+    lengths: &'a [usize],
+    texts: &'a [String],
+}
+
+impl Engine for Forced<'_> {
+    fn submit(&mut self, mut submission: Submission) -> Result<(), RolloutError> {
+        for request in &mut submission.requests {
+            let own = (0..request.samples)
+                .map(|index| self.lengths[(request.group * GROUP + index) % self.lengths.len()]);
+            request.lengths = Some(own.collect());
+        }
+        self.inner.submit(submission)
+    }
+
+    fn next_unless(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Finished>, RolloutError> {
+        let mut finished = self.inner.next_unless(stop)?;
+        if let Some(finished) = &mut finished {
+            let text = &self.texts[(finished.group * GROUP + finished.index) % self.texts.len()];
+            finished.completion.text = Some(text.clone());
+        }
+        Ok(finished)
+    }
+
+    fn sync(&mut self, weights: &dyn WeightBlocks, version: u64) -> Result<(), RolloutError> {
+        self.inner.sync(weights, version)
+    }
+
+    fn stats(&self) -> EngineStats {
+        self.inner.stats()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+}
+
+/// The same prompts at every step.
+struct FixedPrompts<'a> {
+    shape: Shape,
+    model: Rc<Decoder>,
+    texts: &'a [String],
+    draws: u64,
+}
+
+impl Loader for FixedPrompts<'_> {
+    fn prompts(&mut self, request: PromptRequest) -> Result<Drawn, TrainError> {
+        let prompt = |index: usize| {
+            let asked = self.shape.prompt(&self.model, index)?;
+            Ok(Prompt {
+                id: index.to_string(),
+                task: "draw".into(),
+                text: Some("".into()),
+                ids: asked.ids,
+                shown: asked.shown,
+                reference: Arc::new(Reference {
+                    svg: self.texts.get(index).cloned(),
+                    ..Reference::default()
+                }),
+                draw: self.draws + index as u64,
+            })
+        };
+        let prompts: Result<Vec<Prompt>, TrainError> = (0..request.count).map(prompt).collect();
+        self.draws += request.count as u64;
+        Ok(Drawn {
+            prompts: prompts?,
+            targets: Vec::new(),
+            too_long: 0,
+            stats: DrawStats::default(),
+        })
+    }
+
+    fn state(&self) -> CursorState {
+        CursorState {
+            draws: self.draws,
+            strands: IndexMap::new(),
+        }
+    }
+
+    fn restore(&mut self, state: &CursorState) -> Result<(), TrainError> {
+        self.draws = state.draws;
+        Ok(())
+    }
+
+    fn observe(&mut self, _totals: &[(u64, &[f64])]) {}
+
+    fn spreads(&self) -> Vec<Spread> {
+        Vec::new()
+    }
+}
+
+/// The times of `count` steps.
+///
+/// # Errors
+/// The engine's or the learner's.
+pub fn step_times(bench: &StepBench, count: usize) -> Result<Vec<StepTimes>, TrainError> {
+    if bench.lengths.is_empty() || bench.lengths.contains(&0) {
+        return Err(TrainError::Input(
+            "lengths: a list of numbers >= 1 is needed".into(),
+        ));
+    }
+    let _clock = telemetry::ensure_clock();
+    let (config, common) = stage(bench);
+    let texts = shapes(64)?;
+    let scorer = scorer()?;
+    let ranks = Rc::new(Ranks::single(bench.place.1));
+    let reference = (bench.kl != 0.0)
+        .then(|| bench.shape.model(bench.place))
+        .transpose()?;
+    let mut learner = Learner::new(
+        bench.shape.model(bench.place)?,
+        LearnerOptions {
+            optimizer: &common.optimizer,
+            recompute: common.batch.recompute,
+            ranks: ranks.clone(),
+        },
+    )?;
+    let stage = StageContext {
+        common: &common,
+        tasks: &IndexMap::new(),
+        scorer: &scorer,
+        reference: reference.as_ref(),
+        interrupt: &Interrupt::never(),
+        ranks,
+        seed: 0,
+    };
+    let options = EngineOptions {
+        policy: learner.model.clone(),
+        images: Some(learner.images.clone()),
+        tokenizer: None,
+        slots: 0,
+    };
+    let mut engine = Forced {
+        inner: engine::open(config.rollout.engine, options)?,
+        lengths: &bench.lengths,
+        texts: &texts,
+    };
+    let mut loader = FixedPrompts {
+        shape: bench.shape,
+        model: learner.model.clone(),
+        texts: &texts,
+        draws: 0,
+    };
+    let mut out = Vec::new();
+    for step in 1..=count as u64 {
+        let end = config.step(&mut StepContext {
+            stage: &stage,
+            learner: &mut learner,
+            engine: &mut engine,
+            loader: &mut loader,
+            step,
+        })?;
+        if let StepEnd::Done { metrics, .. } = end {
+            out.push(times(&metrics));
+        }
+    }
+    Ok(out)
+}
+
+/// The measured stage: 8 prompts a step, one update.
+fn stage(bench: &StepBench) -> (GrpoConfig, StageCommon) {
+    let config = GrpoConfig {
+        rollout: RolloutConfig {
+            group_size: GROUP,
+            max_new_tokens: bench.lengths.iter().copied().max().unwrap_or(1),
+            ..RolloutConfig::default()
+        },
+        kl: KlConfig {
+            coefficient: bench.kl,
+            ..KlConfig::default()
+        },
+        ..GrpoConfig::default()
+    };
+    let common = StageCommon {
+        optimizer: OptimizerConfig {
+            learning_rate: 1e-6,
+            ..OptimizerConfig::default()
+        },
+        batch: BatchConfig {
+            size: 8,
+            micro_tokens: 2048,
+            ..BatchConfig::default()
+        },
+        ..config.common_defaults()
+    };
+    (config, common)
+}
+
+fn times(metrics: &Metrics) -> StepTimes {
+    let seconds = |metric| metrics.get(metric).unwrap_or(0.0);
+    StepTimes {
+        step: seconds(&keys::TIME_STEP),
+        generate: seconds(&keys::TIME_GENERATE),
+        score_exposed: seconds(&keys::TIME_SCORE_EXPOSED),
+        learn: seconds(&keys::TIME_FORWARD_BACKWARD)
+            + seconds(&keys::TIME_REDUCE)
+            + seconds(&keys::TIME_OPTIM),
+    }
+}

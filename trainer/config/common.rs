@@ -1,0 +1,114 @@
+//! What every stage has: batch, evaluation, checkpoints, cadence.
+
+use models::Recompute;
+use rollout::data::CurriculumConfig;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::optimizer::OptimizerConfig;
+
+/// What every stage has.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StageCommon {
+    /// Name of the stage, unique in the run.
+    pub name: String,
+    /// Optimizer steps of SFT; rollout batches of GRPO, each followed by `updates` optimizer steps; >= 1.
+    pub steps: u64,
+    /// Order in which examples are drawn.
+    pub curriculum: CurriculumConfig,
+    /// Optimizer and schedule.
+    pub optimizer: OptimizerConfig,
+    /// Examples or prompts of a step, and micro-batches.
+    pub batch: BatchConfig,
+    /// Held-out evaluation.
+    pub eval: EvalConfig,
+    /// Checkpoints.
+    pub checkpoint: CheckpointConfig,
+}
+
+/// How much is learnt from at once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BatchConfig {
+    /// Examples of an SFT step, or prompts of a GRPO step, over all ranks; >= 1.
+    pub size: usize,
+    /// Tokens of a micro-batch, packed without padding; >= 1. A longer sequence goes alone.
+    pub micro_tokens: usize,
+    /// Rows of logits that exist at a time; 0 takes as many as fit in 64 million numbers.
+    pub logit_rows: usize,
+    /// Which activations are computed anew in the backward pass.
+    pub recompute: Recompute,
+}
+
+impl Default for BatchConfig {
+    fn default() -> Self {
+        Self {
+            size: 32,
+            micro_tokens: 8192,
+            logit_rows: 0,
+            recompute: Recompute::None,
+        }
+    }
+}
+
+/// Held-out evaluation: completions of the sources' held-out rows, scored by their tasks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvalConfig {
+    /// Steps between evaluations; 0: only before the first step and after the last, if `prompts` > 0.
+    pub every: u64,
+    /// Held-out prompts, evenly spread over the held-out rows and the same each time; 0 turns evaluation off.
+    pub prompts: usize,
+    /// Completions of each prompt, >= 1.
+    pub samples: usize,
+    /// Sampling temperature, > 0.
+    pub temperature: f64,
+    /// Whether a greedy completion of each prompt is scored too (`eval/heldout_greedy/...`).
+    pub greedy: bool,
+    /// Whether prompts with pictures are scored once more with the picture of another held-out
+    /// prompt of their task (`eval/heldout_swapped/...`), at the same temperature: a policy that
+    /// looks does worse.
+    pub swap_images: bool,
+    /// Longest completion, in tokens; 0 takes the stage's (SFT: 512).
+    pub max_new_tokens: usize,
+}
+
+impl Default for EvalConfig {
+    fn default() -> Self {
+        Self {
+            every: 0,
+            prompts: 0,
+            samples: 1,
+            temperature: 1.0,
+            greedy: true,
+            swap_images: false,
+            max_new_tokens: 0,
+        }
+    }
+}
+
+/// When checkpoints are written and which are kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointConfig {
+    /// Steps between checkpoints; 0 writes none on the way.
+    pub every: u64,
+    /// Newest checkpoints of the stage that are kept, >= 1.
+    pub keep_last: usize,
+    /// Checkpoints at multiples of this step are kept for good; 0 keeps none.
+    pub keep_every: u64,
+    /// Whether the stage's end is written as `final/`; one with a successor always is.
+    pub at_end: bool,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        Self {
+            every: 50,
+            keep_last: 2,
+            keep_every: 0,
+            at_end: true,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! How a stage samples.
+
+use rollout::Sampling;
+use rollout::engine::EngineConfig;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How completions are sampled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RolloutConfig {
+    /// What samples.
+    pub engine: EngineConfig,
+    /// Completions of each prompt, >= 2.
+    pub group_size: usize,
+    /// Sequences decoded at a time; 0: all of a step's.
+    pub slots: usize,
+    /// Prompts longer than this many tokens are left out and counted; >= 1.
+    pub max_prompt_tokens: usize,
+    /// Longest completion, in tokens; >= 1.
+    pub max_new_tokens: usize,
+    /// Divides the logits, in the sampler and in the learner; > 0.
+    pub temperature: f64,
+    /// Keeps the smallest set of tokens with this much probability, in (0, 1]; 1 is off.
+    pub top_p: f64,
+    /// Keeps this many most probable tokens; 0 is off.
+    pub top_k: i64,
+    /// Keeps tokens at least this probable relative to the best, in [0, 1]; 0 is off.
+    pub min_p: f64,
+    /// Strings that end a completion.
+    pub stop: Vec<String>,
+    /// Whether the text keeps the stop string that ended it.
+    pub include_stop: bool,
+}
+
+impl Default for RolloutConfig {
+    fn default() -> Self {
+        Self {
+            engine: EngineConfig::default(),
+            group_size: 8,
+            slots: 0,
+            max_prompt_tokens: 4096,
+            max_new_tokens: 512,
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            stop: Vec::new(),
+            include_stop: false,
+        }
+    }
+}
+
+impl RolloutConfig {
+    /// The engine's view of it.
+    pub fn sampling(&self) -> Sampling {
+        Sampling {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k,
+            min_p: self.min_p,
+            max_new_tokens: self.max_new_tokens,
+            stop: self.stop.clone(),
+            include_stop: self.include_stop,
+            stop_token_ids: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! A GRPO step's metrics.
+
+use std::time::Instant;
+
+use models::vision::Vision;
+
+use super::advantage::is_zero_spread;
+use super::gather::GatheredGroup;
+use super::loss::SUMS;
+use super::update::UpdateStats;
+use crate::TrainError;
+use crate::algorithm::StepContext;
+use crate::draw_stats::DrawStats;
+use crate::learn::Learner;
+use crate::metrics::{Metrics, keys};
+use crate::samples::{SampleRow, reward_metrics};
+use crate::telemetry::{self, Phase};
+
+/// What a step counts on its way.
+pub(super) struct GrpoLog {
+    started: Instant,
+    too_long: u64,
+    draws: DrawStats,
+    pictures_before: u64,
+    prefills_before: u64,
+}
+
+impl GrpoLog {
+    /// Begins to count, and the phases' clocks.
+    pub(super) fn start(cx: &StepContext) -> Self {
+        telemetry::start_step();
+        Self {
+            started: Instant::now(),
+            too_long: 0,
+            draws: DrawStats::default(),
+            pictures_before: pictures(cx.learner),
+            prefills_before: cx.engine.stats().prefills,
+        }
+    }
+
+    /// Prompts were drawn, `too_long` passed over.
+    pub(super) fn drawn(&mut self, too_long: u64, draws: DrawStats) {
+        self.too_long += too_long;
+        self.draws.merge(draws);
+    }
+}
+
+/// Pictures that went through the learner's tower so far.
+fn pictures(learner: &Learner) -> u64 {
+    learner.model.vision().map_or(0, Vision::images_encoded)
+}
+
+/// What a step's completions came to.
+pub(super) struct Seen<'a> {
+    /// All ranks' groups.
+    pub(super) all: &'a [GatheredGroup],
+    /// All ranks' rows, on rank 0.
+    pub(super) rows: &'a [SampleRow],
+}
+
+/// The step's metrics; those of rows on rank 0, which has them all.
+///
+/// # Errors
+/// A lost rank.
+pub(super) fn metrics(
+    cx: &StepContext,
+    log: &GrpoLog,
+    update: &UpdateStats,
+    seen: &Seen,
+) -> Result<Metrics, TrainError> {
+    let Seen { all, rows } = *seen;
+    let mut metrics = reward_metrics(rows);
+    let flat = all.iter().filter(|group| is_zero_spread(&group.shaped));
+    let share = flat.count() as f64 / all.len().max(1) as f64;
+    metrics.set(&keys::ZERO_SPREAD, share);
+    for (index, (metric, sum)) in SUMS.iter().zip(update.sums).enumerate() {
+        let divisor = match index {
+            // Each pass' loss is a mean of its own; minibatches without tokens have no pass.
+            0 => update.passes.max(1.0),
+            _ => update.tokens.max(1.0),
+        };
+        // A zero is written without a sign.
+        metrics.set(metric, sum / divisor + 0.0);
+    }
+    let sampled: usize = rows.iter().map(|row| row.token_ids.len()).sum();
+    let step_s = log.started.elapsed().as_secs_f64();
+    metrics.set(&keys::LR, cx.learning_rate());
+    metrics.set(&keys::GRAD_NORM, update.grad_norm);
+    metrics.set(&keys::SKIPPED, update.skipped);
+    metrics.set(&keys::LONG_PROMPTS, log.too_long as f64);
+    telemetry::add_times(Phase::ALL, &mut metrics);
+    metrics.set(&keys::TIME_STEP, step_s);
+    metrics.set(&keys::TOKENS_PER_S, sampled as f64 / step_s);
+    metrics.set(&keys::ROLLOUTS_PER_S, rows.len() as f64 / step_s);
+    let looked = pictures(cx.learner) - log.pictures_before;
+    metrics.set(&keys::PICTURES, looked as f64);
+    let prefills = cx.engine.stats().prefills - log.prefills_before;
+    metrics.set(&keys::PREFILLS, prefills as f64);
+    if let Some(own) = cx.stage.scorer.judge_count() {
+        // Every rank scores with the same tasks, so all have judges or none has.
+        let own = [own.asked as f64, own.failed as f64, own.cost];
+        let [asked, failed, cost] = cx.stage.ranks.sum(own)?;
+        metrics.set(&keys::JUDGE_ASKED, asked);
+        metrics.set(&keys::JUDGE_FAILED, failed);
+        metrics.set(&keys::JUDGE_COST, cost);
+    }
+    metrics.extend(log.draws.metrics(cx.loader.spreads()));
+    Ok(metrics)
+}

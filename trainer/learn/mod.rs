@@ -1,0 +1,18 @@
+//! What every algorithm learns with: trajectories packed into micro-batches, the vocabulary head, the
+//! optimizer, the ranks that learn together.
+//!
+//! Nothing here knows where trajectories come from or which loss they get: [`crate::sft`] and
+//! [`crate::grpo`] hold step and loss alone.
+
+pub mod batch;
+pub mod flops;
+pub mod head;
+mod learner;
+pub mod optim;
+mod ranks;
+
+pub use batch::{LossNorm, MicroBatch, Trajectory, micro_batches};
+pub use head::HeadOptions;
+pub use learner::{Learner, LearnerOptions, Update};
+pub use optim::{AdamW, learning_rate};
+pub use ranks::Ranks;

@@ -1,0 +1,167 @@
+//! Held-out evaluation: completions of rows that are never trained on, scored by their tasks.
+
+use rewards::Scorer;
+use rollout::data::{Draw, Example};
+use rollout::{Engine, Prompt, Sampling};
+
+use crate::TrainError;
+use crate::config::EvalConfig;
+use crate::interrupt::Interrupt;
+use crate::learn::Ranks;
+use crate::metrics::Metrics;
+use crate::prompt_builder::PromptBuilder;
+use crate::rollouts::{RolloutArgs, sample_and_score};
+use crate::samples::{SampleRow, StepId, reward_metrics, sample_rows, to_leader};
+
+/// Draw numbers of held-out prompts: apart from every training draw, the same at each evaluation.
+const HELD_OUT: u64 = 1 << 62;
+
+/// What an evaluation needs besides the policy.
+pub struct Evaluation<'a> {
+    /// How many prompts and samples.
+    pub config: &'a EvalConfig,
+    /// Sampling of the stage; temperature and greediness are the evaluation's.
+    pub sampling: Sampling,
+    /// The rows.
+    pub examples: &'a [Example],
+    /// Makes prompts.
+    pub builder: &'a PromptBuilder,
+    /// Scores completions.
+    pub scorer: &'a Scorer,
+    /// The run's seed.
+    pub seed: u64,
+    /// The ranks that share the rows.
+    pub ranks: &'a Ranks,
+    /// Asks the evaluation to be dropped.
+    pub interrupt: &'a Interrupt,
+}
+
+/// One set of completions.
+struct HeldOutSet {
+    name: &'static str,
+    sampling: Sampling,
+    samples: usize,
+    examples: Vec<Example>,
+}
+
+/// `count` of `examples`, evenly spread over them.
+pub fn subsample(examples: Vec<Example>, count: usize) -> Vec<Example> {
+    let total = examples.len();
+    let count = count.min(total);
+    let mut chosen: Vec<usize> = (0..count)
+        .map(|index| index * total / count.max(1))
+        .collect();
+    chosen.dedup();
+    let mut examples: Vec<Option<Example>> = examples.into_iter().map(Some).collect();
+    chosen
+        .into_iter()
+        .filter_map(|index| examples[index].take())
+        .collect()
+}
+
+/// The examples that show pictures, each with those of the next one of its task in turn; none of a
+/// task that has but one.
+fn swapped(examples: &[Example]) -> Vec<Example> {
+    let shows = |example: &&Example| !example.images.is_empty();
+    let mut out = Vec::new();
+    for (at, example) in examples.iter().enumerate().filter(|(_, one)| shows(one)) {
+        let others = examples[at + 1..]
+            .iter()
+            .chain(&examples[..at])
+            .filter(shows);
+        let mut alike = others.filter(|other| other.task == example.task);
+        if let Some(other) = alike.find(|other| other.images != example.images) {
+            out.push(Example {
+                images: other.images.clone(),
+                ..example.clone()
+            });
+        }
+    }
+    out
+}
+
+impl Evaluation<'_> {
+    /// One row of metrics for each set: sampled, and greedy if asked for; empty on all ranks but 0.
+    /// `None` when a signal's grace ran out on any rank.
+    ///
+    /// # Errors
+    /// The engine's, a bad row, a lost rank.
+    pub fn run(
+        &self,
+        engine: &mut dyn Engine,
+        id: &StepId,
+    ) -> Result<Option<Vec<Metrics>>, TrainError> {
+        let mut out = Vec::new();
+        for set in self.sets() {
+            let Some(rows) = self.rows(engine, id, &set)? else {
+                return Ok(None);
+            };
+            out.push(reward_metrics(&rows).held_out(set.name));
+        }
+        Ok(Some(out))
+    }
+
+    fn sets(&self) -> Vec<HeldOutSet> {
+        let sampled = |name, examples| HeldOutSet {
+            name,
+            sampling: Sampling {
+                temperature: self.config.temperature,
+                ..self.sampling.clone()
+            },
+            samples: self.config.samples,
+            examples,
+        };
+        let mut sets = vec![sampled("heldout", self.examples.to_vec())];
+        if self.config.greedy {
+            sets.push(HeldOutSet {
+                name: "heldout_greedy",
+                sampling: Sampling {
+                    temperature: 0.0,
+                    ..self.sampling.clone()
+                },
+                samples: 1,
+                examples: self.examples.to_vec(),
+            });
+        }
+        let swapped = swapped(self.examples);
+        if self.config.swap_images && !swapped.is_empty() {
+            sets.push(sampled("heldout_swapped", swapped));
+        }
+        sets
+    }
+
+    /// The set's rows of all ranks, on rank 0.
+    fn rows(
+        &self,
+        engine: &mut dyn Engine,
+        id: &StepId,
+        set: &HeldOutSet,
+    ) -> Result<Option<Vec<SampleRow>>, TrainError> {
+        let own = set.examples.iter().enumerate();
+        let own = own.skip(self.ranks.rank()).step_by(self.ranks.size());
+        let prompts: Vec<Prompt> = own
+            .map(|(index, example)| {
+                self.builder.prompt(&Draw {
+                    example: example.clone(),
+                    draw: HELD_OUT + index as u64,
+                    bucket: None,
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        let args = RolloutArgs {
+            sampling: set.sampling.clone(),
+            seed: self.seed,
+            samples: set.samples,
+            step: id.step,
+            measure: true,
+            interrupt: self.interrupt,
+        };
+        let groups = sample_and_score(engine, self.scorer, prompts, &args)?;
+        let dropped = self.ranks.any(groups.is_none())?;
+        let Some(groups) = groups.filter(|_| !dropped) else {
+            return Ok(None);
+        };
+        let own = groups.iter().map(|scored| sample_rows(id, scored, None));
+        to_leader(self.ranks, own.collect()).map(Some)
+    }
+}

@@ -1,0 +1,47 @@
+//! Who hears of a run.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::config::StageCommon;
+use crate::metrics::Metrics;
+
+/// Hears of what happens, on rank 0.
+pub trait Observer {
+    /// A step or an evaluation was finished and written.
+    fn row(&mut self, stage: &StageCommon, step: u64, metrics: &Metrics);
+    /// A checkpoint or the run's end was reached.
+    fn checkpoint(&mut self, run: &Path);
+    /// A long scan of a source's files goes on: bytes read so far and in all.
+    fn reading(&mut self, source: &str, done: u64, all: u64);
+    /// Something that people should know.
+    fn notice(&mut self, text: &str);
+}
+
+/// Tells an observer of a scan, a few times a second once it takes long.
+pub(super) struct Throttle {
+    last: Instant,
+    told: bool,
+}
+
+impl Throttle {
+    pub(super) fn new() -> Self {
+        Self {
+            last: Instant::now(),
+            told: false,
+        }
+    }
+
+    /// `done` of `all` bytes of `source` are read.
+    pub(super) fn reading(
+        &mut self,
+        observer: &mut dyn Observer,
+        source: &str,
+        (done, all): (u64, u64),
+    ) {
+        if self.last.elapsed() > Duration::from_millis(300) || (self.told && done == all) {
+            observer.reading(source, done, all);
+            (self.last, self.told) = (Instant::now(), done < all);
+        }
+    }
+}

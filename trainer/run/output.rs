@@ -1,0 +1,142 @@
+//! What a run writes as it goes: metrics, samples, checkpoints. Rank 0 writes, the others pass by.
+
+use std::path::Path;
+
+use super::observer::Observer;
+use super::progress::{Progress, is_due};
+use crate::TrainError;
+use crate::checkpoint::{Checkpoint, Contents, State, remove};
+use crate::config::{StageCommon, StageConfig};
+use crate::metrics::{Metrics, MetricsFile, keys};
+use crate::resume::stage_folder;
+use crate::samples::{self, SampleRow};
+
+/// A run folder that is being written.
+pub(super) struct RunOutput<'a> {
+    /// The run folder.
+    pub(super) folder: &'a Path,
+    /// On rank 0.
+    metrics: Option<MetricsFile>,
+    /// Hears of what is written.
+    pub(super) observer: &'a mut dyn Observer,
+}
+
+impl<'a> RunOutput<'a> {
+    /// Opens the files for appending, on rank 0 (`leader`).
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub(super) fn open(
+        folder: &'a Path,
+        leader: bool,
+        observer: &'a mut dyn Observer,
+    ) -> Result<Self, TrainError> {
+        let metrics = leader.then(|| MetricsFile::open(folder)).transpose()?;
+        Ok(Self {
+            folder,
+            metrics,
+            observer,
+        })
+    }
+
+    /// Writes a finished step.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub(super) fn step(
+        &mut self,
+        stage: &StageConfig,
+        progress: &Progress,
+        mut metrics: Metrics,
+        rows: &[SampleRow],
+    ) -> Result<(), TrainError> {
+        metrics.set(&keys::STEP, progress.step as f64);
+        metrics.set(&keys::PROMPTS, progress.prompts as f64);
+        metrics.set(&keys::TOKENS, progress.tokens as f64);
+        if metrics
+            .get(&keys::SKIPPED)
+            .is_some_and(|skipped| skipped > 0.0)
+        {
+            self.observer.notice(&format!(
+                "{} step {}: an update was refused: loss or gradient is not finite",
+                stage.name(),
+                progress.step
+            ));
+        }
+        let Some(file) = &mut self.metrics else {
+            return Ok(());
+        };
+        if is_due(progress.step, stage.algorithm.options().samples_every()) {
+            samples::write(self.folder, stage.name(), progress.step, rows)?;
+        }
+        file.write(stage.name(), progress.step, &metrics)?;
+        self.observer.row(&stage.common, progress.step, &metrics);
+        Ok(())
+    }
+
+    /// Writes the rows of an evaluation.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub(super) fn evaluation(
+        &mut self,
+        stage: &StageCommon,
+        step: u64,
+        sets: Vec<Metrics>,
+    ) -> Result<(), TrainError> {
+        let Some(file) = &mut self.metrics else {
+            return Ok(());
+        };
+        for metrics in sets {
+            file.write(&stage.name, step, &metrics)?;
+            self.observer.row(stage, step, &metrics);
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint of the stage as `name` and removes those that are not to be kept.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub(super) fn checkpoint(
+        &mut self,
+        stage: &StageCommon,
+        name: &str,
+        contents: &Contents,
+        state: &State,
+    ) -> Result<(), TrainError> {
+        let folder = stage_folder(self.folder, &stage.name).join(name);
+        Checkpoint::write(&folder, contents, state)?;
+        self.prune(stage)?;
+        self.observer.checkpoint(self.folder);
+        Ok(())
+    }
+
+    /// Removes the stage's older checkpoints beyond those that are to be kept.
+    fn prune(&self, stage: &StageCommon) -> Result<(), TrainError> {
+        let folder = stage_folder(self.folder, &stage.name);
+        let entries = std::fs::read_dir(&folder).map_err(TrainError::io(&folder))?;
+        let mut steps: Vec<u64> = entries
+            .flatten()
+            .filter_map(|entry| {
+                entry
+                    .file_name()
+                    .to_string_lossy()
+                    .strip_prefix("step_")?
+                    .parse()
+                    .ok()
+            })
+            .collect();
+        steps.sort_unstable();
+        let keep = &stage.checkpoint;
+        let old = steps.len().saturating_sub(keep.keep_last);
+        for step in steps
+            .into_iter()
+            .take(old)
+            .filter(|step| !is_due(*step, keep.keep_every))
+        {
+            remove(&folder.join(format!("step_{step:06}")))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,308 @@
+//! One stage: steps, evaluations and checkpoints at their times, until it is done or a signal ends it.
+
+use std::path::Path;
+
+use models::Decoder;
+use rollout::data::{Cursor, Example};
+use rollout::engine::{self, EngineOptions};
+use rollout::{Engine, Sampling};
+
+use super::evaluate::{Evaluation, subsample};
+use super::output::RunOutput;
+use super::progress::{Progress, is_due};
+use super::{Run, RunEnd};
+use crate::TrainError;
+use crate::algorithm::{StageContext, StepContext, StepEnd};
+use crate::checkpoint::{Checkpoint, Contents, State};
+use crate::config::{RolloutConfig, StageConfig};
+use crate::learn::{Learner, LearnerOptions, flops};
+use crate::loader::{DataLoader, Loader, Share};
+use crate::metrics::keys;
+use crate::peak_memory::peak_memory_gib;
+use crate::samples::StepId;
+
+/// What a stage computes with.
+struct Workers {
+    learner: Learner,
+    engine: Box<dyn Engine>,
+    loader: DataLoader,
+}
+
+impl Run<'_> {
+    /// Runs stage `index` from `model`, or from where `start` left it.
+    pub(super) fn stage(
+        &self,
+        output: &mut RunOutput,
+        index: usize,
+        model: Decoder,
+        start: Option<&Checkpoint>,
+    ) -> Result<RunEnd, TrainError> {
+        let config = self.config;
+        let stage = &config.stages[index];
+        let _span = tracing::info_span!("stage", name = stage.name()).entered();
+        // Each stage draws its own order, and its completions' numbers are its own.
+        let seed = rollout::mix(config.seed, index as u64 + 1);
+        let (mut workers, mut progress) = self.open(index, model, seed, start)?;
+        let reference = self.reference(index, stage)?;
+        let sources = &stage.common.curriculum.sources;
+        let held_out = subsample(self.catalog.held_out(sources)?, stage.common.eval.prompts);
+        let context = StageContext {
+            common: &stage.common,
+            tasks: &config.tasks,
+            scorer: &self.scorer,
+            reference: reference.as_ref(),
+            interrupt: &self.interrupt,
+            ranks: self.ranks.clone(),
+            seed,
+        };
+        // A stage with a successor writes `final/` in any case: the next one starts from it.
+        let ends_whole = stage.common.checkpoint.at_end || index + 1 < config.stages.len();
+        let mut stepped = false;
+        self.interrupt.begin();
+        loop {
+            if progress.pending_eval {
+                let made =
+                    self.evaluate(output, stage, &mut workers, (&held_out, progress.step))?;
+                progress.pending_eval = !made;
+            }
+            let asked = self.ranks.any(self.interrupt.asked())?;
+            let done = progress.step >= stage.common.steps;
+            let stops = asked && (progress.pending_eval || !done);
+            let saves = stepped && is_due(progress.step, stage.common.checkpoint.every);
+            if stops || (saves && !(done && ends_whole)) {
+                let name = format!("step_{:06}", progress.step);
+                self.checkpoint(output, &workers, &progress, &name)?;
+            }
+            if stops {
+                return Ok(RunEnd::Interrupted);
+            }
+            if done {
+                break;
+            }
+            let next = self.step(output, &context, &mut workers, progress)?;
+            stepped |= next.is_some();
+            progress = next.unwrap_or(progress);
+        }
+        if ends_whole {
+            self.checkpoint(output, &workers, &progress, "final")?;
+        }
+        Ok(RunEnd::Finished)
+    }
+
+    /// Learner, engine and loader at the stage's beginning, or where `start` left them.
+    fn open(
+        &self,
+        index: usize,
+        model: Decoder,
+        seed: u64,
+        start: Option<&Checkpoint>,
+    ) -> Result<(Workers, Progress), TrainError> {
+        let stage = &self.config.stages[index];
+        let common = &stage.common;
+        let mut learner = Learner::new(
+            model,
+            LearnerOptions {
+                optimizer: &common.optimizer,
+                recompute: common.batch.recompute,
+                ranks: self.ranks.clone(),
+            },
+        )?;
+        let mut cursor = Cursor::new(self.catalog.clone(), &common.curriculum, seed)
+            .map_err(|error| error.within(&format!("stages.{index}")))?;
+        let mut progress = Progress {
+            index,
+            step: 0,
+            pending_eval: true,
+            tokens: 0,
+            prompts: 0,
+        };
+        if let Some(start) = start {
+            start.load_optimizer(&mut learner.optimizer, &learner.model)?;
+            cursor.restore(&start.state.cursor)?;
+            progress = Progress {
+                index,
+                step: start.state.step,
+                pending_eval: start.state.evaluation_owed,
+                tokens: start.state.tokens,
+                prompts: cursor.state().draws,
+            };
+        }
+        let rollout = stage.algorithm.options().rollout();
+        let mut engine = engine::open(
+            rollout.map(|rollout| rollout.engine).unwrap_or_default(),
+            EngineOptions {
+                policy: learner.model.clone(),
+                images: Some(learner.images.clone()),
+                tokenizer: Some(self.builder.tokenizer().clone()),
+                slots: rollout.map_or(0, |rollout| rollout.slots),
+            },
+        )?;
+        engine.sync(learner.model.as_ref(), learner.optimizer.updates)?;
+        let share = Share {
+            rank: self.ranks.rank(),
+            size: self.ranks.size(),
+        };
+        let loader = DataLoader::new(cursor, self.builder.clone(), share);
+        let workers = Workers {
+            learner,
+            engine,
+            loader,
+        };
+        Ok((workers, progress))
+    }
+
+    /// The stage's first policy, where its algorithm compares with it.
+    fn reference(&self, index: usize, stage: &StageConfig) -> Result<Option<Decoder>, TrainError> {
+        if !stage.algorithm.options().needs().reference_policy {
+            return Ok(None);
+        }
+        let before = index.checked_sub(1).map(|before| {
+            let before = self.config.stages[before].name();
+            self.stage_folder(before).join("final")
+        });
+        self.model(before.as_deref()).map(Some)
+    }
+
+    /// Runs and writes the next step; `None` when it was dropped.
+    fn step(
+        &self,
+        output: &mut RunOutput,
+        context: &StageContext,
+        workers: &mut Workers,
+        progress: Progress,
+    ) -> Result<Option<Progress>, TrainError> {
+        let stage = &self.config.stages[progress.index];
+        let step = progress.step + 1;
+        let _span = tracing::info_span!("step", stage = stage.name(), step).entered();
+        self.ranks
+            .enter_phase(&format!("{} step {step}", stage.name()));
+        let flops_before = workers.learner.flops;
+        let end = stage.algorithm.algorithm().step(&mut StepContext {
+            stage: context,
+            learner: &mut workers.learner,
+            engine: workers.engine.as_mut(),
+            loader: &mut workers.loader,
+            step,
+        })?;
+        let StepEnd::Done {
+            mut metrics,
+            rows,
+            tokens,
+        } = end
+        else {
+            return Ok(None);
+        };
+        let learner = &workers.learner;
+        workers
+            .engine
+            .sync(learner.model.as_ref(), learner.optimizer.updates)?;
+        let peak = flops::peak(
+            self.config.peak_tflops,
+            learner.device(),
+            learner.model.kind(),
+        );
+        if let (Some(peak), Some(seconds)) = (peak, metrics.get(&keys::TIME_FORWARD_BACKWARD)) {
+            let mfu = (learner.flops - flops_before) / (seconds * peak);
+            metrics.set(&keys::MFU, mfu);
+        }
+        metrics.set(&keys::PEAK_MEMORY, peak_memory_gib(learner.device()));
+        let common = &stage.common;
+        let progress = Progress {
+            step,
+            pending_eval: step == common.steps || is_due(step, common.eval.every),
+            tokens: progress.tokens + tokens,
+            prompts: workers.loader.state().draws,
+            ..progress
+        };
+        for row in workers.loader.take_skipped() {
+            output
+                .observer
+                .notice(&format!("source {}: bad row left out: {row}", row.source));
+        }
+        output.step(stage, &progress, metrics, &rows)?;
+        Ok(Some(progress))
+    }
+
+    /// Evaluates and writes the rows; false when a signal cut it short and nothing is written.
+    fn evaluate(
+        &self,
+        output: &mut RunOutput,
+        stage: &StageConfig,
+        workers: &mut Workers,
+        (examples, step): (&[Example], u64),
+    ) -> Result<bool, TrainError> {
+        if examples.is_empty() {
+            return Ok(true);
+        }
+        let rollout = stage.algorithm.options().rollout();
+        let sampling = rollout.map_or_else(Sampling::default, RolloutConfig::sampling);
+        let config = &stage.common.eval;
+        let evaluation = Evaluation {
+            config,
+            sampling: Sampling {
+                max_new_tokens: match config.max_new_tokens {
+                    0 => sampling.max_new_tokens,
+                    longest => longest,
+                },
+                ..sampling
+            },
+            examples,
+            builder: &self.builder,
+            scorer: &self.scorer,
+            seed: self.config.seed,
+            ranks: &self.ranks,
+            interrupt: &self.interrupt,
+        };
+        let id = StepId {
+            stage: stage.name().to_owned(),
+            step,
+            policy_version: workers.learner.optimizer.updates,
+        };
+        self.ranks
+            .enter_phase(&format!("{} evaluation", stage.name()));
+        let sets = evaluation.run(workers.engine.as_mut(), &id)?;
+        // Nobody learns from what was encoded for it.
+        workers.learner.images.clear();
+        let Some(sets) = sets else {
+            return Ok(false);
+        };
+        output.evaluation(&stage.common, step, sets)?;
+        Ok(true)
+    }
+
+    fn checkpoint(
+        &self,
+        output: &mut RunOutput,
+        workers: &Workers,
+        progress: &Progress,
+        name: &str,
+    ) -> Result<(), TrainError> {
+        let stage = &self.config.stages[progress.index];
+        self.ranks
+            .enter_phase(&format!("{} checkpoint", stage.name()));
+        if self.ranks.is_leader() {
+            let _span = tracing::info_span!("checkpoint", name).entered();
+            let learner = &workers.learner;
+            let state = State {
+                stage: stage.name().to_owned(),
+                stage_index: progress.index,
+                step: progress.step,
+                evaluation_owed: progress.pending_eval,
+                updates: learner.optimizer.updates,
+                cursor: workers.loader.state(),
+                tokens: progress.tokens,
+                world_size: self.ranks.size(),
+                threads: self.options.threads,
+            };
+            let origin: Option<&Path> = self.config.model.path.as_deref();
+            let contents = Contents {
+                model: &learner.model,
+                optimizer: &learner.optimizer,
+                tokenizer: self.builder.tokenizer(),
+                origin,
+            };
+            output.checkpoint(&stage.common, name, &contents, &state)?;
+        }
+        Ok(self.ranks.barrier()?)
+    }
+}
