@@ -2,7 +2,8 @@
 //!
 //! Panics that are caught on purpose (drawing code on a hostile document, tch's operators when libtorch
 //! fails) are answers, not bugs, and are told by who catches them. One of the main thread ends the
-//! program with one sentence; one of another thread is said at once. RUST_BACKTRACE=1 adds the way there.
+//! program with one sentence; one of another thread is said at once. A run's log has the way there, and the
+//! console too with RUST_BACKTRACE=1.
 
 use std::backtrace::Backtrace;
 use std::cell::RefCell;
@@ -10,6 +11,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook};
 
 use super::Failure;
+use crate::telemetry::TOLD;
 
 thread_local! {
     static LAST: RefCell<Option<Bug>> = const { RefCell::new(None) };
@@ -35,15 +37,15 @@ impl Bug {
             place: info
                 .location()
                 .map_or_else(|| "an unknown place".to_owned(), ToString::to_string),
-            // Empty unless RUST_BACKTRACE asks for it.
-            way: Backtrace::capture(),
+            way: Backtrace::force_capture(),
         }
     }
 
+    /// The way there, for the console, where it is asked for.
     fn way(&self) -> String {
-        match self.way.status() {
-            std::backtrace::BacktraceStatus::Captured => format!("\n{}", self.way),
-            _ => String::new(),
+        match std::env::var_os("RUST_BACKTRACE").is_some_and(|asked| asked != "0") {
+            true => format!("\n{}", self.way),
+            false => String::new(),
         }
     }
 }
@@ -61,6 +63,7 @@ pub fn install() {
             return;
         }
         let bug = Bug::of(info);
+        tracing::error!(target: TOLD, thread = bug.thread, place = bug.place, backtrace = %bug.way, "panic: {}", bug.text);
         if bug.thread == "main" {
             LAST.set(Some(bug));
         } else {

@@ -4,9 +4,10 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 use rewards::RewardsConfig;
-use rewards::service::{Log, Service, ServiceSetup};
+use rewards::service::{Service, ServiceSetup};
 
 use super::{Failure, Shared, config, reward};
+use crate::telemetry;
 
 /// `svgrl serve-rewards`
 #[derive(Debug, Clone, clap::Args)]
@@ -53,11 +54,8 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         tasks: &tasks,
         config: here.service,
         token,
-        log: match shared.quiet {
-            true => Log::Errors,
-            false => Log::Requests,
-        },
     })?;
+    let _log = telemetry::start_service(shared.verbosity())?;
     let listener = TcpListener::bind(&*addresses)
         .map_err(|error| Failure::other(format!("--addr {}: {error}", args.addr)))?;
     service.run(listener).map_err(Failure::other)

@@ -5,6 +5,7 @@
 //! no filter acts on metrics. Spans and events are made where things happen; nothing else prints.
 
 mod console;
+mod service;
 mod trace;
 
 use std::fs::OpenOptions;
@@ -78,6 +79,29 @@ pub fn start_run(outputs: &RunOutputs) -> Result<Outputs, Failure> {
         .try_init()
         .map_err(Failure::other)?;
     Ok(Outputs { _trace: guard })
+}
+
+/// Keeps the service's log open; what waits is written when it is dropped.
+#[must_use]
+pub struct ServiceLog {
+    _guard: tracing_appender::non_blocking::WorkerGuard,
+}
+
+/// Sends the scoring service's events to standard error as JSON lines: failures alone when quiet.
+///
+/// # Errors
+/// A `RUST_LOG` that cannot be read.
+pub fn start_service(verbosity: Verbosity) -> Result<ServiceLog, Failure> {
+    let (layer, guard) = service::layer(std::io::stderr());
+    let most = match verbosity {
+        Verbosity::Quiet => LevelFilter::ERROR,
+        Verbosity::Normal | Verbosity::Verbose => LevelFilter::TRACE,
+    };
+    Registry::default()
+        .with(layer.with_filter(log_filter()?.and(most)))
+        .try_init()
+        .map_err(Failure::other)?;
+    Ok(ServiceLog { _guard: guard })
 }
 
 /// `RUST_LOG`, or what is worth a line: the program's own events, and warnings of others.

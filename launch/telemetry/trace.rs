@@ -13,14 +13,14 @@ use crate::cli::Failure;
 /// Writes what is buffered when it is dropped.
 pub(super) type Guard = FlushGuard;
 
+/// The layer, seeing spans alone.
+pub(super) type TraceLayer<S> = Filtered<ChromeLayer<S>, FilterFn, S>;
+
 /// The layer that writes `path` (rank 0), or beside it `path` with the rank in its name.
 ///
 /// # Errors
 /// A file that cannot be made.
-pub(super) fn layer<S>(
-    path: &Path,
-    rank: usize,
-) -> Result<(Filtered<ChromeLayer<S>, FilterFn, S>, Guard), Failure>
+pub(super) fn layer<S>(path: &Path, rank: usize) -> Result<(TraceLayer<S>, Guard), Failure>
 where
     S: tracing::Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
 {

@@ -2,6 +2,9 @@
 //!
 //! What a worker process is not done with in a moment goes on to as many threads again, so that slow drawings keep
 //! only their like waiting. Judgements that wait for encoders or judges wait with the completer.
+//!
+//! They are this crate's own and not a pool's: a document has a deadline, a thread that overruns it is left behind, and
+//! one that waits for a worker process must keep no other row from its turn.
 
 use crate::invalid::Invalid;
 use crate::request::ScoreRequest;

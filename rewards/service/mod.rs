@@ -16,8 +16,6 @@ mod config;
 #[cfg(feature = "service")]
 mod connections;
 #[cfg(feature = "service")]
-mod log;
-#[cfg(feature = "service")]
 mod metrics;
 #[cfg(feature = "service")]
 mod parse;
@@ -36,6 +34,9 @@ mod token;
 
 pub use config::ServiceConfig;
 #[cfg(feature = "service")]
-pub use log::Log;
-#[cfg(feature = "service")]
 pub use server::{Service, ServiceSetup};
+
+/// Target of the service's events, each with a field `event`: start, stop and every request at level
+/// info, failures at level error.
+#[cfg(feature = "service")]
+pub const LOG: &str = "svgrl::service";

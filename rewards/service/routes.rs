@@ -1,5 +1,6 @@
 //! What each path answers, and what is common to all: the token, places, log and counters.
 
+use super::LOG;
 use super::answer::{WireFormat, broken, few_enough, judge, short};
 use super::body::{drain_body, receive};
 use super::parse::{self, CheckRow, Problem, RowBatch, Score};
@@ -87,9 +88,7 @@ pub(crate) async fn handle(State(state): State<Arc<ServiceState>>, request: Requ
         } else {
             "other"
         };
-        let fields =
-            json!({"method": method, "path": path, "status": status, "items": items, "ms": ms});
-        state.log.info("request", fields);
+        tracing::info!(target: LOG, event = "request", method, path, status, items, ms);
     }
     response
 }

@@ -1,9 +1,7 @@
 //! The service's life: listening, answering, and an end that answers what is in flight.
 
-use super::ServiceConfig;
 use super::admission::Admission;
 use super::connections;
-use super::log::{Log, Logger};
 use super::metrics::Metrics;
 use super::parse::Images;
 use super::peers::Bounds;
@@ -11,12 +9,12 @@ use super::routes::handle;
 use super::state::ServiceState;
 use super::tasks::Tasks;
 use super::token::Token;
+use super::{LOG, ServiceConfig};
 use crate::error::RewardError;
 use crate::reference::check_picture;
 use crate::scoring::{Scorer, TaskScoring};
 use axum::Router;
 use indexmap::IndexMap;
-use serde_json::json;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,8 +31,6 @@ pub struct ServiceSetup<'a> {
     pub config: ServiceConfig,
     /// What callers must show; none lets everyone in.
     pub token: Option<String>,
-    /// Which requests it writes down.
-    pub log: Log,
 }
 
 /// A scoring service that is ready to listen.
@@ -44,7 +40,7 @@ impl Service {
     /// Reads the registered pictures.
     ///
     /// # Errors
-    /// A picture that cannot be read or is too large; its key is named. No thread for the log.
+    /// A picture that cannot be read or is too large; its key is named.
     pub fn new(setup: ServiceSetup<'_>) -> Result<Service, RewardError> {
         let mut images = Images::new();
         for (name, path) in &setup.config.images {
@@ -62,7 +58,6 @@ impl Service {
             token: setup.token.as_deref().map(Token::new),
             admission: Admission::new(&setup.config),
             metrics: Metrics::new(),
-            log: Logger::start(setup.log)?,
             scorer: setup.scorer,
             config: setup.config,
         })))
@@ -79,7 +74,6 @@ impl Service {
             .enable_all()
             .build()?;
         let done = runtime.block_on(serve(self.0.clone(), listener));
-        self.0.log.finish();
         // Threads that still check a reference are not waited for.
         runtime.shutdown_timeout(Duration::from_millis(100));
         done
@@ -95,11 +89,9 @@ async fn serve(state: Arc<ServiceState>, listener: std::net::TcpListener) -> io:
     );
     let address = listener.local_addr()?;
     let names: Vec<&String> = state.tasks.digests.keys().collect();
-    state.log.info(
-        "listening",
-        json!({"address": address.to_string(), "tasks": names}),
-    );
-    let (stop, grace, log) = (Arc::new(Notify::new()), state.config.grace_ms, &state.log);
+    let names = names.into_iter().cloned().collect::<Vec<_>>().join(", ");
+    tracing::info!(target: LOG, event = "listening", address = %address, tasks = names);
+    let (stop, grace) = (Arc::new(Notify::new()), state.config.grace_ms);
     let stopping = stop.clone();
     let application = Router::new().fallback(handle).with_state(state.clone());
     let bounds = Bounds {
@@ -117,10 +109,8 @@ async fn serve(state: Arc<ServiceState>, listener: std::net::TcpListener) -> io:
     });
     let watch = async {
         let name = first(&mut signals).await;
-        log.info(
-            "stopping",
-            json!({"signal": name, "waiting": state.admission.items.taken()}),
-        );
+        let waiting = state.admission.items.taken();
+        tracing::info!(target: LOG, event = "stopping", signal = name, waiting);
         stop.notify_one();
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(grace)) => "the grace ran out",
@@ -129,11 +119,12 @@ async fn serve(state: Arc<ServiceState>, listener: std::net::TcpListener) -> io:
     };
     tokio::select! {
         () = server => {
-            log.info("stopped", json!({"unanswered": 0}));
+            tracing::info!(target: LOG, event = "stopped", unanswered = 0);
             Ok(())
         }
         why = watch => {
-            log.error("stopped", json!({"unanswered": state.admission.requests.taken(), "why": why}));
+            let unanswered = state.admission.requests.taken();
+            tracing::error!(target: LOG, event = "stopped", unanswered, why);
             Ok(())
         }
     }

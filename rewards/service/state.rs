@@ -2,7 +2,6 @@
 
 use super::ServiceConfig;
 use super::admission::Admission;
-use super::log::Logger;
 use super::metrics::Metrics;
 use super::parse::Images;
 use super::tasks::Tasks;
@@ -18,5 +17,4 @@ pub(crate) struct ServiceState {
     pub token: Option<Token>,
     pub admission: Admission,
     pub metrics: Metrics,
-    pub log: Logger,
 }

@@ -19,6 +19,7 @@ pub mod program;
 mod render;
 mod reward;
 mod run_folder;
+mod telemetry;
 pub mod tiny;
 mod turns;
 mod updates;

@@ -349,38 +349,6 @@ fn a_report_is_written_where_asked() {
     svgrl("report", &[&folder.join("nowhere")]).refused(2, &["nowhere"]);
 }
 
-/// A name as the reference declares it, `<..>` standing for one or more parts.
-fn declares(pattern: &str, name: &str) -> bool {
-    let Some((before, rest)) = pattern.split_once('<') else {
-        return pattern == name;
-    };
-    let Some((_, after)) = rest.split_once('>') else {
-        return false;
-    };
-    let Some(tail) = name.strip_prefix(before) else {
-        return false;
-    };
-    (1..=tail.len())
-        .filter(|end| tail.is_char_boundary(*end))
-        .any(|end| declares(after, &tail[end..]) || (after.is_empty() && end == tail.len()))
-}
-
-#[test]
-fn every_metric_of_a_run_is_declared_in_the_reference() {
-    let reference = svgrl("reference", &[]).fine().out;
-    let (_, table) = reference.split_once("## Metrics").unwrap();
-    let names: Vec<&str> = table
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
-        .collect();
-    assert!(declares("a/<x>/c", "a/b/c") && !declares("a/<x>/c", "a/c"));
-    for row in rows(&tiny().run.join("metrics.jsonl")) {
-        for key in keys(&row).iter().skip(3) {
-            assert!(names.iter().any(|name| declares(name, key)), "{key}");
-        }
-    }
-}
-
 #[test]
 fn the_use_of_the_device_is_model_flops_over_its_peak() {
     for row in rows(&tiny().run.join("metrics.jsonl")) {

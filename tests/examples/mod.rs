@@ -1,7 +1,24 @@
 //! The examples run, and show what they are for.
 
+#[path = "../../examples/rollout.rs"]
+mod rollout;
 #[path = "../../examples/score.rs"]
 mod score;
+
+use crate::cli::tiny::tiny;
+
+#[test]
+fn completions_of_a_model_folder_come_one_by_one_and_with_their_text() {
+    let done = rollout::completions(&tiny().model(), "a red circle").unwrap();
+    let mut places: Vec<usize> = done.iter().map(|finished| finished.index).collect();
+    places.sort_unstable();
+    assert_eq!(places, [0, 1, 2, 3]);
+    for finished in done {
+        let completion = finished.completion;
+        assert!(completion.text.is_some() && completion.ids.len() <= 64);
+        assert_eq!(completion.ids.len(), completion.logprobs.len());
+    }
+}
 
 #[test]
 fn a_drawing_is_worth_more_than_one_beside_it_and_that_more_than_none() {

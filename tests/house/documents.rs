@@ -4,7 +4,12 @@ use regex::Regex;
 
 use super::sources::root;
 
-const DOCUMENTS: [&str; 3] = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"];
+const DOCUMENTS: [&str; 4] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+];
 
 /// Paths that a text names in backticks or as links: those that begin with a folder of the project and
 /// hold no word in capitals, which stands for a name yet to be given.

@@ -7,21 +7,13 @@ mod sources;
 use circles::{circles, told, uses};
 use sources::{CRATES, sources};
 
-/// Crates whose files are still in circles, and how many files are; the numbers may only fall.
-const KNOWN: [(&str, usize); 1] = [("trainer", 8)];
-
 #[test]
 fn no_files_use_each_other_in_a_circle() {
     let mut text = String::new();
     for folder in CRATES {
         let uses = uses(folder, &sources(folder));
         let found = circles(&uses);
-        let files: usize = found.iter().map(Vec::len).sum();
-        let known = KNOWN.iter().find(|(name, _)| *name == folder);
-        if files > known.map_or(0, |(_, most)| *most) {
-            let each = found.iter().map(|circle| told(circle, &uses));
-            text.extend(each);
-        }
+        text.extend(found.iter().map(|circle| told(circle, &uses)));
     }
     assert!(text.is_empty(), "\n{text}");
 }
@@ -32,13 +24,18 @@ fn files_are_short_and_say_what_they_are_for() {
     for folder in CRATES.into_iter().chain(["tests"]) {
         for source in sources(folder) {
             let count = source.text.lines().count();
-            assert!(count <= 500, "{} has {count} lines", source.path);
             let first = source.text.lines().next().unwrap_or_default();
             assert!(
                 first.starts_with("//! "),
                 "{} opens with: {first}",
                 source.path
             );
+            let most = if source.path == "trainer/grpo/step.rs" {
+                149
+            } else {
+                500
+            };
+            assert!(count <= most, "{} has {count} lines", source.path);
             lines.push(count);
         }
     }

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::nearest;
+use super::nearest::nearest;
 use super::schema::{alternatives, properties, resolve, sections, tagged, types, words};
 use super::yaml::{Kind, Node, Origin};
 

@@ -1,6 +1,6 @@
 //! `--set KEY=VALUE` on a parsed config.
 
-use super::nearest;
+use super::nearest::nearest;
 use super::yaml::{self, Kind, Node, Origin};
 
 /// Puts the value of override number `index` where its dotted key says, making the mappings

@@ -73,14 +73,8 @@ pub(super) fn metrics(
     let flat = all.iter().filter(|group| is_zero_spread(&group.shaped));
     let share = flat.count() as f64 / all.len().max(1) as f64;
     metrics.set(&keys::ZERO_SPREAD, share);
-    for (index, (metric, sum)) in SUMS.iter().zip(update.sums).enumerate() {
-        let divisor = match index {
-            // Each pass' loss is a mean of its own; minibatches without tokens have no pass.
-            0 => update.passes.max(1.0),
-            _ => update.tokens.max(1.0),
-        };
-        // A zero is written without a sign.
-        metrics.set(metric, sum / divisor + 0.0);
+    for (metric, mean) in SUMS.iter().zip(update.means()) {
+        metrics.set(metric, mean);
     }
     let sampled: usize = rows.iter().map(|row| row.token_ids.len()).sum();
     let step_s = log.started.elapsed().as_secs_f64();

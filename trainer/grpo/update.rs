@@ -28,6 +28,17 @@ pub(super) struct UpdateStats {
     pub(super) grad_norm: f64,
 }
 
+impl UpdateStats {
+    /// What [`SUMS`] are called: the loss a mean over passes, each of which is normalised by its own
+    /// tokens, the others means over tokens.
+    pub(super) fn means(&self) -> [f64; SUMS.len()] {
+        let mut means = self.sums.map(|sum| sum / self.tokens.max(1.0));
+        means[0] = self.sums[0] / self.passes.max(1.0);
+        // A zero is written without a sign.
+        means.map(|mean| mean + 0.0)
+    }
+}
+
 /// One pass: what an update learns from, or what is measured only.
 struct Minibatch {
     /// Micro-batches, each with the ratio's denominators where they are not the policy's own.
@@ -232,4 +243,23 @@ fn update(cx: &mut StepContext, sums: &[f64], stats: &mut UpdateStats) -> Result
     stats.skipped += f64::from(!update.applied);
     stats.grad_norm = update.grad_norm;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loss_is_a_mean_over_the_passes_that_were_made() {
+        // Four updates were asked for and two groups kept: two passes of 10 and 30 tokens.
+        let stats = UpdateStats {
+            sums: [3.0, 20.0, 0.0, 0.0, 40.0, 0.0, -0.0],
+            passes: 2.0,
+            tokens: 40.0,
+            ..UpdateStats::default()
+        };
+        assert_eq!(stats.means(), [1.5, 0.5, 0.0, 0.0, 1.0, 0.0, 0.0]);
+        assert!(stats.means()[6].is_sign_positive());
+        assert_eq!(UpdateStats::default().means(), [0.0; SUMS.len()]);
+    }
 }

@@ -164,33 +164,34 @@ impl Learner {
         &self,
         prompts: impl IntoIterator<Item = &'a Prompt>,
     ) -> Result<Vec<Option<Rc<EncodedImages>>>, TrainError> {
-        let shown = prompts.into_iter().map(|prompt| prompt.shown.clone());
-        let mut views: Vec<Option<(Arc<PromptImages>, Option<Rc<EncodedImages>>)>> = shown
-            .map(|shown| shown.map(|shown| (shown.clone(), self.images.take(&shown))))
+        let shown: Vec<Option<Arc<PromptImages>>> = prompts
+            .into_iter()
+            .map(|prompt| prompt.shown.clone())
             .collect();
-        let missing = || {
-            let pictures = views.iter().flatten();
-            pictures.filter(|(_, view)| view.is_none())
-        };
+        let left: Vec<Option<Rc<EncodedImages>>> = shown
+            .iter()
+            .map(|shown| self.images.take(shown.as_ref()?))
+            .collect();
         let mut encoded = match self.vision_features() {
             VisionFeatures::Recompute => Vec::new(),
             VisionFeatures::Cached => {
-                let shown: Vec<_> = missing().map(|(shown, _)| shown.clone()).collect();
-                catch_torch(|| self.model.encode_images(&shown))??
+                let missing = shown.iter().zip(&left).filter(|(_, left)| left.is_none());
+                let missing: Vec<_> = missing.filter_map(|(shown, _)| shown.clone()).collect();
+                catch_torch(|| self.model.encode_images(&missing))??
             }
         }
         .into_iter();
-        Ok(views
-            .drain(..)
-            .map(|pictures| {
-                let (shown, view) = pictures?;
+        let pairs = shown.into_iter().zip(left);
+        Ok(pairs
+            .map(|(shown, left)| {
+                let shown = shown?;
                 let unseen = || {
                     Rc::new(EncodedImages {
                         images: shown,
                         hidden: None,
                     })
                 };
-                view.or_else(|| encoded.next()).or_else(|| Some(unseen()))
+                left.or_else(|| encoded.next()).or_else(|| Some(unseen()))
             })
             .collect())
     }

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use rewards::service::{Log, Service, ServiceSetup};
+use rewards::service::{Service, ServiceSetup};
 use rewards::{ScoreJob, ScoreRow, ServiceConfig};
 use serde_json::{Value, json};
 
@@ -22,7 +22,6 @@ pub fn measure(sources: &[String], clients: usize, repeat: usize) -> Result<Valu
         tasks: &trainer::bench::scoring_tasks(),
         config: ServiceConfig::default(),
         token: None,
-        log: Log::Errors,
     })?;
     let listener = TcpListener::bind("127.0.0.1:0").map_err(Failure::other)?;
     let address = listener.local_addr().map_err(Failure::other)?;
