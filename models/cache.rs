@@ -13,12 +13,12 @@ use crate::input::LmInput;
 pub struct KvCache {
     pub(crate) prompt_kv: KvPages,
     pub(crate) completion_kv: KvPages,
-    room: Room,
+    capacity: KvCapacity,
 }
 
 /// How much a [`KvCache`] holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub struct KvCapacity {
     /// Prompts at a time.
     pub prompts: i64,
     /// Tokens of the longest prompt.
@@ -29,7 +29,7 @@ pub struct Room {
     pub new_tokens: i64,
 }
 
-impl Room {
+impl KvCapacity {
     /// Whether this much holds `other`.
     pub fn holds(&self, other: &Self) -> bool {
         self.prompts >= other.prompts
@@ -75,24 +75,26 @@ pub struct DecodeRows {
     /// Place of the token in the slot, `[n]` int64: how many were generated and fed before it.
     pub positions: Tensor,
     /// Its rotary position, `[n]` int64.
-    pub turns: Tensor,
-    /// The longest prompt, and the largest position.
-    pub longest: (i64, i64),
+    pub position_ids: Tensor,
+    /// The longest prompt.
+    pub longest_prompt: i64,
+    /// The largest of the positions in slots.
+    pub largest_position: i64,
 }
 
 impl KvCache {
     /// An empty cache.
-    pub fn new(model: &Decoder, room: Room) -> Self {
+    pub fn new(model: &Decoder, capacity: KvCapacity) -> Self {
         Self {
-            prompt_kv: KvPages::new(model, room.prompts, room.prompt_tokens),
-            completion_kv: KvPages::new(model, room.slots, room.new_tokens),
-            room,
+            prompt_kv: KvPages::new(model, capacity.prompts, capacity.prompt_tokens),
+            completion_kv: KvPages::new(model, capacity.slots, capacity.new_tokens),
+            capacity,
         }
     }
 
     /// How much it holds.
-    pub fn room(&self) -> Room {
-        self.room
+    pub fn capacity(&self) -> KvCapacity {
+        self.capacity
     }
 
     /// Runs the prompts of `input`, one segment each, and keeps the rows of segment `i` in page

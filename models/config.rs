@@ -13,7 +13,7 @@ use tch::Kind;
 use crate::ModelError;
 use crate::architecture::{Architecture, AttentionBias, DefaultHeadDim};
 use crate::json_section::{Keys, read_object};
-use crate::vision::{Eyes, Family, Names};
+use crate::vision::{ModelFamily, VisionSetup, WeightNaming};
 
 /// The shape of a dense Qwen decoder.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,9 +50,9 @@ pub struct DecoderConfig {
     /// networks with plain positions.
     pub rope_axes: Vec<i64>,
     /// The tower that sees pictures, where there is one.
-    pub vision: Option<Eyes>,
+    pub vision: Option<VisionSetup>,
     /// What the checkpoint calls its tensors.
-    pub names: Names,
+    pub names: WeightNaming,
     /// The file's own keys, written back on export.
     pub source: Map<String, Value>,
 }
@@ -80,7 +80,7 @@ impl DecoderConfig {
             path: &path,
             map: &source,
         };
-        let family = Family::of(&whole)?;
+        let family = ModelFamily::of(&whole)?;
         let keys = Keys {
             path: &path,
             map: text_section(&whole, family)?,
@@ -106,14 +106,14 @@ impl DecoderConfig {
         let rope_theta = rope_theta(&keys, family)?;
         let kind = stored_kind(&whole)?;
         let mut vision = family
-            .map(|family| Eyes::read(&whole, family, folder))
+            .map(|family| VisionSetup::read(&whole, family, folder))
             .transpose()?;
         let vocab_size = keys.need("vocab_size")?;
         let num_layers = keys.need("num_hidden_layers")?;
-        if let Some(eyes) = &mut vision {
-            eyes.tower.check_decoder(&whole, vocab_size, num_layers)?;
+        if let Some(setup) = &mut vision {
+            setup.tower.check_decoder(&whole, vocab_size, num_layers)?;
             // Markers that a folder leaves at their defaults may be none of its ids.
-            eyes.tower.tokens.never.retain(|id| *id < vocab_size);
+            setup.tower.tokens.suppress.retain(|id| *id < vocab_size);
         }
         Ok(Self {
             architecture,
@@ -133,7 +133,7 @@ impl DecoderConfig {
             rope_axes: rope_axes(&keys, family, head_dim)?,
             names: vision
                 .as_ref()
-                .map_or(Names::Text, |eyes| eyes.tower.network.names()),
+                .map_or(WeightNaming::Text, |setup| setup.tower.network.names()),
             vision,
             source: source.clone(),
         })
@@ -214,23 +214,23 @@ impl DecoderConfig {
 /// The object that describes the language model.
 fn text_section<'a>(
     whole: &Keys<'a>,
-    family: Option<Family>,
+    family: Option<ModelFamily>,
 ) -> Result<&'a Map<String, Value>, ModelError> {
     let key = match family {
         None => return Ok(whole.map),
-        Some(Family::InternVlChat) => "llm_config",
+        Some(ModelFamily::InternVlChat) => "llm_config",
         Some(_) => "text_config",
     };
     match whole.map.get(key) {
         Some(Value::Object(map)) => Ok(map),
         // Older Qwen2.5-VL files have no section for it.
-        None if family == Some(Family::Qwen25Vl) => Ok(whole.map),
+        None if family == Some(ModelFamily::Qwen25Vl) => Ok(whole.map),
         _ => Err(whole.bad(key, "must be an object")),
     }
 }
 
-fn architecture(keys: &Keys, family: Option<Family>) -> Result<Architecture, ModelError> {
-    if let Some(decoder) = family.and_then(Family::decoder) {
+fn architecture(keys: &Keys, family: Option<ModelFamily>) -> Result<Architecture, ModelError> {
+    if let Some(decoder) = family.and_then(ModelFamily::decoder) {
         return Ok(decoder);
     }
     let name = keys
@@ -248,9 +248,9 @@ fn architecture(keys: &Keys, family: Option<Family>) -> Result<Architecture, Mod
 }
 
 /// Files of vision-language models say it at the top, some in the section alone.
-fn tied(whole: &Keys, text: &Keys, family: Option<Family>) -> Result<bool, ModelError> {
+fn tied(whole: &Keys, text: &Keys, family: Option<ModelFamily>) -> Result<bool, ModelError> {
     let default = match family {
-        Some(Family::InternVl) => true,
+        Some(ModelFamily::InternVl) => true,
         Some(_) => text.flag("tie_word_embeddings", false)?,
         None => false,
     };
@@ -259,7 +259,11 @@ fn tied(whole: &Keys, text: &Keys, family: Option<Family>) -> Result<bool, Model
 
 /// Sections of the frequencies by time, row and column: one after the other in Qwen2.5-VL,
 /// interleaved in Qwen3-VL.
-fn rope_axes(keys: &Keys, family: Option<Family>, head_dim: i64) -> Result<Vec<i64>, ModelError> {
+fn rope_axes(
+    keys: &Keys,
+    family: Option<ModelFamily>,
+    head_dim: i64,
+) -> Result<Vec<i64>, ModelError> {
     let Some(family) = family.filter(|family| family.has_three_positions()) else {
         return Ok(Vec::new());
     };
@@ -286,7 +290,7 @@ fn rope_axes(keys: &Keys, family: Option<Family>, head_dim: i64) -> Result<Vec<i
     }
     let mut axes = vec![0; half];
     match family {
-        Family::Qwen3Vl => {
+        ModelFamily::Qwen3Vl => {
             for axis in [1, 2] {
                 for at in (axis..(3 * sections[axis]).min(half)).step_by(3) {
                     axes[at] = axis as i64;
@@ -361,8 +365,8 @@ fn refuse_other_networks(keys: &Keys, architecture: Architecture) -> Result<(), 
     Ok(())
 }
 
-fn rope_theta(keys: &Keys, family: Option<Family>) -> Result<f64, ModelError> {
-    let default = family.map_or(10_000.0, Family::default_theta);
+fn rope_theta(keys: &Keys, family: Option<ModelFamily>) -> Result<f64, ModelError> {
+    let default = family.map_or(10_000.0, ModelFamily::default_theta);
     for name in ["rope_scaling", "rope_parameters"] {
         let rope = match keys.value(name) {
             None => continue,
@@ -387,8 +391,11 @@ fn rope_theta(keys: &Keys, family: Option<Family>) -> Result<f64, ModelError> {
         // begins beyond max_position_embeddings (32,768), further than any of its prompts.
         let known = |kind: &&str| match *kind {
             "default" => true,
-            "mrope" => family.is_some_and(Family::has_three_positions),
-            "dynamic" => matches!(family, Some(Family::InternVl | Family::InternVlChat)),
+            "mrope" => family.is_some_and(ModelFamily::has_three_positions),
+            "dynamic" => matches!(
+                family,
+                Some(ModelFamily::InternVl | ModelFamily::InternVlChat)
+            ),
             _ => false,
         };
         if let Some(other) = kind.filter(|kind| !known(kind)) {

@@ -19,7 +19,7 @@ impl KvCache {
         let view = StepView {
             model,
             rows,
-            tables: model.tables(&rows.turns),
+            tables: model.tables(&rows.position_ids),
             prompt_kv: &self.prompt_kv,
             completion_kv: &self.completion_kv,
         };

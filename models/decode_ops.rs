@@ -62,7 +62,7 @@ impl<'a> PlainOps<'a> {
     /// own.
     fn gather(&self, prompts: &Tensor, completions: &Tensor) -> Tensor {
         let rows = self.0.rows;
-        let (prompt, own) = (rows.longest.0, rows.longest.1 + 1);
+        let (prompt, own) = (rows.longest_prompt, rows.largest_position + 1);
         let prompts = prompts.i((.., .., ..prompt)).index_select(0, &rows.pages);
         let own = completions.i((.., .., ..own)).index_select(0, &rows.slots);
         Tensor::cat(&[prompts, own], 2)
@@ -100,8 +100,8 @@ impl DecodeOps for PlainOps<'_> {
         let count = |len: i64| Tensor::arange(len, (Kind::Int64, q.device())).unsqueeze(0);
         let beyond = Tensor::cat(
             &[
-                count(rows.longest.0).ge_tensor(&rows.prompts.unsqueeze(1)),
-                count(rows.longest.1 + 1).gt_tensor(&rows.positions.unsqueeze(1)),
+                count(rows.longest_prompt).ge_tensor(&rows.prompts.unsqueeze(1)),
+                count(rows.largest_position + 1).gt_tensor(&rows.positions.unsqueeze(1)),
             ],
             1,
         );

@@ -11,7 +11,7 @@ use crate::decoder_block::{BlockContext, DecoderBlock, DecoderBlockParams, KvSin
 use crate::input::LmInput;
 use crate::layers::{Rotary, RotaryTables, rms_norm};
 use crate::linear::Linear;
-use crate::params::{ParamId, ParamLayout, ParamTable, Part};
+use crate::params::{Component, ParamId, ParamLayout, ParamTable};
 use crate::vision::{TowerParams, Vision};
 
 /// A decoder-only language model.
@@ -40,10 +40,9 @@ struct DecoderParams {
 impl DecoderParams {
     fn declare(layout: &mut ParamLayout, config: &DecoderConfig) -> Self {
         let names = config.names;
-        let vision = config
-            .vision
-            .as_ref()
-            .map(|eyes| TowerParams::declare(layout, eyes.tower.before(names, config.hidden_size)));
+        let vision = config.vision.as_ref().map(|setup| {
+            TowerParams::declare(layout, setup.tower.before(names, config.hidden_size))
+        });
         let table = [config.vocab_size, config.hidden_size];
         let embedding = layout.one(format!("{}.embed_tokens.weight", names.text()), &table);
         let blocks = (0..config.num_layers)
@@ -75,7 +74,7 @@ impl DecoderConfig {
     }
 
     /// [`Self::parameters`] outside of the parts `frozen`.
-    pub fn parameters_without(&self, frozen: &[Part]) -> i64 {
+    pub fn parameters_without(&self, frozen: &[Component]) -> i64 {
         let mut layout = ParamLayout::default();
         DecoderParams::declare(&mut layout, self);
         layout.numel_without(frozen)
@@ -89,7 +88,12 @@ impl Decoder {
     }
 
     /// [`Self::new`] with the parts `frozen`, whose weights lie apart from those that can learn.
-    pub fn with_frozen(config: DecoderConfig, frozen: &[Part], kind: Kind, device: Device) -> Self {
+    pub fn with_frozen(
+        config: DecoderConfig,
+        frozen: &[Component],
+        kind: Kind,
+        device: Device,
+    ) -> Self {
         let mut layout = ParamLayout::default();
         let declared = DecoderParams::declare(&mut layout, &config);
         let params = layout.build(frozen, kind, device);
@@ -111,7 +115,7 @@ impl Decoder {
             vision: declared
                 .vision
                 .zip(config.vision.as_ref())
-                .map(|(tower, eyes)| tower.bind(&params, eyes)),
+                .map(|(tower, setup)| tower.bind(&params, setup)),
             config,
             params,
         }
@@ -137,15 +141,15 @@ impl Decoder {
         &self.head.weight
     }
 
-    /// Its eyes, where it has any.
+    /// What sees pictures, where it has any.
     pub fn vision(&self) -> Option<&Vision> {
         self.vision.as_ref()
     }
 
     /// Ids that a completion must never hold.
-    pub fn never(&self) -> &[i64] {
-        let eyes = self.config.vision.as_ref();
-        eyes.map_or(&[], |eyes| &eyes.tower.tokens.never)
+    pub fn suppress_tokens(&self) -> &[i64] {
+        let setup = self.config.vision.as_ref();
+        setup.map_or(&[], |setup| &setup.tower.tokens.suppress)
     }
 
     /// Embeds `ids [T]` to `[T, H]`.
@@ -167,7 +171,7 @@ impl Decoder {
 
     /// The residual stream `[T, H]` before the first block: embeddings, and pictures in place of
     /// the image tokens'.
-    pub fn enter(&self, input: &LmInput) -> Tensor {
+    pub fn embed_inputs(&self, input: &LmInput) -> Tensor {
         let x = self.embed(&input.ids);
         match &input.features {
             None => x,
@@ -187,7 +191,7 @@ impl Decoder {
     }
 
     /// The final norm over `x [.., H]`.
-    pub fn finish(&self, x: &Tensor) -> Tensor {
+    pub fn final_norm(&self, x: &Tensor) -> Tensor {
         rms_norm(x, &self.norm, self.config.rms_norm_eps)
     }
 
@@ -199,11 +203,11 @@ impl Decoder {
     /// [`Self::hidden`], handing out every block's keys and values.
     pub fn hidden_keeping(&self, input: &LmInput, kv_sink: &mut KvSink) -> Tensor {
         let context = self.context(input);
-        let mut x = self.enter(input);
+        let mut x = self.embed_inputs(input);
         for index in 0..self.num_blocks() {
             x = self.block(index, &x, &context, kv_sink);
         }
-        self.finish(&x)
+        self.final_norm(&x)
     }
 
     /// Logits `[.., V]` of hidden rows `[.., H]`.

@@ -8,9 +8,9 @@ use tch::{Device, Kind, Tensor};
 
 use crate::image::ImageBounds;
 use crate::init_vision::InitVision;
-use crate::vision::Names;
+use crate::vision::WeightNaming;
 use crate::weights_folder::{load_weights, read_config};
-use crate::{Architecture, Decoder, DecoderConfig, ModelError, Part, Tokenizer};
+use crate::{Architecture, Component, Decoder, DecoderConfig, ModelError, Tokenizer};
 
 /// Where the policy comes from: `path`, or `init` and `tokenizer`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -24,7 +24,7 @@ pub struct ModelConfig {
     pub tokenizer: Option<PathBuf>,
     /// Parts that stay as they are: `vision` (the tower that sees pictures), `projector` (what
     /// maps its features to the decoder), `decoder`; not all of them.
-    pub freeze: Vec<Part>,
+    pub freeze: Vec<Component>,
     /// How large pictures are shown to the policy.
     pub images: ImageBounds,
 }
@@ -183,7 +183,7 @@ impl InitConfig {
             kind: Kind::Float,
             rope_axes: Vec::new(),
             vision: None,
-            names: Names::Text,
+            names: WeightNaming::Text,
             source,
         }
     }
@@ -221,7 +221,7 @@ impl ModelConfig {
         let refuse = |key: &str, reason: String| ModelError::unsupported("model", key, reason);
         let blind = "this model reads text only";
         match &mut shape.vision {
-            Some(eyes) => eyes
+            Some(setup) => setup
                 .processor
                 .bound(&self.images)
                 .map_err(|error| refuse("images", error))?,
@@ -230,9 +230,9 @@ impl ModelConfig {
             }
             None => {}
         }
-        let parts: &[Part] = match shape.vision {
-            Some(_) => &[Part::Vision, Part::Projector, Part::Decoder],
-            None => &[Part::Decoder],
+        let parts: &[Component] = match shape.vision {
+            Some(_) => &[Component::Vision, Component::Projector, Component::Decoder],
+            None => &[Component::Decoder],
         };
         if let Some(part) = self.freeze.iter().find(|part| !parts.contains(part)) {
             return Err(refuse("freeze", format!("{part:?}: {blind}")));

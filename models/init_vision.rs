@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::image::Processor;
 use crate::layers::Activation;
-use crate::vision::{Eyes, ImageTokens, Names, VisionConfig, VisionNetwork};
+use crate::vision::{ImageTokens, VisionConfig, VisionNetwork, VisionSetup, WeightNaming};
 use crate::{DecoderConfig, ModelError, Tokenizer};
 
 /// The shape of a fresh vision tower.
@@ -121,7 +121,7 @@ impl InitVision {
             merge: self.spatial_merge_size,
             tokens: ImageTokens {
                 image,
-                never: vec![image, video, start, end],
+                suppress: vec![image, video, start, end],
             },
         };
         let processor = Processor::fresh(tower.input())?;
@@ -132,9 +132,9 @@ impl InitVision {
         config.rope_axes = (0..half)
             .map(|at| if at < 3 * third { at % 3 } else { 0 })
             .collect();
-        config.names = Names::Nested;
+        config.names = WeightNaming::Nested;
         config.source = self.source(config, &tower.tokens, sections);
-        config.vision = Some(Eyes { tower, processor });
+        config.vision = Some(VisionSetup { tower, processor });
         Ok(())
     }
 
@@ -174,9 +174,9 @@ impl InitVision {
             "model_type": "qwen3_vl",
             "tie_word_embeddings": config.tied,
             "image_token_id": tokens.image,
-            "video_token_id": tokens.never[1],
-            "vision_start_token_id": tokens.never[2],
-            "vision_end_token_id": tokens.never[3],
+            "video_token_id": tokens.suppress[1],
+            "vision_start_token_id": tokens.suppress[2],
+            "vision_end_token_id": tokens.suppress[3],
             "dtype": "float32",
             "text_config": text,
             "vision_config": {

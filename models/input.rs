@@ -35,7 +35,7 @@ pub struct LmInput {
     pub segments: Vec<Segment>,
     /// The rows that show pictures, `[n]` int64; empty for text.
     pub image_rows: Tensor,
-    /// What these rows show; `None` for text, and until [`Self::showing`] gave it.
+    /// What these rows show; `None` for text, and until [`Self::with_features`] gave it.
     pub features: Option<Features>,
 }
 
@@ -84,7 +84,7 @@ impl LmInput {
     }
 
     /// The same rows, their pictures shown as `features`.
-    pub fn showing(&self, features: Option<Features>) -> Self {
+    pub fn with_features(&self, features: Option<Features>) -> Self {
         Self {
             ids: self.ids.shallow_clone(),
             positions: self.positions.shallow_clone(),
@@ -97,7 +97,7 @@ impl LmInput {
 
 /// Where the pictures of a token sequence are and how its rows count.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Sight {
+pub struct ImagePositions {
     /// The rows of image tokens, ascending.
     pub rows: Vec<i64>,
     /// Position of every row: time, row and column.
@@ -106,7 +106,7 @@ pub struct Sight {
     pub next: i64,
 }
 
-impl Sight {
+impl ImagePositions {
     /// Shows nothing: rows count from `from`.
     fn text(len: usize, from: i64) -> Self {
         Self {
@@ -132,31 +132,36 @@ impl LmInputBuilder {
     /// Appends `ids` as a segment, seeing all of segment `prefix` if given; returns its index.
     pub fn push(&mut self, ids: &[i64], prefix: Option<usize>) -> usize {
         let from = prefix.map_or(0, |index| self.next[index]);
-        self.push_sight(ids, &Sight::text(ids.len(), from), prefix)
+        self.push_positioned(ids, &ImagePositions::text(ids.len(), from), prefix)
     }
 
     /// Appends `ids` as a segment whose first rows are a prompt with pictures, text after it.
-    pub fn push_seeing(&mut self, ids: &[i64], sight: &Sight) -> usize {
-        let text = Sight::text(ids.len() - sight.positions.len(), sight.next);
-        let whole = Sight {
-            rows: sight.rows.clone(),
-            positions: [sight.positions.as_slice(), &text.positions].concat(),
+    pub fn push_with_images(&mut self, ids: &[i64], images: &ImagePositions) -> usize {
+        let text = ImagePositions::text(ids.len() - images.positions.len(), images.next);
+        let whole = ImagePositions {
+            rows: images.rows.clone(),
+            positions: [images.positions.as_slice(), &text.positions].concat(),
             next: text.next,
         };
-        self.push_sight(ids, &whole, None)
+        self.push_positioned(ids, &whole, None)
     }
 
-    fn push_sight(&mut self, ids: &[i64], sight: &Sight, prefix: Option<usize>) -> usize {
+    fn push_positioned(
+        &mut self,
+        ids: &[i64],
+        images: &ImagePositions,
+        prefix: Option<usize>,
+    ) -> usize {
         let rows = Span {
             start: self.ids.len() as i64,
             len: ids.len() as i64,
         };
         self.ids.extend_from_slice(ids);
-        self.positions.extend_from_slice(&sight.positions);
+        self.positions.extend_from_slice(&images.positions);
         self.image_rows
-            .extend(sight.rows.iter().map(|row| rows.start + row));
+            .extend(images.rows.iter().map(|row| rows.start + row));
         self.segments.push(Segment { rows, prefix });
-        self.next.push(sight.next);
+        self.next.push(images.next);
         self.segments.len() - 1
     }
 

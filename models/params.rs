@@ -48,10 +48,10 @@ impl ParamSpec {
     }
 }
 
-/// The parts of a policy that can be frozen.
+/// What of a policy can be frozen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Part {
+pub enum Component {
     /// The tower that sees pictures.
     Vision,
     /// What maps the tower's features to the decoder's width.
@@ -72,8 +72,8 @@ pub struct Leaf {
     pub offset: i64,
     /// Whether weight decay applies (matrices: yes; norms and biases: no).
     pub decay: bool,
-    /// The part of the policy it belongs to.
-    pub part: Part,
+    /// The component of the policy it belongs to.
+    pub component: Component,
 }
 
 impl Leaf {
@@ -113,7 +113,7 @@ pub struct ParamTable {
 /// A leaf before the buffers exist.
 #[derive(Debug)]
 struct Declared {
-    part: Part,
+    component: Component,
     /// Name and shape of each spec, stacked along the first dimension.
     specs: Vec<(String, Vec<i64>)>,
 }
@@ -134,13 +134,13 @@ impl Declared {
 #[derive(Debug, Default)]
 pub(crate) struct ParamLayout {
     leaves: Vec<Declared>,
-    part: Part,
+    component: Component,
 }
 
 impl ParamLayout {
-    /// The leaves added from here on belong to `part`.
-    pub(crate) fn part(&mut self, part: Part) {
-        self.part = part;
+    /// The leaves added from here on belong to `component`.
+    pub(crate) fn component(&mut self, component: Component) {
+        self.component = component;
     }
 
     /// A leaf of one tensor.
@@ -151,24 +151,24 @@ impl ParamLayout {
     /// A leaf of several tensors `(name, shape)`, stacked along the first dimension.
     pub(crate) fn stacked(&mut self, specs: Vec<(String, Vec<i64>)>) -> ParamId {
         self.leaves.push(Declared {
-            part: self.part,
+            component: self.component,
             specs,
         });
         ParamId(self.leaves.len() - 1)
     }
 
     /// Number of weights outside of `frozen`.
-    pub(crate) fn numel_without(&self, frozen: &[Part]) -> i64 {
-        let trains = |leaf: &&Declared| !frozen.contains(&leaf.part);
+    pub(crate) fn numel_without(&self, frozen: &[Component]) -> i64 {
+        let trains = |leaf: &&Declared| !frozen.contains(&leaf.component);
         self.leaves.iter().filter(trains).map(Declared::numel).sum()
     }
 
     /// Zeros of `kind` on `device` in this layout, `frozen` apart from the rest.
-    pub(crate) fn build(self, frozen: &[Part], kind: Kind, device: Device) -> ParamTable {
+    pub(crate) fn build(self, frozen: &[Component], kind: Kind, device: Device) -> ParamTable {
         let (mut specs, mut leaves) = (Vec::new(), Vec::new());
         let (mut trainable_end, mut frozen_end) = (0, 0);
         for declared in self.leaves {
-            let (buffer, end) = match frozen.contains(&declared.part) {
+            let (buffer, end) = match frozen.contains(&declared.component) {
                 true => (Buffer::Frozen, &mut frozen_end),
                 false => (Buffer::Trainable, &mut trainable_end),
             };
@@ -179,7 +179,7 @@ impl ParamLayout {
                 shape,
                 buffer,
                 offset: *end,
-                part: declared.part,
+                component: declared.component,
             });
             for (name, shape) in declared.specs {
                 let spec = ParamSpec {
@@ -314,10 +314,10 @@ impl ParamTable {
         Some(out)
     }
 
-    /// Whether any leaf of `part` learns, now that the table was told to.
-    pub fn learns(&self, part: Part) -> bool {
-        let of_part = |leaf: &Leaf| leaf.part == part && leaf.trains();
-        self.grad.is_some() && self.leaves.iter().any(of_part)
+    /// Whether any leaf of `component` learns, now that the table was told to.
+    pub fn learns(&self, component: Component) -> bool {
+        let of_component = |leaf: &Leaf| leaf.component == component && leaf.trains();
+        self.grad.is_some() && self.leaves.iter().any(of_component)
     }
 
     /// Makes the leaves that learn require gradients, accumulated in place in one flat buffer.
@@ -344,13 +344,13 @@ impl ParamTable {
 mod tests {
     use super::*;
 
-    fn table(frozen: &[Part]) -> ParamTable {
+    fn table(frozen: &[Component]) -> ParamTable {
         let mut layout = ParamLayout::default();
-        layout.part(Part::Vision);
+        layout.component(Component::Vision);
         layout.one("tower", &[3, 5]);
-        layout.part(Part::Projector);
+        layout.component(Component::Projector);
         layout.one("merge", &[7]);
-        layout.part(Part::Decoder);
+        layout.component(Component::Decoder);
         layout.stacked(vec![("a".into(), vec![2, 4]), ("b".into(), vec![1, 4])]);
         layout.one("norm", &[4]);
         layout.build(frozen, Kind::Float, Device::Cpu)
@@ -373,11 +373,15 @@ mod tests {
 
     #[test]
     fn the_list_keeps_its_order_whatever_is_frozen() {
-        let names = |frozen: &[Part]| -> Vec<String> {
+        let names = |frozen: &[Component]| -> Vec<String> {
             let table = table(frozen);
             table.specs().iter().map(|spec| spec.name.clone()).collect()
         };
-        for frozen in [&[][..], &[Part::Projector], &[Part::Vision, Part::Decoder]] {
+        for frozen in [
+            &[][..],
+            &[Component::Projector],
+            &[Component::Vision, Component::Decoder],
+        ] {
             assert_eq!(names(frozen), ["tower", "merge", "a", "b", "norm"]);
         }
     }
@@ -386,7 +390,11 @@ mod tests {
     fn what_learns_is_found_in_a_buffer_over_all() {
         let whole = table(&[]);
         numbered(&whole);
-        for frozen in [&[Part::Vision][..], &[Part::Vision, Part::Decoder], &[]] {
+        for frozen in [
+            &[Component::Vision][..],
+            &[Component::Vision, Component::Decoder],
+            &[],
+        ] {
             let parted = table(frozen);
             numbered(&parted);
             let found = parted.trainable_of_joint(whole.trainable()).unwrap();
@@ -401,7 +409,7 @@ mod tests {
 
     #[test]
     fn frozen_parameters_have_no_gradient_and_take_none_of_its_buffer() {
-        let mut table = table(&[Part::Vision, Part::Decoder]);
+        let mut table = table(&[Component::Vision, Component::Decoder]);
         table.train().unwrap();
         assert_eq!(table.grad().unwrap().size(), [7]);
         let with: Vec<&str> = table
@@ -411,6 +419,6 @@ mod tests {
             .map(|spec| spec.name.as_str())
             .collect();
         assert_eq!(with, ["merge"]);
-        assert!(table.learns(Part::Projector) && !table.learns(Part::Vision));
+        assert!(table.learns(Component::Projector) && !table.learns(Component::Vision));
     }
 }

@@ -42,7 +42,7 @@ impl<'a> Tape<'a> {
             Recompute::Blocks => {
                 let stream = tch::no_grad(|| {
                     let context = model.context(input);
-                    let mut stream = vec![model.enter(input)];
+                    let mut stream = vec![model.embed_inputs(input)];
                     for index in 0..model.num_blocks() {
                         let next = model.block(index, &stream[index], &context, &mut |_, _, _| {});
                         stream.push(next);
@@ -54,7 +54,7 @@ impl<'a> Tape<'a> {
                     .expect("the embedding at least")
                     .detach()
                     .set_requires_grad(true);
-                let hidden = model.finish(&last);
+                let hidden = model.final_norm(&last);
                 let mut tape = Self {
                     model,
                     input,
@@ -89,7 +89,7 @@ impl<'a> Tape<'a> {
             );
             gradient = x.grad();
         }
-        vjp(&self.model.enter(self.input), &gradient);
+        vjp(&self.model.embed_inputs(self.input), &gradient);
     }
 }
 

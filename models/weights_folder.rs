@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use tch::{Device, Kind};
 
-use crate::params::Part;
+use crate::params::Component;
 use crate::shards::locate;
 use crate::tensor_file::{SafeTensorsFile, dtype_name, to_tensor, write_tensors, write_text};
-use crate::vision::Names;
+use crate::vision::WeightNaming;
 use crate::{Decoder, DecoderConfig, ModelError, ParamSpec, ParamTable};
 
 /// Largest shard written, in bytes.
@@ -33,7 +33,7 @@ pub fn load_folder(folder: &Path, kind: Kind, device: Device) -> Result<Decoder,
 /// [`DecoderConfig::read`] refuses.
 pub fn load_folder_frozen(
     folder: &Path,
-    frozen: &[Part],
+    frozen: &[Component],
     place: (Kind, Device),
 ) -> Result<Decoder, ModelError> {
     load_weights(read_config(folder)?, folder, frozen, place)
@@ -45,9 +45,10 @@ pub fn load_folder_frozen(
 /// Whatever [`DecoderConfig::read`] refuses; weights that are not there.
 pub(crate) fn read_config(folder: &Path) -> Result<DecoderConfig, ModelError> {
     let mut config = DecoderConfig::read(folder)?;
-    if let Some(eyes) = &config.vision {
+    if let Some(setup) = &config.vision {
         let places = locate(folder)?;
-        config.names = Names::detect(&eyes.tower.network, places.keys().map(String::as_str));
+        config.names =
+            WeightNaming::detect(&setup.tower.network, places.keys().map(String::as_str));
     }
     Ok(config)
 }
@@ -59,7 +60,7 @@ pub(crate) fn read_config(folder: &Path) -> Result<DecoderConfig, ModelError> {
 pub(crate) fn load_weights(
     config: DecoderConfig,
     folder: &Path,
-    frozen: &[Part],
+    frozen: &[Component],
     (kind, device): (Kind, Device),
 ) -> Result<Decoder, ModelError> {
     let model = Decoder::with_frozen(config, frozen, kind, device);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use models::image::Shown;
+use models::image::PromptImages;
 use rewards::Reference;
 
 /// A prompt ready for sampling.
@@ -17,7 +17,7 @@ pub struct Prompt {
     /// Its token ids.
     pub ids: Arc<[i64]>,
     /// Its pictures, in their places among the ids.
-    pub shown: Option<Arc<Shown>>,
+    pub shown: Option<Arc<PromptImages>>,
     /// What its completions are compared with.
     pub reference: Arc<Reference>,
     /// The number of this draw in the run: it keys the random numbers of its completions.

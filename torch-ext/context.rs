@@ -43,9 +43,11 @@ pub fn set_deterministic(on: bool) -> Result<(), TorchError> {
 ///
 /// # Errors
 /// Whatever libtorch raises.
-pub fn keep_precision() -> Result<(), TorchError> {
+pub fn disable_reduced_precision() -> Result<(), TorchError> {
     // SAFETY: nothing crosses.
-    check("keep_precision", unsafe { ffi::svgrl_keep_precision() })
+    check("disable_reduced_precision", unsafe {
+        ffi::svgrl_disable_reduced_precision()
+    })
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ unsafe extern "C" {
     #[cfg(svgrl_cuda)]
     pub(crate) fn svgrl_device_name(device: c_int, out: *mut c_char, size: usize) -> c_int;
     pub(crate) fn svgrl_set_deterministic(on: c_int) -> c_int;
-    pub(crate) fn svgrl_keep_precision() -> c_int;
+    pub(crate) fn svgrl_disable_reduced_precision() -> c_int;
     pub(crate) fn svgrl_memory_stats(device: c_int, out: *mut i64, known: *mut c_int) -> c_int;
 
     #[cfg(test)]

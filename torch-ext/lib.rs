@@ -25,7 +25,7 @@ mod store;
 
 pub use adamw::{AdamwArgs, AdamwScalars, foreach_norm, fused_adamw_, global_norm};
 pub use catch::{catch_torch, catches_panics};
-pub use context::{device_name, keep_precision, set_deterministic, version};
+pub use context::{device_name, disable_reduced_precision, set_deterministic, version};
 pub use decode::{CachedRows, decode_attention};
 pub use error::TorchError;
 pub use fused::{

@@ -216,7 +216,7 @@ mod tests {
     fn builder(config: &Config, tokenizer: &Arc<Tokenizer>) -> PromptBuilder {
         let vision = config.model.shape(tokenizer).unwrap().vision;
         let builder = PromptBuilder::new(&config.tasks, tokenizer.clone(), None, 0);
-        builder.unwrap().with_eyes(vision)
+        builder.unwrap().with_vision(vision)
     }
 
     #[test]

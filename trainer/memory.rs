@@ -3,7 +3,7 @@
 //! Left out: activations and the caches of decoding, which depend on the batch, and the alignment
 //! gaps of the flat buffers, at most 15 elements for each parameter.
 
-use models::{DecoderConfig, Part};
+use models::{Component, DecoderConfig};
 
 use crate::config::Dtype;
 
@@ -20,7 +20,7 @@ pub struct TrainingMemory {
 
 impl TrainingMemory {
     /// For a policy of this shape, `frozen` parts of which do not learn.
-    pub fn of(shape: &DecoderConfig, frozen: &[Part], dtype: Dtype) -> Self {
+    pub fn of(shape: &DecoderConfig, frozen: &[Component], dtype: Dtype) -> Self {
         let (all, learn) = (shape.parameters(), shape.parameters_without(frozen));
         match dtype {
             Dtype::Float32 => Self {

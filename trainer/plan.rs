@@ -43,7 +43,7 @@ fn inputs(config: &Config) -> Result<(Arc<Catalog>, Arc<Tokenizer>), TrainError>
     let chat = chat.map(Arc::new);
     let tasks = &config.tasks;
     let prompts = PromptBuilder::new(tasks, tokenizer.clone(), chat.as_ref(), config.seed)?
-        .with_eyes(config.model.shape(&tokenizer)?.vision);
+        .with_vision(config.model.shape(&tokenizer)?.vision);
     for (index, stage) in config.stages.iter().enumerate() {
         let mut cursor = Cursor::new(catalog.clone(), &stage.common.curriculum, config.seed)
             .map_err(|error| error.within(&format!("stages.{index}")))?;

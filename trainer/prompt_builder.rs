@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use indexmap::IndexMap;
 use models::Tokenizer;
-use models::image::{Picture, Processor, Rgb8};
-use models::vision::Eyes;
+use models::image::{ProcessedPicture, Processor, Rgb8};
+use models::vision::VisionSetup;
 use rewards::ImageSource;
 use rollout::Prompt;
 use rollout::data::{Draw, Example};
@@ -55,8 +55,8 @@ impl PromptBuilder {
 
     /// For a policy that sees.
     #[must_use]
-    pub fn with_eyes(mut self, eyes: Option<Eyes>) -> Self {
-        let Some(Eyes { processor, .. }) = eyes else {
+    pub fn with_vision(mut self, eyes: Option<VisionSetup>) -> Self {
+        let Some(VisionSetup { processor, .. }) = eyes else {
             return self;
         };
         let (text, by_template) = (processor.mark(), !processor.writes_placeholders());
@@ -146,11 +146,13 @@ impl PromptBuilder {
             self.cut.fetch_add(1, Ordering::Relaxed);
             eyes.picture(&rgb).map_err(named(image))
         });
-        let pictures: Vec<Picture> = pictures
+        let pictures: Vec<ProcessedPicture> = pictures
             .collect::<Result<_, String>>()
             .map_err(of(example))?;
         // Without pictures as well: image tokens in the words of a row would stand for none.
-        let shown = eyes.shown(&prompt.ids, pictures).map_err(of(example))?;
+        let shown = eyes
+            .prompt_images(&prompt.ids, pictures)
+            .map_err(of(example))?;
         Ok(Prompt { shown, ..prompt })
     }
 }

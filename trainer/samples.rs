@@ -134,8 +134,7 @@ pub fn reward_metrics(rows: &[SampleRow]) -> Metrics {
         return metrics;
     }
     let count = rows.len() as f64;
-    let mean_of =
-        |value: &dyn Fn(&SampleRow) -> f64| rows.iter().map(value).sum::<f64>() / count;
+    let mean_of = |value: &dyn Fn(&SampleRow) -> f64| rows.iter().map(value).sum::<f64>() / count;
     let totals: Vec<f64> = rows.iter().map(|row| row.total).collect();
     metrics.set(&keys::REWARD_MEAN, advantage::mean(&totals));
     metrics.set(&keys::REWARD_STD, advantage::deviation(&totals, true));

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use models::encoder::{Encoder, Pool, unit_rows};
+use models::encoder::{Encoder, Pooling, unit_rows};
 use models::image::Rgb8;
 use models::write_tensors;
 use rewards::ImageSource;
@@ -74,9 +74,9 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     }
     let encoder = Encoder::load(&args.model, (kind, shared.device()?))?;
     let pool = match (args.pool, encoder.default_pool()) {
-        (None, default) => default.unwrap_or(Pool::Cls),
-        (Some(PoolName::Cls), Some(_)) => Pool::Cls,
-        (Some(PoolName::Mean), Some(_)) => Pool::Mean,
+        (None, default) => default.unwrap_or(Pooling::Cls),
+        (Some(PoolName::Cls), Some(_)) => Pooling::Cls,
+        (Some(PoolName::Mean), Some(_)) => Pooling::Mean,
         (Some(_), None) => {
             return Err(Failure::input(
                 "--pool: this network's pooling is part of it (only DINOv2 and XLM-RoBERTa have a choice)",
@@ -105,7 +105,7 @@ fn images(
     args: &Args,
     shared: &Shared,
     encoder: &Encoder,
-    pool: Pool,
+    pool: Pooling,
 ) -> Result<Vec<Tensor>, Failure> {
     let mut bar = Bar::new("embed", args.images.len() as u64, shared.quiet);
     let mut parts = Vec::new();
@@ -135,7 +135,7 @@ fn texts(
     args: &Args,
     shared: &Shared,
     encoder: &Encoder,
-    pool: Pool,
+    pool: Pooling,
 ) -> Result<Vec<Tensor>, Failure> {
     let path = args.texts.as_deref().unwrap_or(args.out.as_path());
     let mut all = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use models::Look;
+use models::VisionFeatures;
 use models::{Decoder, load_folder};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -80,7 +80,9 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
                 }
             };
             let (prompt, shown) = text.prompt(row.value.prompt, (folder, &place))?;
-            let view = shown.map(|shown| model.look(&[shown])).transpose()?;
+            let view = shown
+                .map(|shown| model.encode_images(&[shown]))
+                .transpose()?;
             ids.push((row.value.id, completion.len()));
             if !completion.is_empty() {
                 sequences.push(Trajectory {
@@ -123,7 +125,7 @@ fn log_probs(model: &Decoder, sequences: &[Trajectory]) -> Result<Vec<f32>, Fail
     };
     let mut all = Vec::new();
     for micro in micro_batches(sequences, &norm, ROWS, model.device()) {
-        let logprobs = Learner::log_probs(model, &micro, (&head, Look::Kept))?;
+        let logprobs = Learner::log_probs(model, &micro, (&head, VisionFeatures::Cached))?;
         all.extend(
             Vec::<f32>::try_from(logprobs.to_kind(tch::Kind::Float)).map_err(Failure::other)?,
         );

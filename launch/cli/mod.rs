@@ -87,7 +87,7 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: &Cli) -> Result<u8, Failure> {
-    torch_ext::keep_precision().map_err(Failure::other)?;
+    torch_ext::disable_reduced_precision().map_err(Failure::other)?;
     let shared = &cli.shared;
     match &cli.command {
         Command::Train(args) => train::run(args, shared).map(|()| 0),

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use models::image::Shown;
-use models::image::{Picture, Processor, Rgb8};
+use models::image::PromptImages;
+use models::image::{ProcessedPicture, Processor, Rgb8};
 use models::{Decoder, Tokenizer};
 use rollout::prompt::Message;
 use rollout::template::ChatTemplate;
@@ -160,7 +160,7 @@ pub struct PromptFields {
 }
 
 /// What a row's prompt is to the policy: ids, and the pictures among them.
-pub type Prompted = (Vec<i64>, Option<Arc<Shown>>);
+pub type Prompted = (Vec<i64>, Option<Arc<PromptImages>>);
 
 /// The text side of a model folder, tokenizer and chat template absent for folders of ids alone,
 /// and how it takes pictures, where it does.
@@ -215,7 +215,7 @@ impl TextSide {
         &self,
         images: &[PathBuf],
         (folder, place): (&Path, &str),
-    ) -> Result<Vec<Picture>, Failure> {
+    ) -> Result<Vec<ProcessedPicture>, Failure> {
         let eyes = match (&self.eyes, images) {
             (_, []) => return Ok(Vec::new()),
             (Some(eyes), _) => eyes,
@@ -240,7 +240,12 @@ impl TextSide {
     }
 
     /// The ids of a text with placeholders for `pictures`.
-    fn expand(&self, text: &str, pictures: &[Picture], place: &str) -> Result<Vec<i64>, Failure> {
+    fn expand(
+        &self,
+        text: &str,
+        pictures: &[ProcessedPicture],
+        place: &str,
+    ) -> Result<Vec<i64>, Failure> {
         let Some(eyes) = self.eyes.as_ref().filter(|_| !pictures.is_empty()) else {
             return self.encode(text, place);
         };
@@ -318,7 +323,7 @@ impl TextSide {
         let shown = match &self.eyes {
             None => None,
             Some(eyes) => eyes
-                .shown(&ids, pictures)
+                .prompt_images(&ids, pictures)
                 .map_err(|error| Failure::input(format!("{place}: images: {error}")))?,
         };
         Ok((ids, shown))

@@ -20,10 +20,7 @@ pub(super) type TraceLayer<S> = Filtered<ChromeLayer<S>, FilterFn, S>;
 ///
 /// # Errors
 /// A file that cannot be made.
-pub(super) fn layer<S>(
-    path: &Path,
-    rank: usize,
-) -> Result<(TraceLayer<S>, Guard), Failure>
+pub(super) fn layer<S>(path: &Path, rank: usize) -> Result<(TraceLayer<S>, Guard), Failure>
 where
     S: tracing::Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
 {

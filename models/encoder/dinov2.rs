@@ -10,7 +10,7 @@ use tch::Tensor;
 use super::block::{AttentionMask, LayerNorm, SelfAttention, full, patches};
 use super::section::{MOST, Section};
 use super::to_device::{EachTensor, TensorChange, each_tensor};
-use super::types::Pool;
+use super::types::Pooling;
 use crate::ModelError;
 use crate::image::{IMAGENET, ImageProcessor};
 use crate::layers::Activation;
@@ -132,11 +132,11 @@ impl Dinov2 {
 
     /// `pixels [N, 3, H, W]`, sides at least one patch, to `[N, width]`: the class token after the last
     /// norm, or the mean of all tokens, the class token's among them.
-    pub(super) fn embed(&self, pixels: &Tensor, pool: Pool) -> Tensor {
+    pub(super) fn embed(&self, pixels: &Tensor, pool: Pooling) -> Tensor {
         let hidden = self.hidden(pixels);
         match pool {
-            Pool::Cls => hidden.select(1, 0),
-            Pool::Mean => hidden.mean_dim([1i64].as_slice(), false, None),
+            Pooling::Cls => hidden.select(1, 0),
+            Pooling::Mean => hidden.mean_dim([1i64].as_slice(), false, None),
         }
     }
 

@@ -45,7 +45,7 @@ use siglip::Siglip;
 use text::{TextRules, TextTokens};
 use to_device::{EachTensor, TensorChange, to_device};
 use towers::Towers;
-pub use types::Pool;
+pub use types::Pooling;
 use types::guarded;
 use xlm_roberta::XlmRoberta;
 
@@ -152,9 +152,9 @@ impl Encoder {
 
     /// What stands for a sequence when nobody says: the class token where there is one, and none for
     /// networks whose pooling is part of them.
-    pub fn default_pool(&self) -> Option<Pool> {
+    pub fn default_pool(&self) -> Option<Pooling> {
         match self.network {
-            Network::Dinov2(_) | Network::XlmRoberta(_) => Some(Pool::Cls),
+            Network::Dinov2(_) | Network::XlmRoberta(_) => Some(Pooling::Cls),
             _ => None,
         }
     }
@@ -185,7 +185,7 @@ impl Encoder {
     ///
     /// # Errors
     /// [`ModelError::Image`]; libtorch's.
-    pub fn embed_images(&self, pictures: &[&Rgb8], pool: Pool) -> Result<Tensor, ModelError> {
+    pub fn embed_images(&self, pictures: &[&Rgb8], pool: Pooling) -> Result<Tensor, ModelError> {
         let (kind, device) = self.place;
         let pixels = self
             .processor()?
@@ -248,7 +248,7 @@ impl Encoder {
         &self,
         texts: &[&[i64]],
         width: usize,
-        pool: Pool,
+        pool: Pooling,
     ) -> Result<Tensor, ModelError> {
         let (ids, lengths) = self.padded(texts, width)?;
         guarded(|| {

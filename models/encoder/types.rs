@@ -9,7 +9,7 @@ use crate::image::ImageProcessor;
 
 /// What stands for a whole sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Pool {
+pub enum Pooling {
     /// Its first token.
     Cls,
     /// The mean of its tokens.

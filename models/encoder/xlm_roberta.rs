@@ -14,7 +14,7 @@ use super::clip::block_shape;
 use super::section::Section;
 use super::text::TextRules;
 use super::to_device::each_tensor;
-use super::types::Pool;
+use super::types::Pooling;
 use crate::ModelError;
 use crate::layers::Activation;
 use crate::linear::Linear;
@@ -114,11 +114,11 @@ impl XlmRoberta {
     }
 
     /// `ids [N, T]`, row n ending at `lengths[n]`, to `[N, width]`, not normalised.
-    pub(super) fn embed_tokens(&self, ids: &Tensor, lengths: &[i64], pool: Pool) -> Tensor {
+    pub(super) fn embed_tokens(&self, ids: &Tensor, lengths: &[i64], pool: Pooling) -> Tensor {
         let hidden = self.hidden(ids, lengths, self.layers.len());
         match pool {
-            Pool::Cls => hidden.select(1, 0),
-            Pool::Mean => {
+            Pooling::Cls => hidden.select(1, 0),
+            Pooling::Mean => {
                 let width = ids.size()[1];
                 let mask = length_mask(lengths, width, (hidden.kind(), hidden.device()));
                 let kept = mask.exp().view([-1, width, 1]);

@@ -19,10 +19,10 @@ pub(crate) use encoder::{CLIP, Centre, HALF, IMAGENET};
 pub use encoder::{ImageProcessor, Resize};
 pub use patches::Patches;
 pub use patchify::Patchify;
-pub use picture::Picture;
+pub use picture::ProcessedPicture;
 pub use processor::Processor;
 pub(crate) use processor::{TowerFamily, TowerInput};
-pub use prompt::Shown;
+pub use prompt::PromptImages;
 pub use rgb8::Rgb8;
 pub use tiles::Tiles;
 

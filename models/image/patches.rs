@@ -3,7 +3,7 @@
 
 use svg::Filter;
 
-use super::picture::Picture;
+use super::picture::ProcessedPicture;
 use super::rgb8::{Rgb8, planes};
 use crate::ModelError;
 
@@ -28,7 +28,7 @@ impl Patches {
     ///
     /// # Errors
     /// A picture more than 200 times as long as wide.
-    pub(super) fn cut(&self, rgb: &Rgb8, filter: Filter) -> Result<Picture, ModelError> {
+    pub(super) fn cut(&self, rgb: &Rgb8, filter: Filter) -> Result<ProcessedPicture, ModelError> {
         let to = self.size((rgb.height as i64, rgb.width as i64))?;
         let resized = rgb.resized(to.1 as usize, to.0 as usize, filter);
         Ok(cut(&resized, self.patch as usize, self.merge as usize))
@@ -76,7 +76,7 @@ impl Patches {
 }
 
 /// Cuts a picture whose sides are multiples of `patch * merge`.
-fn cut(rgb: &Rgb8, patch: usize, merge: usize) -> Picture {
+fn cut(rgb: &Rgb8, patch: usize, merge: usize) -> ProcessedPicture {
     let (rows, columns) = (rgb.height / patch, rgb.width / patch);
     let mut pixels = vec![0; rgb.data.len()];
     let mut patches = pixels.chunks_exact_mut(3 * patch * patch);
@@ -90,7 +90,7 @@ fn cut(rgb: &Rgb8, patch: usize, merge: usize) -> Picture {
             planes(rgb, (top, left), patch, out);
         }
     }
-    Picture {
+    ProcessedPicture {
         pixels,
         rows: (rows * columns) as i64,
         grid: (rows as i64, columns as i64),

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use svg::Filter;
 
 use super::patches::Patches;
-use super::picture::Picture;
+use super::picture::ProcessedPicture;
 use super::rgb8::Rgb8;
 use super::tiles::Tiles;
 use crate::ModelError;
@@ -24,7 +24,7 @@ impl Patchify {
     ///
     /// # Errors
     /// A picture more than 200 times as long as wide, for patches.
-    pub fn apply(&self, rgb: &Rgb8, filter: Filter) -> Result<Picture, ModelError> {
+    pub fn apply(&self, rgb: &Rgb8, filter: Filter) -> Result<ProcessedPicture, ModelError> {
         match self {
             Self::Patches(patches) => patches.cut(rgb, filter),
             Self::Tiles(tiles) => Ok(tiles.cut(rgb, filter)),

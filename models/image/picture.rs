@@ -2,7 +2,7 @@
 
 /// A picture as a tower takes it, before normalisation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Picture {
+pub struct ProcessedPicture {
     /// 8-bit sRGB `[rows, 3, S, S]`: patches that are merged next to each other, or tiles.
     pub pixels: Vec<u8>,
     /// Patches or tiles.

@@ -14,12 +14,12 @@ use tch::{Device, Kind, Tensor};
 use super::ImageBounds;
 use super::patches::Patches;
 use super::patchify::{Patchify, TileSize, intern_tiles, qwen_patches};
-use super::picture::Picture;
+use super::picture::ProcessedPicture;
 use super::placeholders::{INTERN, INTERN_CHAT, Placeholders, QWEN};
-use super::prompt::{PromptLayout, Shown};
+use super::prompt::{PromptImages, PromptLayout};
 use super::rgb8::Rgb8;
 use crate::ModelError;
-use crate::input::Sight;
+use crate::input::ImagePositions;
 use crate::json_section::{Keys, read_object};
 
 /// The families of towers, as far as pictures are cut differently for them.
@@ -250,13 +250,13 @@ impl Processor {
     ///
     /// # Errors
     /// A picture more than 200 times as long as wide.
-    pub fn picture(&self, rgb: &Rgb8) -> Result<Picture, ModelError> {
+    pub fn picture(&self, rgb: &Rgb8) -> Result<ProcessedPicture, ModelError> {
         self.patchify.apply(rgb, self.filter)
     }
 
     /// The normalised numbers of `pictures`, `[rows, D]`; patches twice, once for each of the two
     /// frames that a still picture stands for.
-    pub fn tensor(&self, pictures: &[&Picture], (kind, device): (Kind, Device)) -> Tensor {
+    pub fn tensor(&self, pictures: &[&ProcessedPicture], (kind, device): (Kind, Device)) -> Tensor {
         let tables = self.normal.map(|(mean, std)| {
             let level = |level: u8| ((f64::from(level) * self.rescale) as f32 - mean) / std;
             std::array::from_fn::<f32, 256, _>(|at| level(at as u8))
@@ -306,17 +306,30 @@ impl Processor {
     ///
     /// # Errors
     /// Tokens that do not fit the pictures.
-    pub fn shown(&self, ids: &[i64], pictures: Vec<Picture>) -> Result<Option<Arc<Shown>>, String> {
-        let sight = self.sight(ids, &pictures)?;
-        Ok((!pictures.is_empty()).then(|| Arc::new(Shown { pictures, sight })))
+    pub fn prompt_images(
+        &self,
+        ids: &[i64],
+        pictures: Vec<ProcessedPicture>,
+    ) -> Result<Option<Arc<PromptImages>>, String> {
+        let positions = self.image_positions(ids, &pictures)?;
+        Ok((!pictures.is_empty()).then(|| {
+            Arc::new(PromptImages {
+                pictures,
+                positions,
+            })
+        }))
     }
 
     /// Where `pictures` are among `ids`, whose image tokens stand expanded.
     ///
     /// # Errors
     /// A picture whose tokens are not all there, or tokens of none.
-    pub fn sight(&self, ids: &[i64], pictures: &[Picture]) -> Result<Sight, String> {
-        self.layout.sight(ids, pictures)
+    pub fn image_positions(
+        &self,
+        ids: &[i64],
+        pictures: &[ProcessedPicture],
+    ) -> Result<ImagePositions, String> {
+        self.layout.image_positions(ids, pictures)
     }
 }
 

@@ -1,18 +1,18 @@
 //! The pictures of a prompt among its token ids: which rows show them, and how the rows count.
 
-use super::picture::Picture;
-use crate::input::Sight;
+use super::picture::ProcessedPicture;
+use crate::input::ImagePositions;
 
 /// The pictures of a prompt and their places in it: plain data.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
+pub struct PromptImages {
     /// The pictures, not none.
-    pub pictures: Vec<Picture>,
+    pub pictures: Vec<ProcessedPicture>,
     /// Their places and the positions of the prompt's rows.
-    pub sight: Sight,
+    pub positions: ImagePositions,
 }
 
-impl Shown {
+impl PromptImages {
     /// Patches or tiles of all its pictures.
     pub(crate) fn rows(&self) -> i64 {
         self.pictures.iter().map(|picture| picture.rows).sum()
@@ -34,8 +34,12 @@ impl PromptLayout {
     ///
     /// # Errors
     /// A picture whose tokens are not all there, or tokens of none.
-    pub(super) fn sight(&self, ids: &[i64], pictures: &[Picture]) -> Result<Sight, String> {
-        let mut sight = Sight::default();
+    pub(super) fn image_positions(
+        &self,
+        ids: &[i64],
+        pictures: &[ProcessedPicture],
+    ) -> Result<ImagePositions, String> {
+        let mut sight = ImagePositions::default();
         let mut rest = pictures.iter();
         let mut at = 0;
         while at < ids.len() {
@@ -83,7 +87,7 @@ impl PromptLayout {
 
     /// Appends a picture's positions: plain, or by rows and columns of merged patches from where
     /// the text stopped, and the text after it goes on beyond the longer side.
-    fn count(&self, sight: &mut Sight, picture: &Picture) {
+    fn count(&self, sight: &mut ImagePositions, picture: &ProcessedPicture) {
         let from = sight.next;
         let Some(merge) = self.merge else {
             let places = from..from + picture.tokens;

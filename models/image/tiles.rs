@@ -3,7 +3,7 @@
 
 use svg::Filter;
 
-use super::picture::Picture;
+use super::picture::ProcessedPicture;
 use super::rgb8::{Rgb8, planes};
 
 /// Tiles of one size in the picture's proportions, and the whole picture as one more when there
@@ -63,7 +63,7 @@ impl Tiles {
     }
 
     /// Resizes a picture with `filter` and cuts it.
-    pub(super) fn cut(&self, rgb: &Rgb8, filter: Filter) -> Picture {
+    pub(super) fn cut(&self, rgb: &Rgb8, filter: Filter) -> ProcessedPicture {
         let TileGrid {
             columns,
             rows,
@@ -84,7 +84,7 @@ impl Tiles {
             let small = rgb.resized(side, side, filter);
             planes(&small, (0, 0), side, &mut pixels[last..]);
         }
-        Picture {
+        ProcessedPicture {
             pixels,
             rows: tiles,
             grid: (tiles, 1),

@@ -11,7 +11,7 @@ use crate::layers::Activation;
 
 /// Families of vision-language models, by `model_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
+pub enum ModelFamily {
     /// Qwen3-VL, dense.
     Qwen3Vl,
     /// Qwen2.5-VL.
@@ -24,7 +24,7 @@ pub enum Family {
 
 /// What a checkpoint calls its tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Names {
+pub enum WeightNaming {
     /// A language model alone.
     Text,
     /// `model.language_model`, `model.visual` or `model.vision_tower`, `lm_head`.
@@ -37,7 +37,7 @@ pub enum Names {
     Chat,
 }
 
-impl Names {
+impl WeightNaming {
     /// What stands before the decoder's `embed_tokens`, `layers` and `norm`.
     pub(crate) fn text(self) -> &'static str {
         match self {
@@ -72,7 +72,7 @@ impl Names {
     }
 }
 
-impl Family {
+impl ModelFamily {
     /// The family of a file, if it is no plain language model.
     pub(crate) fn of(keys: &Keys) -> Result<Option<Self>, ModelError> {
         Ok(match keys.value("model_type").and_then(Value::as_str) {
@@ -139,14 +139,14 @@ pub struct VisionConfig {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TowerBefore<'a> {
     pub(crate) config: &'a VisionConfig,
-    pub(crate) names: Names,
+    pub(crate) names: WeightNaming,
     /// Width of the decoder's residual stream.
     pub(crate) out: i64,
 }
 
 impl VisionConfig {
     /// The tower before a decoder that is `out` wide.
-    pub(crate) fn before(&self, names: Names, out: i64) -> TowerBefore<'_> {
+    pub(crate) fn before(&self, names: WeightNaming, out: i64) -> TowerBefore<'_> {
         TowerBefore {
             config: self,
             names,
@@ -183,7 +183,7 @@ impl VisionConfig {
 
 /// A tower and how pictures become its input.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Eyes {
+pub struct VisionSetup {
     /// The tower.
     pub tower: VisionConfig,
     /// What pictures go through before it.
@@ -196,7 +196,7 @@ pub struct ImageTokens {
     /// The one that stands for a piece of a picture.
     pub image: i64,
     /// All that a completion must never hold: image, video and the markers around them.
-    pub never: Vec<i64>,
+    pub suppress: Vec<i64>,
 }
 
 /// Which vision network.
@@ -247,10 +247,10 @@ pub struct InternVit {
 
 impl VisionNetwork {
     /// The names that transformers writes today.
-    pub(crate) fn names(&self) -> Names {
+    pub(crate) fn names(&self) -> WeightNaming {
         match self {
-            Self::InternVl(intern) if intern.chat => Names::Chat,
-            _ => Names::Nested,
+            Self::InternVl(intern) if intern.chat => WeightNaming::Chat,
+            _ => WeightNaming::Nested,
         }
     }
 }

@@ -5,13 +5,13 @@
 
 use tch::Tensor;
 
-use super::config::{InternVit, Names, TowerBefore, VisionConfig, VisionNetwork};
+use super::config::{InternVit, TowerBefore, VisionConfig, VisionNetwork, WeightNaming};
 use super::layers::{Norm, NormKind, NormParams, run_attention};
 use super::types::Pixels;
 use crate::input::Features;
 use crate::layers::Activation;
 use crate::linear::{Linear, LinearParams};
-use crate::params::{ParamId, ParamLayout, ParamTable, Part};
+use crate::params::{Component, ParamId, ParamLayout, ParamTable};
 
 /// Epsilon of the projector's norm.
 const EPS: f64 = 1e-5;
@@ -131,12 +131,12 @@ impl InternParams {
     ) -> Self {
         let (config, out) = (tower.config, tower.out);
         let parts = match tower.names {
-            Names::Chat => CHAT,
-            Names::Split => SPLIT,
+            WeightNaming::Chat => CHAT,
+            WeightNaming::Split => SPLIT,
             _ => NATIVE,
         };
         let wide = config.hidden_size;
-        layout.part(Part::Vision);
+        layout.component(Component::Vision);
         let embeddings = format!("{}.embeddings", parts.tower);
         let [class, positions, patches] =
             parts.embeddings.map(|part| format!("{embeddings}.{part}"));
@@ -159,7 +159,7 @@ impl InternParams {
                 NormKind::Layer,
             )
         });
-        layout.part(Part::Projector);
+        layout.component(Component::Projector);
         let joined = config.joined();
         let [norm, first, second] = parts.projector;
         let projector_norm = NormParams::declare(layout, norm, joined, NormKind::Layer);
@@ -167,7 +167,7 @@ impl InternParams {
             LinearParams::declare(layout, first, [out, joined]),
             LinearParams::declare(layout, second, [out, out]),
         ];
-        layout.part(Part::Decoder);
+        layout.component(Component::Decoder);
         Self {
             class,
             positions,

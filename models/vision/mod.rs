@@ -1,7 +1,7 @@
 //! Vision towers of policies: pictures in, rows in place of image tokens out.
 //!
 //! The tower and the projector behind it are two steps, so that a frozen tower's output can be
-//! kept: [`Vision::look`] is the tower, [`Vision::project`] the projector. Attention runs within
+//! kept: [`Vision::encode`] is the tower, [`Vision::project`] the projector. Attention runs within
 //! each picture; nothing is padded. Left out: video.
 
 mod config;
@@ -19,20 +19,22 @@ use std::cell::Cell;
 use tch::{Device, Kind};
 
 pub(crate) use config::TowerBefore;
-pub use config::{Eyes, Family, ImageTokens, InternVit, Names, VisionConfig, VisionNetwork};
+pub use config::{
+    ImageTokens, InternVit, ModelFamily, VisionConfig, VisionNetwork, VisionSetup, WeightNaming,
+};
 pub use layers::NormKind;
-pub use types::{Pixels, Seen};
+pub use types::{Pixels, VisionHidden};
 
-use crate::image::{Picture, Processor};
+use crate::image::{ProcessedPicture, Processor};
 use crate::input::Features;
 use crate::params::{ParamLayout, ParamTable};
 
-/// A policy's eyes.
+/// What sees pictures for a policy.
 pub struct Vision {
     tower: Tower,
     /// How pictures become its input.
     pub processor: Processor,
-    looked: Cell<u64>,
+    encoded: Cell<u64>,
 }
 
 enum Tower {
@@ -63,23 +65,23 @@ impl TowerParams {
         }
     }
 
-    pub(crate) fn bind(self, params: &ParamTable, eyes: &Eyes) -> Vision {
-        let config = &eyes.tower;
+    pub(crate) fn bind(self, params: &ParamTable, setup: &VisionSetup) -> Vision {
+        let config = &setup.tower;
         Vision {
             tower: match self {
                 Self::Qwen3(tower) => Tower::Qwen3(tower.bind(params, config)),
                 Self::Qwen25(tower) => Tower::Qwen25(tower.bind(params, config)),
                 Self::Intern(tower) => Tower::Intern(tower.bind(params, config)),
             },
-            processor: eyes.processor.clone(),
-            looked: Cell::new(0),
+            processor: setup.processor.clone(),
+            encoded: Cell::new(0),
         }
     }
 }
 
 impl Vision {
     /// `pictures` as the tower takes them.
-    pub fn pixels(&self, pictures: &[&Picture], place: (Kind, Device)) -> Pixels {
+    pub fn pixels(&self, pictures: &[&ProcessedPicture], place: (Kind, Device)) -> Pixels {
         Pixels {
             data: self.processor.tensor(pictures, place),
             grids: pictures.iter().map(|picture| picture.grid).collect(),
@@ -87,28 +89,28 @@ impl Vision {
     }
 
     /// Runs the tower.
-    pub fn look(&self, pixels: &Pixels) -> Seen {
-        self.looked
-            .set(self.looked.get() + pixels.grids.len() as u64);
+    pub fn encode(&self, pixels: &Pixels) -> VisionHidden {
+        self.encoded
+            .set(self.encoded.get() + pixels.grids.len() as u64);
         let states = match &self.tower {
             Tower::Qwen3(tower) => tower.run(pixels),
             Tower::Qwen25(tower) => tower.run(pixels),
             Tower::Intern(tower) => tower.run(pixels),
         };
-        Seen::new(states)
+        VisionHidden::new(states)
     }
 
     /// Runs the projector.
-    pub fn project(&self, seen: &Seen) -> Features {
+    pub fn project(&self, hidden: &VisionHidden) -> Features {
         match &self.tower {
-            Tower::Qwen3(tower) => tower.project(seen.states()),
-            Tower::Qwen25(tower) => tower.project(seen.states()),
-            Tower::Intern(tower) => tower.project(seen.states()),
+            Tower::Qwen3(tower) => tower.project(hidden.states()),
+            Tower::Qwen25(tower) => tower.project(hidden.states()),
+            Tower::Intern(tower) => tower.project(hidden.states()),
         }
     }
 
     /// Pictures that went through the tower so far, whatever for.
-    pub fn looked(&self) -> u64 {
-        self.looked.get()
+    pub fn images_encoded(&self) -> u64 {
+        self.encoded.get()
     }
 }

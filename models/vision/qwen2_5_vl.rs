@@ -5,7 +5,7 @@
 
 use tch::Tensor;
 
-use super::config::{Names, TowerBefore, VisionConfig, VisionNetwork};
+use super::config::{TowerBefore, VisionConfig, VisionNetwork, WeightNaming};
 use super::layers::NormKind;
 use super::qwen::{
     FeedNames, Merger, MergerParams, MergerShape, Normed, QwenBlock, QwenBlockParams,
@@ -15,7 +15,7 @@ use super::types::Pixels;
 use crate::input::Features;
 use crate::layers::RotaryTables;
 use crate::linear::{Linear, LinearParams};
-use crate::params::{ParamLayout, ParamTable, Part};
+use crate::params::{Component, ParamLayout, ParamTable};
 
 /// The tower's parameters, before the buffers exist.
 pub(crate) struct Qwen25Params {
@@ -41,11 +41,11 @@ impl Qwen25Params {
     pub(super) fn declare(layout: &mut ParamLayout, tower: TowerBefore) -> Self {
         let config = tower.config;
         let prefix = match tower.names {
-            Names::Flat => "visual",
+            WeightNaming::Flat => "visual",
             _ => "model.visual",
         };
         let (wide, patch) = (config.hidden_size, config.patch_size);
-        layout.part(Part::Vision);
+        layout.component(Component::Vision);
         let shape = [wide, 3, 2, patch, patch];
         let patches =
             LinearParams::patches(layout, &format!("{prefix}.patch_embed.proj"), &shape, false);
@@ -60,7 +60,7 @@ impl Qwen25Params {
             QwenBlockParams::declare(layout, shape)
         });
         let blocks = blocks.collect();
-        layout.part(Part::Projector);
+        layout.component(Component::Projector);
         let shape = MergerShape {
             name: &format!("{prefix}.merger"),
             parts: ["ln_q", "mlp.0", "mlp.2"],
@@ -71,7 +71,7 @@ impl Qwen25Params {
             out: tower.out,
         };
         let merger = MergerParams::declare(layout, shape);
-        layout.part(Part::Decoder);
+        layout.component(Component::Decoder);
         Self {
             patches,
             blocks,

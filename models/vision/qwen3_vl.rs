@@ -5,7 +5,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::config::{Names, TowerBefore, VisionConfig, VisionNetwork};
+use super::config::{TowerBefore, VisionConfig, VisionNetwork, WeightNaming};
 use super::layers::NormKind;
 use super::qwen::{
     FeedNames, Merger, MergerParams, MergerShape, Normed, QwenBlock, QwenBlockParams,
@@ -14,7 +14,7 @@ use super::qwen::{
 use super::types::Pixels;
 use crate::input::Features;
 use crate::linear::{Linear, LinearParams};
-use crate::params::{ParamId, ParamLayout, ParamTable, Part};
+use crate::params::{Component, ParamId, ParamLayout, ParamTable};
 
 /// The tower's parameters, before the buffers exist.
 pub(crate) struct Qwen3Params {
@@ -48,11 +48,11 @@ impl Qwen3Params {
             unreachable!("declared for its own network")
         };
         let prefix = match tower.names {
-            Names::Flat => "visual",
+            WeightNaming::Flat => "visual",
             _ => "model.visual",
         };
         let (wide, patch) = (config.hidden_size, config.patch_size);
-        layout.part(Part::Vision);
+        layout.component(Component::Vision);
         let shape = [wide, 3, 2, patch, patch];
         let patches =
             LinearParams::patches(layout, &format!("{prefix}.patch_embed.proj"), &shape, true);
@@ -68,7 +68,7 @@ impl Qwen3Params {
             QwenBlockParams::declare(layout, shape)
         });
         let blocks = blocks.collect();
-        layout.part(Part::Projector);
+        layout.component(Component::Projector);
         let mut merger = |name: String, normed: Normed| {
             let shape = MergerShape {
                 name: &name,
@@ -86,7 +86,7 @@ impl Qwen3Params {
         let taps = (0..taps.len())
             .map(|index| merger(format!("{list}.{index}"), Normed::Joined))
             .collect();
-        layout.part(Part::Decoder);
+        layout.component(Component::Decoder);
         Self {
             patches,
             positions,

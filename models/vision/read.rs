@@ -4,15 +4,21 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::config::{Eyes, Family, ImageTokens, InternVit, VisionConfig, VisionNetwork};
+use super::config::{
+    ImageTokens, InternVit, ModelFamily, VisionConfig, VisionNetwork, VisionSetup,
+};
 use super::layers::NormKind;
 use crate::ModelError;
 use crate::image::Processor;
 use crate::json_section::{Keys, read_object};
 use crate::layers::Activation;
 
-impl Eyes {
-    pub(crate) fn read(whole: &Keys, family: Family, folder: &Path) -> Result<Self, ModelError> {
+impl VisionSetup {
+    pub(crate) fn read(
+        whole: &Keys,
+        family: ModelFamily,
+        folder: &Path,
+    ) -> Result<Self, ModelError> {
         let Some(Value::Object(section)) = whole.map.get("vision_config") else {
             return Err(whole.bad("vision_config", "must be an object"));
         };
@@ -21,9 +27,9 @@ impl Eyes {
             map: section,
         };
         let config = match family {
-            Family::Qwen3Vl => qwen3_vl(&keys)?,
-            Family::Qwen25Vl => qwen2_5_vl(&keys)?,
-            Family::InternVl | Family::InternVlChat => intern_vl(whole, &keys, family)?,
+            ModelFamily::Qwen3Vl => qwen3_vl(&keys)?,
+            ModelFamily::Qwen25Vl => qwen2_5_vl(&keys)?,
+            ModelFamily::InternVl | ModelFamily::InternVlChat => intern_vl(whole, &keys, family)?,
         };
         if config.hidden_size % config.num_heads != 0 {
             return Err(keys.bad(
@@ -131,8 +137,8 @@ fn qwen2_5_vl(keys: &Keys) -> Result<VisionConfig, ModelError> {
     })
 }
 
-fn intern_vl(whole: &Keys, keys: &Keys, family: Family) -> Result<VisionConfig, ModelError> {
-    let chat = family == Family::InternVlChat;
+fn intern_vl(whole: &Keys, keys: &Keys, family: ModelFamily) -> Result<VisionConfig, ModelError> {
+    let chat = family == ModelFamily::InternVlChat;
     let ratio = whole.float("downsample_ratio", 0.5)?;
     let merge = (1.0 / ratio).round() as i64;
     if (merge as f64 * ratio - 1.0).abs() > 1e-9 {
@@ -218,35 +224,39 @@ fn intern_vl(whole: &Keys, keys: &Keys, family: Family) -> Result<VisionConfig, 
 
 /// Qwen's ids stand in config.json; of InternVL only the placeholder's does, and not in its first
 /// layout: the rest are looked up among the tokenizer's added tokens.
-fn image_tokens(whole: &Keys, family: Family, folder: &Path) -> Result<ImageTokens, ModelError> {
+fn image_tokens(
+    whole: &Keys,
+    family: ModelFamily,
+    folder: &Path,
+) -> Result<ImageTokens, ModelError> {
     if family.has_three_positions() {
         let id = |key: &str, default: i64| -> Result<i64, ModelError> {
             Ok(keys_id(whole, key)?.unwrap_or(default))
         };
         let image = id("image_token_id", 151_655)?;
-        let never = vec![
+        let suppress = vec![
             image,
             id("video_token_id", 151_656)?,
             id("vision_start_token_id", 151_652)?,
             id("vision_end_token_id", 151_653)?,
         ];
-        return Ok(ImageTokens { image, never });
+        return Ok(ImageTokens { image, suppress });
     }
     let added = added_tokens(folder)?;
     let image = match keys_id(whole, "image_token_id")? {
         Some(id) => id,
-        None if family == Family::InternVl => 151_667,
+        None if family == ModelFamily::InternVl => 151_667,
         None => *added.get("<IMG_CONTEXT>").unwrap_or(&151_667),
     };
     let others = ["<img>", "</img>", "<IMG_CONTEXT>", "<video>"];
-    let mut never = vec![image];
-    never.extend(
+    let mut suppress = vec![image];
+    suppress.extend(
         others
             .iter()
             .filter_map(|name| added.get(*name))
             .filter(|id| **id != image),
     );
-    Ok(ImageTokens { image, never })
+    Ok(ImageTokens { image, suppress })
 }
 
 fn keys_id(keys: &Keys, key: &str) -> Result<Option<i64>, ModelError> {

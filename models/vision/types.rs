@@ -13,11 +13,11 @@ pub struct Pixels {
 /// What a tower made of pictures, before the projector: one row a patch `[n, D]`, or one a tile
 /// `[n, L, D]`; the last is the tower's output, those before it are tapped on the way.
 #[derive(Debug)]
-pub struct Seen {
+pub struct VisionHidden {
     states: Vec<Tensor>,
 }
 
-impl Seen {
+impl VisionHidden {
     pub(super) fn new(states: Vec<Tensor>) -> Self {
         Self { states }
     }
@@ -27,8 +27,11 @@ impl Seen {
     }
 
     /// One for each of consecutive runs of rows.
-    pub fn split(&self, rows: &[i64]) -> Vec<Seen> {
-        let mut parts: Vec<Seen> = rows.iter().map(|_| Seen { states: Vec::new() }).collect();
+    pub fn split(&self, rows: &[i64]) -> Vec<VisionHidden> {
+        let mut parts: Vec<VisionHidden> = rows
+            .iter()
+            .map(|_| VisionHidden { states: Vec::new() })
+            .collect();
         for state in &self.states {
             for (part, rows) in parts.iter_mut().zip(state.split_with_sizes(rows, 0)) {
                 part.states.push(rows);
@@ -38,14 +41,14 @@ impl Seen {
     }
 
     /// The rows of several, one after the other; `None` of none.
-    pub fn concat(all: &[&Seen]) -> Option<Seen> {
+    pub fn concat(all: &[&VisionHidden]) -> Option<VisionHidden> {
         let states = (0..all.first()?.states.len()).map(|at| {
             Tensor::cat(
                 &all.iter().map(|one| &one.states[at]).collect::<Vec<_>>(),
                 0,
             )
         });
-        Some(Seen {
+        Some(VisionHidden {
             states: states.collect(),
         })
     }

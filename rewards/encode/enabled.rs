@@ -19,7 +19,7 @@ use crate::error::RewardError;
 use crate::picture::Picture;
 use crossbeam_channel::{Sender, bounded};
 use indexmap::IndexMap;
-use models::encoder::{self, Encoder, Pool};
+use models::encoder::{self, Encoder, Pooling};
 use models::image::{ImageProcessor, Rgb8};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -53,7 +53,7 @@ struct Door {
     /// What pictures go through first; none for networks of texts.
     processor: Option<ImageProcessor>,
     /// Where pictures are pooled when nobody says.
-    default_pool: Option<Pool>,
+    default_pool: Option<Pooling>,
     token_layers: Option<TokenLayers>,
 }
 
@@ -233,11 +233,11 @@ impl Door {
         }
     }
 
-    fn pool(&self, feature: Option<PictureFeature>) -> Pool {
+    fn pool(&self, feature: Option<PictureFeature>) -> Pooling {
         match feature {
-            Some(PictureFeature::Cls) => Pool::Cls,
-            Some(PictureFeature::Mean) => Pool::Mean,
-            None => self.default_pool.unwrap_or(Pool::Cls),
+            Some(PictureFeature::Cls) => Pooling::Cls,
+            Some(PictureFeature::Mean) => Pooling::Mean,
+            None => self.default_pool.unwrap_or(Pooling::Cls),
         }
     }
 

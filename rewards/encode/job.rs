@@ -3,14 +3,14 @@
 
 use super::promise::Promise;
 use crate::picture::Picture;
-use models::encoder::{PictureInput, Pool};
+use models::encoder::{PictureInput, Pooling};
 use models::image::Rgb8;
 use std::sync::Arc;
 
 /// What a thread is told.
 pub(super) enum Command {
     /// The feature of a picture as the network's processor made it.
-    Picture(Rgb8, Pool),
+    Picture(Rgb8, Pooling),
     /// The feature of a text.
     Text(String),
     /// Every token of a text behind this layer.
@@ -35,7 +35,7 @@ pub(super) struct Job {
 
 /// A question ready for the network; those of one shape share a pass.
 pub(super) enum Prepared {
-    Picture(Rgb8, Pool),
+    Picture(Rgb8, Pooling),
     Text(Padded),
     /// Every token behind a layer.
     Tokens(Padded, usize),

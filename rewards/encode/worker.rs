@@ -5,7 +5,7 @@ use super::feature_cache::FeatureCache;
 use super::job::{Padded, Prepared};
 use crate::picture::Picture;
 use models::ModelError;
-use models::encoder::{DistanceNetwork, Encoder, Pool, unit_rows};
+use models::encoder::{DistanceNetwork, Encoder, Pooling, unit_rows};
 use models::image::Rgb8;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
@@ -73,7 +73,7 @@ impl Worker {
                 pass.features(&network.embed_images(&pictures, *pool)?)
             }
             (Worker::Features(network), Prepared::Text(Padded { width, .. })) => {
-                pass.features(&network.embed_ids(&pass.ids(), *width, Pool::Cls)?)
+                pass.features(&network.embed_ids(&pass.ids(), *width, Pooling::Cls)?)
             }
             (Worker::Features(network), Prepared::Tokens(Padded { width, .. }, layer)) => {
                 let ids = pass.ids();

@@ -6,21 +6,21 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use models::View;
-use models::image::Shown;
+use models::EncodedImages;
+use models::image::PromptImages;
 
-/// Encoded pictures by the prompt's own [`Shown`]; they are handed on, never kept for a second taker.
+/// Encoded pictures by the prompt's own [`PromptImages`]; they are handed on, never kept for a second taker.
 #[derive(Debug, Default)]
 pub struct ImageCache {
-    kept: RefCell<HashMap<*const Shown, Rc<View>>>,
+    kept: RefCell<HashMap<*const PromptImages, Rc<EncodedImages>>>,
 }
 
 impl ImageCache {
     /// Leaves what the tower made of pictures.
-    pub fn leave(&self, views: impl IntoIterator<Item = Rc<View>>) {
+    pub fn leave(&self, views: impl IntoIterator<Item = Rc<EncodedImages>>) {
         let named = views
             .into_iter()
-            .map(|view| (Arc::as_ptr(&view.shown), view));
+            .map(|view| (Arc::as_ptr(&view.images), view));
         self.kept.borrow_mut().extend(named);
     }
 
@@ -30,7 +30,7 @@ impl ImageCache {
     }
 
     /// Takes what was left of these pictures, if the engine encoded them in this process.
-    pub fn take(&self, images: &Arc<Shown>) -> Option<Rc<View>> {
+    pub fn take(&self, images: &Arc<PromptImages>) -> Option<Rc<EncodedImages>> {
         // The view holds the pictures, so their address is no other's while it is here.
         self.kept.borrow_mut().remove(&Arc::as_ptr(images))
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use models::image::Shown;
+use models::image::PromptImages;
 
 use super::sampling::Sampling;
 use super::weights::WeightBlocks;
@@ -17,7 +17,7 @@ pub struct Request {
     /// Prompt token ids, not empty, image tokens expanded.
     pub ids: Arc<[i64]>,
     /// Its pictures, in their places among the ids.
-    pub images: Option<Arc<Shown>>,
+    pub images: Option<Arc<PromptImages>>,
     /// Number of completions.
     pub samples: usize,
     /// The prompt's draw number in the run: keys the random numbers.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use models::{Decoder, Part, Recompute, load_folder_frozen};
+use models::{Component, Decoder, Recompute, load_folder_frozen};
 use tch::{Device, Kind, Tensor};
 use trainer::TrainingMemory;
 use trainer::config::{Dtype, OptimizerConfig};
@@ -11,14 +11,14 @@ use trainer::learn::AdamW;
 
 use crate::support::{fixture, policy};
 
-const FROZEN: [&[Part]; 4] = [
+const FROZEN: [&[Component]; 4] = [
     &[],
-    &[Part::Vision],
-    &[Part::Vision, Part::Projector],
-    &[Part::Vision, Part::Decoder],
+    &[Component::Vision],
+    &[Component::Vision, Component::Projector],
+    &[Component::Vision, Component::Decoder],
 ];
 
-fn network(frozen: &[Part], kind: Kind) -> Decoder {
+fn network(frozen: &[Component], kind: Kind) -> Decoder {
     let folder = fixture("parity/vlm/qwen3_vl");
     load_folder_frozen(&folder, frozen, (kind, Device::Cpu)).unwrap()
 }
@@ -91,7 +91,7 @@ fn optimizer_files_over_all_parameters_are_read() {
             for (name, own) in optimizer.tensors() {
                 let joint = &wanted[&name];
                 let all = whole.params.split(joint);
-                let learn = all.filter(|(leaf, _)| !frozen.contains(&leaf.part));
+                let learn = all.filter(|(leaf, _)| !frozen.contains(&leaf.component));
                 for ((_, want), (leaf, got)) in learn.zip(model.params.split(&own)) {
                     assert!(got == want, "{name} {frozen:?}");
                     compared += leaf.numel();
@@ -102,7 +102,7 @@ fn optimizer_files_over_all_parameters_are_read() {
             assert_eq!(compared, state * learn, "{frozen:?}");
         }
         let told = |change: &dyn Fn(&mut BTreeMap<String, Tensor>)| {
-            let model = network(&[Part::Vision], kind);
+            let model = network(&[Component::Vision], kind);
             let mut optimizer = AdamW::new(&model, &OptimizerConfig::default());
             let mut tensors = stored();
             change(&mut tensors);

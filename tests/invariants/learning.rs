@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use models::Look;
 use models::Recompute;
+use models::VisionFeatures;
 use tch::{Device, Kind, Tensor};
 use trainer::Learner;
 use trainer::config::Aggregation;
@@ -123,7 +123,9 @@ fn outcome(kind: Kind, pieces: Pieces) -> Outcome {
     }
     let logprobs: Vec<Tensor> = micros
         .iter()
-        .map(|micro| Learner::log_probs(&learner.model, micro, (&head, Look::Kept)).unwrap())
+        .map(|micro| {
+            Learner::log_probs(&learner.model, micro, (&head, VisionFeatures::Cached)).unwrap()
+        })
         .collect();
     Outcome {
         micros: micros.len(),

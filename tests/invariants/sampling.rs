@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use models::Decoder;
-use models::Look;
+use models::VisionFeatures;
 use rollout::{Completion, Request, Sampling, Submission};
 use tch::{Device, Kind, Tensor};
 use trainer::Learner;
@@ -111,7 +111,7 @@ fn sampler_and_learner_give_the_same_log_probabilities() {
                         temperature: 0.8,
                         rows: 0,
                     },
-                    Look::Kept,
+                    VisionFeatures::Cached,
                 ),
             )
             .unwrap();

@@ -3,10 +3,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use models::image::PromptImages;
 use models::image::Rgb8;
-use models::image::Shown;
-use models::{Decoder, Part, Recompute, load_folder_frozen};
-use models::{Look, View};
+use models::{Component, Decoder, Recompute, load_folder_frozen};
+use models::{EncodedImages, VisionFeatures};
 use rollout::engine::ImageCache;
 use rollout::{Completion, Request, Sampling, Submission};
 use tch::{Device, Kind, Tensor};
@@ -33,7 +33,7 @@ fn network(name: &str, kind: Kind) -> Decoder {
 }
 
 /// [`network`] with the parts `frozen`.
-fn network_frozen(name: &str, kind: Kind, frozen: &[Part]) -> Decoder {
+fn network_frozen(name: &str, kind: Kind, frozen: &[Component]) -> Decoder {
     tch::set_num_threads(1);
     let folder = fixture("parity/vlm").join(name);
     let model = load_folder_frozen(&folder, frozen, (kind, Device::Cpu)).unwrap();
@@ -46,7 +46,7 @@ fn network_frozen(name: &str, kind: Kind, frozen: &[Part]) -> Decoder {
 }
 
 /// A prompt with `count` pictures, each in another colour.
-fn prompt(model: &Decoder, count: usize) -> (Arc<[i64]>, Option<Arc<Shown>>) {
+fn prompt(model: &Decoder, count: usize) -> (Arc<[i64]>, Option<Arc<PromptImages>>) {
     let processor = &model.vision().unwrap().processor;
     let tokens = &model.config.vision.as_ref().unwrap().tower.tokens;
     let mut ids = vec![5, 9, 2];
@@ -65,13 +65,13 @@ fn prompt(model: &Decoder, count: usize) -> (Arc<[i64]>, Option<Arc<Shown>>) {
         ids.extend([39, 7]);
         pictures.push(picture);
     }
-    let shown = processor.shown(&ids, pictures).unwrap();
+    let shown = processor.prompt_images(&ids, pictures).unwrap();
     (ids.into(), shown)
 }
 
 struct Sampled {
     ids: Arc<[i64]>,
-    view: Option<Rc<View>>,
+    view: Option<Rc<EncodedImages>>,
     completions: Vec<Completion>,
     prefills: u64,
 }
@@ -144,7 +144,7 @@ fn image_tokens_and_their_markers_are_never_sampled() {
                 .flat_map(|one| one.ids.clone())
                 .collect();
             assert!(
-                ids.iter().all(|id| !model.never().contains(id)),
+                ids.iter().all(|id| !model.suppress_tokens().contains(id)),
                 "{name} {temperature}"
             );
             // At a high temperature all other ids turn up: the ban is what keeps these four out.
@@ -167,7 +167,7 @@ fn sampler_logprobs_of_prompts_with_pictures_are_the_learners() {
             for shared in [true, false] {
                 let all = trajectories(&sampled, shared);
                 for micro in micro_batches(&all, &COUNTED, 100, Device::Cpu) {
-                    for look in [Look::Kept, Look::Anew] {
+                    for look in [VisionFeatures::Cached, VisionFeatures::Recompute] {
                         let own = Learner::log_probs(&model, &micro, (&HEAD, look)).unwrap();
                         let worst = gap(&own, &micro.sampler);
                         assert!(
@@ -196,10 +196,10 @@ fn accumulate(learner: &mut Learner, micros: &[MicroBatch]) -> Tensor {
 fn a_group_costs_one_look_and_one_prefill_and_a_frozen_tower_none_more() {
     for name in NETWORKS {
         for frozen in [true, false] {
-            let frozen_parts: &[Part] = if frozen { &[Part::Vision] } else { &[] };
+            let frozen_parts: &[Component] = if frozen { &[Component::Vision] } else { &[] };
             let model = Rc::new(network_frozen(name, Kind::Double, frozen_parts));
             let sampled = sample(&model, 1, 8, sampling(1.0, 12));
-            let looked = |model: &Decoder| model.vision().unwrap().looked();
+            let looked = |model: &Decoder| model.vision().unwrap().images_encoded();
             assert_eq!(
                 (sampled.completions.len(), sampled.prefills, looked(&model)),
                 (8, 1, 1)
@@ -213,7 +213,8 @@ fn a_group_costs_one_look_and_one_prefill_and_a_frozen_tower_none_more() {
             // A tower that learns runs once more, with gradients, for the whole group.
             assert_eq!(looked(&learner.model), if frozen { 1 } else { 2 }, "{name}");
             let reference = network(name, Kind::Double);
-            let _ = Learner::log_probs(&reference, &micros[0], (&HEAD, learner.look())).unwrap();
+            let _ = Learner::log_probs(&reference, &micros[0], (&HEAD, learner.vision_features()))
+                .unwrap();
             assert_eq!(looked(&reference), u64::from(!frozen), "{name}");
         }
     }

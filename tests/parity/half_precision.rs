@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use models::encoder::{Encoder, Pool, RandomShape, unit_rows};
+use models::encoder::{Encoder, Pooling, RandomShape, unit_rows};
 use models::image::Rgb8;
 use models::{read_tensors, write_tensors};
 use tch::{Device, Kind, Tensor};
@@ -130,7 +130,7 @@ fn half_of(shape: RandomShape, kind: Kind) -> f64 {
         let encoder = Encoder::random(shape, (kind, Device::Cpu)).unwrap();
         let pictures = waves(&encoder);
         let pictures: Vec<&Rgb8> = pictures.iter().collect();
-        encoder.embed_images(&pictures, Pool::Cls).unwrap()
+        encoder.embed_images(&pictures, Pooling::Cls).unwrap()
     };
     let (full, half) = (embed(Kind::Float), embed(kind));
     let pairs = cosines_apart(&full, &half);
@@ -164,7 +164,7 @@ fn close(what: &str, path: &Path, most: (f64, f64)) {
         let network = Encoder::load(path, (kind, Device::Cpu)).unwrap();
         let rows = pictures().map(|picture| {
             let picture = network.fit(&picture).unwrap();
-            network.embed_images(&[&picture], Pool::Cls).unwrap()
+            network.embed_images(&[&picture], Pooling::Cls).unwrap()
         });
         Tensor::cat(&rows, 0)
     });

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use models::image::{Patches, Patchify, Picture, Rgb8, Tiles};
+use models::image::{Patches, Patchify, ProcessedPicture, Rgb8, Tiles};
 use serde_json::Value;
 
 use crate::support::fixture;
@@ -35,7 +35,7 @@ fn patches(patch: i64, (min_pixels, max_pixels): (i64, i64)) -> Patchify {
     })
 }
 
-fn cut(setting: &str, picture: &Rgb8) -> Picture {
+fn cut(setting: &str, picture: &Rgb8) -> ProcessedPicture {
     let cut = match setting {
         "qwen2_5_vl" => patches(14, (56 * 56, 28 * 28 * 1280)),
         "qwen3_vl" => patches(16, (256 * 256, 4096 * 4096)),

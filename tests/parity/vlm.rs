@@ -6,10 +6,10 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use models::image::{Picture, Rgb8};
+use models::image::{ProcessedPicture, Rgb8};
 use models::{
-    Decoder, Features, LmInput, Part, Recompute, Sight, Tape, load_folder, load_folder_frozen,
-    read_tensors, save_folder,
+    Component, Decoder, Features, ImagePositions, LmInput, Recompute, Tape, load_folder,
+    load_folder_frozen, read_tensors, save_folder,
 };
 use rollout::{Request, Sampling, Submission};
 
@@ -55,7 +55,7 @@ fn bytes(tensor: &Tensor) -> Vec<u8> {
     Vec::try_from(tensor.flatten(0, -1)).unwrap()
 }
 
-fn pictures(model: &Decoder, expected: &Expected) -> Vec<Picture> {
+fn pictures(model: &Decoder, expected: &Expected) -> Vec<ProcessedPicture> {
     let processor = &model.vision().unwrap().processor;
     (0..count(expected, "image."))
         .map(|index| {
@@ -73,8 +73,8 @@ fn pictures(model: &Decoder, expected: &Expected) -> Vec<Picture> {
 /// One prompt of the fixture.
 struct Row {
     ids: Vec<i64>,
-    pictures: Vec<Picture>,
-    sight: Sight,
+    pictures: Vec<ProcessedPicture>,
+    sight: ImagePositions,
 }
 
 fn rows(model: &Decoder, expected: &Expected) -> Vec<Row> {
@@ -83,10 +83,10 @@ fn rows(model: &Decoder, expected: &Expected) -> Vec<Row> {
         .map(|index| {
             let ids = ints(&expected[&format!("ids.{index}")]);
             let chosen = ints(&expected[&format!("images.{index}")]);
-            let pictures: Vec<Picture> =
+            let pictures: Vec<ProcessedPicture> =
                 chosen.iter().map(|&at| all[at as usize].clone()).collect();
             let processor = &model.vision().unwrap().processor;
-            let sight = processor.sight(&ids, &pictures).unwrap();
+            let sight = processor.image_positions(&ids, &pictures).unwrap();
             Row {
                 ids,
                 pictures,
@@ -98,18 +98,18 @@ fn rows(model: &Decoder, expected: &Expected) -> Vec<Row> {
 
 /// What the pictures of `rows` show, through tower and projector.
 fn features(model: &Decoder, rows: &[Row]) -> Option<Features> {
-    let pictures: Vec<&Picture> = rows.iter().flat_map(|row| &row.pictures).collect();
+    let pictures: Vec<&ProcessedPicture> = rows.iter().flat_map(|row| &row.pictures).collect();
     let vision = model.vision().unwrap();
     (!pictures.is_empty()).then(|| {
         let pixels = vision.pixels(&pictures, (model.kind(), model.device()));
-        vision.project(&vision.look(&pixels))
+        vision.project(&vision.encode(&pixels))
     })
 }
 
 fn packed(rows: &[Row]) -> LmInput {
     let mut input = LmInput::builder();
     for row in rows {
-        input.push_seeing(&row.ids, &row.sight);
+        input.push_with_images(&row.ids, &row.sight);
     }
     input.build(Device::Cpu)
 }
@@ -119,7 +119,7 @@ fn pictures_are_cut_as_the_processor_cuts_them() {
     for name in NETWORKS {
         let (model, expected) = (network(name, Kind::Float), expected(name));
         let pictures = pictures(&model, &expected);
-        let all: Vec<&Picture> = pictures.iter().collect();
+        let all: Vec<&ProcessedPicture> = pictures.iter().collect();
         let processor = &model.vision().unwrap().processor;
         let tensor = processor.tensor(&all, (Kind::Float, Device::Cpu));
         assert!(tensor == expected["pixel_values"], "{name}");
@@ -144,7 +144,7 @@ fn logits_of_text_and_pictures_equal_transformers() {
             let mixed = [(rows.as_slice(), Tensor::cat(&want, 0))];
             for (rows, want) in alone.chain(mixed) {
                 let logits = tch::no_grad(|| {
-                    let input = packed(rows).showing(features(&model, rows));
+                    let input = packed(rows).with_features(features(&model, rows));
                     model.logits(&model.hidden(&input))
                 });
                 let worst = match kind {
@@ -180,7 +180,7 @@ fn gradients(model: &mut Decoder, expected: &Expected, recompute: Recompute) -> 
     let shown = features(model, &rows).unwrap();
     let leaves = shown.map(|tensor| tensor.detach().set_requires_grad(true));
     let handles: Vec<Tensor> = leaves.tensors().map(Tensor::shallow_clone).collect();
-    let input = packed(&rows).showing(Some(leaves));
+    let input = packed(&rows).with_features(Some(leaves));
     let tape = Tape::forward(model, &input, recompute);
     let hidden = tape.hidden().detach().set_requires_grad(true);
     let value = loss(model, &hidden, &rows);
@@ -224,7 +224,7 @@ fn gradients_of_tower_projector_and_decoder_equal_transformers() {
 fn frozen_parts_get_no_gradient_and_the_others_the_same() {
     for name in NETWORKS {
         let expected = expected(name);
-        for part in [Part::Vision, Part::Projector, Part::Decoder] {
+        for part in [Component::Vision, Component::Projector, Component::Decoder] {
             for recompute in [Recompute::None, Recompute::Blocks] {
                 let folder = fixture("parity/vlm").join(name);
                 let mut model =
@@ -233,7 +233,7 @@ fn frozen_parts_get_no_gradient_and_the_others_the_same() {
                 let mut whole = network(name, Kind::Double);
                 let _ = gradients(&mut whole, &expected, recompute);
                 let leaves = model.params.leaves().iter();
-                let learn = leaves.filter(|leaf| leaf.part != part);
+                let learn = leaves.filter(|leaf| leaf.component != part);
                 let specs = model.params.specs().iter().zip(whole.params.specs());
                 let mut compared = 0;
                 for (own, all) in specs {
@@ -276,7 +276,9 @@ fn greedy_completions_with_pictures_equal_transformers() {
             let rows = rows(&model, &expected);
             let request = |(group, row): (usize, &Row)| {
                 let processor = &model.vision().unwrap().processor;
-                let shown = processor.shown(&row.ids, row.pictures.clone()).unwrap();
+                let shown = processor
+                    .prompt_images(&row.ids, row.pictures.clone())
+                    .unwrap();
                 Request {
                     group,
                     ids: Arc::from(row.ids.as_slice()),

@@ -23,7 +23,7 @@ extern "C" int svgrl_set_deterministic(int on) {
   });
 }
 
-extern "C" int svgrl_keep_precision() {
+extern "C" int svgrl_disable_reduced_precision() {
   return svgrl::guarded([&] {
     auto& context = at::globalContext();
     // Else cuDNN rounds the inputs of float32 convolutions to ten bits, less than float16 products keep.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use indexmap::IndexMap;
-use models::encoder::{Encoder, Pool, RandomShape};
+use models::encoder::{Encoder, Pooling, RandomShape};
 use models::image::Rgb8;
 use rewards::rules::{CodeEfficiency, Dino, ImageText};
 use rewards::{
@@ -95,7 +95,7 @@ pub fn measure(
             forward(&dino, &for_dino[..groups], batch)?;
             forward(&clip, &for_clip, batch)?;
             for text in &texts {
-                let _ = clip.embed_ids(&[text], text.len(), Pool::Cls)?;
+                let _ = clip.embed_ids(&[text], text.len(), Pooling::Cls)?;
             }
             let seconds = started.elapsed().as_secs_f64();
             if round > 0 && seconds < best.encoders_s {
@@ -123,7 +123,7 @@ pub fn measure(
 fn forward(network: &Encoder, pictures: &[Rgb8], batch: usize) -> Result<(), TrainError> {
     for chunk in pictures.chunks(batch) {
         let chunk: Vec<&Rgb8> = chunk.iter().collect();
-        let _ = network.embed_images(&chunk, Pool::Mean)?;
+        let _ = network.embed_images(&chunk, Pooling::Mean)?;
     }
     Ok(())
 }

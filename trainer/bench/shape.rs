@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use models::image::PromptImages;
 use models::image::Rgb8;
-use models::image::Shown;
 use models::{Architecture, Decoder, InitConfig, InitVision};
 use tch::{Device, Kind};
 
@@ -40,7 +40,7 @@ pub(crate) struct Asked {
     /// Its tokens.
     pub ids: Arc<[i64]>,
     /// Its picture, for a network that sees.
-    pub shown: Option<Arc<Shown>>,
+    pub shown: Option<Arc<PromptImages>>,
 }
 
 impl Shape {
@@ -147,7 +147,7 @@ impl Shape {
             .collect();
         let shown = eyes
             .processor
-            .shown(&ids, vec![picture])
+            .prompt_images(&ids, vec![picture])
             .map_err(TrainError::Input)?;
         Ok(Asked {
             ids: ids.into(),

@@ -47,7 +47,7 @@ impl GrpoLog {
 
 /// Pictures that went through the learner's tower so far.
 fn pictures(learner: &Learner) -> u64 {
-    learner.model.vision().map_or(0, Vision::looked)
+    learner.model.vision().map_or(0, Vision::images_encoded)
 }
 
 /// What a step's completions came to.

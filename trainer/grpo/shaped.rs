@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use models::View;
+use models::EncodedImages;
 use rollout::FinishReason;
 use tch::Kind;
 
@@ -20,7 +20,7 @@ pub(super) struct ShapedGroup {
     pub(super) scored: ScoredGroup,
     pub(super) shaped: Vec<f64>,
     /// The prompt's pictures.
-    pub(super) view: Option<Rc<View>>,
+    pub(super) view: Option<Rc<EncodedImages>>,
 }
 
 impl ShapedGroup {
@@ -53,7 +53,7 @@ pub(super) fn shaped_groups(
     config: &GrpoConfig,
     cx: &StepContext,
     scored: Vec<ScoredGroup>,
-    views: Vec<Option<Rc<View>>>,
+    views: Vec<Option<Rc<EncodedImages>>>,
 ) -> Result<Vec<ShapedGroup>, TrainError> {
     let mut groups: Vec<ShapedGroup> = scored
         .into_iter()
@@ -106,7 +106,7 @@ fn kl_penalties(
     );
     for micro in micros {
         let head = config.head(cx.stage.common);
-        let theirs = Learner::log_probs(reference, &micro, (&head, cx.learner.look()))?;
+        let theirs = Learner::log_probs(reference, &micro, (&head, cx.learner.vision_features()))?;
         let kl = kl_estimate(&(theirs - &micro.sampler), config.kl.estimator).to_kind(Kind::Double);
         let lengths: Vec<i64> = micro.lengths.iter().map(|len| *len as i64).collect();
         penalties.extend(

@@ -1,6 +1,6 @@
 //! From minibatches to optimizer updates: loss norms, old log-probabilities, gradients.
 
-use models::Look;
+use models::VisionFeatures;
 use tch::{Kind, Tensor};
 
 use super::loss::{LossOptions, SUMS, TokenTerms, grpo_loss};
@@ -146,7 +146,7 @@ fn old_logprobs(
         OldLogprobs::Recomputed => {
             let head = config.head(cx.stage.common);
             // Before the first update: the rollout's tower is the learner's.
-            Learner::log_probs(&cx.learner.model, micro, (&head, Look::Kept)).map(Some)
+            Learner::log_probs(&cx.learner.model, micro, (&head, VisionFeatures::Cached)).map(Some)
         }
     }
 }
@@ -187,8 +187,12 @@ fn forward_backward(
     let reference = match stage.reference {
         None => None,
         Some(policy) => {
-            learner.flops += flops::forward(&learner.model, micro, learner.look());
-            Some(Learner::log_probs(policy, micro, (&head, learner.look()))?)
+            learner.flops += flops::forward(&learner.model, micro, learner.vision_features());
+            Some(Learner::log_probs(
+                policy,
+                micro,
+                (&head, learner.vision_features()),
+            )?)
         }
     };
     // In the reward the term is not part of the loss; the statistic is reported all the same.

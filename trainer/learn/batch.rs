@@ -3,8 +3,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use models::EncodedImages;
 use models::LmInput;
-use models::View;
 use tch::{Device, Tensor};
 
 use crate::config::Aggregation;
@@ -15,7 +15,7 @@ pub struct Trajectory {
     /// The prompt's token ids; siblings share the allocation, see [`Self::is_sibling`].
     pub prompt: Arc<[i64]>,
     /// The prompt's pictures, if it shows any.
-    pub view: Option<Rc<View>>,
+    pub view: Option<Rc<EncodedImages>>,
     /// The completion's token ids, not empty.
     pub ids: Vec<i64>,
     /// Log-probability of each under the sampler, temperature alone.
@@ -67,7 +67,7 @@ pub struct MicroBatch {
     /// The packed rows, their pictures not shown yet.
     pub input: LmInput,
     /// The pictures of the prompts, in order.
-    pub views: Vec<Rc<View>>,
+    pub views: Vec<Rc<EncodedImages>>,
     /// Row of `input` that predicts each token.
     pub rows: Tensor,
     /// The tokens, int64.
@@ -134,7 +134,7 @@ fn pack(trajectories: &[Trajectory], norm: &LossNorm, device: Device) -> MicroBa
         let ids = [prompt, &family[0].ids[..own]].concat();
         let first = match &family[0].view {
             None => input.push(&ids, None),
-            Some(view) => input.push_seeing(&ids, &view.shown.sight),
+            Some(view) => input.push_with_images(&ids, &view.images.positions),
         };
         views.extend(family[0].view.clone());
         let last_prompt_row = input.rows(first).start + prompt.len() as i64 - 1;

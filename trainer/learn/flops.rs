@@ -4,8 +4,8 @@
 //! matrix and row, and attention's products with every row that is seen; a backward pass is twice its
 //! forward pass. What is computed anew to save memory does not count, nor do norms and softmaxes.
 
-use models::Look;
-use models::{Decoder, LmInput, Part};
+use models::VisionFeatures;
+use models::{Component, Decoder, LmInput};
 use tch::{Device, Kind};
 
 use super::batch::MicroBatch;
@@ -15,29 +15,29 @@ pub const TRAINING: f64 = 3.0;
 
 /// FLOPs of one forward pass over `micro`, its completion tokens through the head and, where they are
 /// looked at anew, its pictures through the tower.
-pub fn forward(model: &Decoder, micro: &MicroBatch, look: Look) -> f64 {
+pub fn forward(model: &Decoder, micro: &MicroBatch, source: VisionFeatures) -> f64 {
     let config = &model.config;
-    let weights = |part: Part| -> f64 {
+    let weights = |part: Component| -> f64 {
         let leaves = model.params.leaves().iter();
-        let matrices = leaves.filter(|leaf| leaf.part == part && leaf.shape.len() > 1);
+        let matrices = leaves.filter(|leaf| leaf.component == part && leaf.shape.len() > 1);
         matrices.map(|leaf| leaf.numel() as f64).sum()
     };
     let head = (config.vocab_size * config.hidden_size) as f64;
     let tables = if config.tied { head } else { 2.0 * head };
-    let blocks = (weights(Part::Decoder) - tables) * micro.computed_rows() as f64;
+    let blocks = (weights(Component::Decoder) - tables) * micro.computed_rows() as f64;
     // Queries with keys, and their weights with values.
     let width = (config.num_layers * config.num_heads * config.head_dim) as f64;
     let attention = 2.0 * width * seen(&micro.input);
     let mut all = blocks + attention + head * micro.tokens() as f64;
     if let Some(eyes) = &config.vision {
-        let pictures = micro.views.iter().flat_map(|view| &view.shown.pictures);
+        let pictures = micro.views.iter().flat_map(|view| &view.images.pictures);
         let (tokens, bytes) = pictures.fold((0, 0), |(tokens, bytes), picture| {
             (tokens + picture.tokens, bytes + picture.pixels.len())
         });
-        all += weights(Part::Projector) * tokens as f64;
-        if look == Look::Anew {
+        all += weights(Component::Projector) * tokens as f64;
+        if source == VisionFeatures::Recompute {
             let patches = bytes as f64 / (3 * eyes.tower.patch_size.pow(2)) as f64;
-            all += weights(Part::Vision) * patches;
+            all += weights(Component::Vision) * patches;
         }
     }
     2.0 * all

@@ -7,8 +7,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use models::image::Shown;
-use models::{Decoder, Look, Part, Recompute, Tape, View};
+use models::image::PromptImages;
+use models::{Component, Decoder, EncodedImages, Recompute, Tape, VisionFeatures};
 use rollout::Prompt;
 use rollout::engine::ImageCache;
 use tch::{Device, Kind, Tensor};
@@ -115,17 +115,17 @@ impl Learner {
         loss: &mut dyn FnMut(i64, &Tensor, &Tensor) -> Tensor,
     ) -> Result<(), TrainError> {
         let _span = tracing::trace_span!("micro_batch", rows = micro.computed_rows()).entered();
-        let look = self.look();
-        self.flops += flops::TRAINING * flops::forward(&self.model, micro, look);
+        let source = self.vision_features();
+        self.flops += flops::TRAINING * flops::forward(&self.model, micro, source);
         catch_torch(|| -> Result<(), TrainError> {
-            let features = self.model.features(&micro.views, look)?;
+            let features = self.model.features(&micro.views, source)?;
             let leaf = |tensor: &Tensor| tensor.detach().set_requires_grad(tensor.requires_grad());
             let leaves = features.as_ref().map(|features| features.map(leaf));
             let kept: Vec<Tensor> = leaves
                 .iter()
                 .flat_map(|leaves| leaves.tensors().map(Tensor::shallow_clone))
                 .collect();
-            let input = micro.input.showing(leaves);
+            let input = micro.input.with_features(leaves);
             let tape = Tape::forward(&self.model, &input, self.recompute);
             let hidden = tape.hidden().detach();
             let chosen = hidden.index_select(0, &micro.rows);
@@ -148,10 +148,10 @@ impl Learner {
     }
 
     /// Which output of the tower the learner is shown, and a policy with the same tower.
-    pub fn look(&self) -> Look {
-        match self.model.params.learns(Part::Vision) {
-            true => Look::Anew,
-            false => Look::Kept,
+    pub fn vision_features(&self) -> VisionFeatures {
+        match self.model.params.learns(Component::Vision) {
+            true => VisionFeatures::Recompute,
+            false => VisionFeatures::Cached,
         }
     }
 
@@ -163,21 +163,21 @@ impl Learner {
     pub fn encode_images<'a>(
         &self,
         prompts: impl IntoIterator<Item = &'a Prompt>,
-    ) -> Result<Vec<Option<Rc<View>>>, TrainError> {
-        let shown: Vec<Option<Arc<Shown>>> = prompts
+    ) -> Result<Vec<Option<Rc<EncodedImages>>>, TrainError> {
+        let shown: Vec<Option<Arc<PromptImages>>> = prompts
             .into_iter()
             .map(|prompt| prompt.shown.clone())
             .collect();
-        let left: Vec<Option<Rc<View>>> = shown
+        let left: Vec<Option<Rc<EncodedImages>>> = shown
             .iter()
             .map(|shown| self.images.take(shown.as_ref()?))
             .collect();
-        let mut encoded = match self.look() {
-            Look::Anew => Vec::new(),
-            Look::Kept => {
+        let mut encoded = match self.vision_features() {
+            VisionFeatures::Recompute => Vec::new(),
+            VisionFeatures::Cached => {
                 let missing = shown.iter().zip(&left).filter(|(_, left)| left.is_none());
                 let missing: Vec<_> = missing.filter_map(|(shown, _)| shown.clone()).collect();
-                catch_torch(|| self.model.look(&missing))??
+                catch_torch(|| self.model.encode_images(&missing))??
             }
         }
         .into_iter();
@@ -185,25 +185,32 @@ impl Learner {
         Ok(pairs
             .map(|(shown, left)| {
                 let shown = shown?;
-                let unseen = || Rc::new(View { shown, seen: None });
+                let unseen = || {
+                    Rc::new(EncodedImages {
+                        images: shown,
+                        hidden: None,
+                    })
+                };
                 left.or_else(|| encoded.next()).or_else(|| Some(unseen()))
             })
             .collect())
     }
 
     /// Log-probability `[n]` of each completion token of `micro` under `model`, without gradient.
-    /// `look` says whether what the rollout's tower made of pictures is `model`'s as well.
+    /// `source` says whether what the rollout's tower made of pictures is `model`'s as well.
     ///
     /// # Errors
     /// libtorch ending an operation (out of memory).
     pub fn log_probs(
         model: &Decoder,
         micro: &MicroBatch,
-        (options, look): (&HeadOptions, Look),
+        (options, source): (&HeadOptions, VisionFeatures),
     ) -> Result<Tensor, TrainError> {
         catch_torch(|| {
             tch::no_grad(|| {
-                let input = micro.input.showing(model.features(&micro.views, look)?);
+                let input = micro
+                    .input
+                    .with_features(model.features(&micro.views, source)?);
                 let hidden = model.hidden(&input).index_select(0, &micro.rows);
                 Ok(head::log_probs(model, &hidden, &micro.targets, options))
             })

@@ -126,7 +126,7 @@ pub fn run(
         chat.map(Arc::new).as_ref(),
         config.seed,
     )?
-    .with_eyes(config.model.shape(&tokenizer)?.vision);
+    .with_vision(config.model.shape(&tokenizer)?.vision);
     let counter: TokenCounter = Arc::new(move |text| tokenizer.encode(text).len());
     let scorer = Scorer::with_encoders(
         &config.rewards,

@@ -108,7 +108,7 @@ impl SftConfig {
                 ))
             })?;
             // They could never be sampled, and stand for no picture.
-            let suppressed = cx.learner.model.never();
+            let suppressed = cx.learner.model.suppress_tokens();
             if let Some(id) = ids.iter().find(|id| suppressed.contains(id)) {
                 return Err(TrainError::Input(format!(
                     "example {}: the target holds token {id}, which marks a picture in a prompt",

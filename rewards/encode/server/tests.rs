@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::encode::EncoderCount;
-use models::encoder::Pool;
+use models::encoder::Pooling;
 use models::image::Rgb8;
 use std::path::Path;
 use tch::{Device, Kind};
@@ -45,7 +45,7 @@ fn pictures_of_all_groups_share_passes_and_texts_go_one_by_one() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/encoders/clip");
     let clip = Encoder::load(&path, (Kind::Float, Device::Cpu)).unwrap();
     let looks = |shades: &[u8]| -> Vec<Command> {
-        let look = |shade: &u8| Command::Picture(picture(&clip, *shade), Pool::Cls);
+        let look = |shade: &u8| Command::Picture(picture(&clip, *shade), Pooling::Cls);
         shades.iter().map(look).collect()
     };
     // Two groups of three and their texts, in the order they come.
@@ -112,7 +112,7 @@ fn weights_leave_when_told_and_come_back_when_something_is_asked() {
         jobs.send(job).unwrap();
         promise
     };
-    let look = || ask(Command::Picture(picture.clone(), Pool::Cls));
+    let look = || ask(Command::Picture(picture.clone(), Pooling::Cls));
     let moved = || moves.load(Ordering::SeqCst);
     // They lie in host memory at first, and a rest of what rests moves nothing.
     ask(Command::Offload).wait().unwrap();

@@ -8,7 +8,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use models::{Decoder, KvCache, LmInput, LmInputBuilder, Look, Room, Tokenizer, View};
+use models::{
+    Decoder, EncodedImages, KvCache, KvCapacity, LmInput, LmInputBuilder, Tokenizer, VisionFeatures,
+};
 use tch::{Kind, Tensor};
 
 use super::sampler::Sampler;
@@ -24,7 +26,7 @@ const PREFILL_ROWS: usize = 16_384;
 struct Waiting {
     request: Request,
     /// The prompt's pictures, encoded.
-    view: Option<Rc<View>>,
+    view: Option<Rc<EncodedImages>>,
     admitted: usize,
     prompt: Option<Prefilled>,
 }
@@ -42,7 +44,7 @@ struct Packed {
     /// Their places in the queue.
     waiting: Vec<usize>,
     input: LmInputBuilder,
-    views: Vec<Rc<View>>,
+    views: Vec<Rc<EncodedImages>>,
 }
 
 /// A submission's sequences, and the cache that holds them.
@@ -74,7 +76,7 @@ impl Decoding {
         model: &Decoder,
         tokenizer: Option<Arc<Tokenizer>>,
         submission: Submission,
-        views: Vec<Rc<View>>,
+        views: Vec<Rc<EncodedImages>>,
         limit: usize,
     ) -> Result<Self, RolloutError> {
         let stops = Stops::new(tokenizer, &submission.sampling)?;
@@ -86,7 +88,11 @@ impl Decoding {
             prompt: None,
         });
         let mut decoding = Self {
-            sampler: Sampler::suppressing(submission.sampling, model.never(), model.device()),
+            sampler: Sampler::suppressing(
+                submission.sampling,
+                model.suppress_tokens(),
+                model.device(),
+            ),
             stops,
             seed: submission.seed,
             cache: None,
@@ -126,7 +132,7 @@ impl Decoding {
         };
         // Whatever holds a page has a slot, or is about to get one.
         let pages = requests().count().min(slots);
-        let room = Room {
+        let room = KvCapacity {
             prompts: pages as i64,
             prompt_tokens: longest.unwrap_or(0) as i64,
             slots: slots as i64,
@@ -160,7 +166,7 @@ impl Decoding {
                 let Some(index) = free.pop_front() else { break };
                 let draw = DrawKey::new(self.seed, waiting.request.draw, waiting.admitted as u64);
                 let next = match &waiting.view {
-                    Some(view) => view.shown.sight.next,
+                    Some(view) => view.images.positions.next,
                     None => waiting.request.ids.len() as i64,
                 };
                 self.slots[index] = Some(Slot::new(
@@ -189,7 +195,7 @@ impl Decoding {
     ) -> Result<(), RolloutError> {
         let mut room = free;
         let mut batch: Vec<usize> = Vec::new();
-        let mut views: Vec<Rc<View>> = Vec::new();
+        let mut views: Vec<Rc<EncodedImages>> = Vec::new();
         let mut input = LmInput::builder();
         for index in 0..self.queue.waiting.len() {
             let waiting = &self.queue.waiting[index];
@@ -212,7 +218,7 @@ impl Decoding {
             let Waiting { request, view, .. } = &self.queue.waiting[index];
             match view {
                 None => input.push(&request.ids, None),
-                Some(view) => input.push_seeing(&request.ids, &view.shown.sight),
+                Some(view) => input.push_with_images(&request.ids, &view.images.positions),
             };
             views.extend(view.clone());
         }
@@ -238,8 +244,8 @@ impl Decoding {
         let count = prompts.waiting.len();
         let _span = tracing::trace_span!("prefill", prompts = count).entered();
         stats.prefills += count as u64;
-        let features = model.features(&prompts.views, Look::Kept)?;
-        let input = prompts.input.build(model.device()).showing(features);
+        let features = model.features(&prompts.views, VisionFeatures::Cached)?;
+        let input = prompts.input.build(model.device()).with_features(features);
         let free = (0..self.pages.len()).filter(|&page| self.pages[page] == 0);
         let pages: Vec<i64> = free.take(count).map(|page| page as i64).collect();
         let Some(cache) = self.cache.as_mut().filter(|_| pages.len() == count) else {
@@ -315,8 +321,9 @@ impl Decoding {
             prompts: each(|_, slot| slot.prompt_len()),
             slots: each(|at, _| at as i64),
             positions: each(|_, slot| slot.position()),
-            turns: each(|_, slot| slot.turn()),
-            longest: (most(Slot::prompt_len), most(Slot::position)),
+            position_ids: each(|_, slot| slot.turn()),
+            longest_prompt: most(Slot::prompt_len),
+            largest_position: most(Slot::position),
         };
         let rows: Vec<usize> = busy().map(|(at, _)| at).collect();
         let _span = tracing::trace_span!("decode", sequences = rows.len()).entered();

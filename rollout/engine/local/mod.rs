@@ -11,7 +11,7 @@ mod stop;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use models::{Tokenizer, View, catch_torch};
+use models::{EncodedImages, Tokenizer, catch_torch};
 
 use crate::RolloutError;
 use crate::engine::{
@@ -37,12 +37,12 @@ impl LocalEngine {
     }
 
     /// The prompts' pictures through the tower, once each.
-    fn encode_images(&self, requests: &[Request]) -> Result<Vec<Rc<View>>, RolloutError> {
+    fn encode_images(&self, requests: &[Request]) -> Result<Vec<Rc<EncodedImages>>, RolloutError> {
         let shown: Vec<_> = requests
             .iter()
             .filter_map(|request| request.images.clone())
             .collect();
-        let views = self.options.policy.look(&shown)?;
+        let views = self.options.policy.encode_images(&shown)?;
         if let Some(cache) = &self.options.images {
             cache.leave(views.iter().cloned());
         }

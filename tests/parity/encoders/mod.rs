@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use models::ModelError;
-use models::encoder::{Encoder, Pool};
+use models::encoder::{Encoder, Pooling};
 use models::image::Rgb8;
 use tch::{Device, Kind, Tensor};
 
@@ -44,7 +44,7 @@ fn close(what: &str, kind: Kind, got: &Tensor, want: &Tensor) {
 }
 
 /// Both pictures in one batch, pixels checked on the way.
-fn images(encoder: &Encoder, expected: &Expected, kind: Kind, pool: Pool) -> Tensor {
+fn images(encoder: &Encoder, expected: &Expected, kind: Kind, pool: Pooling) -> Tensor {
     let fitted: Vec<Rgb8> = pictures()
         .iter()
         .map(|picture| encoder.fit(picture).unwrap())
@@ -62,7 +62,7 @@ fn images(encoder: &Encoder, expected: &Expected, kind: Kind, pool: Pool) -> Ten
 }
 
 /// Each text by itself, and all as one padded batch where the network pads.
-fn read(encoder: &Encoder, expected: &Expected, pool: Pool) -> [Tensor; 2] {
+fn read(encoder: &Encoder, expected: &Expected, pool: Pooling) -> [Tensor; 2] {
     let ids: Vec<Vec<i64>> = texts()
         .iter()
         .map(|text| encoder.tokenize(text).unwrap())
@@ -92,7 +92,7 @@ fn dinov2_equals_transformers() {
         let expected = expected_of(&folder(name));
         for kind in [Kind::Double, Kind::Float] {
             let encoder = load(name, kind);
-            for (pool, key) in [(Pool::Cls, "cls"), (Pool::Mean, "mean")] {
+            for (pool, key) in [(Pooling::Cls, "cls"), (Pooling::Mean, "mean")] {
                 let got = images(&encoder, &expected, kind, pool);
                 close(&format!("{name} {key}"), kind, &got, &expected[key]);
             }
@@ -118,12 +118,12 @@ fn clip_longclip_and_siglip_equal_their_references() {
         let expected = expected_of(&home);
         for kind in [Kind::Double, Kind::Float] {
             let encoder = load(name, kind);
-            let got = images(&encoder, &expected, kind, Pool::Cls);
+            let got = images(&encoder, &expected, kind, Pooling::Cls);
             close(&format!("{name} images"), kind, &got, &expected["images"]);
             for (how, got) in
                 ["alone", "together"]
                     .into_iter()
-                    .zip(read(&encoder, &expected, Pool::Cls))
+                    .zip(read(&encoder, &expected, Pooling::Cls))
             {
                 close(
                     &format!("{name} texts {how}"),
@@ -141,7 +141,7 @@ fn bge_m3_equals_transformers() {
     let expected = expected_of(&folder("bge_m3"));
     for kind in [Kind::Double, Kind::Float] {
         let encoder = load("bge_m3", kind);
-        for (pool, key) in [(Pool::Cls, "texts"), (Pool::Mean, "mean")] {
+        for (pool, key) in [(Pooling::Cls, "texts"), (Pooling::Mean, "mean")] {
             for (how, got) in ["alone", "together"]
                 .into_iter()
                 .zip(read(&encoder, &expected, pool))
@@ -151,10 +151,10 @@ fn bge_m3_equals_transformers() {
         }
         let marked = ints(&expected["marked_ids"]);
         let (alone, longer) = (
-            encoder.embed_ids(&[&marked], marked.len(), Pool::Cls),
+            encoder.embed_ids(&[&marked], marked.len(), Pooling::Cls),
             [3; 14],
         );
-        let together = encoder.embed_ids(&[&longer, &marked], longer.len(), Pool::Cls);
+        let together = encoder.embed_ids(&[&longer, &marked], longer.len(), Pooling::Cls);
         for (how, got) in [
             ("alone", alone.unwrap()),
             ("together", together.unwrap().narrow(0, 1, 1)),
@@ -178,7 +178,7 @@ pub fn everything(encoder: &Encoder) -> Vec<(&'static str, Tensor)> {
             .map(|picture| encoder.fit(picture).unwrap())
             .collect();
         let fitted: Vec<&Rgb8> = fitted.iter().collect();
-        for (name, pool) in [("cls", Pool::Cls), ("mean", Pool::Mean)] {
+        for (name, pool) in [("cls", Pooling::Cls), ("mean", Pooling::Mean)] {
             out.push((name, encoder.embed_images(&fitted, pool).unwrap()));
         }
     }
@@ -189,7 +189,7 @@ pub fn everything(encoder: &Encoder) -> Vec<(&'static str, Tensor)> {
             .collect();
         let ids: Vec<&[i64]> = ids.iter().map(Vec::as_slice).collect();
         let width = ids.iter().map(|ids| ids.len()).max().unwrap();
-        for (name, pool) in [("text cls", Pool::Cls), ("text mean", Pool::Mean)] {
+        for (name, pool) in [("text cls", Pooling::Cls), ("text mean", Pooling::Mean)] {
             out.push((name, encoder.embed_ids(&ids, width, pool).unwrap()));
         }
     }
@@ -286,7 +286,7 @@ fn one_tower_alone_gives_what_it_gives_beside_the_other() {
             let expected = expected_of(&folder(name));
             let vision = Encoder::load(&tower(name, "vision", prefixed), place).unwrap();
             assert!(vision.sees() && !vision.reads());
-            let got = images(&vision, &expected, Kind::Double, Pool::Cls);
+            let got = images(&vision, &expected, Kind::Double, Pooling::Cls);
             close(
                 &format!("{name} vision"),
                 Kind::Double,
@@ -297,7 +297,7 @@ fn one_tower_alone_gives_what_it_gives_beside_the_other() {
             assert!(told.contains("encodes pictures alone"), "{told}");
             let text = Encoder::load(&tower(name, "text", prefixed), place).unwrap();
             assert!(text.reads() && !text.sees());
-            for got in read(&text, &expected, Pool::Cls) {
+            for got in read(&text, &expected, Pooling::Cls) {
                 close(
                     &format!("{name} text"),
                     Kind::Double,
@@ -329,7 +329,7 @@ fn shards_of_torchs_form_are_read_by_their_index() {
     index(&names.split(", ").collect::<Vec<_>>());
     let expected = expected_of(&folder);
     let sharded = Encoder::load(&folder, (Kind::Double, Device::Cpu)).unwrap();
-    let [alone, _] = read(&sharded, &expected, Pool::Cls);
+    let [alone, _] = read(&sharded, &expected, Pooling::Cls);
     close("bge_m3 in shards", Kind::Double, &alone, &expected["texts"]);
 }
 

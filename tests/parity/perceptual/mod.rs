@@ -7,7 +7,7 @@ pub use dists::{dists_distances, dists_folder};
 
 use std::path::{Path, PathBuf};
 
-use models::encoder::{DistanceNetwork, Dists, Encoder, Lpips, PictureInput, Pool};
+use models::encoder::{DistanceNetwork, Dists, Encoder, Lpips, PictureInput, Pooling};
 use models::image::Rgb8;
 use models::write_tensors;
 use serde_json::Value;
@@ -292,7 +292,7 @@ fn inception_equals_pytorch_fid() {
         let network = Encoder::load(&path, (kind, Device::Cpu)).unwrap();
         let picture = network.fit(&pictures()[0]).unwrap();
         let row = network
-            .embed_images(&[&picture], Pool::Cls)
+            .embed_images(&[&picture], Pooling::Cls)
             .unwrap()
             .view([-1])
             .to_kind(Kind::Double);
@@ -378,7 +378,7 @@ fn dreamsim_equals_its_package() {
         let network = Encoder::load(&folder, (kind, Device::Cpu)).unwrap();
         let fitted = pictures().map(|picture| network.fit(&picture).unwrap());
         let rows = network
-            .embed_images(&[&fitted[0], &fitted[1]], Pool::Cls)
+            .embed_images(&[&fitted[0], &fitted[1]], Pooling::Cls)
             .unwrap();
         let first = Vec::<f64>::try_from(rows.get(0).to_kind(Kind::Double)).unwrap();
         close("dreamsim embedding", kind, &first, &embed);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use models::vision::Eyes;
+use models::vision::VisionSetup;
 use models::{ModelConfig, Tokenizer};
 use rollout::data::Draw;
 use rollout::prompt::{ChatUse, PICTURE, PromptConfig, PromptError, Prompter};
@@ -21,7 +21,7 @@ pub struct Folder {
     pub tokenizer: Option<Arc<Tokenizer>>,
     chat: Option<Arc<ChatTemplate>>,
     /// How it sees, where its shape is known: `None` inside for a policy that reads text.
-    eyes: Option<Option<Eyes>>,
+    eyes: Option<Option<VisionSetup>>,
     /// What is lacking, and what follows from that.
     pub lack: Option<String>,
 }
@@ -94,7 +94,7 @@ impl<'a> Words<'a> {
         let chat = folder.chat.as_ref();
         if let (Some(tokenizer), Some(eyes)) = (&folder.tokenizer, &folder.eyes) {
             let prompts = PromptBuilder::new(&config.tasks, tokenizer.clone(), chat, config.seed)?;
-            return Ok(Self::Policy(Box::new(prompts.with_eyes(eyes.clone()))));
+            return Ok(Self::Policy(Box::new(prompts.with_vision(eyes.clone()))));
         }
         let bare = |(name, task): (&String, &trainer::config::TaskConfig)| {
             let whole = task.prompt_config();
