@@ -22,10 +22,12 @@ pub(super) struct ServiceLayer {
     out: Mutex<Out>,
 }
 
-/// Where lines go, and how many of those left out were told.
+/// Where lines go.
 struct Out {
     writer: NonBlocking,
+    /// Lines left out.
     lost: ErrorCounter,
+    /// How many of them were told, or were such a telling.
     told: usize,
 }
 
@@ -55,19 +57,29 @@ impl<S: Subscriber> Layer<S> for ServiceLayer {
         event.record(&mut fields);
         let level = event.metadata().level().as_str().to_lowercase();
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        let lost = out.lost.dropped_lines();
-        if lost > out.told {
-            let count = json!({"event": "log_lost", "lines": lost - out.told});
-            out.told = lost;
-            out.write("error", count);
+        if out.write(&level, Value::Object(fields.0)) {
+            out.tell_lost();
         }
-        out.write(&level, Value::Object(fields.0));
     }
 }
 
 impl Out {
-    /// A line that finds no room is counted by the writer.
-    fn write(&mut self, level: &str, fields: Value) {
+    /// Says how many lines were left out, once there is room for it.
+    fn tell_lost(&mut self) {
+        let lost = self.lost.dropped_lines();
+        if lost == self.told {
+            return;
+        }
+        let count = json!({"event": "log_lost", "lines": lost - self.told});
+        match self.write("error", count) {
+            true => self.told = lost,
+            false => self.told += 1,
+        }
+    }
+
+    /// Writes a line; false where it finds no room, which the writer counts.
+    fn write(&mut self, level: &str, fields: Value) -> bool {
+        let before = self.lost.dropped_lines();
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let time = now.map_or(0.0, |since| since.as_secs_f64());
         let mut line = Map::new();
@@ -79,6 +91,7 @@ impl Out {
         let text = format!("{}\n", Value::Object(line));
         // A log that cannot be written must not stop the service.
         let _ = self.writer.write_all(text.as_bytes());
+        self.lost.dropped_lines() == before
     }
 }
 
@@ -116,6 +129,7 @@ impl Visit for Fields {
 mod tests {
     use std::io;
     use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::time::Duration;
 
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::registry::Registry;
@@ -147,19 +161,19 @@ mod tests {
                 tracing::info!(event = "request", number);
             }
             drop(go);
-            // Room again, after which the loss is told.
+            // Room again once what waited is written; then the loss is told.
+            let pause = Duration::from_secs(1);
             let mut lines: Vec<Value> = Vec::new();
-            while lines.len() < 2 {
-                lines.push(serde_json::from_str(&written.recv().unwrap()).unwrap());
-            }
-            assert_eq!(lines[0]["number"], 0);
+            let mut read = || {
+                while let Ok(line) = written.recv_timeout(pause) {
+                    lines.push(serde_json::from_str(&line).unwrap());
+                }
+            };
+            read();
             tracing::info!(event = "request", number = 9);
+            read();
             drop(guard);
-            lines.extend(
-                written
-                    .try_iter()
-                    .map(|line| serde_json::from_str::<Value>(&line).unwrap()),
-            );
+            assert_eq!(lines[0]["number"], 0);
             let requests = lines
                 .iter()
                 .filter(|line| line["event"] == "request")
