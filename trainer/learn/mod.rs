@@ -1,8 +1,8 @@
 //! What every algorithm learns with: trajectories packed into micro-batches, the vocabulary head, the
 //! optimizer, the ranks that learn together.
 //!
-//! Nothing here knows where trajectories come from or which loss they get: [`crate::sft`] and
-//! [`crate::grpo`] hold step and loss alone.
+//! Nothing here knows where trajectories come from or which loss they get: `sft` and
+//! `grpo` hold step and loss alone.
 
 pub mod batch;
 pub mod flops;
