@@ -375,7 +375,10 @@ impl Drop for Scorer {
         if self.remote.is_some() {
             self.threads.clear();
         }
-        for thread in self.threads.drain(..) {
+        // An answer that a scoring thread hands over may hold the scorer last: it cannot wait for itself.
+        let own = std::thread::current().id();
+        let others = self.threads.drain(..);
+        for thread in others.filter(|thread| thread.thread().id() != own) {
             let _ = thread.join();
         }
     }

@@ -182,7 +182,7 @@ impl Server {
         let mut text = String::new();
         self.log.read_to_string(&mut text).unwrap();
         text.lines()
-            .map(|line| serde_json::from_str(line).unwrap())
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")))
             .collect()
     }
 }
