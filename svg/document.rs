@@ -2,11 +2,12 @@
 //! its target size, one XML parse, and the survey of what it asks for.
 
 use crate::config::{Limits, ParseMode, RenderConfig};
+use crate::extract::closing_tag;
 use crate::failure::{Failure, Reason};
 use crate::geometry::Geometry;
 use crate::prolog::RootTag;
 use crate::target::Target;
-use crate::{limits, recover, values, wellformed};
+use crate::{css_geometry, limits, recover, values, wellformed};
 use resvg::usvg::roxmltree::{self, Error, ParsingOptions};
 use std::borrow::Cow;
 
@@ -41,6 +42,11 @@ pub(crate) fn prepare(
     {
         return Err(Failure::new(Reason::MalformedXml, detail));
     }
+    let source = css_geometry::written_out(
+        source,
+        |text| xml(text, &config.limits).ok(),
+        &config.limits,
+    )?;
     let source = values::readable(source);
     let Some(root) = RootTag::find(&source) else {
         return Err(malformed(&source));
@@ -218,11 +224,7 @@ fn transformed_group<'a>(source: &'a str, root: &RootTag<'_>) -> Option<Group<'a
     let start = source[root.end..]
         .starts_with('>')
         .then_some(root.end + 1)?;
-    let mut rest = source.trim_end();
-    while let Some(comment) = rest.ends_with("-->").then(|| rest.rfind("<!--")).flatten() {
-        rest = rest[..comment].trim_end();
-    }
-    let end = rest.rfind("</").filter(|end| *end >= start)?;
+    let end = closing_tag(source, root.name_end - root.name.len() - 1)?.start;
     let name = match root.name.rsplit_once(':') {
         Some((prefix, _)) => format!("{prefix}:g"),
         None => "g".to_owned(),

@@ -9,6 +9,7 @@
 pub mod bench;
 mod config;
 mod cost;
+mod css_geometry;
 mod document;
 mod draw;
 mod extent;
@@ -19,6 +20,7 @@ mod geometry;
 mod isolate;
 mod lanes;
 mod limits;
+mod markup;
 mod normalise;
 mod pool;
 mod prolog;

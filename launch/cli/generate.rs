@@ -19,7 +19,7 @@ use crate::progress::Bar;
 #[command(after_help = "\
 Examples:
   svgrl generate --model runs/quickstart/checkpoints/rl/final --prompts prompts.jsonl --out out.jsonl
-  svgrl generate --model DIR --prompts prompts.jsonl --out out.jsonl --n 8 --temperature 0.6 --stop '</svg>'")]
+  svgrl generate --model DIR --prompts prompts.jsonl --out out.jsonl --n 8 --temperature 0.6 --stop '</answer>'")]
 pub struct Args {
     /// Model folder in Hugging Face layout.
     #[arg(long, value_name = "DIR")]
