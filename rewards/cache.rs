@@ -65,10 +65,15 @@ impl<V: Clone> Cache<V> {
     ) -> V {
         let value = self.get(key, compute);
         if !lasts(&value) {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.entries.remove(&key);
+            self.remove(&key);
         }
         value
+    }
+
+    /// Forgets a value.
+    pub fn remove(&self, key: &Key) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.entries.remove(key);
     }
 }
 

@@ -201,6 +201,24 @@ impl Prompter {
         Ok(text)
     }
 
+    /// The user's words alone: the row's own prompt; where it has none, its last turn as the template has it. Places of
+    /// pictures that stand before and behind them are none.
+    ///
+    /// # Errors
+    /// A field that the row lacks.
+    pub fn asked(&self, draw: &Draw) -> Result<String, PromptError> {
+        let own = draw.example.fields.get("prompt");
+        let words = own.map_or_else(|| self.question(draw), |own| Ok(own.clone()))?;
+        if draw.example.images.is_empty() {
+            return Ok(words);
+        }
+        let mut bare = words.trim();
+        while let Some(rest) = bare.strip_prefix(PICTURE).or(bare.strip_suffix(PICTURE)) {
+            bare = rest.trim();
+        }
+        Ok(bare.to_owned())
+    }
+
     /// The turns before the assistant's, for engines that apply chat templates themselves.
     ///
     /// # Errors
@@ -244,13 +262,13 @@ impl Prompter {
             });
         }
         let mut words: Vec<String> = history.iter().map(|of| of.question.clone()).collect();
-        words.push(self.asked(draw)?);
+        words.push(self.question(draw)?);
         self.placed(&mut words, draw)?;
         Ok(words)
     }
 
     /// The last question: the row's own, or a template with the row's fields.
-    fn asked(&self, draw: &Draw) -> Result<String, PromptError> {
+    fn question(&self, draw: &Draw) -> Result<String, PromptError> {
         let example = &draw.example;
         if let Some(question) = example.fields.get("prompt")
             && self.spare_whole_questions

@@ -107,8 +107,12 @@ impl PromptBuilder {
         let text = prompter
             .text(draw)
             .map_err(|error| TrainError::Input(format!("tasks.{}: {error}", example.task)))?;
+        let asked = prompter
+            .asked(draw)
+            .map_err(|error| TrainError::Input(format!("tasks.{}: {error}", example.task)))?;
         let ids = self.encode(&text, &example.images).map_err(of(example))?;
         Ok(Prompt {
+            asked: asked.into(),
             id: example.id.clone(),
             task: example.task.clone(),
             text: Some(text.into()),

@@ -151,7 +151,8 @@ fn score_job(prompt: &Prompt, finished: &Finished, args: &RolloutArgs) -> ScoreJ
         task: prompt.task.clone(),
         step: args.step,
         measure: args.measure,
-        prompt: prompt.text.clone().unwrap_or_else(|| "".into()),
+        id: prompt.id.clone(),
+        prompt: prompt.asked.clone(),
         reference: prompt.reference.clone(),
         candidate: Candidate {
             text: completion.text.clone().unwrap_or_default(),

@@ -28,6 +28,10 @@ pub struct SampleRow {
     pub index: usize,
     /// The prompt as the policy saw it.
     pub prompt: String,
+    /// The row's own prompt, which rewards are given.
+    pub reward_prompt: String,
+    /// What image-text rewards and judges compare with: the reference's words, else the row's own prompt.
+    pub reward_text: String,
     /// The completion's text without its stop token.
     pub completion: String,
     /// Its token ids, the stop token included.
@@ -45,9 +49,12 @@ pub struct SampleRow {
     /// The task's metrics, where they were measured.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub metrics: IndexMap<String, f64>,
-    /// Total reward.
-    pub total: f64,
-    /// The formula's number; 0 in a zero-spread group.
+    /// Total reward; null where it could not be scored.
+    pub total: Option<f64>,
+    /// The rewards that could not be had, where there are such.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unscored: Vec<String>,
+    /// The formula's number; 0 in a zero-spread group, and where it could not be scored.
     pub advantage: f64,
     /// Updates of the policy in this stage before it was written.
     pub policy_version: u64,
@@ -88,6 +95,8 @@ pub fn sample_rows(id: &StepId, scored: &ScoredGroup, advantages: Option<&[f64]>
         task: prompt.task.clone(),
         index,
         prompt: prompt.text.as_deref().unwrap_or_default().to_owned(),
+        reward_prompt: prompt.asked.to_string(),
+        reward_text: prompt.reference.wish(&prompt.asked).to_owned(),
         completion: completion.text.clone().unwrap_or_default(),
         token_ids: completion.ids.clone(),
         sampler_logprobs: completion.logprobs.clone(),
@@ -97,11 +106,12 @@ pub fn sample_rows(id: &StepId, scored: &ScoredGroup, advantages: Option<&[f64]>
         parts: reward.parts.clone(),
         metrics: reward.metrics.clone(),
         total: reward.total,
+        unscored: reward.unscored.clone(),
         advantage: advantages.map_or(0.0, |advantages| advantages[index]),
         policy_version: id.policy_version,
         reference: (*prompt.reference).clone(),
         render_ms: reward.render_ms,
-        deadline_hit: reward.deadline_hit,
+        deadline_hit: reward.deadline_hit(),
     };
     GroupRows {
         draw: prompt.draw,
@@ -135,9 +145,12 @@ pub fn reward_metrics(rows: &[SampleRow]) -> Metrics {
     }
     let count = rows.len() as f64;
     let mean_of = |value: &dyn Fn(&SampleRow) -> f64| rows.iter().map(value).sum::<f64>() / count;
-    let totals: Vec<f64> = rows.iter().map(|row| row.total).collect();
-    metrics.set(&keys::REWARD_MEAN, advantage::mean(&totals));
-    metrics.set(&keys::REWARD_STD, advantage::deviation(&totals, true));
+    let totals: Vec<f64> = rows.iter().filter_map(|row| row.total).collect();
+    if !totals.is_empty() {
+        metrics.set(&keys::REWARD_MEAN, advantage::mean(&totals));
+        metrics.set(&keys::REWARD_STD, advantage::deviation(&totals, true));
+    }
+    metrics.set(&keys::UNSCORED, 1.0 - totals.len() as f64 / count);
     let mut sums: IndexMap<String, (f64, f64)> = IndexMap::new();
     let mut add = |name: String, value: f64| {
         let entry = sums.entry(name).or_default();
@@ -145,7 +158,9 @@ pub fn reward_metrics(rows: &[SampleRow]) -> Metrics {
     };
     for row in rows {
         let task = row.task.as_str();
-        add(keys::REWARD_TASK.of(&[task]), row.total);
+        if let Some(total) = row.total {
+            add(keys::REWARD_TASK.of(&[task]), total);
+        }
         for (part, value) in &row.parts {
             add(keys::REWARD_PART.of(&[part]), *value);
             add(keys::REWARD_TASK_PART.of(&[task, part]), *value);

@@ -8,6 +8,7 @@ use rewards::{ImageSource, RewardsConfig, ScoreRow, ScoredRow, Scorer, TokenCoun
 use trainer::config::Config;
 
 use super::{Failure, Shared, config, rows};
+use crate::telemetry;
 
 /// `svgrl reward`
 #[derive(Debug, Clone, clap::Args)]
@@ -21,7 +22,8 @@ pub struct Args {
     /// Rows `{"id", "task"?, "prompt", "completion", "reference": {"svg"?, "image"?, "text"?}, "truncated"?, "step"?}`.
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
-    /// Rows `{"id", "total", "parts", "valid", "reason", "render_ms"}`, and `metrics` with --metrics.
+    /// Rows `{"id", "total", "parts", "valid", "reason", "render_ms"}`, and `metrics` with --metrics; where a judge, an
+    /// encoder or a service failed, `total` is null and `unscored` names the parts.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Task of rows that name none; default: the config's first.
@@ -67,6 +69,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
             "--out: is the file of --data, which would be lost (name another)",
         ));
     }
+    telemetry::start_command(shared.verbosity())?;
     let scorer = scorer(&config, &config.rewards)?;
     let folder = args.data.parent().map(PathBuf::from).unwrap_or_default();
     let (mut ids, mut jobs) = (Vec::new(), Vec::new());
@@ -91,6 +94,14 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         eprintln!(
             "judge: {} asked, {} failed, {} tokens in, {} out, cost {}",
             count.asked, count.failed, count.tokens[0], count.tokens[1], count.cost
+        );
+    }
+    for failed in scorer.failures().iter().filter(|_| !shared.quiet) {
+        eprintln!(
+            "{}: {} of {} completions could not be scored",
+            failed.part,
+            failed.count,
+            rewards.len()
         );
     }
     for (id, reward) in ids.into_iter().zip(rewards) {

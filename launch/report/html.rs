@@ -23,6 +23,7 @@ pub(super) fn page(run: &Run, rasterise: Rasterise<'_>) -> String {
         escape(&run.name),
         environment(run),
     );
+    out.push_str(&warnings(run));
     out.push_str(&tiles(run));
     for stage in &run.stages {
         out.push_str(&section(stage, rasterise));
@@ -45,6 +46,16 @@ fn environment(run: &Run) -> String {
         })
         .collect();
     format!("<p class=\"muted\">{}</p>", known.join(" · "))
+}
+
+/// What the run's logs warn of.
+fn warnings(run: &Run) -> String {
+    let item = |said: &String| format!("<li>{}</li>", escape(said));
+    let items: String = run.warnings.iter().map(item).collect();
+    match items.is_empty() {
+        true => items,
+        false => format!("<section><h2>Warnings</h2><ul>{items}</ul></section>\n"),
+    }
 }
 
 /// Last held-out numbers of the run, with what each stage made of them.

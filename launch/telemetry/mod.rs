@@ -81,6 +81,18 @@ pub fn start_run(outputs: &RunOutputs) -> Result<Outputs, Failure> {
     Ok(Outputs { _trace: guard })
 }
 
+/// Sends the warnings of a command that keeps no log to standard error, as lines.
+///
+/// # Errors
+/// A `RUST_LOG` that cannot be read.
+pub fn start_command(verbosity: Verbosity) -> Result<(), Failure> {
+    let console = ConsoleLayer::new(verbosity, true, None);
+    Registry::default()
+        .with(console.with_filter(log_filter()?))
+        .try_init()
+        .map_err(Failure::other)
+}
+
 /// Keeps the service's log open; what waits is written when it is dropped.
 #[must_use]
 pub struct ServiceLog {

@@ -8,21 +8,21 @@ use super::job::{Command, Job, Rows};
 use super::load::{device, load};
 use super::need::used;
 use super::offload::Offloader;
-use super::server::{Fault, Server};
+use super::server::Server;
 use super::worker::Worker;
 use super::{
-    EncodeRequest, EncoderConfig, EncoderCount, EncoderNeed, EncoderSet, EncoderUse,
+    EncodeRequest, EncoderConfig, EncoderCount, EncoderNeed, EncoderSet, EncoderUse, NoAnswer,
     PictureFeature, PictureInput, Promise, TokenLayers,
 };
-use crate::cache::{Cache, key};
+use crate::cache::{Cache, Key, key};
 use crate::error::RewardError;
 use crate::picture::Picture;
 use crossbeam_channel::{Sender, bounded};
 use indexmap::IndexMap;
 use models::encoder::{self, Encoder, Pooling};
 use models::image::{ImageProcessor, Rgb8};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use tch::Device;
 
@@ -34,7 +34,6 @@ const TOKENS: usize = 256;
 /// All encoders that the tasks use.
 pub(crate) struct Encoders {
     all: IndexMap<String, Handle>,
-    fault: Fault,
 }
 
 /// One encoder, seen from the other threads.
@@ -69,7 +68,6 @@ struct Thread {
 impl Encoders {
     /// Loads what is needed and starts the threads.
     pub fn open(set: &EncoderSet, needs: &[EncoderNeed]) -> Result<Encoders, RewardError> {
-        let fault = Fault::default();
         let mut all = IndexMap::new();
         for (name, what) in used(set, needs)? {
             let config = &set.encoders[name];
@@ -80,7 +78,6 @@ impl Encoders {
                 name: name.to_owned(),
                 rows: Rows::new(config.batch, device == Device::Cpu),
                 on_cpu: device == Device::Cpu,
-                fault: fault.clone(),
                 ended: Arc::default(),
                 counter: Arc::default(),
             };
@@ -91,7 +88,7 @@ impl Encoders {
                 })?;
             all.insert(name.to_owned(), handle);
         }
-        Ok(Encoders { all, fault })
+        Ok(Encoders { all })
     }
 
     pub fn is_empty(&self) -> bool {
@@ -106,19 +103,22 @@ impl Encoders {
                 match handle.door.fit(picture) {
                     Ok(fitted) => handle.ask(Command::Picture(fitted, handle.door.pool(feature))),
                     // The picture's fault, a shape that a completion chose, and not the network's.
-                    Err(error) => Promise::failed(format!("encoders.{encoder}: {error}")),
+                    Err(error) => {
+                        let why = format!("encoders.{encoder}: {error}");
+                        Promise::without_answer(NoAnswer::Refused(why.into()))
+                    }
                 }
             }
             EncodeRequest::Text(text) => {
                 let ask = || handle.ask(Command::Text(text.to_owned()));
-                handle.texts.get(key(&[text.as_bytes()]), ask)
+                lasting(&handle.texts, key(&[text.as_bytes()]), &ask)
             }
             EncodeRequest::Tokens { text, layer, keep } => {
                 let ask = || handle.ask(Command::Tokens(text.to_owned(), layer));
                 match keep {
                     true => {
                         let known = key(&[&layer.to_le_bytes(), text.as_bytes()]);
-                        handle.tokens.get(known, ask)
+                        lasting(&handle.tokens, known, &ask)
                     }
                     false => ask(),
                 }
@@ -149,8 +149,10 @@ impl Encoders {
         let told = |handle: &Handle| handle.ask(Command::Offload);
         let offloaded = self.all.values().filter(|handle| handle.offload);
         let waits: Vec<Promise> = offloaded.map(told).collect();
-        // A move that failed is a fault that everyone hears of.
-        waits.iter().for_each(|promise| drop(promise.wait()));
+        for failed in waits.iter().filter_map(|promise| promise.wait().err()) {
+            let (NoAnswer::Failed(why) | NoAnswer::Refused(why)) = failed;
+            tracing::warn!(target: "svgrl::rewards", "{why}: its weights stay on the device");
+        }
     }
 
     /// Brings them back, while others begin their work.
@@ -166,12 +168,16 @@ impl Encoders {
         all.map(|(name, handle)| (name.as_str(), handle.thread.counter.read()))
             .collect()
     }
+}
 
-    /// What went wrong in a network, if anything did.
-    pub fn fault(&self) -> Option<RewardError> {
-        let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
-        fault.clone().map(RewardError::Encoder)
+/// A kept answer; one that failed is asked for again.
+fn lasting(kept: &Cache<Promise>, key: Key, ask: &dyn Fn() -> Promise) -> Promise {
+    let answer = kept.get(key, ask);
+    if !answer.has_failed() {
+        return answer;
     }
+    kept.remove(&key);
+    kept.get(key, ask)
 }
 
 impl Handle {
@@ -216,7 +222,7 @@ impl Handle {
         if let Some(Err(lost)) = self.thread.jobs.as_ref().map(|jobs| jobs.send(job)) {
             lost.into_inner()
                 .promise
-                .give(Err("the encoder's thread has ended".into()));
+                .give(Err(NoAnswer::failed("the encoder's thread has ended")));
         }
         promise
     }

@@ -6,7 +6,7 @@
 use super::counter::Counter;
 use super::job::{Command, Job, Padded, Prepared, Rows};
 use super::offload::Offloader;
-use super::promise::Promise;
+use super::promise::{NoAnswer, Promise};
 use super::worker::Worker;
 use crossbeam_channel::Receiver;
 use models::ModelError;
@@ -17,16 +17,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The first fault of any encoder: what came back since is made up.
-pub(super) type Fault = Arc<Mutex<Option<String>>>;
-
 /// What a thread knows besides its network.
 pub(super) struct Server {
     pub name: String,
     pub rows: Rows,
     /// Whether it computes on the CPU, where networks take turns.
     pub on_cpu: bool,
-    pub fault: Fault,
     /// Set when nobody wants answers any more.
     pub ended: Arc<AtomicBool>,
     pub counter: Arc<Counter>,
@@ -105,9 +101,9 @@ impl Server {
             if self.ended.load(Ordering::SeqCst) {
                 let asked = inbox.try_iter().map(|job| job.promise);
                 let taken = waiting.jobs.into_iter().map(|(_, promise)| promise);
-                taken
-                    .chain(asked)
-                    .for_each(|promise| promise.give(Err("the encoder has ended".into())));
+                taken.chain(asked).for_each(|promise| {
+                    promise.give(Err(NoAnswer::failed("the encoder has ended")))
+                });
                 return;
             }
             if waiting.jobs.is_empty() {
@@ -143,7 +139,7 @@ impl Server {
         }
     }
 
-    /// Keeps a promise of nothing; an error is a fault.
+    /// Keeps a promise of nothing, or says why not.
     fn tell(&self, done: Result<(), ModelError>, promise: &Promise) {
         match done {
             Ok(()) => promise.give(Ok(Arc::from([]))),
@@ -151,16 +147,12 @@ impl Server {
         }
     }
 
-    /// Notes the first fault and tells those who wait.
+    /// Tells those who wait that there is no answer.
     fn fail(&self, reason: &str, promises: &[Promise]) {
-        let text = format!("encoders.{}: {reason}", self.name);
+        let text: Arc<str> = format!("encoders.{}: {reason}", self.name).into();
         for promise in promises {
-            promise.give(Err(text.as_str().into()));
+            promise.give(Err(NoAnswer::Failed(text.clone())));
         }
-        self.fault
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(text);
     }
 
     /// The first question and those that may share its pass.

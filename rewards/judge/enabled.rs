@@ -4,6 +4,7 @@ use super::count::Counter;
 use super::{JudgeCount, JudgeSetup, Question};
 use crate::error::RewardError;
 use crate::http::Caller;
+use crate::scores::{Scores, Verdict};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ pub(crate) struct JudgeClient {
 /// A request's body, and where the value in its answer goes.
 struct Asked {
     body: Value,
-    reply: Sender<Option<f64>>,
+    reply: Sender<Verdict>,
 }
 
 /// What its threads share.
@@ -65,8 +66,8 @@ impl JudgeClient {
         Ok(JudgeClient { questions, shared })
     }
 
-    /// Asks; the value comes, or none where the judge could not be asked or understood.
-    pub fn ask(&self, question: &Question) -> Receiver<Option<f64>> {
+    /// Asks; the value comes, or why the judge could not be asked or understood.
+    pub fn ask(&self, question: &Question) -> Receiver<Verdict> {
         let (reply, answer) = bounded(1);
         let mut content = vec![json!({"type": "text", "text": question.text})];
         for picture in &question.pictures {
@@ -93,7 +94,7 @@ impl JudgeClient {
 }
 
 impl Shared {
-    fn ask(&self, body: &Value) -> Option<f64> {
+    fn ask(&self, body: &Value) -> Verdict {
         self.wait_for_turn();
         // A second try is a request like others.
         let again = || {
@@ -101,15 +102,26 @@ impl Shared {
             true
         };
         let answer = self.caller.call("/chat/completions", Some(body), &again);
-        let answer = answer.unwrap_or_default();
-        let used = |name: &str| answer["usage"][name].as_u64().unwrap_or(0);
+        let count = |judged: bool, answer: &Value| {
+            let used = |name: &str| answer["usage"][name].as_u64().unwrap_or(0);
+            let tokens = [used("prompt_tokens"), used("completion_tokens")];
+            self.count.add(judged, tokens);
+        };
+        let answer = answer.map_err(|error| {
+            count(false, &Value::Null);
+            Arc::from(error.message)
+        })?;
         let words = &answer["choices"][0]["message"]["content"];
         let value = words.as_str().and_then(|words| (self.setup.read)(words));
-        self.count.add(
-            value.is_some(),
-            [used("prompt_tokens"), used("completion_tokens")],
-        );
-        value
+        count(value.is_some(), &answer);
+        value.map(Scores::of).ok_or_else(|| {
+            let said = words
+                .as_str()
+                .map_or_else(|| words.to_string(), str::to_owned);
+            let said: String = said.chars().take(200).collect();
+            let endpoint = &self.setup.endpoint;
+            format!("{endpoint}: the answer holds no score within the range: {said:?}").into()
+        })
     }
 
     /// Requests are spread evenly over the minute.

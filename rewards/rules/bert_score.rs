@@ -3,7 +3,7 @@
 //!
 //! The package lets the padding of its batches cut negative cosines to 0; here a pair is alone.
 
-use crate::encode::{EncodeRequest, EncoderUse, Encoders, Promise, TokenLayers};
+use crate::encode::{EncodeRequest, EncoderUse, Encoders, NoAnswer, Promise, TokenLayers};
 use crate::options::reward_options;
 use crate::rules::rule::{
     Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Setting, Tools,
@@ -73,7 +73,11 @@ impl RewardFn for BertScore {
     fn score(&self, cx: &ScoreContext, (): &()) -> Value {
         let (layer, width) = match self.layer_in(cx.tools.encoders) {
             Ok(found) => found,
-            Err(said) => return Value::encoded([Promise::failed(said)], |_| f64::NAN),
+            Err(said) => {
+                return Value::encoded([Promise::without_answer(NoAnswer::failed(said))], |_| {
+                    f64::NAN
+                });
+            }
         };
         let ask = |text: &str, keep| {
             let text = text.trim();

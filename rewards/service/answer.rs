@@ -3,7 +3,6 @@
 use super::admission::CancelOnDrop;
 use super::parse::{Problem, place};
 use super::state::ServiceState;
-use crate::error::RewardError;
 use crate::invalid::Invalid;
 use crate::request::ScoreRequest;
 use crate::types::ScoreJob;
@@ -32,13 +31,19 @@ pub(crate) enum WireFormat {
     },
 }
 
+/// A row with the number that trainers find under `reward`: its total, or the failure value where it has none.
+pub(crate) struct AnsweredRow {
+    pub row: ScoredRow,
+    pub reward: f64,
+}
+
 /// Judges `jobs` in order. A completion that was not judged in time is an invalid row; a request
 /// that does not fit in the queue, an unknown task or a reference that cannot serve is a problem.
 pub(crate) async fn judge(
     state: &Arc<ServiceState>,
     jobs: Vec<(Value, ScoreJob)>,
     form: WireFormat,
-) -> Result<Vec<ScoredRow>, Problem> {
+) -> Result<Vec<AnsweredRow>, Problem> {
     let arrived = Instant::now();
     let of_batch = form != WireFormat::Single;
     check(state, &jobs, of_batch)?;
@@ -98,16 +103,13 @@ pub(crate) async fn judge(
                 "{field}: reference does not render: {failure}"
             )));
         }
-        rows.push(ScoredRow::new(id, reward));
+        let failure = || state.scorer.failure_total(&task, step);
+        rows.push(AnsweredRow {
+            reward: reward.total.unwrap_or_else(failure),
+            row: ScoredRow::new(id, reward),
+        });
     }
-    // An encoder that failed makes numbers up; nobody must train on them.
-    state.scorer.check().map_err(broken)?;
     Ok(rows)
-}
-
-/// The service cannot judge any more.
-pub(crate) fn broken(error: RewardError) -> Problem {
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }
 
 /// This machine lacks processes or threads just now, which says nothing of the row that needed them.

@@ -27,6 +27,8 @@ struct Counts {
     /// By the first word of the reason.
     invalid: BTreeMap<String, u64>,
     late: u64,
+    /// Rewards that could not be had, by their name.
+    unscored: BTreeMap<String, u64>,
     latency: Histogram,
     render: Histogram,
 }
@@ -57,14 +59,19 @@ impl Histogram {
     }
 }
 
+/// A name as a label's value.
+fn escaped(name: &str) -> String {
+    let name = name.replace('\\', "\\\\").replace('"', "\\\"");
+    name.replace('\n', "\\n")
+}
+
 /// What went through encoders.
 pub(crate) fn encoder_text(counts: &[(&str, EncoderCount)]) -> String {
     let mut out = String::new();
     let mut family = |name: &str, about: &str, value: fn(&EncoderCount) -> u64| {
         let _ = writeln!(out, "# HELP {name} {about}\n# TYPE {name} counter");
         for (encoder, count) in counts {
-            let encoder = encoder.replace('\\', "\\\\").replace('"', "\\\"");
-            let encoder = encoder.replace('\n', "\\n");
+            let encoder = escaped(encoder);
             let _ = writeln!(out, "{name}{{encoder=\"{encoder}\"}} {}", value(count));
         }
     };
@@ -135,6 +142,9 @@ impl Metrics {
                     *counts.invalid.entry(word).or_default() += 1;
                 }
             }
+            for part in reward.unscored.iter().filter(|_| wanted) {
+                *counts.unscored.entry(part.clone()).or_default() += 1;
+            }
             counts.latency.add(waited.as_secs_f64());
             counts.render.add(reward.render_ms / 1e3);
         });
@@ -176,6 +186,11 @@ impl Metrics {
             let _ = writeln!(out, "# HELP svgrl_invalid_total Invalid completions by reason.\n# TYPE svgrl_invalid_total counter");
             for (reason, count) in &counts.invalid {
                 let _ = writeln!(out, "svgrl_invalid_total{{reason=\"{reason}\"}} {count}");
+            }
+            let _ = writeln!(out, "# HELP svgrl_unscored_total Rewards that could not be had, by their name.\n# TYPE svgrl_unscored_total counter");
+            for (part, count) in &counts.unscored {
+                let part = escaped(part);
+                let _ = writeln!(out, "svgrl_unscored_total{{part=\"{part}\"}} {count}");
             }
             counts.latency.write(&mut out, "svgrl_item_seconds", "Seconds from coming in to being judged.");
             counts.render.write(&mut out, "svgrl_render_seconds", "Seconds spent rendering a completion.");

@@ -3,7 +3,7 @@
 
 use crate::reference::{ImageSource, Reference, check_picture};
 use crate::types::ScoreJob;
-use crate::wire::ScoreRow;
+use crate::wire::{ScoreRow, user_words};
 use axum::http::StatusCode;
 use indexmap::IndexMap;
 use serde::Deserialize;
@@ -140,7 +140,7 @@ impl Score {
         Ok(ScoreRow {
             id: self.id,
             task,
-            prompt: Some(prompt(&self.prompt)),
+            prompt: Some(user_words(&self.prompt)),
             completion: self.response,
             reference,
             truncated: self.truncated,
@@ -174,24 +174,6 @@ pub(crate) fn resolve(
         }
     };
     check_picture(&bytes).map_err(|problem| Problem::field(format!("{place}.image: {problem}")))
-}
-
-/// The prompt's text; of a chat, the last user turn's.
-fn prompt(value: &Value) -> String {
-    let content = |message: &Value| match &message["content"] {
-        Value::Array(parts) => parts
-            .iter()
-            .filter_map(|part| part["text"].as_str())
-            .collect(),
-        other => other.as_str().unwrap_or_default().to_owned(),
-    };
-    match value {
-        Value::Array(messages) => {
-            let user = messages.iter().rfind(|message| message["role"] == "user");
-            user.map(content).unwrap_or_default()
-        }
-        other => other.as_str().unwrap_or_default().to_owned(),
-    }
 }
 
 fn label(value: Value) -> Result<(Reference, Option<String>), Problem> {

@@ -1,11 +1,11 @@
 //! What each path answers, and what is common to all: the token, places, log and counters.
 
 use super::LOG;
-use super::answer::{WireFormat, broken, few_enough, judge, short};
+use super::answer::{AnsweredRow, WireFormat, few_enough, judge, short};
 use super::body::{drain_body, receive};
 use super::parse::{self, CheckRow, Problem, RowBatch, Score};
 use super::state::ServiceState;
-use crate::wire::{ScoreRow, ScoredRow};
+use crate::wire::ScoreRow;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
@@ -119,7 +119,6 @@ async fn respond(
         });
     }
     if endpoint == Endpoint::Health {
-        state.scorer.check().map_err(broken)?;
         return Ok(health(state));
     }
     if state
@@ -246,11 +245,10 @@ fn health(state: &ServiceState) -> Response {
     axum::Json(body).into_response()
 }
 
-/// The row with its total once more under the name that other trainers look for.
-fn with_reward(row: ScoredRow) -> Value {
-    let total = row.total;
-    let mut value = serde_json::to_value(row).unwrap_or_default();
-    value["reward"] = json!(total);
+/// The row with its number once more under the name that other trainers look for.
+fn with_reward(answered: AnsweredRow) -> Value {
+    let mut value = serde_json::to_value(answered.row).unwrap_or_default();
+    value["reward"] = json!(answered.reward);
     value
 }
 

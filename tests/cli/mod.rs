@@ -12,6 +12,8 @@ mod hostile;
 mod inspect;
 pub mod judges;
 mod logprobs;
+mod nested;
+mod own_rewards;
 mod pictures;
 mod prepare;
 mod prepare_refusals;

@@ -107,6 +107,7 @@ impl Loader for FixedPrompts<'_> {
                 id: index.to_string(),
                 task: "draw".into(),
                 text: Some("".into()),
+                asked: "".into(),
                 ids: asked.ids,
                 shown: asked.shown,
                 reference: Arc::new(Reference {

@@ -21,6 +21,12 @@ impl Config {
         }
         for task in self.tasks.values_mut() {
             task.templates_file.iter_mut().for_each(join);
+            let rewards = task
+                .rubric
+                .iter_mut()
+                .flat_map(|rubric| &mut rubric.rewards);
+            let rules = rewards.chain(task.metrics.iter_mut().flatten());
+            rules.for_each(|rule| rule.resolve_paths(&folder));
         }
         for source in self.data.sources.values_mut() {
             if let Some(file) = source.file_mut() {

@@ -18,7 +18,8 @@ use crate::rollouts::ScoredGroup;
 #[derive(Clone)]
 pub(super) struct ShapedGroup {
     pub(super) scored: ScoredGroup,
-    pub(super) shaped: Vec<f64>,
+    /// None of those that could not be scored.
+    pub(super) shaped: Vec<Option<f64>>,
     /// The prompt's pictures.
     pub(super) view: Option<Rc<EncodedImages>>,
 }
@@ -75,7 +76,7 @@ pub(super) fn shaped_groups(
         for group in &mut groups {
             let penalties = kl_penalties(config, cx, group)?;
             for (reward, penalty) in group.shaped.iter_mut().zip(penalties) {
-                *reward -= config.kl.coefficient * penalty;
+                *reward = reward.map(|reward| reward - config.kl.coefficient * penalty);
             }
         }
     }

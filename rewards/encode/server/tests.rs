@@ -31,7 +31,6 @@ fn run(rows: Rows, encoder: &str, asks: Vec<Command>) -> (Vec<Arc<[f32]>>, Encod
         name: encoder.into(),
         rows,
         on_cpu: true,
-        fault: Arc::default(),
         ended: Arc::default(),
         counter: Arc::default(),
     };
@@ -97,7 +96,6 @@ fn weights_leave_when_told_and_come_back_when_something_is_asked() {
         name: "dino".into(),
         rows: Rows::new(2, true),
         on_cpu: true,
-        fault: Arc::default(),
         ended: Arc::default(),
         counter: Arc::default(),
     };
