@@ -28,10 +28,6 @@ pub struct SampleRow {
     pub index: usize,
     /// The prompt as the policy saw it.
     pub prompt: String,
-    /// The row's own prompt, which rewards are given.
-    pub reward_prompt: String,
-    /// What image-text rewards and judges compare with: the reference's words, else the row's own prompt.
-    pub reward_text: String,
     /// The completion's text without its stop token.
     pub completion: String,
     /// Its token ids, the stop token included.
@@ -51,13 +47,17 @@ pub struct SampleRow {
     pub metrics: IndexMap<String, f64>,
     /// Total reward; null where it could not be scored.
     pub total: Option<f64>,
-    /// The rewards that could not be had, where there are such.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub unscored: Vec<String>,
     /// The formula's number; 0 in a zero-spread group, and where it could not be scored.
     pub advantage: f64,
     /// Updates of the policy in this stage before it was written.
     pub policy_version: u64,
+    /// The rewards that could not be had, where there are such.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unscored: Vec<String>,
+    /// The row's own prompt, which rewards are given.
+    pub reward_prompt: String,
+    /// What image-text rewards and judges compare with: the reference's words, else the row's own prompt.
+    pub reward_text: String,
     /// What it was compared with.
     pub reference: Reference,
     /// Milliseconds spent rendering it.

@@ -156,12 +156,10 @@ fn a_judge_that_is_away_does_not_stop_a_run() {
 #[test]
 fn what_a_judge_could_not_judge_has_no_total() {
     let folder = scratch("judge_unscored");
-    let reward = |more: &str| {
-        format!(
-            "{{type: judge, endpoint: \"{}\", model: m, with_reference: true, question: \"Is it {{prompt}}?\", score: {{by: json}}}}, {{type: mse, weight: 0}}]{more}, metrics: [{{type: ssim, window_size: 7}}",
-            judge("a red dot", Arc::default())
-        )
-    };
+    let reward = format!(
+        "{{type: judge, endpoint: \"{}\", model: m, with_reference: true, question: \"Is it {{prompt}}?\", score: {{by: json}}}}, {{type: mse, weight: 0}}",
+        judge("a red dot", Arc::default())
+    );
     let dot = drawing("<circle r='9'/>");
     let row = |id: usize, prompt: &str, completion: &str| json!({"id": id, "prompt": prompt, "completion": completion, "reference": {"svg": dot}});
     let data = write_rows(
@@ -175,17 +173,15 @@ fn what_a_judge_could_not_judge_has_no_total() {
     );
     let out = folder.join("out.jsonl");
     let score = |more: &str| {
-        let text = CONFIG
-            .replace("TOKENIZER", TOKENIZER)
-            .replace("rewards: [REWARD]}", "rewards: [REWARD]");
-        let text = text.replace("[REWARD]", &format!("[{}]", reward(more)));
+        let text = CONFIG.replace("TOKENIZER", TOKENIZER);
+        let text = text.replace("[REWARD]", &format!("[{reward}]{more}"));
         let config = write(&folder, "config.yaml", &text);
         let mut command = program();
         command.arg("reward").arg("--config").arg(&config);
         let said = told(command.arg("--data").arg(&data).arg("--out").arg(&out));
         (said.fine().err, rows(&out))
     };
-    let (said, rows) = score("}");
+    let (said, rows) = score("");
     assert_eq!(
         (&rows[0]["total"], &rows[2]["total"]),
         (&json!(0.8), &json!(-1.0))
@@ -208,7 +204,7 @@ fn what_a_judge_could_not_judge_has_no_total() {
         assert!(said.contains(part), "`{part}` is not in: {said}");
     }
     // As released systems have it.
-    let (said, rows) = score(", unscored: 0}");
+    let (said, rows) = score(", unscored: 0");
     assert_eq!(rows[1]["total"], json!(0.0));
     assert_eq!(rows[1]["parts"], json!({"judge": 0.0, "mse": 1.0}));
     assert!(said.contains("it counts as 0"), "{said}");
