@@ -40,7 +40,7 @@ pub(crate) fn closing_tag(text: &str, start: usize) -> Option<std::ops::Range<us
     let mut tags = Tags::of(&text[start..]);
     tags.inside = true;
     let mut depth = 0usize;
-    while let Some(tag) = tags.next() {
+    for tag in tags {
         match tag.kind {
             TagKind::Start | TagKind::Broken => depth += 1,
             TagKind::Empty => {}

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 /// What became of a completion's judgement.
 pub(crate) enum Outcome {
-    Done(Reward),
+    Done(Box<Reward>),
     Pending(Box<PendingScore>),
 }
 

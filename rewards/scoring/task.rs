@@ -101,7 +101,7 @@ impl Task {
         let mut outcome = match self.scoring.completion.extract(&job.candidate.text) {
             Ok(words) if self.scoring.completion.is_text() => self.judge(&asked, words, None),
             Ok(source) => self.score_svg(source, &asked, patience)?,
-            Err(fault) => Outcome::Done(self.invalid(Invalid::Shape(fault), &asked)),
+            Err(fault) => Outcome::Done(Box::new(self.invalid(Invalid::Shape(fault), &asked))),
         };
         if let (true, Truncated::Value(value)) =
             (job.candidate.truncated, self.scoring.rubric.truncated)
@@ -208,9 +208,8 @@ impl Task {
         let target = match self.references.get(&asked.job.reference, asked.measure) {
             Ok(target) => target,
             Err(failure) => {
-                return Some(Outcome::Done(
-                    self.invalid(Invalid::BadReference(failure), asked),
-                ));
+                let invalid = self.invalid(Invalid::BadReference(failure), asked);
+                return Some(Outcome::Done(Box::new(invalid)));
             }
         };
         let config = &self.scoring.render;
@@ -226,10 +225,10 @@ impl Task {
             Ok(rendered) => rendered?,
             Err(failure) => {
                 let invalid = Invalid::Render(failure);
-                return Some(Outcome::Done(Reward {
+                return Some(Outcome::Done(Box::new(Reward {
                     render_ms,
                     ..self.invalid(invalid, asked)
-                }));
+                })));
             }
         };
         let drawn = Drawn {
@@ -277,7 +276,7 @@ impl Task {
             total: None,
         };
         match pending.is_known() {
-            true => Outcome::Done(self.finished(&pending, &Waiter::ENDLESS)),
+            true => Outcome::Done(Box::new(self.finished(&pending, &Waiter::ENDLESS))),
             false => Outcome::Pending(Box::new(pending)),
         }
     }

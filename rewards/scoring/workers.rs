@@ -48,7 +48,7 @@ impl ScoringThread {
                 continue;
             }
             match (self.judge(&request), &self.next.slower) {
-                (Some(Outcome::Done(reward)), _) => request.answer(reward),
+                (Some(Outcome::Done(reward)), _) => request.answer(*reward),
                 (Some(Outcome::Pending(pending)), _) => self.wait(Unfinished { request, pending }),
                 // The threads hold the receiver as long as there are senders.
                 (None, Some(slower)) => drop(slower.send(request)),
@@ -61,11 +61,13 @@ impl ScoringThread {
     fn judge(&self, request: &ScoreRequest) -> Option<Outcome> {
         let job = &request.job;
         let Some(task) = self.tasks.get(&job.task) else {
-            return Some(Outcome::Done(Reward::none(Invalid::UnknownTask)));
+            return Some(Outcome::Done(Box::new(Reward::none(Invalid::UnknownTask))));
         };
         let score = || task.score(job, self.next.patience);
-        catch_unwind(AssertUnwindSafe(score))
-            .unwrap_or_else(|_| Some(Outcome::Done(task.failed(Invalid::Panic, job.step))))
+        catch_unwind(AssertUnwindSafe(score)).unwrap_or_else(|_| {
+            let failed = task.failed(Invalid::Panic, job.step);
+            Some(Outcome::Done(Box::new(failed)))
+        })
     }
 
     fn wait(&self, unfinished: Unfinished) {

@@ -34,9 +34,12 @@ tasks:
 stages: [{algorithm: sft, steps: 1, batch: {size: 4}, checkpoint: {every: 0, at_end: false}}]
 ";
 
+/// A row that holds a drawing.
+type Layout = fn(&str) -> Value;
+
 #[test]
 fn rows_of_every_layout_are_trained_on_whole() {
-    let layouts: [(&str, fn(&str) -> Value); 3] = [
+    let layouts: [(&str, Layout); 3] = [
         (
             "messages",
             |svg| json!({"messages": [{"role": "user", "content": "draw"}, {"role": "assistant", "content": format!("Here:\n```svg\n{svg}\n```")}]}),
