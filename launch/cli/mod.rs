@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-pub use failure::Failure;
+pub use failure::{Failure, SMALLER};
 pub use shared::Shared;
 
 use crate::spawn;
@@ -75,10 +75,19 @@ enum Command {
 
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refused(&error),
+    };
     panics::install();
     match panics::told(|| dispatch(&cli)) {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => match crate::console::failure() {
+            Some(full) => {
+                eprintln!("error: {full}");
+                ExitCode::FAILURE
+            }
+            None => ExitCode::from(code),
+        },
         Err(failure) => {
             eprintln!("error: {failure}");
             failure.code()
@@ -86,11 +95,30 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Commands that the documents promise and that are not built.
+const NOT_BUILT: [&str; 7] = [
+    "eval", "refine", "plan", "merge", "watch", "samples", "export",
+];
+
+/// Says what is wrong with the command line (or what its help is), and the exit status for it.
+fn refused(error: &clap::Error) -> ExitCode {
+    use clap::error::{ContextKind, ContextValue};
+    if let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand)
+        && NOT_BUILT.contains(&name.as_str())
+    {
+        eprintln!("error: svgrl {name}: not built yet");
+        return ExitCode::from(2);
+    }
+    // Whoever closed the output does not want it.
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
 fn dispatch(cli: &Cli) -> Result<u8, Failure> {
     torch_ext::disable_reduced_precision().map_err(Failure::other)?;
     let shared = &cli.shared;
     match &cli.command {
-        Command::Train(args) => train::run(args, shared).map(|()| 0),
+        Command::Train(args) => train::run(args, shared),
         Command::Check(args) => config::check(args, shared).map(|()| 0),
         Command::Reference => config::reference().map(|()| 0),
         Command::Schema => config::schema().map(|()| 0),

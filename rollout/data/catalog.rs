@@ -49,6 +49,8 @@ pub struct SourceSummary {
     pub held_out: usize,
     /// Rows left out by `min_length` and `max_length`.
     pub filtered: usize,
+    /// What tells its rows from others, wherever they lie.
+    pub digest: String,
 }
 
 /// One opened source.
@@ -61,6 +63,7 @@ pub(crate) struct Source {
     train: Vec<u32>,
     held_out: Vec<u32>,
     filtered: usize,
+    digest: String,
 }
 
 #[derive(Debug)]
@@ -156,6 +159,7 @@ impl Catalog {
                 train: opened.train,
                 held_out: opened.held_out,
                 filtered: opened.filtered,
+                digest: opened.digest,
             });
         }
         Ok(catalog)
@@ -176,6 +180,7 @@ impl Catalog {
                 train: source.train.len(),
                 held_out: source.held_out.len(),
                 filtered: source.filtered,
+                digest: source.digest.clone(),
             })
             .collect()
     }

@@ -179,6 +179,7 @@ pub fn step_times(bench: &StepBench, count: usize) -> Result<Vec<StepTimes>, Tra
         interrupt: &Interrupt::never(),
         ranks,
         seed: 0,
+        steps_before: 0,
     };
     let options = EngineOptions {
         policy: learner.model.clone(),

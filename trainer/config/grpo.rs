@@ -266,6 +266,7 @@ impl AlgorithmOptions for GrpoConfig {
             },
             eval: EvalConfig::default(),
             checkpoint: CheckpointConfig::default(),
+            continue_schedules: false,
         }
     }
 

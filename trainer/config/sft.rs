@@ -55,6 +55,7 @@ impl AlgorithmOptions for SftConfig {
             batch: BatchConfig::default(),
             eval: EvalConfig::default(),
             checkpoint: CheckpointConfig::default(),
+            continue_schedules: false,
         }
     }
 

@@ -30,6 +30,7 @@ impl Config {
         self.model()?;
         not_negative("peak_tflops", self.peak_tflops)?;
         not_negative("grace_s", self.grace_s)?;
+        at_least("ranks.timeout_s", self.ranks.timeout_s as usize, 1)?;
         self.rewards
             .validate()
             .map_err(|error| format!("rewards.{error}"))?;

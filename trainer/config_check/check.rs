@@ -323,7 +323,40 @@ fn listed(words: &[&str]) -> String {
     quoted.join(", ")
 }
 
+/// Keys and words that the documents promise and that are not built.
+const NOT_BUILT: [&str; 20] = [
+    "dpo",
+    "vllm",
+    "sglang",
+    "base",
+    "sharding",
+    "tracking",
+    "metrics",
+    "ignore",
+    "extend_tokens",
+    "endpoints",
+    "unscored_steps",
+    "epochs",
+    "lora",
+    "engine",
+    "placement",
+    "max_staleness",
+    "best",
+    "suite",
+    "pairs",
+    "dedicated",
+];
+
+/// What is said of a name that this version does not know but a later one will.
+fn not_built(name: &str) -> Option<String> {
+    let known = NOT_BUILT.contains(&name);
+    known.then(|| format!("{name}: not built yet"))
+}
+
 fn unknown_word(word: &str, words: &[&str]) -> String {
+    if let Some(said) = not_built(word) {
+        return format!("{said}; it is one of {}", listed(words));
+    }
     match nearest(word, words.iter().copied()) {
         Some(near) => format!("unknown value `{word}`; did you mean `{near}`?"),
         None => format!("unknown value `{word}`; it is one of {}", listed(words)),
@@ -331,6 +364,9 @@ fn unknown_word(word: &str, words: &[&str]) -> String {
 }
 
 fn unknown_key(key: &str, known: &[&str]) -> String {
+    if let Some(said) = not_built(key) {
+        return said;
+    }
     match nearest(key, known.iter().copied()) {
         Some(near) => format!("unknown key; did you mean `{near}`?"),
         None => format!("unknown key; known here: {}", known.join(", ")),

@@ -61,7 +61,7 @@ pub(super) fn shaped_groups(
         .map(|(scored, view)| {
             let task = cx.stage.tasks.get(&scored.group.prompt.task);
             let shaped = match task.and_then(|task| task.rubric.as_ref()) {
-                Some(rubric) => rubric.shaped(&scored.rewards, cx.step),
+                Some(rubric) => rubric.shaped(&scored.rewards, cx.schedule_step()),
                 None => scored.rewards.iter().map(|reward| reward.total).collect(),
             };
             ShapedGroup {

@@ -16,7 +16,7 @@ use crate::data::source::LeftOut;
 /// Sources of fewer bytes are read anew at each start.
 pub(super) const KEPT_FROM: u64 = 64 << 20;
 
-const MAGIC: &[u8; 8] = b"svgrlix3";
+const MAGIC: &[u8; 8] = b"svgrlix4";
 const PLACE: usize = 24;
 
 /// What a scan found.
@@ -25,6 +25,8 @@ pub(super) struct Index {
     pub(super) places: Vec<Place>,
     /// Records left out.
     pub(super) skipped: Vec<LeftOut>,
+    /// What tells the rows from others.
+    pub(super) digest: String,
 }
 
 /// Where the index of these files lies; `way` says how they are read.
@@ -68,8 +70,12 @@ pub(super) fn load(path: &Path) -> Option<Index> {
         reader.read_exact(&mut bytes).ok()?;
         places.push(unpack(&bytes));
     }
-    let skipped = serde_json::from_reader(reader).ok()?;
-    Some(Index { places, skipped })
+    let (skipped, digest) = serde_json::from_reader(reader).ok()?;
+    Some(Index {
+        places,
+        skipped,
+        digest,
+    })
 }
 
 /// Keeps an index; written aside and renamed, so that it is whole or not there.
@@ -78,7 +84,7 @@ pub(super) fn store(path: &Path, index: &Index) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let aside = path.with_extension(format!("{}.partial", std::process::id()));
     let mut writer = io::BufWriter::with_capacity(1 << 20, fs::File::create(&aside)?);
-    let skipped = serde_json::to_vec(&index.skipped)?;
+    let skipped = serde_json::to_vec(&(&index.skipped, &index.digest))?;
     writer.write_all(MAGIC)?;
     writer.write_all(&(index.places.len() as u64).to_le_bytes())?;
     writer.write_all(&(skipped.len() as u64).to_le_bytes())?;
@@ -135,6 +141,7 @@ mod tests {
                 place: "x:3".into(),
                 problem: "problem".into(),
             }],
+            digest: "0123456789abcdef".into(),
         };
         assert_eq!(load(&path), None);
         store(&path, &index).unwrap();
