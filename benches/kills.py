@@ -96,7 +96,7 @@ class Disk:
                 self.size[int(first)] = int(second)
                 self.durable_size[int(first)] = min(self.durable_size.get(int(first), 0), int(second))
             elif kind == "S":
-                self.durable_size[int(first)] = self.size.get(int(first), 0)
+                self.size[int(first)] = self.durable_size[int(first)] = int(second)
             elif kind == "D":
                 folder = self.find(second)
                 folder.durable = dict(folder.now)

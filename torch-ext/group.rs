@@ -194,9 +194,14 @@ impl ProcessGroup {
         }
         group.pace.set((timeout, ended));
         // SAFETY: a live group for the length of the call.
-        check("set_timeout", unsafe {
+        let set = check("set_timeout", unsafe {
             ffi::svgrl_group_set_timeout(group.raw, millis(timeout))
-        })
+        });
+        match group.options.backend {
+            Backend::Gloo => set,
+            // Whether NCCL's groups take one depends on libtorch's version; the one they were made with stays.
+            Backend::Nccl { .. } => Ok(()),
+        }
     }
 
     /// Replaces `tensor` by its sum over the ranks, in place, in the tensor's type.

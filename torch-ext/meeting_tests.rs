@@ -1,3 +1,5 @@
+//! Ranks as threads of one process, each with a connection of its own.
+
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);

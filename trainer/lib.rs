@@ -50,7 +50,7 @@ pub use memory::TrainingMemory;
 pub use peak_memory::peak_memory_gib;
 pub use plan::{check_inputs, plan};
 pub use prompt_builder::PromptBuilder;
-pub use resume::{Resume, differing_ranks, holds_run, move_aside};
+pub use resume::{Resume, move_aside};
 pub use rollouts::ScoredGroup;
 pub use run::{Observer, RunEnd, RunOptions, run};
 pub use run_lock::{Holder, RunLock};

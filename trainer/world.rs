@@ -287,6 +287,16 @@ impl Door {
                     }
                     .into());
                 }
+                Err(TorchError::Store { place, role, cause }) => {
+                    let why = match role {
+                        "open" => "another run has that MASTER_PORT",
+                        _ => {
+                            "rank 0, which serves it, has not come, or ended before this rank came"
+                        }
+                    };
+                    let cause = format!("{why}; {cause}");
+                    return Err(TorchError::Store { place, role, cause }.into());
+                }
                 entered => return Ok(entered?),
             }
         }

@@ -138,6 +138,24 @@ ssize_t write(int fd, const void *bytes, size_t n) {
   return done;
 }
 
+// What copies a file without passing through this process.
+ssize_t copy_file_range(int from, off64_t *a, int to, off64_t *b, size_t n, unsigned flags) {
+  char room[PATH_MAX];
+  int ours = of(to, room) != 0;
+  if (ours) count();
+  ssize_t done = syscall(SYS_copy_file_range, from, a, to, b, n, flags);
+  if (ours) size_of(to, 'W');
+  return done;
+}
+ssize_t sendfile64(int to, int from, off64_t *at, size_t n) {
+  char room[PATH_MAX];
+  int ours = of(to, room) != 0;
+  if (ours) count();
+  ssize_t done = syscall(SYS_sendfile, to, from, at, n);
+  if (ours) size_of(to, 'W');
+  return done;
+}
+
 static int cut(int fd, off_t n) {
   char room[PATH_MAX];
   int ours = of(fd, room) != 0;
@@ -157,7 +175,7 @@ static int synced(int fd, long call) {
   struct stat data;
   if (path && fstat(fd, &data) == 0) {
     if (S_ISDIR(data.st_mode)) tell("D\t0\t%s\n", path);
-    else tell("S\t%lu\t0\n", (unsigned long)data.st_ino);
+    else tell("S\t%lu\t%ld\n", (unsigned long)data.st_ino, (long)data.st_size);
   }
   return done;
 }

@@ -74,7 +74,11 @@ impl From<rollout::RolloutError> for Failure {
 
 impl From<rewards::RewardError> for Failure {
     fn from(error: rewards::RewardError) -> Self {
-        TrainError::from(error).into()
+        // A command that keeps nothing is not continued: a service that is gone is a failure like others.
+        match error {
+            rewards::RewardError::Service(_) => Self::other(error),
+            error => TrainError::from(error).into(),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use super::tiny::{Outcome, Tiny, told, wait_for};
+use super::tiny::{Tiny, told, wait_for};
 
 #[test]
 fn a_second_process_is_refused_and_touches_nothing() {
@@ -217,5 +217,4 @@ fn closed_outputs_end_nothing() {
         "{}",
         told(&output)
     );
-    let _ = Outcome::whole();
 }

@@ -350,12 +350,12 @@ const NOT_BUILT: [&str; 20] = [
 /// What is said of a name that this version does not know but a later one will.
 fn not_built(name: &str) -> Option<String> {
     let known = NOT_BUILT.contains(&name);
-    known.then(|| format!("{name}: not built yet"))
+    known.then(|| "not built yet".to_owned())
 }
 
 fn unknown_word(word: &str, words: &[&str]) -> String {
     if let Some(said) = not_built(word) {
-        return format!("{said}; it is one of {}", listed(words));
+        return format!("{word}: {said}; it is one of {}", listed(words));
     }
     match nearest(word, words.iter().copied()) {
         Some(near) => format!("unknown value `{word}`; did you mean `{near}`?"),

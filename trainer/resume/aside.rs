@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::found::holds_run;
 use crate::files::{parent, sync_folder};
 use crate::run_lock::RunLock;
 use crate::{TrainError, files};
@@ -13,7 +14,7 @@ use crate::{TrainError, files};
 /// # Errors
 /// Whatever the file system says.
 pub fn move_aside(folder: &Path, lock: RunLock) -> Result<(RunLock, Option<PathBuf>), TrainError> {
-    if !super::holds_run(folder) {
+    if !holds_run(folder) {
         return Ok((lock, None));
     }
     let to = free_name(folder);

@@ -72,7 +72,7 @@ fn may_differ_among_ranks(key: &str) -> bool {
 /// Keys at which two resolved configs differ and a continuation must not. Keys that did not exist when
 /// the run was started have their defaults in it.
 #[must_use]
-pub fn forbidden_changes(before: &Value, now: &Value) -> Vec<Change> {
+pub(crate) fn forbidden_changes(before: &Value, now: &Value) -> Vec<Change> {
     let mut out = Vec::new();
     let filled = |config: &Value| {
         let typed = serde_json::from_value::<Config>(config.clone());
@@ -89,7 +89,7 @@ pub fn forbidden_changes(before: &Value, now: &Value) -> Vec<Change> {
 
 /// Keys at which the resolved configs of two ranks differ and must not.
 #[must_use]
-pub fn differing_ranks(first: (usize, &Value), second: (usize, &Value)) -> Vec<Change> {
+pub(crate) fn differing_ranks(first: (usize, &Value), second: (usize, &Value)) -> Vec<Change> {
     let mut out = Vec::new();
     let said = |a: &Value, b: &Value| {
         let of = |rank: usize, value: &Value| format!("rank {rank} has {value}");
@@ -102,7 +102,7 @@ pub fn differing_ranks(first: (usize, &Value), second: (usize, &Value)) -> Vec<C
 
 /// A resolved config without the keys that a continuation may change.
 #[must_use]
-pub fn decisive(config: &Value) -> Value {
+pub(crate) fn decisive(config: &Value) -> Value {
     fn strip(key: &str, value: &Value) -> Value {
         match value {
             Value::Object(map) => map

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{found, stage_folder};
+use super::found::{found, stage_folder};
 use crate::TrainError;
 use crate::checkpoint::{Checkpoint, remove, sweep};
 use crate::config::Config;

@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::changes::{Continued, record, recorded};
 use super::cut::keeps;
-use super::{Chosen, changes, stage_folder};
+use super::found::{Chosen, stage_folder};
 use crate::TrainError;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
@@ -28,8 +29,8 @@ impl Copied {
     pub(super) fn of(run: &Path, path: &Path) -> Self {
         let path = real(path);
         let from = path.display().to_string();
-        let copied = |line: changes::Continued| line.copied && line.from == from;
-        if !changes::recorded(run).into_iter().any(copied) {
+        let copied = |line: Continued| line.copied && line.from == from;
+        if !recorded(run).into_iter().any(copied) {
             return Self::No;
         }
         let stage = files::parent(&path).file_name().unwrap_or_default();
@@ -70,7 +71,7 @@ pub(super) fn copy_run(
         state.stage
     )];
     files::make_folder(run)?;
-    changes::record(run, &path, &[], true)?;
+    record(run, &path, &[], true)?;
     match run_of(checkpoint) {
         Some(from) => {
             for stage in &config.stages[..state.stage_index] {

@@ -2,6 +2,7 @@
 
 mod evaluate;
 mod observer;
+mod options;
 mod output;
 mod progress;
 mod stage;
@@ -15,42 +16,22 @@ use models::{Decoder, Tokenizer};
 use rewards::{Scorer, TokenCounter};
 use rollout::data::Catalog;
 use rollout::template::ChatTemplate;
-use tch::Device;
 use torch_ext::ProcessGroup;
 
 use crate::checkpoint::{Checkpoint, Provenance, State};
 use crate::config::{Config, scoring};
 use crate::data::{left_out, open_catalog};
 use crate::inputs::Inputs;
-use crate::interrupt::Interrupt;
 use crate::learn::{PhaseKind, Ranks};
 use crate::prompt_builder::PromptBuilder;
-use crate::resume::{self, Resume};
+use crate::resume;
 use crate::{TrainError, agreement, files, telemetry};
 use observer::Throttle;
 use output::RunOutput;
 use start::Start;
 
 pub use observer::Observer;
-
-/// A run besides its config.
-pub struct RunOptions<'a> {
-    /// The run folder.
-    pub folder: &'a Path,
-    /// Where to continue.
-    pub resume: Resume,
-    /// Where to compute.
-    pub device: Device,
-    /// libtorch's threads per rank.
-    pub threads: usize,
-    /// What may differ from the checkpoint that is continued: dotted keys, or `data`, `model`, `tokenizer`,
-    /// `encoders`, `templates`.
-    pub accept: &'a [String],
-    /// Files that describe the run, by name: written once it is known that it goes on.
-    pub documents: &'a [(&'a str, Vec<u8>)],
-    /// Asks the run to end.
-    pub interrupt: Interrupt,
-}
+pub use options::RunOptions;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +101,9 @@ pub fn run(
     if let Some(checkpoint) = &start.checkpoint {
         let done = stage_is_done(config, checkpoint);
         if done && checkpoint.state.stage_index + 1 == config.stages.len() {
+            if ranks.is_leader() {
+                files::sweep(options.folder);
+            }
             observer.notice("this run is finished; raise a stage's steps to go on");
             return Ok(RunEnd::AlreadyFinished);
         }

@@ -2,10 +2,11 @@
 //! see the same files.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::RunOptions;
+use super::options::RunOptions;
 use crate::TrainError;
 use crate::agreement::{decide, see_the_same};
 use crate::checkpoint::{Checkpoint, Provenance};
@@ -13,6 +14,7 @@ use crate::config::Config;
 use crate::inputs::Change;
 use crate::learn::{PhaseKind, Ranks};
 use crate::resume::{self, Chosen, Comparison};
+use crate::run_lock::RunLock;
 
 /// Where a run starts.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ struct Decision {
     checkpoint: Option<PathBuf>,
     changes: Vec<Change>,
     notices: Vec<String>,
+    /// What stands in the run folder's lock, where other ranks read from the folder too.
+    lock: Option<String>,
 }
 
 impl Start {
@@ -71,12 +75,18 @@ impl Start {
                 .as_ref()
                 .map(|found| within(&found.path, options.folder));
             own = checkpoint;
+            let shared = ranks.size() > 1 && config.stages.len() > 1;
             Ok(Decision {
                 checkpoint: inner,
                 changes,
                 notices,
+                lock: shared.then(|| RunLock::text(options.folder)).flatten(),
             })
         })?;
+        if let Some(lock) = &decision.lock {
+            let seen = sees(options.folder, lock);
+            see_the_same(ranks, options.folder, Some(u32::from(seen)))?;
+        }
         if ranks.size() > 1
             && let Some(inner) = &decision.checkpoint
         {
@@ -94,6 +104,18 @@ impl Start {
             step_kind: PhaseKind::Step,
         })
     }
+}
+
+/// Whether the folder is the one whose lock holds `text`; a network file system may show it a little later.
+fn sees(folder: &Path, text: &str) -> bool {
+    const TRIES: u32 = 20;
+    (0..TRIES).any(|_| {
+        let seen = RunLock::text(folder).is_some_and(|found| found == text);
+        if !seen {
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        seen
+    })
 }
 
 /// `path` relative to the run folder.
