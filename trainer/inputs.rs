@@ -103,40 +103,49 @@ impl Inputs {
     #[must_use]
     pub fn changes(&self, now: &Self) -> Vec<Change> {
         let mut out = Vec::new();
-        let mut add = |key: String, text: String| out.push(Change { key, text });
+        // With the digests, so that what was accepted once is that and nothing else.
+        let mut add = |key: String, text: String, (was, is): (&str, &str)| {
+            let text = format!("{text} (was {was}, is {is})");
+            out.push(Change { key, text });
+        };
         for (name, was) in &self.data {
             let Some(is) = now.data.get(name).filter(|is| *is != was) else {
                 continue;
             };
             let text = match is.rows == was.rows {
-                true => format!(
-                    "the source holds other rows than it did ({} of them)",
-                    was.rows
-                ),
+                true => format!("the {} rows of the source are others", was.rows),
                 false => format!("the source had {} rows and now has {}", was.rows, is.rows),
             };
-            add(format!("data.sources.{name}"), text);
+            let key = format!("data.sources.{name}");
+            add(key, text, (&was.digest, &is.digest));
         }
         if let (Some(was), Some(is)) = (&self.model, &now.model)
             && was != is
         {
             let text = "the folder holds other weights than those that the run began with";
-            add("model.path".into(), text.into());
+            add("model.path".into(), text.into(), (was, is));
         }
         if self.tokenizer != now.tokenizer {
-            add("tokenizer".into(), "its files are others".into());
+            let (was, is) = (&self.tokenizer, &now.tokenizer);
+            add("tokenizer".into(), "its files are others".into(), (was, is));
         }
-        for (kind, was, is) in [
-            ("encoders", &self.encoders, &now.encoders),
-            ("templates", &self.templates, &now.templates),
+        for (kind, text, was, is) in [
+            (
+                "encoders",
+                "its files are others",
+                &self.encoders,
+                &now.encoders,
+            ),
+            (
+                "templates",
+                "the words are others",
+                &self.templates,
+                &now.templates,
+            ),
         ] {
             for (name, was) in was {
-                if is.get(name).is_some_and(|is| is != was) {
-                    let text = match kind {
-                        "encoders" => "its files are others",
-                        _ => "the words are others",
-                    };
-                    add(format!("{kind}.{name}"), text.into());
+                if let Some(is) = is.get(name).filter(|is| *is != was) {
+                    add(format!("{kind}.{name}"), text.into(), (was, is));
                 }
             }
         }
@@ -305,7 +314,11 @@ mod tests {
         };
         let changes = before.changes(&now);
         assert!(changes[0].text.contains("had 5 rows and now has 3"));
-        assert!(changes[1].text.contains("other rows"));
+        assert!(
+            changes[1]
+                .text
+                .contains("the 5 rows of the source are others (was 1, is 3)")
+        );
         for (name, count) in [
             ("data", 2),
             ("data.sources.a", 1),

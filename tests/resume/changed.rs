@@ -92,7 +92,7 @@ fn other_rows_are_refused_and_accepted_by_word() {
     run.more(&[]).refused(
         2,
         &[
-            "data.sources.drawings: the source holds other rows",
+            "data.sources.drawings: the 8 rows of the source are others",
             "--accept-changes data",
             "rl/final --run-dir NEW",
             "--resume never",
@@ -231,7 +231,7 @@ fn a_key_is_accepted_by_its_stages_name_and_recorded() {
 #[test]
 fn another_runs_checkpoint_starts_a_run_of_its_own() {
     let run = Run::begun("changed_fork");
-    let from = run.at("run/checkpoints/rl/step_000001");
+    let from = run.at("run/checkpoints/rl/final");
     let from = from.to_str().unwrap();
     run.train("other", &["--seed", "9"]).fine();
     let before = std::fs::read(run.at("other/metrics.jsonl")).unwrap();
@@ -271,12 +271,12 @@ fn another_runs_checkpoint_starts_a_run_of_its_own() {
     let data = run.at("drawings.jsonl");
     let text = std::fs::read_to_string(&data).unwrap();
     std::fs::write(&data, text.replace("red", "orange")).unwrap();
-    run.train("newer", &two).fine();
+    run.train("newer", &three).fine();
     assert_eq!(
         run.record("newer")[1]["changes"][0]["key"],
         "data.sources.drawings"
     );
-    assert_eq!(steps(&run.at("newer")), all_steps(2));
+    assert_eq!(steps(&run.at("newer")), all_steps(3));
 }
 
 #[test]

@@ -2,25 +2,29 @@
 
 use std::process::Stdio;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::tiny::{Tiny, told, wait_for};
 
 #[test]
 fn a_second_process_is_refused_and_touches_nothing() {
     let tiny = Tiny::new();
-    let mut first = tiny.start();
+    let long = ["--set", "stages.sft.steps=100000"];
+    let mut first = tiny.command().args(long).spawn().unwrap();
     wait_for(&mut first, || tiny.lines() >= 3);
-    let second = tiny.command().output().unwrap();
-    assert_eq!(second.status.code(), Some(2));
-    let said = told(&second);
-    assert!(
-        said.contains(&format!("process {}", first.id())) && said.contains("run/lock"),
-        "{said}"
-    );
-    let over = tiny.command().args(["--resume", "never"]).output().unwrap();
-    assert_eq!(over.status.code(), Some(2));
-    assert!(first.wait().unwrap().success());
-    tiny.outcome().assert_whole("two processes");
+    for flags in [&[][..], &["--resume", "never"]] {
+        let second = tiny.command().args(long).args(flags).output().unwrap();
+        assert_eq!(second.status.code(), Some(2));
+        let said = told(&second);
+        let who = format!("process {}", first.id());
+        assert!(said.contains(&who) && said.contains("run/lock"), "{said}");
+    }
+    kill_process(Pid::from_child(&first), Signal::TERM).unwrap();
+    assert_eq!(first.wait().unwrap().code(), Some(143));
     assert!(!tiny.run_folder().join("lock").exists());
+    let steps = tiny.trained("sft");
+    let expected: Vec<u64> = (1..=steps.len() as u64).collect();
+    assert_eq!(steps, expected, "the first one wrote on as if alone");
 }
 
 #[test]
@@ -131,11 +135,7 @@ fn lowered_steps_still_end_in_a_whole_folder() {
         let tiny = Tiny::new();
         let mut first = tiny.start();
         wait_for(&mut first, || tiny.lines() >= rows);
-        rustix::process::kill_process(
-            rustix::process::Pid::from_child(&first),
-            rustix::process::Signal::TERM,
-        )
-        .unwrap();
+        kill_process(Pid::from_child(&first), Signal::TERM).unwrap();
         assert_eq!(first.wait().unwrap().code(), Some(143));
         let mut command = tiny.command();
         let set = format!("stages.{stage}.steps={lowered}");

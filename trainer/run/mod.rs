@@ -103,6 +103,10 @@ pub fn run(
         if done && checkpoint.state.stage_index + 1 == config.stages.len() {
             if ranks.is_leader() {
                 files::sweep(options.folder);
+                // A copy of a finished run is one as well.
+                if !options.folder.join("config.resolved.yaml").exists() {
+                    write_documents(options)?;
+                }
             }
             observer.notice("this run is finished; raise a stage's steps to go on");
             return Ok(RunEnd::AlreadyFinished);
@@ -187,6 +191,12 @@ impl Opened {
     }
 }
 
+/// Writes what describes the run.
+fn write_documents(options: &RunOptions) -> Result<(), TrainError> {
+    let mut all = options.documents.iter();
+    all.try_for_each(|(name, bytes)| files::write_whole(&options.folder.join(name), bytes))
+}
+
 /// Whether nothing of the checkpoint's stage is left to do, its last folder included.
 fn stage_is_done(config: &Config, checkpoint: &Checkpoint) -> bool {
     let state = &checkpoint.state;
@@ -251,9 +261,7 @@ impl Run<'_> {
                     output.observer.notice(&format!("accepted: {change}"));
                 }
             }
-            for (name, bytes) in self.options.documents {
-                files::write_whole(&folder.join(name), bytes)?;
-            }
+            write_documents(self.options)?;
             if let Some(lacks) = resume::cut_back(folder, self.config, start)? {
                 output.observer.notice(&lacks);
             }
