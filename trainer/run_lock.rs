@@ -8,7 +8,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +74,29 @@ impl RunLock {
     /// # Errors
     /// A folder that is in use, with who uses it; one that cannot be made.
     pub fn take(folder: &Path) -> Result<Self, TrainError> {
+        Self::take_within(folder, Duration::ZERO)
+    }
+
+    /// [`Self::take`], waiting so long for whoever uses the folder: the attempt before a restart may be about to end.
+    ///
+    /// # Errors
+    /// A folder that is still in use then; one that cannot be made.
+    pub fn take_within(folder: &Path, patience: Duration) -> Result<Self, TrainError> {
+        const PAUSE: Duration = Duration::from_millis(200);
+        let end = Instant::now() + patience;
+        loop {
+            match Self::try_take(folder)? {
+                Ok(lock) => return Ok(lock),
+                Err(holder) if Instant::now() >= end => {
+                    return Err(in_use(&folder.join("lock"), holder.as_ref()));
+                }
+                Err(_) => std::thread::sleep(PAUSE),
+            }
+        }
+    }
+
+    /// The folder, or who has it, as far as that is known.
+    fn try_take(folder: &Path) -> Result<Result<Self, Option<Holder>>, TrainError> {
         let unusable = |error: &dyn std::fmt::Display| {
             TrainError::Input(format!("--run-dir {}: {error}", folder.display()))
         };
@@ -93,11 +116,11 @@ impl RunLock {
             let before = holder(&mut file);
             match file.try_lock() {
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(in_use(&path, before.as_ref())),
+                Err(TryLockError::WouldBlock) => return Ok(Err(before)),
                 Err(TryLockError::Error(error)) if knows_no_locks(&error) => {
-                    let alive = |one: &&Holder| one.host == host() && one.lives_here();
-                    if let Some(other) = before.as_ref().filter(alive) {
-                        return Err(in_use(&path, Some(other)));
+                    let alive = |one: &Holder| one.host == host() && one.lives_here();
+                    if before.as_ref().is_some_and(alive) {
+                        return Ok(Err(before));
                     }
                 }
                 Err(TryLockError::Error(error)) => return Err(unusable(&error)),
@@ -106,12 +129,11 @@ impl RunLock {
             if !is_at(&file, &path) {
                 continue;
             }
-            if let Some(other) = before.filter(|other| other.host != host())
-                && beats(&path)
-            {
-                return Err(in_use(&path, Some(&other)));
+            let elsewhere = |one: &Holder| one.host != host();
+            if before.as_ref().is_some_and(elsewhere) && beats(&path) {
+                return Ok(Err(before));
             }
-            return Self::hold(file, path);
+            return Self::hold(file, path).map(Ok);
         }
     }
 
@@ -242,7 +264,13 @@ mod tests {
             "{told}"
         );
         assert!(RunLock::text(&run).unwrap().contains("pid"));
+        let patient = {
+            let run = run.clone();
+            std::thread::spawn(move || RunLock::take_within(&run, Duration::from_secs(20)).is_ok())
+        };
+        std::thread::sleep(Duration::from_millis(300));
         drop(first);
+        assert!(patient.join().unwrap());
         assert_eq!(RunLock::text(&run), None);
         // What a killed run leaves, and something that is no holder at all.
         let dead = Holder {

@@ -83,7 +83,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<u8, Failure> {
     };
     let resume = args.resume(world.attempt);
     let (_lock, aside) = match leader {
-        true => hold(&folder, &resume)?,
+        true => hold(&folder, &resume, world.attempt)?,
         false => (None, None),
     };
     if config.deterministic && device != tch::Device::Cpu {
@@ -137,12 +137,19 @@ impl Args {
     }
 }
 
+/// How long a restart waits for the attempt before it to leave the run folder.
+const ATTEMPT: Duration = Duration::from_secs(120);
+
 /// The run folder's lock, and where a run that lay there has gone.
 type Held = (Option<RunLock>, Option<PathBuf>);
 
 /// Takes the run folder for this process; a run that starts over moves the one before it aside.
-fn hold(folder: &Path, resume: &Resume) -> Result<Held, Failure> {
-    let lock = RunLock::take(folder)?;
+fn hold(folder: &Path, resume: &Resume, attempt: u64) -> Result<Held, Failure> {
+    let lock = match attempt {
+        0 => RunLock::take(folder)?,
+        // The attempt before may still be writing its state.
+        _ => RunLock::take_within(folder, ATTEMPT)?,
+    };
     let (lock, aside) = match resume {
         Resume::Never => trainer::move_aside(folder, lock)?,
         Resume::Auto | Resume::From(_) => (lock, None),
