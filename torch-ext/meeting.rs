@@ -163,9 +163,9 @@ impl Meeting<'_> {
         let mut calls = 0;
         let mut called: Option<Call> = None;
         loop {
-            for (came, hello) in hellos.new(store)? {
+            for (place, hello) in hellos.came(store)? {
                 // What came before this process is of attempts that have ended.
-                if hello.rank == 0 && came > number {
+                if hello.rank == 0 && place > number {
                     return Err(self.refused(format!(
                         "another process is rank 0 as well ({}); this one leaves",
                         hello.nonce
@@ -357,7 +357,7 @@ struct Hellos {
 
 impl Hellos {
     /// Those that came since the last look, in the order of their coming.
-    fn new(&mut self, store: &Store) -> Result<Vec<(i64, Hello)>, TorchError> {
+    fn came(&mut self, store: &Store) -> Result<Vec<(i64, Hello)>, TorchError> {
         let count = store.add("hellos", 0)?;
         self.open.extend(self.seen + 1..=count);
         self.seen = count;
