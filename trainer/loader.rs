@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use rollout::Prompt;
-use rollout::data::{Cursor, CursorState, Draw, Example, SkippedRow, Spread};
+use rollout::data::{Cursor, CursorState, Draw, SkippedRow, Spread};
 
 use crate::TrainError;
 use crate::config::AnswerSelection;
@@ -116,7 +116,7 @@ impl Loader for DataLoader {
     fn prompts(&mut self, request: PromptRequest) -> Result<Drawn, TrainError> {
         let longest = request.longest;
         let mut seen: HashMap<String, usize> = HashMap::new();
-        let mut own: Vec<(Prompt, Example)> = Vec::new();
+        let mut own: Vec<(Prompt, Draw)> = Vec::new();
         let (mut too_long, mut stats) = (0, DrawStats::default());
         let (mut kept, mut streak, mut all) = (0, 0, 0);
         while kept < request.count {
@@ -137,7 +137,7 @@ impl Loader for DataLoader {
                         prompt.id = format!("{}#refill{}", prompt.id, request.attempt);
                     }
                     if all % self.share.size == self.share.rank {
-                        own.push((prompt, turn.example));
+                        own.push((prompt, turn));
                     }
                     all += 1;
                 }
@@ -158,9 +158,9 @@ impl Loader for DataLoader {
         let builder = self.builder.as_ref();
         let shown: Vec<Result<_, TrainError>> = own
             .into_par_iter()
-            .map(|(prompt, example)| {
-                let target = example.target.as_deref().map(|text| builder.target(text));
-                Ok((builder.with_images(prompt, &example)?, target))
+            .map(|(prompt, draw)| {
+                let target = builder.target(&draw)?;
+                Ok((builder.with_images(prompt, &draw.example)?, target))
             })
             .collect();
         let shown: Result<Vec<_>, TrainError> = shown.into_iter().collect();

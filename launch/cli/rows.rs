@@ -9,10 +9,13 @@ use indexmap::IndexMap;
 use models::image::PromptImages;
 use models::image::{ProcessedPicture, Processor, Rgb8};
 use models::{Decoder, Tokenizer};
-use rollout::prompt::Message;
+use rewards::ImageSource;
+use rollout::data::{open_unpacked, row_messages, row_pictures, row_variables};
+use rollout::prompt::{Message, check_rendered};
 use rollout::template::ChatTemplate;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::Failure;
 
@@ -24,10 +27,10 @@ pub struct Row<T> {
     pub place: String,
 }
 
-/// All rows of `path`; empty lines and a byte order mark are passed over.
+/// All rows of `path`, which may be packed or in UTF-16; empty lines and a byte order mark are passed over.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<Row<T>>, Failure> {
-    let file =
-        File::open(path).map_err(|error| Failure::input(format!("{}: {error}", path.display())))?;
+    let file = open_unpacked(path)
+        .map_err(|error| Failure::input(format!("{}: {error}", path.display())))?;
     let mut rows = Vec::new();
     for (index, line) in BufReader::new(file).split(b'\n').enumerate() {
         let place = format!("{}:{}", path.display(), index + 1);
@@ -40,8 +43,8 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<Row<T>>, Failure> {
             _ => line.as_slice(),
         };
         let value = serde_json::from_slice(line).or_else(|error| {
-            // Halves of characters are no fault of a row's.
-            let mended = rewards::whole_characters(line);
+            // NaN and halves of characters are no fault of a row's.
+            let mended = rewards::mended_json(line);
             let read = mended.and_then(|line| serde_json::from_slice(&line).ok());
             read.ok_or_else(|| Failure::input(format!("{place}: {}", wrong::<T>(line, &error))))
         })?;
@@ -61,7 +64,10 @@ fn wrong<T: DeserializeOwned>(line: &[u8], error: &serde_json::Error) -> String 
         return "is not UTF-8 text".to_owned();
     };
     let row = match serde_json::from_str(text) {
-        Ok(serde_json::Value::Object(row)) => row,
+        Ok(Value::Object(row)) => row,
+        _ if text.trim_start().starts_with('[') => {
+            return "is a list: rows stand one a line (`jq -c '.[]'` writes them so)".to_owned();
+        }
         Ok(_) => return "a row must be a JSON object".to_owned(),
         Err(error) => {
             return format!("is not JSON (column {}): {}", error.column(), said(&error));
@@ -72,7 +78,7 @@ fn wrong<T: DeserializeOwned>(line: &[u8], error: &serde_json::Error) -> String 
     let without = |key: &str| {
         let mut rest = row.clone();
         rest.remove(key);
-        T::deserialize(serde_json::Value::Object(rest))
+        T::deserialize(Value::Object(rest))
     };
     let blamed = row.keys().find(|key| without(key).is_ok()).or_else(|| {
         let other = |key: &&String| without(key).is_err_and(|error| said(&error) != reason);
@@ -156,7 +162,41 @@ pub struct PromptFields {
     messages: Option<Vec<Message>>,
     #[serde(alias = "prompt_token_ids")]
     token_ids: Option<Vec<i64>>,
-    images: Option<Vec<PathBuf>>,
+    /// Pictures in any form that rows of data may carry them in.
+    images: Option<Value>,
+    tools: Option<Value>,
+    chat_template_kwargs: Option<Value>,
+}
+
+impl PromptFields {
+    /// The messages, and the pictures of the row: those under `images`, or those in the messages' parts.
+    fn shown(
+        &self,
+        (folder, place): (&Path, &str),
+    ) -> Result<(Option<Vec<Message>>, Vec<ImageSource>), Failure> {
+        let wrong = |problem: String| Failure::input(format!("{place}: {problem}"));
+        let images = self.images.as_ref().unwrap_or(&Value::Null);
+        let images = row_pictures(images, folder).map_err(wrong)?;
+        let Some(messages) = self.messages.clone() else {
+            return Ok((None, images));
+        };
+        let said = row_messages(messages, folder).map_err(wrong)?;
+        match (images.is_empty(), said.images.is_empty()) {
+            (false, false) => Err(wrong(
+                "pictures stand both in the messages and under `images`: which are shown?".into(),
+            )),
+            (false, true) => Ok((Some(said.messages), images)),
+            (true, _) => Ok((Some(said.messages), said.images)),
+        }
+    }
+
+    /// Variables of the chat template.
+    fn variables(&self) -> Result<IndexMap<String, Value>, String> {
+        row_variables(&json!({
+            "tools": self.tools,
+            "chat_template_kwargs": self.chat_template_kwargs,
+        }))
+    }
 }
 
 /// What a row's prompt is to the policy: ids, and the pictures among them.
@@ -210,11 +250,11 @@ impl TextSide {
         }
     }
 
-    /// The pictures of a row, as the policy takes them; paths are relative to `folder`.
+    /// The pictures of a row, as the policy takes them.
     fn pictures(
         &self,
-        images: &[PathBuf],
-        (folder, place): (&Path, &str),
+        images: &[ImageSource],
+        place: &str,
     ) -> Result<Vec<ProcessedPicture>, Failure> {
         let eyes = match (&self.eyes, images) {
             (_, []) => return Ok(Vec::new()),
@@ -228,11 +268,18 @@ impl TextSide {
         images
             .iter()
             .map(|image| {
-                let path = folder.join(image);
-                let wrong = |error: &dyn std::fmt::Display| {
-                    Failure::input(format!("{place}: images: {}: {error}", path.display()))
+                let wrong = |error: &dyn std::fmt::Display| match image {
+                    ImageSource::Path(path) => {
+                        Failure::input(format!("{place}: images: {}: {error}", path.display()))
+                    }
+                    ImageSource::Png(_) => Failure::input(format!("{place}: images: {error}")),
                 };
-                let bytes = std::fs::read(&path).map_err(|error| wrong(&error))?;
+                let bytes = match image {
+                    ImageSource::Path(path) => {
+                        std::fs::read(path).map_err(|error| wrong(&error))?.into()
+                    }
+                    ImageSource::Png(bytes) => bytes.clone(),
+                };
                 let rgb = Rgb8::decode_upright(&bytes).map_err(|error| wrong(&error))?;
                 eyes.picture(&rgb).map_err(|error| wrong(&error))
             })
@@ -276,9 +323,12 @@ impl TextSide {
         fields: &PromptFields,
         (folder, place): (&Path, &str),
     ) -> Result<(), Failure> {
-        for image in fields.images.iter().flatten() {
-            let path = folder.join(image);
-            std::fs::metadata(&path).map_err(|error| {
+        let (_, images) = fields.shown((folder, place))?;
+        for image in &images {
+            let ImageSource::Path(path) = image else {
+                continue;
+            };
+            std::fs::metadata(path).map_err(|error| {
                 Failure::input(format!("{place}: images: {}: {error}", path.display()))
             })?;
         }
@@ -291,9 +341,11 @@ impl TextSide {
         fields: PromptFields,
         (folder, place): (&Path, &str),
     ) -> Result<Prompted, Failure> {
-        let images = fields.images.unwrap_or_default();
-        let pictures = self.pictures(&images, (folder, place))?;
-        let ids = match (fields.prompt, fields.messages, fields.token_ids) {
+        let (messages, images) = fields.shown((folder, place))?;
+        let pictures = self.pictures(&images, place)?;
+        let wrong = |error: String| Failure::input(format!("{place}: {error}"));
+        let variables = fields.variables().map_err(wrong)?;
+        let ids = match (fields.prompt, messages, fields.token_ids) {
             (Some(text), None, None) => self.expand(&text, &pictures, place)?,
             (None, Some(messages), None) if messages.is_empty() => {
                 return Err(Failure::input(format!("{place}: messages: none is there")));
@@ -306,8 +358,9 @@ impl TextSide {
                 })?;
                 let messages = self.in_words(messages);
                 let text = chat
-                    .render(&messages, true, &IndexMap::new())
-                    .map_err(|error| Failure::input(format!("{place}: {error}")))?;
+                    .render(&messages, true, &variables)
+                    .map_err(|error| wrong(error.to_string()))?;
+                check_rendered(chat, &messages, &variables, &text).map_err(wrong)?;
                 self.expand(&text, &pictures, place)?
             }
             (None, None, Some(ids)) => self.check(ids, place)?,

@@ -11,7 +11,6 @@ mod page;
 mod pictures;
 mod problems;
 mod rendered_prompt;
-mod stages;
 mod survey;
 mod text;
 

@@ -8,11 +8,11 @@ use trainer::config::Config;
 
 use super::problems::Problems;
 use super::rendered_prompt::{RenderedPrompt, Words};
-use super::stages::StageSurvey;
 use crate::cli::Failure;
 use crate::cli::data::parallel::Workers;
 use crate::cli::data::stats::Lengths;
 use crate::progress::Bar;
+use trainer::StageSurvey;
 
 /// Rows that are read at a time.
 const BATCH: usize = 256;

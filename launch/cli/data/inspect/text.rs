@@ -65,6 +65,10 @@ fn sources(survey: &Survey, out: &mut String) {
     }
     for source in &survey.sources {
         let name = printable(&source.summary.name);
+        let unused = &source.summary.unused;
+        if !unused.is_empty() {
+            let _ = writeln!(out, "\n{name}: not used: {}", printable(&unused.join(", ")));
+        }
         for (problems, what) in [
             (&source.bad, "bad rows"),
             (&source.absent, "rows that are no samples of its view"),

@@ -1,6 +1,6 @@
 //! What a preparation writes: rows, rejections, the report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -49,6 +49,8 @@ struct Counts {
     /// Rows whose coordinates stayed, by reason.
     unscaled: BTreeMap<String, u64>,
     asking_nothing: u64,
+    /// Columns that no row of JSON can hold.
+    left_behind: BTreeSet<String>,
     similarity: Similarities,
     lengths: Sizes,
 }
@@ -107,6 +109,9 @@ impl Output {
         verdict: Result<Accepted, Rejection>,
     ) -> Result<(), Failure> {
         self.counts.rows += 1;
+        self.counts
+            .left_behind
+            .extend(row.left_behind.iter().cloned());
         let verdict = verdict.and_then(|accepted| {
             let kept = self.kept.as_mut();
             let digest = digest(accepted.svg.as_bytes());
@@ -209,6 +214,7 @@ impl Counts {
             "rejected": self.rejected,
             "coordinates_kept": self.unscaled,
             "asking_nothing": self.asking_nothing,
+            "left_behind": self.left_behind,
             "ssim": self.similarity.json(),
             "characters": {"before": sizes.characters[0].json(), "after": sizes.characters[1].json()},
             "tokens": tokens,
@@ -225,6 +231,11 @@ impl Counts {
         // Writing to a string cannot fail.
         for (reason, count) in &self.rejected {
             let _ = writeln!(out, "  {count} {reason}");
+        }
+        if !self.left_behind.is_empty() {
+            let columns: Vec<&str> = self.left_behind.iter().map(String::as_str).collect();
+            let columns = columns.join(", ");
+            let _ = writeln!(out, "left behind, as JSON has no form for it: {columns}");
         }
         if let Some((mean, least)) = self.similarity.mean_and_least() {
             let quantile = |share| self.similarity.quantile(share).unwrap_or(least);

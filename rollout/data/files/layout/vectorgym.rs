@@ -3,13 +3,25 @@
 //! it, which the scan tells apart from bad rows by [`ABSENT`].
 
 use indexmap::IndexMap;
-use rewards::{ImageSource, Reference};
+use rewards::Reference;
 
 use super::super::container::Record;
-use super::builder::{ExampleBuilder, RowContext, picture, text};
+use super::builder::{ExampleBuilder, RowContext, text};
+use super::pictures::pictures;
 use crate::data::config::View;
-use crate::data::example::Example;
+use crate::data::example::{Example, Talk};
 use crate::data::source::ABSENT;
+
+/// Columns that are read, by one view or another: none of them is told as unused.
+pub(super) const KEYS: [&str; 7] = [
+    "svg_id",
+    "original_svg",
+    "sketch_image",
+    "text_caption",
+    "editing_prompt",
+    "editing_target_svg",
+    "editing_annotation_index",
+];
 
 pub(super) fn example(record: Record, view: View, context: &RowContext) -> Result<Example, String> {
     let row = &record.value;
@@ -28,10 +40,12 @@ pub(super) fn example(record: Record, view: View, context: &RowContext) -> Resul
     let (reference, target) = match view {
         View::Sketch => {
             let svg = need("original_svg")?;
-            match picture(&record, "sketch_image") {
-                Some(bytes) => images.push(ImageSource::Png(bytes)),
-                None if record.without_pictures => {}
-                None => return Err(format!("{ABSENT}column `sketch_image` is missing")),
+            const KEY: &str = "sketch_image";
+            if let Some(value) = row.get(KEY) {
+                images = pictures(&record, value, (KEY, context.media))?;
+            }
+            if images.is_empty() && !record.without_bytes {
+                return Err(format!("{ABSENT}column `{KEY}` is missing"));
             }
             (drawing(svg.clone()), svg)
         }
@@ -71,8 +85,7 @@ pub(super) fn example(record: Record, view: View, context: &RowContext) -> Resul
         (None, ..) => context.default_id.clone(),
     };
     let built = ExampleBuilder {
-        whole_question: false,
-        history: Vec::new(),
+        talk: Talk::default(),
         id,
         fields,
         images,
