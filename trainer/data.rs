@@ -12,7 +12,7 @@ use rollout::prompt::{PICTURE, PromptError, Prompter, RowDemands};
 use rollout::template::ChatTemplate;
 
 use crate::TrainError;
-use crate::config::{Config, StageConfig, TaskType, scoring};
+use crate::config::{Config, StageConfig, TaskConfig, TaskType, scoring};
 
 /// Opens the sources; `indexing` hears of long scans. A bad row is one whose picture is not there or says no size,
 /// whose reference SVG its task could not draw, which a template of its task cannot be filled with, or which lacks
@@ -44,8 +44,11 @@ pub fn open_catalog(config: &Config, indexing: &mut Indexing) -> Result<Catalog,
     let inserted = tasks
         .iter()
         .map(|(name, task)| (name.clone(), task.demands.inserted()));
+    let own = |(_, task): &(&String, &TaskConfig)| task.system.is_some();
+    let systems = config.tasks.iter().filter(own);
     let rows = RowUse {
         inserted: inserted.collect(),
+        systems: systems.map(|(name, _)| name.clone()).collect(),
         check: Arc::new(row_check(config, tasks)),
     };
     let base = (Path::new(""), first);

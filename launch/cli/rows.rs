@@ -66,7 +66,9 @@ fn wrong<T: DeserializeOwned>(line: &[u8], error: &serde_json::Error) -> String 
     let row = match serde_json::from_str(text) {
         Ok(Value::Object(row)) => row,
         _ if text.trim_start().starts_with('[') => {
-            return "is a list: rows stand one a line (`jq -c '.[]'` writes them so)".to_owned();
+            return "a row must be a JSON object, this is a list (rows stand one a line: `jq -c '.[]'` writes \
+                    them so)"
+                .to_owned();
         }
         Ok(_) => return "a row must be a JSON object".to_owned(),
         Err(error) => {

@@ -1,7 +1,7 @@
 //! All opened sources of a config: rows by number, the training and the held-out list of
 //! each. What is drawn when is the cursor's business.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -84,6 +84,8 @@ pub struct RowUse {
     pub check: Arc<CheckRow>,
     /// What the templates of each task insert, by the task's name.
     pub inserted: HashMap<String, Vec<String>>,
+    /// Tasks whose own system turn stands in the place of their rows'.
+    pub systems: HashSet<String>,
 }
 
 /// Hears of long scans: the source's name, bytes read so far, bytes in all.
@@ -109,6 +111,7 @@ impl Catalog {
         let rows = RowUse {
             check: Arc::new(|_: &str, _: &str, _: &Example| Ok(())),
             inserted: HashMap::new(),
+            systems: HashSet::new(),
         };
         Self::open_checked(config, (base, default_task), rows, &mut |_, _, _| {})
     }
@@ -153,6 +156,7 @@ impl Catalog {
                         base,
                         on_bad_row: config.on_bad_row,
                         inserted: rows.inserted.get(&task).map_or(&[], Vec::as_slice),
+                        has_system: rows.systems.contains(&task),
                         check: &|row| (catalog.check)(name, &task, row),
                         progress: &mut |done, all| indexing(name, done, all),
                     },

@@ -46,6 +46,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) on_bad_row: OnBadRow,
     /// Names that the templates of the source's task insert.
     pub(crate) inserted: &'a [String],
+    /// Whether the task says a system's word of its own.
+    pub(crate) has_system: bool,
     /// What a row must pass besides being well formed.
     pub(crate) check: &'a dyn Fn(&Example) -> Result<(), String>,
     /// Hears of long scans: bytes read so far and in all.
@@ -190,6 +192,9 @@ impl FileSource {
             });
             match checked {
                 Ok(example) => {
+                    if opening.has_system && example.talk.system.is_some() {
+                        index.notes.add(SYSTEM.to_owned());
+                    }
                     place.length = u32::try_from(example.length).unwrap_or(u32::MAX);
                     index.places.push(place);
                 }
@@ -231,6 +236,9 @@ impl FileSource {
     }
 }
 
+/// How a row's system turn is called where it is not said.
+const SYSTEM: &str = "the rows' system turns (the task's `system` is said in their place)";
+
 fn check_options(file: &FileConfig, key: &str) -> Result<(), DataError> {
     if file.path.as_os_str().is_empty() {
         return Err(DataError::config(
@@ -251,13 +259,14 @@ fn check_options(file: &FileConfig, key: &str) -> Result<(), DataError> {
 fn way(source: &SourceConfig, file: &FileConfig, opening: &Opening) -> String {
     let kind = std::mem::discriminant(source);
     format!(
-        "{kind:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+        "{kind:?} {:?} {:?} {:?} {:?} {:?} {:?} {}",
         file.fields,
         file.media_root,
         file.view,
         file.delimiter,
         opening.on_bad_row,
-        opening.inserted
+        opening.inserted,
+        opening.has_system
     )
 }
 

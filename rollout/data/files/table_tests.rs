@@ -26,6 +26,7 @@ fn opened(
     let rows = RowUse {
         check: std::sync::Arc::new(|_: &str, _: &str, _: &Example| Ok(())),
         inserted: [("t".to_owned(), names)].into(),
+        systems: ["t".to_owned()].into(),
     };
     let data: DataConfig = config(source);
     let catalog = Catalog::open_checked(&data, (base, "t"), rows, &mut |_, _, _| {});
@@ -112,7 +113,8 @@ fn nested_columns_are_read_when_they_are_used() {
         );
         assert!(rows[0].reference.image.is_some() && rows[1].reference.image.is_none());
         assert!(rows[1].reference.svg.as_ref().unwrap().contains("blue"));
-        assert_eq!(unused, ["raw", "n", "kind", "when"]);
+        let system = SYSTEM;
+        assert_eq!(unused, ["raw", "n", "kind", "when", system]);
     }
     let of = |fields: &[(&str, &str)]| {
         rows_with(SourceConfig::Parquet(mapped("nested.parquet", fields)), &[])

@@ -1,6 +1,6 @@
 //! Every published layout, read from small files of its exact shape.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -342,6 +342,7 @@ fn large_files_are_indexed_once_and_their_rows_checked_when_drawn() {
     let rows = RowUse {
         check: Arc::new(check),
         inserted: HashMap::new(),
+        systems: HashSet::new(),
     };
     let scans = |catalog: &mut Option<Catalog>| {
         let mut heard = 0;
@@ -362,6 +363,7 @@ fn large_files_are_indexed_once_and_their_rows_checked_when_drawn() {
         base: folder.path(),
         on_bad_row: data.on_bad_row,
         inserted: &[],
+        has_system: false,
         check: &|_| Ok(()),
         progress: &mut |_, _| {},
     };
