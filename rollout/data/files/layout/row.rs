@@ -44,8 +44,13 @@ pub fn row_messages(messages: Vec<Message>, folder: &Path) -> Result<RowMessages
     const SOURCES: [&str; 4] = ["image", "image_url", "url", "path"];
     let mut images = Vec::new();
     for (at, message) in messages.iter().enumerate() {
-        let Content::Parts(parts) = &message.content else {
-            continue;
+        let parts = match &message.content {
+            Content::Parts(parts) => parts,
+            // A call of a tool may stand alone.
+            Content::Absent if !message.more.contains_key("tool_calls") => {
+                return Err(format!("messages: missing field `content` (of turn {at})"));
+            }
+            Content::Absent | Content::Text(_) => continue,
         };
         for (part_at, part) in parts.iter().enumerate() {
             let key = format!("messages.{at}.content.{part_at}");
