@@ -65,7 +65,8 @@ pub use reference::{ImageSource, Reference};
 pub use remote::RemoteConfig;
 pub use rules::RewardConfig;
 pub use scoring::{
-    Composition, MeasureWhen, Normalise, RubricConfig, Scorer, TaskScoring, Truncated, Unscored,
+    Composition, MeasureWhen, Normalise, RubricConfig, Scorer, TaskScoring, TruncatedTotal,
+    Unscored,
 };
 pub use service::ServiceConfig;
 pub use surrogates::whole_characters;
