@@ -21,7 +21,7 @@ use super::error::DataError;
 use super::example::Example;
 use super::shuffle::permuted;
 use super::source::{ABSENT, LeftOut, Opened};
-use container::{BytesUse, Container, Place, Reading, Record};
+use container::{BytesUse, Container, Reading, Record, RowPlace};
 use index::{Index, Notes};
 use layout::{Layout, RowContext};
 
@@ -31,7 +31,7 @@ pub(crate) struct FileSource {
     container: Container,
     layout: Layout,
     media: Option<PathBuf>,
-    places: Vec<Place>,
+    places: Vec<RowPlace>,
     /// Whether rows were held against the caller's check when the source was opened.
     pub(crate) checked: bool,
 }
@@ -131,7 +131,7 @@ impl FileSource {
         self.container.files.bad(self.places[row], problem)
     }
 
-    fn row_context(&self, place: Place) -> RowContext<'_> {
+    fn row_context(&self, place: RowPlace) -> RowContext<'_> {
         RowContext {
             media: self
                 .media

@@ -20,7 +20,7 @@ pub use row::{RowMessages, row_messages, row_pictures, row_variables};
 use serde_json::Value;
 
 use super::container::{Record, kind};
-use crate::data::config::{FileConfig, SourceConfig, View};
+use crate::data::config::{FileConfig, SourceConfig, VectorGymView};
 use crate::data::error::DataError;
 use crate::data::example::Example;
 
@@ -40,7 +40,7 @@ enum Form {
     Messages,
     Dpo,
     Described,
-    Vectorgym(View),
+    Vectorgym(VectorGymView),
 }
 
 impl Layout {
