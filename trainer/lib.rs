@@ -45,7 +45,7 @@ pub use error::TrainError;
 pub use inputs::{Change, Inputs, SourceInput};
 pub use interrupt::Interrupt;
 pub use learn::{Learner, LearnerOptions, Ranks};
-pub use loader::{DataLoader, Drawn, Loader, PromptRequest, Share};
+pub use loader::{DataLoader, LoadedPrompts, Loader, PromptRequest, Share};
 pub use memory::TrainingMemory;
 pub use peak_memory::peak_memory_gib;
 pub use plan::{check_inputs, plan};

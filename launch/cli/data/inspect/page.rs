@@ -7,7 +7,7 @@ use rollout::data::Split;
 use rollout::prompt::PICTURE;
 use trainer::config::Config;
 
-use super::pictures::{self, Drawn};
+use super::pictures::{self, PngResult};
 use super::problems::Problems;
 use super::survey::{Sample, Survey, TaskSurvey};
 use crate::cli::data::stats::Lengths;
@@ -35,7 +35,7 @@ pub fn html(survey: &Survey, config: &Config, path: &Path) -> String {
             out.push_str(&listed(problems, &format!("{name}: {what}")));
         }
     }
-    let drawer = pictures::Pictures::new(config);
+    let drawer = pictures::PageRenderer::new(config);
     for task in &survey.tasks {
         out.push_str(&section(task));
         let samples = survey.samples.iter();
@@ -150,10 +150,10 @@ fn histogram(name: &str, lengths: &Lengths) -> String {
     )
 }
 
-fn card(sample: &Sample, drawer: &pictures::Pictures) -> String {
+fn card(sample: &Sample, drawer: &pictures::PageRenderer) -> String {
     let example = &sample.example;
     let mut out = String::from("<article><div class=\"pair\">");
-    let mut show = |caption: &str, drawn: Drawn| {
+    let mut show = |caption: &str, drawn: PngResult| {
         let (png, reason) = match drawn {
             Ok(png) => (Some(png), String::new()),
             Err(reason) => (None, reason),
