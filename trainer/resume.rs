@@ -11,7 +11,7 @@ use crate::{TrainError, metrics, samples};
 
 /// A checkpoint folder by name alone, not yet opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Found {
+struct FoundCheckpoint {
     /// Place of its stage in the config, then its step (`final` after a step's own folder).
     order: (usize, u64),
     path: PathBuf,
@@ -23,7 +23,7 @@ pub(crate) fn stage_folder(run: &Path, stage: &str) -> PathBuf {
 }
 
 /// The run's checkpoint folders, oldest first.
-fn found(run: &Path, config: &Config) -> Vec<Found> {
+fn found(run: &Path, config: &Config) -> Vec<FoundCheckpoint> {
     let mut all = Vec::new();
     for (index, stage) in config.stages.iter().enumerate() {
         let folder = stage_folder(run, stage.name());
@@ -39,7 +39,7 @@ fn found(run: &Path, config: &Config) -> Vec<Found> {
                     .and_then(|step| step.parse().ok()),
             };
             if let Some(step) = step.filter(|_| entry.path().is_dir()) {
-                all.push(Found {
+                all.push(FoundCheckpoint {
                     order: (index, step),
                     path: entry.path(),
                 });

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use trainer::{Resume, RunOptions, World};
 
-use super::train_progress::Progress;
-use super::{Failure, Shared, config};
+use super::train_progress::TrainProgress;
+use super::{CliFailure, SharedFlags, config};
 use crate::telemetry::{self, RunOutputs, TOLD};
 
 /// `svgrl train`
@@ -39,7 +39,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
+pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     let loaded = config::load(&args.config, &args.set, shared)?;
     let config = &loaded.config;
     if args.dry_run {
@@ -52,7 +52,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     let device = config
         .device
         .resolve(world.local_rank)
-        .map_err(Failure::input)?;
+        .map_err(CliFailure::input)?;
     let threads = trainer::threads(config.threads);
     let folder = args
         .run_dir
@@ -79,10 +79,10 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         )?;
     }
     if config.deterministic && device != tch::Device::Cpu {
-        torch_ext::set_deterministic(true).map_err(Failure::other)?;
+        torch_ext::set_deterministic(true).map_err(CliFailure::other)?;
     }
     std::fs::create_dir_all(&folder)
-        .map_err(|error| Failure::input(format!("--run-dir {}: {error}", folder.display())))?;
+        .map_err(|error| CliFailure::input(format!("--run-dir {}: {error}", folder.display())))?;
     let _outputs = telemetry::start_run(&RunOutputs {
         folder: &folder,
         rank: world.rank,
@@ -96,7 +96,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         device,
         threads,
     };
-    let mut progress = Progress::new(&folder);
+    let mut progress = TrainProgress::new(&folder);
     let end = trainer::run(config, &options, group, &mut progress).map_err(|error| {
         tracing::error!(target: TOLD, "{error}");
         loaded.failure(error)
@@ -109,16 +109,16 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
 fn prepare(
     folder: &Path,
     args: &Args,
-    loaded: &config::Loaded,
+    loaded: &config::RunConfig,
     resume: &Resume,
     place: &Value,
-) -> Result<(), Failure> {
+) -> Result<(), CliFailure> {
     let failed = |path: &Path| {
         let path = path.display().to_string();
-        move |error: std::io::Error| Failure::other(format!("{path}: {error}"))
+        move |error: std::io::Error| CliFailure::other(format!("{path}: {error}"))
     };
     std::fs::create_dir_all(folder)
-        .map_err(|error| Failure::input(format!("--run-dir {}: {error}", folder.display())))?;
+        .map_err(|error| CliFailure::input(format!("--run-dir {}: {error}", folder.display())))?;
     let saved = folder.join("config.resolved.yaml");
     let continues = *resume != Resume::Never && trainer::has_checkpoint(folder);
     if continues && saved.exists() {
@@ -126,11 +126,11 @@ fn prepare(
         let before: Value = serde_saphyr::from_str(&text).map_err(|error| {
             let error = error.to_string();
             let first = error.lines().next().unwrap_or_default();
-            Failure::input(format!("{}: {first}", saved.display()))
+            CliFailure::input(format!("{}: {first}", saved.display()))
         })?;
         let changes = trainer::forbidden_changes(&before, &loaded.resolved);
         if !changes.is_empty() {
-            return Err(Failure::input(format!(
+            return Err(CliFailure::input(format!(
                 "{}: the run was started with another config: {}; change it back, or start another run with --run-dir or --resume never",
                 folder.display(),
                 changes.join("; ")
@@ -154,8 +154,8 @@ fn prepare(
     std::fs::write(&path, format!("{environment:#}\n")).map_err(failed(&path))
 }
 
-fn to_yaml(value: &Value) -> Result<String, Failure> {
-    serde_saphyr::to_string(value).map_err(Failure::other)
+fn to_yaml(value: &Value) -> Result<String, CliFailure> {
+    serde_saphyr::to_string(value).map_err(CliFailure::other)
 }
 
 /// The checkout that the program lies in, if it lies in one.

@@ -15,7 +15,7 @@ pub enum SvgVocabulary {
 /// What a token is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum SvgTokenKind {
     /// -128 to 128.
     Integer,
     /// .00 to .99.
@@ -107,22 +107,24 @@ const ANIMATED: [&str; 7] = [
 
 /// The tokens in the order in which they are added: integers, fractions of two digits, of one,
 /// attributes, tags.
-pub fn svg_tokens(vocabulary: SvgVocabulary) -> Vec<(Kind, String)> {
+pub fn svg_tokens(vocabulary: SvgVocabulary) -> Vec<(SvgTokenKind, String)> {
     let animates = vocabulary == SvgVocabulary::Internsvg;
-    let integers = (-128..=128).map(|n: i32| (Kind::Integer, n.to_string()));
-    let two = (0..100).map(|n| (Kind::TwoDecimals, format!(".{n:02}")));
-    let one = (0..10).map(|n| (Kind::OneDecimal, format!(".{n}")));
+    let integers = (-128..=128).map(|n: i32| (SvgTokenKind::Integer, n.to_string()));
+    let two = (0..100).map(|n| (SvgTokenKind::TwoDecimals, format!(".{n:02}")));
+    let one = (0..10).map(|n| (SvgTokenKind::OneDecimal, format!(".{n}")));
     let more = |list: &'static [&'static str]| list.iter().filter(move |_| animates);
     let attributes = ATTRIBUTES
         .iter()
         .chain(more(&ANIMATED))
-        .map(|name| (Kind::Attribute, format!(" {name}=\"")));
+        .map(|name| (SvgTokenKind::Attribute, format!(" {name}=\"")));
     let tags = ELEMENTS.iter().chain(more(&ANIMATION)).flat_map(|name| {
         let opens = !(animates && NOT_OPENED.contains(name));
         let open = opens.then(|| format!("<{name}"));
         open.into_iter().chain([format!("</{name}>")])
     });
-    let tags = tags.chain(["/>".to_owned()]).map(|text| (Kind::Tag, text));
+    let tags = tags
+        .chain(["/>".to_owned()])
+        .map(|text| (SvgTokenKind::Tag, text));
     integers
         .chain(two)
         .chain(one)
@@ -143,10 +145,13 @@ mod tests {
         ] {
             let tokens = svg_tokens(vocabulary);
             let count = |kind| tokens.iter().filter(|token| token.0 == kind).count();
-            assert_eq!(count(Kind::Tag), tags);
-            assert_eq!(count(Kind::Attribute), attributes);
-            assert_eq!(count(Kind::Integer), 257);
-            assert_eq!(count(Kind::TwoDecimals) + count(Kind::OneDecimal), 110);
+            assert_eq!(count(SvgTokenKind::Tag), tags);
+            assert_eq!(count(SvgTokenKind::Attribute), attributes);
+            assert_eq!(count(SvgTokenKind::Integer), 257);
+            assert_eq!(
+                count(SvgTokenKind::TwoDecimals) + count(SvgTokenKind::OneDecimal),
+                110
+            );
         }
     }
 }

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use tch::{Kind as Dtype, Tensor};
 use tokenizers::AddedToken;
 
-pub use list::{Kind, SvgVocabulary, svg_tokens};
+pub use list::{SvgTokenKind, SvgVocabulary, svg_tokens};
 
 use crate::ModelError;
 use crate::json_section::read_object;

@@ -145,11 +145,23 @@ fn every_attack_is_answered_with_a_picture_or_a_reason() {
         names.eq(attacks.iter().map(|(name, _)| name)),
         "SVGRL_BLESS=1 writes the list anew"
     );
-    let wrong: Vec<_> = answers
-        .iter()
-        .zip(&golden)
-        .filter(|([strict, recover], (_, first, second))| !(strict.is(first) && recover.is(second)))
-        .collect();
+    // What a loaded machine did not answer in time is asked again, alone and with time enough.
+    let patient = renderer(UNHURRIED);
+    let mut wrong = Vec::new();
+    for (((_, source), answers), (name, strict, recover)) in
+        attacks.iter().zip(&answers).zip(&golden)
+    {
+        let modes = [(ParseMode::Strict, strict), (ParseMode::Recover, recover)];
+        for (said, (mode, expected)) in answers.iter().zip(modes) {
+            let mut said = *said;
+            if !said.is(expected) && said.reason == Some(Reason::Deadline) {
+                said.reason = answer(&patient, source, mode);
+            }
+            if !said.is(expected) {
+                wrong.push((name, mode, expected, said));
+            }
+        }
+    }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(peak_kib() < 2 << 20, "{} KiB", peak_kib());
 }

@@ -9,7 +9,7 @@ use rollout::{Engine, Sampling};
 
 use super::evaluate::{Evaluation, subsample};
 use super::output::RunOutput;
-use super::progress::{Progress, is_due};
+use super::progress::{StageProgress, is_due};
 use super::{Run, RunEnd};
 use crate::TrainError;
 use crate::algorithm::{StageContext, StepContext, StepEnd};
@@ -22,7 +22,7 @@ use crate::peak_memory::peak_memory_gib;
 use crate::samples::StepId;
 
 /// What a stage computes with.
-struct Workers {
+struct StageWorkers {
     learner: Learner,
     engine: Box<dyn Engine>,
     loader: DataLoader,
@@ -61,8 +61,7 @@ impl Run<'_> {
         self.interrupt.begin();
         loop {
             if progress.pending_eval {
-                let made =
-                    self.evaluate(output, stage, &mut workers, (&held_out, progress.step))?;
+                let made = self.evaluate(output, stage, &mut workers, &held_out, progress.step)?;
                 progress.pending_eval = !made;
             }
             let asked = self.ranks.any(self.interrupt.asked())?;
@@ -96,7 +95,7 @@ impl Run<'_> {
         model: Decoder,
         seed: u64,
         start: Option<&Checkpoint>,
-    ) -> Result<(Workers, Progress), TrainError> {
+    ) -> Result<(StageWorkers, StageProgress), TrainError> {
         let stage = &self.config.stages[index];
         let common = &stage.common;
         let mut learner = Learner::new(
@@ -109,7 +108,7 @@ impl Run<'_> {
         )?;
         let mut cursor = Cursor::new(self.catalog.clone(), &common.curriculum, seed)
             .map_err(|error| error.within(&format!("stages.{index}")))?;
-        let mut progress = Progress {
+        let mut progress = StageProgress {
             index,
             step: 0,
             pending_eval: true,
@@ -119,7 +118,7 @@ impl Run<'_> {
         if let Some(start) = start {
             start.load_optimizer(&mut learner.optimizer, &learner.model)?;
             cursor.restore(&start.state.cursor)?;
-            progress = Progress {
+            progress = StageProgress {
                 index,
                 step: start.state.step,
                 pending_eval: start.state.evaluation_owed,
@@ -143,7 +142,7 @@ impl Run<'_> {
             size: self.ranks.size(),
         };
         let loader = DataLoader::new(cursor, self.builder.clone(), share);
-        let workers = Workers {
+        let workers = StageWorkers {
             learner,
             engine,
             loader,
@@ -168,9 +167,9 @@ impl Run<'_> {
         &self,
         output: &mut RunOutput,
         context: &StageContext,
-        workers: &mut Workers,
-        progress: Progress,
-    ) -> Result<Option<Progress>, TrainError> {
+        workers: &mut StageWorkers,
+        progress: StageProgress,
+    ) -> Result<Option<StageProgress>, TrainError> {
         let stage = &self.config.stages[progress.index];
         let step = progress.step + 1;
         let _span = tracing::info_span!("step", stage = stage.name(), step).entered();
@@ -207,7 +206,7 @@ impl Run<'_> {
         }
         metrics.set(&keys::PEAK_MEMORY, peak_memory_gib(learner.device()));
         let common = &stage.common;
-        let progress = Progress {
+        let progress = StageProgress {
             step,
             pending_eval: step == common.steps || is_due(step, common.eval.every),
             tokens: progress.tokens + tokens,
@@ -228,8 +227,9 @@ impl Run<'_> {
         &self,
         output: &mut RunOutput,
         stage: &StageConfig,
-        workers: &mut Workers,
-        (examples, step): (&[Example], u64),
+        workers: &mut StageWorkers,
+        examples: &[Example],
+        step: u64,
     ) -> Result<bool, TrainError> {
         if examples.is_empty() {
             return Ok(true);
@@ -273,8 +273,8 @@ impl Run<'_> {
     fn checkpoint(
         &self,
         output: &mut RunOutput,
-        workers: &Workers,
-        progress: &Progress,
+        workers: &StageWorkers,
+        progress: &StageProgress,
         name: &str,
     ) -> Result<(), TrainError> {
         let stage = &self.config.stages[progress.index];

@@ -14,7 +14,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use record::Records;
+use record::EventRecords;
 
 /// Name of each stage's file; TensorBoard looks for `tfevents` in it.
 const FILE: &str = "events.out.tfevents.0.svgrl";
@@ -77,7 +77,7 @@ impl EventLog {
             Err(error) => return Err(error),
         };
         // Rows of one step are written together, so what is kept is a beginning.
-        let kept = Records::of(&bytes)
+        let kept = EventRecords::of(&bytes)
             .take_while(|(event, _)| {
                 let at = step_of(event);
                 at < step || at == step && (evaluated || !holds_evaluation(event))
@@ -195,9 +195,9 @@ mod tests {
 
     fn steps(folder: &Path) -> Vec<u64> {
         let bytes = std::fs::read(folder.join("rl").join(FILE)).unwrap();
-        let whole = Records::of(&bytes).last().map(|(_, end)| end);
+        let whole = EventRecords::of(&bytes).last().map(|(_, end)| end);
         assert_eq!(whole, Some(bytes.len()), "nothing half written");
-        Records::of(&bytes)
+        EventRecords::of(&bytes)
             .map(|(event, _)| step_of(event))
             .collect()
     }
