@@ -24,6 +24,7 @@ mod memory;
 pub mod metrics;
 mod peak_memory;
 mod plan;
+mod policy_check;
 mod prompt_builder;
 mod resume;
 mod rollouts;

@@ -146,7 +146,7 @@ fn a_trace_shows_every_kind_of_work_on_one_timeline() {
     }
     let count = |phase: &str| events.iter().filter(|event| event["ph"] == phase).count();
     assert_eq!(count("B"), count("E"), "what begins ends");
-    // Phases are what metrics say they are: the same spans, one for each row that times them.
+    // Phases are what metrics say they are: the same spans, one at least for each row that times them.
     let rows = rows(&run.join("metrics.jsonl"));
     for phase in ["optim", "forward_backward", "generate", "score_exposed"] {
         let key = format!("time/{phase}_s");
@@ -158,6 +158,7 @@ fn a_trace_shows_every_kind_of_work_on_one_timeline() {
             .collect();
         let spans = events.iter().filter(|event| event["name"] == phase);
         let begun = spans.filter(|event| event["ph"] == "B").count();
-        assert_eq!(begun, steps.len(), "{phase}: {steps:?}");
+        assert!(!steps.is_empty(), "{phase} is never timed");
+        assert!(begun >= steps.len(), "{phase}: {begun} spans, {steps:?}");
     }
 }

@@ -24,7 +24,7 @@ use crate::data::{left_out, open_catalog};
 use crate::interrupt::Interrupt;
 use crate::learn::Ranks;
 use crate::prompt_builder::PromptBuilder;
-use crate::{TrainError, resume, telemetry};
+use crate::{TrainError, policy_check, resume, telemetry};
 use observer::Throttle;
 use output::RunOutput;
 
@@ -120,13 +120,17 @@ pub fn run(
     left_out(&catalog)
         .iter()
         .for_each(|line| observer.notice(line));
+    let shape = config.model.shape(&tokenizer)?;
+    policy_check::told(config, &shape, &tokenizer, &[])?
+        .iter()
+        .for_each(|line| observer.notice(line));
     let builder = PromptBuilder::new(
         &config.tasks,
         tokenizer.clone(),
         chat.map(Arc::new).as_ref(),
         config.seed,
     )?
-    .with_vision(config.model.shape(&tokenizer)?.vision);
+    .with_vision(shape.vision);
     let counter: TokenCounter = Arc::new(move |text| tokenizer.encode(text).len());
     let scorer = Scorer::with_encoders(
         &config.rewards,
