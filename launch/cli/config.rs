@@ -41,6 +41,24 @@ impl RunConfig {
 
 /// Reads, overrides, validates and resolves a config; every error names file and key.
 pub fn load(path: &Path, set: &[String], shared: &SharedFlags) -> Result<RunConfig, CliFailure> {
+    read(path, set, shared, |_, _| Ok(()))
+}
+
+/// [`load`] of a config that will be run: the folders that it names must be there.
+pub fn load_to_run(
+    path: &Path,
+    set: &[String],
+    shared: &SharedFlags,
+) -> Result<RunConfig, CliFailure> {
+    read(path, set, shared, Config::check_folders)
+}
+
+fn read(
+    path: &Path,
+    set: &[String],
+    shared: &SharedFlags,
+    look: impl FnOnce(&Config, &Path) -> Result<(), String>,
+) -> Result<RunConfig, CliFailure> {
     let loaded = config_check::load_located::<Config>(path, set).map_err(CliFailure::input)?;
     let mut config = loaded.config;
     if let Some(device) = &shared.device {
@@ -50,10 +68,13 @@ pub fn load(path: &Path, set: &[String], shared: &SharedFlags) -> Result<RunConf
     }
     config.dtype = shared.dtype.unwrap_or(config.dtype);
     config.seed = shared.seed.unwrap_or(config.seed);
-    config.resolve_paths(path.parent().unwrap_or(Path::new("")));
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let looked = look(&config, folder);
+    config.resolve_paths(folder);
     config
         .settle()
         .and_then(|()| config.validate())
+        .and(looked)
         .map_err(|error| {
             let (key, problem) = error.split_once(": ").unwrap_or(("", &error));
             CliFailure::input(loaded.document.problem(key, problem))
@@ -68,7 +89,7 @@ pub fn load(path: &Path, set: &[String], shared: &SharedFlags) -> Result<RunConf
 
 /// `svgrl check`: what `train` checks before it starts, data and tokenizer included.
 pub fn check(args: &CheckArgs, shared: &SharedFlags) -> Result<(), CliFailure> {
-    let loaded = load(&args.config, &args.set, shared)?;
+    let loaded = load_to_run(&args.config, &args.set, shared)?;
     let left_out = trainer::check_inputs(&loaded.config).map_err(|error| loaded.failure(error))?;
     if !shared.quiet {
         left_out.iter().for_each(|line| eprintln!("{line}"));

@@ -55,6 +55,12 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
         extension.ids_after,
         extension.matrices.len()
     )];
+    if !extension.not_copied.is_empty() {
+        lines.push(format!(
+            "not copied, because other files hold the weights that count: {}",
+            extension.not_copied.join(", ")
+        ));
+    }
     if let Some(texts) = corpus {
         let after = Tokenizer::read(&args.out)?;
         let count = |tokenizer: &Tokenizer| -> usize {

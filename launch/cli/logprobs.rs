@@ -125,7 +125,7 @@ fn log_probs(model: &Decoder, sequences: &[Trajectory]) -> Result<Vec<f32>, CliF
     };
     let mut all = Vec::new();
     for micro in micro_batches(sequences, &norm, ROWS, model.device()) {
-        let logprobs = Learner::log_probs(model, &micro, (&head, VisionFeatures::Cached))?;
+        let logprobs = Learner::log_probs(model, &micro, &head, VisionFeatures::Cached)?;
         all.extend(
             Vec::<f32>::try_from(logprobs.to_kind(tch::Kind::Float)).map_err(CliFailure::other)?,
         );

@@ -133,9 +133,61 @@ pub fn svg_tokens(vocabulary: SvgVocabulary) -> Vec<(SvgTokenKind, String)> {
         .collect()
 }
 
+/// Names between angle brackets that mark a sequence and are no markup.
+const SEQUENCE_MARKS: [&str; 8] = ["s", "pad", "unk", "bos", "eos", "mask", "cls", "sep"];
+
+/// Whether a token is part of what a policy writes rather than of how it is asked: a piece of SVG, or a tag
+/// such as `<think>` and `</answer>`.
+pub fn is_markup(text: &str) -> bool {
+    let text = text.trim();
+    let is_name = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_:".contains(c))
+    };
+    let tag = text.strip_prefix("</").or_else(|| text.strip_prefix('<'));
+    match tag.map(|tag| (tag.strip_suffix('>').unwrap_or(tag), tag.ends_with('>'))) {
+        Some((name, true)) => {
+            is_name(name) && !SEQUENCE_MARKS.contains(&name.to_ascii_lowercase().as_str())
+        }
+        Some((name, false)) => ELEMENTS.iter().chain(&ANIMATION).any(|own| *own == name),
+        None => {
+            let attribute = text.strip_suffix("=\"");
+            let all = || ATTRIBUTES.iter().chain(&ANIMATED);
+            text == "/>" || attribute.is_some_and(|name| all().any(|own| *own == name))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn markup_is_told_from_marks_of_a_sequence() {
+        for text in [
+            "<think>", "</think>", "<svg", "</svg>", "<path", " d=\"", "/>", "<answer>", "<g>",
+        ] {
+            assert!(is_markup(text), "{text}");
+        }
+        for text in [
+            "<s>",
+            "</s>",
+            "<pad>",
+            "<|im_end|>",
+            "<|endoftext|>",
+            "[PAD]",
+            "<",
+            "<0x0A>",
+            "=\"",
+            "a",
+            "",
+            "<IMG_CONTEXT",
+        ] {
+            assert!(!is_markup(text), "{text}");
+        }
+    }
 
     #[test]
     fn the_lists_have_the_published_sizes() {

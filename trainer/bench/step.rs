@@ -129,7 +129,7 @@ impl Loader for FixedPrompts<'_> {
     fn state(&self) -> CursorState {
         CursorState {
             draws: self.draws,
-            strands: IndexMap::new(),
+            streams: IndexMap::new(),
         }
     }
 

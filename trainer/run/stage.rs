@@ -63,8 +63,7 @@ impl Run<'_> {
         self.ranks.forget_lengths();
         loop {
             if progress.pending_eval {
-                let made =
-                    self.evaluate(output, stage, &mut workers, (&held_out, progress.step))?;
+                let made = self.evaluate(output, stage, &mut workers, &held_out, progress.step)?;
                 progress.pending_eval = !made;
             }
             let asked = self.ranks.any(self.options.interrupt.asked())?;
@@ -272,7 +271,8 @@ impl Run<'_> {
         output: &mut RunOutput,
         stage: &StageConfig,
         workers: &mut StageWorkers,
-        (examples, step): (&[Example], u64),
+        examples: &[Example],
+        step: u64,
     ) -> Result<bool, TrainError> {
         if examples.is_empty() {
             return Ok(true);

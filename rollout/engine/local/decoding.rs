@@ -79,6 +79,11 @@ impl Decoding {
         views: Vec<Rc<EncodedImages>>,
         limit: usize,
     ) -> Result<Self, RolloutError> {
+        // Image tokens, and rows of the head that are no tokens at all.
+        let mut suppressed = model.suppress_tokens().to_vec();
+        if let Some(tokenizer) = &tokenizer {
+            suppressed.extend(tokenizer.unused_ids(model.config.vocab_size));
+        }
         let stops = Stops::new(tokenizer, &submission.sampling)?;
         let mut views = views.into_iter();
         let waiting = submission
@@ -91,11 +96,7 @@ impl Decoding {
                 prompt: None,
             });
         let mut decoding = Self {
-            sampler: Sampler::suppressing(
-                submission.sampling,
-                model.suppress_tokens(),
-                model.device(),
-            ),
+            sampler: Sampler::suppressing(submission.sampling, &suppressed, model.device()),
             stops,
             seed: submission.seed,
             cache: None,

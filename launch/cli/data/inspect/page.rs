@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use rayon::prelude::*;
 use rollout::data::Split;
 use rollout::prompt::PICTURE;
 use trainer::config::Config;
@@ -39,8 +40,12 @@ pub fn html(survey: &Survey, config: &Config, path: &Path) -> String {
     for task in &survey.tasks {
         out.push_str(&section(task));
         let samples = survey.samples.iter();
-        let own = samples.filter(|sample| sample.example.task == task.name);
-        let cards: String = own.map(|sample| card(sample, &drawer)).collect();
+        let own: Vec<&Sample> = samples
+            .filter(|sample| sample.example.task == task.name)
+            .collect();
+        let cards = own.par_iter().with_max_len(1);
+        let cards: Vec<String> = cards.map(|sample| card(sample, &drawer)).collect();
+        let cards = cards.concat();
         if !cards.is_empty() {
             // Writing to a string cannot fail.
             let _ = write!(out, "<h3>Samples</h3><div class=\"samples\">{cards}</div>");
