@@ -28,14 +28,14 @@ pub fn check_inputs(config: &Config) -> Result<Vec<String>, TrainError> {
 }
 
 /// What a config names, opened.
-struct Inputs {
+struct PlanInputs {
     catalog: Arc<Catalog>,
     shape: DecoderConfig,
     /// What people should know, a sentence each.
     told: Vec<String>,
 }
 
-fn inputs(config: &Config) -> Result<Inputs, TrainError> {
+fn inputs(config: &Config) -> Result<PlanInputs, TrainError> {
     let folder = config
         .model
         .tokenizer_folder()
@@ -63,7 +63,7 @@ fn inputs(config: &Config) -> Result<Inputs, TrainError> {
             longest[index] = longest[index].max(tokens);
         }
     }
-    Ok(Inputs {
+    Ok(PlanInputs {
         told: policy_check::told(config, &shape, &tokenizer, &longest)?,
         catalog,
         shape,
@@ -75,7 +75,7 @@ fn inputs(config: &Config) -> Result<Inputs, TrainError> {
 /// # Errors
 /// Whatever [`check_inputs`] refuses.
 pub fn plan(config: &Config) -> Result<String, TrainError> {
-    let Inputs {
+    let PlanInputs {
         catalog,
         shape,
         told,

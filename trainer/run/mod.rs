@@ -92,7 +92,7 @@ pub fn run(
         options.interrupt.begin();
     }
     ranks.enter_phase(PhaseKind::Once, "reading the data")?;
-    let (opened, inputs) = match Opened::of(config, observer) {
+    let (opened, inputs) = match RunInputs::of(config, observer) {
         Ok((opened, inputs)) => (Ok(opened), Ok(inputs)),
         Err(error) => (Err(TrainError::Other(String::new())), Err(error)),
     };
@@ -177,13 +177,13 @@ fn asks_others(config: &serde_json::Value) -> bool {
 }
 
 /// What a run reads before anything else.
-struct Opened {
+struct RunInputs {
     tokenizer: Arc<Tokenizer>,
     chat: Option<ChatTemplate>,
     catalog: Arc<Catalog>,
 }
 
-impl Opened {
+impl RunInputs {
     fn of(config: &Config, observer: &mut dyn Observer) -> Result<(Self, Inputs), TrainError> {
         let folder = config.model.tokenizer_folder().ok_or_else(|| {
             TrainError::Input(
