@@ -48,8 +48,24 @@ impl TrainError {
             Self::Model(error) | Self::Rollout(rollout::RolloutError::Model(error)) => {
                 !matches!(error, ModelError::Torch(_) | ModelError::Shim(_))
             }
+            Self::Torch(torch_ext::TorchError::Refused { .. }) => true,
             _ => false,
         }
+    }
+}
+
+impl TrainError {
+    /// Whether the same command, started again, may well go on: exit status 75.
+    pub fn is_mended_by_restart(&self) -> bool {
+        use torch_ext::TorchError;
+        matches!(
+            self,
+            Self::Torch(
+                TorchError::Collective { .. }
+                    | TorchError::NotJoined { .. }
+                    | TorchError::Uncalled { .. }
+            )
+        )
     }
 }
 

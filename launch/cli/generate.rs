@@ -130,11 +130,14 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     let mut bar = Bar::new("generate", (ids.len() * args.n) as u64, shared.quiet);
     let mut ready: BTreeMap<(usize, usize), Completion> = BTreeMap::new();
     let mut next = (0, 0);
+    let positions = model.config.max_positions as usize;
+    let (mut longest, mut told) = (0, shared.quiet);
     let mut waiting = rows.into_iter().enumerate().peekable();
     while waiting.peek().is_some() {
         let mut requests = Vec::new();
         for (group, row) in waiting.by_ref().take(together) {
             let (prompt, shown) = text.prompt(row.value.prompt, (folder, &row.place))?;
+            longest = longest.max(prompt.len());
             requests.push(Request {
                 group,
                 ids: prompt.into(),
@@ -143,6 +146,13 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
                 draw: group as u64,
                 lengths: None,
             });
+        }
+        if longest + args.max_new_tokens > positions && !told {
+            told = true;
+            eprintln!(
+                "--max-new-tokens: {} tokens after a prompt of {longest} go beyond the model's max_position_embeddings {positions}, further than it was trained",
+                args.max_new_tokens
+            );
         }
         engine.submit(Submission {
             requests,

@@ -55,6 +55,8 @@ pub(crate) struct Opened<R> {
     pub(crate) skipped: Vec<LeftOut>,
     /// Rows left out for their length.
     pub(crate) filtered: usize,
+    /// What tells these rows from others.
+    pub(crate) digest: String,
 }
 
 impl<R> Opened<R> {
@@ -65,6 +67,7 @@ impl<R> Opened<R> {
             held_out: self.held_out,
             skipped: self.skipped,
             filtered: self.filtered,
+            digest: self.digest,
         }
     }
 }

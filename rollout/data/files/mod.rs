@@ -17,9 +17,10 @@ use std::path::{Path, PathBuf};
 use super::config::{FileConfig, OnBadRow, SourceConfig, Split};
 use super::error::DataError;
 use super::example::Example;
+use super::fingerprint::{PictureFiles, RowDigest};
 use super::shuffle::permuted;
 use super::source::{ABSENT, LeftOut, Opened};
-use container::{Container, Place};
+use container::{Container, RowPlace};
 use index::Index;
 use layout::{Layout, RowContext};
 
@@ -29,7 +30,7 @@ pub(crate) struct FileSource {
     container: Container,
     layout: Layout,
     media: Option<PathBuf>,
-    places: Vec<Place>,
+    places: Vec<RowPlace>,
     /// Whether rows were held against the caller's check when the source was opened.
     pub(crate) checked: bool,
 }
@@ -104,6 +105,7 @@ impl FileSource {
             held_out,
             skipped: index.skipped,
             filtered,
+            digest: index.digest,
         })
     }
 
@@ -126,7 +128,7 @@ impl FileSource {
         self.container.files.bad(self.places[row], problem)
     }
 
-    fn row_context(&self, place: Place) -> RowContext<'_> {
+    fn row_context(&self, place: RowPlace) -> RowContext<'_> {
         RowContext {
             media: self
                 .media
@@ -155,6 +157,11 @@ impl FileSource {
 
     fn scan(&self, opening: &mut Opening) -> Result<Index, DataError> {
         let mut index = Index::default();
+        let mut digest = RowDigest::default();
+        let pictures = match self.checked {
+            true => PictureFiles::Bytes,
+            false => PictureFiles::Names,
+        };
         let total = self.container.files.bytes();
         self.container.scan(&mut |(mut place, record)| {
             (opening.progress)(self.container.files.position(place), total);
@@ -166,6 +173,7 @@ impl FileSource {
             });
             match checked {
                 Ok(example) => {
+                    digest.add(&example, pictures);
                     place.length = u32::try_from(example.length).unwrap_or(u32::MAX);
                     index.places.push(place);
                 }
@@ -181,6 +189,7 @@ impl FileSource {
             Ok(())
         })?;
         (opening.progress)(total, total);
+        index.digest = digest.finish();
         Ok(index)
     }
 }
