@@ -318,6 +318,7 @@ fn train(open: impl FnOnce(&Rc<Decoder>) -> Box<dyn Engine>) -> (Vec<String>, Ve
         interrupt: &Interrupt::never(),
         ranks: Rc::new(Ranks::single(Device::Cpu)),
         seed: 5,
+        steps_before: 0,
     };
     let mut loader = FewWords { draws: 0 };
     let mut told = Vec::new();

@@ -183,7 +183,7 @@ impl Run<'_> {
     }
 
     /// The place in the data to go on from: the stored one; with other rows that were accepted, as far as the same
-    /// strands are there.
+    /// streams are there.
     fn place(&self, stored: &CursorState, fresh: &CursorState) -> CursorState {
         if !self
             .start
@@ -195,9 +195,9 @@ impl Run<'_> {
         }
         let mut place = fresh.clone();
         place.draws = stored.draws;
-        for (name, strand) in &mut place.strands {
-            if let Some(before) = stored.strands.get(name) {
-                (strand.drawn, strand.spread) = (before.drawn, before.spread);
+        for (name, stream) in &mut place.streams {
+            if let Some(before) = stored.streams.get(name) {
+                (stream.drawn, stream.spread) = (before.drawn, before.spread);
             }
         }
         place
