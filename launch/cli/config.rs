@@ -50,7 +50,10 @@ pub fn load_to_run(
     set: &[String],
     shared: &SharedFlags,
 ) -> Result<RunConfig, CliFailure> {
-    read(path, set, shared, Config::check_folders)
+    read(path, set, shared, |config, folder| {
+        config.check_policy(folder)?;
+        config.check_encoders(folder)
+    })
 }
 
 fn read(
@@ -89,10 +92,19 @@ fn read(
 
 /// `svgrl check`: what `train` checks before it starts, data and tokenizer included.
 pub fn check(args: &CheckArgs, shared: &SharedFlags) -> Result<(), CliFailure> {
-    let loaded = load_to_run(&args.config, &args.set, shared)?;
+    // Encoders may lie on the machine that trains alone: they are told of, not asked for.
+    let mut encoders = Ok(());
+    let loaded = read(&args.config, &args.set, shared, |config, folder| {
+        encoders = config.check_encoders(folder);
+        config.check_policy(folder)
+    })?;
     let left_out = trainer::check_inputs(&loaded.config).map_err(|error| loaded.failure(error))?;
     if !shared.quiet {
         left_out.iter().for_each(|line| eprintln!("{line}"));
+        if let Err(problem) = encoders {
+            let (key, problem) = problem.split_once(": ").unwrap_or(("", &problem));
+            eprintln!("{}", loaded.document.problem(key, problem));
+        }
         println!("{}: valid", args.config.display());
     }
     Ok(())

@@ -32,12 +32,12 @@ impl Config {
         }
     }
 
-    /// Whether the folders of policy, tokenizer and encoders are there and look like what they are wanted for;
+    /// Whether the folders of policy and tokenizer are there and look like what they are wanted for;
     /// asked before [`Self::resolve_paths`], so that the answer says what the config says.
     ///
     /// # Errors
     /// `key: problem`, with what to do.
-    pub fn check_folders(&self, folder: &Path) -> Result<(), String> {
+    pub fn check_policy(&self, folder: &Path) -> Result<(), String> {
         let model = [
             ("model.path", &self.model.path, FolderUse::Policy),
             (
@@ -60,6 +60,14 @@ impl Config {
                 "model.path: {problem}, or name a folder as model.tokenizer"
             ));
         }
+        Ok(())
+    }
+
+    /// [`Self::check_policy`] of the encoders' folders.
+    ///
+    /// # Errors
+    /// `key: problem`, with what to do.
+    pub fn check_encoders(&self, folder: &Path) -> Result<(), String> {
         for (name, encoder) in &self.encoders {
             let path = &encoder.path;
             if encoder.init.is_none()
