@@ -59,7 +59,7 @@ pub use reference::{ImageSource, Reference};
 pub use remote::RemoteConfig;
 pub use rules::RewardConfig;
 pub use scoring::{
-    Composition, MeasureWhen, Normalise, RubricConfig, Scorer, TaskScoring, Truncated,
+    Composition, MeasureWhen, Normalise, RubricConfig, Scorer, TaskScoring, TruncatedTotal,
 };
 pub use service::ServiceConfig;
 pub use surrogates::whole_characters;

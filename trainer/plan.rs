@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use models::Tokenizer;
+use models::{DecoderConfig, Tokenizer};
 use rollout::data::{Catalog, Cursor};
 use rollout::template::ChatTemplate;
 
@@ -11,6 +11,7 @@ use crate::TrainError;
 use crate::config::{Config, Dtype};
 use crate::data::{left_out, open_catalog};
 use crate::memory::TrainingMemory;
+use crate::policy_check;
 use crate::prompt_builder::PromptBuilder;
 
 /// Opens what a config names, without loading weights: tokenizer, templates, data, and the first
@@ -19,20 +20,22 @@ use crate::prompt_builder::PromptBuilder;
 /// # Errors
 /// The first thing that `run` would refuse.
 pub fn check_inputs(config: &Config) -> Result<Vec<String>, TrainError> {
-    let (catalog, tokenizer) = inputs(config)?;
-    let (rows, tokens) = (
-        config.model.shape(&tokenizer)?.vocab_size,
-        tokenizer.len() as i64,
-    );
-    match rows < tokens {
-        true => Err(TrainError::Input(format!(
-            "model: {rows} embedding rows for a tokenizer of {tokens} ids"
-        ))),
-        false => Ok(left_out(&catalog)),
-    }
+    let inputs = inputs(config)?;
+    Ok(left_out(&inputs.catalog)
+        .into_iter()
+        .chain(inputs.told)
+        .collect())
 }
 
-fn inputs(config: &Config) -> Result<(Arc<Catalog>, Arc<Tokenizer>), TrainError> {
+/// What a config names, opened.
+struct PlanInputs {
+    catalog: Arc<Catalog>,
+    shape: DecoderConfig,
+    /// What people should know, a sentence each.
+    told: Vec<String>,
+}
+
+fn inputs(config: &Config) -> Result<PlanInputs, TrainError> {
     let folder = config
         .model
         .tokenizer_folder()
@@ -42,16 +45,29 @@ fn inputs(config: &Config) -> Result<(Arc<Catalog>, Arc<Tokenizer>), TrainError>
     let catalog = Arc::new(open_catalog(config, &mut |_, _, _| {})?);
     let chat = chat.map(Arc::new);
     let tasks = &config.tasks;
+    let shape = config.model.shape(&tokenizer)?;
+    let (rows, tokens) = (shape.vocab_size, tokenizer.len() as i64);
+    if rows < tokens {
+        return Err(TrainError::Input(format!(
+            "model: {rows} embedding rows for a tokenizer of {tokens} ids"
+        )));
+    }
     let prompts = PromptBuilder::new(tasks, tokenizer.clone(), chat.as_ref(), config.seed)?
-        .with_vision(config.model.shape(&tokenizer)?.vision);
+        .with_vision(shape.vision.clone());
+    let mut longest = vec![0; config.stages.len()];
     for (index, stage) in config.stages.iter().enumerate() {
         let mut cursor = Cursor::new(catalog.clone(), &stage.common.curriculum, config.seed)
             .map_err(|error| error.within(&format!("stages.{index}")))?;
         for draw in cursor.next(config.data.sources.len())? {
-            prompts.prompt(&draw)?;
+            let tokens = prompts.prompt(&draw)?.ids.len();
+            longest[index] = longest[index].max(tokens);
         }
     }
-    Ok((catalog, tokenizer))
+    Ok(PlanInputs {
+        told: policy_check::told(config, &shape, &tokenizer, &longest)?,
+        catalog,
+        shape,
+    })
 }
 
 /// What a run will do and need, for people.
@@ -59,8 +75,11 @@ fn inputs(config: &Config) -> Result<(Arc<Catalog>, Arc<Tokenizer>), TrainError>
 /// # Errors
 /// Whatever [`check_inputs`] refuses.
 pub fn plan(config: &Config) -> Result<String, TrainError> {
-    let (catalog, tokenizer) = inputs(config)?;
-    let shape = config.model.shape(&tokenizer)?;
+    let PlanInputs {
+        catalog,
+        shape,
+        told,
+    } = inputs(config)?;
     let parameters = shape.parameters() as f64;
     let width = if config.dtype == Dtype::Bfloat16 {
         2.0
@@ -115,6 +134,9 @@ pub fn plan(config: &Config) -> Result<String, TrainError> {
         if options.needs().reference_policy {
             line("memory: reference policy", gib(parameters * width));
         }
+    }
+    for sentence in told {
+        let _ = writeln!(out, "  {sentence}");
     }
     Ok(out)
 }

@@ -220,10 +220,10 @@ pub fn copy(from: &Path, to: &Path, keep: &Keep) -> Result<(), TrainError> {
 }
 
 /// What is done with a sample file: its path within the run, its path, whether it is kept.
-type Visit<'a> = dyn FnMut(&Path, &Path, bool) -> Result<(), TrainError> + 'a;
+type VisitSample<'a> = dyn FnMut(&Path, &Path, bool) -> Result<(), TrainError> + 'a;
 
 /// Hands over every sample file of a run; those of evaluations lie deeper than a stage's own.
-fn each(run: &Path, keep: &Keep, visit: &mut Visit) -> Result<(), TrainError> {
+fn each(run: &Path, keep: &Keep, visit: &mut VisitSample) -> Result<(), TrainError> {
     let mut open = entries(&run.join("samples"))?;
     while let Some(path) = open.pop() {
         if path.is_dir() {

@@ -59,7 +59,7 @@ pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) task: String,
     pub(crate) weight: Option<f64>,
-    rows: Rows,
+    rows: SourceRows,
     train: Vec<u32>,
     held_out: Vec<u32>,
     filtered: usize,
@@ -67,7 +67,7 @@ pub(crate) struct Source {
 }
 
 #[derive(Debug)]
-enum Rows {
+enum SourceRows {
     Shapes(Shapes),
     Files(FileSource),
 }
@@ -130,7 +130,7 @@ impl Catalog {
             let task = source.task().unwrap_or(default_task).to_owned();
             let opened = match (source, source.file()) {
                 (SourceConfig::Shapes(shapes), _) => {
-                    Shapes::open(shapes, &key)?.map_rows(Rows::Shapes)
+                    Shapes::open(shapes, &key)?.map_rows(SourceRows::Shapes)
                 }
                 (_, Some(file)) => FileSource::open(
                     source,
@@ -143,7 +143,7 @@ impl Catalog {
                         progress: &mut |done, all| indexing(name, done, all),
                     },
                 )?
-                .map_rows(Rows::Files),
+                .map_rows(SourceRows::Files),
                 (_, None) => continue,
             };
             let skipped = opened.skipped.into_iter().map(|row| SkippedRow {
@@ -283,15 +283,15 @@ impl Source {
     pub(crate) fn train_length(&self, at: usize) -> u32 {
         let row = self.train[at] as usize;
         match &self.rows {
-            Rows::Shapes(shapes) => shapes.length(row),
-            Rows::Files(files) => files.length(row),
+            SourceRows::Shapes(shapes) => shapes.length(row),
+            SourceRows::Files(files) => files.length(row),
         }
     }
 
     fn read(&self, row: usize, check: &CheckRow) -> Result<Example, DataError> {
         let mut example = match &self.rows {
-            Rows::Shapes(shapes) => shapes.example(row),
-            Rows::Files(files) => {
+            SourceRows::Shapes(shapes) => shapes.example(row),
+            SourceRows::Files(files) => {
                 let example = files.example(row)?;
                 if !files.checked {
                     check(&self.name, &self.task, &example)

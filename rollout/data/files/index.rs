@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use super::container::{Container, Place};
+use super::container::{Container, RowPlace};
 use crate::data::source::LeftOut;
 
 /// Sources of fewer bytes are read anew at each start.
@@ -22,7 +22,7 @@ const PLACE: usize = 24;
 /// What a scan found.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Index {
-    pub(super) places: Vec<Place>,
+    pub(super) places: Vec<RowPlace>,
     /// Records left out.
     pub(super) skipped: Vec<LeftOut>,
     /// What tells the rows from others.
@@ -96,7 +96,7 @@ pub(super) fn store(path: &Path, index: &Index) -> io::Result<()> {
     fs::rename(&aside, path)
 }
 
-fn pack(place: &Place) -> [u8; PLACE] {
+fn pack(place: &RowPlace) -> [u8; PLACE] {
     let mut bytes = [0; PLACE];
     bytes[..8].copy_from_slice(&place.offset.to_le_bytes());
     let fields = [place.bytes, place.line, place.file, place.length];
@@ -106,12 +106,12 @@ fn pack(place: &Place) -> [u8; PLACE] {
     bytes
 }
 
-fn unpack(bytes: &[u8; PLACE]) -> Place {
+fn unpack(bytes: &[u8; PLACE]) -> RowPlace {
     let field = |at: usize| {
         let at = 8 + 4 * at;
         u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes of a place"))
     };
-    Place {
+    RowPlace {
         offset: u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes of a place")),
         bytes: field(0),
         line: field(1),
@@ -128,7 +128,7 @@ mod tests {
     fn a_stored_index_comes_back_and_a_cut_one_does_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b.index");
-        let place = |at: u32| Place {
+        let place = |at: u32| RowPlace {
             offset: u64::from(at) << 33,
             bytes: at + 1,
             line: at + 2,

@@ -20,7 +20,7 @@ use super::example::Example;
 use super::fingerprint::{PictureFiles, RowDigest};
 use super::shuffle::permuted;
 use super::source::{ABSENT, LeftOut, Opened};
-use container::{Container, Place};
+use container::{Container, RowPlace};
 use index::Index;
 use layout::{Layout, RowContext};
 
@@ -30,7 +30,7 @@ pub(crate) struct FileSource {
     container: Container,
     layout: Layout,
     media: Option<PathBuf>,
-    places: Vec<Place>,
+    places: Vec<RowPlace>,
     /// Whether rows were held against the caller's check when the source was opened.
     pub(crate) checked: bool,
 }
@@ -128,7 +128,7 @@ impl FileSource {
         self.container.files.bad(self.places[row], problem)
     }
 
-    fn row_context(&self, place: Place) -> RowContext<'_> {
+    fn row_context(&self, place: RowPlace) -> RowContext<'_> {
         RowContext {
             media: self
                 .media

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rewards::ImageSource;
 
 use super::*;
-use crate::data::config::{DataConfig, View};
+use crate::data::config::{DataConfig, VectorGymView};
 use crate::data::{Catalog, CurriculumConfig, Cursor, Example, Order, PlainOrder};
 
 fn fixtures() -> PathBuf {
@@ -190,21 +190,21 @@ fn a_vectorgym_row_is_a_sample_of_each_view_that_it_has_what_for() {
     };
     // Row 3 has no original SVG: it is no sample of any view.
     let ids = |rows: &[Example]| rows.iter().map(|row| row.id.clone()).collect::<Vec<_>>();
-    let text = of(View::Text);
+    let text = of(VectorGymView::Text);
     assert_eq!(ids(&text), ["s/s0", "s/s1", "s/s2", "s/s4", "s/s5", "s/s6"]);
     assert_eq!(text[4].fields["prompt"], "dot number 5");
     assert!(text[4].reference.svg.as_ref().unwrap().contains("r=\"6\""));
-    let sketch = of(View::Sketch);
+    let sketch = of(VectorGymView::Sketch);
     let ImageSource::Png(bytes) = &sketch[3].images[0] else {
         panic!("the sketch is in the table");
     };
     let picture = svg::Raster::from_png(bytes, 16).unwrap();
     assert_eq!(picture.rgba[..4], [4, 20, 30, 255]);
-    let edit = of(View::Edit);
+    let edit = of(VectorGymView::Edit);
     assert_eq!(edit[1].id, "s/s1#1");
     assert_eq!(edit[1].target, svg_of("blue"));
     assert!(edit[1].fields["draft"].contains("red"));
-    let caption = of(View::Caption);
+    let caption = of(VectorGymView::Caption);
     assert_eq!(caption[5].target.as_deref(), Some("dot number 6"));
     assert!(caption[5].reference.svg.is_none());
 }
@@ -253,7 +253,7 @@ fn lengths_outside_the_bounds_are_left_out_and_counted() {
 #[test]
 fn options_that_do_not_fit_the_format_are_refused() {
     let mut source = file("drawings");
-    source.view = Some(View::Text);
+    source.view = Some(VectorGymView::Text);
     let with_view = Catalog::open(&config(SourceConfig::SvgFolder(source)), &fixtures(), "t");
     assert!(
         with_view

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rollout::data::{FileConfig, SourceConfig};
 
-use crate::cli::Failure;
+use crate::cli::CliFailure;
 
 /// `svgrl data prepare`
 #[derive(Debug, Clone, clap::Args)]
@@ -132,7 +132,7 @@ impl Input {
     ///
     /// # Errors
     /// No format given, and none or several told by the endings.
-    pub fn source(&self) -> Result<SourceConfig, Failure> {
+    pub fn source(&self) -> Result<SourceConfig, CliFailure> {
         let file = FileConfig {
             path: self.from.clone(),
             ..FileConfig::default()
@@ -151,7 +151,7 @@ impl Input {
 }
 
 /// The format by the file's ending, or by the endings in the folder.
-fn guess(path: &Path) -> Result<Format, Failure> {
+fn guess(path: &Path) -> Result<Format, CliFailure> {
     let by_ending = |path: &Path| {
         let ending = path.extension()?.to_str()?.to_ascii_lowercase();
         match ending.as_str() {
@@ -163,7 +163,7 @@ fn guess(path: &Path) -> Result<Format, Failure> {
         }
     };
     let unclear = |what: &str| {
-        Failure::input(format!(
+        CliFailure::input(format!(
             "--from {}: {what}; say which with --format jsonl, csv, parquet or svg_folder",
             path.display()
         ))
@@ -172,7 +172,7 @@ fn guess(path: &Path) -> Result<Format, Failure> {
         return by_ending(path).ok_or_else(|| unclear("the ending tells no format"));
     }
     let entries = std::fs::read_dir(path)
-        .map_err(|error| Failure::input(format!("--from {}: {error}", path.display())))?;
+        .map_err(|error| CliFailure::input(format!("--from {}: {error}", path.display())))?;
     let mut found: Vec<Format> = Vec::new();
     for entry in entries.flatten() {
         if let Some(format) = by_ending(&entry.path()).filter(|format| !found.contains(format)) {

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 
 use super::files::Files;
 use super::lines;
-use super::record::{Place, Visit};
+use super::record::{RowPlace, Visit};
 use crate::data::error::DataError;
 
 /// Where the scanner stands.
@@ -51,7 +51,7 @@ pub(super) fn scan(files: &Files, file: u32, visit: &mut Visit) -> Result<(), Da
         return Ok(());
     }
     scanner.hand_over(file, visit)?;
-    let place = Place {
+    let place = RowPlace {
         offset: scanner.offset,
         bytes: 0,
         line: scanner.line,
@@ -97,7 +97,7 @@ impl Scanner {
         if trimmed.is_empty() {
             return Ok(());
         }
-        let place = Place {
+        let place = RowPlace {
             offset: self.start.0,
             bytes: trimmed.len() as u32,
             line: self.start.1,

@@ -8,11 +8,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::files::Files;
-use super::record::{Place, Record, Visit};
+use super::record::{Record, RowPlace, Visit};
 use crate::data::error::{At, DataError};
 
 #[derive(Deserialize)]
-struct Document {
+struct CocoDocument {
     images: Vec<Image>,
     annotations: Vec<Annotation>,
 }
@@ -45,13 +45,11 @@ impl Captions {
             rows: Vec::new(),
         };
         for (index, file) in files.list.iter().enumerate() {
-            let document: Document =
-                serde_json::from_reader(BufReader::new(&file.file)).map_err(|error| {
-                    DataError::Row {
-                        path: file.path.clone(),
-                        at: At::Line(error.line() as u64),
-                        problem: format!("not a COCO caption file: {error}"),
-                    }
+            let document: CocoDocument = serde_json::from_reader(BufReader::new(&file.file))
+                .map_err(|error| DataError::Row {
+                    path: file.path.clone(),
+                    at: At::Line(error.line() as u64),
+                    problem: format!("not a COCO caption file: {error}"),
                 })?;
             let images = document.images.into_iter();
             captions
@@ -65,7 +63,7 @@ impl Captions {
 
     pub(super) fn scan(&self, visit: &mut Visit) -> Result<(), DataError> {
         for (at, (row, file)) in self.rows.iter().enumerate() {
-            let place = Place {
+            let place = RowPlace {
                 offset: at as u64,
                 bytes: 0,
                 line: at as u32 + 1,

@@ -6,7 +6,7 @@ use csv::{ByteRecord, Reader, ReaderBuilder};
 use serde_json::{Map, Value};
 
 use super::files::Files;
-use super::record::{Place, Record, Visit};
+use super::record::{Record, RowPlace, Visit};
 use crate::data::error::DataError;
 
 pub(super) fn scan(files: &Files, file: u32, visit: &mut Visit) -> Result<(), DataError> {
@@ -25,7 +25,7 @@ pub(super) fn scan(files: &Files, file: u32, visit: &mut Visit) -> Result<(), Da
         let at = reader.position().clone();
         let result = reader.read_byte_record(&mut record);
         let end = reader.position().byte();
-        let place = Place {
+        let place = RowPlace {
             offset: at.byte(),
             bytes: (end - at.byte()) as u32,
             line: record.position().map_or(at.line(), csv::Position::line) as u32,
@@ -54,7 +54,7 @@ pub(super) fn scan(files: &Files, file: u32, visit: &mut Visit) -> Result<(), Da
     }
 }
 
-pub(super) fn read(files: &Files, place: Place) -> Result<Result<Record, String>, DataError> {
+pub(super) fn read(files: &Files, place: RowPlace) -> Result<Result<Record, String>, DataError> {
     let unreadable = |error: csv::Error| files.unreadable(place.file, error.into());
     let file = &files.list[place.file as usize];
     // A handle of its own: places of a shared one would race.

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::record::Place;
+use super::record::RowPlace;
 use crate::data::config::SourceConfig;
 use crate::data::error::{At, DataError};
 
@@ -18,14 +18,14 @@ pub(crate) struct DataFile {
 /// The files of one source.
 #[derive(Debug)]
 pub(crate) struct Files {
-    pub(crate) kind: Kind,
+    pub(crate) kind: FileKind,
     pub(crate) list: Vec<DataFile>,
     key: String,
 }
 
 /// How files hold records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum FileKind {
     Json,
     Csv,
     Parquet,
@@ -33,7 +33,7 @@ pub(crate) enum Kind {
     Coco,
 }
 
-impl Kind {
+impl FileKind {
     fn of(source: &SourceConfig) -> Self {
         match source {
             SourceConfig::Csv(_) => Self::Csv,
@@ -60,7 +60,7 @@ impl Files {
     /// Opens the files at `path`: one file, a folder's files of the format's ending, or those that
     /// match a pattern with `*` in its last part. `key` is what names them: a config's key, a flag.
     pub(crate) fn open(source: &SourceConfig, key: &str, path: &Path) -> Result<Self, DataError> {
-        let kind = Kind::of(source);
+        let kind = FileKind::of(source);
         let files = named(path, kind.endings())
             .and_then(|paths| paths.into_iter().map(open).collect::<Result<Vec<_>, _>>())
             .map_err(|source| DataError::Read {
@@ -91,25 +91,25 @@ impl Files {
     }
 
     /// How many bytes of all files lie before a place.
-    pub(crate) fn position(&self, place: Place) -> u64 {
+    pub(crate) fn position(&self, place: RowPlace) -> u64 {
         let before = self.list[..place.file as usize].iter();
         let within = match self.kind {
-            Kind::Json | Kind::Csv => place.offset,
+            FileKind::Json | FileKind::Csv => place.offset,
             _ => 0,
         };
         before.map(|file| file.bytes).sum::<u64>() + within
     }
 
     /// An error about the record at `place`.
-    pub(crate) fn bad(&self, place: Place, problem: String) -> DataError {
+    pub(crate) fn bad(&self, place: RowPlace, problem: String) -> DataError {
         let at = match self.kind {
-            Kind::Parquet => At::RowGroup {
+            FileKind::Parquet => At::RowGroup {
                 group: place.offset,
                 row: u64::from(place.bytes),
             },
-            Kind::SvgFolder => At::File,
-            Kind::Coco => At::Record(u64::from(place.line)),
-            Kind::Json | Kind::Csv => At::Line(u64::from(place.line)),
+            FileKind::SvgFolder => At::File,
+            FileKind::Coco => At::Record(u64::from(place.line)),
+            FileKind::Json | FileKind::Csv => At::Line(u64::from(place.line)),
         };
         DataError::Row {
             path: self.list[place.file as usize].path.clone(),
@@ -119,18 +119,18 @@ impl Files {
     }
 
     /// What the record is called when it has no id of its own.
-    pub(crate) fn default_id(&self, place: Place) -> String {
+    pub(crate) fn default_id(&self, place: RowPlace) -> String {
         let path = &self.list[place.file as usize].path;
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         match self.kind {
-            Kind::SvgFolder => stem.into_owned(),
+            FileKind::SvgFolder => stem.into_owned(),
             _ if self.list.len() > 1 => format!("{stem}:{}", place.line),
             _ => place.line.to_string(),
         }
     }
 
     /// Folder that a record's relative paths start from.
-    pub(crate) fn folder(&self, place: Place) -> &Path {
+    pub(crate) fn folder(&self, place: RowPlace) -> &Path {
         let path = &self.list[place.file as usize].path;
         path.parent().unwrap_or(Path::new(""))
     }
@@ -143,7 +143,7 @@ impl Files {
         }
     }
 
-    pub(crate) fn slice(&self, place: Place) -> Result<Vec<u8>, DataError> {
+    pub(crate) fn slice(&self, place: RowPlace) -> Result<Vec<u8>, DataError> {
         use std::os::unix::fs::FileExt;
         let mut bytes = vec![0; place.bytes as usize];
         self.list[place.file as usize]

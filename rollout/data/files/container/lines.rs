@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use serde_json::Value;
 
 use super::files::Files;
-use super::record::{Place, Record, Visit, kind};
+use super::record::{Record, RowPlace, Visit, kind};
 use crate::data::error::DataError;
 
 pub(super) fn scan(files: &Files, file: u32, visit: &mut Visit) -> Result<(), DataError> {
@@ -25,7 +25,7 @@ pub(super) fn scan(files: &Files, file: u32, visit: &mut Visit) -> Result<(), Da
         if bytes.trim_ascii().is_empty() {
             continue;
         }
-        let place = Place {
+        let place = RowPlace {
             offset: start,
             bytes: read as u32,
             line,

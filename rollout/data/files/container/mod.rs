@@ -12,13 +12,13 @@ mod parquet;
 mod record;
 mod svg_folder;
 
-pub(super) use record::{Place, Record, kind};
+pub(super) use record::{Record, RowPlace, kind};
 
 use std::path::Path;
 
 use crate::data::config::SourceConfig;
 use crate::data::error::DataError;
-use files::{Files, Kind};
+use files::{FileKind, Files};
 use record::Visit;
 
 /// The files of one source and how records are found in them.
@@ -33,7 +33,7 @@ impl Container {
     pub(super) fn open(source: &SourceConfig, key: &str, path: &Path) -> Result<Self, DataError> {
         let files = Files::open(source, key, path)?;
         let captions = match files.kind {
-            Kind::Coco => Some(coco::Captions::read(&files)?),
+            FileKind::Coco => Some(coco::Captions::read(&files)?),
             _ => None,
         };
         Ok(Self { files, captions })
@@ -46,28 +46,28 @@ impl Container {
         }
         for index in 0..self.files.list.len() as u32 {
             match self.files.kind {
-                Kind::Csv => csv::scan(&self.files, index, visit)?,
-                Kind::Parquet => parquet::scan(&self.files, index, visit)?,
-                Kind::SvgFolder => svg_folder::scan(&self.files, index, visit)?,
-                Kind::Json | Kind::Coco if self.files.is_array(index)? => {
+                FileKind::Csv => csv::scan(&self.files, index, visit)?,
+                FileKind::Parquet => parquet::scan(&self.files, index, visit)?,
+                FileKind::SvgFolder => svg_folder::scan(&self.files, index, visit)?,
+                FileKind::Json | FileKind::Coco if self.files.is_array(index)? => {
                     array::scan(&self.files, index, visit)?;
                 }
-                Kind::Json | Kind::Coco => lines::scan(&self.files, index, visit)?,
+                FileKind::Json | FileKind::Coco => lines::scan(&self.files, index, visit)?,
             }
         }
         Ok(())
     }
 
     /// The record at a place that a scan gave.
-    pub(super) fn read(&self, place: Place) -> Result<Record, DataError> {
+    pub(super) fn read(&self, place: RowPlace) -> Result<Record, DataError> {
         if let Some(captions) = &self.captions {
             return Ok(captions.record(place.offset as usize));
         }
         let record = match self.files.kind {
-            Kind::Csv => csv::read(&self.files, place)?,
-            Kind::Parquet => parquet::read(&self.files, place)?,
-            Kind::SvgFolder => svg_folder::read(&self.files, place)?,
-            Kind::Json | Kind::Coco => lines::parse(&self.files.slice(place)?),
+            FileKind::Csv => csv::read(&self.files, place)?,
+            FileKind::Parquet => parquet::read(&self.files, place)?,
+            FileKind::SvgFolder => svg_folder::read(&self.files, place)?,
+            FileKind::Json | FileKind::Coco => lines::parse(&self.files.slice(place)?),
         };
         record.map_err(|problem| self.files.bad(place, problem))
     }

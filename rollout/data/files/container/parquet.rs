@@ -14,7 +14,7 @@ use parquet::schema::types::ColumnDescriptor;
 use serde_json::{Map, Value};
 
 use super::files::{DataFile, Files};
-use super::record::{Place, Record, Visit};
+use super::record::{Record, RowPlace, Visit};
 use crate::data::error::DataError;
 
 /// Rows decoded at once during a scan.
@@ -41,7 +41,7 @@ pub(super) fn scan(files: &Files, file: u32, visit: &mut Visit) -> Result<(), Da
             }
             for record in records {
                 number += 1;
-                let place = Place {
+                let place = RowPlace {
                     offset: group as u64,
                     bytes: row as u32,
                     line: number,
@@ -56,7 +56,7 @@ pub(super) fn scan(files: &Files, file: u32, visit: &mut Visit) -> Result<(), Da
     Ok(())
 }
 
-pub(super) fn read(files: &Files, place: Place) -> Result<Result<Record, String>, DataError> {
+pub(super) fn read(files: &Files, place: RowPlace) -> Result<Result<Record, String>, DataError> {
     let one = || {
         let reader = open(&files.list[place.file as usize])?;
         let chunk = reader.get_row_group(place.offset as usize)?;

@@ -29,7 +29,7 @@ impl Record {
 
 /// Where a record lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct RowPlace {
     /// Byte offset; in a Parquet file the row group's number, in a COCO file the caption's.
     pub(crate) offset: u64,
     /// Bytes; in a Parquet file the row within its group.
@@ -43,7 +43,7 @@ pub(crate) struct Place {
 }
 
 /// What a scan hands over: a record and its place, or what is wrong there.
-pub(crate) type Scanned = (Place, Result<Record, String>);
+pub(crate) type Scanned = (RowPlace, Result<Record, String>);
 
 /// Receives the records of a scan; an error ends it.
 pub(crate) type Visit<'a> = dyn FnMut(Scanned) -> Result<(), DataError> + 'a;

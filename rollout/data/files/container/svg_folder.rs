@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use super::files::Files;
-use super::record::{Place, Record, Visit};
+use super::record::{Record, RowPlace, Visit};
 use crate::data::error::DataError;
 
 pub(super) fn scan(files: &Files, file: u32, visit: &mut Visit) -> Result<(), DataError> {
-    let place = Place {
+    let place = RowPlace {
         offset: 0,
         bytes: files.list[file as usize].bytes.min(u64::from(u32::MAX)) as u32,
         line: file + 1,
@@ -18,7 +18,7 @@ pub(super) fn scan(files: &Files, file: u32, visit: &mut Visit) -> Result<(), Da
     visit((place, record))
 }
 
-pub(super) fn read(files: &Files, place: Place) -> Result<Result<Record, String>, DataError> {
+pub(super) fn read(files: &Files, place: RowPlace) -> Result<Result<Record, String>, DataError> {
     let path = &files.list[place.file as usize].path;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let words: Vec<&str> = stem

@@ -14,7 +14,7 @@ pub(super) use builder::RowContext;
 pub(super) use mapped::{FieldMap, NOTHING_ASKED};
 
 use super::container::Record;
-use crate::data::config::{FileConfig, SourceConfig, View};
+use crate::data::config::{FileConfig, SourceConfig, VectorGymView};
 use crate::data::error::DataError;
 use crate::data::example::Example;
 
@@ -27,7 +27,7 @@ pub(super) enum Layout {
     Messages,
     Dpo,
     Described,
-    Vectorgym(View),
+    Vectorgym(VectorGymView),
 }
 
 impl Layout {

@@ -7,11 +7,15 @@ use rewards::{ImageSource, Reference};
 
 use super::super::container::Record;
 use super::builder::{ExampleBuilder, RowContext, picture, text};
-use crate::data::config::View;
+use crate::data::config::VectorGymView;
 use crate::data::example::Example;
 use crate::data::source::ABSENT;
 
-pub(super) fn example(record: Record, view: View, context: &RowContext) -> Result<Example, String> {
+pub(super) fn example(
+    record: Record,
+    view: VectorGymView,
+    context: &RowContext,
+) -> Result<Example, String> {
     let row = &record.value;
     let need = |key: &str| {
         text(row, key)
@@ -26,7 +30,7 @@ pub(super) fn example(record: Record, view: View, context: &RowContext) -> Resul
         ..Default::default()
     };
     let (reference, target) = match view {
-        View::Sketch => {
+        VectorGymView::Sketch => {
             let svg = need("original_svg")?;
             match picture(&record, "sketch_image") {
                 Some(bytes) => images.push(ImageSource::Png(bytes)),
@@ -35,7 +39,7 @@ pub(super) fn example(record: Record, view: View, context: &RowContext) -> Resul
             }
             (drawing(svg.clone()), svg)
         }
-        View::Edit => {
+        VectorGymView::Edit => {
             fields.insert("draft".to_owned(), need("original_svg")?);
             fields.insert("prompt".to_owned(), need("editing_prompt")?);
             let svg = need("editing_target_svg")?;
@@ -45,12 +49,12 @@ pub(super) fn example(record: Record, view: View, context: &RowContext) -> Resul
             };
             (reference, svg)
         }
-        View::Text => {
+        VectorGymView::Text => {
             fields.insert("prompt".to_owned(), need("text_caption")?);
             let svg = need("original_svg")?;
             (drawing(svg.clone()), svg)
         }
-        View::Caption => {
+        VectorGymView::Caption => {
             fields.insert("draft".to_owned(), need("original_svg")?);
             let caption = need("text_caption")?;
             let reference = Reference {
@@ -66,7 +70,7 @@ pub(super) fn example(record: Record, view: View, context: &RowContext) -> Resul
         .get("editing_annotation_index")
         .and_then(serde_json::Value::as_i64);
     let id = match (own, view, annotation) {
-        (Some(id), View::Edit, Some(annotation)) => format!("{id}#{annotation}"),
+        (Some(id), VectorGymView::Edit, Some(annotation)) => format!("{id}#{annotation}"),
         (Some(id), ..) => id,
         (None, ..) => context.default_id.clone(),
     };
