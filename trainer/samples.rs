@@ -182,7 +182,7 @@ pub fn reward_metrics(rows: &[SampleRow], draws: &dyn Fn(&str) -> bool) -> Metri
 /// Whatever the file system says.
 pub fn write(run: &Path, stage: &str, step: u64, rows: &[SampleRow]) -> Result<(), TrainError> {
     let folder = run.join("samples").join(stage);
-    std::fs::create_dir_all(&folder).map_err(TrainError::io(&folder))?;
+    files::make_folder(&folder)?;
     let mut text = String::new();
     for row in rows {
         text.push_str(
@@ -202,22 +202,51 @@ pub fn write(run: &Path, stage: &str, step: u64, rows: &[SampleRow]) -> Result<(
 /// # Errors
 /// Whatever the file system says.
 pub fn cut(run: &Path, keep: &Keep) -> Result<(), TrainError> {
-    let root = run.join("samples");
-    for stage in entries(&root)? {
-        let name = stage
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        for file in entries(&stage)? {
-            let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-            let step = stem
-                .strip_prefix("step_")
-                .and_then(|step| step.parse().ok());
-            if !step.is_some_and(|step| keep(&name, step, false)) {
-                std::fs::remove_file(&file).map_err(TrainError::io(&file))?;
-            }
+    each(run, keep, &mut |_, file, kept| match kept {
+        true => Ok(()),
+        false => std::fs::remove_file(file).map_err(TrainError::io(file)),
+    })
+}
+
+/// Copies the sample files for which `keep(stage, step)` holds from one run to another.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn copy(from: &Path, to: &Path, keep: &Keep) -> Result<(), TrainError> {
+    each(from, keep, &mut |inner, file, kept| {
+        let target = to.join(inner);
+        match kept {
+            true => files::make_folder(files::parent(&target))
+                .and_then(|()| files::copy_file(file, &target)),
+            false => Ok(()),
         }
+    })
+}
+
+/// What is done with a sample file: its path within the run, its path, whether it is kept.
+type VisitSample<'a> = dyn FnMut(&Path, &Path, bool) -> Result<(), TrainError> + 'a;
+
+/// Hands over every sample file of a run; those of evaluations lie deeper than a stage's own.
+fn each(run: &Path, keep: &Keep, visit: &mut VisitSample) -> Result<(), TrainError> {
+    let mut open = entries(&run.join("samples"))?;
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(entries(&path)?);
+            continue;
+        }
+        let inner = path.strip_prefix(run).unwrap_or(&path).to_owned();
+        let mut parts = inner.iter().skip(1).map(|part| part.to_string_lossy());
+        let stage = parts.next().unwrap_or_default();
+        let evaluation = parts.count() > 1;
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let step = stem
+            .strip_prefix("step_")
+            .and_then(|step| step.parse().ok());
+        visit(
+            &inner,
+            &path,
+            step.is_some_and(|step| keep(&stage, step, evaluation)),
+        )?;
     }
     Ok(())
 }

@@ -49,7 +49,7 @@ impl TrainProgress {
                 self.folder.join("report.html").display()
             )),
             RunEnd::AlreadyFinished => {}
-            RunEnd::Interrupted => {
+            RunEnd::Interrupted(_) => {
                 say("stopped by a signal; the state is written, run the same command to continue")
             }
         }

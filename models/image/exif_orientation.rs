@@ -35,7 +35,21 @@ fn blocks(file: &[u8]) -> Vec<MetadataBlock<'_>> {
     match file {
         [0xff, 0xd8, rest @ ..] => of_jpeg(rest),
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', rest @ ..] => of_png(rest),
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', rest @ ..] => of_webp(rest),
+        [
+            b'R',
+            b'I',
+            b'F',
+            b'F',
+            _,
+            _,
+            _,
+            _,
+            b'W',
+            b'E',
+            b'B',
+            b'P',
+            rest @ ..,
+        ] => of_webp(rest),
         _ => Vec::new(),
     }
 }

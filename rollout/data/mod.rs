@@ -11,6 +11,7 @@ mod curriculum;
 mod error;
 mod example;
 mod files;
+mod fingerprint;
 mod order;
 mod shapes;
 pub(crate) mod shuffle;

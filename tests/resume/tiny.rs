@@ -132,6 +132,13 @@ impl Tiny {
         text.iter().filter(|byte| **byte == b'\n').count()
     }
 
+    /// The newest checkpoint of a stage by its name.
+    pub fn newest(&self, stage: &str) -> PathBuf {
+        let folder = self.run_folder().join("checkpoints").join(stage);
+        let entries = std::fs::read_dir(folder).unwrap().flatten();
+        entries.map(|entry| entry.path()).max().unwrap()
+    }
+
     /// Whether a checkpoint is being written aside.
     pub fn is_writing_checkpoint(&self) -> bool {
         let stages = std::fs::read_dir(self.run_folder().join("checkpoints"))

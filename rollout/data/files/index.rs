@@ -18,7 +18,7 @@ use crate::data::source::LeftOut;
 /// Sources of fewer bytes are read anew at each start.
 pub(super) const KEPT_FROM: u64 = 64 << 20;
 
-const MAGIC: &[u8; 8] = b"svgrlix4";
+const MAGIC: &[u8; 8] = b"svgrlix5";
 const PLACE: usize = 24;
 /// Keys that are named at most: rows may be maps of names without end.
 const MOST_UNUSED: usize = 40;
@@ -29,6 +29,8 @@ pub(super) struct Index {
     pub(super) places: Vec<RowPlace>,
     /// What is said of the records.
     pub(super) notes: Notes,
+    /// What tells the rows from others.
+    pub(super) digest: String,
 }
 
 /// What a scan has to say besides places.
@@ -90,8 +92,12 @@ pub(super) fn load(path: &Path) -> Option<Index> {
         reader.read_exact(&mut bytes).ok()?;
         places.push(unpack(&bytes));
     }
-    let notes = serde_json::from_reader(reader).ok()?;
-    Some(Index { places, notes })
+    let (notes, digest) = serde_json::from_reader(reader).ok()?;
+    Some(Index {
+        places,
+        notes,
+        digest,
+    })
 }
 
 /// Keeps an index; written aside and renamed, so that it is whole or not there.
@@ -100,7 +106,7 @@ pub(super) fn store(path: &Path, index: &Index) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let aside = path.with_extension(format!("{}.partial", std::process::id()));
     let mut writer = io::BufWriter::with_capacity(1 << 20, fs::File::create(&aside)?);
-    let notes = serde_json::to_vec(&index.notes)?;
+    let notes = serde_json::to_vec(&(&index.notes, &index.digest))?;
     writer.write_all(MAGIC)?;
     writer.write_all(&(index.places.len() as u64).to_le_bytes())?;
     writer.write_all(&(notes.len() as u64).to_le_bytes())?;
@@ -160,6 +166,7 @@ mod tests {
                 }],
                 unused: vec!["b".into(), "a".into()],
             },
+            digest: "0123456789abcdef".into(),
         };
         assert_eq!(load(&path), None);
         store(&path, &index).unwrap();
