@@ -14,6 +14,6 @@ mod task;
 mod task_scoring;
 mod workers;
 
-pub use rubric::{Composition, Normalise, RubricConfig, Truncated};
+pub use rubric::{Composition, Normalise, RubricConfig, TruncatedTotal};
 pub use scorer::Scorer;
 pub use task_scoring::{MeasureWhen, TaskScoring};

@@ -42,7 +42,7 @@ pub struct RubricConfig {
     /// The value for a completion of the wrong shape or whose SVG does not render.
     pub failure_value: f64,
     /// Completions cut off at the length limit: `score` judges them like others, a number replaces their total.
-    pub truncated: Truncated,
+    pub truncated: TruncatedTotal,
     /// `raw`: advantages are made of totals. `group`: each part is first put to mean 0 and deviation 1 within the
     /// prompt's completions, then weighted and added (GDPO); `offset`, `clip`, `blank_value` and `truncated` then act
     /// on the reported total alone.
@@ -61,7 +61,7 @@ impl Default for RubricConfig {
             gate: Composition::Product,
             rewards: vec![RewardConfig::Format(Format::default())],
             failure_value: 0.0,
-            truncated: Truncated::Score,
+            truncated: TruncatedTotal::Score,
             normalise: Normalise::Raw,
             offset: 0.0,
             clip: None,
@@ -85,7 +85,7 @@ impl RubricConfig {
             }
         }
         check_bounds(self.clip)?;
-        let truncated = if let Truncated::Value(v) = self.truncated {
+        let truncated = if let TruncatedTotal::Value(v) = self.truncated {
             v
         } else {
             0.0
@@ -165,23 +165,23 @@ impl RubricConfig {
 
 /// What a completion cut off at the length limit gets.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Truncated {
+pub enum TruncatedTotal {
     /// What it scores.
     Score,
     /// This total.
     Value(f64),
 }
 
-impl Serialize for Truncated {
+impl Serialize for TruncatedTotal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Truncated::Score => serializer.serialize_str("score"),
-            Truncated::Value(value) => serializer.serialize_f64(*value),
+            TruncatedTotal::Score => serializer.serialize_str("score"),
+            TruncatedTotal::Value(value) => serializer.serialize_f64(*value),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Truncated {
+impl<'de> Deserialize<'de> for TruncatedTotal {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
@@ -190,14 +190,14 @@ impl<'de> Deserialize<'de> for Truncated {
             Text(String),
         }
         match Raw::deserialize(deserializer) {
-            Ok(Raw::Number(value)) => Ok(Truncated::Value(value)),
-            Ok(Raw::Text(text)) if text == "score" => Ok(Truncated::Score),
+            Ok(Raw::Number(value)) => Ok(TruncatedTotal::Value(value)),
+            Ok(Raw::Text(text)) if text == "score" => Ok(TruncatedTotal::Score),
             _ => Err(D::Error::custom("must be \"score\" or a number")),
         }
     }
 }
 
-impl JsonSchema for Truncated {
+impl JsonSchema for TruncatedTotal {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Truncated".into()
     }

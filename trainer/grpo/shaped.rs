@@ -106,7 +106,7 @@ fn kl_penalties(
     );
     for micro in micros {
         let head = config.head(cx.stage.common);
-        let theirs = Learner::log_probs(reference, &micro, (&head, cx.learner.vision_features()))?;
+        let theirs = Learner::log_probs(reference, &micro, &head, cx.learner.vision_features())?;
         let kl = kl_estimate(&(theirs - &micro.sampler), config.kl.estimator).to_kind(Kind::Double);
         let lengths: Vec<i64> = micro.lengths.iter().map(|len| *len as i64).collect();
         penalties.extend(

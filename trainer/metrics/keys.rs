@@ -65,7 +65,8 @@ metrics! {
     METRIC_TASK = "metric/<task>/<metric>/mean", "the same within one task";
     ZERO_SPREAD = "reward/zero_spread_frac", "share of groups whose rewards are all equal";
     SFT_LOSS = "sft/loss", "mean negative log-probability of the targets' tokens, natural log";
-    VALID = "svg/valid_frac", "share of completions of the asked form whose SVG renders";
+    VALID = "svg/valid_frac", "share of completions of the asked form whose SVG renders, of tasks whose completions are SVG";
+    VALID_TASK = "svg/<task>/valid_frac", "the same within one task";
     DEADLINE_HITS = "svg/deadline_hits", "completions whose rendering was ended by the deadline";
     RENDER_MS = "svg/render_ms/mean", "mean milliseconds spent rendering a completion";
     TOKENS_MEAN = "completion/tokens/mean", "mean completion length";

@@ -25,7 +25,7 @@ use crate::inputs::Inputs;
 use crate::learn::{PhaseKind, Ranks};
 use crate::prompt_builder::PromptBuilder;
 use crate::resume;
-use crate::{TrainError, agreement, files, telemetry};
+use crate::{TrainError, agreement, files, policy_check, telemetry};
 use observer::Throttle;
 use output::RunOutput;
 use start::Start;
@@ -118,13 +118,17 @@ pub fn run(
         .iter()
         .for_each(|line| observer.notice(line));
     let tokenizer = opened.tokenizer;
+    let shape = config.model.shape(&tokenizer)?;
+    policy_check::told(config, &shape, &tokenizer, &[])?
+        .iter()
+        .for_each(|line| observer.notice(line));
     let builder = PromptBuilder::new(
         &config.tasks,
         tokenizer.clone(),
         opened.chat.map(Arc::new).as_ref(),
         config.seed,
     )?
-    .with_vision(config.model.shape(&tokenizer)?.vision);
+    .with_vision(shape.vision);
     let counter: TokenCounter = Arc::new(move |text| tokenizer.encode(text).len());
     let scorer = Scorer::with_encoders(
         &config.rewards,
