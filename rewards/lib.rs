@@ -69,7 +69,7 @@ pub use scoring::{
     Unscored,
 };
 pub use service::ServiceConfig;
-pub use surrogates::whole_characters;
+pub use surrogates::mended_json;
 pub use types::{Candidate, Reward, ScoreJob, Scored, TokenCounter};
 pub use weight::Weight;
 pub use wire::{ScoreRow, ScoredRow};

@@ -8,7 +8,6 @@ mod console;
 mod service;
 mod trace;
 
-use std::fs::OpenOptions;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -45,13 +44,9 @@ pub struct Outputs {
 /// # Errors
 /// A file that cannot be opened, a `RUST_LOG` that cannot be read.
 pub fn start_run(outputs: &RunOutputs) -> Result<Outputs, CliFailure> {
-    let append = |path: &Path| {
-        let opened = OpenOptions::new().create(true).append(true).open(path);
-        opened.map_err(|error| CliFailure::other(format!("{}: {error}", path.display())))
-    };
+    let append = |path: &Path| trainer::files::open_log(path).map_err(CliFailure::from);
     let logs = outputs.folder.join("logs");
-    std::fs::create_dir_all(&logs)
-        .map_err(|error| CliFailure::other(format!("{}: {error}", logs.display())))?;
+    trainer::files::make_folder(&logs)?;
     let file = append(&logs.join(format!("rank_{}.jsonl", outputs.rank)))?;
     let leader = outputs.rank == 0;
     let record = leader
@@ -68,6 +63,8 @@ pub fn start_run(outputs: &RunOutputs) -> Result<Outputs, CliFailure> {
         .json()
         .flatten_event(true)
         .with_current_span(false)
+        // A full disk must not fill the console as well.
+        .log_internal_errors(false)
         .with_writer(Mutex::new(file))
         .with_filter(log_filter()?);
     let console = ConsoleLayer::new(outputs.verbosity, leader, record);

@@ -101,8 +101,8 @@ pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RequestProble
     if bytes.trim_ascii_start().starts_with(b"[") {
         return Err(RequestProblem::field("body: must be an object, got a list"));
     }
-    // Halves of characters, which Python's strings may hold and a policy may write, are no fault of the caller.
-    read(bytes).or_else(|problem| match crate::surrogates::whole_characters(bytes) {
+    // What Python writes beyond the grammar is no fault of the caller.
+    read(bytes).or_else(|problem| match crate::surrogates::mended_json(bytes) {
         Some(mended) if problem.status == StatusCode::BAD_REQUEST => read(&mended),
         _ => Err(problem),
     })

@@ -130,7 +130,7 @@ impl Loader for FixedPrompts<'_> {
     fn state(&self) -> CursorState {
         CursorState {
             draws: self.draws,
-            strands: IndexMap::new(),
+            streams: IndexMap::new(),
         }
     }
 
@@ -180,6 +180,7 @@ pub fn step_times(bench: &StepBench, count: usize) -> Result<Vec<StepTimes>, Tra
         interrupt: &Interrupt::never(),
         ranks,
         seed: 0,
+        steps_before: 0,
     };
     let options = EngineOptions {
         policy: learner.model.clone(),
