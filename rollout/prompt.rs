@@ -4,6 +4,7 @@
 //! Which template a draw gets depends on the seed and the draw's number alone. Tokens and
 //! images are made from the text later.
 
+mod asked;
 mod inserts;
 mod renders;
 
@@ -203,27 +204,6 @@ impl Prompter {
         };
         text.push_str(&self.prefill);
         Ok(text)
-    }
-
-    /// The user's words alone: the row's own prompt; where it has none, its last turn as the template has it. Places of
-    /// pictures that stand before and behind them are none.
-    ///
-    /// # Errors
-    /// A field that the row lacks.
-    pub fn asked(&self, draw: &Draw) -> Result<String, PromptError> {
-        let own = draw.example.fields.get("prompt");
-        let words = match own {
-            Some(own) => own.clone(),
-            None => self.in_words(&self.question(draw)?),
-        };
-        if draw.example.images.is_empty() {
-            return Ok(words);
-        }
-        let mut bare = words.trim();
-        while let Some(rest) = bare.strip_prefix(PICTURE).or(bare.strip_suffix(PICTURE)) {
-            bare = rest.trim();
-        }
-        Ok(bare.to_owned())
     }
 
     /// The text of the answer where it is more than words (reasoning, calls of tools), as the chat template

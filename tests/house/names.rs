@@ -10,7 +10,7 @@ use super::sources::Source;
 const OF_A_COMMAND: [&str; 3] = ["Args", "RowIn", "RowOut"];
 
 /// Type names that several files declare, each with those files. A file pair `enabled.rs` and
-/// `disabled.rs` declares its names once.
+/// `disabled.rs` (whatever stands before) declares its names once.
 pub fn declared_twice<'a>(
     sources: impl Iterator<Item = &'a Source>,
 ) -> BTreeMap<String, BTreeSet<String>> {
@@ -23,7 +23,7 @@ pub fn declared_twice<'a>(
         let code = source.code();
         for found in types.captures_iter(&code) {
             let name = found.get(1).or(found.get(2)).unwrap().as_str();
-            let file = source.path.replace("/disabled.rs", "/enabled.rs");
+            let file = source.path.replace("disabled.rs", "enabled.rs");
             files.entry(name.to_owned()).or_default().insert(file);
         }
     }
