@@ -141,8 +141,8 @@ impl PromptBuilder {
     /// The prompt without its pictures, whose tokens stand in it all the same: their sizes say how many.
     pub(crate) fn without_images(&self, draw: &Draw) -> Result<Prompt, TrainError> {
         let example = &draw.example;
-        let text = self
-            .prompter(example)?
+        let prompter = self.prompter(example)?;
+        let text = prompter
             .text(draw)
             .map_err(|error| of_task(example, &error))?;
         let asked = prompter

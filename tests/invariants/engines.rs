@@ -244,10 +244,12 @@ impl Loader for FewWords {
             id: index.to_string(),
             task: "words".into(),
             text: Some(WORDS[index].into()),
+            asked: WORDS[index].into(),
             ids: tokenizer.encode(WORDS[index]).into(),
             shown: None,
             reference: Arc::new(Reference {
                 text: Some(WORDS[index].into()),
+            asked: WORDS[index].into(),
                 ..Reference::default()
             }),
             draw: self.draws + index as u64,
