@@ -47,7 +47,7 @@ pub struct Args {
 
 /// Runs the command; the exit status of a run that ended as it should, or was stopped.
 pub fn run(args: &Args, shared: &SharedFlags) -> Result<u8, CliFailure> {
-    let loaded = config::load(&args.config, &args.set, shared)?;
+    let loaded = config::load_to_run(&args.config, &args.set, shared)?;
     let config = &loaded.config;
     if args.dry_run {
         let plan = trainer::plan(config).map_err(|error| loaded.failure(error))?;
