@@ -73,7 +73,7 @@ struct Roots {
 }
 
 /// An `svg` element as its tags tell it.
-struct Opened<'a> {
+struct OpenedSvg<'a> {
     name: &'a str,
     start: usize,
     end: Option<usize>,
@@ -109,8 +109,8 @@ impl Roots {
 }
 
 /// Every `svg` element in the order of their start tags.
-fn opened(text: &str) -> Vec<Opened<'_>> {
-    let mut found: Vec<Opened> = Vec::new();
+fn opened(text: &str) -> Vec<OpenedSvg<'_>> {
+    let mut found: Vec<OpenedSvg> = Vec::new();
     let mut open: Vec<usize> = Vec::new();
     let mut just_opened: Option<usize> = None;
     let mut tags = Tags::of(text);
@@ -130,7 +130,7 @@ fn opened(text: &str) -> Vec<Opened<'_>> {
         } else {
             let index = found.len();
             let is_empty = tag.kind == TagKind::Empty;
-            found.push(Opened {
+            found.push(OpenedSvg {
                 name: tag.name,
                 start: tag.span.start,
                 end: is_empty.then_some(tag.span.end),

@@ -9,13 +9,13 @@ use crate::options::clip;
 use crate::picture::Picture;
 use crate::reference::Reference;
 use crate::rules::{
-    Case, CompletionPictures, Drawn, OfInvalid, RewardConfig, Value, Waited, Waiter,
+    CompletionPictures, Drawn, OfInvalid, RewardConfig, ScoringCase, Value, Waited, Waiter,
 };
 use crate::scores::Scores;
 use crate::scoring::active::ActiveRewards;
 use crate::scoring::pending::{Outcome, PendingScore};
 use crate::scoring::references::{KeptReference, References};
-use crate::scoring::rubric::Truncated;
+use crate::scoring::rubric::TruncatedTotal;
 use crate::scoring::task_scoring::{MeasureWhen, TaskScoring};
 use crate::types::{Reward, ScoreJob, TokenCounter};
 use indexmap::IndexMap;
@@ -44,7 +44,7 @@ pub(crate) struct SharedTools {
 }
 
 /// A job with what its task makes of its wishes.
-struct Asked<'a> {
+struct MeasuredJob<'a> {
     job: &'a ScoreJob,
     /// Whether metrics are wanted besides.
     measure: bool,
@@ -95,15 +95,15 @@ impl Task {
     }
 
     /// The judgement; none where drawing the completion takes more than `patience`.
-    pub fn score(&self, job: &ScoreJob, patience: svg::Patience) -> Option<Outcome> {
+    pub fn score(&self, job: &ScoreJob, patience: svg::WaitBudget) -> Option<Outcome> {
         let measure = job.measure || self.scoring.measured == MeasureWhen::Always;
-        let asked = Asked { job, measure };
+        let asked = MeasuredJob { job, measure };
         let mut outcome = match self.scoring.completion.extract(&job.candidate.text) {
             Ok(words) if self.scoring.completion.is_text() => self.judge(&asked, words, None),
             Ok(source) => self.score_svg(source, &asked, patience)?,
             Err(fault) => Outcome::Done(self.invalid(Invalid::Shape(fault), &asked)),
         };
-        if let (true, Truncated::Value(value)) =
+        if let (true, TruncatedTotal::Value(value)) =
             (job.candidate.truncated, self.scoring.rubric.truncated)
         {
             match &mut outcome {
@@ -204,7 +204,12 @@ impl Task {
         }
     }
 
-    fn score_svg(&self, source: &str, asked: &Asked, patience: svg::Patience) -> Option<Outcome> {
+    fn score_svg(
+        &self,
+        source: &str,
+        asked: &MeasuredJob,
+        patience: svg::WaitBudget,
+    ) -> Option<Outcome> {
         let target = match self.references.get(&asked.job.reference, asked.measure) {
             Ok(target) => target,
             Err(failure) => {
@@ -253,9 +258,9 @@ impl Task {
     }
 
     /// Every reward's value of `text`, which is the SVG where `pair` is there.
-    fn judge(&self, asked: &Asked, text: &str, pair: Option<&Pair>) -> Outcome {
+    fn judge(&self, asked: &MeasuredJob, text: &str, pair: Option<&Pair>) -> Outcome {
         let target = pair.and_then(|pair| pair.target.as_deref());
-        let case = Case {
+        let case = ScoringCase {
             text,
             job: asked.job,
             pictures: pair.map(|pair| &pair.pictures),
@@ -283,7 +288,7 @@ impl Task {
     }
 
     /// The metrics that this job is measured by, by their place: those whose reference is there.
-    fn measurable(&self, asked: &Asked) -> impl Iterator<Item = usize> {
+    fn measurable(&self, asked: &MeasuredJob) -> impl Iterator<Item = usize> {
         let wanted = asked.measure.then(|| self.rewards.metrics());
         let can = |(index, metric): (usize, &RewardConfig)| {
             let missing = metric.missing(&asked.job.reference);
@@ -294,7 +299,7 @@ impl Task {
 
     /// The judgement of a completion that is none: its metrics fail as its rewards do, but for those that say
     /// nothing of it then.
-    fn invalid(&self, reason: Invalid, asked: &Asked) -> Reward {
+    fn invalid(&self, reason: Invalid, asked: &MeasuredJob) -> Reward {
         let value = |index: usize| {
             let metric = self.rewards.config(index);
             let value = match metric.reward().of_invalid() {
