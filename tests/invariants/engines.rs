@@ -249,7 +249,6 @@ impl Loader for FewWords {
             shown: None,
             reference: Arc::new(Reference {
                 text: Some(WORDS[index].into()),
-            asked: WORDS[index].into(),
                 ..Reference::default()
             }),
             draw: self.draws + index as u64,
