@@ -36,6 +36,16 @@ pub enum ImageSource {
     Png(Arc<[u8]>),
 }
 
+impl Reference {
+    /// What was asked for, as image-text rewards and judges take it: the words, else the row's own `prompt`.
+    pub fn wish<'a>(&'a self, prompt: &'a str) -> &'a str {
+        let words = self.text.as_deref();
+        words
+            .filter(|words| !words.trim().is_empty())
+            .unwrap_or(prompt)
+    }
+}
+
 /// Bytes of an image file.
 const MAX_BYTES: u64 = 64 << 20;
 /// Pixels on a side of a picture.

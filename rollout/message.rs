@@ -49,12 +49,12 @@ pub const PICTURE: &str = "<image>";
 
 /// Words with places for pictures.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Words {
+pub(crate) struct PicturedWords {
     /// The words before each picture, and those after the last.
     between: Vec<String>,
 }
 
-impl Words {
+impl PicturedWords {
     pub(crate) fn new() -> Self {
         Self {
             between: vec![String::new()],
@@ -159,7 +159,7 @@ mod tests {
         let text =
             "<image> as <svg><image></image></svg> and\n```svg\n<svg><image>\n```\nas <image>";
         assert_eq!(picture_places(text), [0, text.len() - PICTURE.len()]);
-        let words = Words::of(text);
+        let words = PicturedWords::of(text);
         assert_eq!(words.pictures(), 2);
         assert_eq!(words.with("<image>"), text);
         assert!(words.with("[1]").starts_with("[1] as <svg><image></image>"));
@@ -169,14 +169,14 @@ mod tests {
 
     #[test]
     fn pictures_without_a_place_lead() {
-        let mut words = Words::of("a");
+        let mut words = PicturedWords::of("a");
         words.lead_with(2);
         assert_eq!(words.with("-"), "--a");
         let Content::Parts(parts) = words.parts() else {
             panic!("there are pictures");
         };
         assert_eq!(parts.len(), 3);
-        assert_eq!(Words::of("a").parts(), Content::Text("a".into()));
+        assert_eq!(PicturedWords::of("a").parts(), Content::Text("a".into()));
     }
 
     #[test]

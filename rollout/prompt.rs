@@ -4,6 +4,7 @@
 //! Which template a draw gets depends on the seed and the draw's number alone. Tokens and
 //! images are made from the text later.
 
+mod asked;
 mod inserts;
 mod renders;
 
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::shuffle::Stream;
 use crate::data::{Draw, Example, Turn};
-use crate::message::Words;
+use crate::message::PicturedWords;
 use crate::template::{ChatTemplate, TemplateError};
 use inserts::Inserts;
 
@@ -294,32 +295,32 @@ impl Prompter {
     }
 
     /// The words of every turn before the answer, each with a place for each of its pictures.
-    fn turns(&self, draw: &Draw) -> Result<Vec<Option<Words>>, PromptError> {
+    fn turns(&self, draw: &Draw) -> Result<Vec<Option<PicturedWords>>, PromptError> {
         let talk = &draw.example.talk;
         let said = |turn: &Turn| {
             let words = turn.words.as_ref()?;
             Some(match turn.shows_pictures() {
-                true => Words::of(words),
+                true => PicturedWords::of(words),
                 false => {
-                    let mut plain = Words::new();
+                    let mut plain = PicturedWords::new();
                     plain.push_text(words);
                     plain
                 }
             })
         };
-        let mut words: Vec<Option<Words>> = talk.history.iter().map(said).collect();
+        let mut words: Vec<Option<PicturedWords>> = talk.history.iter().map(said).collect();
         let last = words.len();
-        words.push(Some(self.asked(draw)?));
+        words.push(Some(self.question(draw)?));
         words.extend(talk.since.iter().map(said));
         self.place(&mut words, last, draw)?;
         Ok(words)
     }
 
     /// The last question: the row's own, or a template with the row's fields.
-    fn asked(&self, draw: &Draw) -> Result<Words, PromptError> {
+    fn question(&self, draw: &Draw) -> Result<PicturedWords, PromptError> {
         let example = &draw.example;
         if let Some(question) = whole_question(example, self.spare_whole_questions) {
-            return Ok(Words::of(question));
+            return Ok(PicturedWords::of(question));
         }
         let index = match self.templates.len() {
             1 => 0,
@@ -339,7 +340,7 @@ impl Prompter {
     /// `asked` is the turn of the last question.
     fn place(
         &self,
-        words: &mut [Option<Words>],
+        words: &mut [Option<PicturedWords>],
         asked: usize,
         draw: &Draw,
     ) -> Result<(), PromptError> {
@@ -348,7 +349,7 @@ impl Prompter {
             example: draw.example.id.clone(),
             problem,
         };
-        let places: usize = words.iter().flatten().map(Words::pictures).sum();
+        let places: usize = words.iter().flatten().map(PicturedWords::pictures).sum();
         if count == 0 && places == 0 {
             return Ok(());
         }
@@ -372,14 +373,14 @@ impl Prompter {
     }
 
     /// Words as the chat template takes them.
-    fn content(&self, words: &Words) -> Content {
+    fn content(&self, words: &PicturedWords) -> Content {
         match &self.pictures {
             Pictures::Template => words.parts(),
             _ => Content::Text(self.in_words(words)),
         }
     }
 
-    fn in_words(&self, words: &Words) -> String {
+    fn in_words(&self, words: &PicturedWords) -> String {
         match &self.pictures {
             Pictures::Text(text) => words.with(text),
             _ => words.with(PICTURE),
@@ -455,7 +456,7 @@ impl RowDemands {
         let pictures = example.images.len();
         let turns = example.talk.history.iter().chain(&example.talk.since);
         let before: usize = turns.map(Turn::pictures).sum();
-        let fits = |words: &Words| match words.pictures() + before {
+        let fits = |words: &PicturedWords| match words.pictures() + before {
             0 => Ok(()),
             places if places == pictures => Ok(()),
             places => Err(format!(
@@ -463,7 +464,7 @@ impl RowDemands {
             )),
         };
         if let Some(question) = whole_question(example, self.spare_whole_questions) {
-            return fits(&Words::of(question));
+            return fits(&PicturedWords::of(question));
         }
         for (index, template) in self.templates.iter().enumerate() {
             let words = template.fill(&example.fields).map_err(|field| {

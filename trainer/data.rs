@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use indexmap::IndexMap;
 use models::image::Rgb8;
@@ -23,6 +24,7 @@ use crate::config::{Config, StageConfig, TaskConfig, TaskType, scoring};
 pub fn open_catalog(config: &Config, indexing: &mut Indexing) -> Result<Catalog, TrainError> {
     let first = config.tasks.keys().next();
     let first = first.map(String::as_str).unwrap_or_default();
+    let machine = Arc::new(OnceLock::new());
     let chat = chat_template(config);
     let tasks = config.tasks.iter().map(|(name, task)| {
         let asks = task.prompt_config();
@@ -49,10 +51,15 @@ pub fn open_catalog(config: &Config, indexing: &mut Indexing) -> Result<Catalog,
     let rows = RowUse {
         inserted: inserted.collect(),
         systems: systems.map(|(name, _)| name.clone()).collect(),
-        check: Arc::new(row_check(config, tasks)),
+        check: Arc::new(row_check(config, tasks, machine.clone())),
     };
     let base = (Path::new(""), first);
-    Ok(Catalog::open_checked(&config.data, base, rows, indexing)?)
+    let catalog = Catalog::open_checked(&config.data, base, rows, indexing);
+    match machine.get() {
+        // No row is to blame, and none may be left out for it.
+        Some(why) => Err(TrainError::Other(why.clone())),
+        None => Ok(catalog?),
+    }
 }
 
 /// What a task asks of its rows.
@@ -71,10 +78,39 @@ fn chat_template(config: &Config) -> Option<Option<Arc<ChatTemplate>>> {
     Some(chat.map(Arc::new))
 }
 
+/// Whether a reference can be drawn; where the machine has no thread for it just now, later. `machine` keeps why it
+/// never had.
+fn drawable(
+    source: &str,
+    render: &svg::RenderConfig,
+    machine: &OnceLock<String>,
+) -> Result<(), String> {
+    const TRIES: u64 = 8;
+    let mut pauses = (0..TRIES).map(|power| Duration::from_millis(20 << power));
+    loop {
+        let failure = match svg::check(source, render) {
+            Ok(()) => return Ok(()),
+            Err(failure) => failure,
+        };
+        if failure.reason == svg::Reason::WorkerUnavailable {
+            match pauses.next().filter(|_| machine.get().is_none()) {
+                Some(pause) => std::thread::sleep(pause),
+                None => {
+                    machine.get_or_init(|| failure.to_string());
+                    return Err(failure.to_string());
+                }
+            }
+            continue;
+        }
+        return Err(format!("the reference SVG cannot be drawn: {failure}"));
+    }
+}
+
 /// What is wrong with a row of a source for a task.
 fn row_check(
     config: &Config,
     demands: IndexMap<String, TaskDemands>,
+    machine: Arc<OnceLock<String>>,
 ) -> impl Fn(&str, &str, &Example) -> Result<(), String> + Send + Sync + 'static {
     let needs: HashMap<String, RowNeeds> = config
         .data
@@ -103,8 +139,7 @@ fn row_check(
             return Err(lack);
         }
         match &reference.svg {
-            Some(source) => svg::check(source, &task.render)
-                .map_err(|failure| format!("the reference SVG cannot be drawn: {failure}")),
+            Some(source) => drawable(source, &task.render, &machine),
             None => Ok(()),
         }
     }

@@ -19,7 +19,7 @@ pub trait Loader {
     ///
     /// # Errors
     /// A bad row, or no row that fits.
-    fn prompts(&mut self, request: PromptRequest) -> Result<Drawn, TrainError>;
+    fn prompts(&mut self, request: PromptRequest) -> Result<LoadedPrompts, TrainError>;
 
     /// Its place in the data.
     fn state(&self) -> CursorState;
@@ -67,7 +67,7 @@ pub struct PromptRequest {
 }
 
 /// Prompts of one step, and how many rows were passed over for their length.
-pub struct Drawn {
+pub struct LoadedPrompts {
     /// The rank's own prompts.
     pub prompts: Vec<Prompt>,
     /// Tokens of what SFT imitates, aligned with the prompts, the first of the tokenizer's ending ones last.
@@ -113,7 +113,7 @@ impl Loader for DataLoader {
 
     /// Draws until `request.count` examples have a prompt that fits; each rank keeps every `size`th from
     /// its own number on. A thousand draws in a row that are all too long are an error.
-    fn prompts(&mut self, request: PromptRequest) -> Result<Drawn, TrainError> {
+    fn prompts(&mut self, request: PromptRequest) -> Result<LoadedPrompts, TrainError> {
         let longest = request.longest;
         let mut seen: HashMap<String, usize> = HashMap::new();
         let mut own: Vec<(Prompt, Draw)> = Vec::new();
@@ -165,7 +165,7 @@ impl Loader for DataLoader {
             .collect();
         let shown: Result<Vec<_>, TrainError> = shown.into_iter().collect();
         let (prompts, targets) = shown?.into_iter().unzip();
-        Ok(Drawn {
+        Ok(LoadedPrompts {
             prompts,
             targets,
             too_long,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use models::Tokenizer;
+use models::{DecoderConfig, Tokenizer};
 use rollout::data::{Catalog, Cursor, Draw, SourceSummary, Split};
 use rollout::template::ChatTemplate;
 
@@ -11,6 +11,7 @@ use crate::TrainError;
 use crate::config::{Config, Dtype};
 use crate::data::{left_out, open_catalog};
 use crate::memory::TrainingMemory;
+use crate::policy_check;
 use crate::prompt_builder::PromptBuilder;
 use crate::stage_survey::StageSurvey;
 
@@ -18,9 +19,9 @@ use crate::stage_survey::StageSurvey;
 const LOOKED_AT: usize = 1000;
 
 /// What a config names, opened.
-struct Inputs {
+struct PlanInputs {
     catalog: Arc<Catalog>,
-    tokenizer: Arc<Tokenizer>,
+    shape: DecoderConfig,
     /// What is to be said of it.
     notes: Vec<String>,
 }
@@ -33,19 +34,10 @@ struct Inputs {
 /// The first thing that `run` would refuse.
 pub fn check_inputs(config: &Config) -> Result<Vec<String>, TrainError> {
     let inputs = inputs(config)?;
-    let (rows, tokens) = (
-        config.model.shape(&inputs.tokenizer)?.vocab_size,
-        inputs.tokenizer.len() as i64,
-    );
-    match rows < tokens {
-        true => Err(TrainError::Input(format!(
-            "model: {rows} embedding rows for a tokenizer of {tokens} ids"
-        ))),
-        false => Ok(inputs.notes),
-    }
+    Ok(inputs.notes)
 }
 
-fn inputs(config: &Config) -> Result<Inputs, TrainError> {
+fn inputs(config: &Config) -> Result<PlanInputs, TrainError> {
     let folder = config
         .model
         .tokenizer_folder()
@@ -55,21 +47,31 @@ fn inputs(config: &Config) -> Result<Inputs, TrainError> {
     let catalog = Arc::new(open_catalog(config, &mut |_, _, _| {})?);
     let chat = chat.map(Arc::new);
     let tasks = &config.tasks;
+    let shape = config.model.shape(&tokenizer)?;
+    let (rows, tokens) = (shape.vocab_size, tokenizer.len() as i64);
+    if rows < tokens {
+        return Err(TrainError::Input(format!(
+            "model: {rows} embedding rows for a tokenizer of {tokens} ids"
+        )));
+    }
     let prompts = PromptBuilder::new(tasks, tokenizer.clone(), chat.as_ref(), config.seed)?
-        .with_vision(config.model.shape(&tokenizer)?.vision);
+        .with_vision(shape.vision.clone());
+    let mut longest = vec![0; config.stages.len()];
     for (index, stage) in config.stages.iter().enumerate() {
         let mut cursor = Cursor::new(catalog.clone(), &stage.common.curriculum, config.seed)
             .map_err(|error| error.within(&format!("stages.{index}")))?;
         for draw in cursor.next(config.data.sources.len())? {
-            prompts.prompt(&draw)?;
+            let tokens = prompts.prompt(&draw)?.ids.len();
+            longest[index] = longest[index].max(tokens);
         }
     }
     let mut notes = left_out(&catalog);
     notes.extend(tasks_without_rows(config, &catalog));
     notes.extend(lengths(config, &catalog, &prompts)?);
-    Ok(Inputs {
+    notes.extend(policy_check::told(config, &shape, &tokenizer, &longest)?);
+    Ok(PlanInputs {
         catalog,
-        tokenizer,
+        shape,
         notes,
     })
 }
@@ -132,12 +134,11 @@ fn lengths(
 /// # Errors
 /// Whatever [`check_inputs`] refuses.
 pub fn plan(config: &Config) -> Result<String, TrainError> {
-    let Inputs {
+    let PlanInputs {
         catalog,
-        tokenizer,
+        shape,
         notes,
     } = inputs(config)?;
-    let shape = config.model.shape(&tokenizer)?;
     let parameters = shape.parameters() as f64;
     let width = if config.dtype == Dtype::Bfloat16 {
         2.0

@@ -141,9 +141,12 @@ impl PromptBuilder {
     /// The prompt without its pictures, whose tokens stand in it all the same: their sizes say how many.
     pub(crate) fn without_images(&self, draw: &Draw) -> Result<Prompt, TrainError> {
         let example = &draw.example;
-        let text = self
-            .prompter(example)?
+        let prompter = self.prompter(example)?;
+        let text = prompter
             .text(draw)
+            .map_err(|error| of_task(example, &error))?;
+        let asked = prompter
+            .asked(draw)
             .map_err(|error| of_task(example, &error))?;
         let ids = self.encode(&text, &example.images).map_err(of(example))?;
         let text = match &self.eyes {
@@ -151,6 +154,7 @@ impl PromptBuilder {
             _ => text,
         };
         Ok(Prompt {
+            asked: asked.into(),
             id: example.id.clone(),
             task: example.task.clone(),
             text: Some(text.into()),

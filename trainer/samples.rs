@@ -45,12 +45,19 @@ pub struct SampleRow {
     /// The task's metrics, where they were measured.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub metrics: IndexMap<String, f64>,
-    /// Total reward.
-    pub total: f64,
-    /// The formula's number; 0 in a zero-spread group.
+    /// Total reward; null where it could not be scored.
+    pub total: Option<f64>,
+    /// The formula's number; 0 in a zero-spread group, and where it could not be scored.
     pub advantage: f64,
     /// Updates of the policy in this stage before it was written.
     pub policy_version: u64,
+    /// The rewards that could not be had, where there are such.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unscored: Vec<String>,
+    /// The row's own prompt, which rewards are given.
+    pub reward_prompt: String,
+    /// What image-text rewards and judges compare with: the reference's words, else the row's own prompt.
+    pub reward_text: String,
     /// What it was compared with.
     pub reference: Reference,
     /// Milliseconds spent rendering it.
@@ -88,6 +95,8 @@ pub fn sample_rows(id: &StepId, scored: &ScoredGroup, advantages: Option<&[f64]>
         task: prompt.task.clone(),
         index,
         prompt: prompt.text.as_deref().unwrap_or_default().to_owned(),
+        reward_prompt: prompt.asked.to_string(),
+        reward_text: prompt.reference.wish(&prompt.asked).to_owned(),
         completion: completion.text.clone().unwrap_or_default(),
         token_ids: completion.ids.clone(),
         sampler_logprobs: completion.logprobs.clone(),
@@ -97,11 +106,12 @@ pub fn sample_rows(id: &StepId, scored: &ScoredGroup, advantages: Option<&[f64]>
         parts: reward.parts.clone(),
         metrics: reward.metrics.clone(),
         total: reward.total,
+        unscored: reward.unscored.clone(),
         advantage: advantages.map_or(0.0, |advantages| advantages[index]),
         policy_version: id.policy_version,
         reference: (*prompt.reference).clone(),
         render_ms: reward.render_ms,
-        deadline_hit: reward.deadline_hit,
+        deadline_hit: reward.deadline_hit(),
     };
     GroupRows {
         draw: prompt.draw,
@@ -136,9 +146,12 @@ pub fn reward_metrics(rows: &[SampleRow], draws: &dyn Fn(&str) -> bool) -> Metri
     }
     let count = rows.len() as f64;
     let mean_of = |value: &dyn Fn(&SampleRow) -> f64| rows.iter().map(value).sum::<f64>() / count;
-    let totals: Vec<f64> = rows.iter().map(|row| row.total).collect();
-    metrics.set(&keys::REWARD_MEAN, advantage::mean(&totals));
-    metrics.set(&keys::REWARD_STD, advantage::deviation(&totals, true));
+    let totals: Vec<f64> = rows.iter().filter_map(|row| row.total).collect();
+    if !totals.is_empty() {
+        metrics.set(&keys::REWARD_MEAN, advantage::mean(&totals));
+        metrics.set(&keys::REWARD_STD, advantage::deviation(&totals, true));
+    }
+    metrics.set(&keys::UNSCORED, 1.0 - totals.len() as f64 / count);
     let mut sums: IndexMap<String, (f64, f64)> = IndexMap::new();
     let mut add = |name: String, value: f64| {
         let entry = sums.entry(name).or_default();
@@ -146,7 +159,9 @@ pub fn reward_metrics(rows: &[SampleRow], draws: &dyn Fn(&str) -> bool) -> Metri
     };
     for row in rows {
         let task = row.task.as_str();
-        add(keys::REWARD_TASK.of(&[task]), row.total);
+        if let Some(total) = row.total {
+            add(keys::REWARD_TASK.of(&[task]), total);
+        }
         for (part, value) in &row.parts {
             add(keys::REWARD_PART.of(&[part]), *value);
             add(keys::REWARD_TASK_PART.of(&[task, part]), *value);
@@ -182,7 +197,7 @@ pub fn reward_metrics(rows: &[SampleRow], draws: &dyn Fn(&str) -> bool) -> Metri
 /// Whatever the file system says.
 pub fn write(run: &Path, stage: &str, step: u64, rows: &[SampleRow]) -> Result<(), TrainError> {
     let folder = run.join("samples").join(stage);
-    std::fs::create_dir_all(&folder).map_err(TrainError::io(&folder))?;
+    files::make_folder(&folder)?;
     let mut text = String::new();
     for row in rows {
         text.push_str(
@@ -202,22 +217,51 @@ pub fn write(run: &Path, stage: &str, step: u64, rows: &[SampleRow]) -> Result<(
 /// # Errors
 /// Whatever the file system says.
 pub fn cut(run: &Path, keep: &Keep) -> Result<(), TrainError> {
-    let root = run.join("samples");
-    for stage in entries(&root)? {
-        let name = stage
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        for file in entries(&stage)? {
-            let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-            let step = stem
-                .strip_prefix("step_")
-                .and_then(|step| step.parse().ok());
-            if !step.is_some_and(|step| keep(&name, step, false)) {
-                std::fs::remove_file(&file).map_err(TrainError::io(&file))?;
-            }
+    each(run, keep, &mut |_, file, kept| match kept {
+        true => Ok(()),
+        false => std::fs::remove_file(file).map_err(TrainError::io(file)),
+    })
+}
+
+/// Copies the sample files for which `keep(stage, step)` holds from one run to another.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn copy(from: &Path, to: &Path, keep: &Keep) -> Result<(), TrainError> {
+    each(from, keep, &mut |inner, file, kept| {
+        let target = to.join(inner);
+        match kept {
+            true => files::make_folder(files::parent(&target))
+                .and_then(|()| files::copy_file(file, &target)),
+            false => Ok(()),
         }
+    })
+}
+
+/// What is done with a sample file: its path within the run, its path, whether it is kept.
+type VisitSample<'a> = dyn FnMut(&Path, &Path, bool) -> Result<(), TrainError> + 'a;
+
+/// Hands over every sample file of a run; those of evaluations lie deeper than a stage's own.
+fn each(run: &Path, keep: &Keep, visit: &mut VisitSample) -> Result<(), TrainError> {
+    let mut open = entries(&run.join("samples"))?;
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(entries(&path)?);
+            continue;
+        }
+        let inner = path.strip_prefix(run).unwrap_or(&path).to_owned();
+        let mut parts = inner.iter().skip(1).map(|part| part.to_string_lossy());
+        let stage = parts.next().unwrap_or_default();
+        let evaluation = parts.count() > 1;
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let step = stem
+            .strip_prefix("step_")
+            .and_then(|step| step.parse().ok());
+        visit(
+            &inner,
+            &path,
+            step.is_some_and(|step| keep(&stage, step, evaluation)),
+        )?;
     }
     Ok(())
 }

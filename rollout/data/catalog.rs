@@ -52,6 +52,8 @@ pub struct SourceSummary {
     pub filtered: usize,
     /// Keys of its rows that nothing uses.
     pub unused: Vec<String>,
+    /// What tells its rows from others, wherever they lie.
+    pub digest: String,
 }
 
 /// One opened source.
@@ -65,6 +67,7 @@ pub(crate) struct Source {
     held_out: Vec<u32>,
     filtered: usize,
     unused: Vec<String>,
+    digest: String,
 }
 
 #[derive(Debug)]
@@ -178,6 +181,7 @@ impl Catalog {
                 held_out: opened.held_out,
                 filtered: opened.filtered,
                 unused: opened.unused,
+                digest: opened.digest,
             });
         }
         Ok(catalog)
@@ -199,6 +203,7 @@ impl Catalog {
                 held_out: source.held_out.len(),
                 filtered: source.filtered,
                 unused: source.unused.clone(),
+                digest: source.digest.clone(),
             })
             .collect()
     }

@@ -162,7 +162,7 @@ impl Default for TeacherNoise {
 /// What a row of VectorGym is taken for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum View {
+pub enum VectorGymView {
     /// The sketch is shown, the SVG is the answer.
     Sketch,
     /// The SVG (`draft`) and the wish (`prompt`) are given, the edited SVG is the answer.
@@ -212,7 +212,7 @@ pub struct FileConfig {
     /// Rows whose reference has more characters are left out, counted; no bound when absent.
     pub max_length: Option<usize>,
     /// Which sample of a VectorGym row is meant; only for that format, and needed there.
-    pub view: Option<View>,
+    pub view: Option<VectorGymView>,
     /// What stands between the fields of CSV files; when absent the sign of `,` `;` `|` and tab that the header line
     /// has most of.
     pub delimiter: Option<char>,

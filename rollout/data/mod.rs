@@ -11,6 +11,7 @@ mod curriculum;
 mod error;
 mod example;
 mod files;
+mod fingerprint;
 mod order;
 mod shapes;
 pub(crate) mod shuffle;
@@ -19,7 +20,7 @@ mod source;
 pub use catalog::{Catalog, CheckRow, Indexing, RowUse, SkippedRow, SourceSummary};
 pub use config::{
     DataConfig, FileConfig, OnBadRow, ShapesConfig, ShapesKind, SourceConfig, Split, TeacherNoise,
-    View,
+    VectorGymView,
 };
 pub use curriculum::{Cursor, CursorState, Spread};
 pub use error::{At, DataError};

@@ -57,6 +57,8 @@ pub(crate) struct Opened<R> {
     pub(crate) filtered: usize,
     /// Keys of rows that nothing uses.
     pub(crate) unused: Vec<String>,
+    /// What tells these rows from others.
+    pub(crate) digest: String,
 }
 
 impl<R> Opened<R> {
@@ -68,6 +70,7 @@ impl<R> Opened<R> {
             skipped: self.skipped,
             filtered: self.filtered,
             unused: self.unused,
+            digest: self.digest,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use indexmap::IndexMap;
 
-use crate::message::Words;
+use crate::message::PicturedWords;
 
 /// Fields that are drawings or answers: the word of a picture in them is text.
 const AS_THEY_ARE: [&str; 5] = ["draft", "svg", "target", "text", "rejected"];
@@ -77,8 +77,8 @@ impl Inserts {
     }
 
     /// The template with `fields`, or the name of the one that is missing.
-    pub(super) fn fill(&self, fields: &IndexMap<String, String>) -> Result<Words, String> {
-        let mut words = Words::new();
+    pub(super) fn fill(&self, fields: &IndexMap<String, String>) -> Result<PicturedWords, String> {
+        let mut words = PicturedWords::new();
         for piece in &self.pieces {
             match piece {
                 Piece::Text(part) => words.push(part),

@@ -13,6 +13,8 @@ mod inspect;
 pub mod judges;
 mod logprobs;
 mod looked_at;
+mod nested;
+mod own_rewards;
 mod pictures;
 mod prepare;
 mod prepare_refusals;

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use super::config::{FileConfig, OnBadRow, SourceConfig, Split};
 use super::error::DataError;
 use super::example::Example;
+use super::fingerprint::{PictureFiles, RowDigest};
 use super::shuffle::permuted;
 use super::source::{ABSENT, LeftOut, Opened};
 use container::{BytesUse, Container, Reading, Record, RowPlace};
@@ -111,6 +112,7 @@ impl FileSource {
             skipped: index.notes.skipped,
             filtered,
             unused: index.notes.unused,
+            digest: index.digest,
         })
     }
 
@@ -170,6 +172,11 @@ impl FileSource {
 
     fn scan(&self, opening: &mut Opening) -> Result<Index, DataError> {
         let mut index = Index::default();
+        let mut digest = RowDigest::default();
+        let pictures = match self.checked {
+            true => PictureFiles::Bytes,
+            false => PictureFiles::Names,
+        };
         let total = self.container.files.bytes();
         self.container
             .columns()
@@ -195,6 +202,7 @@ impl FileSource {
                     if opening.has_system && example.talk.system.is_some() {
                         index.notes.add(SYSTEM.to_owned());
                     }
+                    digest.add(&example, pictures);
                     place.length = u32::try_from(example.length).unwrap_or(u32::MAX);
                     index.places.push(place);
                 }
@@ -210,6 +218,7 @@ impl FileSource {
             Ok(())
         })?;
         (opening.progress)(total, total);
+        index.digest = digest.finish();
         Ok(index)
     }
 

@@ -65,6 +65,8 @@ impl Shapes {
             skipped: Vec::new(),
             filtered: 0,
             unused: Vec::new(),
+            // All that they are stands in the config.
+            digest: "shapes".to_owned(),
         })
     }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::problems::Problems;
-use super::survey::{Pictures, Survey, TaskSurvey};
+use super::survey::{PictureCounts, Survey, TaskSurvey};
 use crate::cli::data::stats::Lengths;
 
 /// Letters of the longest bar.
@@ -137,7 +137,7 @@ fn histogram(name: &str, lengths: &Lengths, out: &mut String) {
     }
 }
 
-fn shown(pictures: &Pictures, out: &mut String) {
+fn shown(pictures: &PictureCounts, out: &mut String) {
     if pictures.count == 0 {
         return;
     }

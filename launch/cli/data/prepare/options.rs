@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rollout::data::{FileConfig, SourceConfig, ending};
 
-use crate::cli::Failure;
+use crate::cli::CliFailure;
 
 /// `svgrl data prepare`
 #[derive(Debug, Clone, clap::Args)]
@@ -134,7 +134,7 @@ impl Input {
     ///
     /// # Errors
     /// No format given, and none or several told by the endings.
-    pub fn source(&self) -> Result<SourceConfig, Failure> {
+    pub fn source(&self) -> Result<SourceConfig, CliFailure> {
         let file = FileConfig {
             path: self.from.clone(),
             ..FileConfig::default()
@@ -154,7 +154,7 @@ impl Input {
 }
 
 /// The format by the file's ending, or by the endings in the folder.
-fn guess(path: &Path) -> Result<Format, Failure> {
+fn guess(path: &Path) -> Result<Format, CliFailure> {
     let by_ending = |path: &Path| match ending(path).as_str() {
         "jsonl" | "json" | "ndjson" => Some(Format::Jsonl),
         "csv" | "tsv" => Some(Format::Csv),
@@ -164,7 +164,7 @@ fn guess(path: &Path) -> Result<Format, Failure> {
         _ => None,
     };
     let unclear = |what: &str| {
-        Failure::input(format!(
+        CliFailure::input(format!(
             "--from {}: {what}; say which with --format jsonl, csv, parquet, arrow or svg_folder",
             path.display()
         ))
@@ -180,7 +180,7 @@ fn guess(path: &Path) -> Result<Format, Failure> {
         return by_ending(path).ok_or_else(|| unclear("the ending tells no format"));
     }
     let entries = std::fs::read_dir(path)
-        .map_err(|error| Failure::input(format!("--from {}: {error}", path.display())))?;
+        .map_err(|error| CliFailure::input(format!("--from {}: {error}", path.display())))?;
     let mut found: Vec<Format> = Vec::new();
     for entry in entries.flatten() {
         if let Some(format) = by_ending(&entry.path()).filter(|format| !found.contains(format)) {

@@ -11,24 +11,24 @@ use super::duplicates::{Duplicate, DuplicateIndex};
 use super::options::Args;
 use super::perceptual_hash::PerceptualHash;
 use super::row::{Accepted, Rejection};
-use crate::cli::Failure;
+use crate::cli::CliFailure;
 use crate::cli::data::stats::{Lengths, Similarities};
-use crate::cli::rows::Writer;
+use crate::cli::rows::RowWriter;
 
 /// The files being written and what was counted.
 pub struct Output {
-    files: Files,
+    files: OutputFiles,
     kept: Option<DuplicateIndex>,
     /// Share of rows held out, and the seed that picks them.
     split: (f64, u64),
-    counts: Counts,
+    counts: PreparedCounts,
 }
 
-struct Files {
-    train: Writer,
-    held_out: Option<Writer>,
-    rejected: Writer,
-    report: Writer,
+struct OutputFiles {
+    train: RowWriter,
+    held_out: Option<RowWriter>,
+    rejected: RowWriter,
+    report: RowWriter,
     folder: PathBuf,
 }
 
@@ -41,7 +41,7 @@ const FILES: [&str; 4] = [
 ];
 
 #[derive(Default)]
-struct Counts {
+struct PreparedCounts {
     rows: u64,
     train: u64,
     held_out: u64,
@@ -70,10 +70,10 @@ pub struct Summary {
 
 impl Output {
     /// Opens the files; the folder must be new or empty unless it may be written over.
-    pub fn create(args: &Args, seed: u64) -> Result<Self, Failure> {
+    pub fn create(args: &Args, seed: u64) -> Result<Self, CliFailure> {
         let folder = &args.out;
         let wrong =
-            |problem: String| Failure::input(format!("--out {}: {problem}", folder.display()));
+            |problem: String| CliFailure::input(format!("--out {}: {problem}", folder.display()));
         std::fs::create_dir_all(folder).map_err(|error| wrong(error.to_string()))?;
         let mut inside = std::fs::read_dir(folder).map_err(|error| wrong(error.to_string()))?;
         // What a preparation that was killed left aside is nobody's.
@@ -86,9 +86,9 @@ impl Output {
             ));
         }
         let holds_out = args.held_out > 0.0;
-        let open = |name: &str| Writer::create(&folder.join(name));
+        let open = |name: &str| RowWriter::create(&folder.join(name));
         Ok(Self {
-            files: Files {
+            files: OutputFiles {
                 train: open(FILES[0])?,
                 held_out: holds_out.then(|| open(FILES[1])).transpose()?,
                 rejected: open(FILES[2])?,
@@ -98,7 +98,7 @@ impl Output {
             kept: (!args.filters.keep_duplicates)
                 .then(|| DuplicateIndex::new(args.filters.near_duplicates)),
             split: (args.held_out, seed),
-            counts: Counts::default(),
+            counts: PreparedCounts::default(),
         })
     }
 
@@ -107,7 +107,7 @@ impl Output {
         &mut self,
         row: &RecordRow,
         verdict: Result<Accepted, Rejection>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CliFailure> {
         self.counts.rows += 1;
         self.counts
             .left_behind
@@ -132,7 +132,7 @@ impl Output {
         }
     }
 
-    fn accept(&mut self, accepted: &Accepted) -> Result<(), Failure> {
+    fn accept(&mut self, accepted: &Accepted) -> Result<(), CliFailure> {
         let counts = &mut self.counts;
         counts.similarity.add(accepted.ssim);
         counts.asking_nothing += u64::from(!accepted.asks);
@@ -159,7 +159,7 @@ impl Output {
         }
     }
 
-    fn reject(&mut self, row: &RecordRow, rejection: &Rejection) -> Result<(), Failure> {
+    fn reject(&mut self, row: &RecordRow, rejection: &Rejection) -> Result<(), CliFailure> {
         let count = self.counts.rejected.entry(rejection.reason.clone());
         *count.or_default() += 1;
         let line = match row.at {
@@ -174,7 +174,7 @@ impl Output {
     }
 
     /// Puts every file in its place, the report with its `options` last: where it is, all are there.
-    pub fn finish(mut self, options: Value) -> Result<Summary, Failure> {
+    pub fn finish(mut self, options: Value) -> Result<Summary, CliFailure> {
         self.files
             .report
             .write_pretty(&self.counts.report(options))?;
@@ -183,7 +183,7 @@ impl Output {
             let path = files.folder.join(name);
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(Failure::other(format!("{}: {error}", path.display())))
+                    Err(CliFailure::other(format!("{}: {error}", path.display())))
                 }
                 _ => Ok(()),
             }
@@ -203,7 +203,7 @@ impl Output {
     }
 }
 
-impl Counts {
+impl PreparedCounts {
     fn report(&self, options: Value) -> Value {
         let sizes = &self.lengths;
         let tokens = (sizes.tokens.total() > 0).then(|| sizes.tokens.json());

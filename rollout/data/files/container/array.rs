@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
 use super::json::parse;
-use super::record::{Place, RowFile, Stop, Visit};
+use super::record::{RowFile, RowPlace, Stop, Visit};
 use crate::data::error::DataError;
 
 /// Where a file's list begins.
@@ -136,7 +136,7 @@ pub(super) fn scan(rows: RowFile, list: JsonList, visit: &mut Visit) -> Result<(
         reader.consume(read);
     }
     scanner.hand_over(rows.index, visit)?;
-    let place = Place {
+    let place = RowPlace {
         offset: scanner.offset,
         bytes: 0,
         line: scanner.line,
@@ -183,7 +183,7 @@ impl Scanner {
         if trimmed.is_empty() {
             return Ok(());
         }
-        let place = Place {
+        let place = RowPlace {
             offset: self.start.0,
             bytes: trimmed.len() as u32,
             line: self.start.1,

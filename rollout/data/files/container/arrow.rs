@@ -8,7 +8,7 @@ use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
 use arrow_schema::{ArrowError, SchemaRef};
 
-use super::record::{Place, Reading, Record, RowFile, Stop, Visit};
+use super::record::{Reading, Record, RowFile, RowPlace, Stop, Visit};
 use super::table::record;
 use super::unpack::head;
 
@@ -135,7 +135,7 @@ pub(super) fn scan(
         let batch = batch.map_err(io::Error::other)?;
         for at in 0..batch.num_rows() {
             number += 1;
-            let place = Place {
+            let place = RowPlace {
                 offset: group as u64,
                 bytes: at as u32,
                 line: number,
@@ -151,7 +151,7 @@ pub(super) fn scan(
 /// The row at a place of `file`.
 pub(super) fn read(
     file: &File,
-    place: Place,
+    place: RowPlace,
     table: &ArrowTable,
     reading: &Reading,
 ) -> Result<Record, String> {

@@ -8,11 +8,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::files::Files;
-use super::record::{Place, Record, Visit};
+use super::record::{Record, RowPlace, Visit};
 use crate::data::error::{At, DataError};
 
 #[derive(Deserialize)]
-struct Document {
+struct CocoDocument {
     images: Vec<Image>,
     annotations: Vec<Annotation>,
 }
@@ -56,7 +56,7 @@ impl Captions {
                 let read = mended.and_then(|text| serde_json::from_slice(&text).ok());
                 read.ok_or(error)
             });
-            let document: Document = read.map_err(|error| DataError::Row {
+            let document: CocoDocument = read.map_err(|error| DataError::Row {
                 path: file.path.clone(),
                 at: At::Line(error.line() as u64),
                 problem: format!("not a COCO caption file: {error}"),
@@ -73,7 +73,7 @@ impl Captions {
 
     pub(super) fn scan(&self, visit: &mut Visit) -> Result<(), DataError> {
         for (at, (row, file)) in self.rows.iter().enumerate() {
-            let place = Place {
+            let place = RowPlace {
                 offset: at as u64,
                 bytes: 0,
                 line: at as u32 + 1,

@@ -7,7 +7,7 @@ use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use csv::{ByteRecord, Reader, ReaderBuilder};
 use serde_json::{Map, Value};
 
-use super::record::{Place, Record, RowFile, Stop, Visit, slice};
+use super::record::{Record, RowFile, RowPlace, Stop, Visit, slice};
 
 /// What is taken for a delimiter where none is given, the first of which a header has most of.
 const DELIMITERS: [u8; 4] = *b",;\t|";
@@ -80,7 +80,7 @@ pub(super) fn scan(rows: RowFile, header: &CsvHeader, visit: &mut Visit) -> Resu
         let at = reader.position().clone();
         let result = reader.read_byte_record(&mut record);
         let end = reader.position().byte();
-        let place = Place {
+        let place = RowPlace {
             offset: at.byte(),
             bytes: (end - at.byte()) as u32,
             line: record.position().map_or(at.line(), csv::Position::line) as u32,

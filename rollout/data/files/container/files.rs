@@ -9,7 +9,7 @@ use super::arrow::ArrowTable;
 use super::csv::CsvHeader;
 use super::parquet::ParquetTable;
 use super::paths::named;
-use super::record::{Place, slice};
+use super::record::{RowPlace, slice};
 use super::unpack::{ending, head, open_unpacked, stem};
 use crate::data::config::SourceConfig;
 use crate::data::error::{At, DataError};
@@ -47,7 +47,7 @@ pub(super) enum Holds {
 
 /// What a source's format says of its files; of tables and text what is in a file goes before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum FileKind {
     Json,
     Csv,
     Parquet,
@@ -62,7 +62,7 @@ const CSV: &[&str] = &["csv", "tsv"];
 const PARQUET: &[&str] = &["parquet"];
 const ARROW: &[&str] = &["arrow", "feather", "ipc"];
 
-impl Kind {
+impl FileKind {
     fn of(source: &SourceConfig) -> Self {
         match source {
             SourceConfig::Csv(_) => Self::Csv,
@@ -117,7 +117,7 @@ impl Files {
     /// Opens the files at `path`: one file, a folder's files, those that match a pattern with `*` in its last
     /// part, or a saved dataset. `key` is what names them: a config's key, a flag.
     pub(crate) fn open(source: &SourceConfig, key: &str, path: &Path) -> Result<Self, DataError> {
-        let kind = Kind::of(source);
+        let kind = FileKind::of(source);
         let unreadable = |path: &Path, source: io::Error| DataError::Read {
             key: key.to_owned(),
             path: path.to_owned(),
@@ -151,7 +151,7 @@ impl Files {
     }
 
     /// How many bytes of all files lie before a place.
-    pub(crate) fn position(&self, place: Place) -> u64 {
+    pub(crate) fn position(&self, place: RowPlace) -> u64 {
         let before = self.list[..place.file as usize].iter();
         let within = match self.list[place.file as usize].holds {
             Holds::Lines | Holds::Array(_) | Holds::Csv(_) => place.offset,
@@ -161,7 +161,7 @@ impl Files {
     }
 
     /// An error about the record at `place`.
-    pub(crate) fn bad(&self, place: Place, problem: String) -> DataError {
+    pub(crate) fn bad(&self, place: RowPlace, problem: String) -> DataError {
         let file = &self.list[place.file as usize];
         let at = match file.holds {
             Holds::Parquet(_) => At::RowGroup {
@@ -180,7 +180,7 @@ impl Files {
     }
 
     /// What the record is called when it has no id of its own.
-    pub(crate) fn default_id(&self, place: Place) -> String {
+    pub(crate) fn default_id(&self, place: RowPlace) -> String {
         let file = &self.list[place.file as usize];
         let stem = stem(&file.path);
         match file.holds {
@@ -191,7 +191,7 @@ impl Files {
     }
 
     /// Folder that a record's relative paths start from.
-    pub(crate) fn folder(&self, place: Place) -> &Path {
+    pub(crate) fn folder(&self, place: RowPlace) -> &Path {
         let path = &self.list[place.file as usize].path;
         path.parent().unwrap_or(Path::new(""))
     }
@@ -210,14 +210,14 @@ impl Files {
         file.expect("only drawings are not kept open, and they are no rows")
     }
 
-    pub(crate) fn slice(&self, place: Place) -> Result<Vec<u8>, DataError> {
+    pub(crate) fn slice(&self, place: RowPlace) -> Result<Vec<u8>, DataError> {
         slice(self.rows(place.file), place).map_err(|source| self.unreadable(place.file, source))
     }
 }
 
 impl DataFile {
-    fn open(path: &Path, kind: Kind, delimiter: Option<char>) -> io::Result<Self> {
-        if kind == Kind::Svg {
+    fn open(path: &Path, kind: FileKind, delimiter: Option<char>) -> io::Result<Self> {
+        if kind == FileKind::Svg {
             return Ok(Self {
                 bytes: std::fs::metadata(path)?.len(),
                 path: path.to_owned(),
@@ -228,15 +228,15 @@ impl DataFile {
         let file = open_unpacked(path)?;
         let bytes = file.metadata()?.len();
         let holds = match kind.told_by(&head(&file)?, path) {
-            Kind::Json => match JsonList::find(&file)? {
+            FileKind::Json => match JsonList::find(&file)? {
                 Some(list) => Holds::Array(list),
                 None => Holds::Lines,
             },
-            Kind::Csv => Holds::Csv(CsvHeader::read(&file, delimiter, ending(path) == "tsv")?),
-            Kind::Parquet => Holds::Parquet(ParquetTable::open(&file)?),
-            Kind::Arrow => Holds::Arrow(ArrowTable::open(&file)?),
-            Kind::Svg => Holds::Svg,
-            Kind::Coco => Holds::Coco,
+            FileKind::Csv => Holds::Csv(CsvHeader::read(&file, delimiter, ending(path) == "tsv")?),
+            FileKind::Parquet => Holds::Parquet(ParquetTable::open(&file)?),
+            FileKind::Arrow => Holds::Arrow(ArrowTable::open(&file)?),
+            FileKind::Svg => Holds::Svg,
+            FileKind::Coco => Holds::Coco,
         };
         Ok(Self {
             path: path.to_owned(),

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
 
 use super::json::parse;
-use super::record::{Place, RowFile, Stop, Visit};
+use super::record::{RowFile, RowPlace, Stop, Visit};
 
 pub(super) fn scan(rows: RowFile, visit: &mut Visit) -> Result<(), Stop> {
     let mut source = rows.file;
@@ -22,7 +22,7 @@ pub(super) fn scan(rows: RowFile, visit: &mut Visit) -> Result<(), Stop> {
         if bytes.trim_ascii().is_empty() {
             continue;
         }
-        let place = Place {
+        let place = RowPlace {
             offset: start,
             bytes: read as u32,
             line,

@@ -17,7 +17,7 @@ mod svg_folder;
 mod table;
 mod unpack;
 
-pub(super) use record::{BytesUse, Place, Reading, Record, kind};
+pub(super) use record::{BytesUse, Reading, Record, RowPlace, kind};
 pub use unpack::{ending, open_unpacked};
 
 use std::path::Path;
@@ -91,7 +91,7 @@ impl Container {
             Holds::Parquet(table) => parquet::scan(rows(), table, reading, visit),
             Holds::Arrow(table) => arrow::scan(rows(), table, reading, visit),
             Holds::Svg => {
-                let place = Place {
+                let place = RowPlace {
                     offset: 0,
                     bytes: file.bytes.min(u64::from(u32::MAX)) as u32,
                     line: index + 1,
@@ -105,7 +105,7 @@ impl Container {
     }
 
     /// The record at a place that a scan gave.
-    pub(super) fn read(&self, place: Place, reading: &Reading) -> Result<Record, DataError> {
+    pub(super) fn read(&self, place: RowPlace, reading: &Reading) -> Result<Record, DataError> {
         if let Some(captions) = &self.captions {
             return Ok(captions.record(place.offset as usize));
         }

@@ -12,7 +12,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::basic::{LogicalType, Type};
 use parquet::errors::ParquetError;
 
-use super::record::{BytesUse, Place, Reading, Record, RowFile, Stop, Visit};
+use super::record::{BytesUse, Reading, Record, RowFile, RowPlace, Stop, Visit};
 use super::table::record;
 
 /// Rows decoded at once during a scan.
@@ -81,7 +81,7 @@ pub(super) fn scan(
             let batch = batch.map_err(|error| broken(error.to_string()))?;
             for at in 0..batch.num_rows() {
                 number += 1;
-                let place = Place {
+                let place = RowPlace {
                     offset: group as u64,
                     bytes: row,
                     line: number,
@@ -103,7 +103,7 @@ pub(super) fn scan(
 /// The row at a place of the file at `path`.
 pub(super) fn read(
     path: &Path,
-    place: Place,
+    place: RowPlace,
     table: &ParquetTable,
     reading: &Reading,
 ) -> Result<Record, String> {

@@ -59,7 +59,7 @@ impl Record {
 
 /// Where a record lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct RowPlace {
     /// Byte offset; in a Parquet file the row group's number, in an Arrow file the batch's, in a COCO file the
     /// caption's.
     pub(crate) offset: u64,
@@ -74,13 +74,13 @@ pub(crate) struct Place {
 }
 
 /// What a scan hands over: a record and its place, or what is wrong there.
-pub(crate) type Scanned = (Place, Result<Record, String>);
+pub(crate) type Scanned = (RowPlace, Result<Record, String>);
 
 /// Receives the records of a scan; an error ends it.
 pub(crate) type Visit<'a> = dyn FnMut(Scanned) -> Result<(), DataError> + 'a;
 
 /// The bytes of a file at a place.
-pub(super) fn slice(file: &File, place: Place) -> io::Result<Vec<u8>> {
+pub(super) fn slice(file: &File, place: RowPlace) -> io::Result<Vec<u8>> {
     use std::os::unix::fs::FileExt;
     let mut bytes = vec![0; place.bytes as usize];
     file.read_exact_at(&mut bytes, place.offset)?;

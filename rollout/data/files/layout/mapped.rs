@@ -42,7 +42,7 @@ struct Mapping {
 
 /// What a row's keys give.
 #[derive(Default)]
-struct Found {
+struct MappedFields {
     fields: IndexMap<String, String>,
     talk: Talk,
     /// What the prompt shows, and what a completion is compared with.
@@ -90,11 +90,11 @@ impl FieldMap {
         record: Record,
         context: &RowContext,
     ) -> Result<Example, String> {
-        let mut found = Found::default();
+        let mut found = MappedFields::default();
         for mapping in &self.fields {
             self.take(mapping, &record, context, &mut found)?;
         }
-        let Found {
+        let MappedFields {
             mut fields,
             mut talk,
             images,
@@ -160,7 +160,7 @@ impl FieldMap {
         mapping: &Mapping,
         record: &Record,
         context: &RowContext,
-        found: &mut Found,
+        found: &mut MappedFields,
     ) -> Result<(), String> {
         let Mapping { ours, key, asked } = mapping;
         let value = lookup(&record.value, key).filter(|value| !value.is_null());

@@ -20,27 +20,27 @@ pub use row::{RowMessages, row_messages, row_pictures, row_variables};
 use serde_json::Value;
 
 use super::container::{Record, kind};
-use crate::data::config::{FileConfig, SourceConfig, View};
+use crate::data::config::{FileConfig, SourceConfig, VectorGymView};
 use crate::data::error::DataError;
 use crate::data::example::Example;
 
 /// How a source's records are read.
 #[derive(Debug)]
 pub(super) struct Layout {
-    form: Form,
+    form: LayoutForm,
     /// Names that the task's templates insert.
     inserted: Vec<String>,
 }
 
 #[derive(Debug)]
-enum Form {
+enum LayoutForm {
     Mapped(FieldMap),
     Alpaca,
     Sharegpt,
     Messages,
     Dpo,
     Described,
-    Vectorgym(View),
+    Vectorgym(VectorGymView),
 }
 
 impl Layout {
@@ -52,7 +52,7 @@ impl Layout {
         inserted: &[String],
     ) -> Result<Self, DataError> {
         Ok(Self {
-            form: Form::of(source, file, key, inserted)?,
+            form: LayoutForm::of(source, file, key, inserted)?,
             inserted: inserted.to_vec(),
         })
     }
@@ -65,16 +65,16 @@ impl Layout {
         let of = |keys: &[&[&str]]| keys.iter().any(|keys| keys.contains(&name));
         let (row, images) = (&conversation::KEYS[..], &builder::IMAGES[..]);
         match &self.form {
-            Form::Mapped(fields) => fields.uses(name),
-            Form::Alpaca => of(&[&alpaca::KEYS, images]),
-            Form::Sharegpt => of(&[row, images, &[conversation::CONVERSATIONS]]),
-            Form::Messages => of(&[row, images, &[conversation::MESSAGES]]),
-            Form::Dpo => {
+            LayoutForm::Mapped(fields) => fields.uses(name),
+            LayoutForm::Alpaca => of(&[&alpaca::KEYS, images]),
+            LayoutForm::Sharegpt => of(&[row, images, &[conversation::CONVERSATIONS]]),
+            LayoutForm::Messages => of(&[row, images, &[conversation::MESSAGES]]),
+            LayoutForm::Dpo => {
                 let lists = [conversation::CONVERSATIONS, conversation::MESSAGES];
                 of(&[row, images, &lists, &conversation::PAIR])
             }
-            Form::Described => of(&[&described::KEYS]),
-            Form::Vectorgym(_) => of(&[&vectorgym::KEYS]),
+            LayoutForm::Described => of(&[&described::KEYS]),
+            LayoutForm::Vectorgym(_) => of(&[&vectorgym::KEYS]),
         }
     }
 
@@ -84,9 +84,11 @@ impl Layout {
         record: &'a Record,
     ) -> Option<(&'static str, Vec<&'a str>)> {
         let (key, naming) = match self.form {
-            Form::Sharegpt | Form::Dpo => (conversation::CONVERSATIONS, turns::SHAREGPT),
-            Form::Messages => (conversation::MESSAGES, turns::CHAT),
-            Form::Mapped(_) => ("prompt", turns::CHAT),
+            LayoutForm::Sharegpt | LayoutForm::Dpo => {
+                (conversation::CONVERSATIONS, turns::SHAREGPT)
+            }
+            LayoutForm::Messages => (conversation::MESSAGES, turns::CHAT),
+            LayoutForm::Mapped(_) => ("prompt", turns::CHAT),
             _ => return None,
         };
         let list = record.value.get(key)?.as_array()?;
@@ -103,13 +105,13 @@ impl Layout {
             }
         }
         let mut example = match &self.form {
-            Form::Mapped(fields) => return fields.example(record, context),
-            Form::Alpaca => alpaca::example(&record, context),
-            Form::Sharegpt => conversation::sharegpt(&record, context),
-            Form::Messages => conversation::messages(&record, context),
-            Form::Dpo => conversation::dpo(&record, context),
-            Form::Described => described::example(&record, context),
-            Form::Vectorgym(view) => vectorgym::example(record, *view, context),
+            LayoutForm::Mapped(fields) => return fields.example(record, context),
+            LayoutForm::Alpaca => alpaca::example(&record, context),
+            LayoutForm::Sharegpt => conversation::sharegpt(&record, context),
+            LayoutForm::Messages => conversation::messages(&record, context),
+            LayoutForm::Dpo => conversation::dpo(&record, context),
+            LayoutForm::Described => described::example(&record, context),
+            LayoutForm::Vectorgym(view) => vectorgym::example(record, *view, context),
         }?;
         for (name, text) in inserted {
             // What a template says in its own words is no turn besides.
@@ -135,7 +137,7 @@ fn insertable(record: &Record, name: &str) -> Result<Option<String>, String> {
     }
 }
 
-impl Form {
+impl LayoutForm {
     fn of(
         source: &SourceConfig,
         file: &FileConfig,

@@ -8,7 +8,7 @@ use rewards::Reference;
 use super::super::container::Record;
 use super::builder::{ExampleBuilder, RowContext, text};
 use super::pictures::pictures;
-use crate::data::config::View;
+use crate::data::config::VectorGymView;
 use crate::data::example::{Example, Talk};
 use crate::data::source::ABSENT;
 
@@ -23,7 +23,11 @@ pub(super) const KEYS: [&str; 7] = [
     "editing_annotation_index",
 ];
 
-pub(super) fn example(record: Record, view: View, context: &RowContext) -> Result<Example, String> {
+pub(super) fn example(
+    record: Record,
+    view: VectorGymView,
+    context: &RowContext,
+) -> Result<Example, String> {
     let row = &record.value;
     let need = |key: &str| {
         text(row, key)
@@ -38,7 +42,7 @@ pub(super) fn example(record: Record, view: View, context: &RowContext) -> Resul
         ..Default::default()
     };
     let (reference, target) = match view {
-        View::Sketch => {
+        VectorGymView::Sketch => {
             let svg = need("original_svg")?;
             const KEY: &str = "sketch_image";
             if let Some(value) = row.get(KEY) {
@@ -49,7 +53,7 @@ pub(super) fn example(record: Record, view: View, context: &RowContext) -> Resul
             }
             (drawing(svg.clone()), svg)
         }
-        View::Edit => {
+        VectorGymView::Edit => {
             fields.insert("draft".to_owned(), need("original_svg")?);
             fields.insert("prompt".to_owned(), need("editing_prompt")?);
             let svg = need("editing_target_svg")?;
@@ -59,12 +63,12 @@ pub(super) fn example(record: Record, view: View, context: &RowContext) -> Resul
             };
             (reference, svg)
         }
-        View::Text => {
+        VectorGymView::Text => {
             fields.insert("prompt".to_owned(), need("text_caption")?);
             let svg = need("original_svg")?;
             (drawing(svg.clone()), svg)
         }
-        View::Caption => {
+        VectorGymView::Caption => {
             fields.insert("draft".to_owned(), need("original_svg")?);
             let caption = need("text_caption")?;
             let reference = Reference {
@@ -80,7 +84,7 @@ pub(super) fn example(record: Record, view: View, context: &RowContext) -> Resul
         .get("editing_annotation_index")
         .and_then(serde_json::Value::as_i64);
     let id = match (own, view, annotation) {
-        (Some(id), View::Edit, Some(annotation)) => format!("{id}#{annotation}"),
+        (Some(id), VectorGymView::Edit, Some(annotation)) => format!("{id}#{annotation}"),
         (Some(id), ..) => id,
         (None, ..) => context.default_id.clone(),
     };
