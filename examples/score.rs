@@ -37,6 +37,7 @@ pub fn scored(texts: &[String]) -> Result<Vec<rewards::Reward>, Box<dyn Error>> 
     });
     let job = |(key, text): (usize, &String)| ScoreJob {
         key: key as u64,
+        id: key.to_string(),
         task: "draw".into(),
         step: 1,
         measure: false,
@@ -59,7 +60,8 @@ pub fn texts() -> [String; 3] {
 fn main() -> Result<(), Box<dyn Error>> {
     let texts = texts();
     for (text, reward) in texts.iter().zip(scored(&texts)?) {
-        println!("{:.3} {:?} {text}", reward.total, reward.parts);
+        let total = reward.total.unwrap_or_default();
+        println!("{total:.3} {:?} {text}", reward.parts);
     }
     Ok(())
 }

@@ -3,10 +3,15 @@
 //! `ctrl_s` follows CTRL-S (arXiv 2603.16189): exactly one think block, then a single fence.
 //! `sgp` follows SGP-RL (arXiv 2509.05208): an exact string between think and answer, an end tag at
 //! the very end, no text elements; the last complete SVG counts, else the last unfinished one.
+//!
+//! An SVG ends where its root closes. The code of papers cuts at the first `</svg>`, within a nested `<svg>` as within a
+//! comment: `extraction: as_released` does as that code does.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use svg::extract::{fences, first_svg, last_svg, truncated_tail};
+use svg::extract::{
+    as_released, fences, first_svg, holds_svg, holds_tag, last_svg, truncated_tail,
+};
 
 /// The shape of a completion.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,10 +27,32 @@ pub enum CompletionConfig {
     Text(PlainText),
 }
 
+impl CompletionConfig {
+    /// The words that the shape asks for, which a policy's vocabulary may hold as tokens of their own.
+    pub fn markup(&self) -> &'static [&'static str] {
+        match self {
+            CompletionConfig::CtrlS(_) => &["<think>", "</think>", "```", "```svg"],
+            CompletionConfig::Sgp(_) => &["<think>", "</think>", "<answer>", "</answer>"],
+            CompletionConfig::Svg(_) | CompletionConfig::Text(_) => &[],
+        }
+    }
+}
+
 impl Default for CompletionConfig {
     fn default() -> Self {
         CompletionConfig::Svg(PlainSvg::default())
     }
+}
+
+/// How the SVG is found in a completion.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Extraction {
+    /// It ends where its root closes.
+    #[default]
+    Strict,
+    /// As the papers' code finds it.
+    AsReleased,
 }
 
 /// One think block and one fence.
@@ -36,6 +63,10 @@ pub struct CtrlS {
     pub starts_in_think: bool,
     /// Element names that must not occur in the SVG.
     pub banned_tags: Vec<String>,
+    /// `strict`: the fence holds the SVG. `as_released`: one think block and one `svg` fence with one
+    /// `<svg ..>..</svg>`, in any order and among other text; what counts is the first `<svg` of the whole completion up
+    /// to the first `</svg>`, even one in the think block.
+    pub extraction: Extraction,
 }
 
 /// Think and answer tags.
@@ -44,12 +75,16 @@ pub struct CtrlS {
 pub struct Sgp {
     /// Element names whose end tag must not occur anywhere in the completion.
     pub banned_tags: Vec<String>,
+    /// `strict`: an SVG ends where its root closes. `as_released`: it ends at the first `</svg>` behind its start, so
+    /// that a nested `<svg>` ends it early.
+    pub extraction: Extraction,
 }
 
 impl Default for Sgp {
     fn default() -> Self {
         Sgp {
             banned_tags: ["text", "tspan", "textPath"].map(String::from).to_vec(),
+            extraction: Extraction::Strict,
         }
     }
 }
@@ -67,12 +102,30 @@ pub struct PlainSvg {
     pub surrounding_text: bool,
     /// Element names that must not occur in the SVG.
     pub banned_tags: Vec<String>,
+    /// With `surrounding_text`: `strict`: the SVG ends where its root closes; `as_released`: at the first `</svg>`
+    /// behind its start, as the evaluation code of CTRL-S, SArena and VectorGym has it.
+    pub extraction: Extraction,
 }
 
 impl CompletionConfig {
     /// Whether completions are words and not an SVG.
     pub fn is_text(&self) -> bool {
         matches!(self, CompletionConfig::Text(_))
+    }
+
+    /// The first value out of bounds, as `key: rule`.
+    pub(crate) fn validate(&self) -> Result<(), String> {
+        match self {
+            CompletionConfig::Svg(plain)
+                if plain.extraction == Extraction::AsReleased && !plain.surrounding_text =>
+            {
+                Err("extraction: as_released finds an SVG within other text (needs surrounding_text: true)".into())
+            }
+            CompletionConfig::CtrlS(_)
+            | CompletionConfig::Sgp(_)
+            | CompletionConfig::Svg(_)
+            | CompletionConfig::Text(_) => Ok(()),
+        }
     }
 
     /// The SVG or the words, or why the completion has the wrong shape.
@@ -117,6 +170,8 @@ shape_faults! {
     NoText = "no_text",
     /// No `<svg` element to take.
     NoSvg = "no_svg",
+    /// More than one SVG where one is asked for.
+    SeveralSvgs = "several_svgs",
     /// An element whose name is banned.
     BannedTag = "banned_tag",
     /// No think block, or one that has no end.
@@ -139,6 +194,14 @@ shape_faults! {
 
 impl CtrlS {
     fn extract<'a>(&self, text: &'a str) -> Result<&'a str, ShapeFault> {
+        let svg = match self.extraction {
+            Extraction::Strict => self.fenced(text)?,
+            Extraction::AsReleased => self.as_released(text)?,
+        };
+        checked(svg, &self.banned_tags)
+    }
+
+    fn fenced<'a>(&self, text: &'a str) -> Result<&'a str, ShapeFault> {
         let trimmed = text.trim();
         let body = match (self.starts_in_think, trimmed.strip_prefix("<think>")) {
             (false, Some(body)) => body,
@@ -162,9 +225,48 @@ impl CtrlS {
         if fence.span != (0, rest.len()) {
             return Err(ShapeFault::TextOutsideFence);
         }
-        let svg = fence.content.trim();
-        checked(svg, &self.banned_tags)
+        Ok(fence.content.trim())
     }
+
+    /// The gate and the find of the code that CTRL-S has released, whose patterns this spells out.
+    fn as_released<'a>(&self, text: &'a str) -> Result<&'a str, ShapeFault> {
+        let mut thoughts = text;
+        if self.starts_in_think {
+            let closed = text.split_once("</think>");
+            thoughts = closed.ok_or(ShapeFault::NoThinkBlock)?.1;
+        }
+        match between(thoughts, "<think>", "</think>").len() + usize::from(self.starts_in_think) {
+            0 => return Err(ShapeFault::NoThinkBlock),
+            1 => {}
+            _ => return Err(ShapeFault::SeveralThinkBlocks),
+        }
+        let lower = text.to_ascii_lowercase();
+        let fenced = between(&lower, "```svg", "```");
+        let inside = match fenced.as_slice() {
+            [] => return Err(ShapeFault::NoSvgFence),
+            [inside] => *inside,
+            _ => return Err(ShapeFault::SeveralFences),
+        };
+        match between(inside, "<svg", "</svg>").len() {
+            0 => return Err(ShapeFault::NoSvg),
+            1 => {}
+            _ => return Err(ShapeFault::SeveralSvgs),
+        }
+        as_released::first_svg(text).ok_or(ShapeFault::NoSvg)
+    }
+}
+
+/// What stands between each `open` and the first `close` behind it.
+fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
+    let (mut found, mut rest) = (Vec::new(), text);
+    while let Some((_, behind)) = rest.split_once(open) {
+        let Some((inside, behind)) = behind.split_once(close) else {
+            break;
+        };
+        found.push(inside);
+        rest = behind;
+    }
+    found
 }
 
 impl Sgp {
@@ -183,22 +285,28 @@ impl Sgp {
             return Err(ShapeFault::BannedTag);
         }
         let answer = answer.strip_suffix("</answer>").unwrap_or(answer);
-        last_svg(answer)
-            .or_else(|| truncated_tail(answer))
-            .ok_or(ShapeFault::NoSvg)
+        let found = match self.extraction {
+            Extraction::Strict => last_svg(answer).or_else(|| truncated_tail(answer)),
+            Extraction::AsReleased => {
+                as_released::last_svg(answer).or_else(|| as_released::truncated_tail(answer))
+            }
+        };
+        found.ok_or(ShapeFault::NoSvg)
     }
 }
 
 impl PlainSvg {
     fn extract<'a>(&self, text: &'a str) -> Result<&'a str, ShapeFault> {
-        let svg = if self.surrounding_text {
-            first_svg(text)
+        let svg = match (self.surrounding_text, self.extraction) {
+            (false, _) => text.trim(),
+            (true, Extraction::Strict) => first_svg(text)
                 .or_else(|| truncated_tail(text))
-                .ok_or(ShapeFault::NoSvg)?
-        } else {
-            text.trim()
+                .ok_or(ShapeFault::NoSvg)?,
+            (true, Extraction::AsReleased) => as_released::first_svg(text)
+                .or_else(|| as_released::truncated_tail(text))
+                .ok_or(ShapeFault::NoSvg)?,
         };
-        if !svg.starts_with('<') && truncated_tail(svg).is_some() {
+        if !svg.starts_with('<') && holds_svg(svg) {
             return Err(ShapeFault::TextAroundSvg);
         }
         checked(svg, &self.banned_tags)
@@ -206,27 +314,97 @@ impl PlainSvg {
 }
 
 fn checked<'a>(svg: &'a str, banned: &[String]) -> Result<&'a str, ShapeFault> {
-    if truncated_tail(svg).is_none() && !svg.contains(":svg") {
-        return Err(ShapeFault::NoSvg);
-    }
-    if holds_tag(svg, banned) {
+    if !holds_svg(svg) {
+        Err(ShapeFault::NoSvg)
+    } else if holds_tag(svg, banned) {
         Err(ShapeFault::BannedTag)
     } else {
         Ok(svg)
     }
 }
 
-/// Whether a start or end tag of one of these local names occurs, under any prefix.
-fn holds_tag(svg: &str, names: &[String]) -> bool {
-    if names.is_empty() {
-        return false;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn extract(format: serde_json::Value, text: &str) -> Result<String, &'static str> {
+        let config: CompletionConfig = serde_json::from_value(format).unwrap();
+        config
+            .extract(text)
+            .map(str::to_owned)
+            .map_err(ShapeFault::as_str)
     }
-    svg.split('<').skip(1).any(|tag| {
-        let tag = tag.strip_prefix('/').unwrap_or(tag);
-        let end = tag
-            .find(|c: char| c.is_whitespace() || matches!(c, '>' | '/'))
-            .unwrap_or(tag.len());
-        let local = tag[..end].rsplit(':').next().unwrap_or_default();
-        names.iter().any(|name| name == local)
-    })
+
+    const NESTED: &str = "<svg><svg x='1'><g/></svg><!-- </svg> --><rect/></svg>";
+
+    #[test]
+    fn an_svg_ends_where_its_root_closes_in_every_format() {
+        for (format, text) in [
+            (json!({"format": "svg"}), NESTED.to_owned()),
+            (
+                json!({"format": "svg", "surrounding_text": true}),
+                format!("Here: {NESTED} so."),
+            ),
+            (
+                json!({"format": "sgp"}),
+                format!("a</think> <answer>{NESTED}</answer>"),
+            ),
+            (
+                json!({"format": "ctrl_s"}),
+                format!("<think>a</think>\n```svg\n{NESTED}\n```"),
+            ),
+        ] {
+            assert_eq!(extract(format, &text).as_deref(), Ok(NESTED));
+        }
+    }
+
+    #[test]
+    fn papers_code_cuts_short_where_it_is_asked_for() {
+        let cut = "<svg><svg x='1'><g/></svg>";
+        let one = |format: &str| json!({"format": format, "extraction": "as_released"});
+        let mut plain = one("svg");
+        plain["surrounding_text"] = true.into();
+        assert_eq!(
+            extract(plain, &format!("Here: {NESTED}")).as_deref(),
+            Ok(cut)
+        );
+        let sgp = extract(one("sgp"), &format!("a</think> <answer>{cut}</answer>"));
+        assert_eq!(sgp.as_deref(), Ok(cut));
+        let ctrl_s = |text: String| extract(one("ctrl_s"), &text);
+        let fence = format!("```svg\n{cut}<rect/></svg>\n```");
+        assert_eq!(
+            ctrl_s(format!("{fence} and <think>a</think>")).as_deref(),
+            Ok(cut)
+        );
+        let first = "<svg>1</svg>";
+        assert_eq!(
+            ctrl_s(format!("<think>{first}</think>{fence}")).as_deref(),
+            Ok(first)
+        );
+        for (text, fault) in [
+            (fence.clone(), "no_think_block"),
+            (
+                format!("<think></think><think></think>{fence}"),
+                "several_think_blocks",
+            ),
+            ("<think></think>".to_owned(), "no_svg_fence"),
+            (format!("<think></think>{fence}{fence}"), "several_fences"),
+            ("<think></think>```svg <svg> ```".to_owned(), "no_svg"),
+            (
+                format!("<think></think>```SVG {first}{first}```"),
+                "several_svgs",
+            ),
+        ] {
+            assert_eq!(ctrl_s(text), Err(fault));
+        }
+    }
+
+    #[test]
+    fn banned_names_within_comments_and_values_are_no_tags() {
+        let format = json!({"format": "svg", "banned_tags": ["text"]});
+        let inside = "<svg><!-- <text> --><g id='<text>'/></svg>";
+        assert!(extract(format.clone(), inside).is_ok());
+        assert_eq!(extract(format, "<svg><text/></svg>"), Err("banned_tag"));
+    }
 }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How scoring runs (`rewards`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RewardsConfig {
     /// Address of a scoring service (`svgrl serve-rewards`, started with this config), such as `http://host:8700`; absent: this process scores itself.
@@ -22,6 +22,11 @@ pub struct RewardsConfig {
     pub deadline_ms: u64,
     /// References whose renderings are kept, at least 1; the least recently used leaves first.
     pub reference_cache: usize,
+    /// Training steps that are looked back on: a run stops when of their completions `unscored_share` or more could not
+    /// be scored, because a judge, an encoder or a service failed; 0: it never stops for that.
+    pub unscored_steps: usize,
+    /// That share, above 0 and at most 1.
+    pub unscored_share: f64,
 }
 
 impl Default for RewardsConfig {
@@ -33,6 +38,8 @@ impl Default for RewardsConfig {
             workers: 0,
             deadline_ms: 2000,
             reference_cache: 512,
+            unscored_steps: 5,
+            unscored_share: 0.5,
         }
     }
 }
@@ -52,6 +59,12 @@ impl RewardsConfig {
         }
         if self.reference_cache == 0 {
             return Err("reference_cache: must be >= 1, got 0".into());
+        }
+        if !(self.unscored_share > 0.0 && self.unscored_share <= 1.0) {
+            return Err(format!(
+                "unscored_share: must be above 0 and at most 1, got {}",
+                self.unscored_share
+            ));
         }
         Ok(())
     }

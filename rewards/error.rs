@@ -12,9 +12,9 @@ pub enum RewardError {
     /// The scoring service cannot be reached any more.
     #[error("{0}")]
     Service(String),
-    /// An encoder failed: what was scored since is made up.
+    /// Too many completions of the last steps could not be scored.
     #[error("{0}")]
-    Encoder(String),
+    Unscored(String),
     /// No thread could be started.
     #[error("cannot start a scoring thread: {0}")]
     Thread(#[from] std::io::Error),

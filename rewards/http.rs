@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 use std::net::ToSocketAddrs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 use ureq::{Agent, http::Response};
 
@@ -19,6 +20,8 @@ pub(crate) struct Caller {
     base: String,
     token: Option<String>,
     retries: u32,
+    /// Whether a failed try was told.
+    told: AtomicBool,
 }
 
 /// A call that failed for good.
@@ -53,6 +56,7 @@ impl Caller {
             base,
             token,
             retries,
+            told: AtomicBool::new(false),
         }
     }
 
@@ -73,6 +77,10 @@ impl Caller {
             };
             if tried >= self.retries || !go_on() {
                 return Err(error.sent(tried + 1));
+            }
+            if !self.told.swap(true, Ordering::Relaxed) {
+                let message = &error.message;
+                tracing::warn!(target: "svgrl::rewards", "{message}: trying again (told once)");
             }
             std::thread::sleep(pause(tried, asked));
             tried += 1;

@@ -21,7 +21,7 @@ pub enum Invalid {
     Render(Failure),
     /// The reference does not: no fault of the completion.
     BadReference(Failure),
-    /// An encoder gave no answer.
+    /// An encoder does not read what it draws.
     Encoder(Arc<str>),
     /// The task is not one of the scorer's.
     UnknownTask,
@@ -65,8 +65,19 @@ impl Invalid {
         matches!(self, Invalid::Render(failure) if failure.reason == Reason::Deadline)
     }
 
+    /// Whether it says nothing of the completion, which nobody has judged.
+    pub(crate) fn is_no_verdict(&self) -> bool {
+        self.is_shortage()
+            || matches!(
+                self,
+                Invalid::BadReference(_)
+                    | Invalid::UnknownTask
+                    | Invalid::Deadline(_)
+                    | Invalid::ServiceLost(_)
+            )
+    }
+
     /// Whether a drawing failed for lack of processes or threads alone, which says nothing of what was to be drawn.
-    #[cfg(feature = "service")]
     pub(crate) fn is_shortage(&self) -> bool {
         match self {
             Invalid::Render(failure) | Invalid::BadReference(failure) => {
@@ -184,7 +195,7 @@ mod tests {
             Invalid::Render(Failure::new(Reason::Panic, "index")),
             Invalid::Render(Failure::new(Reason::NoSvg, "empty")),
             Invalid::BadReference(drawing),
-            Invalid::Encoder("encoders.dino: out of memory".into()),
+            Invalid::Encoder("encoders.dino: too narrow".into()),
             Invalid::UnknownTask,
             Invalid::Deadline(2500),
             Invalid::ServiceLost("rewards.endpoint: refused".into()),

@@ -13,6 +13,7 @@
 //! | `encode` | encoder networks beside those threads (feature `perceptual`) |
 //! | `judge` | questions to vision-language models elsewhere (feature `client`) |
 //! | [`service`] | scoring for others over HTTP (feature `service`) |
+//! | `own` | rewards of the user's own: services, Python functions, commands |
 //! | `remote` | having a service score (feature `client`) |
 //!
 //! Nothing here knows tokens (a caller's counter gives lengths), policies or training.
@@ -25,25 +26,29 @@ mod edges;
 mod encode;
 mod endpoint;
 mod error;
+mod failures;
 #[cfg(feature = "client")]
 mod http;
 mod invalid;
 mod judge;
 mod options;
+mod own;
 mod picture;
 mod poll;
 mod reference;
 mod remote;
 mod request;
 pub mod rules;
+mod scores;
 mod scoring;
 pub mod service;
 mod surrogates;
 mod types;
 mod weight;
 mod wire;
+mod word_or_number;
 
-pub use completion::{CompletionConfig, CtrlS, PlainSvg, PlainText, Sgp, ShapeFault};
+pub use completion::{CompletionConfig, CtrlS, Extraction, PlainSvg, PlainText, Sgp, ShapeFault};
 pub use config::RewardsConfig;
 pub use device::DeviceChoice;
 pub use encode::{
@@ -51,6 +56,7 @@ pub use encode::{
     PictureInput, Preprocess,
 };
 pub use error::RewardError;
+pub use failures::PartFailures;
 pub use invalid::{Invalid, ReferenceFault};
 pub use judge::{JsonRule, JudgeCount, RegexRule, ScoreRule};
 pub use options::Common;
@@ -59,10 +65,11 @@ pub use reference::{ImageSource, Reference};
 pub use remote::RemoteConfig;
 pub use rules::RewardConfig;
 pub use scoring::{
-    Composition, MeasureWhen, Normalise, RubricConfig, Scorer, TaskScoring, Truncated,
+    Composition, MeasureWhen, Normalise, RubricConfig, Scorer, TaskScoring, TruncatedTotal,
+    Unscored,
 };
 pub use service::ServiceConfig;
-pub use surrogates::whole_characters;
+pub use surrogates::mended_json;
 pub use types::{Candidate, Reward, ScoreJob, Scored, TokenCounter};
 pub use weight::Weight;
 pub use wire::{ScoreRow, ScoredRow};

@@ -23,13 +23,15 @@ pub struct Candidate {
 pub struct ScoreJob {
     /// The caller's name for it; comes back with the result.
     pub key: u64,
+    /// The row's own name, for rewards of the user's own.
+    pub id: String,
     /// The task that says how.
     pub task: String,
     /// Training step, for weight schedules.
     pub step: u64,
     /// Whether the task's metrics are wanted as well, whatever the task says.
     pub measure: bool,
-    /// What was asked for.
+    /// What was asked for, in the user's words.
     pub prompt: Arc<str>,
     /// What the completion should have been.
     pub reference: Arc<Reference>,
@@ -49,9 +51,10 @@ pub struct Scored {
 /// What a completion earned.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Reward {
-    /// The number that training sees.
-    pub total: f64,
-    /// Each reward by its name, clipped, not weighted, in the rubric's order.
+    /// The number that training sees; none where the completion could not be scored.
+    pub total: Option<f64>,
+    /// Each reward by its name, clipped, not weighted, in the rubric's order; those that could not be had are left out.
+    /// What a reward of the user's own names besides stands behind it, as `reward.name`.
     pub parts: IndexMap<String, f64>,
     /// Whether the completion has the asked shape and its SVG rendered.
     pub valid: bool,
@@ -59,23 +62,28 @@ pub struct Reward {
     pub reason: Option<Invalid>,
     /// Milliseconds spent rendering the completion.
     pub render_ms: f64,
-    /// Whether the renderer's deadline ended it.
-    pub deadline_hit: bool,
     /// The task's metrics by name, where they were measured.
     pub metrics: IndexMap<String, f64>,
+    /// The rewards that could not be had, through no fault of the completion.
+    pub unscored: Vec<String>,
 }
 
 impl Reward {
+    /// Whether the renderer's deadline ended the drawing.
+    pub fn deadline_hit(&self) -> bool {
+        self.reason.as_ref().is_some_and(Invalid::is_deadline)
+    }
+
     /// A valid one of which nothing is known yet but that.
     pub(crate) fn valid() -> Self {
         Reward {
-            total: 0.0,
+            total: None,
             parts: IndexMap::new(),
             valid: true,
             reason: None,
             render_ms: 0.0,
-            deadline_hit: false,
             metrics: IndexMap::new(),
+            unscored: Vec::new(),
         }
     }
 

@@ -5,7 +5,7 @@ use crate::invalid::Invalid;
 use crate::reference::Reference;
 use crate::types::{Candidate, Reward, ScoreJob};
 use indexmap::IndexMap;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ pub struct ScoreRow {
     /// The task that says how; none for the first.
     #[serde(default)]
     pub task: Option<String>,
-    /// What was asked for.
-    #[serde(default)]
+    /// What was asked for; of a chat, given as a list of messages, the last user turn's words.
+    #[serde(default, deserialize_with = "words")]
     pub prompt: Option<String>,
     /// What was written.
     pub completion: String,
@@ -38,6 +38,35 @@ pub struct ScoreRow {
     pub measure: bool,
 }
 
+fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    match &value {
+        Value::Null => Ok(None),
+        Value::String(_) | Value::Array(_) => Ok(Some(user_words(&value))),
+        _ => Err(D::Error::custom(
+            "prompt: must be a string or a list of messages",
+        )),
+    }
+}
+
+/// A prompt's text; of a chat, the last user turn's.
+pub(crate) fn user_words(value: &Value) -> String {
+    let content = |message: &Value| match &message["content"] {
+        Value::Array(parts) => parts
+            .iter()
+            .filter_map(|part| part["text"].as_str())
+            .collect(),
+        other => other.as_str().unwrap_or_default().to_owned(),
+    };
+    match value {
+        Value::Array(messages) => {
+            let user = messages.iter().rfind(|message| message["role"] == "user");
+            user.map(content).unwrap_or_default()
+        }
+        other => other.as_str().unwrap_or_default().to_owned(),
+    }
+}
+
 fn is_false(flag: &bool) -> bool {
     !flag
 }
@@ -46,7 +75,7 @@ impl ScoreRow {
     /// The row of a job. Pictures stay as they are.
     pub fn of(job: &ScoreJob) -> Self {
         ScoreRow {
-            id: job.key.into(),
+            id: job.id.clone().into(),
             task: Some(job.task.clone()),
             prompt: Some(job.prompt.to_string()),
             completion: job.candidate.text.clone(),
@@ -61,6 +90,11 @@ impl ScoreRow {
     pub fn into_job(self, default: &str) -> (Value, ScoreJob) {
         let job = ScoreJob {
             key: 0,
+            id: match &self.id {
+                Value::Null => String::new(),
+                Value::String(id) => id.clone(),
+                other => other.to_string(),
+            },
             task: self.task.unwrap_or_else(|| default.to_owned()),
             step: self.step,
             measure: self.measure,
@@ -80,8 +114,8 @@ impl ScoreRow {
 pub struct ScoredRow {
     /// The caller's name for it.
     pub id: Value,
-    /// The number that training sees.
-    pub total: f64,
+    /// The number that training sees; null where the completion could not be scored.
+    pub total: Option<f64>,
     /// Each reward by its name, clipped, not weighted.
     pub parts: IndexMap<String, f64>,
     /// Whether it has the asked shape and renders.
@@ -93,6 +127,9 @@ pub struct ScoredRow {
     /// What was measured besides, where it was.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub metrics: IndexMap<String, f64>,
+    /// The rewards that could not be had.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unscored: Vec<String>,
 }
 
 impl ScoredRow {
@@ -106,19 +143,20 @@ impl ScoredRow {
             reason: reward.reason,
             render_ms: reward.render_ms,
             metrics: reward.metrics,
+            unscored: reward.unscored,
         }
     }
 
     /// The judgement.
     pub fn into_reward(self) -> Reward {
         Reward {
-            deadline_hit: self.reason.as_ref().is_some_and(Invalid::is_deadline),
             total: self.total,
             parts: self.parts,
             valid: self.valid,
             reason: self.reason,
             render_ms: self.render_ms,
             metrics: self.metrics,
+            unscored: self.unscored,
         }
     }
 }
@@ -131,16 +169,34 @@ mod tests {
     #[test]
     fn a_judgement_survives_the_wire_bit_by_bit() {
         let reward = Reward {
-            total: 0.1 + 0.2,
+            total: Some(0.1 + 0.2),
             parts: [("z".to_owned(), 1e-300), ("a".to_owned(), -1.0 / 3.0)].into(),
             valid: false,
             reason: "deadline: still drawing after 5 ms".parse().ok(),
             render_ms: 5.25,
-            deadline_hit: true,
             metrics: [("m".to_owned(), 1.0 / 7.0)].into(),
+            unscored: vec!["judge".to_owned()],
         };
         let text = serde_json::to_string(&ScoredRow::new(json!(7), reward.clone())).unwrap();
         let back: ScoredRow = serde_json::from_str(&text).unwrap();
         assert_eq!((back.id.clone(), back.into_reward()), (json!(7), reward));
+    }
+
+    #[test]
+    fn a_prompt_is_words_or_a_chat() {
+        let prompt = |value: Value| {
+            let row = json!({"completion": "", "prompt": value});
+            serde_json::from_value::<ScoreRow>(row).map(|row| row.prompt)
+        };
+        let part = json!({"type": "text", "text": "a dot"});
+        for value in [
+            json!("a dot"),
+            json!([{"role": "user", "content": "no"}, {"role": "user", "content": "a dot"}]),
+            json!([{"role": "user", "content": [{"type": "image"}, part]}, {"role": "assistant", "content": "<svg"}]),
+        ] {
+            assert_eq!(prompt(value).unwrap().as_deref(), Some("a dot"));
+        }
+        assert_eq!(prompt(json!(null)).unwrap(), None);
+        assert!(prompt(json!(3)).is_err());
     }
 }

@@ -14,6 +14,8 @@ pub struct Prompt {
     pub task: String,
     /// The text as the policy sees it; `None` for rows of token ids without a tokenizer.
     pub text: Option<Arc<str>>,
+    /// The user's words alone, which rewards are given: the row's own prompt, without template and chat template.
+    pub asked: Arc<str>,
     /// Its token ids.
     pub ids: Arc<[i64]>,
     /// Its pictures, in their places among the ids.

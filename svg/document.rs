@@ -2,11 +2,12 @@
 //! its target size, one XML parse, and the survey of what it asks for.
 
 use crate::config::{Limits, ParseMode, RenderConfig};
+use crate::extract::closing_tag;
 use crate::failure::{Failure, Reason};
 use crate::geometry::Geometry;
 use crate::prolog::RootTag;
 use crate::target::Target;
-use crate::{limits, recover, values, wellformed};
+use crate::{css_geometry, limits, recover, values, wellformed};
 use resvg::usvg::roxmltree::{self, Error, ParsingOptions};
 use std::borrow::Cow;
 
@@ -14,7 +15,7 @@ const SVG_NS: &str = "http://www.w3.org/2000/svg";
 
 /// Source text whose root carries the target size, with the picture's own size beside it.
 #[derive(Debug)]
-pub(crate) struct Prepared {
+pub(crate) struct SizedDocument {
     pub source: String,
     /// Width and height the document gives itself, CSS pixels.
     pub intrinsic: (f64, f64),
@@ -29,7 +30,7 @@ pub(crate) fn prepare(
     source: &str,
     target: Target,
     config: &RenderConfig,
-) -> Result<Prepared, Failure> {
+) -> Result<SizedDocument, Failure> {
     limits::check_bytes(source, &config.limits)?;
     let source = match config.mode {
         ParseMode::Strict => Cow::Borrowed(source),
@@ -41,6 +42,11 @@ pub(crate) fn prepare(
     {
         return Err(Failure::new(Reason::MalformedXml, detail));
     }
+    let source = css_geometry::written_out(
+        source,
+        |text| xml(text, &config.limits).ok(),
+        &config.limits,
+    )?;
     let source = values::readable(source);
     let Some(root) = RootTag::find(&source) else {
         return Err(malformed(&source));
@@ -83,7 +89,7 @@ pub(crate) fn prepare(
     let source = resize_root(&source, &root, &geometry, canvas);
     let (units_x, units_y) = geometry.units;
     let pixels_per_unit = (f64::from(canvas.0) / units_x).max(f64::from(canvas.1) / units_y);
-    Ok(Prepared {
+    Ok(SizedDocument {
         source,
         intrinsic: (geometry.width, geometry.height),
         canvas,
@@ -184,7 +190,7 @@ fn resize_root(
         }
     }
     if let Some(group) = group {
-        let Group {
+        let RootGroup {
             name,
             transform,
             inside,
@@ -200,7 +206,7 @@ fn resize_root(
 }
 
 /// What takes the root's transform.
-struct Group<'a> {
+struct RootGroup<'a> {
     name: String,
     /// The attribute as it is written.
     transform: &'a str,
@@ -210,7 +216,7 @@ struct Group<'a> {
 
 /// The root's transform moves what the viewBox has placed, in the document's own units; left on the
 /// root it would count pixels of whatever canvas was chosen. None where there is nothing to move.
-fn transformed_group<'a>(source: &'a str, root: &RootTag<'_>) -> Option<Group<'a>> {
+fn transformed_group<'a>(source: &'a str, root: &RootTag<'_>) -> Option<RootGroup<'a>> {
     let mut written = root.attributes.iter().filter(|a| a.name == "transform");
     let (transform, None) = (written.next()?, written.next()) else {
         return None;
@@ -218,16 +224,12 @@ fn transformed_group<'a>(source: &'a str, root: &RootTag<'_>) -> Option<Group<'a
     let start = source[root.end..]
         .starts_with('>')
         .then_some(root.end + 1)?;
-    let mut rest = source.trim_end();
-    while let Some(comment) = rest.ends_with("-->").then(|| rest.rfind("<!--")).flatten() {
-        rest = rest[..comment].trim_end();
-    }
-    let end = rest.rfind("</").filter(|end| *end >= start)?;
+    let end = closing_tag(source, root.name_end - root.name.len() - 1)?.start;
     let name = match root.name.rsplit_once(':') {
         Some((prefix, _)) => format!("{prefix}:g"),
         None => "g".to_owned(),
     };
-    Some(Group {
+    Some(RootGroup {
         name,
         transform: &source[transform.span.clone()],
         inside: start..end,

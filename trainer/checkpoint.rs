@@ -353,7 +353,7 @@ mod tests {
             updates: step,
             cursor: CursorState {
                 draws: 0,
-                strands: Default::default(),
+                streams: Default::default(),
             },
             tokens: 0,
             world_size: 1,

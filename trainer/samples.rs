@@ -45,12 +45,19 @@ pub struct SampleRow {
     /// The task's metrics, where they were measured.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub metrics: IndexMap<String, f64>,
-    /// Total reward.
-    pub total: f64,
-    /// The formula's number; 0 in a zero-spread group.
+    /// Total reward; null where it could not be scored.
+    pub total: Option<f64>,
+    /// The formula's number; 0 in a zero-spread group, and where it could not be scored.
     pub advantage: f64,
     /// Updates of the policy in this stage before it was written.
     pub policy_version: u64,
+    /// The rewards that could not be had, where there are such.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unscored: Vec<String>,
+    /// The row's own prompt, which rewards are given.
+    pub reward_prompt: String,
+    /// What image-text rewards and judges compare with: the reference's words, else the row's own prompt.
+    pub reward_text: String,
     /// What it was compared with.
     pub reference: Reference,
     /// Milliseconds spent rendering it.
@@ -88,6 +95,8 @@ pub fn sample_rows(id: &StepId, scored: &ScoredGroup, advantages: Option<&[f64]>
         task: prompt.task.clone(),
         index,
         prompt: prompt.text.as_deref().unwrap_or_default().to_owned(),
+        reward_prompt: prompt.asked.to_string(),
+        reward_text: prompt.reference.wish(&prompt.asked).to_owned(),
         completion: completion.text.clone().unwrap_or_default(),
         token_ids: completion.ids.clone(),
         sampler_logprobs: completion.logprobs.clone(),
@@ -97,11 +106,12 @@ pub fn sample_rows(id: &StepId, scored: &ScoredGroup, advantages: Option<&[f64]>
         parts: reward.parts.clone(),
         metrics: reward.metrics.clone(),
         total: reward.total,
+        unscored: reward.unscored.clone(),
         advantage: advantages.map_or(0.0, |advantages| advantages[index]),
         policy_version: id.policy_version,
         reference: (*prompt.reference).clone(),
         render_ms: reward.render_ms,
-        deadline_hit: reward.deadline_hit,
+        deadline_hit: reward.deadline_hit(),
     };
     GroupRows {
         draw: prompt.draw,
@@ -127,17 +137,21 @@ pub fn to_leader(ranks: &Ranks, own: Vec<GroupRows>) -> Result<Vec<SampleRow>, T
     Ok(all.into_iter().flat_map(|group| group.rows).collect())
 }
 
-/// Reward, SVG and length metrics of a set of rows.
-pub fn reward_metrics(rows: &[SampleRow]) -> Metrics {
+/// Reward, SVG and length metrics of a set of rows; `draws` says of a task whether its completions are SVG, which
+/// alone count as valid or not.
+pub fn reward_metrics(rows: &[SampleRow], draws: &dyn Fn(&str) -> bool) -> Metrics {
     let mut metrics = Metrics::new();
     if rows.is_empty() {
         return metrics;
     }
     let count = rows.len() as f64;
     let mean_of = |value: &dyn Fn(&SampleRow) -> f64| rows.iter().map(value).sum::<f64>() / count;
-    let totals: Vec<f64> = rows.iter().map(|row| row.total).collect();
-    metrics.set(&keys::REWARD_MEAN, advantage::mean(&totals));
-    metrics.set(&keys::REWARD_STD, advantage::deviation(&totals, true));
+    let totals: Vec<f64> = rows.iter().filter_map(|row| row.total).collect();
+    if !totals.is_empty() {
+        metrics.set(&keys::REWARD_MEAN, advantage::mean(&totals));
+        metrics.set(&keys::REWARD_STD, advantage::deviation(&totals, true));
+    }
+    metrics.set(&keys::UNSCORED, 1.0 - totals.len() as f64 / count);
     let mut sums: IndexMap<String, (f64, f64)> = IndexMap::new();
     let mut add = |name: String, value: f64| {
         let entry = sums.entry(name).or_default();
@@ -145,7 +159,9 @@ pub fn reward_metrics(rows: &[SampleRow]) -> Metrics {
     };
     for row in rows {
         let task = row.task.as_str();
-        add(keys::REWARD_TASK.of(&[task]), row.total);
+        if let Some(total) = row.total {
+            add(keys::REWARD_TASK.of(&[task]), total);
+        }
         for (part, value) in &row.parts {
             add(keys::REWARD_PART.of(&[part]), *value);
             add(keys::REWARD_TASK_PART.of(&[task, part]), *value);
@@ -154,12 +170,15 @@ pub fn reward_metrics(rows: &[SampleRow]) -> Metrics {
             add(keys::METRIC.of(&[metric]), *value);
             add(keys::METRIC_TASK.of(&[task, metric]), *value);
         }
+        if draws(task) {
+            add(keys::VALID.name.to_owned(), f64::from(row.valid));
+            add(keys::VALID_TASK.of(&[task]), f64::from(row.valid));
+        }
     }
     for (name, (sum, count)) in sums {
         metrics.set_name(name, sum / count);
     }
     let share = |holds: &dyn Fn(&SampleRow) -> bool| mean_of(&|row| f64::from(holds(row)));
-    metrics.set(&keys::VALID, share(&|row| row.valid));
     let hits = rows.iter().filter(|row| row.deadline_hit).count();
     metrics.set(&keys::DEADLINE_HITS, hits as f64);
     metrics.set(&keys::RENDER_MS, mean_of(&|row| row.render_ms));
@@ -220,10 +239,10 @@ pub fn copy(from: &Path, to: &Path, keep: &Keep) -> Result<(), TrainError> {
 }
 
 /// What is done with a sample file: its path within the run, its path, whether it is kept.
-type Visit<'a> = dyn FnMut(&Path, &Path, bool) -> Result<(), TrainError> + 'a;
+type VisitSample<'a> = dyn FnMut(&Path, &Path, bool) -> Result<(), TrainError> + 'a;
 
 /// Hands over every sample file of a run; those of evaluations lie deeper than a stage's own.
-fn each(run: &Path, keep: &Keep, visit: &mut Visit) -> Result<(), TrainError> {
+fn each(run: &Path, keep: &Keep, visit: &mut VisitSample) -> Result<(), TrainError> {
     let mut open = entries(&run.join("samples"))?;
     while let Some(path) = open.pop() {
         if path.is_dir() {
@@ -258,4 +277,48 @@ fn entries(folder: &Path) -> Result<Vec<std::path::PathBuf>, TrainError> {
             .map_err(TrainError::io(folder))
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn row(task: &str, valid: bool) -> SampleRow {
+        let row = json!({
+            "stage": "rl", "step": 1, "prompt_id": "a", "task": task, "index": 0, "prompt": "a", "completion": "b",
+            "token_ids": [1], "sampler_logprobs": [0.0], "finish_reason": "stop", "valid": valid, "reason": null,
+            "parts": {}, "total": 1.0, "advantage": 0.0, "policy_version": 0, "reference": {}, "render_ms": 0.0,
+            "deadline_hit": false,
+        });
+        serde_json::from_value(row).unwrap()
+    }
+
+    #[test]
+    fn answers_in_words_are_neither_valid_drawings_nor_invalid_ones() {
+        let draws = |task: &str| task != "caption";
+        let rows = [
+            row("draw", true),
+            row("draw", false),
+            row("edit", true),
+            row("edit", true),
+            row("caption", true),
+            row("caption", false),
+        ];
+        let metrics = reward_metrics(&rows, &draws);
+        assert_eq!(metrics.get(&keys::VALID), Some(0.75));
+        let of = |task: &str| {
+            let name = keys::VALID_TASK.of(&[task]);
+            metrics
+                .iter()
+                .find(|(own, _)| *own == name)
+                .map(|(_, value)| value)
+        };
+        assert_eq!(
+            [of("draw"), of("edit"), of("caption")],
+            [Some(0.5), Some(1.0), None]
+        );
+        let words = reward_metrics(&rows[4..], &draws);
+        assert_eq!(words.get(&keys::VALID), None);
+    }
 }

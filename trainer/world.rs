@@ -108,7 +108,7 @@ impl World {
             return Ok(ProcessGroup::Solo);
         };
         let timeout = deadline(config)?;
-        let door = Door {
+        let door = MeetingPlace {
             host: host.clone(),
             port: *port,
             rank: self.rank,
@@ -240,7 +240,7 @@ fn likeness(own: &str, (rank, other): (usize, &str)) -> Likeness {
 
 /// Where the ranks meet, and who comes.
 #[derive(Debug, Clone)]
-struct Door {
+struct MeetingPlace {
     host: String,
     port: u16,
     rank: usize,
@@ -248,7 +248,7 @@ struct Door {
     timeout: Duration,
 }
 
-impl Door {
+impl MeetingPlace {
     /// Opens or reaches the store and meets the others there. A store that goes away meanwhile is one of an attempt
     /// that is ending: its successor is looked for.
     fn enter(&self, about: &str) -> Result<(Store, Met), TrainError> {

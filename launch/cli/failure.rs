@@ -15,12 +15,12 @@ const TRACES: [&str; 2] = ["\\nException raised from", "\nException raised from"
 
 /// Why a command failed: a sentence and an exit status.
 #[derive(Debug)]
-pub struct Failure {
+pub struct CliFailure {
     code: u8,
     message: String,
 }
 
-impl Failure {
+impl CliFailure {
     /// The user's input is wrong.
     pub fn input(message: impl ToString) -> Self {
         let message = message.to_string();
@@ -45,7 +45,7 @@ impl Failure {
     }
 }
 
-impl From<TrainError> for Failure {
+impl From<TrainError> for CliFailure {
     fn from(error: TrainError) -> Self {
         if error.is_input() {
             Self::input(error)
@@ -60,19 +60,19 @@ impl From<TrainError> for Failure {
     }
 }
 
-impl From<models::ModelError> for Failure {
+impl From<models::ModelError> for CliFailure {
     fn from(error: models::ModelError) -> Self {
         TrainError::from(error).into()
     }
 }
 
-impl From<rollout::RolloutError> for Failure {
+impl From<rollout::RolloutError> for CliFailure {
     fn from(error: rollout::RolloutError) -> Self {
         TrainError::from(error).into()
     }
 }
 
-impl From<rewards::RewardError> for Failure {
+impl From<rewards::RewardError> for CliFailure {
     fn from(error: rewards::RewardError) -> Self {
         // A command that keeps nothing is not continued: a service that is gone is a failure like others.
         match error {
@@ -82,7 +82,7 @@ impl From<rewards::RewardError> for Failure {
     }
 }
 
-impl From<render::RenderError> for Failure {
+impl From<render::RenderError> for CliFailure {
     fn from(error: render::RenderError) -> Self {
         match error {
             render::RenderError::Out { .. } => Self::input(error),
@@ -91,7 +91,7 @@ impl From<render::RenderError> for Failure {
     }
 }
 
-impl From<spawn::LaunchError> for Failure {
+impl From<spawn::LaunchError> for CliFailure {
     fn from(error: spawn::LaunchError) -> Self {
         match error {
             spawn::LaunchError::Usage(_) => Self::input(error),
@@ -100,7 +100,7 @@ impl From<spawn::LaunchError> for Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CliFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }

@@ -22,8 +22,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-pub use failure::{Failure, SMALLER};
-pub use shared::Shared;
+pub use failure::{CliFailure, SMALLER};
+pub use shared::SharedFlags;
 
 use crate::spawn;
 
@@ -34,7 +34,7 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    shared: Shared,
+    shared: SharedFlags,
 }
 
 #[derive(Debug, Subcommand)]
@@ -114,8 +114,8 @@ fn refused(error: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-fn dispatch(cli: &Cli) -> Result<u8, Failure> {
-    torch_ext::disable_reduced_precision().map_err(Failure::other)?;
+fn dispatch(cli: &Cli) -> Result<u8, CliFailure> {
+    torch_ext::disable_reduced_precision().map_err(CliFailure::other)?;
     let shared = &cli.shared;
     match &cli.command {
         Command::Train(args) => train::run(args, shared),
@@ -127,11 +127,11 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Embed(args) => embed::run(args, shared).map(|()| 0),
         Command::ExtendTokens(args) => extend_tokens::run(args, shared).map(|()| 0),
         Command::Data(args) => data::run(args, shared).map(|()| 0),
-        Command::Render(args) => render::run(args).map_err(Failure::from),
+        Command::Render(args) => render::run(args).map_err(CliFailure::from),
         Command::Reward(args) => reward::run(args, shared).map(|()| 0),
         Command::ServeRewards(args) => serve::run(args, shared).map(|()| 0),
         Command::Report(args) => report::run(args).map(|()| 0),
-        Command::Launch(args) => spawn::run(args).map_err(Failure::from),
+        Command::Launch(args) => spawn::run(args).map_err(CliFailure::from),
         Command::Bench(args) => bench::run(args, shared).map(|()| 0),
     }
 }

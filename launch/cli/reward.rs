@@ -7,7 +7,8 @@ use models::Tokenizer;
 use rewards::{ImageSource, RewardsConfig, ScoreRow, ScoredRow, Scorer, TokenCounter};
 use trainer::config::Config;
 
-use super::{Failure, Shared, config, rows};
+use super::{CliFailure, SharedFlags, config, rows};
+use crate::telemetry;
 
 /// `svgrl reward`
 #[derive(Debug, Clone, clap::Args)]
@@ -21,7 +22,8 @@ pub struct Args {
     /// Rows `{"id", "task"?, "prompt", "completion", "reference": {"svg"?, "image"?, "text"?}, "truncated"?, "step"?}`.
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
-    /// Rows `{"id", "total", "parts", "valid", "reason", "render_ms"}`, and `metrics` with --metrics.
+    /// Rows `{"id", "total", "parts", "valid", "reason", "render_ms"}`, and `metrics` with --metrics; where a judge, an
+    /// encoder or a service failed, `total` is null and `unscored` names the parts.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Task of rows that name none; default: the config's first.
@@ -36,7 +38,7 @@ pub struct Args {
 }
 
 /// The scorer of a config's tasks, with its tokenizer for lengths in tokens where it has one.
-pub fn scorer(config: &Config, rewards: &RewardsConfig) -> Result<Scorer, Failure> {
+pub fn scorer(config: &Config, rewards: &RewardsConfig) -> Result<Scorer, CliFailure> {
     let tokenizer = config
         .model
         .tokenizer_folder()
@@ -46,7 +48,7 @@ pub fn scorer(config: &Config, rewards: &RewardsConfig) -> Result<Scorer, Failur
     let counter = tokenizer
         .map(|tokenizer| -> TokenCounter { Arc::new(move |text| tokenizer.encode(text).len()) });
     let tasks = trainer::scoring(&config.tasks);
-    let device = config.device.resolve(0).map_err(Failure::input)?;
+    let device = config.device.resolve(0).map_err(CliFailure::input)?;
     if !config.encoders.is_empty() {
         trainer::threads(config.threads);
     }
@@ -55,7 +57,7 @@ pub fn scorer(config: &Config, rewards: &RewardsConfig) -> Result<Scorer, Failur
 }
 
 /// Runs the command.
-pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
+pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     let config = config::load(&args.config, &args.set, shared)?.config;
     let default = match &args.task {
         Some(task) => task.clone(),
@@ -63,10 +65,11 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     };
     let same = |path: &PathBuf| path.canonicalize().ok();
     if same(&args.out).is_some() && same(&args.out) == same(&args.data) {
-        return Err(Failure::input(
+        return Err(CliFailure::input(
             "--out: is the file of --data, which would be lost (name another)",
         ));
     }
+    telemetry::start_command(shared.verbosity())?;
     let scorer = scorer(&config, &config.rewards)?;
     let folder = args.data.parent().map(PathBuf::from).unwrap_or_default();
     let (mut ids, mut jobs) = (Vec::new(), Vec::new());
@@ -79,18 +82,26 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         let (id, job) = value.into_job(&default);
         if let Err(error) = scorer.check_reference(&job.task, &job.reference) {
             scorer.check()?;
-            return Err(Failure::input(format!("{place}: {error}")));
+            return Err(CliFailure::input(format!("{place}: {error}")));
         }
         ids.push(id);
         jobs.push(job);
     }
-    let mut out = rows::Writer::create(&args.out)?;
+    let mut out = rows::RowWriter::create(&args.out)?;
     let rewards = scorer.score(jobs);
     scorer.check()?;
     if let (Some(count), false) = (scorer.judge_count(), shared.quiet) {
         eprintln!(
             "judge: {} asked, {} failed, {} tokens in, {} out, cost {}",
             count.asked, count.failed, count.tokens[0], count.tokens[1], count.cost
+        );
+    }
+    for failed in scorer.failures().iter().filter(|_| !shared.quiet) {
+        eprintln!(
+            "{}: {} of {} completions could not be scored",
+            failed.part,
+            failed.count,
+            rewards.len()
         );
     }
     for (id, reward) in ids.into_iter().zip(rewards) {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use trainer::{Interrupt, Observer, Resume, RunEnd, RunLock, RunOptions, World};
 
-use super::train_progress::Progress;
-use super::{Failure, Shared, config};
+use super::train_progress::TrainProgress;
+use super::{CliFailure, SharedFlags, config};
 use crate::telemetry::{self, RunOutputs, TOLD};
 
 /// `svgrl train`
@@ -46,8 +46,8 @@ pub struct Args {
 }
 
 /// Runs the command; the exit status of a run that ended as it should, or was stopped.
-pub fn run(args: &Args, shared: &Shared) -> Result<u8, Failure> {
-    let loaded = config::load(&args.config, &args.set, shared)?;
+pub fn run(args: &Args, shared: &SharedFlags) -> Result<u8, CliFailure> {
+    let loaded = config::load_to_run(&args.config, &args.set, shared)?;
     let config = &loaded.config;
     if args.dry_run {
         let plan = trainer::plan(config).map_err(|error| loaded.failure(error))?;
@@ -61,7 +61,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<u8, Failure> {
     let device = config
         .device
         .resolve(world.local_rank)
-        .map_err(Failure::input)?;
+        .map_err(CliFailure::input)?;
     let threads = trainer::threads(config.threads);
     let folder = args
         .run_dir
@@ -87,7 +87,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<u8, Failure> {
         false => (None, None),
     };
     if config.deterministic && device != tch::Device::Cpu {
-        torch_ext::set_deterministic(true).map_err(Failure::other)?;
+        torch_ext::set_deterministic(true).map_err(CliFailure::other)?;
     }
     let group = world.connect(config, &folder, device)?;
     let _outputs = telemetry::start_run(&RunOutputs {
@@ -96,7 +96,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<u8, Failure> {
         verbosity: shared.verbosity(),
         trace: args.trace.as_deref(),
     })?;
-    let mut progress = Progress::new(&folder);
+    let mut progress = TrainProgress::new(&folder);
     if let Some(aside) = aside {
         progress.notice(&format!(
             "the run that was in {} is now {}",
@@ -144,7 +144,7 @@ const ATTEMPT: Duration = Duration::from_secs(120);
 type Held = (Option<RunLock>, Option<PathBuf>);
 
 /// Takes the run folder for this process; a run that starts over moves the one before it aside.
-fn hold(folder: &Path, resume: &Resume, attempt: u64) -> Result<Held, Failure> {
+fn hold(folder: &Path, resume: &Resume, attempt: u64) -> Result<Held, CliFailure> {
     let lock = match attempt {
         0 => RunLock::take(folder)?,
         // The attempt before may still be writing its state.
@@ -160,12 +160,12 @@ fn hold(folder: &Path, resume: &Resume, attempt: u64) -> Result<Held, Failure> {
 /// What describes the run, by file name.
 fn documents(
     args: &Args,
-    loaded: &config::Loaded,
+    loaded: &config::RunConfig,
     place: &Value,
-) -> Result<Vec<(&'static str, Vec<u8>)>, Failure> {
+) -> Result<Vec<(&'static str, Vec<u8>)>, CliFailure> {
     // Read before the run folder is touched: the config given may be the folder's own.
     let as_given = std::fs::read(&args.config)
-        .map_err(|error| Failure::other(format!("{}: {error}", args.config.display())))?;
+        .map_err(|error| CliFailure::other(format!("{}: {error}", args.config.display())))?;
     let environment = json!({
         "commit": commit(),
         "version": env!("CARGO_PKG_VERSION"),
@@ -187,8 +187,8 @@ fn documents(
     ])
 }
 
-fn to_yaml(value: &Value) -> Result<String, Failure> {
-    serde_saphyr::to_string(value).map_err(Failure::other)
+fn to_yaml(value: &Value) -> Result<String, CliFailure> {
+    serde_saphyr::to_string(value).map_err(CliFailure::other)
 }
 
 /// The checkout that the program lies in, if it lies in one.

@@ -1,6 +1,7 @@
 //! What the report reads of a run folder: metrics and the first and last samples of each
 //! stage. A last line that a running trainer has not finished is passed over.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
@@ -11,15 +12,17 @@ use super::error::ReportError;
 
 /// A run folder's content.
 #[derive(Debug)]
-pub(super) struct Run {
+pub(super) struct RunData {
     pub(super) name: String,
     pub(super) environment: Map<String, Value>,
-    pub(super) stages: Vec<Stage>,
+    pub(super) stages: Vec<StageData>,
+    /// What its ranks' logs warn of.
+    pub(super) warnings: Vec<String>,
 }
 
 /// One stage, in the order of its first row.
 #[derive(Debug, Default)]
-pub(super) struct Stage {
+pub(super) struct StageData {
     pub(super) name: String,
     /// Points of each training metric, by step.
     pub(super) curves: IndexMap<String, Vec<(f64, f64)>>,
@@ -32,18 +35,18 @@ pub(super) struct Stage {
     pub(super) samples: Vec<(u64, Vec<Value>)>,
 }
 
-impl Run {
+impl RunData {
     pub(super) fn read(folder: &Path) -> Result<Self, ReportError> {
         let metrics = folder.join("metrics.jsonl");
         if !metrics.is_file() {
             return Err(ReportError::NotARun(folder.to_owned()));
         }
-        let mut stages: Vec<Stage> = Vec::new();
+        let mut stages: Vec<StageData> = Vec::new();
         for row in rows(&metrics)? {
             let name = row.get("stage").and_then(Value::as_str).unwrap_or_default();
             let at = stages.iter().position(|stage| stage.name == name);
             let at = at.unwrap_or_else(|| {
-                stages.push(Stage {
+                stages.push(StageData {
                     name: name.to_owned(),
                     ..Default::default()
                 });
@@ -66,11 +69,12 @@ impl Run {
                 .unwrap_or_default(),
             environment,
             stages,
+            warnings: warnings(&folder.join("logs")),
         })
     }
 }
 
-impl Stage {
+impl StageData {
     fn add(&mut self, row: &Value) {
         let number = |key| row.get(key).and_then(Value::as_f64);
         let step = number("step").unwrap_or(0.0);
@@ -95,6 +99,34 @@ impl Stage {
             }
         }
     }
+}
+
+/// Warnings shown at most.
+const MOST_WARNINGS: usize = 20;
+
+/// The warnings in the logs of all ranks, each once, the newest behind; none where there are no logs.
+fn warnings(folder: &Path) -> Vec<String> {
+    let logs = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut logs: Vec<PathBuf> = logs.map(|entry| entry.path()).collect();
+    logs.sort();
+    let mut found: Vec<String> = Vec::new();
+    for log in logs {
+        let Ok(file) = std::fs::File::open(&log) else {
+            continue;
+        };
+        for line in BufReader::new(file).lines().map_while(Result::ok) {
+            // Most lines are none, and reading JSON takes long.
+            if !line.contains("\"WARN\"") {
+                continue;
+            }
+            let row: Value = serde_json::from_str(&line).unwrap_or_default();
+            let message = row["message"].as_str().filter(|_| row["level"] == "WARN");
+            if let Some(message) = message.filter(|said| !found.iter().any(|known| known == said)) {
+                found.push(message.to_owned());
+            }
+        }
+    }
+    found.split_off(found.len().saturating_sub(MOST_WARNINGS))
 }
 
 /// Rows of a JSONL file; a broken last line is passed over, another one is an error.

@@ -69,6 +69,7 @@ fn card(row: &Value, rasterise: Rasterise<'_>) -> String {
     for (flag, show) in [
         ("truncated", text("finish_reason") == "length"),
         ("invalid", row["valid"] == false),
+        ("not scored", row.get("total").is_some_and(Value::is_null)),
     ] {
         if show {
             let _ = write!(out, " <span class=\"chip bad\">{flag}</span>");

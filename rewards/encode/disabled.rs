@@ -1,7 +1,7 @@
 //! The build without the feature `perceptual` has no networks: a reward that needs one is refused.
 
 use super::need::used;
-use super::{EncodeRequest, EncoderCount, EncoderNeed, EncoderSet, Promise, TokenLayers};
+use super::{EncodeRequest, EncoderCount, EncoderNeed, EncoderSet, NoAnswer, Promise, TokenLayers};
 use crate::error::RewardError;
 
 /// Nothing at all.
@@ -22,7 +22,7 @@ impl Encoders {
     }
 
     pub fn ask(&self, _: &str, _: EncodeRequest) -> Promise {
-        Promise::failed("this build has no encoders")
+        Promise::without_answer(NoAnswer::failed("this build has no encoders"))
     }
 
     pub fn token_layers(&self, _: &str) -> Option<TokenLayers> {
@@ -35,9 +35,5 @@ impl Encoders {
 
     pub fn counts(&self) -> Vec<(&str, EncoderCount)> {
         Vec::new()
-    }
-
-    pub fn fault(&self) -> Option<RewardError> {
-        None
     }
 }

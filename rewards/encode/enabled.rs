@@ -3,26 +3,26 @@
 //! What a caller asks for is prepared on the caller's thread (resize, crop); answers about texts are kept by
 //! their content. A full channel holds the caller back, so that rendered pictures do not pile up.
 
-use super::counter::Counter;
-use super::job::{Command, Job, Rows};
+use super::counter::PassCounter;
+use super::job::{EncodeCommand, EncodeJob, PassRows};
 use super::load::{device, load};
 use super::need::used;
 use super::offload::Offloader;
-use super::server::{Fault, Server};
+use super::server::Server;
 use super::worker::Worker;
 use super::{
-    EncodeRequest, EncoderConfig, EncoderCount, EncoderNeed, EncoderSet, EncoderUse,
+    EncodeRequest, EncoderConfig, EncoderCount, EncoderNeed, EncoderSet, EncoderUse, NoAnswer,
     PictureFeature, PictureInput, Promise, TokenLayers,
 };
-use crate::cache::{Cache, key};
+use crate::cache::{Cache, Key, key};
 use crate::error::RewardError;
 use crate::picture::Picture;
 use crossbeam_channel::{Sender, bounded};
 use indexmap::IndexMap;
 use models::encoder::{self, Encoder, Pooling};
 use models::image::{ImageProcessor, Rgb8};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use tch::Device;
 
@@ -34,7 +34,6 @@ const TOKENS: usize = 256;
 /// All encoders that the tasks use.
 pub(crate) struct Encoders {
     all: IndexMap<String, Handle>,
-    fault: Fault,
 }
 
 /// One encoder, seen from the other threads.
@@ -59,17 +58,16 @@ struct Door {
 
 /// An encoder's thread; it ends when this is dropped.
 struct Thread {
-    jobs: Option<Sender<Job>>,
+    jobs: Option<Sender<EncodeJob>>,
     /// Set when nobody wants answers any more.
     ended: Arc<AtomicBool>,
-    counter: Arc<Counter>,
+    counter: Arc<PassCounter>,
     handle: Option<JoinHandle<()>>,
 }
 
 impl Encoders {
     /// Loads what is needed and starts the threads.
     pub fn open(set: &EncoderSet, needs: &[EncoderNeed]) -> Result<Encoders, RewardError> {
-        let fault = Fault::default();
         let mut all = IndexMap::new();
         for (name, what) in used(set, needs)? {
             let config = &set.encoders[name];
@@ -78,9 +76,8 @@ impl Encoders {
             let device = device(config, set).map_err(at)?;
             let server = Server {
                 name: name.to_owned(),
-                rows: Rows::new(config.batch, device == Device::Cpu),
+                rows: PassRows::new(config.batch, device == Device::Cpu),
                 on_cpu: device == Device::Cpu,
-                fault: fault.clone(),
                 ended: Arc::default(),
                 counter: Arc::default(),
             };
@@ -91,7 +88,7 @@ impl Encoders {
                 })?;
             all.insert(name.to_owned(), handle);
         }
-        Ok(Encoders { all, fault })
+        Ok(Encoders { all })
     }
 
     pub fn is_empty(&self) -> bool {
@@ -104,21 +101,26 @@ impl Encoders {
         match request {
             EncodeRequest::Picture { picture, feature } => {
                 match handle.door.fit(picture) {
-                    Ok(fitted) => handle.ask(Command::Picture(fitted, handle.door.pool(feature))),
+                    Ok(fitted) => {
+                        handle.ask(EncodeCommand::Picture(fitted, handle.door.pool(feature)))
+                    }
                     // The picture's fault, a shape that a completion chose, and not the network's.
-                    Err(error) => Promise::failed(format!("encoders.{encoder}: {error}")),
+                    Err(error) => {
+                        let why = format!("encoders.{encoder}: {error}");
+                        Promise::without_answer(NoAnswer::Refused(why.into()))
+                    }
                 }
             }
             EncodeRequest::Text(text) => {
-                let ask = || handle.ask(Command::Text(text.to_owned()));
-                handle.texts.get(key(&[text.as_bytes()]), ask)
+                let ask = || handle.ask(EncodeCommand::Text(text.to_owned()));
+                lasting(&handle.texts, key(&[text.as_bytes()]), &ask)
             }
             EncodeRequest::Tokens { text, layer, keep } => {
-                let ask = || handle.ask(Command::Tokens(text.to_owned(), layer));
+                let ask = || handle.ask(EncodeCommand::Tokens(text.to_owned(), layer));
                 match keep {
                     true => {
                         let known = key(&[&layer.to_le_bytes(), text.as_bytes()]);
-                        handle.tokens.get(known, ask)
+                        lasting(&handle.tokens, known, &ask)
                     }
                     false => ask(),
                 }
@@ -127,13 +129,13 @@ impl Encoders {
                 picture,
                 reference,
                 input,
-            } => handle.ask(Command::Distance {
+            } => handle.ask(EncodeCommand::Distance {
                 picture: rgb8(picture),
                 reference: reference.clone(),
                 input: match input {
-                    PictureInput::Unit => encoder::PictureInput::Unit,
-                    PictureInput::Signed => encoder::PictureInput::Signed,
-                    PictureInput::Imagenet => encoder::PictureInput::Imagenet,
+                    PictureInput::Unit => encoder::DistanceInput::Unit,
+                    PictureInput::Signed => encoder::DistanceInput::Signed,
+                    PictureInput::Imagenet => encoder::DistanceInput::Imagenet,
                 },
             }),
         }
@@ -146,17 +148,19 @@ impl Encoders {
 
     /// Takes the weights of those that may be offloaded to host memory and waits until they are there.
     pub fn offload(&self) {
-        let told = |handle: &Handle| handle.ask(Command::Offload);
+        let told = |handle: &Handle| handle.ask(EncodeCommand::Offload);
         let offloaded = self.all.values().filter(|handle| handle.offload);
         let waits: Vec<Promise> = offloaded.map(told).collect();
-        // A move that failed is a fault that everyone hears of.
-        waits.iter().for_each(|promise| drop(promise.wait()));
+        for failed in waits.iter().filter_map(|promise| promise.wait().err()) {
+            let (NoAnswer::Failed(why) | NoAnswer::Refused(why)) = failed;
+            tracing::warn!(target: "svgrl::rewards", "{why}: its weights stay on the device");
+        }
     }
 
     /// Brings them back, while others begin their work.
     pub fn reload(&self) {
         for handle in self.all.values().filter(|handle| handle.offload) {
-            handle.ask(Command::Reload);
+            handle.ask(EncodeCommand::Reload);
         }
     }
 
@@ -166,12 +170,16 @@ impl Encoders {
         all.map(|(name, handle)| (name.as_str(), handle.thread.counter.read()))
             .collect()
     }
+}
 
-    /// What went wrong in a network, if anything did.
-    pub fn fault(&self) -> Option<RewardError> {
-        let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
-        fault.clone().map(RewardError::Encoder)
+/// A kept answer; one that failed is asked for again.
+fn lasting(kept: &Cache<Promise>, key: Key, ask: &dyn Fn() -> Promise) -> Promise {
+    let answer = kept.get(key, ask);
+    if !answer.has_failed() {
+        return answer;
     }
+    kept.remove(&key);
+    kept.get(key, ask)
 }
 
 impl Handle {
@@ -206,9 +214,9 @@ impl Handle {
         })
     }
 
-    fn ask(&self, command: Command) -> Promise {
+    fn ask(&self, command: EncodeCommand) -> Promise {
         let promise = Promise::default();
-        let job = Job {
+        let job = EncodeJob {
             command,
             promise: promise.clone(),
         };
@@ -216,7 +224,7 @@ impl Handle {
         if let Some(Err(lost)) = self.thread.jobs.as_ref().map(|jobs| jobs.send(job)) {
             lost.into_inner()
                 .promise
-                .give(Err("the encoder's thread has ended".into()));
+                .give(Err(NoAnswer::failed("the encoder's thread has ended")));
         }
         promise
     }

@@ -5,22 +5,42 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 /// What was computed, or why it could not be.
-pub(crate) type Answer = Result<Arc<[f32]>, Arc<str>>;
+pub(crate) type EncodeResult = Result<Arc<[f32]>, NoAnswer>;
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoAnswer {
+    /// What was asked about is nothing that the network reads: its own fault.
+    #[cfg_attr(
+        not(feature = "perceptual"),
+        expect(dead_code, reason = "nobody is asked")
+    )]
+    Refused(Arc<str>),
+    /// The network, its device or its thread failed.
+    Failed(Arc<str>),
+}
+
+impl NoAnswer {
+    /// A failure for this reason.
+    pub fn failed(reason: impl Into<Arc<str>>) -> Self {
+        NoAnswer::Failed(reason.into())
+    }
+}
 
 /// A place where the answer will be; clones share it.
 #[derive(Clone, Default)]
-pub(crate) struct Promise(Arc<(Mutex<Option<Answer>>, Condvar)>);
+pub(crate) struct Promise(Arc<(Mutex<Option<EncodeResult>>, Condvar)>);
 
 impl Promise {
     /// One that is given already: there is no answer, for this reason.
-    pub fn failed(reason: impl Into<Arc<str>>) -> Self {
+    pub fn without_answer(reason: NoAnswer) -> Self {
         let promise = Promise::default();
-        promise.give(Err(reason.into()));
+        promise.give(Err(reason));
         promise
     }
 
     /// Waits for the answer until `gone` says that nobody wants it.
-    pub fn wait_unless(&self, gone: &dyn Fn() -> bool) -> Answer {
+    pub fn wait_unless(&self, gone: &dyn Fn() -> bool) -> EncodeResult {
         let (answer, given) = &*self.0;
         let mut answer = answer.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -31,7 +51,7 @@ impl Promise {
             let timeout;
             (answer, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             if timeout.timed_out() && answer.is_none() && gone() {
-                return Err("nobody waits for it any more".into());
+                return Err(NoAnswer::failed("nobody waits for it any more"));
             }
         }
     }
@@ -51,14 +71,21 @@ impl Promise {
         true
     }
 
+    /// Whether it is known that there is no answer.
+    #[cfg(feature = "perceptual")]
+    pub fn has_failed(&self) -> bool {
+        let answer = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(*answer, Some(Err(_)))
+    }
+
     /// Waits for the answer.
     #[cfg(feature = "perceptual")]
-    pub fn wait(&self) -> Answer {
+    pub fn wait(&self) -> EncodeResult {
         self.wait_unless(&|| false)
     }
 
     /// Gives the answer; a second one is passed over.
-    pub fn give(&self, new: Answer) {
+    pub fn give(&self, new: EncodeResult) {
         let (answer, given) = &*self.0;
         answer
             .lock()

@@ -2,6 +2,7 @@
 
 use super::{JudgeCount, JudgeSetup, Question};
 use crate::error::RewardError;
+use crate::scores::Verdict;
 use crossbeam_channel::Receiver;
 
 /// Never made.
@@ -14,7 +15,7 @@ impl JudgeClient {
         ))
     }
 
-    pub fn ask(&self, _: &Question) -> Receiver<Option<f64>> {
+    pub fn ask(&self, _: &Question) -> Receiver<Verdict> {
         match *self {}
     }
 

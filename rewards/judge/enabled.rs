@@ -1,9 +1,10 @@
 //! The client: a few threads send questions, no faster than allowed, and wait for answers.
 
-use super::count::Counter;
+use super::count::JudgeCounter;
 use super::{JudgeCount, JudgeSetup, Question};
 use crate::error::RewardError;
 use crate::http::Caller;
+use crate::scores::{Scores, Verdict};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use serde_json::{Value, json};
@@ -12,21 +13,21 @@ use std::time::{Duration, Instant};
 
 /// One judge and the threads that ask it. They end when it is dropped.
 pub(crate) struct JudgeClient {
-    questions: Sender<Asked>,
-    shared: Arc<Shared>,
+    questions: Sender<JudgeRequest>,
+    shared: Arc<JudgeShared>,
 }
 
 /// A request's body, and where the value in its answer goes.
-struct Asked {
+struct JudgeRequest {
     body: Value,
-    reply: Sender<Option<f64>>,
+    reply: Sender<Verdict>,
 }
 
 /// What its threads share.
-struct Shared {
+struct JudgeShared {
     setup: JudgeSetup,
     caller: Caller,
-    count: Counter,
+    count: JudgeCounter,
     /// When the next request may be sent.
     next: Mutex<Instant>,
 }
@@ -44,19 +45,19 @@ impl JudgeClient {
         let key = setup.api_key_env.as_ref().map(read).transpose()?;
         let timeout = Duration::from_millis(setup.limits.timeout_ms);
         let connections = setup.limits.connections;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(JudgeShared {
             caller: Caller::new(&setup.endpoint, key, timeout, setup.limits.retries),
             setup,
-            count: Counter::default(),
+            count: JudgeCounter::default(),
             next: Mutex::new(Instant::now()),
         });
-        let (questions, receiver) = unbounded::<Asked>();
+        let (questions, receiver) = unbounded::<JudgeRequest>();
         for i in 0..connections {
             let (receiver, shared) = (receiver.clone(), shared.clone());
             std::thread::Builder::new()
                 .name(format!("judge-{i}"))
                 .spawn(move || {
-                    for Asked { body, reply } in receiver {
+                    for JudgeRequest { body, reply } in receiver {
                         // Nobody may be waiting any more.
                         let _ = reply.send(shared.ask(&body));
                     }
@@ -65,8 +66,8 @@ impl JudgeClient {
         Ok(JudgeClient { questions, shared })
     }
 
-    /// Asks; the value comes, or none where the judge could not be asked or understood.
-    pub fn ask(&self, question: &Question) -> Receiver<Option<f64>> {
+    /// Asks; the value comes, or why the judge could not be asked or understood.
+    pub fn ask(&self, question: &Question) -> Receiver<Verdict> {
         let (reply, answer) = bounded(1);
         let mut content = vec![json!({"type": "text", "text": question.text})];
         for picture in &question.pictures {
@@ -83,7 +84,7 @@ impl JudgeClient {
             "temperature": question.temperature,
         });
         // The threads hold the receiver as long as the judge lives.
-        let _ = self.questions.send(Asked { body, reply });
+        let _ = self.questions.send(JudgeRequest { body, reply });
         answer
     }
 
@@ -92,8 +93,8 @@ impl JudgeClient {
     }
 }
 
-impl Shared {
-    fn ask(&self, body: &Value) -> Option<f64> {
+impl JudgeShared {
+    fn ask(&self, body: &Value) -> Verdict {
         self.wait_for_turn();
         // A second try is a request like others.
         let again = || {
@@ -101,15 +102,26 @@ impl Shared {
             true
         };
         let answer = self.caller.call("/chat/completions", Some(body), &again);
-        let answer = answer.unwrap_or_default();
-        let used = |name: &str| answer["usage"][name].as_u64().unwrap_or(0);
+        let count = |judged: bool, answer: &Value| {
+            let used = |name: &str| answer["usage"][name].as_u64().unwrap_or(0);
+            let tokens = [used("prompt_tokens"), used("completion_tokens")];
+            self.count.add(judged, tokens);
+        };
+        let answer = answer.map_err(|error| {
+            count(false, &Value::Null);
+            Arc::from(error.message)
+        })?;
         let words = &answer["choices"][0]["message"]["content"];
         let value = words.as_str().and_then(|words| (self.setup.read)(words));
-        self.count.add(
-            value.is_some(),
-            [used("prompt_tokens"), used("completion_tokens")],
-        );
-        value
+        count(value.is_some(), &answer);
+        value.map(Scores::of).ok_or_else(|| {
+            let said = words
+                .as_str()
+                .map_or_else(|| words.to_string(), str::to_owned);
+            let said: String = said.chars().take(200).collect();
+            let endpoint = &self.setup.endpoint;
+            format!("{endpoint}: the answer holds no score within the range: {said:?}").into()
+        })
     }
 
     /// Requests are spread evenly over the minute.

@@ -48,7 +48,7 @@ pub(crate) struct Question<'a> {
 pub struct JudgeCount {
     /// Completions asked about.
     pub asked: u64,
-    /// Of them, those that got the failure value.
+    /// Of them, those without an answer that could be understood.
     pub failed: u64,
     /// Tokens of requests and of answers, as the endpoint counts them.
     pub tokens: [u64; 2],

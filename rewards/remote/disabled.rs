@@ -2,6 +2,7 @@
 
 use crate::config::RewardsConfig;
 use crate::error::RewardError;
+use crate::failures::Failures;
 use crate::invalid::ReferenceFault;
 use crate::poll::Stopped;
 use crate::reference::Reference;
@@ -23,6 +24,10 @@ impl Remote {
         Err(RewardError::Config(
             "rewards.endpoint: this build scores in its own process only (build with the feature `client`)".into(),
         ))
+    }
+
+    pub fn failures(&self) -> Arc<Failures> {
+        match *self {}
     }
 
     pub fn serve(&self, _: &Receiver<ScoreRequest>, _: &AtomicBool) {

@@ -5,6 +5,7 @@
 use crate::cache::{Cache, key};
 use crate::config::RewardsConfig;
 use crate::error::RewardError;
+use crate::failures::Failures;
 use crate::http::{CallError, Caller};
 use crate::invalid::{Invalid, ReferenceFault};
 use crate::poll::{POLL, Stopped};
@@ -32,6 +33,8 @@ pub(crate) struct Remote {
     retries: u32,
     /// Completions that the service has judged.
     judged: AtomicUsize,
+    /// What the service could not score, and calls that failed.
+    failures: Arc<Failures>,
     /// Why the service is given up, once it is.
     lost: OnceLock<String>,
     /// Answers about references, by task and content.
@@ -94,9 +97,15 @@ impl Remote {
             batch: AtomicUsize::new(how.batch),
             retries: how.retries,
             judged: AtomicUsize::new(0),
+            failures: Arc::default(),
             lost: OnceLock::new(),
             checked: Cache::new(config.reference_cache),
         })
+    }
+
+    /// Where what the service could not score is told.
+    pub fn failures(&self) -> Arc<Failures> {
+        self.failures.clone()
     }
 
     /// Takes jobs until the channel closes.
@@ -211,6 +220,10 @@ impl Remote {
                     why = row.reason;
                     late.push(request);
                 } else {
+                    let why = "the service at rewards.endpoint could not have this reward (its own log says why)";
+                    for part in &row.unscored {
+                        self.failures.note(part, why, None);
+                    }
                     request.answer(row.into_reward());
                 }
             }

@@ -3,10 +3,10 @@
 //!
 //! The package lets the padding of its batches cut negative cosines to 0; here a pair is alone.
 
-use crate::encode::{EncodeRequest, EncoderUse, Encoders, Promise, TokenLayers};
+use crate::encode::{EncodeRequest, EncoderUse, Encoders, NoAnswer, Promise, TokenLayers};
 use crate::options::reward_options;
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Setting, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Setting, Tools,
 };
 use crate::rules::value::Value;
 use schemars::JsonSchema;
@@ -48,8 +48,8 @@ impl RewardFn for BertScore {
         place: 0,
     }];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs::reference_text().and_encoder(&self.encoder, EncoderUse::Texts)
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds::reference_text().and_encoder(&self.encoder, EncoderUse::Texts)
     }
 
     fn check(&self) -> Result<(), String> {
@@ -73,7 +73,11 @@ impl RewardFn for BertScore {
     fn score(&self, cx: &ScoreContext, (): &()) -> Value {
         let (layer, width) = match self.layer_in(cx.tools.encoders) {
             Ok(found) => found,
-            Err(said) => return Value::encoded([Promise::failed(said)], |_| f64::NAN),
+            Err(said) => {
+                return Value::encoded([Promise::without_answer(NoAnswer::failed(said))], |_| {
+                    f64::NAN
+                });
+            }
         };
         let ask = |text: &str, keep| {
             let text = text.trim();

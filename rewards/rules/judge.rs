@@ -1,19 +1,19 @@
 //! A reward that a vision-language model gives over an OpenAI-compatible endpoint: the picture and a question in, a
-//! number out by a rule. A judge that fails gives the configured value; it never stops a run.
+//! number out by a rule. What it could not judge is unscorable, unless a value is set for that.
 
 use crate::endpoint::check_endpoint;
 use crate::judge::{JudgeLimits, JudgeSetup, Question, ScoreRule};
 use crate::options::reward_options;
 use crate::picture::Picture;
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Subject, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Subject, Tools,
 };
 use crate::rules::value::{Awaited, Value};
 use std::sync::Arc;
 
 reward_options! {
-    /// A score that a vision-language model gives to the picture, asked over an OpenAI-compatible endpoint; a
-    /// judge that cannot be asked or understood gives `failure_value`.
+    /// A score that a vision-language model gives to the picture, asked over an OpenAI-compatible endpoint; what it
+    /// cannot be asked about, or is not understood about, is unscorable (`rubric.unscored`).
     Judge (clip None) {
         /// Address up to the version, such as `http://127.0.0.1:8000/v1`.
         endpoint: String = String::new(),
@@ -21,7 +21,8 @@ reward_options! {
         model: String = String::new(),
         /// Name of the environment variable that holds the key; absent: none is sent.
         api_key_env: Option<String> = None,
-        /// The question; `{prompt}` and `{text}` (`reference.text`, else the prompt) are replaced.
+        /// The question; `{prompt}` (the row's own prompt), `{text}` (`reference.text`, else the prompt) and `{svg}` (the
+        /// SVG's source) are replaced.
         question: String = QUESTION.to_owned(),
         /// Whether the reference's picture is sent as well, behind the completion's.
         with_reference: bool = false,
@@ -41,8 +42,8 @@ reward_options! {
         timeout_ms: u64 = 60_000,
         /// How often a failed request is sent again.
         retries: u32 = 3,
-        /// The value of a completion that could not be judged.
-        failure_value: f64 = 0.0,
+        /// The value of a completion that could not be judged; absent: as `rubric.unscored` says.
+        failure_value: Option<f64> = None,
         /// Price of a million tokens, of requests and of answers, for the count of costs.
         price: [f64; 2] = [0.0, 0.0],
     }
@@ -56,10 +57,10 @@ impl RewardFn for Judge {
     const INVALID: OfInvalid = OfInvalid::FailureValue;
     const REPORTED: &'static [Reported] = &[];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs {
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds {
             reference_picture: self.with_reference,
-            ..Needs::nothing_but(Subject::Svg)
+            ..RewardNeeds::nothing_but(Subject::Svg)
         }
     }
 
@@ -76,7 +77,7 @@ impl RewardFn for Judge {
             ));
         }
         let finite = [
-            self.failure_value,
+            self.failure_value.unwrap_or(0.0),
             self.temperature,
             self.price[0],
             self.price[1],
@@ -115,7 +116,7 @@ impl RewardFn for Judge {
         let own = &cx.pictures().drawn.picture;
         let question = Question {
             model: &self.model,
-            text: fill(&self.question, cx.prompt(), cx.wish()),
+            text: fill(&self.question, [cx.prompt(), cx.wish(), cx.text()]),
             pictures: std::iter::once(own)
                 .chain(kept)
                 .map(|picture| &**picture)
@@ -123,7 +124,7 @@ impl RewardFn for Judge {
             max_tokens: self.max_tokens,
             temperature: self.temperature,
         };
-        Value::Awaited(Awaited::Judged {
+        Value::Awaited(Awaited::Asked {
             answer: judge.ask(&question),
             failure_value: self.failure_value,
         })
@@ -142,21 +143,17 @@ impl Judge {
 }
 
 /// The question with its placeholders filled in one pass, so that a prompt cannot hold one.
-fn fill(question: &str, prompt: &str, text: &str) -> String {
+fn fill(question: &str, [prompt, text, svg]: [&str; 3]) -> String {
+    let values = [("{prompt}", prompt), ("{text}", text), ("{svg}", svg)];
     let mut out = String::new();
     let mut rest = question;
     while let Some(at) = rest.find('{') {
         out += &rest[..at];
         let tail = &rest[at..];
-        let (value, length) = if tail.starts_with("{prompt}") {
-            (prompt, "{prompt}".len())
-        } else if tail.starts_with("{text}") {
-            (text, "{text}".len())
-        } else {
-            ("{", 1)
-        };
+        let known = values.iter().find(|(name, _)| tail.starts_with(name));
+        let (name, value) = known.copied().unwrap_or(("{", "{"));
         out += value;
-        rest = &tail[length..];
+        rest = &tail[name.len()..];
     }
     out + rest
 }

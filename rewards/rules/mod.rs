@@ -3,6 +3,7 @@
 //! A new reward is its file, which implements `RewardFn` ([`rule`](self)) for its options, and a line in the list of
 //! [`RewardConfig`] beside its `mod`. Whatever else must be decided about it the compiler asks for.
 
+mod own;
 mod refused;
 mod rule;
 mod scale;
@@ -17,10 +18,12 @@ pub mod bleu;
 pub mod choice;
 pub mod chrf;
 pub mod code_efficiency;
+pub mod command;
 pub mod dino;
 pub mod dists;
 pub mod dreamsim;
 pub mod format;
+pub mod http;
 pub mod image_text;
 pub mod improvement;
 pub mod judge;
@@ -33,6 +36,7 @@ pub mod lpips;
 pub mod mse;
 pub mod mse_fg;
 pub mod psnr;
+pub mod python;
 pub mod rouge_l;
 pub mod ssim;
 pub mod text_similarity;
@@ -44,12 +48,12 @@ mod text_parity;
 
 pub use rule::Setting;
 pub(crate) use rule::{
-    AnyKept, AnyReward, Case, CompletionPictures, Drawn, OfInvalid, ReferencePictures,
-    ScoreContext, Tools,
+    AnyKept, AnyReward, CompletionPictures, Drawn, OfInvalid, ReferencePictures, ScoreContext,
+    ScoringCase, Tools,
 };
 pub use scale::Scale;
 pub use unit::Unit;
-pub(crate) use value::{Value, Waiter};
+pub(crate) use value::{Value, Waited, Waiter};
 
 use crate::options::Common;
 use crate::reference::Reference;
@@ -57,6 +61,7 @@ use refused::with_refused;
 use rule::Subject;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// Declares [`RewardConfig`] by one line a reward: the type of its options and its `type` in a config.
 macro_rules! rewards {
@@ -86,6 +91,13 @@ macro_rules! rewards {
 
             /// What it does.
             pub(crate) fn reward(&self) -> &dyn AnyReward {
+                match self {
+                    $(RewardConfig::$reward(reward) => reward,)*
+                }
+            }
+
+            /// The same, to change it.
+            fn reward_mut(&mut self) -> &mut dyn AnyReward {
                 match self {
                     $(RewardConfig::$reward(reward) => reward,)*
                 }
@@ -126,6 +138,9 @@ rewards! {
     chrf::Chrf = "chrf",
     bert_score::BertScore = "bert_score",
     judge::Judge = "judge",
+    http::HttpReward = "http",
+    python::PythonReward = "python",
+    command::CommandReward = "command",
 }
 
 impl RewardConfig {
@@ -136,6 +151,16 @@ impl RewardConfig {
             return Err("encoder: is needed: a name under `encoders`".into());
         }
         self.reward().check()
+    }
+
+    /// Makes its paths, which are relative to the config's `folder`, independent of it.
+    pub fn resolve_paths(&mut self, folder: &Path) {
+        self.reward_mut().resolve_paths(folder);
+    }
+
+    /// Leaves out where its files lie, so that the same reward is the same on every machine.
+    pub(crate) fn without_place(&mut self) {
+        self.reward_mut().without_place();
     }
 
     /// Whether it judges what completions are: words, or SVGs.
@@ -218,6 +243,7 @@ mod tests {
             encoders: &encoders,
             tokens: None,
             judge: None,
+            own: None,
         };
         let all = RewardConfig::every();
         let without = |reward: &&RewardConfig| !reward.reward().needs().reference_picture;

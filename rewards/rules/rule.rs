@@ -5,10 +5,13 @@
 
 use crate::encode::{EncoderUse, Encoders};
 use crate::judge::{JudgeClient, JudgeSetup};
+use crate::own::{OwnClient, OwnSetup};
 use crate::picture::Picture;
 use crate::reference::Reference;
 use crate::rules::value::Value;
+use crate::types::ScoreJob;
 use std::any::Any;
+use std::path::Path;
 use std::sync::Arc;
 
 /// A reward type: its options are the fields of what implements this.
@@ -22,18 +25,29 @@ pub(crate) trait RewardFn: Send + Sync + 'static {
     const REPORTED: &'static [Reported];
 
     /// What it judges, and what it cannot do without.
-    fn needs(&self) -> Needs<'_>;
+    fn needs(&self) -> RewardNeeds<'_>;
 
     /// The first of its own options out of bounds, as `key: rule, got value`.
     fn check(&self) -> Result<(), String>;
 
-    /// The same for what can be told only when its encoder is loaded.
+    /// Makes its paths, relative to a folder, independent of it.
+    fn resolve_paths(&mut self, _: &Path) {}
+
+    /// Leaves out where its files lie.
+    fn without_place(&mut self) {}
+
+    /// The same as [`check`](Self::check) for what can be told only when its encoder is loaded.
     fn check_encoder(&self, _: &Encoders) -> Result<(), String> {
         Ok(())
     }
 
     /// The judge that it asks.
     fn judge(&self) -> Option<JudgeSetup> {
+        None
+    }
+
+    /// Who of the user's own is asked.
+    fn own(&self) -> Option<OwnSetup> {
         None
     }
 
@@ -57,7 +71,7 @@ pub(crate) enum Subject {
 
 /// What a reward needs.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Needs<'a> {
+pub(crate) struct RewardNeeds<'a> {
     pub subject: Subject,
     /// The reference's SVG text.
     pub reference_svg: bool,
@@ -73,10 +87,10 @@ pub(crate) struct Needs<'a> {
     pub encoder: Option<(&'a str, EncoderUse)>,
 }
 
-impl<'a> Needs<'a> {
+impl<'a> RewardNeeds<'a> {
     /// Nothing but completions.
     pub const fn nothing_but(subject: Subject) -> Self {
-        Needs {
+        RewardNeeds {
             subject,
             reference_svg: false,
             reference_text: false,
@@ -89,23 +103,23 @@ impl<'a> Needs<'a> {
 
     /// SVGs beside their reference's picture.
     pub const fn reference_picture() -> Self {
-        Needs {
+        RewardNeeds {
             reference_picture: true,
-            ..Needs::nothing_but(Subject::Svg)
+            ..RewardNeeds::nothing_but(Subject::Svg)
         }
     }
 
     /// Words beside their reference's.
     pub const fn reference_text() -> Self {
-        Needs {
+        RewardNeeds {
             reference_text: true,
-            ..Needs::nothing_but(Subject::Words)
+            ..RewardNeeds::nothing_but(Subject::Words)
         }
     }
 
     /// An encoder besides.
     pub const fn and_encoder(self, name: &'a str, what: EncoderUse) -> Self {
-        Needs {
+        RewardNeeds {
             encoder: Some((name, what)),
             ..self
         }
@@ -154,6 +168,8 @@ pub(crate) struct Tools<'a> {
     pub tokens: Option<&'a dyn Fn(&str) -> usize>,
     /// There where the reward has one.
     pub judge: Option<&'a JudgeClient>,
+    /// There where the reward is the user's own.
+    pub own: Option<&'a OwnClient>,
 }
 
 /// A reference's pictures; none for tasks of words and for references that have none.
@@ -194,18 +210,18 @@ pub(crate) struct CompletionPictures {
 }
 
 /// A completion beside what it should have been.
-pub(crate) struct Case<'a> {
+pub(crate) struct ScoringCase<'a> {
     /// The SVG's code, or the words.
     pub text: &'a str,
-    pub prompt: &'a str,
-    pub reference: &'a Reference,
+    /// Where it comes from: prompt, reference, the whole completion.
+    pub job: &'a ScoreJob,
     /// None for words.
     pub pictures: Option<&'a CompletionPictures>,
 }
 
 /// All that a reward may ask about a completion.
 pub(crate) struct ScoreContext<'a> {
-    pub case: &'a Case<'a>,
+    pub case: &'a ScoringCase<'a>,
     pub tools: Tools<'a>,
 }
 
@@ -216,7 +232,7 @@ impl<'a> ScoreContext<'a> {
     }
 
     pub fn prompt(&self) -> &'a str {
-        self.case.prompt
+        &self.case.job.prompt
     }
 
     /// The completion's pictures.
@@ -228,18 +244,21 @@ impl<'a> ScoreContext<'a> {
 
     /// The reference's SVG text.
     pub fn reference_svg(&self) -> &'a str {
-        self.case.reference.svg.as_deref().unwrap_or_default()
+        self.reference().svg.as_deref().unwrap_or_default()
     }
 
     /// The reference's words.
     pub fn reference_text(&self) -> &'a str {
-        self.case.reference.text.as_deref().unwrap_or_default()
+        self.reference().text.as_deref().unwrap_or_default()
     }
 
     /// What was asked for: the reference's words, else the prompt.
     pub fn wish(&self) -> &'a str {
-        let words = self.case.reference.text.as_deref();
-        words.unwrap_or(self.case.prompt)
+        self.reference().wish(self.prompt())
+    }
+
+    fn reference(&self) -> &'a Reference {
+        &self.case.job.reference
     }
 }
 
@@ -247,10 +266,13 @@ impl<'a> ScoreContext<'a> {
 pub(crate) trait AnyReward {
     fn of_invalid(&self) -> OfInvalid;
     fn reported(&self) -> &'static [Reported];
-    fn needs(&self) -> Needs<'_>;
+    fn needs(&self) -> RewardNeeds<'_>;
     fn check(&self) -> Result<(), String>;
+    fn resolve_paths(&mut self, folder: &Path);
+    fn without_place(&mut self);
     fn check_encoder(&self, encoders: &Encoders) -> Result<(), String>;
     fn judge(&self) -> Option<JudgeSetup>;
+    fn own(&self) -> Option<OwnSetup>;
     fn prepare(&self, reference: &ReferencePictures, tools: &Tools) -> AnyKept;
     fn score(&self, cx: &ScoreContext, kept: &AnyKept) -> Value;
 }
@@ -267,12 +289,20 @@ impl<R: RewardFn> AnyReward for R {
         R::REPORTED
     }
 
-    fn needs(&self) -> Needs<'_> {
+    fn needs(&self) -> RewardNeeds<'_> {
         RewardFn::needs(self)
     }
 
     fn check(&self) -> Result<(), String> {
         RewardFn::check(self)
+    }
+
+    fn resolve_paths(&mut self, folder: &Path) {
+        RewardFn::resolve_paths(self, folder);
+    }
+
+    fn without_place(&mut self) {
+        RewardFn::without_place(self);
     }
 
     fn check_encoder(&self, encoders: &Encoders) -> Result<(), String> {
@@ -281,6 +311,10 @@ impl<R: RewardFn> AnyReward for R {
 
     fn judge(&self) -> Option<JudgeSetup> {
         RewardFn::judge(self)
+    }
+
+    fn own(&self) -> Option<OwnSetup> {
+        RewardFn::own(self)
     }
 
     fn prepare(&self, reference: &ReferencePictures, tools: &Tools) -> AnyKept {

@@ -1,7 +1,8 @@
 //! A reward's value: a number, or what will be one when an encoder or a judge has answered.
 
-use crate::encode::Promise;
+use crate::encode::{NoAnswer, Promise};
 use crate::poll::POLL;
+use crate::scores::{Scores, Verdict};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Select};
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,11 +23,20 @@ pub(crate) enum Awaited {
         promises: Vec<Promise>,
         formula: Formula,
     },
-    /// A judge's answer, none where it could not be understood; and the value of one that never comes.
-    Judged {
-        answer: Receiver<Option<f64>>,
-        failure_value: f64,
+    /// Somebody else's answer; and the value of one that does not come, where there is such a value.
+    Asked {
+        answer: Receiver<Verdict>,
+        failure_value: Option<f64>,
     },
+}
+
+/// What became of a value that was waited for.
+pub(crate) enum Waited {
+    Scores(Scores),
+    /// The completion is to blame that there is none.
+    Refused(Arc<str>),
+    /// Why there is none, and what the reward's own options say it counts as.
+    Failed(Arc<str>, Option<f64>),
 }
 
 /// Who waits for a value, and for how long.
@@ -78,7 +88,7 @@ impl Value {
             Value::Awaited(Awaited::Encoded { promises, .. }) => {
                 promises.iter().all(|promise| promise.is_given_by(until))
             }
-            Value::Awaited(Awaited::Judged { answer, .. }) => {
+            Value::Awaited(Awaited::Asked { answer, .. }) => {
                 let mut select = Select::new();
                 select.recv(answer);
                 select.ready_deadline(until).is_ok() || is_past(judges)
@@ -86,25 +96,41 @@ impl Value {
         }
     }
 
-    /// The number, waiting for it if need be; or what went wrong in the encoder.
-    pub fn wait(&self, waiter: &Waiter) -> Result<f64, Arc<str>> {
+    /// The numbers, waiting for them if need be; or what went wrong.
+    pub fn wait(&self, waiter: &Waiter) -> Waited {
         match self {
-            Value::Known(value) => Ok(*value),
+            Value::Known(value) => Waited::Scores(Scores::of(*value)),
             Value::Awaited(Awaited::Encoded { promises, formula }) => {
                 let answers = promises.iter().map(|p| p.wait_unless(waiter.gone));
-                Ok(formula(&answers.collect::<Result<Vec<_>, _>>()?))
+                match answers.collect::<Result<Vec<_>, _>>() {
+                    Ok(answers) => Waited::Scores(Scores::of(formula(&answers))),
+                    Err(NoAnswer::Refused(why)) => Waited::Refused(why),
+                    Err(NoAnswer::Failed(why)) => Waited::Failed(why, None),
+                }
             }
-            Value::Awaited(Awaited::Judged {
+            Value::Awaited(Awaited::Asked {
                 answer,
                 failure_value,
             }) => loop {
                 match answer.recv_timeout(POLL) {
+                    Ok(Ok(scores)) => return Waited::Scores(scores),
+                    Ok(Err(why)) => return Waited::Failed(why, *failure_value),
                     Err(RecvTimeoutError::Timeout)
                         if !(waiter.gone)() && !is_past(waiter.judges) => {}
-                    answer => return Ok(answer.ok().flatten().unwrap_or(*failure_value)),
+                    Err(RecvTimeoutError::Timeout) => {
+                        return Waited::Failed("no answer in time".into(), *failure_value);
+                    }
+                    Err(RecvTimeoutError::Disconnected) => {
+                        return Waited::Failed("nobody answers any more".into(), *failure_value);
+                    }
                 }
             },
         }
+    }
+
+    /// Whether encoders make it.
+    pub fn is_encoded(&self) -> bool {
+        matches!(self, Value::Awaited(Awaited::Encoded { .. }))
     }
 }
 

@@ -1,10 +1,12 @@
-//! A task's rewards and metrics, ready to be asked: their judges started, their encoders checked.
+//! A task's rewards and metrics, ready to be asked: their judges and the user's own programs started, their encoders
+//! checked.
 
 use crate::encode::Encoders;
 use crate::error::RewardError;
 use crate::judge::{JudgeClient, JudgeCount};
+use crate::own::OwnClient;
 use crate::rules::{
-    AnyKept, AnyReward, Case, ReferencePictures, RewardConfig, ScoreContext, Tools, Value,
+    AnyKept, AnyReward, ReferencePictures, RewardConfig, ScoreContext, ScoringCase, Tools, Value,
 };
 use crate::scoring::task_scoring::TaskScoring;
 use crate::types::TokenCounter;
@@ -29,13 +31,14 @@ pub(crate) struct ActiveRewards {
 struct Active {
     config: RewardConfig,
     judge: Option<JudgeClient>,
+    own: Option<OwnClient>,
 }
 
 impl ActiveRewards {
-    /// Starts the judges, where there are any.
+    /// Starts the judges and the user's own programs, where there are any.
     ///
     /// # Errors
-    /// A judge that cannot be asked; an encoder that cannot do what is asked of it. The key is named.
+    /// A judge that cannot be asked, a function that cannot be loaded; an encoder that cannot do what is asked of it. The key is named.
     pub fn start(
         scoring: &TaskScoring,
         encoders: Arc<Encoders>,
@@ -45,12 +48,17 @@ impl ActiveRewards {
             let at = |said: String| RewardError::Config(format!("{key}.{said}"));
             config.reward().check_encoder(&encoders).map_err(at)?;
             let judge = config.reward().judge().map(JudgeClient::start).transpose();
-            let judge = judge.map_err(|error| match error {
+            let own = config.reward().own();
+            let own = own.as_ref().map(OwnClient::start).transpose();
+            let keyed = |error| match error {
                 RewardError::Config(said) => at(said),
                 other => other,
-            })?;
-            let config = config.clone();
-            Ok::<_, RewardError>(Active { config, judge })
+            };
+            Ok::<_, RewardError>(Active {
+                judge: judge.map_err(keyed)?,
+                own: own.map_err(keyed)?,
+                config: config.clone(),
+            })
         };
         let all = scoring.rules().map(start).collect::<Result<_, _>>()?;
         let mut active = ActiveRewards {
@@ -102,8 +110,8 @@ impl ActiveRewards {
     }
 
     /// The value of the reward at a place; `kept` is what it kept of the reference's picture, where it has one.
-    pub fn score(&self, index: usize, case: &Case, kept: Option<&AnyKept>) -> Value {
-        let missing = self.config(index).missing(case.reference);
+    pub fn score(&self, index: usize, case: &ScoringCase, kept: Option<&AnyKept>) -> Value {
+        let missing = self.config(index).missing(&case.job.reference);
         let kept = kept.or(self.without[index].as_ref());
         let (Some(kept), None) = (kept, missing) else {
             return Value::Known(MISSING);
@@ -119,10 +127,17 @@ impl ActiveRewards {
             encoders: &self.encoders,
             tokens: tokens.map(|count| count as &dyn Fn(&str) -> usize),
             judge: self.all[index].judge.as_ref(),
+            own: self.all[index].own.as_ref(),
         }
     }
 
     /// Whether judgements may wait for somebody else than this process' threads.
+    pub fn wait_for_others(&self) -> bool {
+        let asks = |active: &Active| active.judge.is_some() || active.own.is_some();
+        self.all.iter().any(asks)
+    }
+
+    /// Whether there are judges.
     pub fn has_judges(&self) -> bool {
         self.all.iter().any(|active| active.judge.is_some())
     }

@@ -12,8 +12,9 @@ mod scorer;
 mod submitted;
 mod task;
 mod task_scoring;
+mod unscored_window;
 mod workers;
 
-pub use rubric::{Composition, Normalise, RubricConfig, Truncated};
+pub use rubric::{Composition, Normalise, RubricConfig, TruncatedTotal, Unscored};
 pub use scorer::Scorer;
 pub use task_scoring::{MeasureWhen, TaskScoring};

@@ -1,7 +1,9 @@
 //! A judgement that waits for encoders or judges: what is known of it, and what each missing part will be made of.
 
+use crate::reference::Reference;
 use crate::rules::Value;
 use crate::types::Reward;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// What became of a completion's judgement.
@@ -19,6 +21,8 @@ pub(crate) struct PendingScore {
     /// All but parts, total and metrics.
     pub reward: Reward,
     pub step: u64,
+    /// What it is compared with: what is kept of it is forgotten when an encoder failed.
+    pub reference: Arc<Reference>,
     /// Whether the picture shows nothing.
     pub blank: bool,
     /// The total of a completion cut off at the length limit, where the rubric has one.

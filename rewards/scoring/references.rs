@@ -1,6 +1,6 @@
 //! References as a task's rewards see them: drawn, and kept for the group's other completions.
 
-use crate::cache::{Cache, key};
+use crate::cache::{Cache, Key, key};
 use crate::picture::Picture;
 use crate::reference::{MAX_IMAGE_SIDE, Reference};
 use crate::rules::{AnyKept, Drawn, ReferencePictures};
@@ -55,20 +55,12 @@ impl References {
         reference: &Reference,
         metrics: bool,
     ) -> Result<Option<Arc<KeptReference>>, Failure> {
-        // What is kept for metrics is kept apart, so that training does not pay for it.
         let places = self.rewards.places(metrics);
         let metrics = places.len() > self.rewards.places(false).len();
-        let draft = reference.draft.as_deref();
-        let draft = draft.filter(|_| self.rewards.need_draft(places.clone()));
-        let beside = [&[u8::from(metrics)], draft.unwrap_or_default().as_bytes()];
-        let key = if let Some(source) = &reference.svg {
-            key(&[b"svg", source.as_bytes(), beside[0], beside[1]])
-        } else if let Some(image) = &reference.image {
-            let bytes = image.read().map_err(|e| image_failure(&e))?;
-            key(&[b"png", &bytes, beside[0], beside[1]])
-        } else {
+        let Some(key) = self.key(reference, metrics)? else {
             return Ok(None);
         };
+        let draft = self.needed_draft(reference, metrics);
         let compute = || self.target(reference, metrics, draft).map(Arc::new);
         // What the machine lacked for a moment says nothing of the reference.
         let lasts = |target: &Result<_, Failure>| {
@@ -77,6 +69,36 @@ impl References {
                 .is_err_and(|failure| MACHINE.contains(&failure.reason))
         };
         self.cache.get_lasting(key, compute, lasts).map(Some)
+    }
+
+    /// Lets what is kept of a reference be made anew: an encoder failed on it.
+    pub fn forget(&self, reference: &Reference) {
+        for metrics in [false, true] {
+            if let Ok(Some(key)) = self.key(reference, metrics) {
+                self.cache.remove(&key);
+            }
+        }
+    }
+
+    /// What the prompt showed, where a reward needs it.
+    fn needed_draft<'a>(&self, reference: &'a Reference, metrics: bool) -> Option<&'a str> {
+        let draft = reference.draft.as_deref();
+        draft.filter(|_| self.rewards.need_draft(self.rewards.places(metrics)))
+    }
+
+    /// Where it is kept; none when it has neither SVG nor image. What is kept for metrics is kept apart, so that
+    /// training does not pay for it.
+    fn key(&self, reference: &Reference, metrics: bool) -> Result<Option<Key>, Failure> {
+        let draft = self.needed_draft(reference, metrics);
+        let beside = [&[u8::from(metrics)], draft.unwrap_or_default().as_bytes()];
+        Ok(if let Some(source) = &reference.svg {
+            Some(key(&[b"svg", source.as_bytes(), beside[0], beside[1]]))
+        } else if let Some(image) = &reference.image {
+            let bytes = image.read().map_err(|e| image_failure(&e))?;
+            Some(key(&[b"png", &bytes, beside[0], beside[1]]))
+        } else {
+            None
+        })
     }
 
     fn target(

@@ -5,8 +5,9 @@ use crate::options::{Common, check_bounds, clip};
 use crate::reference::Reference;
 use crate::rules::{Format, OfInvalid, RewardConfig};
 use crate::types::Reward;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use crate::word_or_number::word_or_number;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// How rewards combine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -42,7 +43,11 @@ pub struct RubricConfig {
     /// The value for a completion of the wrong shape or whose SVG does not render.
     pub failure_value: f64,
     /// Completions cut off at the length limit: `score` judges them like others, a number replaces their total.
-    pub truncated: Truncated,
+    pub truncated: TruncatedTotal,
+    /// A reward that could not be had for a completion, because a judge, an encoder or a service failed: `exclude` leaves
+    /// the completion unscored (no total, out of its group's mean and deviation, advantage 0); a number is the reward's
+    /// value instead, such as the 0 of CTRL-S' released code.
+    pub unscored: Unscored,
     /// `raw`: advantages are made of totals. `group`: each part is first put to mean 0 and deviation 1 within the
     /// prompt's completions, then weighted and added (GDPO); `offset`, `clip`, `blank_value` and `truncated` then act
     /// on the reported total alone.
@@ -61,7 +66,8 @@ impl Default for RubricConfig {
             gate: Composition::Product,
             rewards: vec![RewardConfig::Format(Format::default())],
             failure_value: 0.0,
-            truncated: Truncated::Score,
+            truncated: TruncatedTotal::Score,
+            unscored: Unscored::Exclude,
             normalise: Normalise::Raw,
             offset: 0.0,
             clip: None,
@@ -85,19 +91,17 @@ impl RubricConfig {
             }
         }
         check_bounds(self.clip)?;
-        let truncated = if let Truncated::Value(v) = self.truncated {
-            v
-        } else {
-            0.0
-        };
         let fixed = [
             self.failure_value,
             self.offset,
             self.blank_value.unwrap_or(0.0),
-            truncated,
+            self.truncated.number().unwrap_or(0.0),
+            self.unscored.number().unwrap_or(0.0),
         ];
         if fixed.iter().any(|v| !v.is_finite()) {
-            return Err("failure_value, offset, blank_value, truncated: must be finite".into());
+            return Err(
+                "failure_value, offset, blank_value, truncated, unscored: must be finite".into(),
+            );
         }
         Ok(())
     }
@@ -109,11 +113,15 @@ impl RubricConfig {
         missing.min_by_key(|missing| missing.starts_with("reference:"))
     }
 
-    /// The total of a valid completion from its parts in the order of `rewards`.
-    pub(crate) fn total(&self, values: &[f64], step: u64, blank: bool) -> f64 {
+    /// The total of a valid completion from its parts in the order of `rewards`; none where one that weighs something is
+    /// missing.
+    pub(crate) fn total(&self, values: &[Option<f64>], step: u64, blank: bool) -> Option<f64> {
         match self.blank_value {
-            Some(value) if blank => value,
-            _ => clip(self.weighted(values, step) + self.offset, self.clip),
+            Some(value) if blank => Some(value),
+            _ => {
+                let sum = self.weighted(values, step)?;
+                Some(clip(sum + self.offset, self.clip))
+            }
         }
     }
 
@@ -126,21 +134,25 @@ impl RubricConfig {
         let values: Vec<f64> = self.rewards.iter().map(part).collect();
         let total = match self.gate {
             Composition::Product => self.failure_value,
-            Composition::Sum => self.weighted(&values, step),
+            Composition::Sum => {
+                let all: Vec<Option<f64>> = values.iter().copied().map(Some).collect();
+                self.weighted(&all, step).unwrap_or_default()
+            }
         };
         (values, total)
     }
 
-    /// The numbers that a group's advantages are made of, from its judgements.
-    pub fn shaped(&self, group: &[Reward], step: u64) -> Vec<f64> {
+    /// The numbers that a group's advantages are made of, from its judgements; none of those that could not be scored,
+    /// which count for nobody.
+    pub fn shaped(&self, group: &[Reward], step: u64) -> Vec<Option<f64>> {
         if self.normalise == Normalise::Raw {
             return group.iter().map(|reward| reward.total).collect();
         }
-        let mut shaped = vec![0.0; group.len()];
+        let scored = || group.iter().filter(|reward| reward.total.is_some());
+        let mut shaped = vec![0.0; scored().count()];
         for reward in &self.rewards {
             let Common { name, weight, .. } = reward.common();
-            let values: Vec<f64> = group
-                .iter()
+            let values: Vec<f64> = scored()
                 .map(|judged| judged.parts.get(name).copied().unwrap_or(0.0))
                 .collect();
             let count = values.len() as f64;
@@ -151,58 +163,40 @@ impl RubricConfig {
                 *sum += weight.at(step) * (value - mean) / (deviation + EPSILON);
             }
         }
-        shaped
+        let mut shaped = shaped.into_iter();
+        let place = |reward: &Reward| reward.total.and_then(|_| shaped.next());
+        group.iter().map(place).collect()
     }
 
-    fn weighted(&self, values: &[f64], step: u64) -> f64 {
-        self.rewards
-            .iter()
-            .zip(values)
-            .map(|(r, v)| r.common().weight.at(step) * v)
-            .sum()
-    }
-}
-
-/// What a completion cut off at the length limit gets.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Truncated {
-    /// What it scores.
-    Score,
-    /// This total.
-    Value(f64),
-}
-
-impl Serialize for Truncated {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Truncated::Score => serializer.serialize_str("score"),
-            Truncated::Value(value) => serializer.serialize_f64(*value),
-        }
+    /// The weighted sum; none where a value is missing that weighs something.
+    fn weighted(&self, values: &[Option<f64>], step: u64) -> Option<f64> {
+        let product = |(reward, value): (&RewardConfig, &Option<f64>)| {
+            let weight = reward.common().weight.at(step);
+            match value {
+                Some(value) => Some(weight * value),
+                None => (weight == 0.0).then_some(0.0),
+            }
+        };
+        self.rewards.iter().zip(values).map(product).sum()
     }
 }
 
-impl<'de> Deserialize<'de> for Truncated {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Raw {
-            Number(f64),
-            Text(String),
-        }
-        match Raw::deserialize(deserializer) {
-            Ok(Raw::Number(value)) => Ok(Truncated::Value(value)),
-            Ok(Raw::Text(text)) if text == "score" => Ok(Truncated::Score),
-            _ => Err(D::Error::custom("must be \"score\" or a number")),
-        }
+word_or_number! {
+    /// What a completion cut off at the length limit gets.
+    TruncatedTotal {
+        /// What it scores.
+        Score = "score",
+        /// This total.
+        Value
     }
 }
 
-impl JsonSchema for Truncated {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Truncated".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"anyOf": [{"const": "score"}, {"type": "number"}]})
+word_or_number! {
+    /// What becomes of a completion when a reward could not be had.
+    Unscored {
+        /// It is unscorable.
+        Exclude = "exclude",
+        /// The reward is this.
+        Value
     }
 }

@@ -4,6 +4,7 @@
 use crate::config::RewardsConfig;
 use crate::encode::{EncoderCount, EncoderNeed, EncoderSet, Encoders};
 use crate::error::RewardError;
+use crate::failures::{Failures, PartFailures};
 #[cfg(feature = "service")]
 use crate::invalid::Invalid;
 use crate::invalid::ReferenceFault;
@@ -17,6 +18,7 @@ use crate::scoring::completer::{Completer, Unfinished};
 use crate::scoring::submitted::Submitted;
 use crate::scoring::task::{SharedTools, Task};
 use crate::scoring::task_scoring::TaskScoring;
+use crate::scoring::unscored_window::UnscoredWindow;
 use crate::scoring::workers::{NextQueue, ScoringThread};
 use crate::types::{Reward, ScoreJob, Scored, TokenCounter};
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -25,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use svg::{Patience, Renderer, WorkerProgram};
+use svg::{Renderer, WaitBudget, WorkerProgram};
 
 /// Judges completions on its own threads; dropping it waits for the one each thread is at.
 pub struct Scorer {
@@ -36,6 +38,13 @@ pub struct Scorer {
     submitted: Submitted,
     stopped: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    unscored: Unscorables,
+}
+
+/// What could not be scored.
+struct Unscorables {
+    failures: Arc<Failures>,
+    window: UnscoredWindow,
 }
 
 impl Scorer {
@@ -97,6 +106,7 @@ impl Scorer {
             tokens,
             encoders: encoders.clone(),
             reference_cache: config.reference_cache,
+            failures: Arc::default(),
         };
         let tasks: IndexMap<String, Task> = tasks
             .into_iter()
@@ -106,14 +116,18 @@ impl Scorer {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
             n => n,
         };
-        let mut scorer = Scorer::without_threads(tasks);
+        let mut scorer = Scorer::without_threads(tasks, config, shared.failures);
         scorer.encoders = Some(encoders);
         scorer.start(count)?;
         Ok(scorer)
     }
 
     /// One that scores nothing yet.
-    fn without_threads(tasks: IndexMap<String, Task>) -> Scorer {
+    fn without_threads(
+        tasks: IndexMap<String, Task>,
+        config: &RewardsConfig,
+        failures: Arc<Failures>,
+    ) -> Scorer {
         Scorer {
             tasks: Arc::new(tasks),
             remote: None,
@@ -122,6 +136,10 @@ impl Scorer {
             submitted: Submitted::default(),
             stopped: Arc::default(),
             threads: Vec::new(),
+            unscored: Unscorables {
+                failures,
+                window: UnscoredWindow::new(config),
+            },
         }
     }
 
@@ -129,7 +147,7 @@ impl Scorer {
     fn start(&mut self, count: usize) -> Result<(), RewardError> {
         let encoders = self.encoders.as_ref();
         let waits = encoders.is_some_and(|encoders| !encoders.is_empty())
-            || self.tasks.values().any(Task::has_judges);
+            || self.tasks.values().any(Task::waits_for_others);
         // Judgements that wait for encoders or judges wait in one thread, not in those that render.
         let (completer, unfinished) = unbounded::<Unfinished>();
         let completer = waits.then_some(completer);
@@ -140,9 +158,9 @@ impl Scorer {
         let (slow, slowly) = unbounded();
         self.requests = Some(sender);
         for (name, patience, requests, slower) in [
-            ("", Patience::Here, requests, Some(isolated)),
-            ("isolated-", Patience::Moment, to_isolate, Some(slow)),
-            ("slow-", Patience::Deadline, slowly, None),
+            ("", WaitBudget::Here, requests, Some(isolated)),
+            ("isolated-", WaitBudget::Moment, to_isolate, Some(slow)),
+            ("slow-", WaitBudget::Deadline, slowly, None),
         ] {
             let thread = ScoringThread {
                 tasks: self.tasks.clone(),
@@ -188,7 +206,7 @@ impl Scorer {
             .iter()
             .map(|(name, scoring)| (name.clone(), scoring.digest()));
         let remote = Arc::new(Remote::connect(config, endpoint, digests.collect())?);
-        let mut scorer = Scorer::without_threads(IndexMap::new());
+        let mut scorer = Scorer::without_threads(IndexMap::new(), config, remote.failures());
         scorer.remote = Some(remote.clone());
         let (sender, requests) = unbounded();
         scorer.requests = Some(sender);
@@ -304,19 +322,49 @@ impl Scorer {
         }
     }
 
+    /// The number for those who need one where a completion could not be scored.
+    #[cfg(feature = "service")]
+    pub(crate) fn failure_total(&self, task: &str, step: u64) -> f64 {
+        let task = self.tasks.get(task);
+        task.map_or(0.0, |task| task.failure_total(step))
+    }
+
     /// Whether judgements so far were made at all.
     ///
     /// # Errors
-    /// A scoring service that was lost, or an encoder that failed: what came back since is made up and
-    /// must not be used.
+    /// A scoring service that was lost: what came back since is made up and must not be used.
     pub fn check(&self) -> Result<(), RewardError> {
-        if let Some(fault) = self.encoders.as_ref().and_then(|encoders| encoders.fault()) {
-            return Err(fault);
-        }
         match self.remote.as_ref().and_then(|remote| remote.lost()) {
             Some(error) => Err(error),
             None => Ok(()),
         }
+    }
+
+    /// The rewards that could not be had for some completion so far.
+    pub fn failures(&self) -> Vec<PartFailures> {
+        self.unscored.failures.read()
+    }
+
+    /// Takes in how many of a training step's completions, of all ranks, could not be scored.
+    ///
+    /// # Errors
+    /// [`RewardError::Unscored`] when those of the last steps are too many for a run to go on, as
+    /// `rewards.unscored_steps` and `rewards.unscored_share` say.
+    pub fn check_step(&self, unscored: usize, all: usize) -> Result<(), RewardError> {
+        let Some((unscored, all)) = self.unscored.window.step(unscored, all) else {
+            return Ok(());
+        };
+        let failed = self.failures().into_iter();
+        let failed =
+            failed.map(|one| format!("{} ({} times; first: {})", one.part, one.count, one.first));
+        let failed: Vec<String> = failed.collect();
+        let failed = match failed.is_empty() {
+            true => "on other ranks".to_owned(),
+            false => failed.join("; "),
+        };
+        Err(RewardError::Unscored(format!(
+            "{unscored} of the last {all} completions could not be scored: {failed}. Nothing can be learnt from them: mend what failed and start the run again, which continues from its last checkpoint (rewards.unscored_steps and rewards.unscored_share say when a run stops, rubric.unscored: 0 counts such a reward as 0)"
+        )))
     }
 
     /// Says that nothing will be scored for a while: encoders that may be offloaded leave their device, and

@@ -2,16 +2,20 @@
 
 use crate::encode::Encoders;
 use crate::error::RewardError;
+use crate::failures::Failures;
 use crate::invalid::{Invalid, ReferenceFault};
 use crate::judge::JudgeCount;
 use crate::options::clip;
 use crate::picture::Picture;
 use crate::reference::Reference;
-use crate::rules::{Case, CompletionPictures, Drawn, OfInvalid, RewardConfig, Value, Waiter};
+use crate::rules::{
+    CompletionPictures, Drawn, OfInvalid, RewardConfig, ScoringCase, Value, Waited, Waiter,
+};
+use crate::scores::Scores;
 use crate::scoring::active::ActiveRewards;
 use crate::scoring::pending::{Outcome, PendingScore};
 use crate::scoring::references::{KeptReference, References};
-use crate::scoring::rubric::Truncated;
+use crate::scoring::rubric::TruncatedTotal;
 use crate::scoring::task_scoring::{MeasureWhen, TaskScoring};
 use crate::types::{Reward, ScoreJob, TokenCounter};
 use indexmap::IndexMap;
@@ -25,6 +29,7 @@ pub(crate) struct Task {
     renderer: Arc<Renderer>,
     rewards: Arc<ActiveRewards>,
     references: References,
+    failures: Arc<Failures>,
 }
 
 /// What a scorer's tasks share.
@@ -34,10 +39,12 @@ pub(crate) struct SharedTools {
     pub encoders: Arc<Encoders>,
     /// References that each keeps.
     pub reference_cache: usize,
+    /// Where rewards that could not be had are told.
+    pub failures: Arc<Failures>,
 }
 
 /// A job with what its task makes of its wishes.
-struct Asked<'a> {
+struct MeasuredJob<'a> {
     job: &'a ScoreJob,
     /// Whether metrics are wanted besides.
     measure: bool,
@@ -62,10 +69,16 @@ impl Task {
             renderer: shared.renderer.clone(),
             rewards,
             references,
+            failures: shared.failures.clone(),
         })
     }
 
     /// Whether judgements may wait for somebody else than this process' threads.
+    pub fn waits_for_others(&self) -> bool {
+        self.rewards.wait_for_others()
+    }
+
+    /// Whether it asks judges.
     pub fn has_judges(&self) -> bool {
         self.rewards.has_judges()
     }
@@ -82,27 +95,26 @@ impl Task {
     }
 
     /// The judgement; none where drawing the completion takes more than `patience`.
-    pub fn score(&self, job: &ScoreJob, patience: svg::Patience) -> Option<Outcome> {
+    pub fn score(&self, job: &ScoreJob, patience: svg::WaitBudget) -> Option<Outcome> {
         let measure = job.measure || self.scoring.measured == MeasureWhen::Always;
-        let asked = Asked { job, measure };
+        let asked = MeasuredJob { job, measure };
         let mut outcome = match self.scoring.completion.extract(&job.candidate.text) {
             Ok(words) if self.scoring.completion.is_text() => self.judge(&asked, words, None),
             Ok(source) => self.score_svg(source, &asked, patience)?,
             Err(fault) => Outcome::Done(self.invalid(Invalid::Shape(fault), &asked)),
         };
-        if let (true, Truncated::Value(value)) =
+        if let (true, TruncatedTotal::Value(value)) =
             (job.candidate.truncated, self.scoring.rubric.truncated)
         {
             match &mut outcome {
-                Outcome::Done(reward) => reward.total = value,
+                Outcome::Done(reward) => reward.total = reward.total.map(|_| value),
                 Outcome::Pending(pending) => pending.total = Some(value),
             }
         }
         Some(outcome)
     }
 
-    /// The judgement with the parts that it waited for; none when nobody wants it any more. An encoder that failed
-    /// makes it invalid.
+    /// The judgement with the parts that it waited for; none when nobody wants it any more.
     pub fn finish(&self, pending: &PendingScore, waiter: &Waiter) -> Option<Reward> {
         let reward = self.finished(pending, waiter);
         (!(waiter.gone)()).then_some(reward)
@@ -110,28 +122,68 @@ impl Task {
 
     fn finished(&self, pending: &PendingScore, waiter: &Waiter) -> Reward {
         let rubric = &self.scoring.rubric;
-        let cut = |(index, value): (usize, &Value)| {
+        let mut parts = IndexMap::new();
+        let (mut values, mut unscored) = (Vec::new(), Vec::new());
+        for (index, value) in pending.parts.iter().enumerate() {
             let common = self.rewards.config(index).common();
-            let value = value.wait(waiter);
-            value.map(|value| (common.name, clip(value, common.clip)))
-        };
-        let parts = pending.parts.iter().enumerate().map(cut);
-        let parts: Result<Vec<(&str, f64)>, Arc<str>> = parts.collect();
-        let metrics = pending.metrics.iter().map(|(index, value)| (*index, value));
-        let metrics = metrics.map(cut);
-        match parts.and_then(|parts| Ok((parts, metrics.collect::<Result<Vec<_>, _>>()?))) {
-            Ok((parts, metrics)) => {
-                let values: Vec<f64> = parts.iter().map(|(_, value)| *value).collect();
-                let total = rubric.total(&values, pending.step, pending.blank);
-                Reward {
-                    total: pending.total.unwrap_or(total),
-                    parts: named(parts),
-                    metrics: named(metrics),
-                    ..pending.reward.clone()
+            let had = match self.had((common.name, value), pending, waiter) {
+                Ok(had) => had,
+                Err(why) => return self.failed(Invalid::Encoder(why), pending.step),
+            };
+            match &had {
+                None => unscored.push(common.name.to_owned()),
+                Some(scores) => {
+                    parts.insert(common.name.to_owned(), clip(scores.value, common.clip));
+                    let named = scores.named.iter();
+                    let below =
+                        |(name, value): &(String, f64)| (format!("{}.{name}", common.name), *value);
+                    parts.extend(named.map(below));
                 }
             }
-            Err(reason) => self.failed(Invalid::Encoder(reason), pending.step),
+            values.push(had.map(|scores| clip(scores.value, common.clip)));
         }
+        let metrics = pending.metrics.iter().filter_map(|(index, value)| {
+            let common = self.rewards.config(*index).common();
+            let had = self.had((common.name, value), pending, waiter).ok()??;
+            Some((common.name, clip(had.value, common.clip)))
+        });
+        let total = rubric.total(&values, pending.step, pending.blank);
+        Reward {
+            // A completion that is cut off has its total whatever its parts are.
+            total: pending.total.or(total),
+            metrics: named(metrics),
+            parts,
+            unscored,
+            ..pending.reward.clone()
+        }
+    }
+
+    /// A reward's numbers; none where they could not be had and nothing stands for them. The first failure is told.
+    ///
+    /// # Errors
+    /// Why an encoder does not read what the completion draws.
+    fn had(
+        &self,
+        (name, value): (&str, &Value),
+        pending: &PendingScore,
+        waiter: &Waiter,
+    ) -> Result<Option<Scores>, Arc<str>> {
+        let (why, counts_as) = match value.wait(waiter) {
+            Waited::Scores(scores) if scores.are_finite() => return Ok(Some(scores)),
+            Waited::Refused(why) => return Err(why),
+            Waited::Scores(_) => ("it gave no finite number".into(), None),
+            Waited::Failed(why, counts_as) => (why, counts_as),
+        };
+        if (waiter.gone)() {
+            return Ok(None);
+        }
+        if value.is_encoded() {
+            // What failed once may come the next time.
+            self.references.forget(&pending.reference);
+        }
+        let counts_as = counts_as.or(self.scoring.rubric.unscored.number());
+        self.failures.note(name, &why, counts_as);
+        Ok(counts_as.map(Scores::of))
     }
 
     /// Whether a reference can serve this task.
@@ -152,7 +204,12 @@ impl Task {
         }
     }
 
-    fn score_svg(&self, source: &str, asked: &Asked, patience: svg::Patience) -> Option<Outcome> {
+    fn score_svg(
+        &self,
+        source: &str,
+        asked: &MeasuredJob,
+        patience: svg::WaitBudget,
+    ) -> Option<Outcome> {
         let target = match self.references.get(&asked.job.reference, asked.measure) {
             Ok(target) => target,
             Err(failure) => {
@@ -175,7 +232,6 @@ impl Task {
             Err(failure) => {
                 let invalid = Invalid::Render(failure);
                 return Some(Outcome::Done(Reward {
-                    deadline_hit: invalid.is_deadline(),
                     render_ms,
                     ..self.invalid(invalid, asked)
                 }));
@@ -202,12 +258,11 @@ impl Task {
     }
 
     /// Every reward's value of `text`, which is the SVG where `pair` is there.
-    fn judge(&self, asked: &Asked, text: &str, pair: Option<&Pair>) -> Outcome {
+    fn judge(&self, asked: &MeasuredJob, text: &str, pair: Option<&Pair>) -> Outcome {
         let target = pair.and_then(|pair| pair.target.as_deref());
-        let case = Case {
+        let case = ScoringCase {
             text,
-            prompt: &asked.job.prompt,
-            reference: &asked.job.reference,
+            job: asked.job,
             pictures: pair.map(|pair| &pair.pictures),
         };
         let value = |index: usize| {
@@ -222,6 +277,7 @@ impl Task {
                 .collect(),
             reward: Reward::valid(),
             step: asked.job.step,
+            reference: asked.job.reference.clone(),
             blank: pair.is_some_and(|pair| pair.pictures.fitted.is_blank()),
             total: None,
         };
@@ -232,7 +288,7 @@ impl Task {
     }
 
     /// The metrics that this job is measured by, by their place: those whose reference is there.
-    fn measurable(&self, asked: &Asked) -> impl Iterator<Item = usize> {
+    fn measurable(&self, asked: &MeasuredJob) -> impl Iterator<Item = usize> {
         let wanted = asked.measure.then(|| self.rewards.metrics());
         let can = |(index, metric): (usize, &RewardConfig)| {
             let missing = metric.missing(&asked.job.reference);
@@ -243,7 +299,7 @@ impl Task {
 
     /// The judgement of a completion that is none: its metrics fail as its rewards do, but for those that say
     /// nothing of it then.
-    fn invalid(&self, reason: Invalid, asked: &Asked) -> Reward {
+    fn invalid(&self, reason: Invalid, asked: &MeasuredJob) -> Reward {
         let value = |index: usize| {
             let metric = self.rewards.config(index);
             let value = match metric.reward().of_invalid() {
@@ -253,21 +309,47 @@ impl Task {
             };
             Some((metric.common().name, value))
         };
+        if reason.is_no_verdict() {
+            let counts_as = self.scoring.rubric.unscored.number();
+            self.failures
+                .note(&reason.word(), &reason.to_string(), counts_as);
+            return self.failed(reason, asked.job.step);
+        }
         Reward {
             metrics: named(self.measurable(asked).filter_map(value)),
             ..self.failed(reason, asked.job.step)
         }
     }
 
-    /// The judgement of a completion of which nothing is known but that it failed.
+    /// The judgement of a completion of which nothing is known but that it failed, or that nobody could judge it.
     pub fn failed(&self, reason: Invalid, step: u64) -> Reward {
-        let (values, total) = self.scoring.rubric.failure(step);
-        let names = self.scoring.rubric.rewards.iter().map(|r| r.common().name);
+        let rubric = &self.scoring.rubric;
+        let names = || rubric.rewards.iter().map(|r| r.common().name);
+        let (values, total) = match (reason.is_no_verdict(), rubric.unscored.number()) {
+            (false, _) => rubric.failure(step),
+            (true, Some(value)) => {
+                let values = vec![value; rubric.rewards.len()];
+                let all: Vec<Option<f64>> = values.iter().copied().map(Some).collect();
+                (values, rubric.total(&all, step, false).unwrap_or_default())
+            }
+            (true, None) => {
+                return Reward {
+                    unscored: names().map(str::to_owned).collect(),
+                    ..Reward::none(reason)
+                };
+            }
+        };
         Reward {
-            total,
-            parts: named(names.zip(values)),
+            total: Some(total),
+            parts: named(names().zip(values)),
             ..Reward::none(reason)
         }
+    }
+
+    /// The number for those who need one where a completion could not be scored.
+    #[cfg(feature = "service")]
+    pub fn failure_total(&self, step: u64) -> f64 {
+        self.scoring.rubric.failure(step).1
     }
 }
 

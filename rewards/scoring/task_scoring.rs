@@ -40,6 +40,9 @@ impl TaskScoring {
     /// The first value out of bounds, as `key: rule, got value`.
     pub fn validate(&self) -> Result<(), String> {
         self.render.validate().map_err(|e| format!("render.{e}"))?;
+        self.completion
+            .validate()
+            .map_err(|e| format!("completion.{e}"))?;
         let text = self.completion.is_text();
         for (i, reward) in self.rubric.rewards.iter().enumerate() {
             reward
@@ -74,7 +77,10 @@ impl TaskScoring {
 
     /// Equal for tasks that score alike, so that two programs can tell whether they mean the same.
     pub fn digest(&self) -> String {
-        let text = serde_json::to_string(self).unwrap_or_default();
+        let mut alike = self.clone();
+        let rules = alike.rubric.rewards.iter_mut().chain(&mut alike.metrics);
+        rules.for_each(RewardConfig::without_place);
+        let text = serde_json::to_string(&alike).unwrap_or_default();
         let bytes = Sha256::digest(text.as_bytes());
         bytes[..8].iter().map(|b| format!("{b:02x}")).collect()
     }

@@ -17,7 +17,7 @@ use indexmap::IndexMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use svg::Patience;
+use svg::WaitBudget;
 
 /// What a thread knows besides its requests.
 #[derive(Clone)]
@@ -30,7 +30,7 @@ pub(crate) struct ScoringThread {
 /// What a thread takes upon itself, and where it hands on what others do.
 #[derive(Clone)]
 pub(crate) struct NextQueue {
-    pub patience: Patience,
+    pub patience: WaitBudget,
     /// Judgements that wait for encoders or judges; none where nothing does.
     pub completer: Option<Sender<Unfinished>>,
     /// Completions that take more than the patience; none where it is whole.

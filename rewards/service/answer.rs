@@ -1,9 +1,8 @@
 //! Judging the rows of one request beside those of others.
 
 use super::admission::CancelOnDrop;
-use super::parse::{Problem, place};
+use super::parse::{RequestProblem, place};
 use super::state::ServiceState;
-use crate::error::RewardError;
 use crate::invalid::Invalid;
 use crate::request::ScoreRequest;
 use crate::types::ScoreJob;
@@ -32,20 +31,26 @@ pub(crate) enum WireFormat {
     },
 }
 
+/// A row with the number that trainers find under `reward`: its total, or the failure value where it has none.
+pub(crate) struct AnsweredRow {
+    pub row: ScoredRow,
+    pub reward: f64,
+}
+
 /// Judges `jobs` in order. A completion that was not judged in time is an invalid row; a request
 /// that does not fit in the queue, an unknown task or a reference that cannot serve is a problem.
 pub(crate) async fn judge(
     state: &Arc<ServiceState>,
     jobs: Vec<(Value, ScoreJob)>,
     form: WireFormat,
-) -> Result<Vec<ScoredRow>, Problem> {
+) -> Result<Vec<AnsweredRow>, RequestProblem> {
     let arrived = Instant::now();
     let of_batch = form != WireFormat::Single;
     check(state, &jobs, of_batch)?;
     let permits = state.admission.items.take(jobs.len()).ok_or_else(|| {
         let (taken, limit) = (state.admission.items.taken(), state.admission.items.limit());
         let said = format!("the queue is full: {taken} of {limit} completions are waiting");
-        Problem::busy(said, pause(state, taken))
+        RequestProblem::busy(said, pause(state, taken))
     })?;
     let (most, last_try) = match form {
         WireFormat::Batch {
@@ -94,52 +99,56 @@ pub(crate) async fn judge(
         }
         if let Some(Invalid::BadReference(failure)) = &reward.reason {
             let field = place(index, of_batch);
-            return Err(Problem::field(format!(
+            return Err(RequestProblem::field(format!(
                 "{field}: reference does not render: {failure}"
             )));
         }
-        rows.push(ScoredRow::new(id, reward));
+        let failure = || state.scorer.failure_total(&task, step);
+        rows.push(AnsweredRow {
+            reward: reward.total.unwrap_or_else(failure),
+            row: ScoredRow::new(id, reward),
+        });
     }
-    // An encoder that failed makes numbers up; nobody must train on them.
-    state.scorer.check().map_err(broken)?;
     Ok(rows)
 }
 
-/// The service cannot judge any more.
-pub(crate) fn broken(error: RewardError) -> Problem {
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-}
-
 /// This machine lacks processes or threads just now, which says nothing of the row that needed them.
-pub(crate) fn short(why: String) -> Problem {
-    Problem {
+pub(crate) fn short(why: String) -> RequestProblem {
+    RequestProblem {
         retry_after: Some(1),
-        ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, why)
+        ..RequestProblem::new(StatusCode::SERVICE_UNAVAILABLE, why)
     }
 }
 
 /// Whether so many rows may come in one request.
-pub(crate) fn few_enough(state: &ServiceState, rows: usize) -> Result<(), Problem> {
+pub(crate) fn few_enough(state: &ServiceState, rows: usize) -> Result<(), RequestProblem> {
     let most = state.config.max_items.min(state.config.queue);
     if rows > most {
         let said = format!("items: at most {most} in one request, got {rows}");
-        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, said));
+        return Err(RequestProblem::new(StatusCode::PAYLOAD_TOO_LARGE, said));
     }
     Ok(())
 }
 
 /// What can be said about rows before they are judged.
-fn check(state: &ServiceState, jobs: &[(Value, ScoreJob)], of_batch: bool) -> Result<(), Problem> {
+fn check(
+    state: &ServiceState,
+    jobs: &[(Value, ScoreJob)],
+    of_batch: bool,
+) -> Result<(), RequestProblem> {
     few_enough(state, jobs.len())?;
     for (index, (_, job)) in jobs.iter().enumerate() {
         state
             .scorer
             .check_fields(&job.task, &job.reference)
             .map_err(|fault| match of_batch {
-                true => Problem::field(format!("items.{index}.{fault}")),
+                true => RequestProblem::field(format!("items.{index}.{fault}")),
                 false => {
                     let said = fault.to_string();
-                    Problem::field(format!("label.{}", said.trim_start_matches("reference.")))
+                    RequestProblem::field(format!(
+                        "label.{}",
+                        said.trim_start_matches("reference.")
+                    ))
                 }
             })?;
     }

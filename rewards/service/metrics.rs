@@ -14,19 +14,21 @@ const BOUNDS: [f64; 12] = [
 ];
 
 /// What is counted.
-pub(crate) struct Metrics {
+pub(crate) struct ServiceMetrics {
     started: Instant,
-    counts: Mutex<Counts>,
+    counts: Mutex<ServiceCounts>,
 }
 
 #[derive(Default)]
-struct Counts {
+struct ServiceCounts {
     /// By path and status.
     requests: BTreeMap<(&'static str, u16), u64>,
     valid: u64,
     /// By the first word of the reason.
     invalid: BTreeMap<String, u64>,
     late: u64,
+    /// Rewards that could not be had, by their name.
+    unscored: BTreeMap<String, u64>,
     latency: Histogram,
     render: Histogram,
 }
@@ -57,14 +59,19 @@ impl Histogram {
     }
 }
 
+/// A name as a label's value.
+fn escaped(name: &str) -> String {
+    let name = name.replace('\\', "\\\\").replace('"', "\\\"");
+    name.replace('\n', "\\n")
+}
+
 /// What went through encoders.
 pub(crate) fn encoder_text(counts: &[(&str, EncoderCount)]) -> String {
     let mut out = String::new();
     let mut family = |name: &str, about: &str, value: fn(&EncoderCount) -> u64| {
         let _ = writeln!(out, "# HELP {name} {about}\n# TYPE {name} counter");
         for (encoder, count) in counts {
-            let encoder = encoder.replace('\\', "\\\\").replace('"', "\\\"");
-            let encoder = encoder.replace('\n', "\\n");
+            let encoder = escaped(encoder);
             let _ = writeln!(out, "{name}{{encoder=\"{encoder}\"}} {}", value(count));
         }
     };
@@ -112,9 +119,9 @@ pub(crate) fn judge_text(count: &JudgeCount) -> String {
     lines.map(line).concat()
 }
 
-impl Metrics {
+impl ServiceMetrics {
     pub fn new() -> Self {
-        Metrics {
+        ServiceMetrics {
             started: Instant::now(),
             counts: Mutex::default(),
         }
@@ -134,6 +141,9 @@ impl Metrics {
                     let word = reason.word().into_owned();
                     *counts.invalid.entry(word).or_default() += 1;
                 }
+            }
+            for part in reward.unscored.iter().filter(|_| wanted) {
+                *counts.unscored.entry(part.clone()).or_default() += 1;
             }
             counts.latency.add(waited.as_secs_f64());
             counts.render.add(reward.render_ms / 1e3);
@@ -177,13 +187,18 @@ impl Metrics {
             for (reason, count) in &counts.invalid {
                 let _ = writeln!(out, "svgrl_invalid_total{{reason=\"{reason}\"}} {count}");
             }
+            let _ = writeln!(out, "# HELP svgrl_unscored_total Rewards that could not be had, by their name.\n# TYPE svgrl_unscored_total counter");
+            for (part, count) in &counts.unscored {
+                let part = escaped(part);
+                let _ = writeln!(out, "svgrl_unscored_total{{part=\"{part}\"}} {count}");
+            }
             counts.latency.write(&mut out, "svgrl_item_seconds", "Seconds from coming in to being judged.");
             counts.render.write(&mut out, "svgrl_render_seconds", "Seconds spent rendering a completion.");
             out
         })
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Counts) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut ServiceCounts) -> T) -> T {
         work(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

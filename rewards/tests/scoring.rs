@@ -41,6 +41,7 @@ fn scorer_of(config: RewardsConfig, tasks: &[(&str, serde_json::Value)]) -> Scor
 
 fn job(text: &str) -> ScoreJob {
     ScoreJob {
+        id: String::new(),
         key: 0,
         task: "t".into(),
         step: 1,
@@ -82,7 +83,7 @@ fn the_reference_itself_earns_the_weighted_sum() {
         (reward.parts["mse"], reward.parts["code_efficiency"]),
         (1.0, 0.75)
     );
-    assert!((reward.total - 3.375).abs() < 1e-12);
+    assert!((reward.total.unwrap() - 3.375).abs() < 1e-12);
     assert!(reward.valid && reward.reason.is_none());
 }
 
@@ -92,13 +93,13 @@ fn a_gated_failure_is_the_failure_value_and_a_summed_one_is_weighted() {
         json!({"rubric": {"rewards": rubric(), "failure_value": -0.25}}),
         "no svg",
     );
-    assert_eq!((gated.total, gated.valid), (-0.25, false));
+    assert_eq!((gated.total, gated.valid), (Some(-0.25), false));
     assert_eq!(gated.reason, Some(Invalid::Shape(ShapeFault::NoSvg)));
     let summed = one(
         json!({"rubric": {"gate": "sum", "rewards": rubric(), "failure_value": -1.0}}),
         "<svg",
     );
-    assert_eq!(summed.total, -3.5);
+    assert_eq!(summed.total, Some(-3.5));
     assert_eq!(summed.parts["mse"], -1.0);
     assert_eq!(summed.reason.unwrap().word(), "malformed_xml");
 }
@@ -123,7 +124,7 @@ fn truncated_blank_offset_and_clip_change_the_total() {
     let totals: Vec<f64> = scorer
         .score(vec![cut, job(RED), job("<svg viewBox=\"0 0 8 8\"/>")])
         .iter()
-        .map(|r| r.total)
+        .map(|r| r.total.unwrap())
         .collect();
     assert_eq!(totals, [-0.5, 3.5, -1.0]);
 }
@@ -134,7 +135,10 @@ fn a_part_is_cut_before_it_is_weighted() {
     let long = RED.replace("/>", &format!("/><!--{}-->", "x".repeat(RED.len())));
     let [free, cut] = [json!(null), json!([-0.5, 1])].map(|clip| one(rewards(clip), &long));
     assert!(free.parts["code_efficiency"] < -1.0, "{free:?}");
-    assert_eq!((cut.parts["code_efficiency"], cut.total), (-0.5, -1.0));
+    assert_eq!(
+        (cut.parts["code_efficiency"], cut.total),
+        (-0.5, Some(-1.0))
+    );
 }
 
 #[test]
@@ -143,7 +147,11 @@ fn weights_follow_their_schedule() {
         "t",
         json!({"rubric": {"rewards": [{"type": "mse", "weight": [[0, 0], [10, 1]]}]}}),
     )]);
-    let at = |step| scorer.score(vec![ScoreJob { step, ..job(RED) }])[0].total;
+    let at = |step| {
+        scorer.score(vec![ScoreJob { step, ..job(RED) }])[0]
+            .total
+            .unwrap()
+    };
     assert_eq!((at(0), at(5), at(20)), (0.0, 0.5, 1.0));
 }
 
@@ -185,7 +193,7 @@ fn ctrl_s_wants_one_think_block_and_one_fence() {
     for (text, reason) in cases {
         let reward = &scorer.score(vec![job(&text)])[0];
         assert_eq!(said(reward).as_deref(), reason, "{text}");
-        assert_eq!(reward.total, if reason.is_none() { 1.0 } else { 0.0 });
+        assert_eq!(reward.total, Some(if reason.is_none() { 1.0 } else { 0.0 }));
     }
 }
 

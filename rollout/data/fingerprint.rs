@@ -30,8 +30,7 @@ impl RowDigest {
             id: _,
             task: _,
             fields,
-            whole_question,
-            history,
+            talk,
             images,
             reference,
             target,
@@ -41,7 +40,7 @@ impl RowDigest {
         // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "{fields:?}{whole_question}{history:?}{:?}{:?}{:?}{target:?}",
+            "{fields:?}{talk:?}{:?}{:?}{:?}{target:?}",
             reference.svg, reference.text, reference.draft
         );
         self.part(text.as_bytes());

@@ -55,6 +55,8 @@ pub(crate) struct Opened<R> {
     pub(crate) skipped: Vec<LeftOut>,
     /// Rows left out for their length.
     pub(crate) filtered: usize,
+    /// Keys of rows that nothing uses.
+    pub(crate) unused: Vec<String>,
     /// What tells these rows from others.
     pub(crate) digest: String,
 }
@@ -67,6 +69,7 @@ impl<R> Opened<R> {
             held_out: self.held_out,
             skipped: self.skipped,
             filtered: self.filtered,
+            unused: self.unused,
             digest: self.digest,
         }
     }

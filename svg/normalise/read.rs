@@ -5,6 +5,7 @@ use super::error::NormaliseError;
 use super::names;
 use super::style::Sheet;
 use super::tree::{Child, Element};
+use crate::css_geometry::without;
 use resvg::usvg::roxmltree::Node;
 
 const SVG: &str = "http://www.w3.org/2000/svg";
@@ -47,7 +48,12 @@ fn inside(node: Node<'_, '_>, sheet: &Sheet<'_>, in_text: bool) -> Result<Elemen
     let text = in_text || name == "text";
     for child in node.children() {
         if child.is_text() && (text || name == "style") {
-            let words = child.text().unwrap_or_default().to_owned();
+            let words = child.text().unwrap_or_default();
+            let words = match name {
+                // It is in attributes, and would act on the outer viewport too.
+                "style" => without(words),
+                _ => words.to_owned(),
+            };
             element.children.push(Child::Text(words));
         }
         let tag = child.tag_name();

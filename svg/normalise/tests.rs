@@ -132,7 +132,21 @@ fn styles_become_attributes_in_the_cascades_order() {
             "<path style='fill:none;stroke:#000;stroke-width:1;stroke-linecap:butt;fill-opacity:1' d='M0 0h1'/>",
             r##"<path d="M0 0h4" fill="none" stroke="#000" stroke-width="4"/>"##,
         ),
+        (
+            "<style>rect{width:2px;x:1} .w{width:3px!important}</style><rect style='height:1px' x='9'/><rect class='w' style='width:9px;fill:red' height='1'/>",
+            r#"<rect width="8" height="4" x="4"/><rect width="12" x="4" height="4" fill="red"/>"#,
+        ),
     ]);
+}
+
+#[test]
+fn a_sheet_that_is_kept_sets_no_geometry() {
+    let source = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'><style>svg{width:48px}rect:hover{x:1;fill:blue}rect{width:9px}</style><rect height='9'/></svg>";
+    let form = form(source, &NormaliseOptions::default());
+    assert_eq!(
+        form.svg,
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 128 128"><svg viewBox="0 0 32 32" width="128" height="128"><style>svg{}rect:hover{fill:blue}rect{}</style><rect width="9px" height="9"/></svg></svg>"#
+    );
 }
 
 #[test]

@@ -115,3 +115,28 @@ fn what_a_document_leaves_open_is_placed_as_cairosvg_places_it() {
             .is_err()
     );
 }
+
+#[test]
+fn geometry_in_style_is_drawn_as_in_attributes() {
+    let text = include_str!("fixtures/css_geometry.json");
+    let pairs: Vec<[String; 2]> = serde_json::from_str(text).unwrap();
+    let program = WorkerProgram::At(env!("CARGO_BIN_EXE_svg-render-worker").into());
+    let renderer = Renderer::new(&program, Duration::from_secs(5)).unwrap();
+    let draw = |source: &str| {
+        let target = Target::Intrinsic { cap: 64 };
+        renderer.render(source, target, &RenderConfig::default())
+    };
+    // What browsers draw and CairoSVG does not.
+    let path = |geometry: &str| {
+        format!(
+            "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 9 9'><path {geometry}/></svg>"
+        )
+    };
+    let browsers = [
+        path("style='d: path(\"M0 0L9 9L0 9Z\")'"),
+        path("d='M0 0L9 9L0 9Z'"),
+    ];
+    for [styled, plain] in pairs.iter().chain([&browsers]) {
+        assert_eq!(draw(styled).unwrap(), draw(plain).unwrap(), "{styled}");
+    }
+}

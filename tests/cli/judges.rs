@@ -154,6 +154,145 @@ fn a_judge_that_is_away_does_not_stop_a_run() {
 }
 
 #[test]
+fn what_a_judge_could_not_judge_has_no_total() {
+    let folder = scratch("judge_unscored");
+    let reward = format!(
+        "{{type: judge, endpoint: \"{}\", model: m, with_reference: true, question: \"Is it {{prompt}}?\", score: {{by: json}}}}, {{type: mse, weight: 0}}",
+        judge("a red dot", Arc::default())
+    );
+    let dot = drawing("<circle r='9'/>");
+    let row = |id: usize, prompt: &str, completion: &str| json!({"id": id, "prompt": prompt, "completion": completion, "reference": {"svg": dot}});
+    let data = write_rows(
+        &folder,
+        "data.jsonl",
+        &[
+            row(0, "a red dot", &dot),
+            row(1, "a blue dot", &dot),
+            row(2, "a blue dot", "<svg"),
+        ],
+    );
+    let out = folder.join("out.jsonl");
+    let score = |more: &str| {
+        let text = CONFIG.replace("TOKENIZER", TOKENIZER);
+        let text = text.replace("[REWARD]", &format!("[{reward}]{more}"));
+        let config = write(&folder, "config.yaml", &text);
+        let mut command = program();
+        command.arg("reward").arg("--config").arg(&config);
+        let said = told(command.arg("--data").arg(&data).arg("--out").arg(&out));
+        (said.fine().err, rows(&out))
+    };
+    let (said, rows) = score("");
+    assert_eq!(
+        (&rows[0]["total"], &rows[2]["total"]),
+        (&json!(0.8), &json!(-1.0))
+    );
+    let lost = &rows[1];
+    assert_eq!(
+        (&lost["total"], &lost["unscored"]),
+        (&Value::Null, &json!(["judge"]))
+    );
+    assert_eq!(
+        (&lost["valid"], &lost["parts"]),
+        (&json!(true), &json!({"mse": 1.0}))
+    );
+    assert!(rows[0].get("unscored").is_none() && rows[2].get("unscored").is_none());
+    for part in [
+        "warn: judge: ",
+        "no idea",
+        "judge: 1 of 3 completions could not be scored",
+    ] {
+        assert!(said.contains(part), "`{part}` is not in: {said}");
+    }
+    // As released systems have it.
+    let (said, rows) = score(", unscored: 0");
+    assert_eq!(rows[1]["total"], json!(0.0));
+    assert_eq!(rows[1]["parts"], json!({"judge": 0.0, "mse": 1.0}));
+    assert!(said.contains("it counts as 0"), "{said}");
+}
+
+/// A run whose judge is nowhere; `more` options of `rewards`.
+fn run_without_judge(name: &str, more: &[&str]) -> (super::program::Told, std::path::PathBuf) {
+    let folder = scratch(name);
+    let config = tiny::config(&folder);
+    let run = folder.join("run");
+    let reward = "tasks.draw.rubric.rewards=[{type: ssim, window_size: 7}, {type: judge, endpoint: \"http://127.0.0.1:9/v1\", model: m, retries: 0}]";
+    let mut command = program();
+    command.arg("train").arg(&config).arg("--run-dir").arg(&run);
+    for set in [
+        reward,
+        "tasks.draw.templates=[\"Please draw {prompt}!\"]",
+        "stages.rl.rollout.temperature=0.3",
+    ] {
+        command.args(["--set", set]);
+    }
+    for set in more {
+        command.args(["--set", set]);
+    }
+    (told(&mut command), run)
+}
+
+#[test]
+fn unscorable_completions_leave_their_group_and_are_seen() {
+    let (said, run) = run_without_judge("judge_lost", &[]);
+    let said = said.fine().err;
+    let warnings = said.matches("could not be scored").count();
+    assert_eq!(warnings, 1, "{said}");
+    for file in ["train.log", "logs/rank_0.jsonl", "report.html"] {
+        let text = std::fs::read_to_string(run.join(file)).unwrap();
+        assert!(
+            text.contains("judge: a completion could not be scored"),
+            "{file}"
+        );
+    }
+    let metrics = rows(&run.join("metrics.jsonl"));
+    for step in [1, 2] {
+        let samples = rows(&run.join(format!("samples/rl/step_{step:06}.jsonl")));
+        let lost: Vec<&Value> = samples
+            .iter()
+            .filter(|row| row["valid"] == json!(true))
+            .collect();
+        assert!(!lost.is_empty(), "nothing was to be judged in step {step}");
+        for row in &samples {
+            let valid = row["valid"] == json!(true);
+            assert_eq!(row["total"].is_null(), valid, "{row}");
+            assert_eq!(
+                row.get("unscored"),
+                valid.then_some(&json!(["judge"])),
+                "{row}"
+            );
+            // Those that are left are all invalid, and equal.
+            assert_eq!(row["advantage"], json!(0.0));
+            let own = row["reward_prompt"].as_str().unwrap();
+            assert_eq!(row["reward_text"], json!(own));
+            assert!(own.starts_with("a ") && !own.contains("draw"), "{own}");
+            let shown = row["prompt"].as_str().unwrap();
+            assert!(shown.contains(&format!("Please draw {own}!")), "{shown}");
+        }
+        let of_step = |row: &&Value| row["stage"] == "rl" && row["step"] == json!(step);
+        let mut of_step = metrics.iter().filter(of_step);
+        let share = of_step.find_map(|row| row["reward/unscored_frac"].as_f64());
+        assert_eq!(share, Some(lost.len() as f64 / samples.len() as f64));
+    }
+}
+
+#[test]
+fn a_run_stops_when_too_much_cannot_be_scored() {
+    let set = ["rewards.unscored_steps=1", "rewards.unscored_share=0.01"];
+    let (said, run) = run_without_judge("judge_stop", &set);
+    said.refused(
+        1,
+        &[
+            "completions could not be scored: judge (",
+            "127.0.0.1:9",
+            "rewards.unscored_steps",
+        ],
+    );
+    assert!(!run.join("samples/rl/step_000001.jsonl").exists());
+    let (said, _) = run_without_judge("judge_share", &["rewards.unscored_share=0"]);
+    said.refused(2, &["rewards.unscored_share", "above 0"]);
+}
+
+#[test]
 fn scores_of_models_nobody_can_have_are_refused_with_a_way_out() {
     let folder = scratch("judge_refused");
     for (name, way_out) in [

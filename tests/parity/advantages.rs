@@ -42,7 +42,9 @@ fn advantages_equal_numpy_under_every_option() {
             epsilon: case.epsilon,
             ..AdvantageConfig::default()
         };
-        let got = advantages(&fixture.groups, &config).concat();
+        let groups = fixture.groups.iter();
+        let scored = groups.map(|group| group.iter().copied().map(Some).collect());
+        let got = advantages(&scored.collect::<Vec<_>>(), &config).concat();
         let want = case.advantages.concat();
         assert_eq!(got.len(), want.len());
         for (got, want) in got.iter().zip(want) {

@@ -223,6 +223,48 @@ fn a_judge_that_keeps_silent_holds_up_nobody_else() {
         "{out}"
     );
     assert_eq!((reason(1), reason(2)), (json!(null), json!(null)), "{out}");
+    // What came too late says nothing of the completion.
+    let late = &out["items"][0];
+    assert_eq!(
+        (&late["total"], &late["reward"]),
+        (&json!(null), &json!(-0.5))
+    );
+    assert_eq!(late["unscored"], json!(["judge"]));
+}
+
+#[test]
+fn what_a_judge_could_not_judge_is_named_beside_the_failure_value() {
+    let folder = scratch("service_no_judge");
+    let text = CONFIG_WITH_A_JUDGE
+        .replace("TOKENIZER", crate::cli::tiny::TOKENIZER)
+        .replace("encoders: {clip: {path: CLIP}}\n", "")
+        .replace("type: image_text, encoder: clip", "type: format")
+        .replace("timeout_ms: 60000", "retries: 0")
+        .replace("ENDPOINT", "http://127.0.0.1:9/v1");
+    let config = write(&folder, "rewards.yaml", &text);
+    let server = Server::with(folder, &config, &[]);
+    let asked = json!({"prompt": [{"role": "user", "content": "a dot"}], "response": circle("red"), "label": {"task": "asked"}});
+    let answer = server.post("/score", &asked).fine();
+    assert_eq!(
+        (&answer["total"], &answer["reward"]),
+        (&json!(null), &json!(-0.5))
+    );
+    assert_eq!(
+        (&answer["valid"], &answer["unscored"]),
+        (&json!(true), &json!(["judge"]))
+    );
+    let seen = json!({"prompt": "a dot", "response": circle("red"), "label": {"task": "seen"}});
+    let answer = server.post("/score", &seen).fine();
+    assert_eq!(
+        (&answer["total"], &answer["reward"]),
+        (&json!(1.0), &json!(1.0))
+    );
+    assert!(answer.get("unscored").is_none(), "{answer}");
+    let text = server.get("/metrics").text;
+    assert!(
+        text.contains("svgrl_unscored_total{part=\"judge\"} 1\n"),
+        "{text}"
+    );
 }
 
 const CONFIG_WITH_A_JUDGE: &str = "\
@@ -233,7 +275,7 @@ encoders: {clip: {path: CLIP}}
 rewards: {service: {deadline_ms: 3000}}
 tasks:
   seen: {render: {size: 64}, rubric: {rewards: [{type: image_text, encoder: clip}]}}
-  asked: {render: {size: 64}, rubric: {rewards: [{type: judge, endpoint: ENDPOINT, model: m, timeout_ms: 60000}]}}
+  asked: {render: {size: 64}, rubric: {failure_value: -0.5, rewards: [{type: judge, endpoint: ENDPOINT, model: m, timeout_ms: 60000}]}}
 stages: [{algorithm: grpo}]
 ";
 

@@ -140,6 +140,7 @@ fn jobs(sources: &[String], round: usize) -> Vec<ScoreJob> {
         let group = index / GROUP;
         ScoreJob {
             key: index as u64,
+            id: index.to_string(),
             task: "draw".into(),
             step: 0,
             measure: false,

@@ -65,6 +65,7 @@ pub fn scoring_jobs(sources: &[String]) -> Result<(Scorer, Vec<ScoreJob>), Train
         .enumerate()
         .map(|(index, source)| ScoreJob {
             key: index as u64,
+            id: index.to_string(),
             task: "draw".into(),
             step: 0,
             measure: false,

@@ -34,7 +34,7 @@ pub use grpo::{
     OldLogprobs, SamplesConfig, StdOf, StdOver, Truncated, ZeroSpread,
 };
 pub use optimizer::{OptimizerConfig, Schedule};
-pub use options::{AlgorithmOptions, LengthBounds, Needs};
+pub use options::{AlgorithmNeeds, AlgorithmOptions, LengthBounds};
 pub use ranks::RanksConfig;
 pub use sampling::RolloutConfig;
 pub use sft::{AnswerSelection, SftConfig};

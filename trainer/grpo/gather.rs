@@ -11,10 +11,10 @@ use crate::learn::Ranks;
 pub(super) struct GatheredGroup {
     /// The prompt's draw number: orders the groups.
     pub(super) draw: u64,
-    /// Total rewards.
-    pub(super) totals: Vec<f64>,
+    /// Total rewards; none of those that could not be scored.
+    pub(super) totals: Vec<Option<f64>>,
     /// The rewards that advantages are made of.
-    pub(super) shaped: Vec<f64>,
+    pub(super) shaped: Vec<Option<f64>>,
 }
 
 /// The groups of all ranks in the order of their draws.
@@ -34,23 +34,25 @@ pub(super) fn gather_rewards(
     Ok(all)
 }
 
-/// Draw, size, totals, shaped rewards. Draws count from 0 and stay far below 2^53.
+/// Draw, size, totals, shaped rewards. Draws count from 0 and stay far below 2^53; no reward is NaN, which stands for none.
 fn pack(group: &ShapedGroup) -> Vec<f64> {
     let scored = &group.scored;
     let mut numbers = vec![scored.group.prompt.draw as f64, group.shaped.len() as f64];
-    numbers.extend(scored.rewards.iter().map(|reward| reward.total));
-    numbers.extend(&group.shaped);
+    let number = |reward: Option<f64>| reward.unwrap_or(f64::NAN);
+    numbers.extend(scored.rewards.iter().map(|reward| number(reward.total)));
+    numbers.extend(group.shaped.iter().copied().map(number));
     numbers
 }
 
 fn unpack(mut numbers: &[f64], all: &mut Vec<GatheredGroup>) {
+    let some = |number: f64| Some(number).filter(|number| !number.is_nan());
     while let [draw, size, rest @ ..] = numbers {
         let (totals, rest) = rest.split_at(*size as usize);
         let (shaped, rest) = rest.split_at(*size as usize);
         all.push(GatheredGroup {
             draw: *draw as u64,
-            totals: totals.to_vec(),
-            shaped: shaped.to_vec(),
+            totals: totals.iter().copied().map(some).collect(),
+            shaped: shaped.iter().copied().map(some).collect(),
         });
         numbers = rest;
     }
@@ -64,11 +66,13 @@ mod tests {
     fn packed_groups_are_read_back() {
         let mut all = Vec::new();
         unpack(
-            &[3.0, 2.0, 0.5, 1.0, 0.25, -1.0, 7.0, 1.0, 2.0, 2.5],
+            &[3.0, 2.0, 0.5, f64::NAN, 0.25, f64::NAN, 7.0, 1.0, 2.0, 2.5],
             &mut all,
         );
         assert_eq!(all.len(), 2);
-        assert_eq!((all[0].draw, &all[0].totals[..]), (3, &[0.5, 1.0][..]));
-        assert_eq!((all[1].draw, &all[1].shaped[..]), (7, &[2.5][..]));
+        let totals = &all[0].totals[..];
+        assert_eq!((all[0].draw, totals), (3, &[Some(0.5), None][..]));
+        assert_eq!(all[0].shaped, [Some(0.25), None]);
+        assert_eq!((all[1].draw, &all[1].shaped[..]), (7, &[Some(2.5)][..]));
     }
 }

@@ -18,7 +18,8 @@ use crate::rollouts::ScoredGroup;
 #[derive(Clone)]
 pub(super) struct ShapedGroup {
     pub(super) scored: ScoredGroup,
-    pub(super) shaped: Vec<f64>,
+    /// None of those that could not be scored.
+    pub(super) shaped: Vec<Option<f64>>,
     /// The prompt's pictures.
     pub(super) view: Option<Rc<EncodedImages>>,
 }
@@ -75,7 +76,7 @@ pub(super) fn shaped_groups(
         for group in &mut groups {
             let penalties = kl_penalties(config, cx, group)?;
             for (reward, penalty) in group.shaped.iter_mut().zip(penalties) {
-                *reward -= config.kl.coefficient * penalty;
+                *reward = reward.map(|reward| reward - config.kl.coefficient * penalty);
             }
         }
     }
@@ -106,7 +107,7 @@ fn kl_penalties(
     );
     for micro in micros {
         let head = config.head(cx.stage.common);
-        let theirs = Learner::log_probs(reference, &micro, (&head, cx.learner.vision_features()))?;
+        let theirs = Learner::log_probs(reference, &micro, &head, cx.learner.vision_features())?;
         let kl = kl_estimate(&(theirs - &micro.sampler), config.kl.estimator).to_kind(Kind::Double);
         let lengths: Vec<i64> = micro.lengths.iter().map(|len| *len as i64).collect();
         penalties.extend(

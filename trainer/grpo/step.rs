@@ -5,7 +5,7 @@
 //! optimizer and the loader's place in the data.
 
 use super::advantage::{advantages, is_zero_spread};
-use super::gather::gather_rewards;
+use super::gather::{GatheredGroup, gather_rewards};
 use super::minibatch::{Advantages, minibatches};
 use super::report::{GrpoLog, Seen, metrics};
 use super::shaped::{ShapedGroup, shaped_groups};
@@ -33,7 +33,10 @@ impl Algorithm for GrpoConfig {
 
         // 2. Every rank sees every reward, and compares siblings.
         let all = gather_rewards(&ranks, &groups)?;
-        let rewards: Vec<Vec<f64>> = all.iter().map(|group| group.shaped.clone()).collect();
+        let totals = || all.iter().flat_map(|group| &group.totals);
+        let unscored = totals().filter(|total| total.is_none()).count();
+        cx.stage.scorer.check_step(unscored, totals().count())?;
+        let rewards: Vec<Vec<Option<f64>>> = all.iter().map(|group| group.shaped.clone()).collect();
         let computed = advantages(&rewards, &self.advantage);
         let by_draw: Advantages = all
             .iter()
@@ -56,10 +59,13 @@ impl Algorithm for GrpoConfig {
         };
 
         // 5. What was seen decides what is drawn next.
-        let totals = all
-            .iter()
-            .map(|group| (group.draw, group.totals.as_slice()));
-        cx.loader.observe(&totals.collect::<Vec<_>>());
+        let scored = |group: &GatheredGroup| {
+            let totals: Vec<f64> = group.totals.iter().flatten().copied().collect();
+            (!totals.is_empty()).then_some((group.draw, totals))
+        };
+        let seen: Vec<(u64, Vec<f64>)> = all.iter().filter_map(scored).collect();
+        let seen = seen.iter().map(|(draw, totals)| (*draw, totals.as_slice()));
+        cx.loader.observe(&seen.collect::<Vec<_>>());
         let tokens = update.learnt as u64;
         let seen = Seen {
             all: &all,

@@ -17,7 +17,7 @@ const BUCKET: i64 = 25 << 20;
 pub struct Ranks {
     group: ProcessGroup,
     device: Device,
-    lengths: RefCell<Lengths>,
+    lengths: RefCell<PhaseLengths>,
 }
 
 /// What a rank is doing, as far as its length can be known from the times before.
@@ -35,7 +35,7 @@ pub enum PhaseKind {
 
 /// How long the phases of a stage were.
 #[derive(Debug)]
-struct Lengths {
+struct PhaseLengths {
     now: (PhaseKind, Instant),
     /// How often each kind was, and the longest.
     known: [(u32, Duration); 3],
@@ -45,7 +45,7 @@ struct Lengths {
 /// not end it is given up.
 const LONGER: (Duration, u32) = (Duration::from_secs(60), 20);
 
-impl Lengths {
+impl PhaseLengths {
     fn new() -> Self {
         Self {
             now: (PhaseKind::Once, Instant::now()),
@@ -73,7 +73,7 @@ impl Ranks {
         Self {
             group,
             device,
-            lengths: RefCell::new(Lengths::new()),
+            lengths: RefCell::new(PhaseLengths::new()),
         }
     }
 
@@ -124,7 +124,7 @@ impl Ranks {
 
     /// A stage begins: how long its phases are is not known.
     pub fn forget_lengths(&self) {
-        *self.lengths.borrow_mut() = Lengths::new();
+        *self.lengths.borrow_mut() = PhaseLengths::new();
     }
 
     /// Returns when every rank has called it.
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_phase_is_known_by_those_before_it() {
-        let mut lengths = Lengths::new();
+        let mut lengths = PhaseLengths::new();
         for _ in 0..3 {
             assert_eq!(lengths.enter(PhaseKind::Step), None);
             assert_eq!(lengths.enter(PhaseKind::Checkpoint), None);

@@ -63,9 +63,11 @@ metrics! {
     REWARD_TASK_PART = "reward/<task>/<part>/mean", "mean of one reward within one task";
     METRIC = "metric/<metric>/mean", "mean of one of the tasks' metrics, which no total holds, over the rows it was measured on";
     METRIC_TASK = "metric/<task>/<metric>/mean", "the same within one task";
+    UNSCORED = "reward/unscored_frac", "share of completions that could not be scored, because a judge, an encoder or a service failed: they count in no mean";
     ZERO_SPREAD = "reward/zero_spread_frac", "share of groups whose rewards are all equal";
     SFT_LOSS = "sft/loss", "mean negative log-probability of the targets' tokens, natural log";
-    VALID = "svg/valid_frac", "share of completions of the asked form whose SVG renders";
+    VALID = "svg/valid_frac", "share of completions of the asked form whose SVG renders, of tasks whose completions are SVG";
+    VALID_TASK = "svg/<task>/valid_frac", "the same within one task";
     DEADLINE_HITS = "svg/deadline_hits", "completions whose rendering was ended by the deadline";
     RENDER_MS = "svg/render_ms/mean", "mean milliseconds spent rendering a completion";
     TOKENS_MEAN = "completion/tokens/mean", "mean completion length";
@@ -101,7 +103,7 @@ metrics! {
     BUCKET = "data/<task>/bucket/mean", "mean number, from 1, of the curriculum's buckets that the step's prompts come from";
     SPREAD = "data/<task>/spread/<bucket>", "what the curriculum `observed` knows of a bucket: the running mean of its groups' spread of reward";
     JUDGE_ASKED = "judge/asked", "completions that the judges of all ranks were asked about since the run was started or resumed";
-    JUDGE_FAILED = "judge/failed", "of them, those that got the failure value";
+    JUDGE_FAILED = "judge/failed", "of them, those without an answer that could be understood";
     JUDGE_COST = "judge/cost", "their price so far";
     EVAL = "eval/<set>/<metric>", "the metric on held-out prompts, in a row of its own";
 }

@@ -129,9 +129,9 @@ fn child(key: &str, name: &str) -> String {
     }
 }
 
-type Words<'a> = dyn Fn(&Value, &Value) -> (String, String) + 'a;
+type SayChange<'a> = dyn Fn(&Value, &Value) -> (String, String) + 'a;
 
-fn compare(key: &str, (before, now): (&Value, &Value), say: &Words, out: &mut Vec<Change>) {
+fn compare(key: &str, (before, now): (&Value, &Value), say: &SayChange, out: &mut Vec<Change>) {
     match (before, now) {
         (Value::Object(a), Value::Object(b)) => {
             let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();

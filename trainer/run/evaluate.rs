@@ -100,7 +100,8 @@ impl Evaluation<'_> {
             let Some(rows) = self.rows(engine, id, &set)? else {
                 return Ok(None);
             };
-            out.push(reward_metrics(&rows).held_out(set.name));
+            let metrics = reward_metrics(&rows, &|task| self.builder.draws(task));
+            out.push(metrics.held_out(set.name));
         }
         Ok(Some(out))
     }

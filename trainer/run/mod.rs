@@ -25,7 +25,7 @@ use crate::inputs::Inputs;
 use crate::learn::{PhaseKind, Ranks};
 use crate::prompt_builder::PromptBuilder;
 use crate::resume;
-use crate::{TrainError, agreement, files, telemetry};
+use crate::{TrainError, agreement, files, policy_check, telemetry};
 use observer::Throttle;
 use output::RunOutput;
 use start::Start;
@@ -73,7 +73,7 @@ pub fn run(
         options.interrupt.begin();
     }
     ranks.enter_phase(PhaseKind::Once, "reading the data")?;
-    let (opened, inputs) = match Opened::of(config, observer) {
+    let (opened, inputs) = match RunInputs::of(config, observer) {
         Ok((opened, inputs)) => (Ok(opened), Ok(inputs)),
         Err(error) => (Err(TrainError::Other(String::new())), Err(error)),
     };
@@ -118,13 +118,17 @@ pub fn run(
         .iter()
         .for_each(|line| observer.notice(line));
     let tokenizer = opened.tokenizer;
+    let shape = config.model.shape(&tokenizer)?;
+    policy_check::told(config, &shape, &tokenizer, &[])?
+        .iter()
+        .for_each(|line| observer.notice(line));
     let builder = PromptBuilder::new(
         &config.tasks,
         tokenizer.clone(),
         opened.chat.map(Arc::new).as_ref(),
         config.seed,
     )?
-    .with_vision(config.model.shape(&tokenizer)?.vision);
+    .with_vision(shape.vision);
     let counter: TokenCounter = Arc::new(move |text| tokenizer.encode(text).len());
     let scorer = Scorer::with_encoders(
         &config.rewards,
@@ -161,13 +165,13 @@ fn asks_others(config: &serde_json::Value) -> bool {
 }
 
 /// What a run reads before anything else.
-struct Opened {
+struct RunInputs {
     tokenizer: Arc<Tokenizer>,
     chat: Option<ChatTemplate>,
     catalog: Arc<Catalog>,
 }
 
-impl Opened {
+impl RunInputs {
     fn of(config: &Config, observer: &mut dyn Observer) -> Result<(Self, Inputs), TrainError> {
         let folder = config.model.tokenizer_folder().ok_or_else(|| {
             TrainError::Input(

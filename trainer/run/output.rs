@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::observer::Observer;
-use super::progress::{Progress, is_due};
+use super::progress::{StageProgress, is_due};
 use crate::TrainError;
 use crate::checkpoint::{Checkpoint, Contents, State, remove};
 use crate::config::{StageCommon, StageConfig};
@@ -63,7 +63,7 @@ impl<'a> RunOutput<'a> {
     pub(super) fn step(
         &mut self,
         stage: &StageConfig,
-        progress: &Progress,
+        progress: &StageProgress,
         mut metrics: Metrics,
         rows: &[SampleRow],
     ) -> Result<(), TrainError> {

@@ -9,7 +9,7 @@ use rollout::{Engine, Sampling};
 
 use super::evaluate::{Evaluation, subsample};
 use super::output::RunOutput;
-use super::progress::{Progress, is_due};
+use super::progress::{StageProgress, is_due};
 use super::{Run, RunEnd, ends_whole};
 use crate::TrainError;
 use crate::algorithm::{StageContext, StepContext, StepEnd};
@@ -22,7 +22,7 @@ use crate::peak_memory::peak_memory_gib;
 use crate::samples::StepId;
 
 /// What a stage computes with.
-struct Workers {
+struct StageWorkers {
     learner: Learner,
     engine: Box<dyn Engine>,
     loader: DataLoader,
@@ -63,8 +63,7 @@ impl Run<'_> {
         self.ranks.forget_lengths();
         loop {
             if progress.pending_eval {
-                let made =
-                    self.evaluate(output, stage, &mut workers, (&held_out, progress.step))?;
+                let made = self.evaluate(output, stage, &mut workers, &held_out, progress.step)?;
                 progress.pending_eval = !made;
             }
             let asked = self.ranks.any(self.options.interrupt.asked())?;
@@ -98,7 +97,7 @@ impl Run<'_> {
         model: Decoder,
         seed: u64,
         start: Option<&Checkpoint>,
-    ) -> Result<(Workers, Progress), TrainError> {
+    ) -> Result<(StageWorkers, StageProgress), TrainError> {
         let stage = &self.config.stages[index];
         let common = &stage.common;
         let mut learner = Learner::new(
@@ -111,7 +110,7 @@ impl Run<'_> {
         )?;
         let mut cursor = Cursor::new(self.catalog.clone(), &common.curriculum, seed)
             .map_err(|error| error.within(&format!("stages.{index}")))?;
-        let mut progress = Progress {
+        let mut progress = StageProgress {
             index,
             step: 0,
             pending_eval: true,
@@ -121,7 +120,7 @@ impl Run<'_> {
         if let Some(start) = start {
             start.load_optimizer(&mut learner.optimizer, &learner.model)?;
             cursor.restore(&self.place(&start.state.cursor, &cursor.state()))?;
-            progress = Progress {
+            progress = StageProgress {
                 index,
                 step: start.state.step,
                 pending_eval: start.state.evaluation_owed,
@@ -145,7 +144,7 @@ impl Run<'_> {
             size: self.ranks.size(),
         };
         let loader = DataLoader::new(cursor, self.builder.clone(), share);
-        let workers = Workers {
+        let workers = StageWorkers {
             learner,
             engine,
             loader,
@@ -184,7 +183,7 @@ impl Run<'_> {
     }
 
     /// The place in the data to go on from: the stored one; with other rows that were accepted, as far as the same
-    /// strands are there.
+    /// streams are there.
     fn place(&self, stored: &CursorState, fresh: &CursorState) -> CursorState {
         if !self
             .start
@@ -196,9 +195,9 @@ impl Run<'_> {
         }
         let mut place = fresh.clone();
         place.draws = stored.draws;
-        for (name, strand) in &mut place.strands {
-            if let Some(before) = stored.strands.get(name) {
-                (strand.drawn, strand.spread) = (before.drawn, before.spread);
+        for (name, stream) in &mut place.streams {
+            if let Some(before) = stored.streams.get(name) {
+                (stream.drawn, stream.spread) = (before.drawn, before.spread);
             }
         }
         place
@@ -209,9 +208,9 @@ impl Run<'_> {
         &self,
         output: &mut RunOutput,
         context: &StageContext,
-        workers: &mut Workers,
-        progress: Progress,
-    ) -> Result<Option<Progress>, TrainError> {
+        workers: &mut StageWorkers,
+        progress: StageProgress,
+    ) -> Result<Option<StageProgress>, TrainError> {
         let stage = &self.config.stages[progress.index];
         let step = progress.step + 1;
         let _span = tracing::info_span!("step", stage = stage.name(), step).entered();
@@ -250,7 +249,7 @@ impl Run<'_> {
         }
         metrics.set(&keys::PEAK_MEMORY, peak_memory_gib(learner.device()));
         let common = &stage.common;
-        let progress = Progress {
+        let progress = StageProgress {
             step,
             pending_eval: step == common.steps || is_due(step, common.eval.every),
             tokens: progress.tokens + tokens,
@@ -271,8 +270,9 @@ impl Run<'_> {
         &self,
         output: &mut RunOutput,
         stage: &StageConfig,
-        workers: &mut Workers,
-        (examples, step): (&[Example], u64),
+        workers: &mut StageWorkers,
+        examples: &[Example],
+        step: u64,
     ) -> Result<bool, TrainError> {
         if examples.is_empty() {
             return Ok(true);
@@ -318,8 +318,8 @@ impl Run<'_> {
     fn checkpoint(
         &self,
         output: &mut RunOutput,
-        workers: &Workers,
-        progress: &Progress,
+        workers: &StageWorkers,
+        progress: &StageProgress,
         name: &str,
     ) -> Result<(), TrainError> {
         let stage = &self.config.stages[progress.index];

@@ -14,7 +14,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use record::Records;
+use record::EventRecords;
 
 use crate::{TrainError, files};
 
@@ -93,7 +93,9 @@ impl EventLog {
         for (stage, events) in stages {
             let path = self.folder.join(stage).join(FILE);
             let before = std::fs::read(&path).unwrap_or_default();
-            let head = Records::of(&before).next().map(|(event, _)| event.to_vec());
+            let head = EventRecords::of(&before)
+                .next()
+                .map(|(event, _)| event.to_vec());
             let first = events.first().map_or(0.0, |event| event.time);
             let mut bytes = record::frame(&head.unwrap_or_else(|| header(first)));
             for scalars in events {
@@ -217,7 +219,7 @@ mod tests {
         assert!(!folder.path().join("later").exists());
         log.write("rl", &point(301)).unwrap();
         let bytes = std::fs::read(&path).unwrap();
-        assert_eq!(Records::of(&bytes).count(), 1 + 302);
+        assert_eq!(EventRecords::of(&bytes).count(), 1 + 302);
         log.rewrite(&[]).unwrap();
         assert!(!path.exists());
     }

@@ -6,6 +6,7 @@ use super::{Judge, RewardFn, fill};
 use crate::error::RewardError;
 use crate::judge::{JudgeClient, Question};
 use crate::picture::Picture;
+use crate::scores::{Scores, Verdict};
 use crossbeam_channel as channel;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -51,7 +52,7 @@ fn rule(endpoint: &str) -> Judge {
         model: "m".into(),
         connections: 1,
         retries: 1,
-        failure_value: -0.5,
+        failure_value: Some(-0.5),
         price: [2.0, 10.0],
         ..Judge::default()
     }
@@ -73,10 +74,10 @@ impl Asking {
         &self,
         [prompt, text]: [&str; 2],
         pictures: Vec<&Picture>,
-    ) -> channel::Receiver<Option<f64>> {
+    ) -> channel::Receiver<Verdict> {
         self.client.ask(&Question {
             model: &self.rule.model,
-            text: fill(&self.rule.question, prompt, text),
+            text: fill(&self.rule.question, [prompt, text, ""]),
             pictures,
             max_tokens: self.rule.max_tokens,
             temperature: self.rule.temperature,
@@ -113,7 +114,15 @@ fn a_picture_and_a_question_go_out_and_a_number_comes_back() {
         );
     }
     // In range, above it, no number, a second try, and a refusal.
-    assert_eq!(values, [Some(0.7), None, None, Some(0.25), None]);
+    let said: Vec<Result<f64, String>> = values
+        .into_iter()
+        .map(|answer: Verdict| answer.map(|s| s.value).map_err(|why| why.to_string()))
+        .collect();
+    assert_eq!((&said[0], &said[3]), (&Ok(0.7), &Ok(0.25)));
+    for (answer, why) in [(1, "\"12\""), (2, "\"well\""), (4, "status 400")] {
+        let said = said[answer].as_ref().unwrap_err();
+        assert!(said.contains(why), "{said}");
+    }
     let (head, body) = asked.recv().unwrap();
     assert!(head.starts_with("post /v1/chat/completions "), "{head}");
     let content = &body["messages"][0]["content"];
@@ -136,13 +145,21 @@ fn a_picture_and_a_question_go_out_and_a_number_comes_back() {
 }
 
 #[test]
+fn a_question_holds_words_and_source_and_none_of_theirs_is_filled() {
+    let question = "{text} of {prompt} in {other}: {svg}{";
+    let filled = fill(question, ["{svg}", "{prompt}", "<svg>{text}</svg>"]);
+    assert_eq!(filled, "{prompt} of {svg} in {other}: <svg>{text}</svg>{");
+}
+
+#[test]
 fn a_judge_that_is_not_there_gives_nothing() {
     let gone = Judge {
         retries: 0,
         ..rule("http://127.0.0.1:9/v1")
     };
     let judge = start(gone).unwrap();
-    assert_eq!(judge.ask(["", ""], Vec::new()).recv(), Ok(None));
+    let why = judge.ask(["", ""], Vec::new()).recv().unwrap().unwrap_err();
+    assert!(why.contains("http://127.0.0.1:9/v1"), "{why}");
 }
 
 #[test]
@@ -156,7 +173,7 @@ fn questions_are_spread_over_the_minute() {
     let started = Instant::now();
     let answers: Vec<_> = (0..3).map(|_| judge.ask(["", ""], Vec::new())).collect();
     for answer in answers {
-        answer.recv().unwrap();
+        answer.recv().unwrap().unwrap();
     }
     assert!(started.elapsed() >= Duration::from_millis(200));
 }
@@ -170,7 +187,10 @@ fn a_second_try_waits_for_its_turn_as_well() {
     };
     let judge = start(slow).unwrap();
     let started = Instant::now();
-    assert_eq!(judge.ask(["", ""], Vec::new()).recv(), Ok(Some(0.5)));
+    assert_eq!(
+        judge.ask(["", ""], Vec::new()).recv(),
+        Ok(Ok(Scores::of(0.5)))
+    );
     // The pause between tries alone is a fifth of a second.
     assert!(started.elapsed() >= Duration::from_millis(1000));
 }
