@@ -21,6 +21,7 @@ test: check ## everything that must pass before a commit; needs the Python packa
 	$(call step,set-up of the tests' Python,python3 launch/setup_test_python.py)
 	@mkdir -p $(dir $(SKIPPED)) && rm -f $(SKIPPED)
 	$(call step,tests,SVGRL_TEST_PYTHON=$$(python3 launch/setup_test_python.py) SVGRL_SKIPPED=$(SKIPPED) cargo test --workspace)
+	$(call step,kills and lost power,SVGRL=$(CURDIR)/target/debug/svgrl benches/kills.py --seconds 150)
 	@if [ -s $(SKIPPED) ]; then echo "skipped: $$(wc -l < $(SKIPPED))"; sed 's/^/  /' $(SKIPPED); else echo "nothing skipped"; fi
 
 bench: setup ## figures for this machine

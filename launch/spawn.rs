@@ -2,19 +2,20 @@
 //!
 //! Each rank is this program again, with torchrun's variables in its
 //! environment, so that `torchrun --no-python`, srun and Kubernetes can take
-//! this command's place. The first rank that fails stops the others. Restarting
-//! is left out: run the same command again and it resumes.
+//! this command's place. The first rank that fails stops the others; a signal that
+//! this command gets is every rank's, and they end by it together. Restarting is
+//! left out: run the same command again and it resumes.
 
 use std::net::TcpListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// Set in the environment of every rank that this command starts.
+/// Set in the environment of every rank that this command starts, to this process' number.
 const LAUNCHED: &str = "SVGRL_LAUNCHED";
 const POLL: Duration = Duration::from_millis(50);
 
@@ -63,7 +64,8 @@ pub enum LaunchError {
 
 /// Starts the ranks and waits for them; returns the exit status for this
 /// process: 0 when every rank ended with 0, else that of the first failure
-/// (128 + N for a rank that signal N ended).
+/// (128 + N for a rank that signal N ended, and for ranks that this command's
+/// signal N stopped before their end).
 ///
 /// # Errors
 /// When the flags contradict each other, or a rank cannot be started (those
@@ -88,9 +90,15 @@ pub fn run(args: &Args) -> Result<u8, LaunchError> {
 /// when the launcher is killed, so that no rank is left behind. Elsewhere it
 /// does nothing. Call it from the main thread.
 pub fn die_with_launcher() {
-    if std::env::var_os(LAUNCHED).is_some() {
-        // A kernel without this leaves the old behaviour.
-        let _ = set_parent_process_death_signal(Some(Signal::TERM));
+    let Ok(launcher) = std::env::var(LAUNCHED) else {
+        return;
+    };
+    // A kernel without this leaves the old behaviour.
+    let _ = set_parent_process_death_signal(Some(Signal::TERM));
+    // A launcher that was killed before that sends nothing any more.
+    let parent = getppid().map(|pid| pid.as_raw_nonzero().to_string());
+    if parent.is_none_or(|parent| parent != launcher) {
+        std::process::exit(128 + SIGTERM);
     }
 }
 
@@ -155,7 +163,7 @@ impl Plan {
             ("LOCAL_WORLD_SIZE", self.local_size.to_string()),
             ("MASTER_ADDR", self.host.clone()),
             ("MASTER_PORT", self.port.to_string()),
-            (LAUNCHED, "1".to_owned()),
+            (LAUNCHED, std::process::id().to_string()),
         ];
         if let Some(threads) = self.threads {
             variables.push(("OMP_NUM_THREADS", threads.to_string()));
@@ -229,8 +237,11 @@ fn guard(
     mut pending: impl FnMut() -> Vec<i32>,
 ) -> u8 {
     let mut failure: Option<(u8, Instant)> = None;
+    let mut passed_on: Vec<u8> = Vec::new();
+    let mut stopped = 0;
     while !ranks.is_empty() {
         for signal in pending() {
+            passed_on.extend(u8::try_from(128 + signal));
             let signal = Signal::from_named_raw(signal).unwrap_or(Signal::TERM);
             ranks.iter().for_each(|rank| rank.signal(signal));
         }
@@ -239,7 +250,10 @@ fn guard(
             let Ok(Some(status)) = rank.child.try_wait() else {
                 return true;
             };
-            if !status.success() && failure.is_none() && first_failed.is_none() {
+            if passed_on.contains(&code(status)) {
+                // It ended by the signal, as the others are about to.
+                stopped = code(status);
+            } else if !status.success() && failure.is_none() && first_failed.is_none() {
                 first_failed = Some((rank.number, status));
             }
             false
@@ -256,7 +270,7 @@ fn guard(
         }
         std::thread::sleep(POLL);
     }
-    failure.map_or(0, |(code, _)| code)
+    failure.map_or(stopped, |(code, _)| code)
 }
 
 #[cfg(test)]
@@ -339,5 +353,20 @@ mod tests {
         std::thread::sleep(Duration::from_millis(300));
         let mut queue = vec![SIGTERM];
         assert_eq!(guard(ranks, 2, LONG, || std::mem::take(&mut queue)), 0);
+    }
+
+    #[test]
+    fn ranks_that_a_signal_stops_end_together_with_its_status() {
+        // The second one takes longer to write its state, and a second signal would end it at once.
+        let stops = |pause: &str| {
+            format!(
+                "trap 'trap \"exit 9\" TERM; sleep {pause}; exit 143' TERM; while :; do sleep 0.05; done"
+            )
+        };
+        let (fast, slow) = (stops("0.1"), stops("0.8"));
+        let ranks = shell(&[fast.as_str(), slow.as_str()]);
+        std::thread::sleep(Duration::from_millis(300));
+        let mut queue = vec![SIGTERM];
+        assert_eq!(guard(ranks, 2, LONG, || std::mem::take(&mut queue)), 143);
     }
 }

@@ -247,14 +247,16 @@ fn architecture(keys: &Keys, family: Option<ModelFamily>) -> Result<Architecture
     })
 }
 
-/// Files of vision-language models say it at the top, some in the section alone.
+/// Files of vision-language models say it at the top, some in the section alone. Of Qwen2.5-VL's two flags either
+/// suffices (transformers 5).
 fn tied(whole: &Keys, text: &Keys, family: Option<ModelFamily>) -> Result<bool, ModelError> {
     let default = match family {
         Some(ModelFamily::InternVl) => true,
         Some(_) => text.flag("tie_word_embeddings", false)?,
         None => false,
     };
-    whole.flag("tie_word_embeddings", default)
+    let said = whole.flag("tie_word_embeddings", default)?;
+    Ok(said || (default && family == Some(ModelFamily::Qwen25Vl)))
 }
 
 /// Sections of the frequencies by time, row and column: one after the other in Qwen2.5-VL,

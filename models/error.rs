@@ -31,6 +31,9 @@ pub enum ModelError {
         /// Why it is refused and what would be accepted.
         reason: String,
     },
+    /// A path is no folder to read a policy or a tokenizer from.
+    #[error("{0}")]
+    Folder(String),
     /// The checkpoint's tensors are not the network's.
     #[error("{}: {reason}", path.display())]
     Tensors {

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use crate::image::ImageBounds;
 use crate::init_vision::InitVision;
 use crate::vision::WeightNaming;
-use crate::weights_folder::{load_weights, read_config};
+use crate::weights_folder::{LoadOptions, load_weights, read_config};
 use crate::{Architecture, Component, Decoder, DecoderConfig, ModelError, Tokenizer};
 
 /// Where the policy comes from: `path`, or `init` and `tokenizer`.
@@ -25,6 +25,9 @@ pub struct ModelConfig {
     /// Parts that stay as they are: `vision` (the tower that sees pictures), `projector` (what
     /// maps its features to the decoder), `decoder`; not all of them.
     pub freeze: Vec<Component>,
+    /// Tensors of `path` that the network has no place for and that are left out: names, in which `*` stands
+    /// for anything (`v_head.*`). Without it an unknown tensor is refused by name.
+    pub ignore: Vec<String>,
     /// How large pictures are shown to the policy.
     pub images: ImageBounds,
 }
@@ -276,7 +279,11 @@ impl ModelConfig {
     pub fn reload(&self, folder: &Path, place: (Kind, Device)) -> Result<Decoder, ModelError> {
         let mut shape = read_config(folder)?;
         self.apply_overrides(&mut shape)?;
-        load_weights(shape, folder, &self.freeze, place)
+        let options = LoadOptions {
+            frozen: &self.freeze,
+            ignore: &self.ignore,
+        };
+        load_weights(shape, folder, options, place)
     }
 }
 

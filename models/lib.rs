@@ -4,6 +4,7 @@
 //! is frozen, under the names of its checkpoint. Model code is single-device and knows nothing of
 //! ranks, rewards or sampling.
 
+mod added_tokens;
 mod architecture;
 mod aux_files;
 mod cache;
@@ -23,6 +24,7 @@ mod input;
 mod json_section;
 pub mod layers;
 mod linear;
+mod model_folder;
 mod params;
 mod pickle;
 mod shards;
@@ -45,9 +47,12 @@ pub use generation::GenerationConfig;
 pub use init::{InitConfig, ModelConfig};
 pub use init_vision::InitVision;
 pub use input::{Features, ImagePositions, LmInput, LmInputBuilder, Segment, Span};
+pub use model_folder::{FolderUse, folder_problem};
 pub use params::{Buffer, Component, Leaf, ParamSpec, ParamTable};
 pub use tape::{Recompute, Tape};
 pub use tensor_file::{SafeTensorsFile, read_tensors, write_tensors};
 pub use tokenizer::Tokenizer;
 pub use torch_ext::catch_torch;
-pub use weights_folder::{load_folder, load_folder_frozen, save_folder};
+pub use weights_folder::{
+    LoadOptions, load_folder, load_folder_frozen, matching_tensors, save_folder,
+};

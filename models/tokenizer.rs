@@ -1,16 +1,25 @@
 //! A Hugging Face tokenizer folder: text to ids, ids to text, and the bytes of single tokens.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use crate::ModelError;
 use crate::json_section::read_object;
+use crate::model_folder::{FolderUse, folder_problem};
+use crate::svg_tokens::is_markup;
+use crate::{ModelError, added_tokens};
 
-/// `tokenizer.json` with the end-of-sequence ids of its folder.
+/// `tokenizer.json` with the tokens that the files beside it add, and the end-of-sequence ids of its folder.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     folder: PathBuf,
     eos: Vec<i64>,
     pad: Option<i64>,
+    /// Ids that are no part of a text.
+    markers: HashSet<u32>,
+    /// Ids below the last one that stand for no token.
+    holes: Vec<i64>,
+    /// One more than the last id.
+    end: i64,
 }
 
 /// The files of a tokenizer that an exported folder carries along.
@@ -30,8 +39,11 @@ impl Tokenizer {
     /// config.json, else tokenizer_config.json's `eos_token`.
     ///
     /// # Errors
-    /// A missing or malformed file.
+    /// A missing or malformed file; a token to which two files give different ids.
     pub fn read(folder: &Path) -> Result<Self, ModelError> {
+        if let Some(problem) = folder_problem(folder, folder, FolderUse::Tokenizer) {
+            return Err(ModelError::Folder(problem));
+        }
         let path = folder.join("tokenizer.json");
         let bytes = std::fs::read(&path).map_err(ModelError::io(&path))?;
         let mut inner = tokenizers::Tokenizer::from_bytes(&bytes)
@@ -39,6 +51,7 @@ impl Tokenizer {
         // A tokenizer.json may carry the truncation or padding of its last use; a trainer wants neither.
         inner.with_padding(None);
         let _ = inner.with_truncation(None);
+        added_tokens::complete(&mut inner, folder)?;
         let mut eos = crate::GenerationConfig::read(folder)?.eos;
         let config = folder.join("tokenizer_config.json");
         let named = |key: &str| -> Result<Option<i64>, ModelError> {
@@ -46,18 +59,21 @@ impl Tokenizer {
                 return Ok(None);
             }
             let map = read_object(&config)?;
-            let token = map
-                .get(key)
-                .and_then(|value| value.as_str().or_else(|| value.get("content")?.as_str()));
+            let token = map.get(key).and_then(added_tokens::content);
             Ok(token
-                .and_then(|token| inner.token_to_id(token))
+                .and_then(|token| inner.token_to_id(&token))
                 .map(i64::from))
         };
         let pad = named("pad_token")?;
         if eos.is_empty() {
             eos.extend(named("eos_token")?);
         }
+        let ids: HashSet<i64> = inner.get_vocab(true).into_values().map(i64::from).collect();
+        let end = ids.iter().max().map_or(0, |last| last + 1);
         Ok(Self {
+            markers: added_tokens::markers(&inner, folder, &eos)?,
+            holes: (0..end).filter(|id| !ids.contains(id)).collect(),
+            end,
             inner,
             folder: folder.to_owned(),
             eos,
@@ -103,13 +119,41 @@ impl Tokenizer {
         }
     }
 
-    /// Text of `ids`, special tokens left out.
+    /// Text of `ids`. What ends, begins or pads a sequence and the markers of the chat template are left out; any other
+    /// token is text, whether it is flagged as special or not.
     pub fn decode(&self, ids: &[i64]) -> String {
         let ids: Vec<u32> = ids
             .iter()
             .filter_map(|&id| u32::try_from(id).ok())
+            .filter(|id| !self.markers.contains(id))
             .collect();
-        self.inner.decode(&ids, true).unwrap_or_default()
+        self.inner.decode(&ids, false).unwrap_or_default()
+    }
+
+    /// Tokens that look like SVG or are one of `words`, and that a completion's text would not show.
+    pub fn unshown(&self, words: &[&str]) -> Vec<String> {
+        let added = self.inner.get_added_tokens_decoder();
+        let mut lost = Vec::new();
+        for (token, id) in self.inner.get_vocab(true) {
+            if !(is_markup(&token) || words.contains(&token.as_str())) {
+                continue;
+            }
+            let text = self.decode(&[i64::from(id)]);
+            let shown = match added.contains_key(&id) {
+                true => text == token,
+                // The pieces of a vocabulary are written in an alphabet of its own.
+                false => !text.is_empty(),
+            };
+            lost.extend((!shown).then_some(token));
+        }
+        lost.sort();
+        lost
+    }
+
+    /// The ids below `rows` that stand for no token: padding of an embedding matrix.
+    pub fn unused_ids(&self, rows: i64) -> Vec<i64> {
+        let holes = self.holes.iter().copied().filter(|id| *id < rows);
+        holes.chain(self.end..rows.max(self.end)).collect()
     }
 
     /// Copies the tokenizer's files to `folder`.

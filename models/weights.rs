@@ -1,13 +1,12 @@
 //! Named tensors on their way into a network that is only evaluated: from safetensors or a torch
 //! checkpoint, each taken once by name and shape, and in the end a list of what was missing or left.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
 use crate::layers::reduce_kind;
-use crate::shards::indexed;
+use crate::shards::weight_files;
 use crate::tensor_file::{NamedTensors, read_tensors};
 use crate::{ModelError, pickle};
 
@@ -27,32 +26,19 @@ pub(crate) fn read_file(path: &Path) -> Result<NamedTensors, ModelError> {
 /// # Errors
 /// As [`read_file`]; none of the files being there.
 pub(crate) fn read_folder(folder: &Path) -> Result<NamedTensors, ModelError> {
-    let forms = ["model.safetensors", "pytorch_model.bin"];
-    let found = forms.iter().find_map(|name| {
-        let (single, index) = (folder.join(name), folder.join(format!("{name}.index.json")));
-        match (index.exists(), single.exists()) {
-            (true, _) => Some(read_shards(&index)),
-            (false, true) => Some(read_file(&single)),
-            (false, false) => None,
+    for stem in ["model.safetensors", "pytorch_model.bin"] {
+        if let Some(weights) = weight_files(folder, stem)? {
+            let mut all = NamedTensors::new();
+            for file in &weights.files {
+                all.extend(read_file(file)?);
+            }
+            return Ok(all);
         }
-    });
-    found.unwrap_or_else(|| {
-        Err(ModelError::malformed(
-            folder,
-            "holds neither model.safetensors nor pytorch_model.bin, nor an index of their shards",
-        ))
-    })
-}
-
-fn read_shards(index: &Path) -> Result<NamedTensors, ModelError> {
-    let places = indexed(index)?;
-    let files: BTreeSet<&PathBuf> = places.values().collect();
-    let mut all = NamedTensors::new();
-    for file in files {
-        all.extend(read_file(file)?);
     }
-    all.retain(|name, _| places.contains_key(name));
-    Ok(all)
+    Err(ModelError::malformed(
+        folder,
+        "holds neither model.safetensors nor pytorch_model.bin, nor an index of their shards",
+    ))
 }
 
 /// The tensors of a file, or of all checkpoints that lie in a folder.
@@ -240,5 +226,28 @@ fn drawn(name: &str, shape: &[i64], device: Device) -> Tensor {
         (_, name) if name.contains("norm") && name.ends_with("weight") => noise * 0.2 + 1.0,
         (_, name) if name.contains("lambda") => noise * 0.1 + 0.2,
         _ => noise * 0.1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor_file::write_tensors;
+
+    #[test]
+    fn a_folder_s_single_file_counts_before_shards_and_safetensors_before_bin() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |file: &str, value: f32| {
+            let tensor = ("a".to_owned(), Tensor::from_slice(&[value]));
+            write_tensors(&folder.path().join(file), &[tensor]).unwrap();
+        };
+        let read = || read_folder(folder.path()).unwrap()["a"].double_value(&[0]);
+        std::fs::write(folder.path().join("pytorch_model.bin"), "not looked at").unwrap();
+        write("b.safetensors", 2.0);
+        let index = r#"{"weight_map": {"a": "b.safetensors", "gone": "b.safetensors"}}"#;
+        std::fs::write(folder.path().join("model.safetensors.index.json"), index).unwrap();
+        assert_eq!(read(), 2.0);
+        write("model.safetensors", 1.0);
+        assert_eq!(read(), 1.0);
     }
 }

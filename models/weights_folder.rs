@@ -8,14 +8,28 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use tch::{Device, Kind};
 
+use crate::model_folder::{FolderUse, folder_problem};
 use crate::params::Component;
 use crate::shards::locate;
 use crate::tensor_file::{SafeTensorsFile, dtype_name, to_tensor, write_tensors, write_text};
 use crate::vision::WeightNaming;
 use crate::{Decoder, DecoderConfig, ModelError, ParamSpec, ParamTable};
 
+/// How the names of a tied pair end.
+const HEAD: &str = "lm_head.weight";
+const EMBEDDING: &str = "embed_tokens.weight";
+
 /// Largest shard written, in bytes.
 const SHARD_BYTES: usize = 5_000_000_000;
+
+/// How a folder is read.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LoadOptions<'a> {
+    /// Parts whose weights lie apart from those that can learn.
+    pub frozen: &'a [Component],
+    /// Patterns (`*` stands for anything) of tensors that are left out where the network has none of that name.
+    pub ignore: &'a [String],
+}
 
 /// Reads `config.json` and the weights of `folder` into a decoder of `kind` on `device`, all of
 /// which can learn.
@@ -36,7 +50,36 @@ pub fn load_folder_frozen(
     frozen: &[Component],
     place: (Kind, Device),
 ) -> Result<Decoder, ModelError> {
-    load_weights(read_config(folder)?, folder, frozen, place)
+    let options = LoadOptions {
+        frozen,
+        ignore: &[],
+    };
+    load_weights(read_config(folder)?, folder, options, place)
+}
+
+/// The tensors of `folder` that one of `patterns` means.
+///
+/// # Errors
+/// Weights that cannot be read.
+pub fn matching_tensors(folder: &Path, patterns: &[String]) -> Result<Vec<String>, ModelError> {
+    let names = locate(folder)?.into_keys();
+    Ok(names.filter(|name| is_any(patterns, name)).collect())
+}
+
+fn is_any(patterns: &[String], name: &str) -> bool {
+    patterns.iter().any(|pattern| matches(pattern, name))
+}
+
+/// Whether `name` is what `pattern` describes, in which `*` stands for any letters or none.
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else {
+        return pattern == name;
+    };
+    let Some(name) = name.strip_prefix(first) else {
+        return false;
+    };
+    let mut ends = name.char_indices().map(|(at, _)| at).chain([name.len()]);
+    ends.any(|at| matches(rest, &name[at..]))
 }
 
 /// `config.json` of `folder`, its tensors' names as the weights beside it have them.
@@ -44,6 +87,9 @@ pub fn load_folder_frozen(
 /// # Errors
 /// Whatever [`DecoderConfig::read`] refuses; weights that are not there.
 pub(crate) fn read_config(folder: &Path) -> Result<DecoderConfig, ModelError> {
+    if let Some(problem) = folder_problem(folder, folder, FolderUse::Policy) {
+        return Err(ModelError::Folder(problem));
+    }
     let mut config = DecoderConfig::read(folder)?;
     if let Some(setup) = &config.vision {
         let places = locate(folder)?;
@@ -60,24 +106,37 @@ pub(crate) fn read_config(folder: &Path) -> Result<DecoderConfig, ModelError> {
 pub(crate) fn load_weights(
     config: DecoderConfig,
     folder: &Path,
-    frozen: &[Component],
+    options: LoadOptions,
     (kind, device): (Kind, Device),
 ) -> Result<Decoder, ModelError> {
-    let model = Decoder::with_frozen(config, frozen, kind, device);
-    fill(&model.params, folder, model.config.tied)?;
+    let model = Decoder::with_frozen(config, options.frozen, kind, device);
+    fill(&model.params, folder, model.config.tied, options.ignore)?;
     Ok(model)
 }
 
-fn fill(params: &ParamTable, folder: &Path, tied: bool) -> Result<(), ModelError> {
+fn fill(
+    params: &ParamTable,
+    folder: &Path,
+    tied: bool,
+    ignore: &[String],
+) -> Result<(), ModelError> {
     let places = locate(folder)?;
-    let wanted: BTreeMap<&str, &ParamSpec> = params
-        .specs()
-        .iter()
-        .map(|spec| (spec.name.as_str(), spec))
+    let head = tied.then(|| places.keys().find(|name| name.ends_with(HEAD)));
+    let head = head.flatten().map(String::as_str);
+    let specs = params.specs().iter();
+    let wanted: BTreeMap<&str, &ParamSpec> = specs
+        .map(|spec| {
+            // Of a tied pair the head alone may be stored: the first name of the alphabet.
+            let absent = spec.name.ends_with(EMBEDDING) && !places.contains_key(&spec.name);
+            let stored = head.filter(|_| absent).unwrap_or(spec.name.as_str());
+            (stored, spec)
+        })
         .collect();
     // A tied head may be stored all the same, and old checkpoints carry rotary buffers.
     let ignorable = |name: &str| {
-        (tied && name.ends_with("lm_head.weight")) || name.ends_with("rotary_emb.inv_freq")
+        (tied && name.ends_with(HEAD))
+            || name.ends_with("rotary_emb.inv_freq")
+            || is_any(ignore, name)
     };
     let missing: Vec<&str> = wanted
         .keys()
@@ -94,7 +153,10 @@ fn fill(params: &ParamTable, folder: &Path, tied: bool) -> Result<(), ModelError
         faults.push(format!("missing tensors: {}", missing.join(", ")));
     }
     if !unknown.is_empty() {
-        faults.push(format!("unknown tensors: {}", unknown.join(", ")));
+        faults.push(format!(
+            "unknown tensors: {} (model.ignore leaves out those that a pattern such as \"v_head.*\" means)",
+            unknown.join(", ")
+        ));
     }
     let mut files: BTreeMap<&Path, Vec<&str>> = BTreeMap::new();
     for (name, path) in &places {
@@ -120,7 +182,8 @@ fn fill(params: &ParamTable, folder: &Path, tied: bool) -> Result<(), ModelError
             }
         }
     }
-    if tied && faults.is_empty() {
+    let both = head.is_some_and(|head| !wanted.contains_key(head));
+    if both && faults.is_empty() {
         faults.extend(other_head(params, &places)?);
     }
     if faults.is_empty() {
@@ -139,13 +202,11 @@ fn other_head(
     params: &ParamTable,
     places: &BTreeMap<String, PathBuf>,
 ) -> Result<Option<String>, ModelError> {
-    let head = places
-        .iter()
-        .find(|(name, _)| name.ends_with("lm_head.weight"));
+    let head = places.iter().find(|(name, _)| name.ends_with(HEAD));
     let embedding = params
         .specs()
         .iter()
-        .find(|spec| spec.name.ends_with("embed_tokens.weight"));
+        .find(|spec| spec.name.ends_with(EMBEDDING));
     let (Some((name, path)), Some(embedding)) = (head, embedding) else {
         return Ok(None);
     };
@@ -165,10 +226,7 @@ fn other_head(
 }
 
 fn not_there(path: &Path, name: &str) -> ModelError {
-    ModelError::malformed(
-        path,
-        format!("{name} is not in the file although the index says so"),
-    )
+    ModelError::malformed(path, format!("{name} is no longer in the file"))
 }
 
 /// Writes `config.json` and safetensors (sharded above 5 GB) that transformers' `from_pretrained`
@@ -226,4 +284,31 @@ pub fn save_folder(model: &Decoder, kind: Kind, folder: &Path) -> Result<(), Mod
         &folder.join("model.safetensors.index.json"),
         &index.to_string(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn a_star_stands_for_anything() {
+        for (pattern, name) in [
+            ("v_head.*", "v_head.summary.weight"),
+            ("*.inv_freq", "model.layers.0.inv_freq"),
+            ("score.weight", "score.weight"),
+            ("*", "anything"),
+            ("a*c*e", "abcde"),
+            ("a**", "a"),
+        ] {
+            assert!(matches(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("v_head.*", "model.v_head.weight"),
+            ("score", "score.weight"),
+            ("a*c", "abcd"),
+            ("", "a"),
+        ] {
+            assert!(!matches(pattern, name), "{pattern} {name}");
+        }
+    }
 }

@@ -20,10 +20,10 @@ pub(crate) fn key(parts: &[&[u8]]) -> Key {
 
 pub(crate) struct Cache<V> {
     capacity: usize,
-    state: Mutex<State<V>>,
+    state: Mutex<CacheState<V>>,
 }
 
-struct State<V> {
+struct CacheState<V> {
     clock: u64,
     entries: HashMap<Key, (u64, Arc<OnceLock<V>>)>,
 }
@@ -32,7 +32,7 @@ impl<V: Clone> Cache<V> {
     pub fn new(capacity: usize) -> Self {
         Cache {
             capacity,
-            state: Mutex::new(State {
+            state: Mutex::new(CacheState {
                 clock: 0,
                 entries: HashMap::new(),
             }),
@@ -77,7 +77,7 @@ impl<V: Clone> Cache<V> {
     }
 }
 
-impl<V> State<V> {
+impl<V> CacheState<V> {
     /// Drops the older eighth at once, so that the search for it is rare.
     fn drop_oldest(&mut self, capacity: usize) {
         let mut ages: Vec<u64> = self.entries.values().map(|e| e.0).collect();

@@ -27,6 +27,17 @@ pub enum CompletionConfig {
     Text(PlainText),
 }
 
+impl CompletionConfig {
+    /// The words that the shape asks for, which a policy's vocabulary may hold as tokens of their own.
+    pub fn markup(&self) -> &'static [&'static str] {
+        match self {
+            CompletionConfig::CtrlS(_) => &["<think>", "</think>", "```", "```svg"],
+            CompletionConfig::Sgp(_) => &["<think>", "</think>", "<answer>", "</answer>"],
+            CompletionConfig::Svg(_) | CompletionConfig::Text(_) => &[],
+        }
+    }
+}
+
 impl Default for CompletionConfig {
     fn default() -> Self {
         CompletionConfig::Svg(PlainSvg::default())

@@ -30,6 +30,14 @@ pub(crate) struct CallError {
     /// The HTTP status, when there was an answer.
     pub status: Option<u16>,
     pub message: String,
+    /// How often it was sent.
+    pub sent: u32,
+}
+
+impl CallError {
+    fn sent(self, sent: u32) -> Self {
+        Self { sent, ..self }
+    }
 }
 
 impl Caller {
@@ -64,11 +72,11 @@ impl Caller {
         loop {
             let (error, asked) = match self.once(path, body) {
                 Ok(answer) => return Ok(answer),
-                Err(Failed::Final(error)) => return Err(error),
+                Err(Failed::Final(error)) => return Err(error.sent(tried + 1)),
                 Err(Failed::Again(error, asked)) => (error, asked),
             };
             if tried >= self.retries || !go_on() {
-                return Err(error);
+                return Err(error.sent(tried + 1));
             }
             if !self.told.swap(true, Ordering::Relaxed) {
                 let message = &error.message;
@@ -87,6 +95,7 @@ impl Caller {
                 CallError {
                     status: None,
                     message,
+                    sent: 1,
                 },
                 None,
             )
@@ -124,12 +133,20 @@ impl Caller {
                     "{url}: status {status}, but the answer is not JSON: {error} (a proxy in between answers in its place, or cuts it off)"
                 );
                 let status = Some(status);
-                Failed::Again(CallError { status, message }, asked)
+                Failed::Again(
+                    CallError {
+                        status,
+                        message,
+                        sent: 1,
+                    },
+                    asked,
+                )
             });
         }
         let error = CallError {
             status: Some(status),
             message: format!("{url}: status {status}: {}", said(&text)),
+            sent: 1,
         };
         Err(match status {
             408 | 425 | 429 | 500..=599 => Failed::Again(error, asked),

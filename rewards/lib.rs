@@ -65,10 +65,11 @@ pub use reference::{ImageSource, Reference};
 pub use remote::RemoteConfig;
 pub use rules::RewardConfig;
 pub use scoring::{
-    Composition, MeasureWhen, Normalise, RubricConfig, Scorer, TaskScoring, Truncated, Unscored,
+    Composition, MeasureWhen, Normalise, RubricConfig, Scorer, TaskScoring, TruncatedTotal,
+    Unscored,
 };
 pub use service::ServiceConfig;
-pub use surrogates::whole_characters;
+pub use surrogates::mended_json;
 pub use types::{Candidate, Reward, ScoreJob, Scored, TokenCounter};
 pub use weight::Weight;
 pub use wire::{ScoreRow, ScoredRow};

@@ -25,14 +25,14 @@ pub struct Reference {
     pub draft: Option<String>,
 }
 
-/// A PNG or JPEG picture: a file, or its bytes. Written as a string: a path, or base64 (that of a PNG
+/// A PNG, JPEG or WebP picture: a file, or its bytes. Written as a string: a path, or base64 (that of a PNG
 /// starts with `iVBORw0KGgo`, its signature, optionally behind `data:image/png;base64,`; that of a
-/// JPEG stands behind `data:image/jpeg;base64,`).
+/// JPEG stands behind `data:image/jpeg;base64,`, that of a WebP behind `data:image/webp;base64,`).
 #[derive(Clone, Debug, PartialEq)]
 pub enum ImageSource {
     /// A file, read when it is needed.
     Path(PathBuf),
-    /// The bytes of a file of either kind.
+    /// The bytes of a file of any of them.
     Png(Arc<[u8]>),
 }
 
@@ -51,8 +51,8 @@ const MAX_BYTES: u64 = 64 << 20;
 /// Pixels on a side of a picture.
 pub(crate) const MAX_IMAGE_SIDE: u32 = 8192;
 const SIGNATURE: &str = "iVBORw0KGgo";
-const DATA: &str = "data:image/png;base64,";
 const JPEG: &str = "data:image/jpeg;base64,";
+const WEBP: &str = "data:image/webp;base64,";
 
 impl ImageSource {
     /// The file's bytes.
@@ -93,10 +93,10 @@ impl Serialize for ImageSource {
         match self {
             ImageSource::Path(path) => path.serialize(serializer),
             ImageSource::Png(bytes) => {
-                let prefix = if bytes.starts_with(&[0xff, 0xd8]) {
-                    JPEG
-                } else {
-                    ""
+                let prefix = match bytes.get(..4) {
+                    Some([0xff, 0xd8, ..]) => JPEG,
+                    Some(b"RIFF") => WEBP,
+                    _ => "",
                 };
                 serializer.serialize_str(&(prefix.to_owned() + &STANDARD.encode(bytes)))
             }
@@ -107,9 +107,10 @@ impl Serialize for ImageSource {
 impl<'de> Deserialize<'de> for ImageSource {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let jpeg = text.strip_prefix(JPEG);
-        let code = jpeg.or(text.strip_prefix(DATA)).unwrap_or(&text);
-        if jpeg.is_some() || code.starts_with(SIGNATURE) {
+        let uri = text.strip_prefix("data:image/");
+        let marked = uri.and_then(|uri| Some(uri.split_once(";base64,")?.1));
+        let code = marked.unwrap_or(&text);
+        if marked.is_some() || code.starts_with(SIGNATURE) {
             let bytes = STANDARD
                 .decode(code)
                 .map_err(|e| D::Error::custom(format!("base64 image: {e}")))?;
@@ -162,7 +163,12 @@ mod tests {
 
     #[test]
     fn bytes_of_either_kind_are_read_back_from_their_text() {
-        for bytes in [&b"\x89PNG\r\n\x1a\n...."[..], b"\xff\xd8\xff\xe0...."] {
+        let files = [
+            &b"\x89PNG\r\n\x1a\n...."[..],
+            b"\xff\xd8\xff\xe0....",
+            b"RIFF....WEBP",
+        ];
+        for bytes in files {
             let source = ImageSource::Png(bytes.into());
             let text = serde_json::to_string(&source).unwrap();
             assert_eq!(serde_json::from_str::<ImageSource>(&text).unwrap(), source);

@@ -5,7 +5,7 @@
 use crate::config::RenderConfig;
 use crate::failure::Failure;
 use crate::isolate::on_large_stack;
-use crate::renderer::{Patience, Renderer};
+use crate::renderer::{Renderer, WaitBudget};
 use crate::target::Target;
 use resvg::tiny_skia::{Color, Pixmap, Transform};
 use resvg::usvg::{Options, Tree};
@@ -81,7 +81,7 @@ pub fn isolation(
 ) -> Result<Isolation, Failure> {
     let (config, target) = white(size);
     on_large_stack(|| {
-        let here = |s: &str| renderer.render_within(s, (target, &config), Patience::Here);
+        let here = |s: &str| renderer.render_within(s, (target, &config), WaitBudget::Here);
         let sent = |s: &&String| matches!(here(s), Ok(None));
         let sent = sources.iter().filter(sent).count();
         let (mut guarded, mut isolated) = (Spent::default(), Spent::default());

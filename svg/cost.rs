@@ -104,25 +104,25 @@ fn expanded(nodes: &[Node<'_, '_>], own: Vec<Cost>) -> Result<Cost, Failure> {
         children.chain(targets.copied()).chain(whole).collect()
     };
     let mut costs = own;
-    let mut state = vec![State::New; nodes.len()];
+    let mut state = vec![VisitState::New; nodes.len()];
     let mut stack = vec![(0, parts(0), 0)];
-    state[0] = State::Open;
+    state[0] = VisitState::Open;
     while let Some((node, its_parts, next)) = stack.last_mut() {
         let node = *node;
         if let Some(&part) = its_parts.get(*next) {
             *next += 1;
             match state[part] {
-                State::Done => {
+                VisitState::Done => {
                     let cost = costs[part];
                     costs[node].add(&cost);
                 }
-                State::New => {
-                    state[part] = State::Open;
+                VisitState::New => {
+                    state[part] = VisitState::Open;
                     *next -= 1;
                     let parts = parts(part);
                     stack.push((part, parts, 0));
                 }
-                State::Open => {
+                VisitState::Open => {
                     let detail = format!(
                         "<{}> refers to an element it stands in",
                         nodes[node].tag_name().name()
@@ -131,7 +131,7 @@ fn expanded(nodes: &[Node<'_, '_>], own: Vec<Cost>) -> Result<Cost, Failure> {
                 }
             }
         } else {
-            state[node] = State::Done;
+            state[node] = VisitState::Done;
             stack.pop();
         }
     }
@@ -139,7 +139,7 @@ fn expanded(nodes: &[Node<'_, '_>], own: Vec<Cost>) -> Result<Cost, Failure> {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum State {
+enum VisitState {
     New,
     Open,
     Done,

@@ -24,7 +24,7 @@ const PROPERTIES: [&str; 10] = [
 ];
 
 /// What style says of each property.
-type Declared = [Option<Said>; PROPERTIES.len()];
+type DeclaredGeometry = [Option<Said>; PROPERTIES.len()];
 
 /// A declaration's value.
 #[derive(Clone, Debug)]
@@ -102,7 +102,7 @@ fn edits(document: &Document, limits: &Limits) -> Result<Edits, Failure> {
         most: limits.max_style_work,
     };
     let mut edits = Edits::new();
-    let mut known: HashMap<NodeId, Declared> = HashMap::new();
+    let mut known: HashMap<NodeId, DeclaredGeometry> = HashMap::new();
     for node in document.descendants().filter(is_svg) {
         let declared = cascade(node, &rules, &steps);
         if steps.taken.get() > steps.most {
@@ -153,10 +153,10 @@ fn rules<'a>(document: &'a Document<'a>) -> StyleSheet<'a> {
     sheet
 }
 
-fn cascade(node: Node<'_, '_>, rules: &StyleSheet<'_>, steps: &Steps) -> Declared {
-    let mut declared = Declared::default();
+fn cascade(node: Node<'_, '_>, rules: &StyleSheet<'_>, steps: &Steps) -> DeclaredGeometry {
+    let mut declared = DeclaredGeometry::default();
     for rule in &rules.rules {
-        let candidate = Matched { node, steps };
+        let candidate = MatchedRules { node, steps };
         candidate.step();
         if rule.selector.matches(&candidate) {
             rule.declarations
@@ -170,7 +170,7 @@ fn cascade(node: Node<'_, '_>, rules: &StyleSheet<'_>, steps: &Steps) -> Declare
     declared
 }
 
-fn declare(declared: &mut Declared, one: &Declaration<'_>) {
+fn declare(declared: &mut DeclaredGeometry, one: &Declaration<'_>) {
     let Some(index) = place(one.name) else {
         return;
     };
@@ -204,7 +204,11 @@ fn value<'a>(property: &str, said: &'a str) -> &'a str {
 }
 
 /// The parent's value of a property; empty, which counts as missing, where it has none.
-fn inherited(node: Node<'_, '_>, index: usize, known: &HashMap<NodeId, Declared>) -> String {
+fn inherited(
+    node: Node<'_, '_>,
+    index: usize,
+    known: &HashMap<NodeId, DeclaredGeometry>,
+) -> String {
     let mut above = node.parent_element();
     while let Some(parent) = above {
         let said = known
@@ -265,12 +269,12 @@ struct Steps {
 }
 
 #[derive(Clone, Copy)]
-struct Matched<'s, 'a, 'input: 'a> {
+struct MatchedRules<'s, 'a, 'input: 'a> {
     node: Node<'a, 'input>,
     steps: &'s Steps,
 }
 
-impl<'a, 'input> Matched<'_, 'a, 'input> {
+impl<'a, 'input> MatchedRules<'_, 'a, 'input> {
     /// Counts one; false where no more may be taken, and matching comes to its end.
     fn step(&self) -> bool {
         let taken = self.steps.taken.get() + 1;
@@ -281,11 +285,11 @@ impl<'a, 'input> Matched<'_, 'a, 'input> {
     fn at(&self, node: Option<Node<'a, 'input>>) -> Option<Self> {
         let steps = self.steps;
         node.filter(|_| self.step())
-            .map(|node| Matched { node, steps })
+            .map(|node| MatchedRules { node, steps })
     }
 }
 
-impl simplecss::Element for Matched<'_, '_, '_> {
+impl simplecss::Element for MatchedRules<'_, '_, '_> {
     fn parent_element(&self) -> Option<Self> {
         self.at(self.node.parent_element())
     }

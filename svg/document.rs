@@ -15,7 +15,7 @@ const SVG_NS: &str = "http://www.w3.org/2000/svg";
 
 /// Source text whose root carries the target size, with the picture's own size beside it.
 #[derive(Debug)]
-pub(crate) struct Prepared {
+pub(crate) struct SizedDocument {
     pub source: String,
     /// Width and height the document gives itself, CSS pixels.
     pub intrinsic: (f64, f64),
@@ -30,7 +30,7 @@ pub(crate) fn prepare(
     source: &str,
     target: Target,
     config: &RenderConfig,
-) -> Result<Prepared, Failure> {
+) -> Result<SizedDocument, Failure> {
     limits::check_bytes(source, &config.limits)?;
     let source = match config.mode {
         ParseMode::Strict => Cow::Borrowed(source),
@@ -89,7 +89,7 @@ pub(crate) fn prepare(
     let source = resize_root(&source, &root, &geometry, canvas);
     let (units_x, units_y) = geometry.units;
     let pixels_per_unit = (f64::from(canvas.0) / units_x).max(f64::from(canvas.1) / units_y);
-    Ok(Prepared {
+    Ok(SizedDocument {
         source,
         intrinsic: (geometry.width, geometry.height),
         canvas,
@@ -190,7 +190,7 @@ fn resize_root(
         }
     }
     if let Some(group) = group {
-        let Group {
+        let RootGroup {
             name,
             transform,
             inside,
@@ -206,7 +206,7 @@ fn resize_root(
 }
 
 /// What takes the root's transform.
-struct Group<'a> {
+struct RootGroup<'a> {
     name: String,
     /// The attribute as it is written.
     transform: &'a str,
@@ -216,7 +216,7 @@ struct Group<'a> {
 
 /// The root's transform moves what the viewBox has placed, in the document's own units; left on the
 /// root it would count pixels of whatever canvas was chosen. None where there is nothing to move.
-fn transformed_group<'a>(source: &'a str, root: &RootTag<'_>) -> Option<Group<'a>> {
+fn transformed_group<'a>(source: &'a str, root: &RootTag<'_>) -> Option<RootGroup<'a>> {
     let mut written = root.attributes.iter().filter(|a| a.name == "transform");
     let (transform, None) = (written.next()?, written.next()) else {
         return None;
@@ -229,7 +229,7 @@ fn transformed_group<'a>(source: &'a str, root: &RootTag<'_>) -> Option<Group<'a
         Some((prefix, _)) => format!("{prefix}:g"),
         None => "g".to_owned(),
     };
-    Some(Group {
+    Some(RootGroup {
         name,
         transform: &source[transform.span.clone()],
         inside: start..end,

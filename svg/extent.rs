@@ -9,7 +9,7 @@ const LIMIT: f64 = 1e6;
 
 /// What one element adds to how far the drawing reaches.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Reach {
+pub(crate) struct CoordinateBounds {
     /// No less than the largest coordinate it writes.
     pub rough: f64,
     /// Base-2 logarithm of its transform's enlargement, at least 0; nested ones add up.
@@ -17,9 +17,9 @@ pub(crate) struct Reach {
 }
 
 /// Reads an element's numbers, quickly and therefore roughly: most documents are near even so.
-pub(crate) fn reach(node: &Node<'_, '_>) -> Reach {
+pub(crate) fn reach(node: &Node<'_, '_>) -> CoordinateBounds {
     let zooms = |name: &str| name == "transform";
-    Reach {
+    CoordinateBounds {
         rough: farthest(node, rough, rough),
         zoom: node
             .attributes()

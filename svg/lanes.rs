@@ -11,16 +11,16 @@ use std::time::Duration;
 /// Threads that may be left running before everything goes to worker processes, until one of them has ended.
 const MAX_LOST: usize = 4;
 
-type Job = Box<dyn FnOnce() + Send>;
+type WatchedJob = Box<dyn FnOnce() + Send>;
 
 /// The idle threads, each behind its queue.
 #[derive(Default)]
-pub(crate) struct Lanes {
-    idle: Mutex<Vec<mpsc::Sender<Job>>>,
+pub(crate) struct WatchdogThreads {
+    idle: Mutex<Vec<mpsc::Sender<WatchedJob>>>,
     lost: Arc<AtomicUsize>,
 }
 
-impl Lanes {
+impl WatchdogThreads {
     /// Whether work may still be done here.
     pub fn are_open(&self) -> bool {
         self.lost.load(Ordering::Relaxed) < MAX_LOST
@@ -43,7 +43,7 @@ impl Lanes {
         // Set by whichever comes first, the end of the work or the end of waiting for it.
         let parted = Arc::new(AtomicBool::new(false));
         let (ended, lost) = (parted.clone(), self.lost.clone());
-        let job: Job = Box::new(move || {
+        let job: WatchedJob = Box::new(move || {
             let result = on_large_stack(work);
             if ended.swap(true, Ordering::SeqCst) {
                 lost.fetch_sub(1, Ordering::SeqCst);
@@ -76,8 +76,8 @@ impl Lanes {
     }
 }
 
-fn start() -> Result<mpsc::Sender<Job>, Failure> {
-    let (sender, jobs) = mpsc::channel::<Job>();
+fn start() -> Result<mpsc::Sender<WatchedJob>, Failure> {
+    let (sender, jobs) = mpsc::channel::<WatchedJob>();
     let serve = move || jobs.into_iter().for_each(|job| job());
     spawn_large_stack("svg-draw", serve).map_err(|e| {
         Failure::new(
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn an_overrun_is_left_behind_and_counted() {
-        let lanes = Lanes::default();
+        let lanes = WatchdogThreads::default();
         let (release, held) = mpsc::channel::<()>();
         let stuck = lanes.run(Duration::from_millis(20), move || Ok(held.recv().is_ok()));
         assert_eq!(stuck.map_err(|f| f.reason), Err(Reason::Deadline));
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_panic_leaves_the_thread_usable() {
-        let lanes = Lanes::default();
+        let lanes = WatchdogThreads::default();
         let deadline = Duration::from_secs(9);
         let panicked = lanes.run::<()>(deadline, || panic!("boom"));
         assert_eq!(panicked, Err(Failure::new(Reason::Panic, "boom")));

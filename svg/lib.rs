@@ -42,6 +42,6 @@ pub use isolate::{catches_panics, on_large_stack, spawn_large_stack};
 pub use normalise::{NormaliseError, NormaliseOptions, Normalised, normalise};
 pub use pool::WorkerProgram;
 pub use raster::{Raster, RasterError};
-pub use renderer::{Patience, Rendered, Renderer, draw_own};
+pub use renderer::{Rendered, Renderer, WaitBudget, draw_own};
 pub use resize::{Filter, resize, resize_part};
 pub use target::Target;

@@ -2,7 +2,7 @@
 //! pipe says so. Callers may draw at the same time; each holds a process of its own meanwhile.
 
 use crate::failure::{Failure, Reason};
-use crate::protocol::{Answer, Request, read_frame, read_json, write_frame, write_json};
+use crate::protocol::{Answer, DrawRequest, read_frame, read_json, write_frame, write_json};
 use crate::raster::Raster;
 use rustix::io::Errno;
 use std::io::{self, Read};
@@ -103,7 +103,7 @@ impl Pool {
 
     /// Draws in a worker process within the request's deadline. One that somebody else killed, the system for
     /// lack of memory for instance, says nothing of the document: another tries it, once.
-    pub fn draw(&self, request: &Request, source: &str) -> Result<Raster, Failure> {
+    pub fn draw(&self, request: &DrawRequest, source: &str) -> Result<Raster, Failure> {
         let drawn = match self.draw_once(request, source) {
             Err(Trouble::Killed(_)) => self.draw_once(request, source),
             drawn => drawn,
@@ -111,7 +111,7 @@ impl Pool {
         Ok(drawn?)
     }
 
-    fn draw_once(&self, request: &Request, source: &str) -> Result<Raster, Trouble> {
+    fn draw_once(&self, request: &DrawRequest, source: &str) -> Result<Raster, Trouble> {
         let until = Instant::now() + Duration::from_millis(request.deadline_ms);
         let idle = self
             .idle
@@ -222,7 +222,7 @@ impl Process {
         })
     }
 
-    fn send(&mut self, request: &Request, source: &str) -> io::Result<()> {
+    fn send(&mut self, request: &DrawRequest, source: &str) -> io::Result<()> {
         let input = self
             .input
             .as_mut()

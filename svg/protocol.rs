@@ -12,7 +12,7 @@ const MAX_FRAME: usize = 1 << 30;
 
 /// One document to draw; the source follows as the next frame.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Request {
+pub(crate) struct DrawRequest {
     pub canvas: (u32, u32),
     pub options: DrawOptions,
     pub deadline_ms: u64,

@@ -27,8 +27,11 @@ pub enum RasterError {
     /// A broken JPEG.
     #[error("cannot read JPEG: {0}")]
     Jpeg(#[from] jpeg_decoder::Error),
+    /// A broken WebP.
+    #[error("cannot read WebP: {0}")]
+    Webp(#[from] image_webp::DecodingError),
     /// A file of another kind, by its name.
-    #[error("{0} (PNG and JPEG are read: convert it)")]
+    #[error("{0} (PNG, JPEG and WebP are read: convert it)")]
     Format(&'static str),
     /// A file that lacks its end.
     #[error("the file is cut off: its end is missing")]
@@ -94,30 +97,21 @@ fn png_ends(bytes: &[u8]) -> bool {
     false
 }
 
-/// What a file that is neither PNG nor JPEG is.
+/// Whether a WebP is as long as it says.
+fn webp_ends(bytes: &[u8]) -> bool {
+    let length = bytes.get(4..8).and_then(|length| length.try_into().ok());
+    length.is_some_and(|length| bytes.len() - 8 >= u32::from_le_bytes(length) as usize)
+}
+
+/// What a file that is not read is.
 fn other_format(bytes: &[u8]) -> &'static str {
     match bytes {
         [] => "an empty file",
-        [
-            b'R',
-            b'I',
-            b'F',
-            b'F',
-            _,
-            _,
-            _,
-            _,
-            b'W',
-            b'E',
-            b'B',
-            b'P',
-            ..,
-        ] => "a WebP picture",
         [b'G', b'I', b'F', b'8', ..] => "a GIF picture",
         [b'B', b'M', ..] => "a BMP picture",
         [b'I', b'I', b'*', 0, ..] | [b'M', b'M', 0, b'*', ..] => "a TIFF picture",
         [_, _, _, _, b'f', b't', b'y', b'p', ..] => "a film, or an AVIF or HEIC picture",
-        _ => "neither PNG nor JPEG",
+        _ => "neither PNG nor JPEG nor WebP",
     }
 }
 
@@ -168,7 +162,7 @@ impl Raster {
         Ok(bytes)
     }
 
-    /// Width and height of a PNG or a JPEG by its header; the pixels are not looked at.
+    /// Width and height of a PNG, a JPEG or a WebP by its header; the pixels are not looked at.
     pub fn size(bytes: &[u8]) -> Result<(u32, u32), RasterError> {
         match bytes {
             [0x89, b'P', b'N', b'G', ..] => {
@@ -178,6 +172,21 @@ impl Raster {
             [0xff, 0xd8, 0xff, ..] => {
                 jpeg_size(&mut jpeg_decoder::Decoder::new(Cursor::new(bytes)))
             }
+            [
+                b'R',
+                b'I',
+                b'F',
+                b'F',
+                _,
+                _,
+                _,
+                _,
+                b'W',
+                b'E',
+                b'B',
+                b'P',
+                ..,
+            ] => Ok(image_webp::WebPDecoder::new(Cursor::new(bytes))?.dimensions()),
             _ => Err(RasterError::Format(other_format(bytes))),
         }
     }
@@ -190,22 +199,58 @@ impl Raster {
     }
 
     /// Refuses a file that was cut off, without decoding it: a PNG without its last chunk, a JPEG without
-    /// the marker of its end.
+    /// the marker of its end, a WebP that says to be longer.
     pub fn check_whole(bytes: &[u8]) -> Result<(), RasterError> {
         let whole = match bytes {
             [0x89, b'P', b'N', b'G', ..] => png_ends(bytes),
+            [b'R', b'I', b'F', b'F', ..] => webp_ends(bytes),
             _ => bytes.windows(2).rev().any(|pair| pair == [0xff, 0xd9]),
         };
         whole.then_some(()).ok_or(RasterError::CutOff)
     }
 
-    /// Decodes a PNG or a JPEG, told apart by their first bytes. Sides over `max_side` are refused.
+    /// Decodes a PNG, a JPEG or a WebP, told apart by their first bytes. Sides over `max_side` are refused.
     pub fn decode(bytes: &[u8], max_side: u32) -> Result<Self, RasterError> {
         match bytes {
             [0x89, b'P', b'N', b'G', ..] => Self::from_png(bytes, max_side),
             [0xff, 0xd8, 0xff, ..] => Self::from_jpeg(bytes, max_side),
+            [
+                b'R',
+                b'I',
+                b'F',
+                b'F',
+                _,
+                _,
+                _,
+                _,
+                b'W',
+                b'E',
+                b'B',
+                b'P',
+                ..,
+            ] => Self::from_webp(bytes, max_side),
             _ => Err(RasterError::Format(other_format(bytes))),
         }
+    }
+
+    /// Decodes a WebP, with losses or without, to straight alpha; of a moving one the first picture. Pictures with
+    /// losses are within a few levels of libwebp's, which smooths their colours otherwise.
+    pub fn from_webp(bytes: &[u8], max_side: u32) -> Result<Self, RasterError> {
+        let mut decoder = image_webp::WebPDecoder::new(Cursor::new(bytes))?;
+        let (width, height) = decoder.dimensions();
+        check_size(width, height, max_side)?;
+        let channels = if decoder.has_alpha() { 4 } else { 3 };
+        let mut data = vec![0; width as usize * height as usize * channels];
+        decoder.read_image(&mut data)?;
+        let rgba = match channels {
+            4 => data,
+            _ => expand(&data, |[r, g, b]: [u8; 3]| [r, g, b]),
+        };
+        Ok(Raster {
+            width,
+            height,
+            rgba,
+        })
     }
 
     /// Decodes any JPEG, colour, grey or four-colour, to opaque pixels; within two levels of libjpeg's.

@@ -2,13 +2,13 @@
 //! worker process where it is not.
 
 use crate::config::RenderConfig;
-use crate::document::{Prepared, parse, prepare};
+use crate::document::{SizedDocument, parse, prepare};
 use crate::draw::{DrawOptions, draw};
 use crate::failure::{Failure, Reason};
 use crate::isolate::{caught, has_large_stack};
-use crate::lanes::Lanes;
+use crate::lanes::WatchdogThreads;
 use crate::pool::{Pool, WorkerProgram};
-use crate::protocol::Request;
+use crate::protocol::DrawRequest;
 use crate::raster::Raster;
 use crate::survey::{RenderTier, survey};
 use crate::target::Target;
@@ -21,7 +21,7 @@ const UNWATCHED_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How long a caller waits for one document before it turns to others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
+pub enum WaitBudget {
     /// Not for a worker process.
     Here,
     /// For what a worker process draws in a moment: text, for instance, which is mostly short work but
@@ -46,7 +46,7 @@ pub struct Rendered {
 /// Draws documents; shared by threads, which may draw at the same time.
 pub struct Renderer {
     pool: Pool,
-    lanes: Lanes,
+    lanes: WatchdogThreads,
     deadline: Duration,
 }
 
@@ -55,7 +55,7 @@ impl Renderer {
     /// near it. Fails with `worker_unavailable` when the worker program cannot be found.
     pub fn new(program: &WorkerProgram, deadline: Duration) -> Result<Self, Failure> {
         Ok(Renderer {
-            lanes: Lanes::default(),
+            lanes: WatchdogThreads::default(),
             pool: Pool::new(program)?,
             deadline,
         })
@@ -86,14 +86,14 @@ impl Renderer {
         &self,
         source: &str,
         (target, config): (Target, &RenderConfig),
-        patience: Patience,
+        patience: WaitBudget,
     ) -> Result<Option<Rendered>, Failure> {
         let _span = tracing::trace_span!("render", bytes = source.len()).entered();
         let step = self.first(source, target, config)?;
         let drawn = step.raster.is_some();
         match patience {
-            Patience::Here if !drawn => Ok(None),
-            Patience::Moment if !drawn && MOMENT < self.deadline => {
+            WaitBudget::Here if !drawn => Ok(None),
+            WaitBudget::Moment if !drawn && MOMENT < self.deadline => {
                 match self.finished(step, config, MOMENT) {
                     Err(late) if late.reason == Reason::Deadline => Ok(None),
                     answer => answer.map(Some),
@@ -124,7 +124,7 @@ impl Renderer {
         let raster = match step.raster {
             Some(raster) => raster,
             None => {
-                let request = Request {
+                let request = DrawRequest {
                     canvas: step.prepared.canvas,
                     options: draw_options(config),
                     deadline_ms: deadline.as_millis().max(1) as u64,
@@ -170,7 +170,7 @@ pub fn draw_own(source: &str, target: Target, config: &RenderConfig) -> Result<R
 
 /// A document as far as this process takes it.
 struct Step {
-    prepared: Prepared,
+    prepared: SizedDocument,
     tier: RenderTier,
     raster: Option<Raster>,
 }

@@ -54,13 +54,13 @@ enum Property {
 }
 
 /// What a document's text holds.
-struct Found<'a> {
+struct FoundValues<'a> {
     /// Where the values of such attributes and declarations lie, in order.
     values: Vec<(Property, Range<usize>)>,
     ids: HashSet<&'a str>,
 }
 
-impl Found<'_> {
+impl FoundValues<'_> {
     /// Whether a filter's value is a link to nothing.
     fn misses(&self, value: &str) -> bool {
         let link = || value.trim().strip_prefix("url(")?.strip_suffix(')');
@@ -70,7 +70,7 @@ impl Found<'_> {
 }
 
 /// Reads tags and style elements; linear in the text, however it is built.
-fn find(source: &str) -> Found<'_> {
+fn find(source: &str) -> FoundValues<'_> {
     let (mut values, mut ids) = (Vec::new(), HashSet::new());
     // The last tag that opened, and whether it has closed.
     let (mut open, mut closed, mut at) = (0, true, 0);
@@ -107,7 +107,7 @@ fn find(source: &str) -> Found<'_> {
             None => drop(ids.insert(&source[value])),
         }
     }
-    Found { values, ids }
+    FoundValues { values, ids }
 }
 
 /// The last word of a text, the name before a sign.

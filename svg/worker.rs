@@ -5,7 +5,7 @@
 use crate::draw::draw;
 use crate::failure::Failure;
 use crate::isolate::spawn_large_stack;
-use crate::protocol::{Answer, Request, read_frame, read_json, write_frame, write_json};
+use crate::protocol::{Answer, DrawRequest, read_frame, read_json, write_frame, write_json};
 use crate::raster::Raster;
 use crate::{document, fonts, on_large_stack};
 use resvg::usvg::roxmltree::{Document, ParsingOptions};
@@ -41,7 +41,7 @@ pub fn main() -> ExitCode {
 fn serve() -> io::Result<()> {
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
     loop {
-        let request: Request = match read_json(&mut input) {
+        let request: DrawRequest = match read_json(&mut input) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             other => other?,
         };
@@ -60,7 +60,7 @@ fn serve() -> io::Result<()> {
 }
 
 /// The renderer has checked the source: only parsing and drawing are left.
-fn render(source: &str, request: &Request) -> Result<Raster, Failure> {
+fn render(source: &str, request: &DrawRequest) -> Result<Raster, Failure> {
     let options = ParsingOptions {
         allow_dtd: true,
         ..ParsingOptions::default()

@@ -39,6 +39,36 @@ pub enum TorchError {
         /// The deadline.
         seconds: u64,
     },
+    /// Rank 0 has not called this rank.
+    #[error(
+        "rank 0 has not called rank {rank} within {seconds} s: it has not come, or waits for others{gave_up}"
+    )]
+    Uncalled {
+        /// The rank that reports.
+        rank: usize,
+        /// The deadline.
+        seconds: u64,
+        /// What rank 0 said when it stopped waiting, if it did.
+        gave_up: String,
+    },
+    /// This rank may not take part.
+    #[error("rank {rank} does not start: {sentence}")]
+    Refused {
+        /// The rank that reports.
+        rank: usize,
+        /// Why.
+        sentence: String,
+    },
+    /// Ranks that have met cannot connect to each other.
+    #[error("rank {rank} cannot connect to the other ranks; it listens at {place} ({cause})")]
+    Network {
+        /// The rank that reports.
+        rank: usize,
+        /// Its address or interface, and what chose it.
+        place: String,
+        /// libtorch's own words.
+        cause: Box<TorchError>,
+    },
     /// A collective broke or reached its deadline.
     #[error("{diagnosis} (rank {rank} in phase `{phase}`, collective {number}, {cause})")]
     Collective {

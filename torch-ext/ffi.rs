@@ -12,6 +12,7 @@ pub(crate) type In = *const C_tensor;
 pub(crate) type Out = *mut *mut C_tensor;
 
 unsafe extern "C" {
+    pub(crate) fn svgrl_end_in_words(words: *const c_char);
     pub(crate) fn svgrl_last_error() -> *const c_char;
 
     pub(crate) fn svgrl_set_grad(param: In, grad: In) -> c_int;

@@ -20,6 +20,7 @@ pub(crate) type StorePtr = *mut RawStore;
 pub(crate) type GroupPtr = *mut RawGroup;
 
 unsafe extern "C" {
+    pub(crate) fn svgrl_prefer_interface(address: *const c_char) -> c_int;
     pub(crate) fn svgrl_store_tcp(
         host: *const c_char,
         port: u16,
@@ -76,6 +77,7 @@ unsafe extern "C" {
         device: c_int,
         out: *mut GroupPtr,
     ) -> c_int;
+    pub(crate) fn svgrl_group_set_timeout(group: GroupPtr, timeout_ms: i64) -> c_int;
     pub(crate) fn svgrl_group_free(group: GroupPtr);
     pub(crate) fn svgrl_group_all_reduce(group: GroupPtr, tensor: In) -> c_int;
     pub(crate) fn svgrl_group_broadcast(group: GroupPtr, tensor: In, root: c_int) -> c_int;

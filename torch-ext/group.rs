@@ -5,11 +5,13 @@
 //! environment, so that several may live side by side. A call blocks until this
 //! rank's part is done; asynchronous overlap is left out.
 
+use std::cell::Cell;
 use std::ffi::{CString, c_int};
+use std::net::IpAddr;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tch::{Device, Tensor, no_grad};
 
@@ -61,6 +63,8 @@ pub struct GroupOptions {
     /// Time between signs of life; a failed collective takes four of them to say
     /// who is missing.
     pub heartbeat: Duration,
+    /// The address that this rank listens on; without one the store's host decides.
+    pub address: Option<IpAddr>,
 }
 
 /// The ranks that compute together.
@@ -80,6 +84,8 @@ pub struct C10dGroup {
     heartbeat: Heartbeat,
     /// For reading the others' hearts when a collective has failed.
     watch: Arc<Store>,
+    /// The deadline of a collective, and when the last one ended.
+    pace: Cell<(Duration, Instant)>,
 }
 
 // SAFETY: the handle is owned and moves with its owner; it is not shared.
@@ -120,8 +126,15 @@ impl ProcessGroup {
         }
         let meeting = store.prefix("backend")?;
         let raw = match options.backend {
-            Backend::Gloo => gloo(&meeting, &options)?,
-            Backend::Nccl { device } => cuda::connect(&meeting, &options, device)?,
+            Backend::Gloo => gloo(&meeting, &options).map_err(|cause| TorchError::Network {
+                rank,
+                place: place(&options),
+                cause: Box::new(cause),
+            })?,
+            Backend::Nccl { device } => {
+                prefer_interface(&options)?;
+                cuda::connect(&meeting, &options, device)?
+            }
         };
         let watch = Arc::new(store.reconnect()?);
         Ok(Self::C10d(C10dGroup {
@@ -129,6 +142,7 @@ impl ProcessGroup {
             options,
             heartbeat,
             watch,
+            pace: Cell::new((options.timeout, Instant::now())),
         }))
     }
 
@@ -155,6 +169,38 @@ impl ProcessGroup {
             group
                 .heartbeat
                 .update(|state| state.phase = name.to_owned());
+        }
+    }
+
+    /// The deadline that the group was made with; none in a world of one.
+    pub fn timeout(&self) -> Option<Duration> {
+        match self {
+            Self::Solo => None,
+            Self::C10d(group) => Some(group.options.timeout),
+        }
+    }
+
+    /// The deadline of each collective from now on.
+    ///
+    /// # Errors
+    /// A backend that knows no deadlines.
+    pub fn set_timeout(&self, timeout: Duration) -> Result<(), TorchError> {
+        let Self::C10d(group) = self else {
+            return Ok(());
+        };
+        let (before, ended) = group.pace.get();
+        if before == timeout {
+            return Ok(());
+        }
+        group.pace.set((timeout, ended));
+        // SAFETY: a live group for the length of the call.
+        let set = check("set_timeout", unsafe {
+            ffi::svgrl_group_set_timeout(group.raw, millis(timeout))
+        });
+        match group.options.backend {
+            Backend::Gloo => set,
+            // Whether NCCL's groups take one depends on libtorch's version; the one they were made with stays.
+            Backend::Nccl { .. } => Ok(()),
         }
     }
 
@@ -276,10 +322,23 @@ impl C10dGroup {
         body: impl FnOnce(GroupPtr) -> c_int,
     ) -> Result<(), TorchError> {
         self.heartbeat.update(|state| state.collectives += 1);
-        check(call, body(self.raw)).map_err(|cause| {
+        let (timeout, ended) = self.pace.get();
+        let alone = ended.elapsed();
+        let done = check(call, body(self.raw));
+        self.pace.set((timeout, Instant::now()));
+        done.map_err(|cause| {
             let own = self.heartbeat.update(|state| state.failed = true);
             TorchError::Collective {
-                diagnosis: self.diagnose(&own),
+                diagnosis: match alone > timeout {
+                    // The others, rank 0 among them, ended because this one did not come.
+                    true => format!(
+                        "rank {} itself came late: {} s after its last collective, where the deadline is {} s, so the others had given it up",
+                        self.options.rank,
+                        alone.as_secs(),
+                        timeout.as_secs()
+                    ),
+                    false => self.diagnose(&own),
+                },
                 call,
                 number: own.collectives,
                 rank: self.options.rank,
@@ -311,11 +370,7 @@ impl C10dGroup {
 }
 
 fn gloo(store: &Store, options: &GroupOptions) -> Result<GroupPtr, TorchError> {
-    // Ranks that meet on the loopback need no name resolution, which
-    // containers often lack.
-    let host = store.host();
-    let local = host == "localhost" || host == "::1" || host.starts_with("127.");
-    let listen = CString::new(if local { "127.0.0.1" } else { "" }).unwrap_or_default();
+    let listen = CString::new(listens(store.host(), options)).unwrap_or_default();
     let mut raw: GroupPtr = ptr::null_mut();
     // SAFETY: a live store and C string, and room for one handle.
     let status = unsafe {
@@ -330,6 +385,45 @@ fn gloo(store: &Store, options: &GroupOptions) -> Result<GroupPtr, TorchError> {
     };
     check("ProcessGroup::connect", status)?;
     Ok(raw)
+}
+
+/// Has NCCL use the interface that leads to the other machines.
+fn prefer_interface(options: &GroupOptions) -> Result<(), TorchError> {
+    let Some(address) = options.address.filter(|address| !address.is_loopback()) else {
+        return Ok(());
+    };
+    let address = CString::new(address.to_string()).unwrap_or_default();
+    // SAFETY: a live C string.
+    check("ProcessGroup::connect", unsafe {
+        ffi::svgrl_prefer_interface(address.as_ptr())
+    })
+}
+
+/// The address that a rank listens on; empty leaves it to the machine's name.
+fn listens(host: &str, options: &GroupOptions) -> String {
+    // Ranks that meet on the loopback need no name resolution, which containers often lack.
+    let local = host == "localhost" || host == "::1" || host.starts_with("127.");
+    match options.address {
+        Some(address) => address.to_string(),
+        None if local => "127.0.0.1".to_owned(),
+        None => String::new(),
+    }
+}
+
+/// Where a rank listens, and what chose that, for people.
+fn place(options: &GroupOptions) -> String {
+    match (std::env::var("GLOO_SOCKET_IFNAME"), options.address) {
+        (Ok(name), _) if !name.is_empty() => {
+            format!("interface {name}, which GLOO_SOCKET_IFNAME names")
+        }
+        (_, Some(address)) => format!(
+            "{address}, the address of the interface that leads to MASTER_ADDR; GLOO_SOCKET_IFNAME would name another interface"
+        ),
+        (_, None) => {
+            "the address of its machine's name; GLOO_SOCKET_IFNAME would name an interface"
+                .to_owned()
+        }
+    }
 }
 
 fn as_int(number: usize) -> c_int {

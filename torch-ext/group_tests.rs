@@ -50,6 +50,7 @@ fn join(timeout: Duration) -> Result<ProcessGroup, TorchError> {
             timeout,
             backend: Backend::Gloo,
             heartbeat: Duration::from_millis(100),
+            address: None,
         },
     )
 }
@@ -183,6 +184,7 @@ fn a_rank_that_never_joins_is_named() {
         timeout: Duration::from_millis(300),
         backend: Backend::Gloo,
         heartbeat: Duration::from_millis(50),
+        address: None,
     };
     let error = ProcessGroup::connect(&store, "test", options).unwrap_err();
     assert!(error.to_string().contains("1, 2"), "{error}");

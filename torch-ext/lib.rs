@@ -6,6 +6,7 @@
 //! as a [`TorchError`].
 
 mod adamw;
+mod allocator;
 mod catch;
 mod context;
 #[cfg_attr(svgrl_cuda, path = "cuda/enabled.rs")]
@@ -20,10 +21,12 @@ mod grad;
 mod group;
 mod heartbeat;
 mod mapped;
+mod meeting;
 mod memory;
 mod store;
 
 pub use adamw::{AdamwArgs, AdamwScalars, foreach_norm, fused_adamw_, global_norm};
+pub use allocator::{SentenceAllocator, prepare_for_full_memory};
 pub use catch::{catch_torch, catches_panics};
 pub use context::{device_name, disable_reduced_precision, set_deterministic, version};
 pub use decode::{CachedRows, decode_attention};
@@ -34,5 +37,6 @@ pub use fused::{
 pub use grad::{backward, set_grad};
 pub use group::{Backend, C10dGroup, GroupOptions, ProcessGroup};
 pub use mapped::MappedFile;
+pub use meeting::{Compare, Likeness, Meeting, Met};
 pub use memory::{MemoryStats, memory_stats};
 pub use store::Store;

@@ -52,6 +52,8 @@ pub struct StageContext<'a> {
     pub ranks: Rc<Ranks>,
     /// Seed of the completions' random numbers.
     pub seed: u64,
+    /// Steps of earlier stages that the schedules of reward weights have behind them.
+    pub steps_before: u64,
 }
 
 /// What one step works with.
@@ -73,6 +75,11 @@ impl StepContext<'_> {
     pub fn learning_rate(&self) -> f64 {
         let common = self.stage.common;
         learning_rate(&common.optimizer, self.step, common.steps)
+    }
+
+    /// Where the schedules of reward weights are.
+    pub fn schedule_step(&self) -> u64 {
+        self.stage.steps_before + self.step
     }
 
     /// Where the step's rows stand.

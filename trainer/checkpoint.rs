@@ -1,7 +1,8 @@
 //! Checkpoint folders: a plain Hugging Face folder with the trainer's state inside.
 //!
-//! A folder is written aside, synced and renamed, so that it is whole or not there. A manifest of
-//! sizes and checksums tells damage; equal states are equal bytes.
+//! A folder is written aside, synced and renamed, so that it is whole or not there; one that is written anew
+//! keeps the old one until the new one has its name. A manifest of sizes and checksums tells damage; equal
+//! states are equal bytes.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ use rollout::data::CursorState;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::files::sync_folder;
+use crate::files::{make_folder, sync_folder};
+use crate::inputs::Inputs;
 use crate::learn::AdamW;
 use crate::{TrainError, files};
 
@@ -21,6 +23,9 @@ const PARTS: [&str; 3] = [
     "trainer/optimizer.safetensors",
     "trainer/state.json",
 ];
+
+/// The file of a checkpoint's [`Provenance`].
+const PROVENANCE: &str = "provenance.json";
 
 /// Where a run stands, besides its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +51,15 @@ pub struct State {
     pub threads: usize,
 }
 
+/// What a checkpoint's run was made of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The resolved config without what a continuation may change.
+    pub config: Value,
+    /// The rows, the first weights, the tokenizer, the encoders, the templates.
+    pub inputs: Inputs,
+}
+
 /// A checkpoint folder that was found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
@@ -53,6 +67,10 @@ pub struct Checkpoint {
     pub path: PathBuf,
     /// Its state.
     pub state: State,
+    /// What its run was made of; checkpoints of before this was kept have none.
+    pub provenance: Option<Provenance>,
+    /// Checksum of its manifest: equal folders have equal ones.
+    pub sum: u32,
 }
 
 /// What is written.
@@ -65,6 +83,8 @@ pub struct Contents<'a> {
     pub tokenizer: &'a Tokenizer,
     /// The folder that the policy came from, if it came from one: what else is in it travels along.
     pub origin: Option<&'a Path>,
+    /// What the run is made of.
+    pub provenance: &'a Provenance,
 }
 
 impl Checkpoint {
@@ -75,6 +95,7 @@ impl Checkpoint {
     pub fn write(folder: &Path, contents: &Contents, state: &State) -> Result<(), TrainError> {
         let parent = folder.parent().unwrap_or(Path::new("."));
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        make_folder(parent)?;
         let aside = parent.join(format!(".{name}.partial"));
         remove(&aside)?;
         let inner = aside.join("trainer");
@@ -92,17 +113,17 @@ impl Checkpoint {
             &contents.optimizer.tensors(),
         )
         .map_err(failed)?;
-        let text = serde_json::to_string_pretty(state)
-            .map_err(|error| TrainError::Other(error.to_string()))?;
+        let wrong = |error: serde_json::Error| TrainError::Other(error.to_string());
+        let text = serde_json::to_string_pretty(state).map_err(wrong)?;
         files::write_whole(&inner.join("state.json"), text.as_bytes())?;
+        let text = serde_json::to_string_pretty(contents.provenance).map_err(wrong)?;
+        files::write_whole(&inner.join(PROVENANCE), text.as_bytes())?;
         let manifest = Value::Object(manifest(&aside)?).to_string();
         files::write_whole(&inner.join("manifest.json"), manifest.as_bytes())?;
         for folder in [&inner, &aside] {
             sync_folder(folder).map_err(TrainError::io(folder))?;
         }
-        remove(folder)?;
-        fs::rename(&aside, folder).map_err(TrainError::io(folder))?;
-        sync_folder(parent).map_err(TrainError::io(parent))
+        replace(&aside, folder)
     }
 
     /// Reads and verifies `folder`.
@@ -125,7 +146,8 @@ impl Checkpoint {
                 folder.display()
             )));
         }
-        let expected: Map<String, Value> = serde_json::from_slice(&read("trainer/manifest.json")?)
+        let manifest = read("trainer/manifest.json")?;
+        let expected: Map<String, Value> = serde_json::from_slice(&manifest)
             .map_err(|error| damaged("trainer/manifest.json", error.to_string()))?;
         let weights = |part: &String| part.starts_with("model") && part.ends_with(".safetensors");
         let lacks = match expected.keys().any(weights) {
@@ -150,9 +172,17 @@ impl Checkpoint {
         }
         let state = serde_json::from_slice(&read("trainer/state.json")?)
             .map_err(|error| damaged("trainer/state.json", error.to_string()))?;
+        let part = format!("trainer/{PROVENANCE}");
+        let provenance = match expected.contains_key(&part) {
+            true => serde_json::from_slice(&read(&part)?)
+                .map_err(|error| damaged(&part, error.to_string()))?,
+            false => None,
+        };
         Ok(Self {
             path: folder.to_owned(),
             state,
+            provenance,
+            sum: crc32fast::hash(&manifest),
         })
     }
 
@@ -219,18 +249,78 @@ fn write_generation_config(folder: &Path, tokenizer: &Tokenizer) -> Result<(), T
     files::write_whole(&path, Value::Object(map).to_string().as_bytes())
 }
 
+/// Gives `aside` the name of `folder`, which is removed after it, if it is there.
+fn replace(aside: &Path, folder: &Path) -> Result<(), TrainError> {
+    let old = hidden(folder, REPLACED);
+    discard(&old)?;
+    if folder.exists() {
+        fs::rename(folder, &old).map_err(TrainError::io(folder))?;
+    }
+    fs::rename(aside, folder).map_err(TrainError::io(folder))?;
+    let parent = files::parent(folder);
+    sync_folder(parent).map_err(TrainError::io(parent))?;
+    discard(&old)
+}
+
+/// What the hidden folders beside checkpoints end with: one being written, one whose place the next one takes,
+/// one being removed.
+const PARTIAL: &str = "partial";
+const REPLACED: &str = "replaced";
+const REMOVED: &str = "removed";
+
+fn hidden(folder: &Path, end: &str) -> PathBuf {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    folder.with_file_name(format!(".{name}.{end}"))
+}
+
+/// The checkpoint's name in that of a hidden folder, and how it ends.
+fn unhidden(name: &str) -> Option<(&str, &str)> {
+    let (name, end) = name.strip_prefix('.')?.rsplit_once('.')?;
+    [PARTIAL, REPLACED, REMOVED]
+        .contains(&end)
+        .then_some((name, end))
+}
+
+/// Gives checkpoints their names that a kill kept from them: those written whole, and those that a new one was
+/// about to replace.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn recover(folder: &Path) -> Result<(), TrainError> {
+    for end in [PARTIAL, REPLACED] {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let hidden = entry.file_name().to_string_lossy().into_owned();
+            let Some((name, _)) = unhidden(&hidden).filter(|(_, found)| *found == end) else {
+                continue;
+            };
+            let named = folder.join(name);
+            if !named.exists() && Checkpoint::open(&entry.path()).is_ok() {
+                fs::rename(entry.path(), &named).map_err(TrainError::io(&named))?;
+                sync_folder(folder).map_err(TrainError::io(folder))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Removes what a kill left in a stage's `folder`: checkpoints half written and half removed.
 ///
 /// # Errors
 /// Whatever the file system says.
 pub fn sweep(folder: &Path) -> Result<(), TrainError> {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') && (name.ends_with(".partial") || name.ends_with(".removed")) {
-            fs::remove_dir_all(entry.path()).map_err(TrainError::io(entry.path()))?;
+        if unhidden(&entry.file_name().to_string_lossy()).is_some() {
+            discard(&entry.path())?;
         }
     }
     Ok(())
+}
+
+fn discard(folder: &Path) -> Result<(), TrainError> {
+    match folder.exists() {
+        true => fs::remove_dir_all(folder).map_err(TrainError::io(folder)),
+        false => Ok(()),
+    }
 }
 
 /// Removes a folder if it is there.
@@ -238,15 +328,97 @@ pub fn sweep(folder: &Path) -> Result<(), TrainError> {
 /// # Errors
 /// Whatever the file system says.
 pub fn remove(folder: &Path) -> Result<(), TrainError> {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let gone = folder.with_file_name(format!(".{name}.removed"));
-    if gone.exists() {
-        fs::remove_dir_all(&gone).map_err(TrainError::io(&gone))?;
-    }
+    let gone = hidden(folder, REMOVED);
+    discard(&gone)?;
     if folder.exists() {
         // Out of sight first, so that a kill never leaves half a folder under a checkpoint's name.
         fs::rename(folder, &gone).map_err(TrainError::io(folder))?;
-        fs::remove_dir_all(&gone).map_err(TrainError::io(&gone))?;
+        discard(&gone)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Something that opens as a checkpoint of `step`.
+    fn write(folder: &Path, step: u64) {
+        fs::create_dir_all(folder.join("trainer")).unwrap();
+        let state = State {
+            stage: "rl".into(),
+            stage_index: 0,
+            step,
+            evaluation_owed: false,
+            updates: step,
+            cursor: CursorState {
+                draws: 0,
+                streams: Default::default(),
+            },
+            tokens: 0,
+            world_size: 1,
+            threads: 1,
+        };
+        for part in [
+            "model.safetensors",
+            "config.json",
+            "trainer/optimizer.safetensors",
+        ] {
+            fs::write(folder.join(part), "x").unwrap();
+        }
+        let text = serde_json::to_string(&state).unwrap();
+        fs::write(folder.join("trainer/state.json"), text).unwrap();
+        let manifest = Value::Object(manifest(folder).unwrap()).to_string();
+        fs::write(folder.join("trainer/manifest.json"), manifest).unwrap();
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap().flatten();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_a_kill_kept_from_its_name_gets_it() {
+        let stage = tempfile::tempdir().unwrap();
+        let at = |name: &str| stage.path().join(name);
+        // Killed before the rename; between the two renames; while the old one was removed; half written.
+        write(&at(".step_000002.partial"), 2);
+        write(&at(".step_000004.replaced"), 3);
+        write(&at(".step_000004.partial"), 4);
+        write(&at("step_000006"), 6);
+        write(&at(".step_000006.replaced"), 5);
+        write(&at(".step_000008.partial"), 8);
+        fs::remove_file(at(".step_000008.partial/config.json")).unwrap();
+        write(&at(".step_000001.removed"), 1);
+        recover(stage.path()).unwrap();
+        sweep(stage.path()).unwrap();
+        let expected = ["step_000002", "step_000004", "step_000006"];
+        assert_eq!(names(stage.path()), expected);
+        for (name, step) in expected.into_iter().zip([2, 4, 6]) {
+            assert_eq!(Checkpoint::open(&at(name)).unwrap().state.step, step);
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_written_anew_takes_the_old_ones_place() {
+        let stage = tempfile::tempdir().unwrap();
+        let (old, new) = (
+            stage.path().join("final"),
+            stage.path().join(".final.partial"),
+        );
+        for step in [1, 2] {
+            write(&new, step);
+            replace(&new, &old).unwrap();
+            assert_eq!(Checkpoint::open(&old).unwrap().state.step, step);
+            assert_eq!(names(stage.path()), ["final"]);
+        }
+        // A kill between the renames, with nothing whole beside the old one.
+        fs::rename(&old, hidden(&old, REPLACED)).unwrap();
+        recover(stage.path()).unwrap();
+        assert_eq!(Checkpoint::open(&old).unwrap().state.step, 2);
+    }
 }

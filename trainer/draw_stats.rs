@@ -56,7 +56,7 @@ impl DrawStats {
         }
         for spread in spreads {
             let bucket = spread.bucket.to_string();
-            metrics.set_of(&keys::SPREAD, &[&spread.strand, &bucket], spread.mean);
+            metrics.set_of(&keys::SPREAD, &[&spread.stream, &bucket], spread.mean);
         }
         metrics
     }

@@ -28,6 +28,9 @@ pub enum TrainError {
     /// libtorch ended an operation of the learner, for lack of memory for instance.
     #[error("libtorch: {0}")]
     Learner(String),
+    /// The scoring service is gone.
+    #[error("{0}")]
+    Service(String),
     /// Anything else that is nobody's input.
     #[error("{0}")]
     Other(String),
@@ -48,8 +51,26 @@ impl TrainError {
             Self::Model(error) | Self::Rollout(rollout::RolloutError::Model(error)) => {
                 !matches!(error, ModelError::Torch(_) | ModelError::Shim(_))
             }
+            Self::Torch(torch_ext::TorchError::Refused { .. }) => true,
             _ => false,
         }
+    }
+}
+
+impl TrainError {
+    /// Whether the same command, started again, may well go on: exit status 75.
+    pub fn is_mended_by_restart(&self) -> bool {
+        use torch_ext::TorchError;
+        matches!(
+            self,
+            Self::Service(_)
+                | Self::Torch(
+                    TorchError::Collective { .. }
+                        | TorchError::NotJoined { .. }
+                        | TorchError::Store { .. }
+                        | TorchError::Uncalled { .. }
+                )
+        )
     }
 }
 
@@ -68,7 +89,8 @@ impl From<rollout::data::DataError> for TrainError {
 impl From<rewards::RewardError> for TrainError {
     fn from(error: rewards::RewardError) -> Self {
         match error {
-            rewards::RewardError::Config(text) => Self::Input(text),
+            rewards::RewardError::Config(ref text) => Self::Input(text.clone()),
+            rewards::RewardError::Service(_) => Self::Service(error.to_string()),
             other => Self::Other(other.to_string()),
         }
     }

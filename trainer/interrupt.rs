@@ -1,9 +1,16 @@
-//! SIGTERM and SIGINT: the step in flight gets a grace to end, then it is dropped; a second
-//! SIGINT stops at once. Before the first step there is nothing to write: the process just ends.
+//! SIGTERM, SIGINT and SIGHUP: acknowledged at once; the step in flight gets a grace to end, then it is dropped, and
+//! the state is written. A second SIGINT stops at once. Before the first step there is nothing to write: the process
+//! just ends.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use tracing::Level;
 
 use crate::TrainError;
 
@@ -12,8 +19,12 @@ use crate::TrainError;
 pub struct Interrupt {
     /// Milliseconds since `start`, plus one; 0 before a signal.
     at: Arc<AtomicU64>,
+    /// Its number.
+    signal: Arc<AtomicI32>,
     /// Whether there is a state that a signal has to leave on disk.
     begun: Arc<AtomicBool>,
+    /// The newest whole checkpoint.
+    newest: Arc<Mutex<Option<PathBuf>>>,
     start: Instant,
     grace: Duration,
 }
@@ -23,13 +34,15 @@ impl Interrupt {
     pub fn never() -> Self {
         Self {
             at: Arc::default(),
+            signal: Arc::default(),
             begun: Arc::default(),
+            newest: Arc::default(),
             start: Instant::now(),
             grace: Duration::MAX,
         }
     }
 
-    /// Listens for SIGTERM and SIGINT in this process.
+    /// Listens for SIGTERM, SIGINT and SIGHUP in this process.
     ///
     /// # Errors
     /// The system refusing the handlers.
@@ -39,31 +52,82 @@ impl Interrupt {
             grace,
             ..Self::never()
         };
-        let mut signals = signal_hook::iterator::Signals::new([
-            signal_hook::consts::SIGTERM,
-            signal_hook::consts::SIGINT,
-        ])
-        .map_err(|error| TrainError::Other(format!("signal handlers: {error}")))?;
-        let (at, start) = (interrupt.at.clone(), interrupt.start);
-        let begun = interrupt.begun.clone();
+        let refused =
+            |error: std::io::Error| TrainError::Other(format!("signal handlers: {error}"));
+        let mut signals =
+            signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(refused)?;
+        let heard = interrupt.clone();
         if LISTENING.set(()).is_ok() {
-            std::thread::spawn(move || {
-                for signal in signals.forever() {
-                    let now = start.elapsed().as_millis() as u64 + 1;
-                    let first = at
-                        .compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst)
-                        .is_ok();
-                    // Without destructors: libtorch's would run under the main thread's feet.
-                    if !begun.load(Ordering::SeqCst) {
-                        signal_hook::low_level::exit(0);
-                    }
-                    if !first && signal == signal_hook::consts::SIGINT {
-                        signal_hook::low_level::exit(130);
-                    }
-                }
-            });
+            std::thread::Builder::new()
+                .name("signals".into())
+                .spawn(move || signals.forever().for_each(|signal| heard.hear(signal)))
+                .map_err(refused)?;
         }
         Ok(interrupt)
+    }
+
+    /// What a signal does, in words and in deeds.
+    fn hear(&self, signal: i32) {
+        let now = self.start.elapsed().as_millis() as u64 + 1;
+        self.signal
+            .compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst)
+            .ok();
+        let first = self
+            .at
+            .compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst);
+        let (name, status) = (name(signal), 128 + signal);
+        // Without destructors: libtorch's would run under the main thread's feet.
+        if !self.begun.load(Ordering::SeqCst) {
+            self.say(Level::WARN, &format!("{name}: no step has begun, there is nothing to write; ending with status {status}"));
+            signal_hook::low_level::exit(status);
+        }
+        let left = self.left();
+        if first.is_ok() {
+            self.say(Level::WARN, &format!(
+                "{name}: the step in flight may end within {} s (grace_s), else it is dropped; then the state is written and the run ends with status {status}. A second SIGINT (Ctrl-C) stops at once; {left}",
+                self.grace.as_secs()
+            ));
+        } else if signal == SIGINT {
+            self.say(
+                Level::ERROR,
+                &format!("{name} again: stopping at once, the step in flight is lost; {left}"),
+            );
+            signal_hook::low_level::exit(status);
+        } else {
+            self.say(
+                Level::WARN,
+                &format!("{name} again: the state is about to be written; {left}"),
+            );
+        }
+    }
+
+    /// Says a line where people look: before the run's outputs are open, on standard error.
+    fn say(&self, level: Level, line: &str) {
+        if !tracing::dispatcher::has_been_set() {
+            let _ = writeln!(std::io::stderr(), "{line}");
+        } else if level == Level::ERROR {
+            tracing::error!("{line}");
+        } else {
+            tracing::warn!("{line}");
+        }
+    }
+
+    /// What stays if the process ended now.
+    fn left(&self) -> String {
+        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*newest {
+            Some(path) => format!(
+                "the last whole checkpoint is {}, the same command continues from it",
+                path.display()
+            ),
+            None => "there is no checkpoint yet, the same command starts over".into(),
+        }
+    }
+
+    /// A checkpoint lies whole at `path`.
+    pub fn wrote(&self, path: &Path) {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        *newest = Some(path.to_owned());
     }
 
     /// From now on a signal waits for the state to be written.
@@ -76,11 +140,27 @@ impl Interrupt {
         self.at.load(Ordering::SeqCst) != 0
     }
 
+    /// The signal that has come; SIGTERM where it came to another rank alone.
+    pub fn signal(&self) -> i32 {
+        match self.signal.load(Ordering::SeqCst) {
+            0 => SIGTERM,
+            signal => signal,
+        }
+    }
+
     /// Whether the grace for the step in flight is over.
     pub fn expired(&self) -> bool {
         match self.at.load(Ordering::SeqCst) {
             0 => false,
             at => self.start.elapsed() > Duration::from_millis(at).saturating_add(self.grace),
         }
+    }
+}
+
+fn name(signal: i32) -> &'static str {
+    match signal {
+        SIGINT => "SIGINT",
+        SIGHUP => "SIGHUP",
+        _ => "SIGTERM",
     }
 }

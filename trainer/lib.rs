@@ -5,6 +5,7 @@
 //! [`learn`] what both learn with. Networks come from `models`, completions from `rollout`, scores from
 //! `rewards`.
 
+mod agreement;
 mod algorithm;
 pub mod bench;
 
@@ -15,8 +16,9 @@ mod data;
 mod draw_stats;
 
 mod error;
-mod files;
+pub mod files;
 pub mod grpo;
+mod inputs;
 mod interrupt;
 pub mod learn;
 mod loader;
@@ -24,29 +26,36 @@ mod memory;
 pub mod metrics;
 mod peak_memory;
 mod plan;
+mod policy_check;
 mod prompt_builder;
 mod resume;
 mod rollouts;
 mod run;
+mod run_lock;
 pub mod samples;
 mod sft;
+mod stage_survey;
 pub mod telemetry;
 pub mod tensorboard;
 mod world;
 
 pub use algorithm::{Algorithm, StageContext, StepContext, StepEnd};
-pub use checkpoint::{Checkpoint, State};
+pub use checkpoint::{Checkpoint, Provenance, State};
 pub use config::scoring;
 pub use data::open_catalog;
+pub use draw_stats::DrawStats;
 pub use error::TrainError;
+pub use inputs::{Change, Inputs, SourceInput};
 pub use interrupt::Interrupt;
 pub use learn::{Learner, LearnerOptions, Ranks};
-pub use loader::{DataLoader, Drawn, Loader, PromptRequest, Share};
+pub use loader::{DataLoader, LoadedPrompts, Loader, PromptRequest, Share};
 pub use memory::TrainingMemory;
 pub use peak_memory::peak_memory_gib;
 pub use plan::{check_inputs, plan};
 pub use prompt_builder::PromptBuilder;
-pub use resume::{forbidden_changes, has_checkpoint};
+pub use resume::{Resume, move_aside};
 pub use rollouts::ScoredGroup;
-pub use run::{Observer, Resume, RunEnd, RunOptions, run};
+pub use run::{Observer, RunEnd, RunOptions, run};
+pub use run_lock::{Holder, RunLock};
+pub use stage_survey::{Bound, StageSurvey};
 pub use world::{World, threads};

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use rollout::Prompt;
-use rollout::data::{Cursor, CursorState, Draw, Example, SkippedRow, Spread};
+use rollout::data::{Cursor, CursorState, Draw, SkippedRow, Spread};
 
 use crate::TrainError;
 use crate::config::AnswerSelection;
@@ -19,7 +19,7 @@ pub trait Loader {
     ///
     /// # Errors
     /// A bad row, or no row that fits.
-    fn prompts(&mut self, request: PromptRequest) -> Result<Drawn, TrainError>;
+    fn prompts(&mut self, request: PromptRequest) -> Result<LoadedPrompts, TrainError>;
 
     /// Its place in the data.
     fn state(&self) -> CursorState;
@@ -67,7 +67,7 @@ pub struct PromptRequest {
 }
 
 /// Prompts of one step, and how many rows were passed over for their length.
-pub struct Drawn {
+pub struct LoadedPrompts {
     /// The rank's own prompts.
     pub prompts: Vec<Prompt>,
     /// Tokens of what SFT imitates, aligned with the prompts, the first of the tokenizer's ending ones last.
@@ -113,10 +113,10 @@ impl Loader for DataLoader {
 
     /// Draws until `request.count` examples have a prompt that fits; each rank keeps every `size`th from
     /// its own number on. A thousand draws in a row that are all too long are an error.
-    fn prompts(&mut self, request: PromptRequest) -> Result<Drawn, TrainError> {
+    fn prompts(&mut self, request: PromptRequest) -> Result<LoadedPrompts, TrainError> {
         let longest = request.longest;
         let mut seen: HashMap<String, usize> = HashMap::new();
-        let mut own: Vec<(Prompt, Example)> = Vec::new();
+        let mut own: Vec<(Prompt, Draw)> = Vec::new();
         let (mut too_long, mut stats) = (0, DrawStats::default());
         let (mut kept, mut streak, mut all) = (0, 0, 0);
         while kept < request.count {
@@ -137,7 +137,7 @@ impl Loader for DataLoader {
                         prompt.id = format!("{}#refill{}", prompt.id, request.attempt);
                     }
                     if all % self.share.size == self.share.rank {
-                        own.push((prompt, turn.example));
+                        own.push((prompt, turn));
                     }
                     all += 1;
                 }
@@ -158,14 +158,14 @@ impl Loader for DataLoader {
         let builder = self.builder.as_ref();
         let shown: Vec<Result<_, TrainError>> = own
             .into_par_iter()
-            .map(|(prompt, example)| {
-                let target = example.target.as_deref().map(|text| builder.target(text));
-                Ok((builder.with_images(prompt, &example)?, target))
+            .map(|(prompt, draw)| {
+                let target = builder.target(&draw)?;
+                Ok((builder.with_images(prompt, &draw.example)?, target))
             })
             .collect();
         let shown: Result<Vec<_>, TrainError> = shown.into_iter().collect();
         let (prompts, targets) = shown?.into_iter().unzip();
-        Ok(Drawn {
+        Ok(LoadedPrompts {
             prompts,
             targets,
             too_long,

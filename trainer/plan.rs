@@ -3,36 +3,41 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use models::Tokenizer;
-use rollout::data::{Catalog, Cursor};
+use models::{DecoderConfig, Tokenizer};
+use rollout::data::{Catalog, Cursor, Draw, SourceSummary, Split};
 use rollout::template::ChatTemplate;
 
 use crate::TrainError;
 use crate::config::{Config, Dtype};
 use crate::data::{left_out, open_catalog};
 use crate::memory::TrainingMemory;
+use crate::policy_check;
 use crate::prompt_builder::PromptBuilder;
+use crate::stage_survey::StageSurvey;
 
-/// Opens what a config names, without loading weights: tokenizer, templates, data, and the first
-/// prompt of every source's task. Gives what was left out of the data, a line each.
+/// Rows of a source that are looked at.
+const LOOKED_AT: usize = 1000;
+
+/// What a config names, opened.
+struct PlanInputs {
+    catalog: Arc<Catalog>,
+    shape: DecoderConfig,
+    /// What is to be said of it.
+    notes: Vec<String>,
+}
+
+/// Opens what a config names, without loading weights: tokenizer, templates, data, and the prompts of up to a
+/// thousand rows of every source. Gives what was left out of the data, and what the stages make of the rows'
+/// lengths, a line each.
 ///
 /// # Errors
 /// The first thing that `run` would refuse.
 pub fn check_inputs(config: &Config) -> Result<Vec<String>, TrainError> {
-    let (catalog, tokenizer) = inputs(config)?;
-    let (rows, tokens) = (
-        config.model.shape(&tokenizer)?.vocab_size,
-        tokenizer.len() as i64,
-    );
-    match rows < tokens {
-        true => Err(TrainError::Input(format!(
-            "model: {rows} embedding rows for a tokenizer of {tokens} ids"
-        ))),
-        false => Ok(left_out(&catalog)),
-    }
+    let inputs = inputs(config)?;
+    Ok(inputs.notes)
 }
 
-fn inputs(config: &Config) -> Result<(Arc<Catalog>, Arc<Tokenizer>), TrainError> {
+fn inputs(config: &Config) -> Result<PlanInputs, TrainError> {
     let folder = config
         .model
         .tokenizer_folder()
@@ -42,16 +47,86 @@ fn inputs(config: &Config) -> Result<(Arc<Catalog>, Arc<Tokenizer>), TrainError>
     let catalog = Arc::new(open_catalog(config, &mut |_, _, _| {})?);
     let chat = chat.map(Arc::new);
     let tasks = &config.tasks;
+    let shape = config.model.shape(&tokenizer)?;
+    let (rows, tokens) = (shape.vocab_size, tokenizer.len() as i64);
+    if rows < tokens {
+        return Err(TrainError::Input(format!(
+            "model: {rows} embedding rows for a tokenizer of {tokens} ids"
+        )));
+    }
     let prompts = PromptBuilder::new(tasks, tokenizer.clone(), chat.as_ref(), config.seed)?
-        .with_vision(config.model.shape(&tokenizer)?.vision);
+        .with_vision(shape.vision.clone());
+    let mut longest = vec![0; config.stages.len()];
     for (index, stage) in config.stages.iter().enumerate() {
         let mut cursor = Cursor::new(catalog.clone(), &stage.common.curriculum, config.seed)
             .map_err(|error| error.within(&format!("stages.{index}")))?;
         for draw in cursor.next(config.data.sources.len())? {
-            prompts.prompt(&draw)?;
+            let tokens = prompts.prompt(&draw)?.ids.len();
+            longest[index] = longest[index].max(tokens);
         }
     }
-    Ok((catalog, tokenizer))
+    let mut notes = left_out(&catalog);
+    notes.extend(tasks_without_rows(config, &catalog));
+    notes.extend(lengths(config, &catalog, &prompts)?);
+    notes.extend(policy_check::told(config, &shape, &tokenizer, &longest)?);
+    Ok(PlanInputs {
+        catalog,
+        shape,
+        notes,
+    })
+}
+
+/// A line for each task that no source has a row of.
+fn tasks_without_rows(config: &Config, catalog: &Catalog) -> Vec<String> {
+    let summary = catalog.summary();
+    let has_rows = |task: &String| {
+        let of = |source: &&SourceSummary| source.task == *task;
+        let mut sources = summary.iter().filter(of);
+        sources.any(|source| source.train + source.held_out > 0)
+    };
+    let without = config.tasks.keys().filter(|task| !has_rows(task));
+    let line = |task: &String| {
+        format!("tasks.{task}: no source has a row of it (data.sources.NAME.task: {task} would)")
+    };
+    without.map(line).collect()
+}
+
+/// Makes the prompts and targets of rows spread evenly over each source, and says what the stages' bounds on
+/// lengths do to them.
+fn lengths(
+    config: &Config,
+    catalog: &Catalog,
+    prompts: &PromptBuilder,
+) -> Result<Vec<String>, TrainError> {
+    let mut stages: Vec<StageSurvey> = config.stages.iter().map(StageSurvey::of).collect();
+    for (source, summary) in catalog.summary().iter().enumerate() {
+        let all = summary.train + summary.held_out;
+        let looked_at = all.min(LOOKED_AT);
+        for row in (0..looked_at).map(|at| at * all / looked_at) {
+            let place = match row < summary.train {
+                true => (Split::Train, row),
+                false => (Split::HeldOut, row - summary.train),
+            };
+            let Ok(example) = catalog.row((source, place.0), place.1)? else {
+                continue;
+            };
+            let draw = Draw {
+                example,
+                draw: row as u64,
+                bucket: None,
+            };
+            let prompt = prompts.without_images(&draw)?.ids.len();
+            // Without the token that ends it, as references are measured.
+            let answer = prompts
+                .target(&draw)?
+                .map(|ids| ids.len().saturating_sub(1));
+            if place.0 == Split::Train {
+                let of = |stage: &mut StageSurvey| stage.count(&summary.name, (prompt, answer));
+                stages.iter_mut().for_each(of);
+            }
+        }
+    }
+    Ok(stages.iter().flat_map(StageSurvey::sentences).collect())
 }
 
 /// What a run will do and need, for people.
@@ -59,8 +134,11 @@ fn inputs(config: &Config) -> Result<(Arc<Catalog>, Arc<Tokenizer>), TrainError>
 /// # Errors
 /// Whatever [`check_inputs`] refuses.
 pub fn plan(config: &Config) -> Result<String, TrainError> {
-    let (catalog, tokenizer) = inputs(config)?;
-    let shape = config.model.shape(&tokenizer)?;
+    let PlanInputs {
+        catalog,
+        shape,
+        notes,
+    } = inputs(config)?;
     let parameters = shape.parameters() as f64;
     let width = if config.dtype == Dtype::Bfloat16 {
         2.0
@@ -89,6 +167,9 @@ pub fn plan(config: &Config) -> Result<String, TrainError> {
                 source.train, source.held_out, source.filtered, source.task
             ),
         );
+    }
+    for note in notes {
+        line("note", note);
     }
     for stage in &config.stages {
         let options = stage.algorithm.options();

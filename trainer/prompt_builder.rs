@@ -1,5 +1,6 @@
 //! From rows of the data to prompts in token ids: templates, chat template, tokenizer.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,12 +17,17 @@ use rollout::template::ChatTemplate;
 use crate::TrainError;
 use crate::config::TaskConfig;
 
+/// Stands for a picture until its tokens do: a character that no text holds, unlike the words of placeholders.
+const PLACE: &str = "\u{fdd0}";
+
 /// Makes prompts for every task of a run.
 pub struct PromptBuilder {
     tokenizer: Arc<Tokenizer>,
     /// How pictures become the policy's input, where it sees.
     eyes: Option<Processor>,
     tasks: IndexMap<String, Prompter>,
+    /// Tasks whose completions are SVG.
+    drawing: HashSet<String>,
     /// Pictures cut so far.
     cut: AtomicU64,
 }
@@ -37,6 +43,8 @@ impl PromptBuilder {
         chat: Option<&Arc<ChatTemplate>>,
         seed: u64,
     ) -> Result<Self, TrainError> {
+        let drawing = tasks.iter().filter(|(_, task)| task.draws());
+        let drawing = drawing.map(|(name, _)| name.clone()).collect();
         let tasks = tasks
             .iter()
             .map(|(name, task)| {
@@ -49,6 +57,7 @@ impl PromptBuilder {
             tokenizer,
             eyes: None,
             tasks,
+            drawing,
             cut: AtomicU64::new(0),
         })
     }
@@ -59,11 +68,12 @@ impl PromptBuilder {
         let Some(VisionSetup { processor, .. }) = eyes else {
             return self;
         };
-        let (text, by_template) = (processor.mark(), !processor.writes_placeholders());
+        let by_template = !processor.writes_placeholders();
+        let text = processor.mark().replace(processor.placeholder(), PLACE);
         self.tasks = self
             .tasks
             .into_iter()
-            .map(|(name, prompter)| (name, prompter.with_pictures(text, by_template)))
+            .map(|(name, prompter)| (name, prompter.with_pictures(&text, by_template)))
             .collect();
         self.eyes = Some(processor);
         self
@@ -74,11 +84,45 @@ impl PromptBuilder {
         &self.tokenizer
     }
 
-    /// The tokens of a text to imitate, and the one that ends it.
-    pub(crate) fn target(&self, text: &str) -> Vec<i64> {
-        let mut ids = self.tokenizer.encode(text);
-        ids.extend(self.tokenizer.eos().first());
-        ids
+    /// The tokens that a draw's row has supervised training imitate, and the one that ends them; `None` where it has
+    /// nothing of the kind.
+    ///
+    /// # Errors
+    /// An answer that the chat template does not render behind its prompt.
+    pub(crate) fn target(&self, draw: &Draw) -> Result<Option<Vec<i64>>, TrainError> {
+        let example = &draw.example;
+        let rendered = self.prompter(example)?.answer(draw);
+        let rendered = rendered.map_err(|error| of_task(example, &error))?;
+        let eos = self.tokenizer.eos();
+        if let Some(text) = rendered {
+            let mut ids = self.tokenizer.encode(&text);
+            // What a template writes behind the end is the next turn's.
+            match ids.iter().position(|id| eos.contains(id)) {
+                Some(end) => ids.truncate(end + 1),
+                None => ids.extend(eos.first()),
+            }
+            return Ok(Some(ids));
+        }
+        Ok(example.target.as_deref().map(|text| {
+            let mut ids = self.tokenizer.encode(text);
+            ids.extend(eos.first());
+            ids
+        }))
+    }
+
+    fn prompter(&self, example: &Example) -> Result<&Prompter, TrainError> {
+        self.tasks.get(&example.task).ok_or_else(|| {
+            let known: Vec<&String> = self.tasks.keys().collect();
+            TrainError::Input(format!(
+                "example {}: task `{}` is not in `tasks` {known:?}",
+                example.id, example.task
+            ))
+        })
+    }
+
+    /// Whether a task's completions are SVG.
+    pub(crate) fn draws(&self, task: &str) -> bool {
+        self.drawing.contains(task)
     }
 
     /// Pictures that were decoded and cut so far: a rank's own alone.
@@ -97,20 +141,18 @@ impl PromptBuilder {
     /// The prompt without its pictures, whose tokens stand in it all the same: their sizes say how many.
     pub(crate) fn without_images(&self, draw: &Draw) -> Result<Prompt, TrainError> {
         let example = &draw.example;
-        let prompter = self.tasks.get(&example.task).ok_or_else(|| {
-            let known: Vec<&String> = self.tasks.keys().collect();
-            TrainError::Input(format!(
-                "example {}: task `{}` is not in `tasks` {known:?}",
-                example.id, example.task
-            ))
-        })?;
+        let prompter = self.prompter(example)?;
         let text = prompter
             .text(draw)
-            .map_err(|error| TrainError::Input(format!("tasks.{}: {error}", example.task)))?;
+            .map_err(|error| of_task(example, &error))?;
         let asked = prompter
             .asked(draw)
-            .map_err(|error| TrainError::Input(format!("tasks.{}: {error}", example.task)))?;
+            .map_err(|error| of_task(example, &error))?;
         let ids = self.encode(&text, &example.images).map_err(of(example))?;
+        let text = match &self.eyes {
+            Some(eyes) if text.contains(PLACE) => text.replace(PLACE, eyes.placeholder()),
+            _ => text,
+        };
         Ok(Prompt {
             asked: asked.into(),
             id: example.id.clone(),
@@ -133,7 +175,11 @@ impl PromptBuilder {
             eyes.patchify.tokens(sides).map_err(named(image))
         });
         let counts: Vec<i64> = counts.collect::<Result<_, String>>()?;
-        Ok(self.tokenizer.encode(&eyes.expand(text, &counts)?))
+        let expanded = match text.contains(PLACE) {
+            true => eyes.expand_at(PLACE, text, &counts)?,
+            false => eyes.expand(text, &counts)?,
+        };
+        Ok(self.tokenizer.encode(&expanded))
     }
 
     /// The prompt with its pictures, decoded and cut, in their places among its ids.
@@ -172,6 +218,11 @@ fn named<E: std::fmt::Display>(image: &ImageSource) -> impl FnOnce(E) -> String 
         ImageSource::Path(path) => format!("image {}: {error}", path.display()),
         ImageSource::Png(_) => format!("image: {error}"),
     }
+}
+
+/// Puts an example's task before what is wrong with its prompt.
+fn of_task(example: &Example, error: &dyn std::fmt::Display) -> TrainError {
+    TrainError::Input(format!("tasks.{}: {error}", example.task))
 }
 
 /// Puts an example's id before what is wrong with it.

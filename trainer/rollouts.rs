@@ -1,5 +1,6 @@
 //! Completions scored as they finish: rendering runs on threads while others still decode.
 
+use rayon::prelude::*;
 use rewards::{Candidate, Reward, ScoreJob, Scorer};
 use rollout::{Completion, Engine, FinishReason, Group, Prompt, Request, RolloutError, Sampling};
 use rollout::{Finished, Submission};
@@ -109,9 +110,13 @@ fn references_fit(
     prompts: &[Prompt],
     interrupt: &Interrupt,
 ) -> Result<bool, TrainError> {
-    for prompt in prompts {
+    // Each may have to be drawn.
+    let check = |prompt: &Prompt| {
         let stop = || interrupt.expired();
-        let usable = scorer.check_reference_unless(&prompt.task, &prompt.reference, &stop);
+        scorer.check_reference_unless(&prompt.task, &prompt.reference, &stop)
+    };
+    let checked: Vec<_> = prompts.par_iter().with_max_len(1).map(check).collect();
+    for (prompt, usable) in prompts.iter().zip(checked) {
         let Ok(usable) = usable else {
             return Ok(false);
         };

@@ -137,8 +137,9 @@ pub fn to_leader(ranks: &Ranks, own: Vec<GroupRows>) -> Result<Vec<SampleRow>, T
     Ok(all.into_iter().flat_map(|group| group.rows).collect())
 }
 
-/// Reward, SVG and length metrics of a set of rows.
-pub fn reward_metrics(rows: &[SampleRow]) -> Metrics {
+/// Reward, SVG and length metrics of a set of rows; `draws` says of a task whether its completions are SVG, which
+/// alone count as valid or not.
+pub fn reward_metrics(rows: &[SampleRow], draws: &dyn Fn(&str) -> bool) -> Metrics {
     let mut metrics = Metrics::new();
     if rows.is_empty() {
         return metrics;
@@ -169,12 +170,15 @@ pub fn reward_metrics(rows: &[SampleRow]) -> Metrics {
             add(keys::METRIC.of(&[metric]), *value);
             add(keys::METRIC_TASK.of(&[task, metric]), *value);
         }
+        if draws(task) {
+            add(keys::VALID.name.to_owned(), f64::from(row.valid));
+            add(keys::VALID_TASK.of(&[task]), f64::from(row.valid));
+        }
     }
     for (name, (sum, count)) in sums {
         metrics.set_name(name, sum / count);
     }
     let share = |holds: &dyn Fn(&SampleRow) -> bool| mean_of(&|row| f64::from(holds(row)));
-    metrics.set(&keys::VALID, share(&|row| row.valid));
     let hits = rows.iter().filter(|row| row.deadline_hit).count();
     metrics.set(&keys::DEADLINE_HITS, hits as f64);
     metrics.set(&keys::RENDER_MS, mean_of(&|row| row.render_ms));
@@ -193,7 +197,7 @@ pub fn reward_metrics(rows: &[SampleRow]) -> Metrics {
 /// Whatever the file system says.
 pub fn write(run: &Path, stage: &str, step: u64, rows: &[SampleRow]) -> Result<(), TrainError> {
     let folder = run.join("samples").join(stage);
-    std::fs::create_dir_all(&folder).map_err(TrainError::io(&folder))?;
+    files::make_folder(&folder)?;
     let mut text = String::new();
     for row in rows {
         text.push_str(
@@ -213,22 +217,51 @@ pub fn write(run: &Path, stage: &str, step: u64, rows: &[SampleRow]) -> Result<(
 /// # Errors
 /// Whatever the file system says.
 pub fn cut(run: &Path, keep: &Keep) -> Result<(), TrainError> {
-    let root = run.join("samples");
-    for stage in entries(&root)? {
-        let name = stage
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        for file in entries(&stage)? {
-            let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-            let step = stem
-                .strip_prefix("step_")
-                .and_then(|step| step.parse().ok());
-            if !step.is_some_and(|step| keep(&name, step, false)) {
-                std::fs::remove_file(&file).map_err(TrainError::io(&file))?;
-            }
+    each(run, keep, &mut |_, file, kept| match kept {
+        true => Ok(()),
+        false => std::fs::remove_file(file).map_err(TrainError::io(file)),
+    })
+}
+
+/// Copies the sample files for which `keep(stage, step)` holds from one run to another.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn copy(from: &Path, to: &Path, keep: &Keep) -> Result<(), TrainError> {
+    each(from, keep, &mut |inner, file, kept| {
+        let target = to.join(inner);
+        match kept {
+            true => files::make_folder(files::parent(&target))
+                .and_then(|()| files::copy_file(file, &target)),
+            false => Ok(()),
         }
+    })
+}
+
+/// What is done with a sample file: its path within the run, its path, whether it is kept.
+type VisitSample<'a> = dyn FnMut(&Path, &Path, bool) -> Result<(), TrainError> + 'a;
+
+/// Hands over every sample file of a run; those of evaluations lie deeper than a stage's own.
+fn each(run: &Path, keep: &Keep, visit: &mut VisitSample) -> Result<(), TrainError> {
+    let mut open = entries(&run.join("samples"))?;
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(entries(&path)?);
+            continue;
+        }
+        let inner = path.strip_prefix(run).unwrap_or(&path).to_owned();
+        let mut parts = inner.iter().skip(1).map(|part| part.to_string_lossy());
+        let stage = parts.next().unwrap_or_default();
+        let evaluation = parts.count() > 1;
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let step = stem
+            .strip_prefix("step_")
+            .and_then(|step| step.parse().ok());
+        visit(
+            &inner,
+            &path,
+            step.is_some_and(|step| keep(&stage, step, evaluation)),
+        )?;
     }
     Ok(())
 }
@@ -244,4 +277,48 @@ fn entries(folder: &Path) -> Result<Vec<std::path::PathBuf>, TrainError> {
             .map_err(TrainError::io(folder))
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn row(task: &str, valid: bool) -> SampleRow {
+        let row = json!({
+            "stage": "rl", "step": 1, "prompt_id": "a", "task": task, "index": 0, "prompt": "a", "completion": "b",
+            "token_ids": [1], "sampler_logprobs": [0.0], "finish_reason": "stop", "valid": valid, "reason": null,
+            "parts": {}, "total": 1.0, "advantage": 0.0, "policy_version": 0, "reference": {}, "render_ms": 0.0,
+            "deadline_hit": false,
+        });
+        serde_json::from_value(row).unwrap()
+    }
+
+    #[test]
+    fn answers_in_words_are_neither_valid_drawings_nor_invalid_ones() {
+        let draws = |task: &str| task != "caption";
+        let rows = [
+            row("draw", true),
+            row("draw", false),
+            row("edit", true),
+            row("edit", true),
+            row("caption", true),
+            row("caption", false),
+        ];
+        let metrics = reward_metrics(&rows, &draws);
+        assert_eq!(metrics.get(&keys::VALID), Some(0.75));
+        let of = |task: &str| {
+            let name = keys::VALID_TASK.of(&[task]);
+            metrics
+                .iter()
+                .find(|(own, _)| *own == name)
+                .map(|(_, value)| value)
+        };
+        assert_eq!(
+            [of("draw"), of("edit"), of("caption")],
+            [Some(0.5), Some(1.0), None]
+        );
+        let words = reward_metrics(&rows[4..], &draws);
+        assert_eq!(words.get(&keys::VALID), None);
+    }
 }

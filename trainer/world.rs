@@ -1,17 +1,29 @@
 //! The ranks of a run, from torchrun's variables.
 
 use std::env;
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::path::Path;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tch::Device;
-use torch_ext::{Backend, GroupOptions, ProcessGroup, Store};
+use torch_ext::{Backend, GroupOptions, Likeness, Meeting, Met, ProcessGroup, Store, TorchError};
 
 use crate::TrainError;
+use crate::config::Config;
+use crate::resume::differing_ranks;
+use crate::run_lock::host;
 
-/// Deadline of joining and of each collective, in seconds, unless `SVGRL_COLLECTIVE_TIMEOUT_S` says else.
-const TIMEOUT_S: u64 = 600;
 /// Seconds between signs of life.
 const HEARTBEAT: Duration = Duration::from_secs(2);
+/// Before every key in the store.
+const PREFIX: &str = "svgrl";
+/// Time between two tries to reach a store.
+const POLL: Duration = Duration::from_millis(200);
+/// What a store that answers may take longer than the deadline.
+const SLACK: Duration = Duration::from_secs(3);
 
 /// This process's place among the ranks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +34,8 @@ pub struct World {
     pub local_rank: usize,
     /// Number of ranks.
     pub size: usize,
+    /// How often this run was restarted by what started it (torchrun, Slurm).
+    pub attempt: u64,
     address: Option<(String, u16)>,
 }
 
@@ -42,11 +56,17 @@ impl World {
             }
         };
         let size = number("WORLD_SIZE")?.unwrap_or(1);
+        let restarts = ["TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"];
+        let attempt = restarts
+            .iter()
+            .filter_map(|name| env::var(name).ok()?.parse::<u64>().ok());
+        let attempt = attempt.sum();
         if size <= 1 {
             return Ok(Self {
                 rank: 0,
                 local_rank: 0,
                 size: 1,
+                attempt,
                 address: None,
             });
         }
@@ -69,40 +89,246 @@ impl World {
             rank,
             local_rank: number("LOCAL_RANK")?.unwrap_or(rank),
             size,
+            attempt,
             address: Some((host, port)),
         })
     }
 
-    /// Joins the other ranks.
+    /// Joins the other ranks of the run in `folder`, which are given the same config.
     ///
     /// # Errors
-    /// Ranks that do not join within the deadline, named.
-    pub fn connect(&self, device: Device) -> Result<ProcessGroup, TrainError> {
+    /// Ranks that do not join within the deadline, named; a rank of another run or with another config.
+    pub fn connect(
+        &self,
+        config: &Config,
+        folder: &Path,
+        device: Device,
+    ) -> Result<ProcessGroup, TrainError> {
         let Some((host, port)) = &self.address else {
             return Ok(ProcessGroup::Solo);
         };
-        let seconds = match env::var("SVGRL_COLLECTIVE_TIMEOUT_S") {
-            Err(_) => TIMEOUT_S,
-            Ok(text) => text.parse().map_err(|_| {
-                TrainError::Input(format!(
-                    "environment variable SVGRL_COLLECTIVE_TIMEOUT_S: must be a number of seconds, got `{text}`"
-                ))
-            })?,
+        let timeout = deadline(config)?;
+        let door = MeetingPlace {
+            host: host.clone(),
+            port: *port,
+            rank: self.rank,
+            size: self.size,
+            timeout,
         };
-        let timeout = Duration::from_secs(seconds);
-        // torchrun's agent already serves a store there; then every rank is a client of it.
-        let agent = env::var("TORCHELASTIC_USE_AGENT_STORE")
-            .is_ok_and(|value| value.eq_ignore_ascii_case("true"));
-        let store = Store::tcp(host, *port, self.rank == 0 && !agent, timeout)?;
+        let about = serde_json::to_string(&About::of(config, folder, self.size))
+            .map_err(|error| TrainError::Other(error.to_string()))?;
+        // In a thread of its own: a store that takes a connection and never answers would hold this one for ever.
+        let (answer, result) = channel();
+        let knocking = door.clone();
+        std::thread::Builder::new()
+            .name("joining".into())
+            .spawn(move || answer.send(knocking.enter(&about)))
+            .map_err(|error| TrainError::Other(format!("joining the other ranks: {error}")))?;
+        let (store, met) = match result.recv_timeout(timeout + SLACK) {
+            Ok(entered) => entered?,
+            Err(_) => {
+                return Err(TrainError::Other(format!(
+                    "rank {}: what listens at {host}:{port} (MASTER_ADDR, MASTER_PORT) has not answered within {} s: it is no store, or rank 0 hangs",
+                    self.rank,
+                    (timeout + SLACK).as_secs()
+                )));
+            }
+        };
         let options = GroupOptions {
             rank: self.rank,
             size: self.size,
             timeout,
             backend: Backend::of(device),
             heartbeat: HEARTBEAT,
+            address: door.listens(&met),
         };
-        Ok(ProcessGroup::connect(&store, "svgrl", options)?)
+        Ok(ProcessGroup::connect(
+            &store,
+            &format!("{PREFIX}/{}", met.prefix),
+            options,
+        )?)
     }
+}
+
+/// The deadline of joining and of a collective.
+///
+/// # Errors
+/// A variable that is no number.
+pub fn deadline(config: &Config) -> Result<Duration, TrainError> {
+    let seconds = match env::var("SVGRL_COLLECTIVE_TIMEOUT_S") {
+        Err(_) => config.ranks.timeout_s,
+        Ok(text) => text.parse().map_err(|_| {
+            TrainError::Input(format!(
+                "environment variable SVGRL_COLLECTIVE_TIMEOUT_S: must be a number of seconds, got `{text}`"
+            ))
+        })?,
+    };
+    Ok(Duration::from_secs(seconds))
+}
+
+/// What a rank says of itself before it may take part.
+#[derive(Debug, Serialize, Deserialize)]
+struct About {
+    /// The run's name and folder, which tell it from other runs.
+    run: String,
+    folder: String,
+    host: String,
+    size: usize,
+    /// This program's and libtorch's.
+    version: String,
+    config: Value,
+}
+
+impl About {
+    fn of(config: &Config, folder: &Path, size: usize) -> Self {
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        Self {
+            run: config.name.clone(),
+            folder: folder.display().to_string(),
+            host: host(),
+            size,
+            version: format!(
+                "{} with libtorch {}",
+                env!("CARGO_PKG_VERSION"),
+                torch_ext::version()
+            ),
+            config: serde_json::to_value(config).unwrap_or_default(),
+        }
+    }
+
+    /// What rank 0, which this is, makes of another rank.
+    fn compare(&self, rank: usize, other: &Self) -> Likeness {
+        if (&self.run, &self.folder) != (&other.run, &other.folder) {
+            return Likeness::Stranger(format!(
+                "the ranks that meet here are those of the run `{}` in {} (rank 0 on {}), this process was started for the run `{}` in {}: give every rank of a run the same config and --run-dir, and every run a MASTER_PORT of its own",
+                self.run, self.folder, self.host, other.run, other.folder
+            ));
+        }
+        let mut said = Vec::new();
+        if self.size != other.size {
+            said.push(format!(
+                "WORLD_SIZE: rank 0 has {}, rank {rank} has {}",
+                self.size, other.size
+            ));
+        }
+        if self.version != other.version {
+            said.push(format!(
+                "svgrl: rank 0 is {}, rank {rank} is {}",
+                self.version, other.version
+            ));
+        }
+        let changes = differing_ranks((0, &self.config), (rank, &other.config));
+        said.extend(changes.iter().map(ToString::to_string));
+        match said.is_empty() {
+            true => Likeness::Same,
+            false => Likeness::Unlike(format!(
+                "the ranks were not given the same: {}",
+                said.join("; ")
+            )),
+        }
+    }
+}
+
+/// What rank 0 makes of what another rank says of itself.
+fn likeness(own: &str, (rank, other): (usize, &str)) -> Likeness {
+    let read = |text| serde_json::from_str::<About>(text);
+    match (read(own), read(other)) {
+        (Ok(own), Ok(other)) => own.compare(rank, &other),
+        _ => Likeness::Stranger("this process is not of the program that rank 0 is".into()),
+    }
+}
+
+/// Where the ranks meet, and who comes.
+#[derive(Debug, Clone)]
+struct MeetingPlace {
+    host: String,
+    port: u16,
+    rank: usize,
+    size: usize,
+    timeout: Duration,
+}
+
+impl MeetingPlace {
+    /// Opens or reaches the store and meets the others there. A store that goes away meanwhile is one of an attempt
+    /// that is ending: its successor is looked for.
+    fn enter(&self, about: &str) -> Result<(Store, Met), TrainError> {
+        // torchrun's agent already serves a store there; then every rank is a client of it.
+        let agent = env::var("TORCHELASTIC_USE_AGENT_STORE")
+            .is_ok_and(|value| value.eq_ignore_ascii_case("true"));
+        let serves = self.rank == 0 && !agent;
+        let end = Instant::now() + self.timeout;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let meeting = Meeting {
+                rank: self.rank,
+                size: self.size,
+                timeout: left,
+                about,
+                compare: &likeness,
+                address: route(&self.host, self.port),
+            };
+            let entered =
+                Store::tcp(&self.host, self.port, serves, left.max(POLL)).and_then(|store| {
+                    let met = meeting.meet(&store.prefix(PREFIX)?)?;
+                    Ok((store, met))
+                });
+            match entered {
+                Err(TorchError::Libtorch { .. } | TorchError::Store { .. })
+                    if !serves && Instant::now() < end =>
+                {
+                    std::thread::sleep(POLL);
+                }
+                Err(TorchError::NotJoined { ranks, size, .. }) => {
+                    let seconds = self.timeout.as_secs();
+                    return Err(TorchError::NotJoined {
+                        ranks,
+                        size,
+                        seconds,
+                    }
+                    .into());
+                }
+                Err(TorchError::Store { place, role, cause }) => {
+                    let why = match role {
+                        "open" => "another run has that MASTER_PORT",
+                        _ => {
+                            "rank 0, which serves it, has not come, or ended before this rank came"
+                        }
+                    };
+                    let cause = format!("{why}; {cause}");
+                    return Err(TorchError::Store { place, role, cause }.into());
+                }
+                entered => return Ok(entered?),
+            }
+        }
+    }
+
+    /// The address that the others reach this rank at: that of the interface which leads to rank 0; where that is
+    /// the loopback, as on rank 0's own machine, of the one which leads to the others.
+    fn listens(&self, met: &Met) -> Option<IpAddr> {
+        let own = met.addresses.get(self.rank).copied().flatten();
+        let outside = met
+            .addresses
+            .iter()
+            .flatten()
+            .find(|address| !address.is_loopback());
+        match (own, outside) {
+            (Some(own), Some(outside)) if own.is_loopback() => {
+                route(&outside.to_string(), self.port).or(Some(own))
+            }
+            (own, _) => own,
+        }
+    }
+}
+
+/// The address of the interface that packets to `host` leave by; nothing is sent.
+fn route(host: &str, port: u16) -> Option<IpAddr> {
+    let to: Vec<SocketAddr> = (host, port).to_socket_addrs().ok()?.collect();
+    // IPv4 first, as the backends do.
+    let to = to.iter().find(|address| address.is_ipv4()).or(to.first())?;
+    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(to).ok()?;
+    socket.local_addr().ok().map(|address| address.ip())
 }
 
 /// Sets libtorch's threads on the CPU: `wanted`, or with 0 the cores shared among the local ranks.
@@ -121,4 +347,45 @@ pub fn threads(wanted: usize) -> usize {
     };
     tch::set_num_threads(threads as i32);
     threads
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn about(folder: &str, seed: u64) -> About {
+        let config = Config {
+            seed,
+            ..Config::default()
+        };
+        About::of(&config, Path::new(folder), 2)
+    }
+
+    #[test]
+    fn another_run_is_a_stranger_and_another_key_is_named_with_its_ranks() {
+        let own = about("/runs/a", 1);
+        assert_eq!(own.compare(1, &about("/runs/a", 1)), Likeness::Same);
+        let Likeness::Stranger(told) = own.compare(1, &about("/runs/b", 1)) else {
+            panic!("another folder is another run");
+        };
+        assert!(
+            told.contains("/runs/a") && told.contains("/runs/b"),
+            "{told}"
+        );
+        let Likeness::Unlike(told) = own.compare(1, &about("/runs/a", 2)) else {
+            panic!("the seed is another");
+        };
+        assert!(told.contains("seed: rank 0 has 1, rank 1 has 2"), "{told}");
+        let older = About {
+            version: "0.0.1".into(),
+            ..about("/runs/a", 1)
+        };
+        assert!(matches!(own.compare(1, &older), Likeness::Unlike(told) if told.contains("0.0.1")));
+    }
+
+    #[test]
+    fn the_way_to_this_machine_is_the_loopback_and_nothing_leads_nowhere() {
+        assert_eq!(route("127.0.0.1", 1), "127.0.0.1".parse().ok());
+        assert_eq!(route("no.such.host.invalid", 1), None);
+    }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use trainer::config::{Config, DeviceName};
 use trainer::{TrainError, config_check};
 
-use super::{Failure, Shared};
+use super::{CliFailure, SharedFlags};
 
 /// `svgrl check`
 #[derive(Debug, Clone, clap::Args)]
@@ -20,7 +20,7 @@ pub struct CheckArgs {
 }
 
 /// A config ready to run.
-pub struct Loaded {
+pub struct RunConfig {
     /// The resolved config; paths do not depend on the working directory.
     pub config: Config,
     /// The same as a value, for saving and comparing.
@@ -29,37 +29,61 @@ pub struct Loaded {
     document: config_check::Document,
 }
 
-impl Loaded {
+impl RunConfig {
     /// An error of what the config asks for, with file and line where it is about a key.
-    pub fn failure(&self, error: TrainError) -> Failure {
+    pub fn failure(&self, error: TrainError) -> CliFailure {
         match self.document.locate(&error.to_string()) {
-            Some(located) if error.is_input() => Failure::input(located),
+            Some(located) if error.is_input() => CliFailure::input(located),
             _ => error.into(),
         }
     }
 }
 
 /// Reads, overrides, validates and resolves a config; every error names file and key.
-pub fn load(path: &Path, set: &[String], shared: &Shared) -> Result<Loaded, Failure> {
-    let loaded = config_check::load_located::<Config>(path, set).map_err(Failure::input)?;
+pub fn load(path: &Path, set: &[String], shared: &SharedFlags) -> Result<RunConfig, CliFailure> {
+    read(path, set, shared, |_, _| Ok(()))
+}
+
+/// [`load`] of a config that will be run: the folders that it names must be there.
+pub fn load_to_run(
+    path: &Path,
+    set: &[String],
+    shared: &SharedFlags,
+) -> Result<RunConfig, CliFailure> {
+    read(path, set, shared, |config, folder| {
+        config.check_policy(folder)?;
+        config.check_encoders(folder)
+    })
+}
+
+fn read(
+    path: &Path,
+    set: &[String],
+    shared: &SharedFlags,
+    look: impl FnOnce(&Config, &Path) -> Result<(), String>,
+) -> Result<RunConfig, CliFailure> {
+    let loaded = config_check::load_located::<Config>(path, set).map_err(CliFailure::input)?;
     let mut config = loaded.config;
     if let Some(device) = &shared.device {
         config.device = DeviceName(device.clone());
         let named = config.device.check();
-        named.map_err(|error| Failure::input(format!("--{error}")))?;
+        named.map_err(|error| CliFailure::input(format!("--{error}")))?;
     }
     config.dtype = shared.dtype.unwrap_or(config.dtype);
     config.seed = shared.seed.unwrap_or(config.seed);
-    config.resolve_paths(path.parent().unwrap_or(Path::new("")));
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let looked = look(&config, folder);
+    config.resolve_paths(folder);
     config
         .settle()
         .and_then(|()| config.validate())
+        .and(looked)
         .map_err(|error| {
             let (key, problem) = error.split_once(": ").unwrap_or(("", &error));
-            Failure::input(loaded.document.problem(key, problem))
+            CliFailure::input(loaded.document.problem(key, problem))
         })?;
-    let resolved = serde_json::to_value(&config).map_err(Failure::other)?;
-    Ok(Loaded {
+    let resolved = serde_json::to_value(&config).map_err(CliFailure::other)?;
+    Ok(RunConfig {
         config,
         resolved,
         document: loaded.document,
@@ -67,27 +91,36 @@ pub fn load(path: &Path, set: &[String], shared: &Shared) -> Result<Loaded, Fail
 }
 
 /// `svgrl check`: what `train` checks before it starts, data and tokenizer included.
-pub fn check(args: &CheckArgs, shared: &Shared) -> Result<(), Failure> {
-    let loaded = load(&args.config, &args.set, shared)?;
+pub fn check(args: &CheckArgs, shared: &SharedFlags) -> Result<(), CliFailure> {
+    // Encoders may lie on the machine that trains alone: they are told of, not asked for.
+    let mut encoders = Ok(());
+    let loaded = read(&args.config, &args.set, shared, |config, folder| {
+        encoders = config.check_encoders(folder);
+        config.check_policy(folder)
+    })?;
     let left_out = trainer::check_inputs(&loaded.config).map_err(|error| loaded.failure(error))?;
     if !shared.quiet {
         left_out.iter().for_each(|line| eprintln!("{line}"));
+        if let Err(problem) = encoders {
+            let (key, problem) = problem.split_once(": ").unwrap_or(("", &problem));
+            eprintln!("{}", loaded.document.problem(key, problem));
+        }
         println!("{}: valid", args.config.display());
     }
     Ok(())
 }
 
 /// `svgrl reference`
-pub fn reference() -> Result<(), Failure> {
+pub fn reference() -> Result<(), CliFailure> {
     print!("{}", config_check::reference_markdown::<Config>());
     print!("{}", trainer::metrics::reference_markdown());
     Ok(())
 }
 
 /// `svgrl schema`
-pub fn schema() -> Result<(), Failure> {
-    let schema =
-        serde_json::to_string_pretty(&config_check::schema::<Config>()).map_err(Failure::other)?;
+pub fn schema() -> Result<(), CliFailure> {
+    let schema = serde_json::to_string_pretty(&config_check::schema::<Config>())
+        .map_err(CliFailure::other)?;
     println!("{schema}");
     Ok(())
 }

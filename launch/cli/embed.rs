@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
-use super::{Failure, Shared, rows};
+use super::{CliFailure, SharedFlags, rows};
 use crate::progress::Bar;
 
 /// `svgrl embed`
@@ -66,7 +66,7 @@ struct RowIn {
 const BATCH: usize = 16;
 
 /// Runs the command.
-pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
+pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     trainer::threads(0);
     let kind = Encoder::half_is_float16(shared.kind());
     if kind != shared.kind() && !shared.quiet {
@@ -78,7 +78,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         (Some(PoolName::Cls), Some(_)) => Pooling::Cls,
         (Some(PoolName::Mean), Some(_)) => Pooling::Mean,
         (Some(_), None) => {
-            return Err(Failure::input(
+            return Err(CliFailure::input(
                 "--pool: this network's pooling is part of it (only DINOv2 and XLM-RoBERTa have a choice)",
             ));
         }
@@ -89,7 +89,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     };
     let mut rows = Tensor::cat(&parts, 0);
     if rows.isfinite().all().int64_value(&[]) == 0 {
-        return Err(Failure::input(format!(
+        return Err(CliFailure::input(format!(
             "{}: the network gave numbers that are not finite (are its weights, or is half precision too narrow for it?)",
             args.model.display()
         )));
@@ -98,26 +98,26 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         rows = unit_rows(&rows);
     }
     write_tensors(&args.out, &[("embeddings".into(), rows)])
-        .map_err(|error| Failure::input(format!("--out: {error}")))
+        .map_err(|error| CliFailure::input(format!("--out: {error}")))
 }
 
 fn images(
     args: &Args,
-    shared: &Shared,
+    shared: &SharedFlags,
     encoder: &Encoder,
     pool: Pooling,
-) -> Result<Vec<Tensor>, Failure> {
+) -> Result<Vec<Tensor>, CliFailure> {
     let mut bar = Bar::new("embed", args.images.len() as u64, shared.quiet);
     let mut parts = Vec::new();
     for files in args.images.chunks(BATCH) {
         let mut pictures = Vec::new();
         for file in files {
             let place = |error: &dyn std::fmt::Display| {
-                Failure::input(format!("{}: {error}", file.display()))
+                CliFailure::input(format!("{}: {error}", file.display()))
             };
             // Bounded, whatever the file is.
             let bytes = ImageSource::Path(file.clone()).read();
-            let bytes = bytes.map_err(|error| Failure::input(error.to_string()))?;
+            let bytes = bytes.map_err(|error| CliFailure::input(error.to_string()))?;
             let picture = Rgb8::decode(&bytes).and_then(|picture| encoder.fit(&picture));
             pictures.push(picture.map_err(|error| place(&error))?);
         }
@@ -133,15 +133,15 @@ fn images(
 
 fn texts(
     args: &Args,
-    shared: &Shared,
+    shared: &SharedFlags,
     encoder: &Encoder,
     pool: Pooling,
-) -> Result<Vec<Tensor>, Failure> {
+) -> Result<Vec<Tensor>, CliFailure> {
     let path = args.texts.as_deref().unwrap_or(args.out.as_path());
     let mut all = Vec::new();
     for row in rows::read::<RowIn>(path)? {
         let place =
-            |error: &dyn std::fmt::Display| Failure::input(format!("{}: {error}", row.place));
+            |error: &dyn std::fmt::Display| CliFailure::input(format!("{}: {error}", row.place));
         let ids = match (row.value.text, row.value.token_ids) {
             (Some(text), None) => encoder.tokenize(&text),
             (None, Some(ids)) => encoder.check_ids(&ids).map(|()| ids),
@@ -150,7 +150,7 @@ fn texts(
         all.push(ids.map_err(|error| place(&error))?);
     }
     if all.is_empty() {
-        return Err(Failure::input(format!("{}: has no row", path.display())));
+        return Err(CliFailure::input(format!("{}: has no row", path.display())));
     }
     let mut bar = Bar::new("embed", all.len() as u64, shared.quiet);
     let mut parts = Vec::new();

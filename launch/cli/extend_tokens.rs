@@ -6,7 +6,7 @@ use models::Tokenizer;
 use models::svg_tokens::{SvgVocabulary, extend_folder};
 use serde_json::{Value, json};
 
-use super::{Failure, Shared};
+use super::{CliFailure, SharedFlags};
 
 /// `svgrl extend-tokens`
 #[derive(Debug, Clone, clap::Args)]
@@ -40,7 +40,7 @@ enum VocabName {
 }
 
 /// Runs the command.
-pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
+pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     let vocabulary = match args.vocab {
         VocabName::CtrlS => SvgVocabulary::CtrlS,
         VocabName::Internsvg => SvgVocabulary::Internsvg,
@@ -55,6 +55,12 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         extension.ids_after,
         extension.matrices.len()
     )];
+    if !extension.not_copied.is_empty() {
+        lines.push(format!(
+            "not copied, because other files hold the weights that count: {}",
+            extension.not_copied.join(", ")
+        ));
+    }
     if let Some(texts) = corpus {
         let after = Tokenizer::read(&args.out)?;
         let count = |tokenizer: &Tokenizer| -> usize {
@@ -67,8 +73,9 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
             100.0 * (1.0 - new as f64 / old.max(1) as f64)
         ));
         let path = args.out.join("extend_report.json");
-        let failed =
-            |error: &dyn std::fmt::Display| Failure::other(format!("{}: {error}", path.display()));
+        let failed = |error: &dyn std::fmt::Display| {
+            CliFailure::other(format!("{}: {error}", path.display()))
+        };
         let text = std::fs::read_to_string(&path).map_err(|error| failed(&error))?;
         let mut report: Value = serde_json::from_str(&text).map_err(|error| failed(&error))?;
         report["corpus"] = json!({"texts": texts.len(), "tokens_before": old, "tokens_after": new});
@@ -80,8 +87,8 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     Ok(())
 }
 
-fn texts(path: &Path) -> Result<Vec<String>, Failure> {
-    let wrong = |problem: String| Failure::input(format!("{}{problem}", path.display()));
+fn texts(path: &Path) -> Result<Vec<String>, CliFailure> {
+    let wrong = |problem: String| CliFailure::input(format!("{}{problem}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| wrong(format!(": {error}")))?;
     if path.extension().is_none_or(|end| end != "jsonl") {
         return Ok(vec![text]);

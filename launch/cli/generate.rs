@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::rows::{self, PromptFields, TextSide};
-use super::{Failure, Shared};
+use super::{CliFailure, SharedFlags};
 use crate::progress::Bar;
 
 /// `svgrl generate`
@@ -83,9 +83,9 @@ struct RowOut<'a> {
 const AHEAD: usize = 512;
 
 /// Runs the command.
-pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
+pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     if args.n == 0 {
-        return Err(Failure::input("--n: must be >= 1, got 0"));
+        return Err(CliFailure::input("--n: must be >= 1, got 0"));
     }
     let rows: Vec<rows::Row<RowIn>> = rows::read(&args.prompts)?;
     let device = shared.device()?;
@@ -102,7 +102,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         include_stop: args.include_stop,
         stop_token_ids: GenerationConfig::read(&args.model)?.eos,
     };
-    let flag = |error: String| Failure::input(format!("--{}", error.replace('_', "-")));
+    let flag = |error: String| CliFailure::input(format!("--{}", error.replace('_', "-")));
     sampling.check().map_err(flag)?;
     if text.tokenizer.is_none() && !sampling.stop.is_empty() {
         return Err(flag(
@@ -126,15 +126,18 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         Some(_) => (AHEAD.max(4 * args.slots) / args.n).max(1),
         None => ids.len(),
     };
-    let mut out = rows::Writer::create(&args.out)?;
+    let mut out = rows::RowWriter::create(&args.out)?;
     let mut bar = Bar::new("generate", (ids.len() * args.n) as u64, shared.quiet);
     let mut ready: BTreeMap<(usize, usize), Completion> = BTreeMap::new();
     let mut next = (0, 0);
+    let positions = model.config.max_positions as usize;
+    let (mut longest, mut told) = (0, shared.quiet);
     let mut waiting = rows.into_iter().enumerate().peekable();
     while waiting.peek().is_some() {
         let mut requests = Vec::new();
         for (group, row) in waiting.by_ref().take(together) {
             let (prompt, shown) = text.prompt(row.value.prompt, (folder, &row.place))?;
+            longest = longest.max(prompt.len());
             requests.push(Request {
                 group,
                 ids: prompt.into(),
@@ -143,6 +146,13 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
                 draw: group as u64,
                 lengths: None,
             });
+        }
+        if longest + args.max_new_tokens > positions && !told {
+            told = true;
+            eprintln!(
+                "--max-new-tokens: {} tokens after a prompt of {longest} go beyond the model's max_position_embeddings {positions}, further than it was trained",
+                args.max_new_tokens
+            );
         }
         engine.submit(Submission {
             requests,

@@ -11,7 +11,7 @@ use trainer::config::Aggregation;
 use trainer::learn::{HeadOptions, LossNorm, Trajectory, micro_batches};
 
 use super::rows::{self, PromptFields, TextSide};
-use super::{Failure, Shared};
+use super::{CliFailure, SharedFlags};
 use crate::progress::Bar;
 
 /// `svgrl logprobs`
@@ -53,7 +53,7 @@ const ROWS: usize = 8192;
 const TOGETHER: usize = 256;
 
 /// Runs the command.
-pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
+pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     let rows: Vec<rows::Row<RowIn>> = rows::read(&args.data)?;
     let device = shared.device()?;
     trainer::threads(0);
@@ -63,7 +63,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     for row in &rows {
         text.look_for(&row.value.prompt, (folder, &row.place))?;
     }
-    let mut out = rows::Writer::create(&args.out)?;
+    let mut out = rows::RowWriter::create(&args.out)?;
     let mut bar = Bar::new("logprobs", rows.len() as u64, shared.quiet);
     let mut rest = rows.into_iter().peekable();
     while rest.peek().is_some() {
@@ -74,7 +74,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
                 (Some(completion), None) => text.encode(&completion, &place)?,
                 (None, Some(completion)) => text.check(completion, &place)?,
                 _ => {
-                    return Err(Failure::input(format!(
+                    return Err(CliFailure::input(format!(
                         "{place}: exactly one of completion and completion_token_ids is needed"
                     )));
                 }
@@ -112,7 +112,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
 }
 
 /// The log-probabilities of all completion tokens, in order.
-fn log_probs(model: &Decoder, sequences: &[Trajectory]) -> Result<Vec<f32>, Failure> {
+fn log_probs(model: &Decoder, sequences: &[Trajectory]) -> Result<Vec<f32>, CliFailure> {
     let norm = LossNorm {
         aggregation: Aggregation::TokenMean,
         tokens: 1.0,
@@ -125,9 +125,9 @@ fn log_probs(model: &Decoder, sequences: &[Trajectory]) -> Result<Vec<f32>, Fail
     };
     let mut all = Vec::new();
     for micro in micro_batches(sequences, &norm, ROWS, model.device()) {
-        let logprobs = Learner::log_probs(model, &micro, (&head, VisionFeatures::Cached))?;
+        let logprobs = Learner::log_probs(model, &micro, &head, VisionFeatures::Cached)?;
         all.extend(
-            Vec::<f32>::try_from(logprobs.to_kind(tch::Kind::Float)).map_err(Failure::other)?,
+            Vec::<f32>::try_from(logprobs.to_kind(tch::Kind::Float)).map_err(CliFailure::other)?,
         );
     }
     Ok(all)

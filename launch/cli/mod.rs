@@ -22,8 +22,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-pub use failure::Failure;
-pub use shared::Shared;
+pub use failure::{CliFailure, SMALLER};
+pub use shared::SharedFlags;
 
 use crate::spawn;
 
@@ -34,7 +34,7 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    shared: Shared,
+    shared: SharedFlags,
 }
 
 #[derive(Debug, Subcommand)]
@@ -75,10 +75,19 @@ enum Command {
 
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refused(&error),
+    };
     panics::install();
     match panics::told(|| dispatch(&cli)) {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => match crate::console::failure() {
+            Some(full) => {
+                eprintln!("error: {full}");
+                ExitCode::FAILURE
+            }
+            None => ExitCode::from(code),
+        },
         Err(failure) => {
             eprintln!("error: {failure}");
             failure.code()
@@ -86,11 +95,30 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: &Cli) -> Result<u8, Failure> {
-    torch_ext::disable_reduced_precision().map_err(Failure::other)?;
+/// Commands that the documents promise and that are not built.
+const NOT_BUILT: [&str; 7] = [
+    "eval", "refine", "plan", "merge", "watch", "samples", "export",
+];
+
+/// Says what is wrong with the command line (or what its help is), and the exit status for it.
+fn refused(error: &clap::Error) -> ExitCode {
+    use clap::error::{ContextKind, ContextValue};
+    if let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand)
+        && NOT_BUILT.contains(&name.as_str())
+    {
+        eprintln!("error: svgrl {name}: not built yet");
+        return ExitCode::from(2);
+    }
+    // Whoever closed the output does not want it.
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+fn dispatch(cli: &Cli) -> Result<u8, CliFailure> {
+    torch_ext::disable_reduced_precision().map_err(CliFailure::other)?;
     let shared = &cli.shared;
     match &cli.command {
-        Command::Train(args) => train::run(args, shared).map(|()| 0),
+        Command::Train(args) => train::run(args, shared),
         Command::Check(args) => config::check(args, shared).map(|()| 0),
         Command::Reference => config::reference().map(|()| 0),
         Command::Schema => config::schema().map(|()| 0),
@@ -99,11 +127,11 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Embed(args) => embed::run(args, shared).map(|()| 0),
         Command::ExtendTokens(args) => extend_tokens::run(args, shared).map(|()| 0),
         Command::Data(args) => data::run(args, shared).map(|()| 0),
-        Command::Render(args) => render::run(args).map_err(Failure::from),
+        Command::Render(args) => render::run(args).map_err(CliFailure::from),
         Command::Reward(args) => reward::run(args, shared).map(|()| 0),
         Command::ServeRewards(args) => serve::run(args, shared).map(|()| 0),
         Command::Report(args) => report::run(args).map(|()| 0),
-        Command::Launch(args) => spawn::run(args).map_err(Failure::from),
+        Command::Launch(args) => spawn::run(args).map_err(CliFailure::from),
         Command::Bench(args) => bench::run(args, shared).map(|()| 0),
     }
 }

@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook};
 
-use super::Failure;
+use super::CliFailure;
 use crate::telemetry::TOLD;
 
 thread_local! {
@@ -80,7 +80,7 @@ pub fn install() {
 ///
 /// # Errors
 /// What `program` says, or the panic's message with its place.
-pub fn told<T>(program: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+pub fn told<T>(program: impl FnOnce() -> Result<T, CliFailure>) -> Result<T, CliFailure> {
     catch_unwind(AssertUnwindSafe(program)).unwrap_or_else(|payload| {
         let said = match LAST.take() {
             Some(bug) => format!("{bug}{}", bug.way()),
@@ -88,7 +88,7 @@ pub fn told<T>(program: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failur
                 .unwrap_or("no message")
                 .to_owned(),
         };
-        Err(Failure::other(format!("internal error: {said}")))
+        Err(CliFailure::other(format!("internal error: {said}")))
     })
 }
 
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_panic_of_the_program_is_its_failure() {
-        let failure = told(|| -> Result<(), Failure> { panic!("boom") }).unwrap_err();
+        let failure = told(|| -> Result<(), CliFailure> { panic!("boom") }).unwrap_err();
         assert!(
             failure.to_string().starts_with("internal error: boom"),
             "{failure}"

@@ -99,7 +99,7 @@ pub fn run(args: &Args) -> Result<u8, RenderError> {
                 &renderer,
                 file,
                 &out,
-                &Job {
+                &RenderJob {
                     target,
                     config: &config,
                 },
@@ -119,7 +119,7 @@ pub fn run(args: &Args) -> Result<u8, RenderError> {
     Ok(u8::from(failed > 0))
 }
 
-struct Job<'a> {
+struct RenderJob<'a> {
     target: Target,
     config: &'a RenderConfig,
 }
@@ -147,7 +147,7 @@ fn read(file: &Path, limit: usize) -> Result<String, String> {
         .or_else(|error| bad(Reason::MalformedXml, &format!("not UTF-8: {error}")))
 }
 
-fn render(renderer: &Renderer, file: &Path, out: &Path, job: &Job<'_>) -> Result<(), String> {
+fn render(renderer: &Renderer, file: &Path, out: &Path, job: &RenderJob<'_>) -> Result<(), String> {
     let source = read(file, job.config.limits.max_bytes)?;
     let source = source.trim_start_matches('\u{feff}');
     let rendered = renderer

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Failure;
+use super::CliFailure;
 use crate::report;
 
 /// `svgrl report`
@@ -17,12 +17,12 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(args: &Args) -> Result<(), Failure> {
+pub fn run(args: &Args) -> Result<(), CliFailure> {
     let out = args
         .out
         .clone()
         .unwrap_or_else(|| args.run.join("report.html"));
-    report::write_rendered(&args.run, &out).map_err(Failure::input)?;
+    report::write_rendered(&args.run, &out).map_err(CliFailure::input)?;
     println!("{}", out.display());
     Ok(())
 }

@@ -7,7 +7,7 @@ use models::Tokenizer;
 use rewards::{ImageSource, RewardsConfig, ScoreRow, ScoredRow, Scorer, TokenCounter};
 use trainer::config::Config;
 
-use super::{Failure, Shared, config, rows};
+use super::{CliFailure, SharedFlags, config, rows};
 use crate::telemetry;
 
 /// `svgrl reward`
@@ -38,7 +38,7 @@ pub struct Args {
 }
 
 /// The scorer of a config's tasks, with its tokenizer for lengths in tokens where it has one.
-pub fn scorer(config: &Config, rewards: &RewardsConfig) -> Result<Scorer, Failure> {
+pub fn scorer(config: &Config, rewards: &RewardsConfig) -> Result<Scorer, CliFailure> {
     let tokenizer = config
         .model
         .tokenizer_folder()
@@ -48,7 +48,7 @@ pub fn scorer(config: &Config, rewards: &RewardsConfig) -> Result<Scorer, Failur
     let counter = tokenizer
         .map(|tokenizer| -> TokenCounter { Arc::new(move |text| tokenizer.encode(text).len()) });
     let tasks = trainer::scoring(&config.tasks);
-    let device = config.device.resolve(0).map_err(Failure::input)?;
+    let device = config.device.resolve(0).map_err(CliFailure::input)?;
     if !config.encoders.is_empty() {
         trainer::threads(config.threads);
     }
@@ -57,7 +57,7 @@ pub fn scorer(config: &Config, rewards: &RewardsConfig) -> Result<Scorer, Failur
 }
 
 /// Runs the command.
-pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
+pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     let config = config::load(&args.config, &args.set, shared)?.config;
     let default = match &args.task {
         Some(task) => task.clone(),
@@ -65,7 +65,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     };
     let same = |path: &PathBuf| path.canonicalize().ok();
     if same(&args.out).is_some() && same(&args.out) == same(&args.data) {
-        return Err(Failure::input(
+        return Err(CliFailure::input(
             "--out: is the file of --data, which would be lost (name another)",
         ));
     }
@@ -82,12 +82,12 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         let (id, job) = value.into_job(&default);
         if let Err(error) = scorer.check_reference(&job.task, &job.reference) {
             scorer.check()?;
-            return Err(Failure::input(format!("{place}: {error}")));
+            return Err(CliFailure::input(format!("{place}: {error}")));
         }
         ids.push(id);
         jobs.push(job);
     }
-    let mut out = rows::Writer::create(&args.out)?;
+    let mut out = rows::RowWriter::create(&args.out)?;
     let rewards = scorer.score(jobs);
     scorer.check()?;
     if let (Some(count), false) = (scorer.judge_count(), shared.quiet) {

@@ -9,12 +9,15 @@ use indexmap::IndexMap;
 use models::image::PromptImages;
 use models::image::{ProcessedPicture, Processor, Rgb8};
 use models::{Decoder, Tokenizer};
-use rollout::prompt::Message;
+use rewards::ImageSource;
+use rollout::data::{open_unpacked, row_messages, row_pictures, row_variables};
+use rollout::prompt::{Message, check_rendered};
 use rollout::template::ChatTemplate;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::Failure;
+use super::CliFailure;
 
 /// A row with its place.
 pub struct Row<T> {
@@ -24,14 +27,14 @@ pub struct Row<T> {
     pub place: String,
 }
 
-/// All rows of `path`; empty lines and a byte order mark are passed over.
-pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<Row<T>>, Failure> {
-    let file =
-        File::open(path).map_err(|error| Failure::input(format!("{}: {error}", path.display())))?;
+/// All rows of `path`, which may be packed or in UTF-16; empty lines and a byte order mark are passed over.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<Row<T>>, CliFailure> {
+    let file = open_unpacked(path)
+        .map_err(|error| CliFailure::input(format!("{}: {error}", path.display())))?;
     let mut rows = Vec::new();
     for (index, line) in BufReader::new(file).split(b'\n').enumerate() {
         let place = format!("{}:{}", path.display(), index + 1);
-        let line = line.map_err(|error| Failure::input(format!("{place}: {error}")))?;
+        let line = line.map_err(|error| CliFailure::input(format!("{place}: {error}")))?;
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
@@ -40,10 +43,10 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<Row<T>>, Failure> {
             _ => line.as_slice(),
         };
         let value = serde_json::from_slice(line).or_else(|error| {
-            // Halves of characters are no fault of a row's.
-            let mended = rewards::whole_characters(line);
+            // NaN and halves of characters are no fault of a row's.
+            let mended = rewards::mended_json(line);
             let read = mended.and_then(|line| serde_json::from_slice(&line).ok());
-            read.ok_or_else(|| Failure::input(format!("{place}: {}", wrong::<T>(line, &error))))
+            read.ok_or_else(|| CliFailure::input(format!("{place}: {}", wrong::<T>(line, &error))))
         })?;
         rows.push(Row { value, place });
     }
@@ -61,7 +64,12 @@ fn wrong<T: DeserializeOwned>(line: &[u8], error: &serde_json::Error) -> String 
         return "is not UTF-8 text".to_owned();
     };
     let row = match serde_json::from_str(text) {
-        Ok(serde_json::Value::Object(row)) => row,
+        Ok(Value::Object(row)) => row,
+        _ if text.trim_start().starts_with('[') => {
+            return "a row must be a JSON object, this is a list (rows stand one a line: `jq -c '.[]'` writes \
+                    them so)"
+                .to_owned();
+        }
         Ok(_) => return "a row must be a JSON object".to_owned(),
         Err(error) => {
             return format!("is not JSON (column {}): {}", error.column(), said(&error));
@@ -72,7 +80,7 @@ fn wrong<T: DeserializeOwned>(line: &[u8], error: &serde_json::Error) -> String 
     let without = |key: &str| {
         let mut rest = row.clone();
         rest.remove(key);
-        T::deserialize(serde_json::Value::Object(rest))
+        T::deserialize(Value::Object(rest))
     };
     let blamed = row.keys().find(|key| without(key).is_ok()).or_else(|| {
         let other = |key: &&String| without(key).is_err_and(|error| said(&error) != reason);
@@ -85,27 +93,27 @@ fn wrong<T: DeserializeOwned>(line: &[u8], error: &serde_json::Error) -> String 
 }
 
 /// Writes rows beside `path` and renames when all are there.
-pub struct Writer {
+pub struct RowWriter {
     path: PathBuf,
     aside: PathBuf,
     file: BufWriter<File>,
 }
 
-impl Writer {
+impl RowWriter {
     /// Opens the file beside `path`.
     ///
     /// # Errors
     /// A place where no file can be made.
-    pub fn create(path: &Path) -> Result<Self, Failure> {
+    pub fn create(path: &Path) -> Result<Self, CliFailure> {
         if path.is_dir() {
             let said = format!("--out {}: is a folder, not a file", path.display());
-            return Err(Failure::input(said));
+            return Err(CliFailure::input(said));
         }
         let mut aside = path.as_os_str().to_owned();
         aside.push(".partial");
         let aside = PathBuf::from(aside);
         let file = File::create(&aside)
-            .map_err(|error| Failure::input(format!("--out {}: {error}", path.display())))?;
+            .map_err(|error| CliFailure::input(format!("--out {}: {error}", path.display())))?;
         Ok(Self {
             path: path.to_owned(),
             aside,
@@ -114,35 +122,35 @@ impl Writer {
     }
 
     /// Appends a row.
-    pub fn write(&mut self, row: &impl Serialize) -> Result<(), Failure> {
+    pub fn write(&mut self, row: &impl Serialize) -> Result<(), CliFailure> {
         let line = serde_json::to_string(row);
         self.line(line)
     }
 
     /// Appends a value over several lines, for people.
-    pub fn write_pretty(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+    pub fn write_pretty(&mut self, value: &impl Serialize) -> Result<(), CliFailure> {
         let text = serde_json::to_string_pretty(value);
         self.line(text)
     }
 
-    fn line(&mut self, text: serde_json::Result<String>) -> Result<(), Failure> {
+    fn line(&mut self, text: serde_json::Result<String>) -> Result<(), CliFailure> {
         let written = text
             .map_err(std::io::Error::from)
             .and_then(|text| writeln!(self.file, "{text}"));
-        written.map_err(|error| Failure::other(format!("{}: {error}", self.path.display())))
+        written.map_err(|error| CliFailure::other(format!("{}: {error}", self.path.display())))
     }
 
     /// Puts the file in its place.
-    pub fn finish(mut self) -> Result<(), Failure> {
+    pub fn finish(mut self) -> Result<(), CliFailure> {
         let done = self
             .file
             .flush()
             .and_then(|()| std::fs::rename(&self.aside, &self.path));
-        done.map_err(|error| Failure::other(format!("{}: {error}", self.path.display())))
+        done.map_err(|error| CliFailure::other(format!("{}: {error}", self.path.display())))
     }
 }
 
-impl Drop for Writer {
+impl Drop for RowWriter {
     /// What was not finished is taken away again.
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.aside);
@@ -156,7 +164,41 @@ pub struct PromptFields {
     messages: Option<Vec<Message>>,
     #[serde(alias = "prompt_token_ids")]
     token_ids: Option<Vec<i64>>,
-    images: Option<Vec<PathBuf>>,
+    /// Pictures in any form that rows of data may carry them in.
+    images: Option<Value>,
+    tools: Option<Value>,
+    chat_template_kwargs: Option<Value>,
+}
+
+impl PromptFields {
+    /// The messages, and the pictures of the row: those under `images`, or those in the messages' parts.
+    fn shown(
+        &self,
+        (folder, place): (&Path, &str),
+    ) -> Result<(Option<Vec<Message>>, Vec<ImageSource>), CliFailure> {
+        let wrong = |problem: String| CliFailure::input(format!("{place}: {problem}"));
+        let images = self.images.as_ref().unwrap_or(&Value::Null);
+        let images = row_pictures(images, folder).map_err(wrong)?;
+        let Some(messages) = self.messages.clone() else {
+            return Ok((None, images));
+        };
+        let said = row_messages(messages, folder).map_err(wrong)?;
+        match (images.is_empty(), said.images.is_empty()) {
+            (false, false) => Err(wrong(
+                "pictures stand both in the messages and under `images`: which are shown?".into(),
+            )),
+            (false, true) => Ok((Some(said.messages), images)),
+            (true, _) => Ok((Some(said.messages), said.images)),
+        }
+    }
+
+    /// Variables of the chat template.
+    fn variables(&self) -> Result<IndexMap<String, Value>, String> {
+        row_variables(&json!({
+            "tools": self.tools,
+            "chat_template_kwargs": self.chat_template_kwargs,
+        }))
+    }
 }
 
 /// What a row's prompt is to the policy: ids, and the pictures among them.
@@ -174,13 +216,13 @@ pub struct TextSide {
 
 impl TextSide {
     /// Reads what the folder has, for its `model`.
-    pub fn read(folder: &Path, model: &Decoder) -> Result<Self, Failure> {
+    pub fn read(folder: &Path, model: &Decoder) -> Result<Self, CliFailure> {
         let tokenizer = folder
             .join("tokenizer.json")
             .exists()
             .then(|| Tokenizer::read(folder))
             .transpose()?;
-        let chat = ChatTemplate::load(folder).map_err(Failure::input)?;
+        let chat = ChatTemplate::load(folder).map_err(CliFailure::input)?;
         Ok(Self {
             tokenizer: tokenizer.map(Arc::new),
             chat,
@@ -190,9 +232,9 @@ impl TextSide {
     }
 
     /// The ids of `text`.
-    pub fn encode(&self, text: &str, place: &str) -> Result<Vec<i64>, Failure> {
+    pub fn encode(&self, text: &str, place: &str) -> Result<Vec<i64>, CliFailure> {
         let tokenizer = self.tokenizer.as_ref().ok_or_else(|| {
-            Failure::input(format!(
+            CliFailure::input(format!(
                 "{place}: text needs a tokenizer.json in the model folder; give token ids instead"
             ))
         })?;
@@ -200,9 +242,9 @@ impl TextSide {
     }
 
     /// Checks that `ids` are the model's.
-    pub fn check(&self, ids: Vec<i64>, place: &str) -> Result<Vec<i64>, Failure> {
+    pub fn check(&self, ids: Vec<i64>, place: &str) -> Result<Vec<i64>, CliFailure> {
         match ids.iter().find(|id| !(0..self.vocab).contains(*id)) {
-            Some(id) => Err(Failure::input(format!(
+            Some(id) => Err(CliFailure::input(format!(
                 "{place}: token id {id} is not in 0..{}",
                 self.vocab
             ))),
@@ -210,17 +252,17 @@ impl TextSide {
         }
     }
 
-    /// The pictures of a row, as the policy takes them; paths are relative to `folder`.
+    /// The pictures of a row, as the policy takes them.
     fn pictures(
         &self,
-        images: &[PathBuf],
-        (folder, place): (&Path, &str),
-    ) -> Result<Vec<ProcessedPicture>, Failure> {
+        images: &[ImageSource],
+        place: &str,
+    ) -> Result<Vec<ProcessedPicture>, CliFailure> {
         let eyes = match (&self.eyes, images) {
             (_, []) => return Ok(Vec::new()),
             (Some(eyes), _) => eyes,
             (None, _) => {
-                return Err(Failure::input(format!(
+                return Err(CliFailure::input(format!(
                     "{place}: images: this model reads text only"
                 )));
             }
@@ -228,11 +270,18 @@ impl TextSide {
         images
             .iter()
             .map(|image| {
-                let path = folder.join(image);
-                let wrong = |error: &dyn std::fmt::Display| {
-                    Failure::input(format!("{place}: images: {}: {error}", path.display()))
+                let wrong = |error: &dyn std::fmt::Display| match image {
+                    ImageSource::Path(path) => {
+                        CliFailure::input(format!("{place}: images: {}: {error}", path.display()))
+                    }
+                    ImageSource::Png(_) => CliFailure::input(format!("{place}: images: {error}")),
                 };
-                let bytes = std::fs::read(&path).map_err(|error| wrong(&error))?;
+                let bytes = match image {
+                    ImageSource::Path(path) => {
+                        std::fs::read(path).map_err(|error| wrong(&error))?.into()
+                    }
+                    ImageSource::Png(bytes) => bytes.clone(),
+                };
                 let rgb = Rgb8::decode_upright(&bytes).map_err(|error| wrong(&error))?;
                 eyes.picture(&rgb).map_err(|error| wrong(&error))
             })
@@ -245,7 +294,7 @@ impl TextSide {
         text: &str,
         pictures: &[ProcessedPicture],
         place: &str,
-    ) -> Result<Vec<i64>, Failure> {
+    ) -> Result<Vec<i64>, CliFailure> {
         let Some(eyes) = self.eyes.as_ref().filter(|_| !pictures.is_empty()) else {
             return self.encode(text, place);
         };
@@ -254,7 +303,7 @@ impl TextSide {
                 text,
                 &pictures.iter().map(|one| one.tokens).collect::<Vec<_>>(),
             )
-            .map_err(|error| Failure::input(format!("{place}: images: {error}")))?;
+            .map_err(|error| CliFailure::input(format!("{place}: images: {error}")))?;
         self.encode(&text, place)
     }
 
@@ -275,11 +324,14 @@ impl TextSide {
         &self,
         fields: &PromptFields,
         (folder, place): (&Path, &str),
-    ) -> Result<(), Failure> {
-        for image in fields.images.iter().flatten() {
-            let path = folder.join(image);
-            std::fs::metadata(&path).map_err(|error| {
-                Failure::input(format!("{place}: images: {}: {error}", path.display()))
+    ) -> Result<(), CliFailure> {
+        let (_, images) = fields.shown((folder, place))?;
+        for image in &images {
+            let ImageSource::Path(path) = image else {
+                continue;
+            };
+            std::fs::metadata(path).map_err(|error| {
+                CliFailure::input(format!("{place}: images: {}: {error}", path.display()))
             })?;
         }
         Ok(())
@@ -290,41 +342,48 @@ impl TextSide {
         &self,
         fields: PromptFields,
         (folder, place): (&Path, &str),
-    ) -> Result<Prompted, Failure> {
-        let images = fields.images.unwrap_or_default();
-        let pictures = self.pictures(&images, (folder, place))?;
-        let ids = match (fields.prompt, fields.messages, fields.token_ids) {
+    ) -> Result<Prompted, CliFailure> {
+        let (messages, images) = fields.shown((folder, place))?;
+        let pictures = self.pictures(&images, place)?;
+        let wrong = |error: String| CliFailure::input(format!("{place}: {error}"));
+        let variables = fields.variables().map_err(wrong)?;
+        let ids = match (fields.prompt, messages, fields.token_ids) {
             (Some(text), None, None) => self.expand(&text, &pictures, place)?,
             (None, Some(messages), None) if messages.is_empty() => {
-                return Err(Failure::input(format!("{place}: messages: none is there")));
+                return Err(CliFailure::input(format!(
+                    "{place}: messages: none is there"
+                )));
             }
             (None, Some(messages), None) => {
                 let chat = self.chat.as_ref().ok_or_else(|| {
-                    Failure::input(format!(
+                    CliFailure::input(format!(
                         "{place}: messages need a chat template in the model folder"
                     ))
                 })?;
                 let messages = self.in_words(messages);
                 let text = chat
-                    .render(&messages, true, &IndexMap::new())
-                    .map_err(|error| Failure::input(format!("{place}: {error}")))?;
+                    .render(&messages, true, &variables)
+                    .map_err(|error| wrong(error.to_string()))?;
+                check_rendered(chat, &messages, &variables, &text).map_err(wrong)?;
                 self.expand(&text, &pictures, place)?
             }
             (None, None, Some(ids)) => self.check(ids, place)?,
             _ => {
-                return Err(Failure::input(format!(
+                return Err(CliFailure::input(format!(
                     "{place}: exactly one of prompt, messages and token ids is needed"
                 )));
             }
         };
         if ids.is_empty() {
-            return Err(Failure::input(format!("{place}: the prompt has no tokens")));
+            return Err(CliFailure::input(format!(
+                "{place}: the prompt has no tokens"
+            )));
         }
         let shown = match &self.eyes {
             None => None,
             Some(eyes) => eyes
                 .prompt_images(&ids, pictures)
-                .map_err(|error| Failure::input(format!("{place}: images: {error}")))?,
+                .map_err(|error| CliFailure::input(format!("{place}: images: {error}")))?,
         };
         Ok((ids, shown))
     }

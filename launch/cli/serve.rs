@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rewards::RewardsConfig;
 use rewards::service::{Service, ServiceSetup};
 
-use super::{Failure, Shared, config, reward};
+use super::{CliFailure, SharedFlags, config, reward};
 use crate::telemetry;
 
 /// `svgrl serve-rewards`
@@ -34,11 +34,11 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
+pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     let token = args.token_file.as_deref().map(token).transpose()?;
     let addresses = addresses(&args.addr)?;
     if token.is_none() && addresses.iter().any(|address| !address.ip().is_loopback()) {
-        return Err(Failure::input(format!(
+        return Err(CliFailure::input(format!(
             "--addr {}: an address other than loopback needs --token-file",
             args.addr
         )));
@@ -57,12 +57,12 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     })?;
     let _log = telemetry::start_service(shared.verbosity())?;
     let listener = TcpListener::bind(&*addresses)
-        .map_err(|error| Failure::other(format!("--addr {}: {error}", args.addr)))?;
-    service.run(listener).map_err(Failure::other)
+        .map_err(|error| CliFailure::other(format!("--addr {}: {error}", args.addr)))?;
+    service.run(listener).map_err(CliFailure::other)
 }
 
-fn addresses(text: &str) -> Result<Vec<SocketAddr>, Failure> {
-    let wrong = |said: String| Failure::input(format!("--addr {text}: {said}"));
+fn addresses(text: &str) -> Result<Vec<SocketAddr>, CliFailure> {
+    let wrong = |said: String| CliFailure::input(format!("--addr {text}: {said}"));
     let found: Vec<_> = text
         .to_socket_addrs()
         .map_err(|error| wrong(error.to_string()))?
@@ -73,8 +73,8 @@ fn addresses(text: &str) -> Result<Vec<SocketAddr>, Failure> {
     }
 }
 
-fn token(path: &Path) -> Result<String, Failure> {
-    let wrong = |said: &str| Failure::input(format!("--token-file {}: {said}", path.display()));
+fn token(path: &Path) -> Result<String, CliFailure> {
+    let wrong = |said: &str| CliFailure::input(format!("--token-file {}: {said}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| wrong(&error.to_string()))?;
     match text.trim_start_matches('\u{feff}').trim() {
         "" => Err(wrong("holds no token")),

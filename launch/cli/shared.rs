@@ -2,12 +2,12 @@
 
 use trainer::config::{DeviceName, Dtype};
 
-use super::failure::Failure;
+use super::failure::CliFailure;
 use crate::telemetry::Verbosity;
 
 /// Flags of every command.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Shared {
+pub struct SharedFlags {
     /// Where to compute: auto, cpu, cuda or cuda:N; beats the config.
     #[arg(long, global = true, value_name = "DEVICE")]
     pub device: Option<String>,
@@ -25,18 +25,18 @@ pub struct Shared {
     pub verbose: bool,
 }
 
-impl Shared {
+impl SharedFlags {
     /// The device a command without a config computes on.
     ///
     /// # Errors
     /// A name that is no device, or a device that is not there.
-    pub fn device(&self) -> Result<tch::Device, Failure> {
+    pub fn device(&self) -> Result<tch::Device, CliFailure> {
         let name = self
             .device
             .clone()
             .map_or_else(DeviceName::default, DeviceName);
         name.resolve(0)
-            .map_err(|error| Failure::input(format!("--{error}")))
+            .map_err(|error| CliFailure::input(format!("--{error}")))
     }
 
     /// What the console shows.

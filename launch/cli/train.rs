@@ -1,12 +1,13 @@
 //! `svgrl train`: the run folder, the ranks, the progress lines around [`trainer::run`].
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use trainer::{Resume, RunOptions, World};
+use trainer::{Interrupt, Observer, Resume, RunEnd, RunLock, RunOptions, World};
 
-use super::train_progress::Progress;
-use super::{Failure, Shared, config};
+use super::train_progress::TrainProgress;
+use super::{CliFailure, SharedFlags, config};
 use crate::telemetry::{self, RunOutputs, TOLD};
 
 /// `svgrl train`
@@ -15,7 +16,9 @@ use crate::telemetry::{self, RunOutputs, TOLD};
 Examples:
   svgrl train configs/quickstart.yaml
   svgrl train configs/quickstart.yaml --set stages.rl.steps=20 --set seed=1 --run-dir runs/short
-  svgrl train configs/quickstart.yaml --dry-run")]
+  svgrl train configs/quickstart.yaml --dry-run
+  svgrl train configs/quickstart.yaml --accept-changes data,stages.rl.optimizer.learning_rate
+  svgrl train configs/quickstart.yaml --resume runs/quickstart/checkpoints/rl/step_000100 --run-dir runs/other")]
 pub struct Args {
     /// The config.
     config: PathBuf,
@@ -25,10 +28,14 @@ pub struct Args {
     /// The run folder; default: `<output_dir>/<name>`.
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
-    /// `auto` continues a run folder that has a checkpoint, `never` starts over, a path continues
-    /// from that checkpoint.
+    /// `auto` continues a run folder that has a checkpoint; `never` starts over and moves the run that is there
+    /// aside; a path continues from that checkpoint, one of another run in a folder of its own (--run-dir).
     #[arg(long, value_name = "auto|never|PATH", default_value = "auto")]
     resume: String,
+    /// Continue although these differ from what the checkpoint was made of: dotted keys, or `data`, `model`,
+    /// `tokenizer`, `encoders`, `templates`. Recorded in the run folder.
+    #[arg(long, value_name = "KEY[,KEY..]", value_delimiter = ',')]
+    accept_changes: Vec<String>,
     /// Validate, print the resolved config and the plan, and stop.
     #[arg(long)]
     dry_run: bool,
@@ -38,110 +45,127 @@ pub struct Args {
     trace: Option<PathBuf>,
 }
 
-/// Runs the command.
-pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
-    let loaded = config::load(&args.config, &args.set, shared)?;
+/// Runs the command; the exit status of a run that ended as it should, or was stopped.
+pub fn run(args: &Args, shared: &SharedFlags) -> Result<u8, CliFailure> {
+    let loaded = config::load_to_run(&args.config, &args.set, shared)?;
     let config = &loaded.config;
     if args.dry_run {
         let plan = trainer::plan(config).map_err(|error| loaded.failure(error))?;
         println!("{}", to_yaml(&loaded.resolved)?);
         println!("{plan}");
-        return Ok(());
+        return Ok(0);
     }
+    let grace = Duration::try_from_secs_f64(config.grace_s).unwrap_or(Duration::MAX);
+    let interrupt = Interrupt::listen(grace)?;
     let world = World::from_env()?;
     let device = config
         .device
         .resolve(world.local_rank)
-        .map_err(Failure::input)?;
+        .map_err(CliFailure::input)?;
     let threads = trainer::threads(config.threads);
     let folder = args
         .run_dir
         .clone()
         .unwrap_or_else(|| config.output_dir.0.join(&config.name));
-    let resume = match args.resume.as_str() {
-        "auto" => Resume::Auto,
-        "never" => Resume::Never,
-        path => Resume::From(path.into()),
-    };
     let leader = world.rank == 0;
-    if leader {
-        prepare(
-            &folder,
+    let documents = match leader {
+        true => documents(
             args,
             &loaded,
-            &resume,
             &json!({
                 "device": format!("{device:?}"),
                 "gpu": torch_ext::device_name(device).ok().flatten(),
                 "threads": threads,
                 "world_size": world.size,
             }),
-        )?;
-    }
+        )?,
+        false => Vec::new(),
+    };
+    let resume = args.resume(world.attempt);
+    let (_lock, aside) = match leader {
+        true => hold(&folder, &resume, world.attempt)?,
+        false => (None, None),
+    };
     if config.deterministic && device != tch::Device::Cpu {
-        torch_ext::set_deterministic(true).map_err(Failure::other)?;
+        torch_ext::set_deterministic(true).map_err(CliFailure::other)?;
     }
-    std::fs::create_dir_all(&folder)
-        .map_err(|error| Failure::input(format!("--run-dir {}: {error}", folder.display())))?;
+    let group = world.connect(config, &folder, device)?;
     let _outputs = telemetry::start_run(&RunOutputs {
         folder: &folder,
         rank: world.rank,
         verbosity: shared.verbosity(),
         trace: args.trace.as_deref(),
     })?;
-    let group = world.connect(device)?;
+    let mut progress = TrainProgress::new(&folder);
+    if let Some(aside) = aside {
+        progress.notice(&format!(
+            "the run that was in {} is now {}",
+            folder.display(),
+            aside.display()
+        ));
+    }
     let options = RunOptions {
         folder: &folder,
         resume,
         device,
         threads,
+        accept: &args.accept_changes,
+        documents: &documents,
+        interrupt,
     };
-    let mut progress = Progress::new(&folder);
     let end = trainer::run(config, &options, group, &mut progress).map_err(|error| {
         tracing::error!(target: TOLD, "{error}");
         loaded.failure(error)
     })?;
     progress.end(end);
-    Ok(())
+    Ok(match end {
+        RunEnd::Finished | RunEnd::AlreadyFinished => 0,
+        RunEnd::Interrupted(signal) => u8::try_from(128 + signal).unwrap_or(1),
+    })
 }
 
-/// Makes the run folder, refuses a changed config, and writes what describes the run.
-fn prepare(
-    folder: &Path,
-    args: &Args,
-    loaded: &config::Loaded,
-    resume: &Resume,
-    place: &Value,
-) -> Result<(), Failure> {
-    let failed = |path: &Path| {
-        let path = path.display().to_string();
-        move |error: std::io::Error| Failure::other(format!("{path}: {error}"))
-    };
-    std::fs::create_dir_all(folder)
-        .map_err(|error| Failure::input(format!("--run-dir {}: {error}", folder.display())))?;
-    let saved = folder.join("config.resolved.yaml");
-    let continues = *resume != Resume::Never && trainer::has_checkpoint(folder);
-    if continues && saved.exists() {
-        let text = std::fs::read_to_string(&saved).map_err(failed(&saved))?;
-        let before: Value = serde_saphyr::from_str(&text).map_err(|error| {
-            let error = error.to_string();
-            let first = error.lines().next().unwrap_or_default();
-            Failure::input(format!("{}: {first}", saved.display()))
-        })?;
-        let changes = trainer::forbidden_changes(&before, &loaded.resolved);
-        if !changes.is_empty() {
-            return Err(Failure::input(format!(
-                "{}: the run was started with another config: {}; change it back, or start another run with --run-dir or --resume never",
-                folder.display(),
-                changes.join("; ")
-            )));
+impl Args {
+    /// Where to continue. What the flag says is said to the first attempt: one that torchrun or Slurm starts after
+    /// it goes on from where that came.
+    fn resume(&self, attempt: u64) -> Resume {
+        match self.resume.as_str() {
+            _ if attempt > 0 => Resume::Auto,
+            "auto" => Resume::Auto,
+            "never" => Resume::Never,
+            path => Resume::From(path.into()),
         }
     }
-    let given = folder.join("config.yaml");
-    // Read first: the config given may be the run folder's own.
-    let as_given = std::fs::read(&args.config).map_err(failed(&args.config))?;
-    std::fs::write(&given, as_given).map_err(failed(&given))?;
-    std::fs::write(&saved, to_yaml(&loaded.resolved)?).map_err(failed(&saved))?;
+}
+
+/// How long a restart waits for the attempt before it to leave the run folder.
+const ATTEMPT: Duration = Duration::from_secs(120);
+
+/// The run folder's lock, and where a run that lay there has gone.
+type Held = (Option<RunLock>, Option<PathBuf>);
+
+/// Takes the run folder for this process; a run that starts over moves the one before it aside.
+fn hold(folder: &Path, resume: &Resume, attempt: u64) -> Result<Held, CliFailure> {
+    let lock = match attempt {
+        0 => RunLock::take(folder)?,
+        // The attempt before may still be writing its state.
+        _ => RunLock::take_within(folder, ATTEMPT)?,
+    };
+    let (lock, aside) = match resume {
+        Resume::Never => trainer::move_aside(folder, lock)?,
+        Resume::Auto | Resume::From(_) => (lock, None),
+    };
+    Ok((Some(lock), aside))
+}
+
+/// What describes the run, by file name.
+fn documents(
+    args: &Args,
+    loaded: &config::RunConfig,
+    place: &Value,
+) -> Result<Vec<(&'static str, Vec<u8>)>, CliFailure> {
+    // Read before the run folder is touched: the config given may be the folder's own.
+    let as_given = std::fs::read(&args.config)
+        .map_err(|error| CliFailure::other(format!("{}: {error}", args.config.display())))?;
     let environment = json!({
         "commit": commit(),
         "version": env!("CARGO_PKG_VERSION"),
@@ -150,12 +174,21 @@ fn prepare(
         "run": place,
         "arguments": std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>(),
     });
-    let path = folder.join("environment.json");
-    std::fs::write(&path, format!("{environment:#}\n")).map_err(failed(&path))
+    Ok(vec![
+        ("config.yaml", as_given),
+        (
+            "config.resolved.yaml",
+            to_yaml(&loaded.resolved)?.into_bytes(),
+        ),
+        (
+            "environment.json",
+            format!("{environment:#}\n").into_bytes(),
+        ),
+    ])
 }
 
-fn to_yaml(value: &Value) -> Result<String, Failure> {
-    serde_saphyr::to_string(value).map_err(Failure::other)
+fn to_yaml(value: &Value) -> Result<String, CliFailure> {
+    serde_saphyr::to_string(value).map_err(CliFailure::other)
 }
 
 /// The checkout that the program lies in, if it lies in one.

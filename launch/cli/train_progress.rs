@@ -13,7 +13,7 @@ use crate::report;
 use crate::telemetry::LINES;
 
 /// Tells one line a step, and rewrites the report at each checkpoint.
-pub(super) struct Progress {
+pub(super) struct TrainProgress {
     folder: PathBuf,
     pace: Pace,
     /// When the scan of a source's files began.
@@ -27,7 +27,7 @@ struct Pace {
     first: u64,
 }
 
-impl Progress {
+impl TrainProgress {
     /// Of a run in `folder`.
     pub(super) fn new(folder: &Path) -> Self {
         Self {
@@ -49,14 +49,14 @@ impl Progress {
                 self.folder.join("report.html").display()
             )),
             RunEnd::AlreadyFinished => {}
-            RunEnd::Interrupted => {
+            RunEnd::Interrupted(_) => {
                 say("stopped by a signal; the state is written, run the same command to continue")
             }
         }
     }
 }
 
-impl Observer for Progress {
+impl Observer for TrainProgress {
     fn row(&mut self, stage: &StageCommon, step: u64, metrics: &Metrics) {
         if tracing::enabled!(target: LINES, tracing::Level::DEBUG) {
             let all: Vec<String> = metrics
@@ -75,16 +75,20 @@ impl Observer for Progress {
         };
         if let Some(set) = metrics.held_out_set() {
             let get = |metric| metrics.get_held_out(set, metric).unwrap_or(f64::NAN);
-            let (reward, valid) = (get(&keys::REWARD_MEAN), get(&keys::VALID));
+            let reward = get(&keys::REWARD_MEAN);
+            // Where no task's completions are SVG, none is valid or not.
+            let valid = metrics.get_held_out(set, &keys::VALID);
+            let shown = valid.map_or(String::new(), |share| {
+                format!(", valid {:.1} %", 100.0 * share)
+            });
             tracing::info!(
                 target: LINES,
                 stage = stage.name,
                 step,
                 set,
                 reward,
-                "{} step {step}: {set} reward {reward:.4}, valid {:.1} %",
-                stage.name,
-                100.0 * valid
+                "{} step {step}: {set} reward {reward:.4}{shown}",
+                stage.name
             );
             return;
         }

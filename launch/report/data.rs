@@ -12,17 +12,17 @@ use super::error::ReportError;
 
 /// A run folder's content.
 #[derive(Debug)]
-pub(super) struct Run {
+pub(super) struct RunData {
     pub(super) name: String,
     pub(super) environment: Map<String, Value>,
-    pub(super) stages: Vec<Stage>,
+    pub(super) stages: Vec<StageData>,
     /// What its ranks' logs warn of.
     pub(super) warnings: Vec<String>,
 }
 
 /// One stage, in the order of its first row.
 #[derive(Debug, Default)]
-pub(super) struct Stage {
+pub(super) struct StageData {
     pub(super) name: String,
     /// Points of each training metric, by step.
     pub(super) curves: IndexMap<String, Vec<(f64, f64)>>,
@@ -35,18 +35,18 @@ pub(super) struct Stage {
     pub(super) samples: Vec<(u64, Vec<Value>)>,
 }
 
-impl Run {
+impl RunData {
     pub(super) fn read(folder: &Path) -> Result<Self, ReportError> {
         let metrics = folder.join("metrics.jsonl");
         if !metrics.is_file() {
             return Err(ReportError::NotARun(folder.to_owned()));
         }
-        let mut stages: Vec<Stage> = Vec::new();
+        let mut stages: Vec<StageData> = Vec::new();
         for row in rows(&metrics)? {
             let name = row.get("stage").and_then(Value::as_str).unwrap_or_default();
             let at = stages.iter().position(|stage| stage.name == name);
             let at = at.unwrap_or_else(|| {
-                stages.push(Stage {
+                stages.push(StageData {
                     name: name.to_owned(),
                     ..Default::default()
                 });
@@ -74,7 +74,7 @@ impl Run {
     }
 }
 
-impl Stage {
+impl StageData {
     fn add(&mut self, row: &Value) {
         let number = |key| row.get(key).and_then(Value::as_f64);
         let step = number("step").unwrap_or(0.0);

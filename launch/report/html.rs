@@ -5,7 +5,7 @@ use std::fmt::Write;
 use trainer::metrics::{Metric, keys};
 
 use super::chart::short;
-use super::data::{Run, Stage};
+use super::data::{RunData, StageData};
 use super::page::{document, escape};
 use super::samples::Rasterise;
 use super::{panels, samples};
@@ -17,7 +17,7 @@ const HEADLINES: [(&Metric, &str); 2] = [
 ];
 
 /// The whole page.
-pub(super) fn page(run: &Run, rasterise: Rasterise<'_>) -> String {
+pub(super) fn page(run: &RunData, rasterise: Rasterise<'_>) -> String {
     let mut out = format!(
         "<header><h1>{}</h1>{}</header>\n",
         escape(&run.name),
@@ -32,7 +32,7 @@ pub(super) fn page(run: &Run, rasterise: Rasterise<'_>) -> String {
 }
 
 /// Commit, versions and machine, as far as the run wrote them down.
-fn environment(run: &Run) -> String {
+fn environment(run: &RunData) -> String {
     let known: Vec<String> = run
         .environment
         .iter()
@@ -49,7 +49,7 @@ fn environment(run: &Run) -> String {
 }
 
 /// What the run's logs warn of.
-fn warnings(run: &Run) -> String {
+fn warnings(run: &RunData) -> String {
     let item = |said: &String| format!("<li>{}</li>", escape(said));
     let items: String = run.warnings.iter().map(item).collect();
     match items.is_empty() {
@@ -59,7 +59,7 @@ fn warnings(run: &Run) -> String {
 }
 
 /// Last held-out numbers of the run, with what each stage made of them.
-fn tiles(run: &Run) -> String {
+fn tiles(run: &RunData) -> String {
     let mut out = String::new();
     for (metric, words) in HEADLINES {
         for set in sets(run) {
@@ -105,7 +105,7 @@ fn tiles(run: &Run) -> String {
 }
 
 /// Names of the held-out sets.
-fn sets(run: &Run) -> Vec<String> {
+fn sets(run: &RunData) -> Vec<String> {
     let mut sets: Vec<String> = Vec::new();
     for key in run.stages.iter().flat_map(|stage| stage.evals.keys()) {
         if let Some(set) = key.split('/').nth(1)
@@ -117,7 +117,7 @@ fn sets(run: &Run) -> Vec<String> {
     sets
 }
 
-fn section(stage: &Stage, rasterise: Rasterise<'_>) -> String {
+fn section(stage: &StageData, rasterise: Rasterise<'_>) -> String {
     let mut out = format!(
         "<section><h2>{}</h2><p class=\"muted\">{} steps{}</p>\n",
         escape(&stage.name),
@@ -140,7 +140,7 @@ fn section(stage: &Stage, rasterise: Rasterise<'_>) -> String {
 }
 
 /// The stage's held-out numbers, first and last.
-fn before_and_after(stage: &Stage) -> String {
+fn before_and_after(stage: &StageData) -> String {
     let mut out = String::new();
     for (key, points) in &stage.evals {
         let (Some(first), Some(last)) = (points.first(), points.last()) else {

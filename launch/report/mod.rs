@@ -14,7 +14,7 @@ mod samples;
 
 use std::path::Path;
 
-use data::Run;
+use data::RunData;
 pub use error::ReportError;
 pub use samples::Rasterise;
 
@@ -43,7 +43,7 @@ pub fn write_rendered(run_dir: &Path, out: &Path) -> Result<(), ReportError> {
 /// # Errors
 /// No metrics in the folder, a malformed line, or what the file system says.
 pub fn write(run_dir: &Path, out: &Path, rasterise: Rasterise<'_>) -> Result<(), ReportError> {
-    let run = Run::read(run_dir)?;
+    let run = RunData::read(run_dir)?;
     let page = html::page(&run, rasterise);
     page::write(out, &page).map_err(|source| ReportError::File {
         path: out.to_owned(),

@@ -1,7 +1,7 @@
 //! What svgrl's pages share: one file that loads nothing from anywhere and runs no script. Text from
 //! outside goes through [`escape`]; what is drawn goes in as PNG, never as markup.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -27,11 +27,10 @@ pub(crate) fn document(title: &str, body: &str) -> String {
 /// # Errors
 /// What the file system says.
 pub(crate) fn write(out: &Path, page: &str) -> std::io::Result<()> {
-    let mut aside = out.as_os_str().to_owned();
-    aside.push(".part");
-    let aside = PathBuf::from(aside);
-    std::fs::write(&aside, page)?;
-    std::fs::rename(&aside, out)
+    trainer::files::write_whole(out, page.as_bytes()).map_err(|error| match error {
+        trainer::TrainError::Io { source, .. } => source,
+        other => std::io::Error::other(other.to_string()),
+    })
 }
 
 /// Text that is safe between tags and in double-quoted attributes.

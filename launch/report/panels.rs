@@ -3,10 +3,10 @@
 use trainer::metrics::{Metric, keys};
 
 use super::chart::{Chart, Series};
-use super::data::Stage;
+use super::data::StageData;
 
 /// The charts of a stage that have something to show, in reading order.
-pub(super) fn charts(stage: &Stage) -> Vec<Chart<'_>> {
+pub(super) fn charts(stage: &StageData) -> Vec<Chart<'_>> {
     let mut charts = vec![total(stage), parts(stage), tasks(stage)];
     let fixed: [(&str, &[(&Metric, &str)]); 10] = [
         (
@@ -67,7 +67,7 @@ pub(super) fn charts(stage: &Stage) -> Vec<Chart<'_>> {
     charts
 }
 
-fn total(stage: &Stage) -> Chart<'_> {
+fn total(stage: &StageData) -> Chart<'_> {
     let mut series = Vec::new();
     if let Some(points) = stage.curves.get(keys::REWARD_MEAN.name) {
         series.push(Series::line("training", points));
@@ -87,12 +87,12 @@ fn total(stage: &Stage) -> Chart<'_> {
 }
 
 /// `reward/<part>/mean`.
-fn parts(stage: &Stage) -> Chart<'_> {
+fn parts(stage: &StageData) -> Chart<'_> {
     named(stage, "Reward parts", &keys::REWARD_PART)
 }
 
 /// `reward/<task>/total/mean`, when there are several tasks.
-fn tasks(stage: &Stage) -> Chart<'_> {
+fn tasks(stage: &StageData) -> Chart<'_> {
     let mut chart = named(stage, "Reward by task", &keys::REWARD_TASK);
     if chart.series.len() < 2 {
         chart.series.clear();
@@ -101,7 +101,7 @@ fn tasks(stage: &Stage) -> Chart<'_> {
 }
 
 /// The curves of a metric with one name of the user's, by that name.
-fn named<'a>(stage: &'a Stage, title: &'a str, metric: &'static Metric) -> Chart<'a> {
+fn named<'a>(stage: &'a StageData, title: &'a str, metric: &'static Metric) -> Chart<'a> {
     let of_metric = |key: &str| keys::declared(key) == Some(metric);
     let curves = stage.curves.iter().filter(|(key, _)| of_metric(key));
     Chart {

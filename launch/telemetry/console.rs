@@ -47,12 +47,12 @@ impl ConsoleLayer {
     }
 
     /// Writes a line; one that is `passing` is written over by the next on a terminal.
-    fn say(&self, line: &str, passing: bool) {
+    fn say(&self, line: &str, level: Level, passing: bool) {
         if let Some(record) = &self.record {
             let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
             let _ = writeln!(record, "{line}");
         }
-        if self.verbosity == Verbosity::Quiet || !self.leader {
+        if (self.verbosity == Verbosity::Quiet && level > Level::ERROR) || !self.leader {
             return;
         }
         // Whoever closed standard error does not want the lines.
@@ -102,11 +102,16 @@ impl<S: Subscriber> Layer<S> for ConsoleLayer {
                 _ => true,
             };
             if wanted {
-                self.say(&line.message, line.passing);
+                self.say(&line.message, *metadata.level(), line.passing);
             }
         } else if metadata.target() != TOLD && *metadata.level() <= Level::WARN {
-            let level = metadata.level().as_str().to_lowercase();
-            self.say(&format!("{level}: {}{}", line.message, line.fields), false);
+            let level = *metadata.level();
+            let named = level.as_str().to_lowercase();
+            self.say(
+                &format!("{named}: {}{}", line.message, line.fields),
+                level,
+                false,
+            );
         }
     }
 }

@@ -8,7 +8,6 @@ mod console;
 mod service;
 mod trace;
 
-use std::fs::OpenOptions;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -17,7 +16,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::cli::Failure;
+use crate::cli::CliFailure;
 use console::ConsoleLayer;
 pub use console::{LINES, TOLD, Verbosity};
 
@@ -44,14 +43,10 @@ pub struct Outputs {
 ///
 /// # Errors
 /// A file that cannot be opened, a `RUST_LOG` that cannot be read.
-pub fn start_run(outputs: &RunOutputs) -> Result<Outputs, Failure> {
-    let append = |path: &Path| {
-        let opened = OpenOptions::new().create(true).append(true).open(path);
-        opened.map_err(|error| Failure::other(format!("{}: {error}", path.display())))
-    };
+pub fn start_run(outputs: &RunOutputs) -> Result<Outputs, CliFailure> {
+    let append = |path: &Path| trainer::files::open_log(path).map_err(CliFailure::from);
     let logs = outputs.folder.join("logs");
-    std::fs::create_dir_all(&logs)
-        .map_err(|error| Failure::other(format!("{}: {error}", logs.display())))?;
+    trainer::files::make_folder(&logs)?;
     let file = append(&logs.join(format!("rank_{}.jsonl", outputs.rank)))?;
     let leader = outputs.rank == 0;
     let record = leader
@@ -68,6 +63,8 @@ pub fn start_run(outputs: &RunOutputs) -> Result<Outputs, Failure> {
         .json()
         .flatten_event(true)
         .with_current_span(false)
+        // A full disk must not fill the console as well.
+        .log_internal_errors(false)
         .with_writer(Mutex::new(file))
         .with_filter(log_filter()?);
     let console = ConsoleLayer::new(outputs.verbosity, leader, record);
@@ -77,7 +74,7 @@ pub fn start_run(outputs: &RunOutputs) -> Result<Outputs, Failure> {
         .with(console.with_filter(log_filter()?.or(filter_fn(|event| event.target() == LINES))))
         .with(trace)
         .try_init()
-        .map_err(Failure::other)?;
+        .map_err(CliFailure::other)?;
     Ok(Outputs { _trace: guard })
 }
 
@@ -85,12 +82,12 @@ pub fn start_run(outputs: &RunOutputs) -> Result<Outputs, Failure> {
 ///
 /// # Errors
 /// A `RUST_LOG` that cannot be read.
-pub fn start_command(verbosity: Verbosity) -> Result<(), Failure> {
+pub fn start_command(verbosity: Verbosity) -> Result<(), CliFailure> {
     let console = ConsoleLayer::new(verbosity, true, None);
     Registry::default()
         .with(console.with_filter(log_filter()?))
         .try_init()
-        .map_err(Failure::other)
+        .map_err(CliFailure::other)
 }
 
 /// Keeps the service's log open; what waits is written when it is dropped.
@@ -103,7 +100,7 @@ pub struct ServiceLog {
 ///
 /// # Errors
 /// A `RUST_LOG` that cannot be read.
-pub fn start_service(verbosity: Verbosity) -> Result<ServiceLog, Failure> {
+pub fn start_service(verbosity: Verbosity) -> Result<ServiceLog, CliFailure> {
     let (layer, guard) = service::layer(std::io::stderr());
     let most = match verbosity {
         Verbosity::Quiet => LevelFilter::ERROR,
@@ -112,17 +109,17 @@ pub fn start_service(verbosity: Verbosity) -> Result<ServiceLog, Failure> {
     Registry::default()
         .with(layer.with_filter(log_filter()?.and(most)))
         .try_init()
-        .map_err(Failure::other)?;
+        .map_err(CliFailure::other)?;
     Ok(ServiceLog { _guard: guard })
 }
 
 /// `RUST_LOG`, or what is worth a line: the program's own events, and warnings of others.
-fn log_filter() -> Result<EnvFilter, Failure> {
+fn log_filter() -> Result<EnvFilter, CliFailure> {
     let builder = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
     match std::env::var(EnvFilter::DEFAULT_ENV) {
         Ok(text) => builder
             .parse(&text)
-            .map_err(|error| Failure::input(format!("RUST_LOG: {error}: `{text}`"))),
+            .map_err(|error| CliFailure::input(format!("RUST_LOG: {error}: `{text}`"))),
         Err(_) => Ok(builder.parse_lossy("")),
     }
 }

@@ -19,11 +19,11 @@ const WAITING: usize = 4096;
 
 /// Writes events as JSON lines.
 pub(super) struct ServiceLayer {
-    out: Mutex<Out>,
+    out: Mutex<LogOutput>,
 }
 
 /// Where lines go.
-struct Out {
+struct LogOutput {
     writer: NonBlocking,
     /// Lines left out.
     lost: ErrorCounter,
@@ -42,7 +42,7 @@ fn with_room(lines: usize, out: impl Write + Send + 'static) -> (ServiceLayer, W
         .buffered_lines_limit(lines)
         .thread_name("service-log")
         .finish(out);
-    let out = Out {
+    let out = LogOutput {
         lost: writer.error_counter(),
         writer,
         told: 0,
@@ -63,7 +63,7 @@ impl<S: Subscriber> Layer<S> for ServiceLayer {
     }
 }
 
-impl Out {
+impl LogOutput {
     /// Says how many lines were left out, once there is room for it.
     fn tell_lost(&mut self) {
         let lost = self.lost.dropped_lines();

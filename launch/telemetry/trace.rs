@@ -8,7 +8,7 @@ use tracing_subscriber::filter::{FilterFn, Filtered, filter_fn};
 use tracing_subscriber::layer::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::cli::Failure;
+use crate::cli::CliFailure;
 
 /// Writes what is buffered when it is dropped.
 pub(super) type Guard = FlushGuard;
@@ -20,14 +20,14 @@ pub(super) type TraceLayer<S> = Filtered<ChromeLayer<S>, FilterFn, S>;
 ///
 /// # Errors
 /// A file that cannot be made.
-pub(super) fn layer<S>(path: &Path, rank: usize) -> Result<(TraceLayer<S>, Guard), Failure>
+pub(super) fn layer<S>(path: &Path, rank: usize) -> Result<(TraceLayer<S>, Guard), CliFailure>
 where
     S: tracing::Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
 {
     let path = of_rank(path, rank);
     // The builder would panic where the file cannot be made.
     let file = std::fs::File::create(&path)
-        .map_err(|error| Failure::input(format!("--trace {}: {error}", path.display())))?;
+        .map_err(|error| CliFailure::input(format!("--trace {}: {error}", path.display())))?;
     let (layer, guard) = ChromeLayerBuilder::new()
         .writer(std::io::BufWriter::new(file))
         .include_args(true)

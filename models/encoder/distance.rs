@@ -39,7 +39,7 @@ pub trait DistanceNetwork: std::fmt::Debug + Send {
     fn features(
         &self,
         pictures: &[&Rgb8],
-        input: PictureInput,
+        input: DistanceInput,
     ) -> Result<PictureFeatures, ModelError>;
 
     /// Distances `[N]`, float32 at least, between the pictures of two sets of features of one shape;
@@ -52,7 +52,7 @@ pub trait DistanceNetwork: std::fmt::Debug + Send {
 
 /// How bytes become a network's input, before its own scaling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PictureInput {
+pub enum DistanceInput {
     /// To -1..1, as the lpips package asks for.
     Signed,
     /// To 0..1, as RLRF's reward feeds it.
@@ -61,7 +61,7 @@ pub enum PictureInput {
     Imagenet,
 }
 
-impl PictureInput {
+impl DistanceInput {
     /// Pictures of one size as `[N, 3, H, W]` on this scale, float32 at least.
     pub(crate) fn tensor(
         self,
@@ -69,15 +69,15 @@ impl PictureInput {
         (kind, device): (Kind, Device),
     ) -> Result<Tensor, ModelError> {
         let normalise = match self {
-            PictureInput::Signed | PictureInput::Unit => None,
-            PictureInput::Imagenet => Some(IMAGENET),
+            DistanceInput::Signed | DistanceInput::Unit => None,
+            DistanceInput::Imagenet => Some(IMAGENET),
         };
         let mut processor = ImageProcessor::square(1, svg::Filter::Bicubic, normalise);
         processor.resize = Resize::Keep;
         let pixels = processor.tensor(pictures, (reduce_kind(kind), device))?;
         Ok(match self {
-            PictureInput::Signed => pixels * 2.0 - 1.0,
-            PictureInput::Unit | PictureInput::Imagenet => pixels,
+            DistanceInput::Signed => pixels * 2.0 - 1.0,
+            DistanceInput::Unit | DistanceInput::Imagenet => pixels,
         })
     }
 }

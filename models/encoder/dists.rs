@@ -8,7 +8,7 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
-use super::distance::{DistanceNetwork, PictureFeatures, PictureInput, channels};
+use super::distance::{DistanceInput, DistanceNetwork, PictureFeatures, channels};
 use super::to_device::{each_tensor, to_device};
 use super::types::guarded;
 use crate::ModelError;
@@ -18,7 +18,7 @@ use crate::weights::{self, Weights};
 
 each_tensor! {
     Dists { stages, means, structures }
-    Conv { weight, bias }
+    Conv3x3 { weight, bias }
 }
 
 /// Channels of the maps that are compared: the picture's, then those of each stage.
@@ -33,7 +33,7 @@ const EPSILON: f64 = 1e-12;
 /// The trunk's stages, and the weights of each map's channels, which sum to 1 over all of them.
 #[derive(Debug)]
 pub struct Dists {
-    stages: Vec<Vec<Conv>>,
+    stages: Vec<Vec<Conv3x3>>,
     /// Of the similarity of means, `[1, C]` for each map.
     means: Vec<Tensor>,
     /// Of the similarity of structure.
@@ -43,7 +43,7 @@ pub struct Dists {
 
 /// A convolution of 3x3; a ReLU follows.
 #[derive(Debug)]
-struct Conv {
+struct Conv3x3 {
     weight: Tensor,
     bias: Tensor,
 }
@@ -72,7 +72,7 @@ impl DistanceNetwork for Dists {
             let mut convs = Vec::new();
             for _ in 0..count {
                 let name = format!("features.{index}");
-                convs.push(Conv {
+                convs.push(Conv3x3 {
                     weight: weights.take(&format!("{name}.weight"), &[out, width, 3, 3]),
                     bias: weights.take(&format!("{name}.bias"), &[out]),
                 });
@@ -116,7 +116,7 @@ impl DistanceNetwork for Dists {
     fn features(
         &self,
         pictures: &[&Rgb8],
-        input: PictureInput,
+        input: DistanceInput,
     ) -> Result<PictureFeatures, ModelError> {
         let mut maps = Vec::new();
         let last = guarded(|| {
@@ -130,7 +130,7 @@ impl DistanceNetwork for Dists {
                 if stage > 0 {
                     x = pooled(&x);
                 }
-                for Conv { weight, bias } in convs {
+                for Conv3x3 { weight, bias } in convs {
                     x = x
                         .conv2d(weight, Some(bias), [1, 1], [1, 1], [1, 1], 1)
                         .relu();

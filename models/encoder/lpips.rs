@@ -7,7 +7,7 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
-use super::distance::{DistanceNetwork, PictureFeatures, PictureInput, channels};
+use super::distance::{DistanceInput, DistanceNetwork, PictureFeatures, channels};
 use super::to_device::{EachTensor, TensorChange, each_tensor, to_device};
 use super::types::guarded;
 use crate::ModelError;
@@ -172,7 +172,7 @@ impl DistanceNetwork for Lpips {
     fn features(
         &self,
         pictures: &[&Rgb8],
-        input: PictureInput,
+        input: DistanceInput,
     ) -> Result<PictureFeatures, ModelError> {
         if let Some(small) = pictures.iter().find(|p| p.width.min(p.height) < 32) {
             return Err(ModelError::Image(format!(
@@ -228,7 +228,7 @@ impl DistanceNetwork for Lpips {
 
 impl Lpips {
     /// The pictures scaled as asked, then as the network's own first layer scales.
-    fn input(&self, pictures: &[&Rgb8], input: PictureInput) -> Result<Tensor, ModelError> {
+    fn input(&self, pictures: &[&Rgb8], input: DistanceInput) -> Result<Tensor, ModelError> {
         let (kind, device) = self.place;
         let wide = (reduce_kind(kind), device);
         let pixels = input.tensor(pictures, self.place)?;

@@ -34,7 +34,7 @@ use crate::layers::reduce_kind;
 use crate::weights::{self, Weights};
 use clip::Clip;
 use dinov2::Dinov2;
-pub use distance::{DistanceNetwork, PictureFeatures, PictureInput};
+pub use distance::{DistanceInput, DistanceNetwork, PictureFeatures};
 pub use dists::Dists;
 use dreamsim::DreamSim;
 use inception::Inception;

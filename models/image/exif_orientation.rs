@@ -1,5 +1,5 @@
 //! Which way up a photograph is, as its file says: what transformers' `load_image` asks of Pillow's
-//! `exif_transpose`. The orientation stands in the Exif block of a JPEG or PNG, else in its XMP text.
+//! `exif_transpose`. The orientation stands in the Exif block of a JPEG, PNG or WebP, else in its XMP text.
 
 /// Tag of the orientation within Exif.
 const ORIENTATION: u16 = 0x0112;
@@ -35,6 +35,21 @@ fn blocks(file: &[u8]) -> Vec<MetadataBlock<'_>> {
     match file {
         [0xff, 0xd8, rest @ ..] => of_jpeg(rest),
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', rest @ ..] => of_png(rest),
+        [
+            b'R',
+            b'I',
+            b'F',
+            b'F',
+            _,
+            _,
+            _,
+            _,
+            b'W',
+            b'E',
+            b'B',
+            b'P',
+            rest @ ..,
+        ] => of_webp(rest),
         _ => Vec::new(),
     }
 }
@@ -66,6 +81,28 @@ fn of_jpeg(mut rest: &[u8]) -> Vec<MetadataBlock<'_>> {
             _ => {}
         }
         rest = &after[length..];
+    }
+    found
+}
+
+/// The chunks of a WebP, each of a name, a length and data to an even length.
+fn of_webp(mut rest: &[u8]) -> Vec<MetadataBlock<'_>> {
+    let mut found = Vec::new();
+    while let Some((head, after)) = rest.split_at_checked(8) {
+        let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
+        let Some((body, after)) = after.split_at_checked(length) else {
+            break;
+        };
+        match &head[..4] {
+            // Some writers keep the mark that stands before it in a JPEG.
+            b"EXIF" => {
+                let tiff = body.strip_prefix(b"Exif\0\0").unwrap_or(body);
+                found.push(MetadataBlock::Exif(tiff));
+            }
+            b"XMP " => found.push(MetadataBlock::Xmp(body)),
+            _ => {}
+        }
+        rest = after.get(length % 2..).unwrap_or_default();
     }
     found
 }

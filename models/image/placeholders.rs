@@ -32,12 +32,17 @@ pub(super) const INTERN_CHAT: Placeholders = Placeholders {
 };
 
 impl Placeholders {
-    /// `text` with the placeholder of each picture repeated for its `tokens`.
+    /// `text` with `placeholder`, which stands for each picture, repeated for its `tokens`.
     ///
     /// # Errors
     /// More or fewer placeholders than pictures.
-    pub(super) fn expand(&self, text: &str, tokens: &[i64]) -> Result<String, String> {
-        let pieces: Vec<&str> = text.split(self.placeholder).collect();
+    pub(super) fn expand(
+        &self,
+        text: &str,
+        placeholder: &str,
+        tokens: &[i64],
+    ) -> Result<String, String> {
+        let pieces: Vec<&str> = text.split(placeholder).collect();
         if pieces.len() - 1 != tokens.len() {
             return Err(format!(
                 "the prompt has {} placeholder(s) {} for {} picture(s)",

@@ -298,7 +298,21 @@ impl Processor {
     /// # Errors
     /// More or fewer placeholders than pictures.
     pub fn expand(&self, text: &str, tokens: &[i64]) -> Result<String, String> {
-        self.placeholders.expand(text, tokens)
+        let placeholder = self.placeholders.placeholder;
+        self.placeholders.expand(text, placeholder, tokens)
+    }
+
+    /// [`Self::expand`] where `place` stands for the placeholder: words may hold the placeholder's own.
+    ///
+    /// # Errors
+    /// More or fewer places than pictures.
+    pub fn expand_at(&self, place: &str, text: &str, tokens: &[i64]) -> Result<String, String> {
+        self.placeholders.expand(text, place, tokens)
+    }
+
+    /// The placeholder of a picture in text.
+    pub fn placeholder(&self) -> &'static str {
+        self.placeholders.placeholder
     }
 
     /// The pictures of a prompt in their places among its `ids`, image tokens expanded; `None`

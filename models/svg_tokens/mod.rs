@@ -16,11 +16,13 @@ use serde_json::{Map, Value, json};
 use tch::{Kind as Dtype, Tensor};
 use tokenizers::AddedToken;
 
-pub use list::{Kind, SvgVocabulary, svg_tokens};
+pub use list::{SvgTokenKind, SvgVocabulary, is_markup, svg_tokens};
 
-use crate::ModelError;
 use crate::json_section::read_object;
+use crate::model_folder::{FolderUse, folder_problem};
+use crate::shards::{WeightFiles, weight_files};
 use crate::tensor_file::{read_tensors, write_tensors};
+use crate::{ModelError, added_tokens};
 
 /// What was done, as `extend_report.json` holds it.
 #[derive(Debug, Serialize)]
@@ -41,6 +43,8 @@ pub struct Extension {
     pub tokens: Map<String, Value>,
     /// Tensors whose rows were extended.
     pub matrices: Vec<String>,
+    /// Weight files that do not count and were not copied.
+    pub not_copied: Vec<String>,
 }
 
 /// A token that is new, and what it used to be.
@@ -69,8 +73,12 @@ pub fn extend_folder(
         ));
     }
     let path = from.join("tokenizer.json");
+    if let Some(problem) = folder_problem(from, from, FolderUse::Policy) {
+        return Err(ModelError::Folder(problem));
+    }
     let mut tokenizer = tokenizers::Tokenizer::from_file(&path)
         .map_err(|error| ModelError::malformed(&path, error))?;
+    added_tokens::complete(&mut tokenizer, from)?;
     let base = tokenizer.clone();
     let before = base.get_vocab_size(true);
     let (mut extension, new) = add(&mut tokenizer, &base, vocabulary)?;
@@ -80,9 +88,17 @@ pub fn extend_folder(
     let aside = to.with_file_name(format!(".{name}.partial"));
     let _ = fs::remove_dir_all(&aside);
     fs::create_dir_all(&aside).map_err(ModelError::io(&aside))?;
-    let tensors = matrices(from, &aside, &new, before, extension.ids_after)?;
+    let none = || ModelError::malformed(from, "holds no model.safetensors");
+    let weights = weight_files(from, "model.safetensors")?.ok_or_else(none)?;
+    let tensors = matrices(&weights, &aside, &new, (before, extension.ids_after))?;
     (extension.rows_before, extension.matrices) = tensors;
-    copy_rest(from, &aside)?;
+    if extension.matrices.is_empty() {
+        return Err(ModelError::malformed(
+            from,
+            "no tensor *embed_tokens.weight or *lm_head.weight in its safetensors files",
+        ));
+    }
+    extension.not_copied = copy_rest(from, &aside, &weights)?;
     let out = aside.join("tokenizer.json");
     tokenizer
         .save(&out, true)
@@ -111,6 +127,7 @@ fn add(
         skipped: Vec::new(),
         tokens: Map::new(),
         matrices: Vec::new(),
+        not_copied: Vec::new(),
     };
     let mut new = Vec::new();
     for (kind, text) in svg_tokens(vocabulary) {
@@ -161,21 +178,19 @@ fn config(from: &Path, rows: usize) -> Result<Map<String, Value>, ModelError> {
     }
 }
 
-/// Writes every weight file with its embedding and head extended; the old rows and the names.
+/// Writes every weight file with its embedding and head extended; the old rows and the names. `ids` are the
+/// tokenizer's numbers of ids before and after.
 fn matrices(
-    from: &Path,
+    weights: &WeightFiles,
     to: &Path,
     new: &[NewToken],
-    ids_before: usize,
-    rows: usize,
+    (ids_before, rows): (usize, usize),
 ) -> Result<(i64, Vec<String>), ModelError> {
     let (mut rows_before, mut extended) = (0, Vec::new());
-    let mut files: Vec<PathBuf> = entries(from)?;
-    files.retain(|path| path.extension().is_some_and(|end| end == "safetensors"));
     let mut grown = 0;
-    for path in files {
+    for path in &weights.files {
         let out = to.join(path.file_name().unwrap_or_default());
-        let mut tensors = read_tensors(&path)?;
+        let mut tensors = read_tensors(path)?;
         let names: Vec<String> = tensors
             .keys()
             .filter(|name| {
@@ -184,14 +199,14 @@ fn matrices(
             .cloned()
             .collect();
         if names.is_empty() {
-            fs::copy(&path, &out).map_err(ModelError::io(&out))?;
+            fs::copy(path, &out).map_err(ModelError::io(&out))?;
             continue;
         }
         for name in names {
             let old = &tensors[&name];
             if (old.size()[0] as usize) < ids_before {
                 return Err(ModelError::malformed(
-                    &path,
+                    path,
                     format!(
                         "{name}: {} rows for a tokenizer of {ids_before} ids",
                         old.size()[0]
@@ -207,18 +222,8 @@ fn matrices(
         let tensors: Vec<(String, Tensor)> = tensors.into_iter().collect();
         write_tensors(&out, &tensors)?;
     }
-    if !extended
-        .iter()
-        .any(|name| name.ends_with("embed_tokens.weight"))
-    {
-        return Err(ModelError::malformed(
-            from,
-            "no tensor *embed_tokens.weight in its safetensors files",
-        ));
-    }
-    let index = from.join("model.safetensors.index.json");
-    if index.exists() {
-        let mut map = read_object(&index)?;
+    if let Some(index) = &weights.index {
+        let mut map = read_object(index)?;
         let total = map
             .get_mut("metadata")
             .and_then(|metadata| metadata.get_mut("total_size"));
@@ -266,28 +271,31 @@ fn width(tensor: &Tensor) -> i64 {
     tensor.kind().elt_size_in_bytes() as i64
 }
 
-/// Copies what is neither weights nor rewritten.
-fn copy_rest(from: &Path, to: &Path) -> Result<(), ModelError> {
-    let rewritten: HashSet<&str> = [
-        "tokenizer.json",
-        "config.json",
-        "model.safetensors.index.json",
-    ]
-    .into();
+/// Copies what is neither weights nor rewritten; the names of weight files that do not count.
+fn copy_rest(from: &Path, to: &Path, weights: &WeightFiles) -> Result<Vec<String>, ModelError> {
+    let rewritten: HashSet<&str> = ["tokenizer.json", "config.json"].into();
+    let mut not_copied = Vec::new();
     for path in entries(from)? {
         let name = path
             .file_name()
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let weights = path
-            .extension()
-            .is_some_and(|end| end == "safetensors" || end == "bin");
-        if path.is_file() && !weights && !rewritten.contains(name.as_str()) {
+        let ends = |ending: &str| name.ends_with(ending);
+        let holds_weights = [
+            ".safetensors",
+            ".bin",
+            ".safetensors.index.json",
+            ".bin.index.json",
+        ];
+        if holds_weights.iter().any(|ending| ends(ending)) {
+            let counts = weights.files.contains(&path) || weights.index.as_ref() == Some(&path);
+            not_copied.extend((!counts).then_some(name));
+        } else if path.is_file() && !rewritten.contains(name.as_str()) {
             fs::copy(&path, to.join(&name)).map_err(ModelError::io(&path))?;
         }
     }
-    Ok(())
+    Ok(not_copied)
 }
 
 /// Older folders list added tokens beside tokenizer.json too; there the new ones are entered.

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts passes and what is in them, by several threads.
 #[derive(Default)]
-pub(super) struct Counter {
+pub(super) struct PassCounter {
     passes: AtomicU64,
     items: AtomicU64,
 }
 
-impl Counter {
+impl PassCounter {
     /// One more pass, of so many items.
     pub fn add(&self, items: usize) {
         self.passes.fetch_add(1, Ordering::Relaxed);

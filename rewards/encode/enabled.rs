@@ -3,8 +3,8 @@
 //! What a caller asks for is prepared on the caller's thread (resize, crop); answers about texts are kept by
 //! their content. A full channel holds the caller back, so that rendered pictures do not pile up.
 
-use super::counter::Counter;
-use super::job::{Command, Job, Rows};
+use super::counter::PassCounter;
+use super::job::{EncodeCommand, EncodeJob, PassRows};
 use super::load::{device, load};
 use super::need::used;
 use super::offload::Offloader;
@@ -58,10 +58,10 @@ struct Door {
 
 /// An encoder's thread; it ends when this is dropped.
 struct Thread {
-    jobs: Option<Sender<Job>>,
+    jobs: Option<Sender<EncodeJob>>,
     /// Set when nobody wants answers any more.
     ended: Arc<AtomicBool>,
-    counter: Arc<Counter>,
+    counter: Arc<PassCounter>,
     handle: Option<JoinHandle<()>>,
 }
 
@@ -76,7 +76,7 @@ impl Encoders {
             let device = device(config, set).map_err(at)?;
             let server = Server {
                 name: name.to_owned(),
-                rows: Rows::new(config.batch, device == Device::Cpu),
+                rows: PassRows::new(config.batch, device == Device::Cpu),
                 on_cpu: device == Device::Cpu,
                 ended: Arc::default(),
                 counter: Arc::default(),
@@ -101,7 +101,9 @@ impl Encoders {
         match request {
             EncodeRequest::Picture { picture, feature } => {
                 match handle.door.fit(picture) {
-                    Ok(fitted) => handle.ask(Command::Picture(fitted, handle.door.pool(feature))),
+                    Ok(fitted) => {
+                        handle.ask(EncodeCommand::Picture(fitted, handle.door.pool(feature)))
+                    }
                     // The picture's fault, a shape that a completion chose, and not the network's.
                     Err(error) => {
                         let why = format!("encoders.{encoder}: {error}");
@@ -110,11 +112,11 @@ impl Encoders {
                 }
             }
             EncodeRequest::Text(text) => {
-                let ask = || handle.ask(Command::Text(text.to_owned()));
+                let ask = || handle.ask(EncodeCommand::Text(text.to_owned()));
                 lasting(&handle.texts, key(&[text.as_bytes()]), &ask)
             }
             EncodeRequest::Tokens { text, layer, keep } => {
-                let ask = || handle.ask(Command::Tokens(text.to_owned(), layer));
+                let ask = || handle.ask(EncodeCommand::Tokens(text.to_owned(), layer));
                 match keep {
                     true => {
                         let known = key(&[&layer.to_le_bytes(), text.as_bytes()]);
@@ -127,13 +129,13 @@ impl Encoders {
                 picture,
                 reference,
                 input,
-            } => handle.ask(Command::Distance {
+            } => handle.ask(EncodeCommand::Distance {
                 picture: rgb8(picture),
                 reference: reference.clone(),
                 input: match input {
-                    PictureInput::Unit => encoder::PictureInput::Unit,
-                    PictureInput::Signed => encoder::PictureInput::Signed,
-                    PictureInput::Imagenet => encoder::PictureInput::Imagenet,
+                    PictureInput::Unit => encoder::DistanceInput::Unit,
+                    PictureInput::Signed => encoder::DistanceInput::Signed,
+                    PictureInput::Imagenet => encoder::DistanceInput::Imagenet,
                 },
             }),
         }
@@ -146,7 +148,7 @@ impl Encoders {
 
     /// Takes the weights of those that may be offloaded to host memory and waits until they are there.
     pub fn offload(&self) {
-        let told = |handle: &Handle| handle.ask(Command::Offload);
+        let told = |handle: &Handle| handle.ask(EncodeCommand::Offload);
         let offloaded = self.all.values().filter(|handle| handle.offload);
         let waits: Vec<Promise> = offloaded.map(told).collect();
         for failed in waits.iter().filter_map(|promise| promise.wait().err()) {
@@ -158,7 +160,7 @@ impl Encoders {
     /// Brings them back, while others begin their work.
     pub fn reload(&self) {
         for handle in self.all.values().filter(|handle| handle.offload) {
-            handle.ask(Command::Reload);
+            handle.ask(EncodeCommand::Reload);
         }
     }
 
@@ -212,9 +214,9 @@ impl Handle {
         })
     }
 
-    fn ask(&self, command: Command) -> Promise {
+    fn ask(&self, command: EncodeCommand) -> Promise {
         let promise = Promise::default();
-        let job = Job {
+        let job = EncodeJob {
             command,
             promise: promise.clone(),
         };

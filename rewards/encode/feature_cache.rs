@@ -2,7 +2,7 @@
 
 use crate::picture::Picture;
 use models::ModelError;
-use models::encoder::{DistanceNetwork, PictureFeatures, PictureInput};
+use models::encoder::{DistanceInput, DistanceNetwork, PictureFeatures};
 use models::image::Rgb8;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ const KEPT: usize = 512 << 20;
 /// lives as long as the picture is held here.
 #[derive(Default)]
 pub(super) struct FeatureCache {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<CachedFeatures>,
     bytes: usize,
 }
 
-struct Entry {
+struct CachedFeatures {
     reference: Arc<Picture>,
-    input: PictureInput,
+    input: DistanceInput,
     features: PictureFeatures,
 }
 
@@ -31,10 +31,11 @@ impl FeatureCache {
         &mut self,
         network: &dyn DistanceNetwork,
         reference: &Arc<Picture>,
-        input: PictureInput,
+        input: DistanceInput,
     ) -> Result<&PictureFeatures, ModelError> {
-        let known =
-            |entry: &Entry| Arc::ptr_eq(&entry.reference, reference) && entry.input == input;
+        let known = |entry: &CachedFeatures| {
+            Arc::ptr_eq(&entry.reference, reference) && entry.input == input
+        };
         if let Some(at) = self.entries.iter().position(known) {
             return Ok(&self.entries[at].features);
         }
@@ -45,7 +46,7 @@ impl FeatureCache {
         };
         let features = network.features(&[&picture], input)?;
         self.bytes += features.bytes();
-        self.entries.push_back(Entry {
+        self.entries.push_back(CachedFeatures {
             reference: reference.clone(),
             input,
             features,

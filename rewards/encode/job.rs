@@ -3,12 +3,12 @@
 
 use super::promise::Promise;
 use crate::picture::Picture;
-use models::encoder::{PictureInput, Pooling};
+use models::encoder::{DistanceInput, Pooling};
 use models::image::Rgb8;
 use std::sync::Arc;
 
 /// What a thread is told.
-pub(super) enum Command {
+pub(super) enum EncodeCommand {
     /// The feature of a picture as the network's processor made it.
     Picture(Rgb8, Pooling),
     /// The feature of a text.
@@ -19,7 +19,7 @@ pub(super) enum Command {
     Distance {
         picture: Rgb8,
         reference: Arc<Picture>,
-        input: PictureInput,
+        input: DistanceInput,
     },
     /// That the weights go to host memory once all that was asked before is answered.
     Offload,
@@ -28,18 +28,18 @@ pub(super) enum Command {
 }
 
 /// A command and where its answer goes.
-pub(super) struct Job {
-    pub command: Command,
+pub(super) struct EncodeJob {
+    pub command: EncodeCommand,
     pub promise: Promise,
 }
 
 /// A question ready for the network; those of one shape share a pass.
-pub(super) enum Prepared {
+pub(super) enum EncodeInput {
     Picture(Rgb8, Pooling),
     Text(Padded),
     /// Every token behind a layer.
     Tokens(Padded, usize),
-    Distance(Rgb8, Arc<Picture>, PictureInput),
+    Distance(Rgb8, Arc<Picture>, DistanceInput),
 }
 
 /// A text's ids, and how many places it takes in a pass.
@@ -48,23 +48,23 @@ pub(super) struct Padded {
     pub width: usize,
 }
 
-impl Prepared {
+impl EncodeInput {
     /// Whether the two may share a pass.
-    pub fn fits(&self, other: &Prepared) -> bool {
+    pub fn fits(&self, other: &EncodeInput) -> bool {
         match (self, other) {
-            (Prepared::Picture(a, p), Prepared::Picture(b, q)) => {
+            (EncodeInput::Picture(a, p), EncodeInput::Picture(b, q)) => {
                 (a.width, a.height, p) == (b.width, b.height, q)
             }
-            (Prepared::Text(a), Prepared::Text(b)) => a.width == b.width,
-            (Prepared::Tokens(a, p), Prepared::Tokens(b, q)) => (a.width, p) == (b.width, q),
-            (Prepared::Distance(a, _, p), Prepared::Distance(b, _, q)) => {
+            (EncodeInput::Text(a), EncodeInput::Text(b)) => a.width == b.width,
+            (EncodeInput::Tokens(a, p), EncodeInput::Tokens(b, q)) => (a.width, p) == (b.width, q),
+            (EncodeInput::Distance(a, _, p), EncodeInput::Distance(b, _, q)) => {
                 (a.width, a.height, p) == (b.width, b.height, q)
             }
             (
-                Prepared::Picture(..)
-                | Prepared::Text(_)
-                | Prepared::Tokens(..)
-                | Prepared::Distance(..),
+                EncodeInput::Picture(..)
+                | EncodeInput::Text(_)
+                | EncodeInput::Tokens(..)
+                | EncodeInput::Distance(..),
                 _,
             ) => false,
         }
@@ -73,28 +73,28 @@ impl Prepared {
 
 /// Rows of a pass.
 #[derive(Clone, Copy)]
-pub(super) struct Rows {
+pub(super) struct PassRows {
     pub pictures: usize,
     pub texts: usize,
 }
 
-impl Rows {
+impl PassRows {
     /// What `batch` says; 0 chooses. A core is busy with one text, and a group of completions has but one;
     /// of pictures four share the reading of the weights, and more gain nothing.
-    pub fn new(batch: usize, on_cpu: bool) -> Rows {
+    pub fn new(batch: usize, on_cpu: bool) -> PassRows {
         let (pictures, texts) = match (batch, on_cpu) {
             (0, true) => (4, 1),
             (0, false) => (32, 32),
             (count, _) => (count, count),
         };
-        Rows { pictures, texts }
+        PassRows { pictures, texts }
     }
 
     /// Those of a pass that this shares.
-    pub fn of(self, prepared: &Prepared) -> usize {
+    pub fn of(self, prepared: &EncodeInput) -> usize {
         match prepared {
-            Prepared::Picture(..) | Prepared::Distance(..) => self.pictures,
-            Prepared::Text(_) | Prepared::Tokens(..) => self.texts,
+            EncodeInput::Picture(..) | EncodeInput::Distance(..) => self.pictures,
+            EncodeInput::Text(_) | EncodeInput::Tokens(..) => self.texts,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Reading an encoder's network, and whether it can serve what is needed.
 
 use super::config::on_cpu;
-use super::need::{DistanceNetwork, EncoderUse};
+use super::need::{DistanceKind, EncoderUse};
 use super::worker::Worker;
 use super::{EncoderConfig, EncoderDtype, EncoderInit, EncoderSet, Preprocess};
 use crate::device::DeviceChoice;
@@ -12,7 +12,7 @@ use std::path::Path;
 use tch::{Device, Kind};
 
 /// The kind and the device of weights.
-type Place = (Kind, Device);
+type KindAndDevice = (Kind, Device);
 
 /// Reads the network for `device`, and says where it lies now: in host memory where it may be offloaded.
 ///
@@ -44,8 +44,8 @@ pub(super) fn load(
 /// A network that compares pictures.
 fn comparing(
     config: &EncoderConfig,
-    network: DistanceNetwork,
-    place: Place,
+    network: DistanceKind,
+    place: KindAndDevice,
 ) -> Result<Worker, RewardError> {
     if config.init.is_some() {
         return Err(RewardError::Config(format!(
@@ -53,8 +53,8 @@ fn comparing(
         )));
     }
     let read = match network {
-        DistanceNetwork::Lpips => read::<Lpips>,
-        DistanceNetwork::Dists => read::<Dists>,
+        DistanceKind::Lpips => read::<Lpips>,
+        DistanceKind::Dists => read::<Dists>,
     };
     let read = read(&config.path, place).map_err(bad)?;
     match config.preprocess {
@@ -67,13 +67,17 @@ fn comparing(
 
 fn read<N: encoder::DistanceNetwork + 'static>(
     path: &Path,
-    place: Place,
+    place: KindAndDevice,
 ) -> Result<Box<dyn encoder::DistanceNetwork>, ModelError> {
     Ok(Box::new(N::load(path, place)?))
 }
 
 /// A network that gives features.
-fn encoding(config: &EncoderConfig, what: EncoderUse, place: Place) -> Result<Worker, RewardError> {
+fn encoding(
+    config: &EncoderConfig,
+    what: EncoderUse,
+    place: KindAndDevice,
+) -> Result<Worker, RewardError> {
     let path = &config.path;
     let mut network = match config.init {
         None => Encoder::load(path, place),

@@ -36,7 +36,7 @@ use disabled as runtime;
 
 pub use config::{EncoderConfig, EncoderDtype, EncoderInit, EncoderSet, Preprocess};
 pub use count::EncoderCount;
-pub(crate) use need::{DistanceNetwork, EncoderNeed, EncoderUse};
+pub(crate) use need::{DistanceKind, EncoderNeed, EncoderUse};
 pub(crate) use promise::{NoAnswer, Promise};
 pub(crate) use request::{EncodeRequest, TokenLayers};
 pub use request::{PictureFeature, PictureInput};

@@ -28,28 +28,28 @@ pub(crate) enum EncoderUse {
     /// Both, in one space.
     Both,
     /// Distances of pictures by this network.
-    Distances(DistanceNetwork),
+    Distances(DistanceKind),
 }
 
 /// Networks that compare two pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DistanceNetwork {
+pub(crate) enum DistanceKind {
     Lpips,
     Dists,
 }
 
-impl fmt::Display for DistanceNetwork {
+impl fmt::Display for DistanceKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            DistanceNetwork::Lpips => "LPIPS",
-            DistanceNetwork::Dists => "DISTS",
+            DistanceKind::Lpips => "LPIPS",
+            DistanceKind::Dists => "DISTS",
         })
     }
 }
 
 impl EncoderUse {
     /// What serves both; else what compares distances and serves nothing else.
-    fn and(self, other: EncoderUse) -> Result<EncoderUse, DistanceNetwork> {
+    fn and(self, other: EncoderUse) -> Result<EncoderUse, DistanceKind> {
         match (self, other) {
             (a, b) if a == b => Ok(a),
             (EncoderUse::Distances(network), _) | (_, EncoderUse::Distances(network)) => {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 /// What was computed, or why it could not be.
-pub(crate) type Answer = Result<Arc<[f32]>, NoAnswer>;
+pub(crate) type EncodeResult = Result<Arc<[f32]>, NoAnswer>;
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl NoAnswer {
 
 /// A place where the answer will be; clones share it.
 #[derive(Clone, Default)]
-pub(crate) struct Promise(Arc<(Mutex<Option<Answer>>, Condvar)>);
+pub(crate) struct Promise(Arc<(Mutex<Option<EncodeResult>>, Condvar)>);
 
 impl Promise {
     /// One that is given already: there is no answer, for this reason.
@@ -40,7 +40,7 @@ impl Promise {
     }
 
     /// Waits for the answer until `gone` says that nobody wants it.
-    pub fn wait_unless(&self, gone: &dyn Fn() -> bool) -> Answer {
+    pub fn wait_unless(&self, gone: &dyn Fn() -> bool) -> EncodeResult {
         let (answer, given) = &*self.0;
         let mut answer = answer.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -80,12 +80,12 @@ impl Promise {
 
     /// Waits for the answer.
     #[cfg(feature = "perceptual")]
-    pub fn wait(&self) -> Answer {
+    pub fn wait(&self) -> EncodeResult {
         self.wait_unless(&|| false)
     }
 
     /// Gives the answer; a second one is passed over.
-    pub fn give(&self, new: Answer) {
+    pub fn give(&self, new: EncodeResult) {
         let (answer, given) = &*self.0;
         answer
             .lock()

@@ -3,8 +3,8 @@
 //! Every pass of a kind has the same number of rows, short ones filled up with copies, and texts take a
 //! width that depends on their own length alone: so a feature's bits do not depend on who shared the pass.
 
-use super::counter::Counter;
-use super::job::{Command, Job, Padded, Prepared, Rows};
+use super::counter::PassCounter;
+use super::job::{EncodeCommand, EncodeInput, EncodeJob, Padded, PassRows};
 use super::offload::Offloader;
 use super::promise::{NoAnswer, Promise};
 use super::worker::Worker;
@@ -20,12 +20,12 @@ use std::time::{Duration, Instant};
 /// What a thread knows besides its network.
 pub(super) struct Server {
     pub name: String,
-    pub rows: Rows,
+    pub rows: PassRows,
     /// Whether it computes on the CPU, where networks take turns.
     pub on_cpu: bool,
     /// Set when nobody wants answers any more.
     pub ended: Arc<AtomicBool>,
-    pub counter: Arc<Counter>,
+    pub counter: Arc<PassCounter>,
 }
 
 /// How long a pass that is not full waits for more, at least.
@@ -40,8 +40,8 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// What a thread has taken in.
 #[derive(Default)]
-struct Waiting {
-    jobs: VecDeque<(Prepared, Promise)>,
+struct Inbox {
+    jobs: VecDeque<(EncodeInput, Promise)>,
     /// Waits for the weights to be away.
     offload: Option<Promise>,
     /// Whether the weights shall come home.
@@ -52,11 +52,11 @@ struct Waiting {
 struct Pass {
     /// Rows of the pass; as many questions or fewer.
     rows: usize,
-    batch: Vec<Prepared>,
+    batch: Vec<EncodeInput>,
     promises: Vec<Promise>,
 }
 
-impl Waiting {
+impl Inbox {
     fn is_wanted(&self) -> bool {
         self.reload || !self.jobs.is_empty()
     }
@@ -68,9 +68,9 @@ impl Server {
         &self,
         worker: &mut Worker,
         mut offloader: Option<Offloader>,
-        inbox: &Receiver<Job>,
+        inbox: &Receiver<EncodeJob>,
     ) {
-        let mut waiting = Waiting::default();
+        let mut waiting = Inbox::default();
         let mut last = Duration::ZERO;
         loop {
             if waiting.jobs.is_empty() {
@@ -156,7 +156,7 @@ impl Server {
     }
 
     /// The first question and those that may share its pass.
-    fn next_pass(&self, waiting: &mut VecDeque<(Prepared, Promise)>) -> Option<Pass> {
+    fn next_pass(&self, waiting: &mut VecDeque<(EncodeInput, Promise)>) -> Option<Pass> {
         let (first, promise) = waiting.pop_front()?;
         let rows = self.rows.of(&first);
         let (mut batch, mut promises) = (vec![first], vec![promise]);
@@ -176,7 +176,7 @@ impl Server {
     }
 
     /// Rows that the next pass still lacks.
-    fn missing(&self, waiting: &VecDeque<(Prepared, Promise)>) -> usize {
+    fn missing(&self, waiting: &VecDeque<(EncodeInput, Promise)>) -> usize {
         let Some((first, _)) = waiting.front() else {
             return 0;
         };
@@ -187,26 +187,26 @@ impl Server {
         self.rows.of(first).saturating_sub(like)
     }
 
-    fn admit(&self, worker: &Worker, job: Job, waiting: &mut Waiting) {
+    fn admit(&self, worker: &Worker, job: EncodeJob, waiting: &mut Inbox) {
         let prepared = match job.command {
-            Command::Offload => {
+            EncodeCommand::Offload => {
                 waiting.offload = Some(job.promise);
                 return;
             }
-            Command::Reload => {
+            EncodeCommand::Reload => {
                 waiting.reload = true;
                 return;
             }
-            Command::Picture(picture, pool) => Ok(Prepared::Picture(picture, pool)),
-            Command::Distance {
+            EncodeCommand::Picture(picture, pool) => Ok(EncodeInput::Picture(picture, pool)),
+            EncodeCommand::Distance {
                 picture,
                 reference,
                 input,
-            } => Ok(Prepared::Distance(picture, reference, input)),
-            Command::Text(text) => self.padded(worker, &text).map(Prepared::Text),
-            Command::Tokens(text, layer) => {
+            } => Ok(EncodeInput::Distance(picture, reference, input)),
+            EncodeCommand::Text(text) => self.padded(worker, &text).map(EncodeInput::Text),
+            EncodeCommand::Tokens(text, layer) => {
                 let padded = self.padded(worker, &text);
-                padded.map(|padded| Prepared::Tokens(padded, layer))
+                padded.map(|padded| EncodeInput::Tokens(padded, layer))
             }
         };
         match prepared {

@@ -2,7 +2,7 @@
 //! features are kept.
 
 use super::feature_cache::FeatureCache;
-use super::job::{Padded, Prepared};
+use super::job::{EncodeInput, Padded};
 use crate::picture::Picture;
 use models::ModelError;
 use models::encoder::{DistanceNetwork, Encoder, Pooling, unit_rows};
@@ -61,21 +61,23 @@ impl Worker {
     }
 
     /// One answer for each of `batch`, whose questions are of one shape, from a pass of exactly `rows` rows.
-    pub fn answer(&mut self, batch: &[Prepared], rows: usize) -> Answers {
+    pub fn answer(&mut self, batch: &[EncodeInput], rows: usize) -> Answers {
         let _span = tracing::trace_span!("encode", asked = batch.len(), rows).entered();
-        let pass = Pass { batch, rows };
+        let pass = PassInput { batch, rows };
         match (self, &batch[0]) {
-            (Worker::Features(network), Prepared::Picture(_, pool)) => {
+            (Worker::Features(network), EncodeInput::Picture(_, pool)) => {
                 let pictures = pass.pick(|prepared| match prepared {
-                    Prepared::Picture(picture, _) => Some(picture),
-                    Prepared::Text(_) | Prepared::Tokens(..) | Prepared::Distance(..) => None,
+                    EncodeInput::Picture(picture, _) => Some(picture),
+                    EncodeInput::Text(_) | EncodeInput::Tokens(..) | EncodeInput::Distance(..) => {
+                        None
+                    }
                 });
                 pass.features(&network.embed_images(&pictures, *pool)?)
             }
-            (Worker::Features(network), Prepared::Text(Padded { width, .. })) => {
+            (Worker::Features(network), EncodeInput::Text(Padded { width, .. })) => {
                 pass.features(&network.embed_ids(&pass.ids(), *width, Pooling::Cls)?)
             }
-            (Worker::Features(network), Prepared::Tokens(Padded { width, .. }, layer)) => {
+            (Worker::Features(network), EncodeInput::Tokens(Padded { width, .. }, layer)) => {
                 let ids = pass.ids();
                 let states = network.embed_tokens(&ids, *width, *layer)?;
                 pass.tokens(&ids, &states)
@@ -85,12 +87,12 @@ impl Worker {
                     network,
                     references,
                 },
-                Prepared::Distance(..),
+                EncodeInput::Distance(..),
             ) => pass.distances(&**network, references),
-            (Worker::Features(_), Prepared::Distance(..))
+            (Worker::Features(_), EncodeInput::Distance(..))
             | (
                 Worker::Distances { .. },
-                Prepared::Picture(..) | Prepared::Text(_) | Prepared::Tokens(..),
+                EncodeInput::Picture(..) | EncodeInput::Text(_) | EncodeInput::Tokens(..),
             ) => Err(ModelError::Image(
                 "this network was asked for something else".into(),
             )),
@@ -99,18 +101,18 @@ impl Worker {
 }
 
 /// Questions of one shape and the rows of their pass, which copies of the last fill up.
-struct Pass<'a> {
-    batch: &'a [Prepared],
+struct PassInput<'a> {
+    batch: &'a [EncodeInput],
     rows: usize,
 }
 
-impl<'a> Pass<'a> {
+impl<'a> PassInput<'a> {
     fn height(&self) -> usize {
         self.rows.max(self.batch.len())
     }
 
     /// A part of each row's question.
-    fn pick<T>(&self, part: impl Fn(&'a Prepared) -> Option<T>) -> Vec<T> {
+    fn pick<T>(&self, part: impl Fn(&'a EncodeInput) -> Option<T>) -> Vec<T> {
         let batch = self.batch;
         let rows = (0..self.height()).map(|row| &batch[row.min(batch.len() - 1)]);
         rows.filter_map(part).collect()
@@ -119,8 +121,8 @@ impl<'a> Pass<'a> {
     /// The ids of each row's text.
     fn ids(&self) -> Vec<&'a [i64]> {
         self.pick(|prepared| match prepared {
-            Prepared::Text(text) | Prepared::Tokens(text, _) => Some(text.ids.as_slice()),
-            Prepared::Picture(..) | Prepared::Distance(..) => None,
+            EncodeInput::Text(text) | EncodeInput::Tokens(text, _) => Some(text.ids.as_slice()),
+            EncodeInput::Picture(..) | EncodeInput::Distance(..) => None,
         })
     }
 
@@ -157,8 +159,8 @@ impl<'a> Pass<'a> {
     /// One number each.
     fn distances(&self, network: &dyn DistanceNetwork, references: &mut FeatureCache) -> Answers {
         let asked = self.pick(|prepared| match prepared {
-            Prepared::Distance(picture, reference, input) => Some((picture, reference, *input)),
-            Prepared::Picture(..) | Prepared::Text(_) | Prepared::Tokens(..) => None,
+            EncodeInput::Distance(picture, reference, input) => Some((picture, reference, *input)),
+            EncodeInput::Picture(..) | EncodeInput::Text(_) | EncodeInput::Tokens(..) => None,
         });
         let pictures: Vec<&Rgb8> = asked.iter().map(|(picture, ..)| *picture).collect();
         let features = network.features(&pictures, asked[0].2)?;

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A [`JudgeCount`] in the making.
 #[derive(Default)]
-pub(crate) struct Counter {
+pub(crate) struct JudgeCounter {
     asked: AtomicU64,
     failed: AtomicU64,
     tokens: [AtomicU64; 2],
 }
 
-impl Counter {
+impl JudgeCounter {
     pub fn add(&self, judged: bool, tokens: [u64; 2]) {
         self.asked.fetch_add(1, Ordering::Relaxed);
         self.failed.fetch_add(u64::from(!judged), Ordering::Relaxed);

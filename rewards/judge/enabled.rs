@@ -1,6 +1,6 @@
 //! The client: a few threads send questions, no faster than allowed, and wait for answers.
 
-use super::count::Counter;
+use super::count::JudgeCounter;
 use super::{JudgeCount, JudgeSetup, Question};
 use crate::error::RewardError;
 use crate::http::Caller;
@@ -13,21 +13,21 @@ use std::time::{Duration, Instant};
 
 /// One judge and the threads that ask it. They end when it is dropped.
 pub(crate) struct JudgeClient {
-    questions: Sender<Asked>,
-    shared: Arc<Shared>,
+    questions: Sender<JudgeRequest>,
+    shared: Arc<JudgeShared>,
 }
 
 /// A request's body, and where the value in its answer goes.
-struct Asked {
+struct JudgeRequest {
     body: Value,
     reply: Sender<Verdict>,
 }
 
 /// What its threads share.
-struct Shared {
+struct JudgeShared {
     setup: JudgeSetup,
     caller: Caller,
-    count: Counter,
+    count: JudgeCounter,
     /// When the next request may be sent.
     next: Mutex<Instant>,
 }
@@ -45,19 +45,19 @@ impl JudgeClient {
         let key = setup.api_key_env.as_ref().map(read).transpose()?;
         let timeout = Duration::from_millis(setup.limits.timeout_ms);
         let connections = setup.limits.connections;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(JudgeShared {
             caller: Caller::new(&setup.endpoint, key, timeout, setup.limits.retries),
             setup,
-            count: Counter::default(),
+            count: JudgeCounter::default(),
             next: Mutex::new(Instant::now()),
         });
-        let (questions, receiver) = unbounded::<Asked>();
+        let (questions, receiver) = unbounded::<JudgeRequest>();
         for i in 0..connections {
             let (receiver, shared) = (receiver.clone(), shared.clone());
             std::thread::Builder::new()
                 .name(format!("judge-{i}"))
                 .spawn(move || {
-                    for Asked { body, reply } in receiver {
+                    for JudgeRequest { body, reply } in receiver {
                         // Nobody may be waiting any more.
                         let _ = reply.send(shared.ask(&body));
                     }
@@ -84,7 +84,7 @@ impl JudgeClient {
             "temperature": question.temperature,
         });
         // The threads hold the receiver as long as the judge lives.
-        let _ = self.questions.send(Asked { body, reply });
+        let _ = self.questions.send(JudgeRequest { body, reply });
         answer
     }
 
@@ -93,7 +93,7 @@ impl JudgeClient {
     }
 }
 
-impl Shared {
+impl JudgeShared {
     fn ask(&self, body: &Value) -> Verdict {
         self.wait_for_turn();
         // A second try is a request like others.

@@ -186,9 +186,14 @@ impl Remote {
             Some(status) if !(200..300).contains(&status) && status < 500 && status != 429 => {
                 String::new()
             }
+            // It was not the service that failed.
+            _ if error.sent == 0 => String::new(),
+            _ if error.sent == 1 => {
+                " (sent once; rewards.remote.retries says how often)".to_owned()
+            }
             _ => format!(
                 " (sent {} times; rewards.remote.retries says how often)",
-                self.retries + 1
+                error.sent
             ),
         };
         let message = format!("rewards.endpoint: {}{way_out}", error.message);
@@ -274,7 +279,11 @@ impl Remote {
         }
         let lose = |message: String| {
             let status = None;
-            self.give_up(CallError { status, message });
+            self.give_up(CallError {
+                status,
+                message,
+                sent: 0,
+            });
             Unanswered::Lost
         };
         let rows: Result<Vec<Value>, String> =

@@ -2,7 +2,7 @@
 
 use crate::options::reward_options;
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Tools,
 };
 use crate::rules::value::Value;
 
@@ -17,8 +17,8 @@ impl RewardFn for Aspect {
     const INVALID: OfInvalid = OfInvalid::FailureValue;
     const REPORTED: &'static [Reported] = &[];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs::reference_picture()
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds::reference_picture()
     }
 
     fn check(&self) -> Result<(), String> {

@@ -6,7 +6,7 @@
 use crate::encode::{EncodeRequest, EncoderUse, Encoders, NoAnswer, Promise, TokenLayers};
 use crate::options::reward_options;
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Setting, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Setting, Tools,
 };
 use crate::rules::value::Value;
 use schemars::JsonSchema;
@@ -48,8 +48,8 @@ impl RewardFn for BertScore {
         place: 0,
     }];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs::reference_text().and_encoder(&self.encoder, EncoderUse::Texts)
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds::reference_text().and_encoder(&self.encoder, EncoderUse::Texts)
     }
 
     fn check(&self) -> Result<(), String> {

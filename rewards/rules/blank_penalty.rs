@@ -3,7 +3,7 @@
 use crate::options::reward_options;
 use crate::picture::Picture;
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Subject, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Subject, Tools,
 };
 use crate::rules::value::Value;
 
@@ -20,8 +20,8 @@ impl RewardFn for BlankPenalty {
     const INVALID: OfInvalid = OfInvalid::FailureValue;
     const REPORTED: &'static [Reported] = &[];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs::nothing_but(Subject::Svg)
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds::nothing_but(Subject::Svg)
     }
 
     fn check(&self) -> Result<(), String> {

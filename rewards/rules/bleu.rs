@@ -3,7 +3,7 @@
 
 use crate::options::reward_options;
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Setting, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Setting, Tools,
 };
 use crate::rules::value::Value;
 use crate::rules::words::{is_space, ngrams, split};
@@ -26,8 +26,8 @@ impl RewardFn for Bleu {
         place: 1,
     }];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs::reference_text()
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds::reference_text()
     }
 
     fn check(&self) -> Result<(), String> {
@@ -43,7 +43,7 @@ impl RewardFn for Bleu {
 
 /// What sums over sentences: n-grams in common and in all, and both lengths.
 #[derive(Default)]
-struct Counts {
+struct BleuSums {
     correct: [usize; ORDERS],
     total: [usize; ORDERS],
     length: usize,
@@ -52,7 +52,7 @@ struct Counts {
 
 /// BLEU, 0..100, of predictions, each beside its references.
 pub fn corpus_bleu(pairs: &[(&str, &[&str])]) -> f64 {
-    let mut counts = Counts::default();
+    let mut counts = BleuSums::default();
     pairs
         .iter()
         .for_each(|(prediction, references)| counts.add(prediction, references));
@@ -61,12 +61,12 @@ pub fn corpus_bleu(pairs: &[(&str, &[&str])]) -> f64 {
 
 /// BLEU, 0..100, of one prediction.
 pub fn sentence_bleu(prediction: &str, references: &[&str]) -> f64 {
-    let mut counts = Counts::default();
+    let mut counts = BleuSums::default();
     counts.add(prediction, references);
     counts.score(true)
 }
 
-impl Counts {
+impl BleuSums {
     fn add(&mut self, prediction: &str, references: &[&str]) {
         let words = tokens(prediction);
         let references: Vec<Vec<String>> = references.iter().map(|text| tokens(text)).collect();

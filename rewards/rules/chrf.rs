@@ -3,7 +3,7 @@
 
 use crate::options::reward_options;
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Setting, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Setting, Tools,
 };
 use crate::rules::value::Value;
 use crate::rules::words::{is_space, ngrams, split};
@@ -27,8 +27,8 @@ impl RewardFn for Chrf {
         place: 2,
     }];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs::reference_text()
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds::reference_text()
     }
 
     fn check(&self) -> Result<(), String> {
@@ -43,11 +43,11 @@ impl RewardFn for Chrf {
 }
 
 /// Of one order: runs in the prediction, in the reference, in both.
-type Counts = [[usize; 3]; ORDERS];
+type NgramCounts = [[usize; 3]; ORDERS];
 
 /// chrF++, 0..100, of predictions, each beside its references; the best reference of each counts.
 pub fn corpus_chrf(pairs: &[(&str, &[&str])]) -> f64 {
-    let mut sum = Counts::default();
+    let mut sum = NgramCounts::default();
     for (prediction, references) in pairs {
         let best = best(prediction, references);
         for (sum, counts) in sum.iter_mut().zip(best) {
@@ -62,8 +62,8 @@ pub fn sentence_chrf(prediction: &str, references: &[&str]) -> f64 {
     score(&best(prediction, references))
 }
 
-fn best(prediction: &str, references: &[&str]) -> Counts {
-    let mut best = (f64::NEG_INFINITY, Counts::default());
+fn best(prediction: &str, references: &[&str]) -> NgramCounts {
+    let mut best = (f64::NEG_INFINITY, NgramCounts::default());
     for reference in references {
         let counts = counts(prediction, reference);
         let value = score(&counts);
@@ -74,7 +74,7 @@ fn best(prediction: &str, references: &[&str]) -> Counts {
     best.1
 }
 
-fn counts(prediction: &str, reference: &str) -> Counts {
+fn counts(prediction: &str, reference: &str) -> NgramCounts {
     let letters = |text: &str| {
         text.chars()
             .filter(|c| !is_space(*c))
@@ -84,7 +84,7 @@ fn counts(prediction: &str, reference: &str) -> Counts {
         (letters(prediction), letters(reference)),
         (words(prediction), words(reference)),
     );
-    let mut counts = Counts::default();
+    let mut counts = NgramCounts::default();
     for n in 1..=LETTERS {
         counts[n - 1] = overlap(&letters.0, &letters.1, n);
     }
@@ -127,7 +127,7 @@ fn words(text: &str) -> Vec<String> {
     found
 }
 
-fn score(counts: &Counts) -> f64 {
+fn score(counts: &NgramCounts) -> f64 {
     let (mut precision, mut recall, mut orders) = (0.0, 0.0, 0.0);
     for &[own, theirs, both] in counts {
         if own > 0 && theirs > 0 {

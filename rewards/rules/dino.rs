@@ -4,7 +4,7 @@ use crate::encode::{EncodeRequest, EncoderUse, PictureFeature, Promise};
 use crate::options::reward_options;
 use crate::picture::Picture;
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Setting, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Setting, Tools,
 };
 use crate::rules::scale::Scale;
 use crate::rules::value::Value;
@@ -44,8 +44,8 @@ impl RewardFn for Dino {
         },
     ];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs::reference_picture().and_encoder(&self.encoder, EncoderUse::Pictures)
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds::reference_picture().and_encoder(&self.encoder, EncoderUse::Pictures)
     }
 
     fn check(&self) -> Result<(), String> {

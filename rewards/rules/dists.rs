@@ -1,10 +1,10 @@
 //! RLRF's reward of DISTS' distance (arXiv 2004.07728).
 
-use crate::encode::{DistanceNetwork, EncodeRequest, EncoderUse, PictureInput};
+use crate::encode::{DistanceKind, EncodeRequest, EncoderUse, PictureInput};
 use crate::options::reward_options;
 use crate::picture::Picture;
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Tools,
 };
 use crate::rules::scale::of_distance;
 use crate::rules::value::Value;
@@ -27,9 +27,9 @@ impl RewardFn for Dists {
     const INVALID: OfInvalid = OfInvalid::FailureValue;
     const REPORTED: &'static [Reported] = &[];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs::reference_picture()
-            .and_encoder(&self.encoder, EncoderUse::Distances(DistanceNetwork::Dists))
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds::reference_picture()
+            .and_encoder(&self.encoder, EncoderUse::Distances(DistanceKind::Dists))
     }
 
     fn check(&self) -> Result<(), String> {

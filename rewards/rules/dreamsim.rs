@@ -5,7 +5,7 @@ use crate::encode::{EncodeRequest, EncoderUse, Promise};
 use crate::options::reward_options;
 use crate::picture::Picture;
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Setting, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Setting, Tools,
 };
 use crate::rules::scale::of_distance;
 use crate::rules::value::Value;
@@ -34,8 +34,8 @@ impl RewardFn for DreamSim {
         },
     ];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs::reference_picture().and_encoder(&self.encoder, EncoderUse::DreamSim)
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds::reference_picture().and_encoder(&self.encoder, EncoderUse::DreamSim)
     }
 
     fn check(&self) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use crate::options::reward_options;
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Subject, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Subject, Tools,
 };
 use crate::rules::value::Value;
 
@@ -17,8 +17,8 @@ impl RewardFn for Format {
     const INVALID: OfInvalid = OfInvalid::Zero;
     const REPORTED: &'static [Reported] = &[];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs::nothing_but(Subject::Any)
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds::nothing_but(Subject::Any)
     }
 
     fn check(&self) -> Result<(), String> {

@@ -5,7 +5,7 @@ use crate::options::reward_options;
 use crate::own::{Batching, OwnKind, OwnSetup};
 use crate::rules::own::{ask, needs};
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Tools,
 };
 use crate::rules::value::Value;
 
@@ -39,7 +39,7 @@ impl RewardFn for HttpReward {
     const INVALID: OfInvalid = OfInvalid::FailureValue;
     const REPORTED: &'static [Reported] = &[];
 
-    fn needs(&self) -> Needs<'_> {
+    fn needs(&self) -> RewardNeeds<'_> {
         needs()
     }
 

@@ -3,7 +3,8 @@
 use crate::encode::{EncodeRequest, EncoderUse};
 use crate::options::reward_options;
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Setting, Subject, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Setting, Subject,
+    Tools,
 };
 use crate::rules::scale::Scale;
 use crate::rules::value::Value;
@@ -27,8 +28,8 @@ impl RewardFn for ImageText {
         place: 0,
     }];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs::nothing_but(Subject::Svg).and_encoder(&self.encoder, EncoderUse::Both)
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds::nothing_but(Subject::Svg).and_encoder(&self.encoder, EncoderUse::Both)
     }
 
     fn check(&self) -> Result<(), String> {

@@ -5,7 +5,7 @@ use crate::picture::Picture;
 use crate::rules::mse::Mse;
 use crate::rules::mse_fg::MseForeground;
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Setting, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Setting, Tools,
 };
 use crate::rules::ssim::Ssim;
 use crate::rules::value::Value;
@@ -50,10 +50,10 @@ impl RewardFn for Improvement {
         place: 0,
     }];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs {
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds {
             draft: true,
-            ..Needs::reference_picture()
+            ..RewardNeeds::reference_picture()
         }
     }
 

@@ -6,7 +6,7 @@ use crate::judge::{JudgeLimits, JudgeSetup, Question, ScoreRule};
 use crate::options::reward_options;
 use crate::picture::Picture;
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Subject, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Subject, Tools,
 };
 use crate::rules::value::{Awaited, Value};
 use std::sync::Arc;
@@ -57,10 +57,10 @@ impl RewardFn for Judge {
     const INVALID: OfInvalid = OfInvalid::FailureValue;
     const REPORTED: &'static [Reported] = &[];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs {
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds {
             reference_picture: self.with_reference,
-            ..Needs::nothing_but(Subject::Svg)
+            ..RewardNeeds::nothing_but(Subject::Svg)
         }
     }
 

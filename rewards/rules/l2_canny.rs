@@ -5,7 +5,7 @@ use crate::options::{check_size, reward_options};
 use crate::picture::{Picture, gaussian_blur};
 use crate::rules::l2::normalised_l2;
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Tools,
 };
 use crate::rules::value::Value;
 
@@ -25,8 +25,8 @@ impl RewardFn for L2Canny {
     const INVALID: OfInvalid = OfInvalid::FailureValue;
     const REPORTED: &'static [Reported] = &[];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs::reference_picture()
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds::reference_picture()
     }
 
     fn check(&self) -> Result<(), String> {

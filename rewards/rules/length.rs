@@ -2,7 +2,8 @@
 
 use crate::options::reward_options;
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Setting, Subject, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Setting, Subject,
+    Tools,
 };
 use crate::rules::unit::Unit;
 use crate::rules::value::Value;
@@ -38,10 +39,10 @@ impl RewardFn for SvgLength {
         },
     ];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs {
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds {
             tokens: self.unit == Unit::Tokens,
-            ..Needs::nothing_but(Subject::Any)
+            ..RewardNeeds::nothing_but(Subject::Any)
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::options::reward_options;
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Subject, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Subject, Tools,
 };
 use crate::rules::unit::Unit;
 use crate::rules::value::Value;
@@ -22,10 +22,10 @@ impl RewardFn for LengthLinear {
     const INVALID: OfInvalid = OfInvalid::FailureValue;
     const REPORTED: &'static [Reported] = &[];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs {
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds {
             tokens: self.unit == Unit::Tokens,
-            ..Needs::nothing_but(Subject::Any)
+            ..RewardNeeds::nothing_but(Subject::Any)
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::options::reward_options;
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Subject, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Subject, Tools,
 };
 use crate::rules::unit::Unit;
 use crate::rules::value::Value;
@@ -21,11 +21,11 @@ impl RewardFn for LengthRatio {
     const INVALID: OfInvalid = OfInvalid::FailureValue;
     const REPORTED: &'static [Reported] = &[];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs {
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds {
             tokens: self.unit == Unit::Tokens,
             reference_svg: true,
-            ..Needs::nothing_but(Subject::Svg)
+            ..RewardNeeds::nothing_but(Subject::Svg)
         }
     }
 

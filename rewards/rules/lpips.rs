@@ -1,11 +1,11 @@
 //! RLRF's reward of LPIPS' distance (arXiv 1801.03924).
 
 use crate::edges::edge_picture;
-use crate::encode::{DistanceNetwork, EncodeRequest, EncoderUse, PictureInput};
+use crate::encode::{DistanceKind, EncodeRequest, EncoderUse, PictureInput};
 use crate::options::reward_options;
 use crate::picture::Picture;
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Setting, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Setting, Tools,
 };
 use crate::rules::scale::of_distance;
 use crate::rules::value::Value;
@@ -40,9 +40,9 @@ impl RewardFn for Lpips {
         },
     ];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs::reference_picture()
-            .and_encoder(&self.encoder, EncoderUse::Distances(DistanceNetwork::Lpips))
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds::reference_picture()
+            .and_encoder(&self.encoder, EncoderUse::Distances(DistanceKind::Lpips))
     }
 
     fn check(&self) -> Result<(), String> {

@@ -48,8 +48,8 @@ mod text_parity;
 
 pub use rule::Setting;
 pub(crate) use rule::{
-    AnyKept, AnyReward, Case, CompletionPictures, Drawn, OfInvalid, ReferencePictures,
-    ScoreContext, Tools,
+    AnyKept, AnyReward, CompletionPictures, Drawn, OfInvalid, ReferencePictures, ScoreContext,
+    ScoringCase, Tools,
 };
 pub use scale::Scale;
 pub use unit::Unit;

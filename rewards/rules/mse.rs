@@ -3,7 +3,7 @@
 use crate::options::{check_size, reward_options};
 use crate::picture::Picture;
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Setting, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Setting, Tools,
 };
 use crate::rules::value::Value;
 use std::sync::Arc;
@@ -30,8 +30,8 @@ impl RewardFn for Mse {
         },
     ];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs::reference_picture()
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds::reference_picture()
     }
 
     fn check(&self) -> Result<(), String> {

@@ -1,12 +1,12 @@
 //! What rewards of the user's own have in common.
 
 use crate::own::OwnRow;
-use crate::rules::rule::{Needs, ScoreContext, Subject};
+use crate::rules::rule::{RewardNeeds, ScoreContext, Subject};
 use crate::rules::value::{Awaited, Value};
 
 /// They judge words as well as SVGs, and need nothing.
-pub(super) const fn needs() -> Needs<'static> {
-    Needs::nothing_but(Subject::Any)
+pub(super) const fn needs() -> RewardNeeds<'static> {
+    RewardNeeds::nothing_but(Subject::Any)
 }
 
 /// What they say of a completion.

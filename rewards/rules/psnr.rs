@@ -4,7 +4,7 @@ use crate::options::{check_size, reward_options};
 use crate::picture::Picture;
 use crate::rules::mse::mean_squared;
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Setting, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Setting, Tools,
 };
 use crate::rules::value::Value;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ impl RewardFn for Psnr {
         place: 2,
     }];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs::reference_picture()
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds::reference_picture()
     }
 
     fn check(&self) -> Result<(), String> {

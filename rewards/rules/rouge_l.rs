@@ -3,7 +3,7 @@
 
 use crate::options::reward_options;
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Setting, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Setting, Tools,
 };
 use crate::rules::value::Value;
 use std::collections::HashMap;
@@ -21,8 +21,8 @@ impl RewardFn for RougeL {
         place: 0,
     }];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs::reference_text()
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds::reference_text()
     }
 
     fn check(&self) -> Result<(), String> {

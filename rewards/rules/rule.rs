@@ -25,7 +25,7 @@ pub(crate) trait RewardFn: Send + Sync + 'static {
     const REPORTED: &'static [Reported];
 
     /// What it judges, and what it cannot do without.
-    fn needs(&self) -> Needs<'_>;
+    fn needs(&self) -> RewardNeeds<'_>;
 
     /// The first of its own options out of bounds, as `key: rule, got value`.
     fn check(&self) -> Result<(), String>;
@@ -71,7 +71,7 @@ pub(crate) enum Subject {
 
 /// What a reward needs.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Needs<'a> {
+pub(crate) struct RewardNeeds<'a> {
     pub subject: Subject,
     /// The reference's SVG text.
     pub reference_svg: bool,
@@ -87,10 +87,10 @@ pub(crate) struct Needs<'a> {
     pub encoder: Option<(&'a str, EncoderUse)>,
 }
 
-impl<'a> Needs<'a> {
+impl<'a> RewardNeeds<'a> {
     /// Nothing but completions.
     pub const fn nothing_but(subject: Subject) -> Self {
-        Needs {
+        RewardNeeds {
             subject,
             reference_svg: false,
             reference_text: false,
@@ -103,23 +103,23 @@ impl<'a> Needs<'a> {
 
     /// SVGs beside their reference's picture.
     pub const fn reference_picture() -> Self {
-        Needs {
+        RewardNeeds {
             reference_picture: true,
-            ..Needs::nothing_but(Subject::Svg)
+            ..RewardNeeds::nothing_but(Subject::Svg)
         }
     }
 
     /// Words beside their reference's.
     pub const fn reference_text() -> Self {
-        Needs {
+        RewardNeeds {
             reference_text: true,
-            ..Needs::nothing_but(Subject::Words)
+            ..RewardNeeds::nothing_but(Subject::Words)
         }
     }
 
     /// An encoder besides.
     pub const fn and_encoder(self, name: &'a str, what: EncoderUse) -> Self {
-        Needs {
+        RewardNeeds {
             encoder: Some((name, what)),
             ..self
         }
@@ -210,7 +210,7 @@ pub(crate) struct CompletionPictures {
 }
 
 /// A completion beside what it should have been.
-pub(crate) struct Case<'a> {
+pub(crate) struct ScoringCase<'a> {
     /// The SVG's code, or the words.
     pub text: &'a str,
     /// Where it comes from: prompt, reference, the whole completion.
@@ -221,7 +221,7 @@ pub(crate) struct Case<'a> {
 
 /// All that a reward may ask about a completion.
 pub(crate) struct ScoreContext<'a> {
-    pub case: &'a Case<'a>,
+    pub case: &'a ScoringCase<'a>,
     pub tools: Tools<'a>,
 }
 
@@ -266,7 +266,7 @@ impl<'a> ScoreContext<'a> {
 pub(crate) trait AnyReward {
     fn of_invalid(&self) -> OfInvalid;
     fn reported(&self) -> &'static [Reported];
-    fn needs(&self) -> Needs<'_>;
+    fn needs(&self) -> RewardNeeds<'_>;
     fn check(&self) -> Result<(), String>;
     fn resolve_paths(&mut self, folder: &Path);
     fn without_place(&mut self);
@@ -289,7 +289,7 @@ impl<R: RewardFn> AnyReward for R {
         R::REPORTED
     }
 
-    fn needs(&self) -> Needs<'_> {
+    fn needs(&self) -> RewardNeeds<'_> {
         RewardFn::needs(self)
     }
 

@@ -5,7 +5,7 @@
 use crate::options::{check_size, reward_options};
 use crate::picture::{Picture, gaussian_kernel};
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Setting, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Setting, Tools,
 };
 use crate::rules::value::Value;
 use schemars::JsonSchema;
@@ -49,8 +49,8 @@ impl RewardFn for Ssim {
         },
     ];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs::reference_picture()
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds::reference_picture()
     }
 
     fn check(&self) -> Result<(), String> {

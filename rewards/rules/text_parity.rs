@@ -5,7 +5,7 @@ use super::chrf::{corpus_chrf, sentence_chrf};
 use super::rouge_l::rouge_l;
 
 #[derive(serde::Deserialize)]
-struct Case {
+struct TextCase {
     prediction: String,
     references: Vec<String>,
     bleu: f64,
@@ -16,7 +16,7 @@ struct Case {
 
 #[derive(serde::Deserialize)]
 struct Fixture {
-    cases: Vec<Case>,
+    cases: Vec<TextCase>,
     corpus_bleu: f64,
     corpus_chrf: f64,
 }

@@ -3,7 +3,7 @@
 use crate::encode::{EncodeRequest, EncoderUse};
 use crate::options::reward_options;
 use crate::rules::rule::{
-    Needs, OfInvalid, ReferencePictures, Reported, RewardFn, ScoreContext, Setting, Tools,
+    OfInvalid, ReferencePictures, Reported, RewardFn, RewardNeeds, ScoreContext, Setting, Tools,
 };
 use crate::rules::scale::Scale;
 use crate::rules::value::Value;
@@ -27,8 +27,8 @@ impl RewardFn for TextSimilarity {
         place: 0,
     }];
 
-    fn needs(&self) -> Needs<'_> {
-        Needs::reference_text().and_encoder(&self.encoder, EncoderUse::Texts)
+    fn needs(&self) -> RewardNeeds<'_> {
+        RewardNeeds::reference_text().and_encoder(&self.encoder, EncoderUse::Texts)
     }
 
     fn check(&self) -> Result<(), String> {

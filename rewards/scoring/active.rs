@@ -6,7 +6,7 @@ use crate::error::RewardError;
 use crate::judge::{JudgeClient, JudgeCount};
 use crate::own::OwnClient;
 use crate::rules::{
-    AnyKept, AnyReward, Case, ReferencePictures, RewardConfig, ScoreContext, Tools, Value,
+    AnyKept, AnyReward, ReferencePictures, RewardConfig, ScoreContext, ScoringCase, Tools, Value,
 };
 use crate::scoring::task_scoring::TaskScoring;
 use crate::types::TokenCounter;
@@ -110,7 +110,7 @@ impl ActiveRewards {
     }
 
     /// The value of the reward at a place; `kept` is what it kept of the reference's picture, where it has one.
-    pub fn score(&self, index: usize, case: &Case, kept: Option<&AnyKept>) -> Value {
+    pub fn score(&self, index: usize, case: &ScoringCase, kept: Option<&AnyKept>) -> Value {
         let missing = self.config(index).missing(&case.job.reference);
         let kept = kept.or(self.without[index].as_ref());
         let (Some(kept), None) = (kept, missing) else {

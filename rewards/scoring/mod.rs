@@ -15,6 +15,6 @@ mod task_scoring;
 mod unscored_window;
 mod workers;
 
-pub use rubric::{Composition, Normalise, RubricConfig, Truncated, Unscored};
+pub use rubric::{Composition, Normalise, RubricConfig, TruncatedTotal, Unscored};
 pub use scorer::Scorer;
 pub use task_scoring::{MeasureWhen, TaskScoring};

@@ -43,7 +43,7 @@ pub struct RubricConfig {
     /// The value for a completion of the wrong shape or whose SVG does not render.
     pub failure_value: f64,
     /// Completions cut off at the length limit: `score` judges them like others, a number replaces their total.
-    pub truncated: Truncated,
+    pub truncated: TruncatedTotal,
     /// A reward that could not be had for a completion, because a judge, an encoder or a service failed: `exclude` leaves
     /// the completion unscored (no total, out of its group's mean and deviation, advantage 0); a number is the reward's
     /// value instead, such as the 0 of CTRL-S' released code.
@@ -66,7 +66,7 @@ impl Default for RubricConfig {
             gate: Composition::Product,
             rewards: vec![RewardConfig::Format(Format::default())],
             failure_value: 0.0,
-            truncated: Truncated::Score,
+            truncated: TruncatedTotal::Score,
             unscored: Unscored::Exclude,
             normalise: Normalise::Raw,
             offset: 0.0,
@@ -183,7 +183,7 @@ impl RubricConfig {
 
 word_or_number! {
     /// What a completion cut off at the length limit gets.
-    Truncated {
+    TruncatedTotal {
         /// What it scores.
         Score = "score",
         /// This total.

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use svg::{Patience, Renderer, WorkerProgram};
+use svg::{Renderer, WaitBudget, WorkerProgram};
 
 /// Judges completions on its own threads; dropping it waits for the one each thread is at.
 pub struct Scorer {
@@ -158,9 +158,9 @@ impl Scorer {
         let (slow, slowly) = unbounded();
         self.requests = Some(sender);
         for (name, patience, requests, slower) in [
-            ("", Patience::Here, requests, Some(isolated)),
-            ("isolated-", Patience::Moment, to_isolate, Some(slow)),
-            ("slow-", Patience::Deadline, slowly, None),
+            ("", WaitBudget::Here, requests, Some(isolated)),
+            ("isolated-", WaitBudget::Moment, to_isolate, Some(slow)),
+            ("slow-", WaitBudget::Deadline, slowly, None),
         ] {
             let thread = ScoringThread {
                 tasks: self.tasks.clone(),

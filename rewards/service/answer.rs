@@ -1,7 +1,7 @@
 //! Judging the rows of one request beside those of others.
 
 use super::admission::CancelOnDrop;
-use super::parse::{Problem, place};
+use super::parse::{RequestProblem, place};
 use super::state::ServiceState;
 use crate::invalid::Invalid;
 use crate::request::ScoreRequest;
@@ -43,14 +43,14 @@ pub(crate) async fn judge(
     state: &Arc<ServiceState>,
     jobs: Vec<(Value, ScoreJob)>,
     form: WireFormat,
-) -> Result<Vec<AnsweredRow>, Problem> {
+) -> Result<Vec<AnsweredRow>, RequestProblem> {
     let arrived = Instant::now();
     let of_batch = form != WireFormat::Single;
     check(state, &jobs, of_batch)?;
     let permits = state.admission.items.take(jobs.len()).ok_or_else(|| {
         let (taken, limit) = (state.admission.items.taken(), state.admission.items.limit());
         let said = format!("the queue is full: {taken} of {limit} completions are waiting");
-        Problem::busy(said, pause(state, taken))
+        RequestProblem::busy(said, pause(state, taken))
     })?;
     let (most, last_try) = match form {
         WireFormat::Batch {
@@ -99,7 +99,7 @@ pub(crate) async fn judge(
         }
         if let Some(Invalid::BadReference(failure)) = &reward.reason {
             let field = place(index, of_batch);
-            return Err(Problem::field(format!(
+            return Err(RequestProblem::field(format!(
                 "{field}: reference does not render: {failure}"
             )));
         }
@@ -113,35 +113,42 @@ pub(crate) async fn judge(
 }
 
 /// This machine lacks processes or threads just now, which says nothing of the row that needed them.
-pub(crate) fn short(why: String) -> Problem {
-    Problem {
+pub(crate) fn short(why: String) -> RequestProblem {
+    RequestProblem {
         retry_after: Some(1),
-        ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, why)
+        ..RequestProblem::new(StatusCode::SERVICE_UNAVAILABLE, why)
     }
 }
 
 /// Whether so many rows may come in one request.
-pub(crate) fn few_enough(state: &ServiceState, rows: usize) -> Result<(), Problem> {
+pub(crate) fn few_enough(state: &ServiceState, rows: usize) -> Result<(), RequestProblem> {
     let most = state.config.max_items.min(state.config.queue);
     if rows > most {
         let said = format!("items: at most {most} in one request, got {rows}");
-        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, said));
+        return Err(RequestProblem::new(StatusCode::PAYLOAD_TOO_LARGE, said));
     }
     Ok(())
 }
 
 /// What can be said about rows before they are judged.
-fn check(state: &ServiceState, jobs: &[(Value, ScoreJob)], of_batch: bool) -> Result<(), Problem> {
+fn check(
+    state: &ServiceState,
+    jobs: &[(Value, ScoreJob)],
+    of_batch: bool,
+) -> Result<(), RequestProblem> {
     few_enough(state, jobs.len())?;
     for (index, (_, job)) in jobs.iter().enumerate() {
         state
             .scorer
             .check_fields(&job.task, &job.reference)
             .map_err(|fault| match of_batch {
-                true => Problem::field(format!("items.{index}.{fault}")),
+                true => RequestProblem::field(format!("items.{index}.{fault}")),
                 false => {
                     let said = fault.to_string();
-                    Problem::field(format!("label.{}", said.trim_start_matches("reference.")))
+                    RequestProblem::field(format!(
+                        "label.{}",
+                        said.trim_start_matches("reference.")
+                    ))
                 }
             })?;
     }

@@ -1,6 +1,6 @@
 //! A request's body: read within a limit and a time, and what a refused caller still sends thrown away.
 
-use super::parse::Problem;
+use super::parse::RequestProblem;
 use super::peers::Peer;
 use super::state::ServiceState;
 use axum::body::{Body, Bytes};
@@ -22,16 +22,22 @@ pub(crate) async fn receive(
     state: &ServiceState,
     head: &Parts,
     body: &mut Body,
-) -> Result<Vec<u8>, Problem> {
+) -> Result<Vec<u8>, RequestProblem> {
     let coding = head.headers.get(header::CONTENT_ENCODING);
     if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         let said =
             "content-encoding: bodies are read as they are (send JSON that is not compressed)";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, said));
+        return Err(RequestProblem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            said,
+        ));
     }
     let peer = head.extensions.get::<Arc<Peer>>();
     if peer.is_some_and(|peer| !peer.sends_body()) {
-        return Err(Problem::busy("too many requests at the same time", 1));
+        return Err(RequestProblem::busy(
+            "too many requests at the same time",
+            1,
+        ));
     }
     let until = Instant::now() + Duration::from_millis(state.config.body_ms);
     let limit = state.config.max_body_mib << 20;
@@ -41,14 +47,18 @@ pub(crate) async fn receive(
     }
     read.unwrap_or_else(|_| {
         let said = format!("body: did not arrive within {} ms", state.config.body_ms);
-        Err(Problem::new(StatusCode::REQUEST_TIMEOUT, said))
+        Err(RequestProblem::new(StatusCode::REQUEST_TIMEOUT, said))
     })
 }
 
-async fn read(headers: &HeaderMap, body: &mut Body, limit: usize) -> Result<Vec<u8>, Problem> {
+async fn read(
+    headers: &HeaderMap,
+    body: &mut Body,
+    limit: usize,
+) -> Result<Vec<u8>, RequestProblem> {
     let too_large = || {
         let said = format!("body: at most {} MiB", limit >> 20);
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, said)
+        RequestProblem::new(StatusCode::PAYLOAD_TOO_LARGE, said)
     };
     let announced = headers
         .get(header::CONTENT_LENGTH)
@@ -60,8 +70,9 @@ async fn read(headers: &HeaderMap, body: &mut Body, limit: usize) -> Result<Vec<
     // What is announced takes no memory before it comes.
     let mut bytes = Vec::new();
     while let Some(part) = next(body).await {
-        let part =
-            part.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("body: {error}")))?;
+        let part = part.map_err(|error| {
+            RequestProblem::new(StatusCode::BAD_REQUEST, format!("body: {error}"))
+        })?;
         if bytes.len() + part.len() > limit {
             return Err(too_large());
         }

@@ -14,13 +14,13 @@ const BOUNDS: [f64; 12] = [
 ];
 
 /// What is counted.
-pub(crate) struct Metrics {
+pub(crate) struct ServiceMetrics {
     started: Instant,
-    counts: Mutex<Counts>,
+    counts: Mutex<ServiceCounts>,
 }
 
 #[derive(Default)]
-struct Counts {
+struct ServiceCounts {
     /// By path and status.
     requests: BTreeMap<(&'static str, u16), u64>,
     valid: u64,
@@ -119,9 +119,9 @@ pub(crate) fn judge_text(count: &JudgeCount) -> String {
     lines.map(line).concat()
 }
 
-impl Metrics {
+impl ServiceMetrics {
     pub fn new() -> Self {
-        Metrics {
+        ServiceMetrics {
             started: Instant::now(),
             counts: Mutex::default(),
         }
@@ -198,7 +198,7 @@ impl Metrics {
         })
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Counts) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut ServiceCounts) -> T) -> T {
         work(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

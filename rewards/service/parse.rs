@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// Why a request is not served: a status and a sentence that begins with the field.
 #[derive(Debug)]
-pub(crate) struct Problem {
+pub(crate) struct RequestProblem {
     pub status: StatusCode,
     pub message: String,
     /// Seconds until another try is worth it.
@@ -23,9 +23,9 @@ pub(crate) struct Problem {
     pub allow: Option<&'static str>,
 }
 
-impl Problem {
+impl RequestProblem {
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Problem {
+        RequestProblem {
             status,
             message: message.into(),
             retry_after: None,
@@ -35,14 +35,14 @@ impl Problem {
 
     /// A field that cannot be used.
     pub fn field(message: impl Into<String>) -> Self {
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message)
+        RequestProblem::new(StatusCode::UNPROCESSABLE_ENTITY, message)
     }
 
     /// Too much at once.
     pub fn busy(message: impl Into<String>, seconds: u64) -> Self {
-        Problem {
+        RequestProblem {
             retry_after: Some(seconds),
-            ..Problem::new(StatusCode::TOO_MANY_REQUESTS, message)
+            ..RequestProblem::new(StatusCode::TOO_MANY_REQUESTS, message)
         }
     }
 }
@@ -85,7 +85,7 @@ pub(crate) struct RowBatch<T> {
 /// A reference alone.
 #[derive(Deserialize)]
 #[serde(expecting = "an object {task, reference}")]
-pub(crate) struct CheckRow {
+pub(crate) struct ReferenceRow {
     #[serde(default)]
     pub task: Option<String>,
     #[serde(default)]
@@ -96,19 +96,19 @@ pub(crate) struct CheckRow {
 pub(crate) type Images = HashMap<String, Arc<[u8]>>;
 
 /// Reads JSON. Text that is no JSON is 400, JSON of another shape 422 with the field's path.
-pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RequestProblem> {
     // A list would be taken for an object's values in their order.
     if bytes.trim_ascii_start().starts_with(b"[") {
-        return Err(Problem::field("body: must be an object, got a list"));
+        return Err(RequestProblem::field("body: must be an object, got a list"));
     }
-    // Halves of characters, which Python's strings may hold and a policy may write, are no fault of the caller.
-    read(bytes).or_else(|problem| match crate::surrogates::whole_characters(bytes) {
+    // What Python writes beyond the grammar is no fault of the caller.
+    read(bytes).or_else(|problem| match crate::surrogates::mended_json(bytes) {
         Some(mended) if problem.status == StatusCode::BAD_REQUEST => read(&mended),
         _ => Err(problem),
     })
 }
 
-fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RequestProblem> {
     let mut source = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut source).map_err(|error| {
         let path = error.path().to_string();
@@ -122,20 +122,20 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
                 } else {
                     format!("{path}: ")
                 };
-                Problem::field(format!("{at}{inner}"))
+                RequestProblem::field(format!("{at}{inner}"))
             }
-            _ => Problem::new(StatusCode::BAD_REQUEST, format!("body: not JSON: {inner}")),
+            _ => RequestProblem::new(StatusCode::BAD_REQUEST, format!("body: not JSON: {inner}")),
         }
     })?;
     source.end().map_err(|error| {
-        Problem::new(StatusCode::BAD_REQUEST, format!("body: not JSON: {error}"))
+        RequestProblem::new(StatusCode::BAD_REQUEST, format!("body: not JSON: {error}"))
     })?;
     Ok(value)
 }
 
 impl Score {
     /// The same as a row.
-    pub fn into_row(self) -> Result<ScoreRow, Problem> {
+    pub fn into_row(self) -> Result<ScoreRow, RequestProblem> {
         let (reference, task) = label(self.label)?;
         Ok(ScoreRow {
             id: self.id,
@@ -155,7 +155,7 @@ pub(crate) fn resolve(
     reference: &mut Reference,
     images: &Images,
     place: &str,
-) -> Result<(), Problem> {
+) -> Result<(), RequestProblem> {
     let bytes = match &mut reference.image {
         None => return Ok(()),
         Some(ImageSource::Png(bytes)) => bytes.clone(),
@@ -164,7 +164,7 @@ pub(crate) fn resolve(
                 return Ok(());
             };
             let Some(bytes) = name.to_str().and_then(|name| images.get(name)) else {
-                return Err(Problem::field(format!(
+                return Err(RequestProblem::field(format!(
                     "{place}.image: must be a PNG in base64, a JPEG in base64 behind `data:image/jpeg;base64,`, or the name of a picture in the service's rewards.service.images"
                 )));
             };
@@ -173,13 +173,14 @@ pub(crate) fn resolve(
             bytes
         }
     };
-    check_picture(&bytes).map_err(|problem| Problem::field(format!("{place}.image: {problem}")))
+    check_picture(&bytes)
+        .map_err(|problem| RequestProblem::field(format!("{place}.image: {problem}")))
 }
 
-fn label(value: Value) -> Result<(Reference, Option<String>), Problem> {
+fn label(value: Value) -> Result<(Reference, Option<String>), RequestProblem> {
     let value = match value {
         Value::String(text) if text.trim_start().starts_with('{') => serde_json::from_str(&text)
-            .map_err(|error| Problem::field(format!("label: {error}")))?,
+            .map_err(|error| RequestProblem::field(format!("label: {error}")))?,
         other => other,
     };
     let mut fields = match value {
@@ -199,12 +200,16 @@ fn label(value: Value) -> Result<(Reference, Option<String>), Problem> {
             return Ok((reference, None));
         }
         Value::Object(fields) => fields,
-        _ => return Err(Problem::field("label: must be an object or a string")),
+        _ => {
+            return Err(RequestProblem::field(
+                "label: must be an object or a string",
+            ));
+        }
     };
     let task = match fields.shift_remove("task") {
         None | Some(Value::Null) => None,
         Some(Value::String(task)) => Some(task),
-        Some(_) => return Err(Problem::field("label.task: must be a string")),
+        Some(_) => return Err(RequestProblem::field("label.task: must be a string")),
     };
     let inner = fields.shift_remove("reference");
     let reference = serde_path_to_error::deserialize(inner.unwrap_or(Value::Object(fields)));
@@ -215,7 +220,7 @@ fn label(value: Value) -> Result<(Reference, Option<String>), Problem> {
         } else {
             format!(".{path}")
         };
-        Problem::field(format!("label{at}: {}", error.into_inner()))
+        RequestProblem::field(format!("label{at}: {}", error.into_inner()))
     })?;
     Ok((reference, task))
 }
@@ -234,7 +239,7 @@ pub(crate) fn jobs(
     images: &Images,
     default: &str,
     of_batch: bool,
-) -> Result<Vec<(Value, ScoreJob)>, Problem> {
+) -> Result<Vec<(Value, ScoreJob)>, RequestProblem> {
     let mut jobs = Vec::with_capacity(rows.len());
     for (index, mut row) in rows.into_iter().enumerate() {
         resolve(&mut row.reference, images, &place(index, of_batch))?;
@@ -248,7 +253,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn refused<T>(result: Result<T, Problem>) -> (u16, String) {
+    fn refused<T>(result: Result<T, RequestProblem>) -> (u16, String) {
         let problem = result.err().expect("refused");
         (problem.status.as_u16(), problem.message)
     }

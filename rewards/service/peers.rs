@@ -32,17 +32,17 @@ pub(crate) struct Peers {
 #[derive(Default)]
 struct Table {
     next: u64,
-    open: HashMap<u64, Entry>,
+    open: HashMap<u64, OpenConnection>,
 }
 
-struct Entry {
-    phase: Phase,
+struct OpenConnection {
+    phase: ConnectionPhase,
     closed: Arc<Notify>,
 }
 
 /// What a connection is at, and since when it is waited for.
 #[derive(Clone, Copy, PartialEq)]
-enum Phase {
+enum ConnectionPhase {
     /// Its next request, or the rest of one that was answered already, is to come.
     Waiting(Instant),
     /// A request's body is arriving.
@@ -84,13 +84,15 @@ impl Peers {
     fn try_enter(self: &Arc<Self>) -> Option<Peer> {
         let mut table = self.lock();
         if table.open.len() >= self.bounds.most {
-            table.close_oldest(self.bounds.patience, |phase| phase != Phase::Working);
+            table.close_oldest(self.bounds.patience, |phase| {
+                phase != ConnectionPhase::Working
+            });
             return None;
         }
         let (id, closed) = (table.next, Arc::new(Notify::new()));
         table.next += 1;
-        let entry = Entry {
-            phase: Phase::Waiting(Instant::now()),
+        let entry = OpenConnection {
+            phase: ConnectionPhase::Waiting(Instant::now()),
             closed: closed.clone(),
         };
         table.open.insert(id, entry);
@@ -106,17 +108,21 @@ impl Peers {
 
 impl Table {
     /// Tells the one to close that is waited for the longest, if longer than `patience`.
-    fn close_oldest(&mut self, patience: Duration, counts: impl Fn(Phase) -> bool) -> bool {
-        let since = |entry: &Entry| match entry.phase {
-            Phase::Waiting(since) | Phase::Body(since) => Some(since),
-            Phase::Working | Phase::Leaving => None,
+    fn close_oldest(
+        &mut self,
+        patience: Duration,
+        counts: impl Fn(ConnectionPhase) -> bool,
+    ) -> bool {
+        let since = |entry: &OpenConnection| match entry.phase {
+            ConnectionPhase::Waiting(since) | ConnectionPhase::Body(since) => Some(since),
+            ConnectionPhase::Working | ConnectionPhase::Leaving => None,
         };
         let all = self.open.values_mut().filter(|entry| counts(entry.phase));
         let slow = all.filter(|entry| since(entry).is_some_and(|at| at.elapsed() > patience));
         let Some(oldest) = slow.min_by_key(|entry| since(entry)) else {
             return false;
         };
-        oldest.phase = Phase::Leaving;
+        oldest.phase = ConnectionPhase::Leaving;
         oldest.closed.notify_one();
         true
     }
@@ -130,30 +136,30 @@ impl Peer {
 
     /// A request's head is here, or its body is.
     pub fn works(&self) {
-        self.set(Phase::Working);
+        self.set(ConnectionPhase::Working);
     }
 
     /// The request is answered.
     pub fn answered(&self) {
-        self.set(Phase::Waiting(Instant::now()));
+        self.set(ConnectionPhase::Waiting(Instant::now()));
     }
 
     /// The request's body is to arrive; false when too many are arriving already.
     pub fn sends_body(&self) -> bool {
         let mut table = self.peers.lock();
-        let is_body = |phase| matches!(phase, Phase::Body(_));
+        let is_body = |phase| matches!(phase, ConnectionPhase::Body(_));
         let bodies = table.open.values().filter(|entry| is_body(entry.phase));
         let (most, patience) = (self.peers.bounds.bodies, self.peers.bounds.patience);
         let room = bodies.count() < most || table.close_oldest(patience, is_body);
         if let (true, Some(entry)) = (room, table.open.get_mut(&self.id)) {
-            entry.phase = Phase::Body(Instant::now());
+            entry.phase = ConnectionPhase::Body(Instant::now());
         }
         room
     }
 
-    fn set(&self, phase: Phase) {
+    fn set(&self, phase: ConnectionPhase) {
         if let Some(entry) = self.peers.lock().open.get_mut(&self.id)
-            && entry.phase != Phase::Leaving
+            && entry.phase != ConnectionPhase::Leaving
         {
             entry.phase = phase;
         }
@@ -181,7 +187,7 @@ mod tests {
     }
 
     fn told(peer: &Peer) -> bool {
-        peer.peers.lock().open[&peer.id].phase == Phase::Leaving
+        peer.peers.lock().open[&peer.id].phase == ConnectionPhase::Leaving
     }
 
     #[test]

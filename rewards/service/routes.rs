@@ -3,7 +3,7 @@
 use super::LOG;
 use super::answer::{AnsweredRow, WireFormat, few_enough, judge, short};
 use super::body::{drain_body, receive};
-use super::parse::{self, CheckRow, Problem, RowBatch, Score};
+use super::parse::{self, ReferenceRow, RequestProblem, RowBatch, Score};
 use super::state::ServiceState;
 use crate::wire::ScoreRow;
 use axum::body::Body;
@@ -22,7 +22,7 @@ enum Endpoint {
     ScoreBatch,
     Check,
     Health,
-    Metrics,
+    ServiceMetrics,
 }
 
 impl Endpoint {
@@ -32,7 +32,7 @@ impl Endpoint {
             "/score_batch" => Endpoint::ScoreBatch,
             "/check" => Endpoint::Check,
             "/health" => Endpoint::Health,
-            "/metrics" => Endpoint::Metrics,
+            "/metrics" => Endpoint::ServiceMetrics,
             _ => return None,
         })
     }
@@ -44,14 +44,14 @@ impl Endpoint {
             Some(Endpoint::ScoreBatch) => "/score_batch",
             Some(Endpoint::Check) => "/check",
             Some(Endpoint::Health) => "/health",
-            Some(Endpoint::Metrics) => "/metrics",
+            Some(Endpoint::ServiceMetrics) => "/metrics",
             None => "other",
         }
     }
 
     fn method(self) -> Method {
         match self {
-            Endpoint::Health | Endpoint::Metrics => Method::GET,
+            Endpoint::Health | Endpoint::ServiceMetrics => Method::GET,
             _ => Method::POST,
         }
     }
@@ -59,7 +59,7 @@ impl Endpoint {
     /// What is said of it in the header `Allow`.
     fn allowed(self) -> &'static str {
         match self {
-            Endpoint::Health | Endpoint::Metrics => "GET, HEAD",
+            Endpoint::Health | Endpoint::ServiceMetrics => "GET, HEAD",
             _ => "POST",
         }
     }
@@ -81,7 +81,7 @@ pub(crate) async fn handle(State(state): State<Arc<ServiceState>>, request: Requ
     }
     let (path, status) = (Endpoint::name(endpoint), response.status().as_u16());
     state.metrics.request(path, status);
-    if !matches!(endpoint, Some(Endpoint::Health | Endpoint::Metrics)) {
+    if !matches!(endpoint, Some(Endpoint::Health | Endpoint::ServiceMetrics)) {
         let ms = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         let method = if method == Method::POST {
             "POST"
@@ -98,10 +98,10 @@ async fn respond(
     endpoint: Option<Endpoint>,
     (head, body): (&Parts, &mut Body),
     items: &mut usize,
-) -> Result<Response, Problem> {
+) -> Result<Response, RequestProblem> {
     let Some(endpoint) = endpoint else {
         let said = "path: one of /score, /score_batch, /check, /health, /metrics";
-        return Err(Problem::new(StatusCode::NOT_FOUND, said));
+        return Err(RequestProblem::new(StatusCode::NOT_FOUND, said));
     };
     // Of HEAD, the server itself leaves the body out.
     let asked = match &head.method {
@@ -110,9 +110,9 @@ async fn respond(
     };
     if asked != endpoint.method() {
         let (name, method) = (Endpoint::name(Some(endpoint)), endpoint.method());
-        return Err(Problem {
+        return Err(RequestProblem {
             allow: Some(endpoint.allowed()),
-            ..Problem::new(
+            ..RequestProblem::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 format!("method: {name} wants {method}"),
             )
@@ -127,9 +127,9 @@ async fn respond(
         .is_some_and(|token| !token.is_shown(&head.headers))
     {
         let said = "authorization: the header `Authorization: Bearer TOKEN` is missing or wrong";
-        return Err(Problem::new(StatusCode::UNAUTHORIZED, said));
+        return Err(RequestProblem::new(StatusCode::UNAUTHORIZED, said));
     }
-    if endpoint == Endpoint::Metrics {
+    if endpoint == Endpoint::ServiceMetrics {
         let mut text = state
             .metrics
             .text(state.admission.items.taken(), state.admission.items.limit());
@@ -148,7 +148,7 @@ async fn respond(
         .admission
         .requests
         .take(1)
-        .ok_or_else(|| Problem::busy("too many requests at the same time", 1))?;
+        .ok_or_else(|| RequestProblem::busy("too many requests at the same time", 1))?;
     match endpoint {
         Endpoint::Score => score(state, &bytes, items).await,
         Endpoint::ScoreBatch => score_batch(state, &bytes, items).await,
@@ -160,7 +160,7 @@ async fn score(
     state: &Arc<ServiceState>,
     bytes: &[u8],
     items: &mut usize,
-) -> Result<Response, Problem> {
+) -> Result<Response, RequestProblem> {
     let row = parse::json::<Score>(bytes)?.into_row()?;
     let jobs = parse::jobs(vec![row], &state.images, &state.tasks.first, false)?;
     *items = 1;
@@ -172,7 +172,7 @@ async fn score_batch(
     state: &Arc<ServiceState>,
     bytes: &[u8],
     items: &mut usize,
-) -> Result<Response, Problem> {
+) -> Result<Response, RequestProblem> {
     let batch = parse::json::<RowBatch<ScoreRow>>(bytes)?;
     state.tasks.agree(&batch.tasks)?;
     let form = WireFormat::Batch {
@@ -192,12 +192,12 @@ async fn check(
     state: &Arc<ServiceState>,
     bytes: &[u8],
     items: &mut usize,
-) -> Result<Response, Problem> {
-    let batch = parse::json::<RowBatch<CheckRow>>(bytes)?;
+) -> Result<Response, RequestProblem> {
+    let batch = parse::json::<RowBatch<ReferenceRow>>(bytes)?;
     state.tasks.agree(&batch.tasks)?;
     let mut rows = batch.items;
     few_enough(state, rows.len())?;
-    let resolve = |row: &mut CheckRow| {
+    let resolve = |row: &mut ReferenceRow| {
         let found = parse::resolve(&mut row.reference, &state.images, "reference");
         found.err().map(|problem| problem.message)
     };
@@ -207,11 +207,11 @@ async fn check(
         .admission
         .items
         .take(rows.len())
-        .ok_or_else(|| Problem::busy("the queue is full", 1))?;
+        .ok_or_else(|| RequestProblem::busy("the queue is full", 1))?;
     let worker = state.clone();
     let work = move || {
         let _permits = permits;
-        let said = |(row, lacking): (&CheckRow, Option<String>)| {
+        let said = |(row, lacking): (&ReferenceRow, Option<String>)| {
             let task = row.task.as_deref().unwrap_or(&worker.tasks.first);
             match lacking {
                 Some(said) => Ok(Some(said)),
@@ -224,11 +224,11 @@ async fn check(
         rows.iter()
             .zip(lacking)
             .map(said)
-            .collect::<Result<Vec<_>, Problem>>()
+            .collect::<Result<Vec<_>, RequestProblem>>()
     };
     let said = tokio::task::spawn_blocking(work).await;
     let said =
-        said.map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))??;
+        said.map_err(|e| RequestProblem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))??;
     Ok(axum::Json(json!({"items": said})).into_response())
 }
 
@@ -252,7 +252,7 @@ fn with_reward(answered: AnsweredRow) -> Value {
     value
 }
 
-fn refusal(problem: Problem) -> Response {
+fn refusal(problem: RequestProblem) -> Response {
     let mut response = (
         problem.status,
         axum::Json(json!({"error": problem.message})),

@@ -2,7 +2,7 @@
 
 use super::admission::Admission;
 use super::connections;
-use super::metrics::Metrics;
+use super::metrics::ServiceMetrics;
 use super::parse::Images;
 use super::peers::Bounds;
 use super::routes::handle;
@@ -57,7 +57,7 @@ impl Service {
             images,
             token: setup.token.as_deref().map(Token::new),
             admission: Admission::new(&setup.config),
-            metrics: Metrics::new(),
+            metrics: ServiceMetrics::new(),
             scorer: setup.scorer,
             config: setup.config,
         })))

@@ -2,7 +2,7 @@
 
 use super::ServiceConfig;
 use super::admission::Admission;
-use super::metrics::Metrics;
+use super::metrics::ServiceMetrics;
 use super::parse::Images;
 use super::tasks::Tasks;
 use super::token::Token;
@@ -16,5 +16,5 @@ pub(crate) struct ServiceState {
     pub images: Images,
     pub token: Option<Token>,
     pub admission: Admission,
-    pub metrics: Metrics,
+    pub metrics: ServiceMetrics,
 }

@@ -1,7 +1,7 @@
 //! What callers may know of the tasks that a service scores: the parts of each, and what tells its scoring
 //! from another of the same name.
 
-use super::parse::Problem;
+use super::parse::RequestProblem;
 use crate::scoring::TaskScoring;
 use axum::http::StatusCode;
 use indexmap::IndexMap;
@@ -35,12 +35,12 @@ impl Tasks {
 
     /// Refuses a caller whose tasks of the same names are scored in another way: it got to know a service that
     /// was started again with another config since.
-    pub fn agree(&self, theirs: &IndexMap<String, String>) -> Result<(), Problem> {
+    pub fn agree(&self, theirs: &IndexMap<String, String>) -> Result<(), RequestProblem> {
         let differs =
             |(name, digest): &(&String, &String)| self.digests.get(*name) != Some(*digest);
         match theirs.iter().find(differs) {
             None => Ok(()),
-            Some((name, _)) => Err(Problem::new(
+            Some((name, _)) => Err(RequestProblem::new(
                 StatusCode::CONFLICT,
                 format!(
                     "tasks.{name}: is not scored here as the caller's config has it (start the service with that config)"

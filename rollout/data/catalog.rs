@@ -1,6 +1,7 @@
 //! All opened sources of a config: rows by number, the training and the held-out list of
 //! each. What is drawn when is the cursor's business.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -49,6 +50,10 @@ pub struct SourceSummary {
     pub held_out: usize,
     /// Rows left out by `min_length` and `max_length`.
     pub filtered: usize,
+    /// Keys of its rows that nothing uses.
+    pub unused: Vec<String>,
+    /// What tells its rows from others, wherever they lie.
+    pub digest: String,
 }
 
 /// One opened source.
@@ -57,14 +62,16 @@ pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) task: String,
     pub(crate) weight: Option<f64>,
-    rows: Rows,
+    rows: SourceRows,
     train: Vec<u32>,
     held_out: Vec<u32>,
     filtered: usize,
+    unused: Vec<String>,
+    digest: String,
 }
 
 #[derive(Debug)]
-enum Rows {
+enum SourceRows {
     Shapes(Shapes),
     Files(FileSource),
 }
@@ -72,6 +79,17 @@ enum Rows {
 /// What a file's row must pass besides being well formed: asked with the names of its source and
 /// task; the answer is what is wrong with it.
 pub type CheckRow = dyn Fn(&str, &str, &Example) -> Result<(), String> + Send + Sync;
+
+/// What rows are used for, by who opens them.
+#[derive(Clone)]
+pub struct RowUse {
+    /// Asked of every row.
+    pub check: Arc<CheckRow>,
+    /// What the templates of each task insert, by the task's name.
+    pub inserted: HashMap<String, Vec<String>>,
+    /// Tasks whose own system turn stands in the place of their rows'.
+    pub systems: HashSet<String>,
+}
 
 /// Hears of long scans: the source's name, bytes read so far, bytes in all.
 pub type Indexing<'a> = dyn FnMut(&str, u64, u64) + 'a;
@@ -93,26 +111,30 @@ impl Catalog {
     /// A config value out of bounds, an unreadable file, a malformed row unless rows are
     /// skipped, a source with no row at all.
     pub fn open(config: &DataConfig, base: &Path, default_task: &str) -> Result<Self, DataError> {
-        let check = Arc::new(|_: &str, _: &str, _: &Example| Ok(()));
-        Self::open_checked(config, (base, default_task), check, &mut |_, _, _| {})
+        let rows = RowUse {
+            check: Arc::new(|_: &str, _: &str, _: &Example| Ok(())),
+            inserted: HashMap::new(),
+            systems: HashSet::new(),
+        };
+        Self::open_checked(config, (base, default_task), rows, &mut |_, _, _| {})
     }
 
-    /// [`Self::open`], with `check` saying what is wrong with a file's row: at once for small files,
-    /// when the row is drawn for large ones.
+    /// [`Self::open`], with `rows` saying what is wrong with a file's row (at once for small files,
+    /// when the row is drawn for large ones) and which further keys of it are inserted.
     ///
     /// # Errors
     /// As [`Self::open`]; a row that does not pass is malformed.
     pub fn open_checked(
         config: &DataConfig,
         (base, default_task): (&Path, &str),
-        check: Arc<CheckRow>,
+        rows: RowUse,
         indexing: &mut Indexing,
     ) -> Result<Self, DataError> {
         let mut catalog = Self {
             sources: Vec::new(),
             skipped: Vec::new(),
             on_bad_row: config.on_bad_row,
-            check,
+            check: rows.check,
         };
         for (name, source) in &config.sources {
             let key = format!("data.sources.{name}");
@@ -127,7 +149,7 @@ impl Catalog {
             let task = source.task().unwrap_or(default_task).to_owned();
             let opened = match (source, source.file()) {
                 (SourceConfig::Shapes(shapes), _) => {
-                    Shapes::open(shapes, &key)?.map_rows(Rows::Shapes)
+                    Shapes::open(shapes, &key)?.map_rows(SourceRows::Shapes)
                 }
                 (_, Some(file)) => FileSource::open(
                     source,
@@ -136,11 +158,13 @@ impl Catalog {
                         key: &key,
                         base,
                         on_bad_row: config.on_bad_row,
+                        inserted: rows.inserted.get(&task).map_or(&[], Vec::as_slice),
+                        has_system: rows.systems.contains(&task),
                         check: &|row| (catalog.check)(name, &task, row),
                         progress: &mut |done, all| indexing(name, done, all),
                     },
                 )?
-                .map_rows(Rows::Files),
+                .map_rows(SourceRows::Files),
                 (_, None) => continue,
             };
             let skipped = opened.skipped.into_iter().map(|row| SkippedRow {
@@ -156,6 +180,8 @@ impl Catalog {
                 train: opened.train,
                 held_out: opened.held_out,
                 filtered: opened.filtered,
+                unused: opened.unused,
+                digest: opened.digest,
             });
         }
         Ok(catalog)
@@ -176,6 +202,8 @@ impl Catalog {
                 train: source.train.len(),
                 held_out: source.held_out.len(),
                 filtered: source.filtered,
+                unused: source.unused.clone(),
+                digest: source.digest.clone(),
             })
             .collect()
     }
@@ -278,15 +306,15 @@ impl Source {
     pub(crate) fn train_length(&self, at: usize) -> u32 {
         let row = self.train[at] as usize;
         match &self.rows {
-            Rows::Shapes(shapes) => shapes.length(row),
-            Rows::Files(files) => files.length(row),
+            SourceRows::Shapes(shapes) => shapes.length(row),
+            SourceRows::Files(files) => files.length(row),
         }
     }
 
     fn read(&self, row: usize, check: &CheckRow) -> Result<Example, DataError> {
         let mut example = match &self.rows {
-            Rows::Shapes(shapes) => shapes.example(row),
-            Rows::Files(files) => {
+            SourceRows::Shapes(shapes) => shapes.example(row),
+            SourceRows::Files(files) => {
                 let example = files.example(row)?;
                 if !files.checked {
                     check(&self.name, &self.task, &example)

@@ -36,10 +36,13 @@ pub enum SourceConfig {
     Shapes(ShapesConfig),
     /// JSON objects, one per line or in one array, with fields of any name.
     Jsonl(FileConfig),
-    /// Comma-separated values with a header line; an empty cell is a missing value.
+    /// Values between commas, semicolons, tabs or bars with a header line; an empty cell is a missing value.
     Csv(FileConfig),
-    /// Parquet tables with columns of any name; pictures as structs of `bytes` and `path`.
+    /// Parquet tables with columns of any name, nested ones among them; pictures as structs of `bytes` and `path`.
     Parquet(FileConfig),
+    /// Tables as the `datasets` library saves them (`save_to_disk`): `path` is the folder of one split, or an Arrow
+    /// file; columns as those of Parquet.
+    Arrow(FileConfig),
     /// A folder of SVG files; the prompt is the words of the file's name.
     SvgFolder(FileConfig),
     /// Rows of `instruction`, `input`, `output`, `images` (SVG-Sophia).
@@ -159,7 +162,7 @@ impl Default for TeacherNoise {
 /// What a row of VectorGym is taken for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum View {
+pub enum VectorGymView {
     /// The sketch is shown, the SVG is the answer.
     Sketch,
     /// The SVG (`draft`) and the wish (`prompt`) are given, the edited SVG is the answer.
@@ -175,7 +178,10 @@ pub enum View {
 #[serde(deny_unknown_fields, default)]
 pub struct FileConfig {
     /// The file, relative to the config's folder; or a folder, whose files of the format's ending are
-    /// taken in the order of their names; or a pattern with `*` in its last part.
+    /// taken in the order of their names; or a pattern with `*` in its last part; or a folder that `datasets` saved.
+    /// A format says what rows mean: that they stand in JSON, CSV, Parquet or Arrow is seen by the file itself.
+    /// Text may be packed (gzip, zstd) and in UTF-16; a JSON file may be a list, or an object with the list under
+    /// `data`.
     pub path: PathBuf,
     /// Name of the task in `tasks` that the rows belong to; the first one when absent.
     pub task: Option<String>,
@@ -183,10 +189,11 @@ pub struct FileConfig {
     /// `svg`, `text`, `image` (the references), `images` (what the prompt shows), `target` (what
     /// supervised training imitates: the svg, else the text, when absent), `id`, or any further
     /// name that a prompt template inserts. Dots reach into objects and lists (`conversations.0.value`). A mapped field
-    /// must be in every row; unmapped, a row's key of the same name is taken when it is there.
-    /// Only for jsonl, csv and parquet.
+    /// must be in every row; unmapped, a row's key of the same name is taken when it is there, also for any name that
+    /// a template of the task inserts. `prompt` may be a list of messages (`role`, `content`). What a format has no use
+    /// for is named at the start (`not used: ..`). Only for jsonl, csv, parquet and arrow.
     pub fields: IndexMap<String, String>,
-    /// Folder that image paths are relative to; the file's own folder when absent. PNG and JPEG are read. What a
+    /// Folder that image paths are relative to; the file's own folder when absent. PNG, JPEG and WebP are read. What a
     /// prompt shows is turned the way up that its Exif or XMP says, as transformers' `load_image` does; reference
     /// images are taken as they are stored, as the papers' reward code opens them.
     pub media_root: Option<PathBuf>,
@@ -205,7 +212,10 @@ pub struct FileConfig {
     /// Rows whose reference has more characters are left out, counted; no bound when absent.
     pub max_length: Option<usize>,
     /// Which sample of a VectorGym row is meant; only for that format, and needed there.
-    pub view: Option<View>,
+    pub view: Option<VectorGymView>,
+    /// What stands between the fields of CSV files; when absent the sign of `,` `;` `|` and tab that the header line
+    /// has most of.
+    pub delimiter: Option<char>,
 }
 
 /// The options of a source that is files, borrowed as the source is.
@@ -216,6 +226,7 @@ macro_rules! of_files {
             SourceConfig::Jsonl(file)
             | SourceConfig::Csv(file)
             | SourceConfig::Parquet(file)
+            | SourceConfig::Arrow(file)
             | SourceConfig::SvgFolder(file)
             | SourceConfig::Alpaca(file)
             | SourceConfig::Sharegpt(file)

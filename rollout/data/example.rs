@@ -2,8 +2,9 @@
 
 use indexmap::IndexMap;
 use rewards::{ImageSource, Reference};
+use serde_json::{Map, Value};
 
-use crate::message::PICTURE;
+use crate::message::picture_places;
 
 /// One row of a source, as every format delivers it.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,11 +15,8 @@ pub struct Example {
     pub task: String,
     /// What prompt templates may insert, by placeholder name (`prompt`, `draft`, ...).
     pub fields: IndexMap<String, String>,
-    /// Whether the field `prompt` is a whole question, as published conversations are: it is asked as
-    /// it stands unless the task has templates of its own.
-    pub whole_question: bool,
-    /// What was said before the field `prompt`, where the row is a conversation of several turns.
-    pub history: Vec<Turn>,
+    /// What is said besides the field `prompt`, where the row is a conversation.
+    pub talk: Talk,
     /// Pictures that the conversation shows, in the order of its placeholders.
     pub images: Vec<ImageSource>,
     /// What completions are scored against.
@@ -30,35 +28,93 @@ pub struct Example {
     pub length: usize,
 }
 
-/// A question of a conversation and its answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a conversation holds besides its last question and the words of its last answer.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Talk {
+    /// Whether the field `prompt` is a whole question, as published conversations are: it is asked as
+    /// it stands unless the task has templates of its own.
+    pub whole_question: bool,
+    /// A system's first word, which may be empty on purpose.
+    pub system: Option<String>,
+    /// What was said before the question, after it.
+    pub history: Vec<Turn>,
+    /// What was said after it and before the answer: calls of tools, and what they gave.
+    pub since: Vec<Turn>,
+    /// What the answer holds besides words, for chat templates that render it: reasoning, calls of tools.
+    pub answer: Map<String, Value>,
+    /// Further variables of chat templates: `tools`, `chat_template_kwargs`.
+    pub variables: IndexMap<String, Value>,
+}
+
+/// A turn of a conversation.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Turn {
-    /// The user's words.
-    pub question: String,
-    /// The assistant's.
-    pub answer: String,
+    /// `user`, `assistant`, `system`, `tool` or `developer`.
+    pub role: String,
+    /// What is said; none where an assistant calls tools alone.
+    pub words: Option<String>,
+    /// What it holds besides words.
+    pub more: Map<String, Value>,
+    /// Whether an answer is passed over by supervised training, as its row says.
+    pub unlearnt: bool,
+}
+
+impl Turn {
+    /// Whether pictures may be shown in it.
+    pub(crate) fn shows_pictures(&self) -> bool {
+        matches!(self.role.as_str(), "user" | "tool")
+    }
+
+    /// How many pictures it shows.
+    pub(crate) fn pictures(&self) -> usize {
+        match &self.words {
+            Some(words) if self.shows_pictures() => picture_places(words).len(),
+            _ => 0,
+        }
+    }
 }
 
 impl Example {
     /// The conversation up to each of its earlier answers, that answer being the target: what
     /// supervised training imitates besides the last one. Empty for a single question.
     pub fn earlier(&self) -> impl Iterator<Item = Self> {
-        self.history.iter().enumerate().map(|(at, exchange)| {
-            let history = self.history[..at].to_vec();
+        let asked = Turn {
+            role: "user".to_owned(),
+            words: self.fields.get("prompt").cloned(),
+            ..Turn::default()
+        };
+        let talk = &self.talk;
+        let turns: Vec<Turn> = [&talk.history[..], &[asked], &talk.since[..]].concat();
+        let answers = turns.iter().enumerate().filter_map(|(at, answer)| {
+            let learnt = answer.role == "assistant" && !answer.unlearnt;
+            let question = turns[..at].iter().rposition(|turn| turn.role == "user");
+            question.filter(|_| learnt).map(|question| (question, at))
+        });
+        let split: Vec<(usize, usize)> = answers.collect();
+        let of = move |(number, (question, at)): (usize, (usize, usize))| {
+            let answer = &turns[at];
             let mut fields = self.fields.clone();
-            fields.insert("prompt".to_owned(), exchange.question.clone());
-            let shown = history.iter().map(|before| before.question.as_str());
-            let shown = shown.chain([exchange.question.as_str()]);
-            let pictures: usize = shown.map(|words| words.matches(PICTURE).count()).sum();
+            let asked = turns[question].words.clone();
+            fields.insert("prompt".to_owned(), asked.unwrap_or_default());
+            let pictures: usize = turns[..at].iter().map(Turn::pictures).sum();
             Self {
-                id: format!("{}@{}", self.id, at + 1),
+                id: format!("{}@{}", self.id, number + 1),
                 fields,
+                talk: Talk {
+                    // A question before the last one was never put into a template.
+                    whole_question: question < self.talk.history.len() || self.talk.whole_question,
+                    system: self.talk.system.clone(),
+                    history: turns[..question].to_vec(),
+                    since: turns[question + 1..at].to_vec(),
+                    answer: answer.more.clone(),
+                    variables: self.talk.variables.clone(),
+                },
                 images: self.images.iter().take(pictures).cloned().collect(),
-                target: Some(exchange.answer.clone()),
-                history,
+                target: Some(answer.words.clone().unwrap_or_default()),
                 ..self.clone()
             }
-        })
+        };
+        split.into_iter().enumerate().map(of)
     }
 }
 

@@ -11,20 +11,24 @@ mod curriculum;
 mod error;
 mod example;
 mod files;
+mod fingerprint;
 mod order;
 mod shapes;
 pub(crate) mod shuffle;
 mod source;
 
-pub use catalog::{Catalog, CheckRow, Indexing, SkippedRow, SourceSummary};
+pub use catalog::{Catalog, CheckRow, Indexing, RowUse, SkippedRow, SourceSummary};
 pub use config::{
     DataConfig, FileConfig, OnBadRow, ShapesConfig, ShapesKind, SourceConfig, Split, TeacherNoise,
-    View,
+    VectorGymView,
 };
 pub use curriculum::{Cursor, CursorState, Spread};
 pub use error::{At, DataError};
-pub use example::{Draw, Example, Turn};
-pub use files::{Readable, RecordRow, Records, readable};
+pub use example::{Draw, Example, Talk, Turn};
+pub use files::{
+    Readable, RecordRow, Records, RowMessages, ending, open_unpacked, readable, row_messages,
+    row_pictures, row_variables,
+};
 pub use order::{
     BucketedOrder, Buckets, CurriculumConfig, ObservedOrder, Order, PlainOrder, StagedOrder, Then,
 };

@@ -55,6 +55,10 @@ pub(crate) struct Opened<R> {
     pub(crate) skipped: Vec<LeftOut>,
     /// Rows left out for their length.
     pub(crate) filtered: usize,
+    /// Keys of rows that nothing uses.
+    pub(crate) unused: Vec<String>,
+    /// What tells these rows from others.
+    pub(crate) digest: String,
 }
 
 impl<R> Opened<R> {
@@ -65,6 +69,8 @@ impl<R> Opened<R> {
             held_out: self.held_out,
             skipped: self.skipped,
             filtered: self.filtered,
+            unused: self.unused,
+            digest: self.digest,
         }
     }
 }

@@ -66,8 +66,33 @@ pub struct Capabilities {
     pub pictures: bool,
     /// Whether [`Request::lengths`] is honoured.
     pub exact_lengths: bool,
-    /// Whether it samples with the learner's own tensors: a sync moves nothing.
-    pub shares_weights: bool,
+}
+
+impl Submission {
+    /// Whether an engine with these capabilities can take it: the first thing that `submit` asks.
+    ///
+    /// # Errors
+    /// A prompt without tokens, sampling values out of bounds, pictures or exact lengths that the
+    /// engine knows nothing of.
+    pub fn check(&self, capabilities: Capabilities) -> Result<(), RolloutError> {
+        self.sampling.check().map_err(RolloutError::Input)?;
+        let refuse = |request: &Request, why: &str| {
+            let prompt = request.group;
+            Err(RolloutError::Input(format!("prompt {prompt} {why}")))
+        };
+        for request in &self.requests {
+            if request.ids.is_empty() {
+                return refuse(request, "has no tokens");
+            }
+            if request.images.is_some() && !capabilities.pictures {
+                return refuse(request, "shows a picture to an engine that sees none");
+            }
+            if request.lengths.is_some() && !capabilities.exact_lengths {
+                return refuse(request, "asks for lengths that this engine cannot keep");
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Samples completions. What it holds is decided by the submissions alone, never by when the caller

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use std::collections::HashSet;
 
+use indexmap::IndexMap;
+
 use super::*;
+use crate::data::Talk;
 
 fn draw(number: u64) -> Draw {
     let fields = [("prompt", "a red circle"), ("draft", "<svg {x}/>")];
@@ -16,8 +19,7 @@ fn draw(number: u64) -> Draw {
                 .iter()
                 .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
                 .collect(),
-            whole_question: false,
-            history: Vec::new(),
+            talk: Talk::default(),
             images: Vec::new(),
             reference: rewards::Reference::default(),
             target: None,
@@ -136,10 +138,15 @@ fn earlier_turns_go_before_the_question_with_their_pictures() {
         .unwrap(),
     );
     let mut draw = draw(0);
-    draw.example.history = vec![crate::data::Turn {
-        question: "<image>What?".into(),
-        answer: "A dot, not <image>.".into(),
-    }];
+    let said = |role: &str, words: &str| Turn {
+        role: role.into(),
+        words: Some(words.into()),
+        ..Turn::default()
+    };
+    draw.example.talk.history = vec![
+        said("user", "<image>What?"),
+        said("assistant", "A dot, not <image>."),
+    ];
     draw.example.images = vec![rewards::ImageSource::Path("a.png".into())];
     let config = config(&["Draw {prompt}"]);
     let with = |chat| Prompter::new(&config, chat, 0).unwrap();
@@ -189,4 +196,142 @@ fn errors_name_the_template_and_the_field() {
             .to_string()
             .starts_with("chat: ")
     );
+}
+
+/// A template that knows tools, reasoning and any role; `knows` takes them away.
+fn chat(knows: bool) -> Arc<ChatTemplate> {
+    let rest = "{% if m.reasoning_content %}({{ m.reasoning_content }}){% endif %}\
+         {% for c in m.tool_calls or [] %}[{{ c.function.name }}]{% endfor %}";
+    let text = format!(
+        "{{% if tools and {knows} %}}<tools {{{{ tools|length }}}}>{{% endif %}}\
+         {{% for m in messages %}}{{% if {knows} or m.role in ['user', 'assistant'] %}}<{{{{ m.role }}}}>{}{{{{ m.content or '' }}}}\
+         {{% endif %}}{{% endfor %}}{{% if add_generation_prompt %}}<assistant>{{% endif %}}",
+        if knows { rest } else { "" }
+    );
+    Arc::new(ChatTemplate::compile(&text, IndexMap::new()).unwrap())
+}
+
+#[test]
+fn what_a_row_holds_besides_words_is_rendered_or_refused() {
+    let call = serde_json::json!([{"function": {"name": "draw"}}]);
+    let turn = |role: &str, words: Option<&str>| Turn {
+        role: role.into(),
+        words: words.map(str::to_owned),
+        ..Turn::default()
+    };
+    let mut with_call = turn("assistant", None);
+    with_call.more.insert("tool_calls".into(), call.clone());
+    let talks = [
+        ("tool_calls", vec![with_call.clone()]),
+        ("turn 1 (`tool`)", vec![turn("tool", Some("done"))]),
+        (
+            "turn 1 (`developer`)",
+            vec![turn("developer", Some("be brief"))],
+        ),
+    ];
+    let ask = |knows: bool, draw: &Draw| {
+        let prompter = Prompter::new(&config(&["{prompt}"]), Some(&chat(knows)), 0).unwrap();
+        prompter.text(draw).map_err(|error| error.to_string())
+    };
+    for (part, since) in talks {
+        let mut draw = draw(0);
+        draw.example.talk.since = since;
+        let said = ask(false, &draw).unwrap_err();
+        assert!(said.contains(part) && said.contains("s/1"), "{said}");
+        assert!(ask(true, &draw).is_ok());
+    }
+    let mut draw = draw(0);
+    draw.example.talk.system = Some(String::new());
+    draw.example.talk.since = vec![with_call, turn("tool", Some("done"))];
+    draw.example
+        .talk
+        .variables
+        .insert("tools".into(), serde_json::json!([1]));
+    assert_eq!(
+        ask(true, &draw).unwrap(),
+        "<tools 1><system><user>a red circle<assistant>[draw]<tool>done<assistant>"
+    );
+    draw.example.talk.since.clear();
+    assert!(
+        ask(false, &draw)
+            .unwrap_err()
+            .contains("does not render `tools`")
+    );
+}
+
+#[test]
+fn an_answer_with_reasoning_is_what_the_template_writes_behind_the_prompt() {
+    let mut draw = draw(0);
+    draw.example.target = Some("<svg/>".into());
+    let answer = |knows: bool, draw: &Draw| {
+        let prompter = Prompter::new(&config(&["{prompt}"]), Some(&chat(knows)), 0).unwrap();
+        prompter.answer(draw)
+    };
+    assert_eq!(answer(true, &draw).unwrap(), None);
+    let more = &mut draw.example.talk.answer;
+    more.insert("reasoning_content".into(), "well".into());
+    assert_eq!(
+        answer(true, &draw).unwrap().as_deref(),
+        Some("(well)<svg/>")
+    );
+    let said = answer(false, &draw).unwrap_err().to_string();
+    assert!(
+        said.contains("does not render `reasoning_content`"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_needs_a_chat_template_is_refused_without_one() {
+    let prompter = Prompter::new(&config(&["{prompt}"]), None, 0).unwrap();
+    let said = |draw: &Draw| prompter.text(draw).unwrap_err().to_string();
+    let mut with_system = draw(0);
+    with_system.example.talk.system = Some("Be brief.".into());
+    assert!(said(&with_system).contains("a system turn needs a chat template"));
+    let mut with_tools = draw(0);
+    with_tools
+        .example
+        .talk
+        .variables
+        .insert("tools".into(), serde_json::json!([1]));
+    assert!(said(&with_tools).contains("`tools` needs a chat template"));
+}
+
+#[test]
+fn places_are_counted_in_words_of_one_s_own_but_not_in_drafts() {
+    let mut draw = draw(0);
+    draw.example
+        .fields
+        .insert("prompt".into(), "as <image>".into());
+    draw.example.fields.insert("draft".into(), "<image>".into());
+    let text = |templates: &[&str], pictures: usize| {
+        let mut draw = draw.clone();
+        draw.example.images = vec![rewards::ImageSource::Path("a.png".into()); pictures];
+        let demands = RowDemands::new(&config(templates)).unwrap();
+        let prompter = Prompter::new(&config(templates), None, 0).unwrap();
+        let text = prompter.with_pictures("[pad]", true).text(&draw);
+        let checked = demands.check(&draw.example);
+        assert_eq!(text.is_ok(), checked.is_ok(), "{checked:?}");
+        text.map_err(|error| error.to_string())
+    };
+    assert_eq!(
+        text(&["{prompt}: {draft}"], 1).unwrap(),
+        "as [pad]: <image>"
+    );
+    assert_eq!(text(&["Mend {draft}"], 1).unwrap(), "[pad]Mend <image>");
+    assert_eq!(text(&["Mend {draft}"], 0).unwrap(), "Mend <image>");
+    assert!(
+        text(&["{prompt}"], 2)
+            .unwrap_err()
+            .contains("2 picture(s) for 1 place(s)")
+    );
+    assert!(
+        text(&["{prompt}"], 0)
+            .unwrap_err()
+            .contains("0 picture(s) for 1 place(s)")
+    );
+    let demands = RowDemands::new(&config(&["{b}{prompt}", "{a}"])).unwrap();
+    assert_eq!(demands.inserted(), ["a", "b", "prompt"]);
+    let said = demands.check(&draw.example).unwrap_err();
+    assert!(said.starts_with("templates.0 needs `{b}`"), "{said}");
 }

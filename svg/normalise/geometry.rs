@@ -5,7 +5,7 @@ use super::error::Unsupported;
 use super::gradient;
 use super::lengths::has_font;
 use super::names;
-use super::number::{Axis, Size, length, written, written_size};
+use super::number::{Axis, LengthSize, length, written, written_size};
 use super::path;
 use super::tree::{Element, words};
 use svgtypes::PointsParser;
@@ -16,7 +16,7 @@ pub(super) fn take_in(
     element: &mut Element,
     context: &ElementContext,
 ) -> Result<(), Unsupported> {
-    let pen = CoordinateWriter {
+    let pen = ShapeWriter {
         document,
         context,
         digits: document.digits_at(context.zoom),
@@ -89,7 +89,7 @@ fn spell_out(element: &mut Element) -> Result<(), Unsupported> {
     }
 }
 
-struct CoordinateWriter<'a> {
+struct ShapeWriter<'a> {
     document: &'a DocumentContext,
     context: &'a ElementContext,
     digits: usize,
@@ -104,7 +104,7 @@ fn of(name: &str) -> Axis {
     }
 }
 
-impl CoordinateWriter<'_> {
+impl ShapeWriter<'_> {
     fn points(&self, text: &str) -> String {
         let points = PointsParser::from(text).map(|(x, y)| {
             let (x, y) = self.context.matrix.point(x, y);
@@ -139,12 +139,12 @@ impl CoordinateWriter<'_> {
     fn place(&self, name: &str, text: &str) -> Result<String, Unsupported> {
         let offset = self.offset(name);
         match length(text, of(name), self.document.view)? {
-            Size::User(v) => Ok(written(
+            LengthSize::User(v) => Ok(written(
                 v * self.context.matrix.scale() + offset,
                 self.digits,
             )),
-            Size::Font if offset == 0.0 => has_font(self.context).map(|()| text.to_owned()),
-            Size::Font => Err(Unsupported::new(format!("{name}={text:?}, moved"))),
+            LengthSize::Font if offset == 0.0 => has_font(self.context).map(|()| text.to_owned()),
+            LengthSize::Font => Err(Unsupported::new(format!("{name}={text:?}, moved"))),
         }
     }
 
@@ -154,8 +154,8 @@ impl CoordinateWriter<'_> {
                 continue;
             };
             let size = match length(text, of(name), self.document.view)? {
-                Size::User(v) => written_size(v * self.context.matrix.scale(), self.digits),
-                Size::Font => has_font(self.context).map(|()| text.to_owned())?,
+                LengthSize::User(v) => written_size(v * self.context.matrix.scale(), self.digits),
+                LengthSize::Font => has_font(self.context).map(|()| text.to_owned())?,
             };
             element.set(name, size);
         }
@@ -169,8 +169,8 @@ impl CoordinateWriter<'_> {
                 continue;
             };
             let each = words(text).map(|word| match length(word, of(name), self.document.view)? {
-                Size::User(v) => Ok(written(v * self.context.matrix.scale(), self.digits)),
-                Size::Font => has_font(self.context).map(|()| word.to_owned()),
+                LengthSize::User(v) => Ok(written(v * self.context.matrix.scale(), self.digits)),
+                LengthSize::Font => has_font(self.context).map(|()| word.to_owned()),
             });
             let text = each.collect::<Result<Vec<_>, Unsupported>>()?.join(" ");
             element.set(name, text);

@@ -3,7 +3,7 @@
 use super::context::DocumentContext;
 use super::error::Unsupported;
 use super::matrix::Matrix;
-use super::number::{Axis, Size, fraction, length, written, written_size};
+use super::number::{Axis, LengthSize, fraction, length, written, written_size};
 use super::tree::{Element, references};
 
 /// Decimals of shares.
@@ -95,7 +95,7 @@ pub(super) fn take_in(
             (None, Some(text)) if !given => text,
             _ => continue,
         };
-        let Size::User(value) = length(text, *of, document.view)? else {
+        let LengthSize::User(value) = length(text, *of, document.view)? else {
             return Err(Unsupported::new(format!("a gradient's {name}={text:?}")));
         };
         let scaled = value * inside.scale();

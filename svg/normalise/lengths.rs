@@ -4,7 +4,7 @@
 use super::context::{DocumentContext, ElementContext};
 use super::error::Unsupported;
 use super::names;
-use super::number::{Axis, Size, length, written, written_size};
+use super::number::{Axis, LengthSize, length, written, written_size};
 use super::tree::{Element, words};
 
 /// Scales the lengths that the element declares itself.
@@ -84,9 +84,9 @@ fn scaled(
     }
     let each = words(value).map(|word| {
         let text = match length(word, Axis::Diagonal, document.view)? {
-            Size::User(size) if name == "stroke-width" => written_size(size * scale, digits),
-            Size::User(size) => written(size * scale, digits),
-            Size::Font => {
+            LengthSize::User(size) if name == "stroke-width" => written_size(size * scale, digits),
+            LengthSize::User(size) => written(size * scale, digits),
+            LengthSize::Font => {
                 has_font(context)?;
                 word.to_owned()
             }
@@ -103,7 +103,7 @@ fn font_size(value: &str) -> Result<Option<f64>, Unsupported> {
         return Ok(None);
     }
     match length(value, Axis::Diagonal, (0.0, 0.0)) {
-        Ok(Size::User(size)) => Ok(Some(size)),
+        Ok(LengthSize::User(size)) => Ok(Some(size)),
         _ => Err(Unsupported::new(format!("font-size={value:?}"))),
     }
 }

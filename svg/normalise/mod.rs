@@ -119,7 +119,7 @@ fn in_form(
     survey(&document, prepared.canvas, prepared.pixels_per_unit, limits)?;
     let sheet = Sheet::of(&document);
     let mut root = read::element(document.root_element(), &sheet)?;
-    let view = View::take(&mut root)?;
+    let view = RootView::take(&mut root)?;
     if !sheet.kept {
         prune::unused(&mut root);
     }
@@ -151,7 +151,7 @@ fn in_form(
 }
 
 /// The root's viewBox and how it is placed.
-struct View {
+struct RootView {
     /// As written.
     text: String,
     aspect: Option<String>,
@@ -160,7 +160,7 @@ struct View {
     placed: AspectRatio,
 }
 
-impl View {
+impl RootView {
     /// Takes the root's size off its attributes.
     fn take(root: &mut Element) -> Result<Self, NormaliseError> {
         for name in ["width", "height", "x", "y", "overflow"] {
@@ -176,7 +176,7 @@ impl View {
             .as_deref()
             .and_then(|text| text.parse().ok())
             .unwrap_or_default();
-        let view = View {
+        let view = RootView {
             text,
             aspect,
             numbers,

@@ -60,7 +60,7 @@ pub(super) enum Axis {
 
 /// A length as the picture has it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Size {
+pub(super) enum LengthSize {
     /// User units.
     User(f64),
     /// Follows the font's size.
@@ -68,7 +68,7 @@ pub(super) enum Size {
 }
 
 /// Reads one length; percentages are of the viewport's `view` width and height.
-pub(super) fn length(text: &str, of: Axis, view: (f64, f64)) -> Result<Size, Unsupported> {
+pub(super) fn length(text: &str, of: Axis, view: (f64, f64)) -> Result<LengthSize, Unsupported> {
     let parsed: Length = text
         .trim()
         .parse()
@@ -77,7 +77,7 @@ pub(super) fn length(text: &str, of: Axis, view: (f64, f64)) -> Result<Size, Uns
 }
 
 /// A parsed length in user units, at 96 dots an inch.
-pub(super) fn size(length: Length, of: Axis, view: (f64, f64)) -> Result<Size, Unsupported> {
+pub(super) fn size(length: Length, of: Axis, view: (f64, f64)) -> Result<LengthSize, Unsupported> {
     let base = match of {
         Axis::Width => view.0,
         Axis::Height => view.1,
@@ -85,7 +85,7 @@ pub(super) fn size(length: Length, of: Axis, view: (f64, f64)) -> Result<Size, U
     };
     let factor = match length.unit {
         LengthUnit::None | LengthUnit::Px => 1.0,
-        LengthUnit::Em | LengthUnit::Ex => return Ok(Size::Font),
+        LengthUnit::Em | LengthUnit::Ex => return Ok(LengthSize::Font),
         LengthUnit::In => 96.0,
         LengthUnit::Cm => 96.0 / 2.54,
         LengthUnit::Mm => 96.0 / 25.4,
@@ -95,7 +95,7 @@ pub(super) fn size(length: Length, of: Axis, view: (f64, f64)) -> Result<Size, U
     };
     let value = length.number * factor;
     match value.is_finite() {
-        true => Ok(Size::User(value)),
+        true => Ok(LengthSize::User(value)),
         false => Err(Unsupported::new("a number that is not finite")),
     }
 }
@@ -136,9 +136,9 @@ mod tests {
     #[test]
     fn units_and_percentages_become_user_units() {
         let of = |text| length(text, Axis::Width, (200.0, 100.0)).unwrap();
-        assert_eq!(of("2in"), Size::User(192.0));
-        assert_eq!(of(" 50% "), Size::User(100.0));
-        assert_eq!(of("1em"), Size::Font);
+        assert_eq!(of("2in"), LengthSize::User(192.0));
+        assert_eq!(of(" 50% "), LengthSize::User(100.0));
+        assert_eq!(of("1em"), LengthSize::Font);
         assert!(length("wide", Axis::Width, (1.0, 1.0)).is_err());
         assert_eq!(fraction("25%"), Some(0.25));
     }

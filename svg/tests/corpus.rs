@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use svg::{ParseMode, Reason, RenderConfig, Renderer, Target, WorkerProgram};
 
 const DEADLINE: Duration = Duration::from_secs(1);
-/// What one answer may take: the deadline, and a loaded machine's slack.
-const PATIENCE: Duration = Duration::from_secs(6);
+/// What one answer may take beyond the deadline, on a loaded machine.
+const SLACK: Duration = Duration::from_secs(5);
 
 fn renderer(deadline: Duration) -> Renderer {
     let program = WorkerProgram::At(env!("CARGO_BIN_EXE_svg-render-worker").into());
@@ -45,34 +45,38 @@ struct Answer {
     took: Duration,
 }
 
-/// What takes longer than this is a picture on one machine and late on another.
+/// What takes longer than this is answered on one machine and late on another.
 const SOON: Duration = Duration::from_millis(30);
-const EITHER: &str = "picture or deadline";
+/// Time enough, when the list is written anew, to see what a slow document comes to in the end.
+const UNHURRIED: Duration = Duration::from_secs(20);
+const OR_DEADLINE: &str = " or deadline";
 
 impl Answer {
     /// As the list of attacks says it.
     fn told(self) -> String {
+        let answer = self.reason.map_or("picture".into(), |r| r.to_string());
         match self.reason {
-            None | Some(Reason::Deadline) if self.took > SOON => EITHER.into(),
-            None => "picture".into(),
-            Some(reason) => reason.to_string(),
+            Some(Reason::Deadline) => answer,
+            _ if self.took > SOON => answer + OR_DEADLINE,
+            _ => answer,
         }
     }
 
     fn is(&self, expected: &str) -> bool {
+        let in_time = expected.strip_suffix(OR_DEADLINE);
         match self.reason {
             // resvg's own assertions are left out of an optimised build.
             None if expected == "panic" => !cfg!(debug_assertions),
-            None => matches!(expected, "picture" | EITHER),
-            Some(Reason::Deadline) => matches!(expected, "deadline" | EITHER),
-            Some(reason) => expected == reason.as_str(),
+            None => in_time.unwrap_or(expected) == "picture",
+            Some(Reason::Deadline) => in_time.is_some() || expected == "deadline",
+            Some(reason) => in_time.unwrap_or(expected) == reason.as_str(),
         }
     }
 }
 
 /// Answers all in both modes on two threads like those that score; every slow answer is named.
-fn survive(attacks: &[Attack]) -> Vec<[Answer; 2]> {
-    let (next, renderer) = (AtomicUsize::new(0), renderer(DEADLINE));
+fn survive(attacks: &[Attack], deadline: Duration) -> Vec<[Answer; 2]> {
+    let (next, renderer) = (AtomicUsize::new(0), renderer(deadline));
     let work = || {
         let mut found = Vec::new();
         loop {
@@ -83,7 +87,11 @@ fn survive(attacks: &[Attack]) -> Vec<[Answer; 2]> {
             let reasons = [ParseMode::Strict, ParseMode::Recover].map(|mode| {
                 let start = Instant::now();
                 let reason = answer(&renderer, source, mode);
-                assert!(start.elapsed() < PATIENCE, "{name}: {:?}", start.elapsed());
+                assert!(
+                    start.elapsed() < deadline + SLACK,
+                    "{name}: {:?}",
+                    start.elapsed()
+                );
                 assert_ne!(reason, Some(Reason::WorkerUnavailable), "{name}");
                 Answer {
                     reason,
@@ -125,10 +133,11 @@ fn peak_kib() -> u64 {
 fn every_attack_is_answered_with_a_picture_or_a_reason() {
     let attacks = attacks::all();
     assert!(attacks.len() >= 200, "only {} attacks", attacks.len());
-    let answers = survive(&attacks);
+    let bless = std::env::var_os("SVGRL_BLESS").is_some();
+    let answers = survive(&attacks, if bless { UNHURRIED } else { DEADLINE });
     assert_eq!(answers.len(), attacks.len());
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/attacks.jsonl");
-    if std::env::var_os("SVGRL_BLESS").is_some() {
+    if bless {
         let line = |((name, _), [strict, recover]): (&Attack, &[Answer; 2])| {
             serde_json::json!([name, strict.told(), recover.told()]).to_string() + "\n"
         };
@@ -145,11 +154,23 @@ fn every_attack_is_answered_with_a_picture_or_a_reason() {
         names.eq(attacks.iter().map(|(name, _)| name)),
         "SVGRL_BLESS=1 writes the list anew"
     );
-    let wrong: Vec<_> = answers
-        .iter()
-        .zip(&golden)
-        .filter(|([strict, recover], (_, first, second))| !(strict.is(first) && recover.is(second)))
-        .collect();
+    // What a loaded machine did not answer in time is asked again, alone and with time enough.
+    let patient = renderer(UNHURRIED);
+    let mut wrong = Vec::new();
+    for (((_, source), answers), (name, strict, recover)) in
+        attacks.iter().zip(&answers).zip(&golden)
+    {
+        let modes = [(ParseMode::Strict, strict), (ParseMode::Recover, recover)];
+        for (said, (mode, expected)) in answers.iter().zip(modes) {
+            let mut said = *said;
+            if !said.is(expected) && said.reason == Some(Reason::Deadline) {
+                said.reason = answer(&patient, source, mode);
+            }
+            if !said.is(expected) {
+                wrong.push((name, mode, expected, said));
+            }
+        }
+    }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(peak_kib() < 2 << 20, "{} KiB", peak_kib());
 }
@@ -172,7 +193,7 @@ fn no_link_is_followed() {
     server.set_nonblocking(true).unwrap();
     let host = server.local_addr().unwrap().to_string();
     let attacks = attacks::reaching_out(pipe.to_str().unwrap(), &host);
-    for ((name, _), reasons) in attacks.iter().zip(survive(&attacks)) {
+    for ((name, _), reasons) in attacks.iter().zip(survive(&attacks, DEADLINE)) {
         assert!(
             !reasons
                 .iter()
@@ -259,7 +280,7 @@ fn damaged_icons_are_answered_and_repair_never_loses_a_whole_one() {
     let damaged: Vec<Attack> = (0..2000)
         .map(|i| (format!("damaged icon {i}"), damage(&icons, &mut random)))
         .collect();
-    let answers = survive(&damaged);
+    let answers = survive(&damaged, DEADLINE);
     let refused = |mode: usize| {
         answers
             .iter()

@@ -47,7 +47,15 @@ fn a_finished_run_says_so_and_a_longer_one_goes_on() {
 #[test]
 fn changed_keys_are_refused_by_name() {
     let run = tiny().copy("continue_changed");
-    again(&run, &["--set", "seed=4"]).refused(2, &["seed: was 3, is 4", "--resume never"]);
+    again(&run, &["--set", "seed=4"]).refused(
+        2,
+        &[
+            "seed: was 3, is 4",
+            "--accept-changes seed",
+            "--run-dir NEW",
+            "--resume never",
+        ],
+    );
     again(&run, &["--seed", "4"]).refused(2, &["seed"]);
     again(
         &run,
@@ -168,11 +176,9 @@ fn a_signal_drops_a_step_that_cannot_end_in_its_grace() {
             .success()
     );
     let output = first.wait_with_output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(143), "{said}");
+    assert!(said.contains("may end within 0 s"), "{said}");
     assert!(run.join("checkpoints/rl/step_000000").exists() && !run.join("samples").exists());
     told(&mut train()).fine();
     let written: Vec<_> = rows(&metrics)

@@ -12,6 +12,7 @@ mod hostile;
 mod inspect;
 pub mod judges;
 mod logprobs;
+mod looked_at;
 mod nested;
 mod own_rewards;
 mod pictures;

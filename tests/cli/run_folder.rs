@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
+use models::{Leaf, Tokenizer};
 use serde_json::{Value, json};
+use trainer::config::Config;
+use trainer::config_check::load_located;
 
 use super::program::{keys, program, rows, scratch, svgrl, told};
 use super::tiny::tiny;
@@ -250,6 +253,36 @@ fn sample_rows_hold_what_was_sampled_and_scored() {
 }
 
 #[test]
+fn a_plan_counts_the_parameters_that_learn_as_the_network_has_them() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let config = root.join("configs/tiny_vlm.yaml");
+    let tokenizer = Tokenizer::read(&root.join("configs/tiny_vlm_tokenizer")).unwrap();
+    for freeze in ["[]", "[vision]", "[vision, projector]", "[decoder]"] {
+        let set = format!("model.freeze={freeze}");
+        let loaded = load_located::<Config>(&config, std::slice::from_ref(&set)).unwrap();
+        let place = (tch::Kind::Float, tch::Device::Cpu);
+        let model = loaded.config.model.load(0, &tokenizer, place).unwrap();
+        let leaves = model.params.leaves().iter();
+        let learn: i64 = leaves.filter(|leaf| leaf.trains()).map(Leaf::numel).sum();
+        let told = told(
+            program()
+                .arg("train")
+                .arg(&config)
+                .args(["--dry-run", "--set", &set]),
+        )
+        .fine();
+        let mut lines = told.out.lines();
+        let line = lines.find(|line| line.contains("parameters that learn"));
+        let expected = format!("{:.1} M", learn as f64 / 1e6);
+        match (line, freeze) {
+            (None, "[]") => {}
+            (Some(line), _) => assert!(line.ends_with(&expected), "{freeze}: {line}, {expected}"),
+            (None, _) => unreachable!("{freeze}: no line in\n{}", told.out),
+        }
+    }
+}
+
+#[test]
 fn a_dry_run_prints_config_and_plan_and_writes_nothing() {
     let folder = scratch("dry_run");
     let run = folder.join("run");
@@ -376,4 +409,96 @@ fn the_use_of_the_device_is_model_flops_over_its_peak() {
         stages.insert(row["stage"].to_string());
     }
     assert_eq!(stages.len(), 2);
+}
+
+/// Before and after compare: an evaluation is scored with the weights that schedules end with, whenever it is made.
+#[test]
+fn evaluations_have_the_last_weights_and_schedules_may_go_on_over_stages() {
+    let folder = scratch("schedules");
+    let (config, run) = (super::tiny::config(&folder), folder.join("run"));
+    let rubric = "tasks.draw.rubric={rewards: [{type: ssim, window_size: 7, weight: [[0, 1.0], [4, 0.0]]}, {type: code_efficiency, clip: [0, 1], weight: [[0, 0.0], [4, 1.0]]}]}";
+    let stage = |name: &str, keys: &str| {
+        format!(
+            "{{name: {name}, algorithm: grpo, batch: {{size: 4}}, rollout: {{group_size: 4, max_new_tokens: 48}}, eval: {{prompts: 2}}, {keys}}}"
+        )
+    };
+    let stages = format!(
+        "stages=[{{name: sft, algorithm: sft, steps: 60, batch: {{size: 6}}, optimizer: {{learning_rate: 1.0e-2}}}}, {}, {}, {}]",
+        stage("rl", "steps: 2"),
+        stage("on", "steps: 1, continue_schedules: true"),
+        stage("anew", "steps: 1"),
+    );
+    let mut train = program();
+    train.arg("train").arg(&config).arg("--run-dir").arg(&run);
+    told(train.args(["--set", rubric, "--set", &stages])).fine();
+    let mut evaluations = 0;
+    for row in rows(&run.join("metrics.jsonl")) {
+        let of = |name: &str| row[format!("eval/heldout_greedy/{name}")].as_f64();
+        if row["stage"] != "sft" && of("svg/valid_frac") == Some(1.0) {
+            let (total, part) = (of("reward/total/mean"), of("reward/code_efficiency/mean"));
+            assert!((total.unwrap() - part.unwrap()).abs() < 1e-9, "{row}");
+            evaluations += 1;
+        }
+    }
+    assert!(evaluations > 0, "no evaluation drew anything");
+    for (stage, step, late) in [
+        ("rl", 1, 0.25),
+        ("rl", 2, 0.5),
+        ("on", 1, 0.75),
+        ("anew", 1, 0.25),
+    ] {
+        let samples = rows(&run.join(format!("samples/{stage}/step_{step:06}.jsonl")));
+        let valid = samples.iter().filter(|row| row["valid"] == json!(true));
+        for row in valid {
+            let part = |name: &str| row["parts"][name].as_f64().unwrap();
+            let expected = (1.0 - late) * part("ssim") + late * part("code_efficiency");
+            let total = row["total"].as_f64().unwrap();
+            assert!(
+                (total - expected).abs() < 1e-6,
+                "{stage} {step}: {total} for {expected}"
+            );
+        }
+    }
+}
+
+/// Whatever the memory that is left, a run ends well or with a sentence, never by a signal.
+#[test]
+fn a_full_memory_is_told_in_a_sentence() {
+    let folder = scratch("full_memory");
+    let config = super::tiny::config(&folder);
+    let mut refused = 0;
+    for kib in [1_000_000, 1_600_000, 2_200_000, 2_600_000] {
+        let script = format!("ulimit -v {kib}; exec \"$@\"");
+        let mut shell = std::process::Command::new("/bin/bash");
+        shell.args([
+            "-c",
+            &script,
+            "bash",
+            env!("CARGO_BIN_EXE_svgrl"),
+            "train",
+            "-q",
+        ]);
+        shell
+            .arg(&config)
+            .arg("--run-dir")
+            .arg(folder.join(kib.to_string()));
+        shell.args(["--set", "stages.sft.steps=2", "--set", "stages.rl.steps=1"]);
+        let ended = told(shell.env("OMP_NUM_THREADS", "1").env_remove("WORLD_SIZE"));
+        match ended.code {
+            0 => {}
+            // The loader itself had no room.
+            127 => {}
+            code => {
+                refused += 1;
+                assert_eq!(code, 1, "{ended:#?}");
+                let last = ended.err.lines().last().unwrap_or_default();
+                assert!(
+                    last.starts_with("error: ") && last.contains("memory"),
+                    "{ended:#?}"
+                );
+                assert!(!ended.err.contains("frame #"), "{ended:#?}");
+            }
+        }
+    }
+    assert!(refused > 0, "every size was enough");
 }

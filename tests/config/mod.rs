@@ -1,4 +1,5 @@
 //! The config as users meet it: its reference, its schema, the shipped files, and mistakes.
 
+mod folders;
 mod mistakes;
 mod reference;

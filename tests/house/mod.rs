@@ -2,6 +2,7 @@
 
 mod circles;
 mod documents;
+mod names;
 mod sources;
 
 use circles::{circles, told, uses};
@@ -16,6 +17,13 @@ fn no_files_use_each_other_in_a_circle() {
         text.extend(found.iter().map(|circle| told(circle, &uses)));
     }
     assert!(text.is_empty(), "\n{text}");
+}
+
+#[test]
+fn a_type_s_name_has_one_meaning() {
+    let sources: Vec<_> = CRATES.iter().flat_map(|folder| sources(folder)).collect();
+    let twice = names::declared_twice(sources.iter());
+    assert!(twice.is_empty(), "{twice:#?}");
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn outcome(kind: Kind, pieces: Pieces) -> Outcome {
     let logprobs: Vec<Tensor> = micros
         .iter()
         .map(|micro| {
-            Learner::log_probs(&learner.model, micro, (&head, VisionFeatures::Cached)).unwrap()
+            Learner::log_probs(&learner.model, micro, &head, VisionFeatures::Cached).unwrap()
         })
         .collect();
     Outcome {

@@ -1,5 +1,7 @@
 //! What a run's results must not depend on.
 
+/// An engine behind HTTP needs no change of the step.
+mod engines;
 /// Frozen parts cost their weights alone; optimizer files of before they lay apart are read.
 mod freezing;
 /// Packing, micro-batches, blocks of logits and recomputation change neither log-probabilities nor gradients.

@@ -106,13 +106,11 @@ fn sampler_and_learner_give_the_same_log_probabilities() {
             let own = Learner::log_probs(
                 &model,
                 &micro,
-                (
-                    &HeadOptions {
-                        temperature: 0.8,
-                        rows: 0,
-                    },
-                    VisionFeatures::Cached,
-                ),
+                &HeadOptions {
+                    temperature: 0.8,
+                    rows: 0,
+                },
+                VisionFeatures::Cached,
             )
             .unwrap();
             worst = larger(worst, gap(&own, &micro.sampler));

@@ -16,6 +16,8 @@ mod decoder;
 mod encoders;
 /// An exported folder is the one that was read.
 mod export;
+/// Of a folder's files and tokens those count that count for transformers.
+mod folders;
 /// Encoders in float16 keep cosines and distances of float32 within a thousandth.
 pub mod half_precision;
 /// The policy loss and its gradients under every option equal the formulas in NumPy.

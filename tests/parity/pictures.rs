@@ -104,14 +104,19 @@ fn photographs_stand_the_way_up_that_their_files_say() {
         )
         .unwrap();
         let worst = got.data.iter().zip(&rgb).map(|(a, b)| a.abs_diff(*b)).max();
-        let bound = if file.ends_with(".png") { 0 } else { 2 };
+        let bound = match file.as_str() {
+            // Chroma is enlarged otherwise than by libwebp; measured at the edges of pure colours.
+            "lossy.webp" => 8,
+            file if file.ends_with(".jpg") => 2,
+            _ => 0,
+        };
         println!("{file}: {size}, at most {worst:?} levels");
         if size != want["size"] || got.data.len() != rgb.len() || worst > Some(bound) {
             faults.push(file);
         }
     }
     assert!(faults.is_empty(), "{faults:?}");
-    assert_eq!(expected.len(), 19);
+    assert_eq!(expected.len(), 23);
     // What encoders are given is as it was stored.
     let stored = Rgb8::decode(&std::fs::read(folder.join("turned_6.jpg")).unwrap()).unwrap();
     assert_eq!((stored.width, stored.height), (40, 24));
@@ -121,9 +126,9 @@ fn photographs_stand_the_way_up_that_their_files_say() {
 fn files_that_are_no_pictures_are_refused_with_what_they_are() {
     let said = |bytes: &[u8]| Rgb8::decode(bytes).unwrap_err().to_string();
     assert!(said(b"").contains("an empty file"));
-    assert!(said(b"RIFF\x10\0\0\0WEBPVP8 ").contains("a WebP picture"));
+    assert!(said(b"RIFF\x10\0\0\0WEBPVP8 ").contains("cannot read WebP"));
     assert!(said(b"GIF89a....").contains("a GIF picture"));
-    assert!(said(b"<svg/>").contains("neither PNG nor JPEG"));
+    assert!(said(b"<svg/>").contains("neither PNG nor JPEG nor WebP"));
     for name in [
         "pictures/rgba.png",
         "pictures/photo.jpg",

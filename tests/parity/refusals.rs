@@ -236,10 +236,8 @@ fn missing_and_unknown_tensors_are_all_named() {
         panic!("{error}")
     };
     assert!(missing.ends_with("missing tensors: model.layers.0.self_attn.k_norm.weight, model.layers.1.self_attn.k_norm.weight"), "{missing}");
-    assert_eq!(
-        unknown,
-        "unknown tensors: model.layers.0.self_attn.q_proj.bias"
-    );
+    let start = "unknown tensors: model.layers.0.self_attn.q_proj.bias (model.ignore";
+    assert!(unknown.starts_with(start), "{unknown}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use models::{Tokenizer, read_tensors};
 use serde_json::Value;
 
-use crate::cli::program::{program, scratch, told};
+use crate::cli::program::{copy, program, scratch, told};
 use crate::cli::tiny::tiny;
 use crate::support;
 
@@ -109,5 +109,51 @@ fn a_folder_with_a_tied_head_is_extended_in_its_one_matrix() {
             .mean_dim(0, false, tch::Kind::Float);
         let gap = (new.get(id.as_i64().unwrap()) - mean).abs().max();
         assert!(gap.double_value(&[]) < 1e-7, "{token}");
+    }
+}
+
+#[test]
+fn of_several_weight_files_those_that_count_are_extended() {
+    let fixture = support::fixture("parity/svg_tokens/base");
+    let folder = scratch("extended_several");
+    let extend = |from: &std::path::Path, name: &str| {
+        let out = folder.join(name);
+        let mut command = program();
+        command.arg("extend-tokens").arg("--model").arg(from);
+        let told = told(command.arg("--out").arg(&out)).fine();
+        (
+            read_tensors(&out.join("model.safetensors")).unwrap(),
+            told.out,
+            out,
+        )
+    };
+    let (expected, ..) = extend(&fixture, "alone");
+    let several = folder.join("several");
+    copy(&fixture, &several);
+    // Left from another save of the same folder, and an original in another layout.
+    let stray: Vec<_> = read_tensors(&several.join("model.safetensors"))
+        .unwrap()
+        .into_iter()
+        .map(|(name, tensor)| (name, tensor * 3.0))
+        .collect();
+    let shard = "model-00001-of-00001.safetensors";
+    for name in [shard, "consolidated.safetensors"] {
+        models::write_tensors(&several.join(name), &stray).unwrap();
+    }
+    let map: serde_json::Map<String, Value> = stray
+        .iter()
+        .map(|(name, _)| (name.clone(), shard.into()))
+        .collect();
+    let index = serde_json::json!({"metadata": {}, "weight_map": map}).to_string();
+    std::fs::write(several.join("model.safetensors.index.json"), index).unwrap();
+    let (extended, told, out) = extend(&several, "extended");
+    assert_eq!(extended, expected);
+    for name in [
+        shard,
+        "consolidated.safetensors",
+        "model.safetensors.index.json",
+    ] {
+        assert!(told.contains(name), "{told}");
+        assert!(!out.join(name).exists(), "{name}");
     }
 }

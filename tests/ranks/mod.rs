@@ -1,5 +1,6 @@
 //! Two ranks do what one does; a lost rank ends them all, with its name.
 
+mod agree;
 mod lost;
 mod same;
 

@@ -132,6 +132,24 @@ impl Tiny {
         text.iter().filter(|byte| **byte == b'\n').count()
     }
 
+    /// Steps of a stage that have a row of metrics, in the order of the file.
+    pub fn trained(&self, stage: &str) -> Vec<u64> {
+        let text = std::fs::read_to_string(self.run_folder().join("metrics.jsonl")).unwrap();
+        let rows = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let trained =
+            rows.filter(|row| row["stage"] == stage && row.get("optim/grad_norm").is_some());
+        trained.filter_map(|row| row["step"].as_u64()).collect()
+    }
+
+    /// The newest checkpoint of a stage by its name.
+    pub fn newest(&self, stage: &str) -> PathBuf {
+        let folder = self.run_folder().join("checkpoints").join(stage);
+        let entries = std::fs::read_dir(folder).unwrap().flatten();
+        entries.map(|entry| entry.path()).max().unwrap()
+    }
+
     /// Whether a checkpoint is being written aside.
     pub fn is_writing_checkpoint(&self) -> bool {
         let stages = std::fs::read_dir(self.run_folder().join("checkpoints"))

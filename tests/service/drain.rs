@@ -121,7 +121,7 @@ fn a_run_whose_service_fell_silent_keeps_its_state_and_ends_within_the_grace() {
     .unwrap();
     // An unanswered request is given up after two minutes, and sent again eight times.
     wait(&mut child, |child| child.try_wait().unwrap().is_some());
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(child.wait().unwrap().code(), Some(143));
     let done = last_step(&run);
     let state = run.join(format!("checkpoints/rl/step_{done:06}/trainer/state.json"));
     assert!(state.exists(), "{}", state.display());

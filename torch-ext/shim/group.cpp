@@ -19,6 +19,7 @@ at::Tensor flat(TensorPtr t) { return t->detach().view({-1}); }
 }  // namespace
 
 // `host` is the address that this rank listens on; empty: that of the machine's name.
+// GLOO_SOCKET_IFNAME, the user's own choice, beats it.
 extern "C" int svgrl_group_gloo(StorePtr store, int rank, int size, int64_t timeout_ms,
                                 const char* host, GroupPtr* out) {
   return svgrl::guarded([&] {
@@ -33,6 +34,11 @@ extern "C" int svgrl_group_gloo(StorePtr store, int rank, int size, int64_t time
       options->devices.push_back(ProcessGroupGloo::createDefaultDevice());
     *out = new GroupRef(c10::make_intrusive<ProcessGroupGloo>(*store, rank, size, options));
   });
+}
+
+// The deadline of every collective from here on.
+extern "C" int svgrl_group_set_timeout(GroupPtr group, int64_t timeout_ms) {
+  return svgrl::guarded([&] { (*group)->setTimeout(std::chrono::milliseconds(timeout_ms)); });
 }
 
 extern "C" void svgrl_group_free(GroupPtr group) {

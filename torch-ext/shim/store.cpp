@@ -4,7 +4,12 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+
 #include <cstdlib>
+#include <cstring>
+#include <string>
 
 using std::chrono::milliseconds;
 
@@ -19,6 +24,32 @@ void quieten() {
   (void)done;
 }
 }  // namespace
+
+// Lets NCCL use the interface that has `address`, unless the user has chosen one.
+extern "C" int svgrl_prefer_interface(const char* address) {
+  return svgrl::guarded([&] {
+    const char* chosen = std::getenv("NCCL_SOCKET_IFNAME");
+    if (chosen && *chosen) return;
+    ifaddrs* all = nullptr;
+    TORCH_CHECK(getifaddrs(&all) == 0, "the network interfaces cannot be listed");
+    for (ifaddrs* one = all; one; one = one->ifa_next) {
+      if (!one->ifa_addr) continue;
+      char text[INET6_ADDRSTRLEN] = "";
+      if (one->ifa_addr->sa_family == AF_INET)
+        inet_ntop(AF_INET, &reinterpret_cast<sockaddr_in*>(one->ifa_addr)->sin_addr, text,
+                  sizeof text);
+      else if (one->ifa_addr->sa_family == AF_INET6)
+        inet_ntop(AF_INET6, &reinterpret_cast<sockaddr_in6*>(one->ifa_addr)->sin6_addr, text,
+                  sizeof text);
+      // "=": that name alone, not every name that begins so.
+      if (std::strcmp(text, address) == 0) {
+        setenv("NCCL_SOCKET_IFNAME", (std::string("=") + one->ifa_name).c_str(), 1);
+        break;
+      }
+    }
+    freeifaddrs(all);
+  });
+}
 
 extern "C" int svgrl_store_tcp(const char* host, uint16_t port, int is_server, int64_t timeout_ms,
                                StorePtr* out) {

@@ -36,7 +36,7 @@ const PROMPT: usize = 34;
 const SIDE: usize = 448;
 
 /// A prompt to measure with.
-pub(crate) struct Asked {
+pub(crate) struct BenchPrompt {
     /// Its tokens.
     pub ids: Arc<[i64]>,
     /// Its picture, for a network that sees.
@@ -125,10 +125,10 @@ impl Shape {
     ///
     /// # Errors
     /// None in practice: the picture is given here.
-    pub(crate) fn prompt(self, model: &Decoder, index: usize) -> Result<Asked, TrainError> {
+    pub(crate) fn prompt(self, model: &Decoder, index: usize) -> Result<BenchPrompt, TrainError> {
         let words = (0..PROMPT).map(|at| ((index * 131 + at * 17) % 1000) as i64);
         let (Some(eyes), Some(vision)) = (model.vision(), &model.config.vision) else {
-            return Ok(Asked {
+            return Ok(BenchPrompt {
                 ids: words.collect(),
                 shown: None,
             });
@@ -149,7 +149,7 @@ impl Shape {
             .processor
             .prompt_images(&ids, vec![picture])
             .map_err(TrainError::Input)?;
-        Ok(Asked {
+        Ok(BenchPrompt {
             ids: ids.into(),
             shown,
         })

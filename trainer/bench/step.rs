@@ -19,7 +19,7 @@ use crate::config::{
     StageCommon,
 };
 use crate::draw_stats::DrawStats;
-use crate::loader::{Drawn, Loader, PromptRequest};
+use crate::loader::{LoadedPrompts, Loader, PromptRequest};
 use crate::metrics::{Metrics, keys};
 use crate::{Interrupt, Learner, LearnerOptions, Ranks, TrainError, telemetry};
 
@@ -100,7 +100,7 @@ struct FixedPrompts<'a> {
 }
 
 impl Loader for FixedPrompts<'_> {
-    fn prompts(&mut self, request: PromptRequest) -> Result<Drawn, TrainError> {
+    fn prompts(&mut self, request: PromptRequest) -> Result<LoadedPrompts, TrainError> {
         let prompt = |index: usize| {
             let asked = self.shape.prompt(&self.model, index)?;
             Ok(Prompt {
@@ -119,7 +119,7 @@ impl Loader for FixedPrompts<'_> {
         };
         let prompts: Result<Vec<Prompt>, TrainError> = (0..request.count).map(prompt).collect();
         self.draws += request.count as u64;
-        Ok(Drawn {
+        Ok(LoadedPrompts {
             prompts: prompts?,
             targets: Vec::new(),
             too_long: 0,
@@ -130,7 +130,7 @@ impl Loader for FixedPrompts<'_> {
     fn state(&self) -> CursorState {
         CursorState {
             draws: self.draws,
-            strands: IndexMap::new(),
+            streams: IndexMap::new(),
         }
     }
 
@@ -180,6 +180,7 @@ pub fn step_times(bench: &StepBench, count: usize) -> Result<Vec<StepTimes>, Tra
         interrupt: &Interrupt::never(),
         ranks,
         seed: 0,
+        steps_before: 0,
     };
     let options = EngineOptions {
         policy: learner.model.clone(),

@@ -25,6 +25,10 @@ pub struct StageCommon {
     pub eval: EvalConfig,
     /// Checkpoints.
     pub checkpoint: CheckpointConfig,
+    /// Whether the schedules of reward weights go on from the steps of the stages of this algorithm before it; otherwise
+    /// they begin anew. Evaluations are always scored with the weights that a schedule ends with.
+    #[serde(default)]
+    pub continue_schedules: bool,
 }
 
 /// How much is learnt from at once.

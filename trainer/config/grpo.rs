@@ -4,10 +4,10 @@ use rollout::data::CurriculumConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bounds::{Check, at_least, ensure, not_negative, positive, within};
+use super::bounds::{BoundResult, at_least, ensure, not_negative, positive, within};
 use super::common::{BatchConfig, CheckpointConfig, EvalConfig, StageCommon};
 use super::optimizer::OptimizerConfig;
-use super::options::{AlgorithmOptions, LengthBounds, Needs};
+use super::options::{AlgorithmNeeds, AlgorithmOptions, LengthBounds};
 use super::sampling::RolloutConfig;
 
 /// Group-relative policy optimisation (Shao et al. 2024, arXiv 2402.03300) and its variants.
@@ -266,11 +266,12 @@ impl AlgorithmOptions for GrpoConfig {
             },
             eval: EvalConfig::default(),
             checkpoint: CheckpointConfig::default(),
+            continue_schedules: false,
         }
     }
 
-    fn needs(&self) -> Needs {
-        Needs {
+    fn needs(&self) -> AlgorithmNeeds {
+        AlgorithmNeeds {
             target: false,
             reference: true,
             reference_policy: self.kl.coefficient != 0.0,
@@ -304,7 +305,7 @@ impl AlgorithmOptions for GrpoConfig {
         self.samples.every
     }
 
-    fn check(&self, stage: &StageCommon) -> Check {
+    fn check(&self, stage: &StageCommon) -> BoundResult {
         let rollout = &self.rollout;
         ensure(rollout.group_size >= 2, || {
             format!(

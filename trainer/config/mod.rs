@@ -11,6 +11,7 @@ mod metrics;
 mod optimizer;
 mod options;
 mod paths;
+mod ranks;
 mod sampling;
 mod sft;
 mod stage;
@@ -33,7 +34,8 @@ pub use grpo::{
     OldLogprobs, SamplesConfig, StdOf, StdOver, Truncated, ZeroSpread,
 };
 pub use optimizer::{OptimizerConfig, Schedule};
-pub use options::{AlgorithmOptions, LengthBounds, Needs};
+pub use options::{AlgorithmNeeds, AlgorithmOptions, LengthBounds};
+pub use ranks::RanksConfig;
 pub use sampling::RolloutConfig;
 pub use sft::{AnswerSelection, SftConfig};
 pub use stage::StageConfig;
@@ -70,6 +72,8 @@ pub struct Config {
     pub data: DataConfig,
     /// The networks that rewards use, by name.
     pub encoders: IndexMap<String, EncoderConfig>,
+    /// The processes of a run of several.
+    pub ranks: RanksConfig,
     /// How scoring runs.
     pub rewards: RewardsConfig,
     /// The tasks by name: how a prompt is put and how a completion is scored.
@@ -93,6 +97,7 @@ impl Default for Config {
             model: ModelConfig::default(),
             data: DataConfig::default(),
             encoders: IndexMap::new(),
+            ranks: RanksConfig::default(),
             rewards: RewardsConfig::default(),
             tasks: IndexMap::new(),
             stages: Vec::new(),

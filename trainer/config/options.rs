@@ -9,7 +9,7 @@ pub trait AlgorithmOptions {
     fn common_defaults(&self) -> StageCommon;
 
     /// What it cannot do without.
-    fn needs(&self) -> Needs;
+    fn needs(&self) -> AlgorithmNeeds;
 
     /// How completions are sampled, where it samples any.
     fn rollout(&self) -> Option<&RolloutConfig>;
@@ -32,7 +32,7 @@ pub trait AlgorithmOptions {
 
 /// What an algorithm cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Needs {
+pub struct AlgorithmNeeds {
     /// Of a row: a text to imitate.
     pub target: bool,
     /// Of a row: what the task's rewards compare with.

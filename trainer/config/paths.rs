@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use models::{FolderUse, folder_problem};
+
 use super::{Config, metrics};
 
 impl Config {
@@ -34,6 +36,53 @@ impl Config {
                 file.media_root.iter_mut().for_each(join);
             }
         }
+    }
+
+    /// Whether the folders of policy and tokenizer are there and look like what they are wanted for;
+    /// asked before [`Self::resolve_paths`], so that the answer says what the config says.
+    ///
+    /// # Errors
+    /// `key: problem`, with what to do.
+    pub fn check_policy(&self, folder: &Path) -> Result<(), String> {
+        let model = [
+            ("model.path", &self.model.path, FolderUse::Policy),
+            (
+                "model.tokenizer",
+                &self.model.tokenizer,
+                FolderUse::Tokenizer,
+            ),
+        ];
+        for (key, path, wanted) in model {
+            if let Some(path) = path
+                && let Some(problem) = folder_problem(path, &folder.join(path), wanted)
+            {
+                return Err(format!("{key}: {problem}"));
+            }
+        }
+        if let (Some(path), None) = (&self.model.path, &self.model.tokenizer)
+            && let Some(problem) = folder_problem(path, &folder.join(path), FolderUse::Tokenizer)
+        {
+            return Err(format!(
+                "model.path: {problem}, or name a folder as model.tokenizer"
+            ));
+        }
+        Ok(())
+    }
+
+    /// [`Self::check_policy`] of the encoders' folders.
+    ///
+    /// # Errors
+    /// `key: problem`, with what to do.
+    pub fn check_encoders(&self, folder: &Path) -> Result<(), String> {
+        for (name, encoder) in &self.encoders {
+            let path = &encoder.path;
+            if encoder.init.is_none()
+                && let Some(problem) = folder_problem(path, &folder.join(path), FolderUse::Encoder)
+            {
+                return Err(format!("encoders.{name}.path: {problem}"));
+            }
+        }
+        Ok(())
     }
 
     /// Fills in what task types bring and the tasks do not say.

@@ -4,10 +4,10 @@ use rollout::data::CurriculumConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bounds::{Check, at_least, ensure};
+use super::bounds::{BoundResult, at_least, ensure};
 use super::common::{BatchConfig, CheckpointConfig, EvalConfig, StageCommon};
 use super::optimizer::OptimizerConfig;
-use super::options::{AlgorithmOptions, LengthBounds, Needs};
+use super::options::{AlgorithmNeeds, AlgorithmOptions, LengthBounds};
 use super::sampling::RolloutConfig;
 
 /// Supervised fine-tuning: the loss is over the completion's tokens alone.
@@ -55,11 +55,12 @@ impl AlgorithmOptions for SftConfig {
             batch: BatchConfig::default(),
             eval: EvalConfig::default(),
             checkpoint: CheckpointConfig::default(),
+            continue_schedules: false,
         }
     }
 
-    fn needs(&self) -> Needs {
-        Needs {
+    fn needs(&self) -> AlgorithmNeeds {
+        AlgorithmNeeds {
             target: true,
             reference: false,
             reference_policy: false,
@@ -91,7 +92,7 @@ impl AlgorithmOptions for SftConfig {
         0
     }
 
-    fn check(&self, stage: &StageCommon) -> Check {
+    fn check(&self, stage: &StageCommon) -> BoundResult {
         ensure(!stage.curriculum.observes(), || {
             "curriculum.order: `observed` is for stages that score completions (algorithm: grpo); imitation has no rewards, `staged` fits here".into()
         })?;

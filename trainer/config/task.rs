@@ -134,6 +134,11 @@ impl TaskConfig {
         file.templates
     }
 
+    /// Whether its completions are SVG.
+    pub fn draws(&self) -> bool {
+        !matches!(self.completion, Some(CompletionConfig::Text(_)))
+    }
+
     /// How the task scores.
     pub fn scoring(&self) -> TaskScoring {
         TaskScoring {

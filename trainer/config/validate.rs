@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::bounds::{Check, at_least, ensure, not_negative, positive, within};
+use super::bounds::{BoundResult, at_least, ensure, not_negative, positive, within};
 use super::{Config, EvalConfig, OptimizerConfig, Schedule, StageConfig, scoring};
 
 impl Config {
@@ -30,6 +30,7 @@ impl Config {
         self.model()?;
         not_negative("peak_tflops", self.peak_tflops)?;
         not_negative("grace_s", self.grace_s)?;
+        at_least("ranks.timeout_s", self.ranks.timeout_s as usize, 1)?;
         self.rewards
             .validate()
             .map_err(|error| format!("rewards.{error}"))?;
@@ -77,7 +78,7 @@ impl Config {
         Ok(())
     }
 
-    fn model(&self) -> Check {
+    fn model(&self) -> BoundResult {
         match (&self.model.path, &self.model.init) {
             (None, None) => Err(
                 "model: either `path` (a Hugging Face folder) or `init` (a shape) is needed".into(),
@@ -91,7 +92,7 @@ impl Config {
         }
     }
 
-    fn stage(&self, stage: &StageConfig) -> Check {
+    fn stage(&self, stage: &StageConfig) -> BoundResult {
         let common = &stage.common;
         at_least("steps", common.steps, 1)?;
         at_least("batch.size", common.batch.size, 1)?;
@@ -117,7 +118,7 @@ impl Config {
     }
 }
 
-fn optimizer(config: &OptimizerConfig) -> Check {
+fn optimizer(config: &OptimizerConfig) -> BoundResult {
     positive("learning_rate", config.learning_rate)?;
     for (key, beta) in [("beta1", config.beta1), ("beta2", config.beta2)] {
         ensure((0.0..1.0).contains(&beta), || {
@@ -142,7 +143,7 @@ fn optimizer(config: &OptimizerConfig) -> Check {
     }
 }
 
-fn eval(config: &EvalConfig) -> Check {
+fn eval(config: &EvalConfig) -> BoundResult {
     at_least("samples", config.samples, 1)?;
     positive("temperature", config.temperature)
 }

@@ -5,19 +5,19 @@ use serde_json::{Map, Value};
 
 use super::nearest::nearest;
 use super::schema::{alternatives, properties, resolve, sections, tagged, types, words};
-use super::yaml::{Kind, Node, Origin};
+use super::yaml::{Node, NodeKind, Origin};
 
 /// One mistake.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(super) struct ConfigProblem {
     pub(super) origin: Origin,
     pub(super) path: String,
     pub(super) problem: String,
 }
 
 /// Every mistake of `node` against `root`, in file order.
-pub(super) fn check(root: &Value, node: &Node) -> Vec<Problem> {
-    let mut check = Check {
+pub(super) fn check(root: &Value, node: &Node) -> Vec<ConfigProblem> {
+    let mut check = SchemaCheck {
         root,
         found: Vec::new(),
     };
@@ -25,9 +25,9 @@ pub(super) fn check(root: &Value, node: &Node) -> Vec<Problem> {
     check.found
 }
 
-struct Check<'a> {
+struct SchemaCheck<'a> {
     root: &'a Value,
-    found: Vec<Problem>,
+    found: Vec<ConfigProblem>,
 }
 
 /// The property of this name, or the one that once had it.
@@ -39,9 +39,9 @@ fn by_name<'a>(named: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     named.get(key).or_else(|| named.values().find(renamed))
 }
 
-impl Check<'_> {
+impl SchemaCheck<'_> {
     fn report(&mut self, origin: Origin, path: &str, problem: String) {
-        self.found.push(Problem {
+        self.found.push(ConfigProblem {
             origin,
             path: path.to_owned(),
             problem,
@@ -66,16 +66,16 @@ impl Check<'_> {
             return self.report(node.origin, path, problem);
         }
         match &node.kind {
-            Kind::Scalar(value) => self.bounds(schema, value, node.origin, path),
-            Kind::List(items) => self.list(schema, items, node.origin, path),
-            Kind::Map(_) => self.object(schema, node, path),
+            NodeKind::Scalar(value) => self.bounds(schema, value, node.origin, path),
+            NodeKind::List(items) => self.list(schema, items, node.origin, path),
+            NodeKind::Map(_) => self.object(schema, node, path),
         }
     }
 
     fn word(&mut self, words: &[&str], node: &Node, path: &str) {
         let problem = match &node.kind {
-            Kind::Scalar(Value::String(word)) if words.contains(&word.as_str()) => return,
-            Kind::Scalar(Value::String(word)) => unknown_word(word, words),
+            NodeKind::Scalar(Value::String(word)) if words.contains(&word.as_str()) => return,
+            NodeKind::Scalar(Value::String(word)) => unknown_word(word, words),
             _ => format!("must be one of {}, got {}", listed(words), shown(node)),
         };
         self.report(node.origin, path, problem);
@@ -83,7 +83,7 @@ impl Check<'_> {
 
     fn union(&mut self, schema: &Value, all: &[&Value], node: &Node, path: &str) {
         let nullable = all.iter().any(|schema| types(schema).contains(&"null"));
-        if nullable && matches!(node.kind, Kind::Scalar(Value::Null)) {
+        if nullable && matches!(node.kind, NodeKind::Scalar(Value::Null)) {
             return;
         }
         let mut others: Vec<&Value> = all
@@ -95,8 +95,8 @@ impl Check<'_> {
         if let Some(sections) = sections(self.root, &others) {
             let known = others.iter().filter_map(|s| words(self.root, s));
             match &node.kind {
-                Kind::Map(_) => others = sections,
-                Kind::Scalar(Value::String(_)) => {
+                NodeKind::Map(_) => others = sections,
+                NodeKind::Scalar(Value::String(_)) => {
                     return self.word(&known.flatten().collect::<Vec<_>>(), node, path);
                 }
                 _ => {
@@ -112,7 +112,7 @@ impl Check<'_> {
         }
         if let Some((name, branches)) = tagged(&others) {
             let tags: Vec<&str> = branches.iter().map(|branch| branch.tag).collect();
-            let Kind::Map(map) = &node.kind else {
+            let NodeKind::Map(map) = &node.kind else {
                 let problem = format!(
                     "must be a mapping with `{name}` (one of {}), got {}",
                     listed(&tags),
@@ -125,7 +125,7 @@ impl Check<'_> {
                 return self.report(node.origin, path, problem);
             };
             let chosen = match &tag.kind {
-                Kind::Scalar(Value::String(word)) => branches.iter().find(|b| b.tag == word),
+                NodeKind::Scalar(Value::String(word)) => branches.iter().find(|b| b.tag == word),
                 _ => None,
             };
             return match chosen {
@@ -141,9 +141,9 @@ impl Check<'_> {
 
     /// An untagged union: the mistakes of the one alternative whose type fits.
     fn any_of(&mut self, others: &[&Value], node: &Node, path: &str) {
-        let mut closest: Option<Vec<Problem>> = None;
+        let mut closest: Option<Vec<ConfigProblem>> = None;
         for schema in others {
-            let mut attempt = Check {
+            let mut attempt = SchemaCheck {
                 root: self.root,
                 found: Vec::new(),
             };
@@ -199,7 +199,7 @@ impl Check<'_> {
     }
 
     fn object(&mut self, schema: &Value, node: &Node, path: &str) {
-        let Kind::Map(map) = &node.kind else {
+        let NodeKind::Map(map) = &node.kind else {
             return;
         };
         let named = properties(schema);
@@ -245,7 +245,7 @@ impl Check<'_> {
 /// Why a union does not take a tag that it knows of (`x-refused` of its schema): by its name, however it is written
 /// and whatever follows it, such as a version.
 fn refused(schema: &Value, tag: &Node) -> Option<String> {
-    let Kind::Scalar(Value::String(word)) = &tag.kind else {
+    let NodeKind::Scalar(Value::String(word)) = &tag.kind else {
         return None;
     };
     let plain = |name: &str| -> String {
@@ -268,21 +268,21 @@ fn join(path: &str, key: &str) -> String {
 
 fn fits(name: &str, node: &Node) -> bool {
     match (name, &node.kind) {
-        ("object", Kind::Map(_)) | ("array", Kind::List(_)) => true,
-        (_, Kind::Map(_) | Kind::List(_)) => false,
-        ("null", Kind::Scalar(value)) => value.is_null(),
-        ("boolean", Kind::Scalar(value)) => value.is_boolean(),
-        ("string", Kind::Scalar(value)) => value.is_string(),
-        ("integer", Kind::Scalar(value)) => value.is_i64() || value.is_u64(),
-        ("number", Kind::Scalar(value)) => value.is_number(),
+        ("object", NodeKind::Map(_)) | ("array", NodeKind::List(_)) => true,
+        (_, NodeKind::Map(_) | NodeKind::List(_)) => false,
+        ("null", NodeKind::Scalar(value)) => value.is_null(),
+        ("boolean", NodeKind::Scalar(value)) => value.is_boolean(),
+        ("string", NodeKind::Scalar(value)) => value.is_string(),
+        ("integer", NodeKind::Scalar(value)) => value.is_i64() || value.is_u64(),
+        ("number", NodeKind::Scalar(value)) => value.is_number(),
         _ => false,
     }
 }
 
 fn wrong_type(expected: &[&str], node: &Node) -> String {
     let hint = match &node.kind {
-        Kind::Scalar(Value::Null) => " (leave the key out for its default)",
-        Kind::Scalar(Value::Bool(_) | Value::Number(_)) if expected.contains(&"string") => {
+        NodeKind::Scalar(Value::Null) => " (leave the key out for its default)",
+        NodeKind::Scalar(Value::Bool(_) | Value::Number(_)) if expected.contains(&"string") => {
             " (put it in quotes)"
         }
         _ => "",
@@ -311,10 +311,10 @@ fn names_of(types: &[&str]) -> String {
 
 fn shown(node: &Node) -> String {
     match &node.kind {
-        Kind::Map(_) => "a mapping".to_owned(),
-        Kind::List(_) => "a list".to_owned(),
-        Kind::Scalar(Value::Null) => "nothing".to_owned(),
-        Kind::Scalar(value) => value.to_string(),
+        NodeKind::Map(_) => "a mapping".to_owned(),
+        NodeKind::List(_) => "a list".to_owned(),
+        NodeKind::Scalar(Value::Null) => "nothing".to_owned(),
+        NodeKind::Scalar(value) => value.to_string(),
     }
 }
 
@@ -323,7 +323,40 @@ fn listed(words: &[&str]) -> String {
     quoted.join(", ")
 }
 
+/// Keys and words that the documents promise and that are not built.
+const NOT_BUILT: [&str; 20] = [
+    "dpo",
+    "vllm",
+    "sglang",
+    "base",
+    "sharding",
+    "tracking",
+    "metrics",
+    "ignore",
+    "extend_tokens",
+    "endpoints",
+    "unscored_steps",
+    "epochs",
+    "lora",
+    "engine",
+    "placement",
+    "max_staleness",
+    "best",
+    "suite",
+    "pairs",
+    "dedicated",
+];
+
+/// What is said of a name that this version does not know but a later one will.
+fn not_built(name: &str) -> Option<String> {
+    let known = NOT_BUILT.contains(&name);
+    known.then(|| "not built yet".to_owned())
+}
+
 fn unknown_word(word: &str, words: &[&str]) -> String {
+    if let Some(said) = not_built(word) {
+        return format!("{word}: {said}; it is one of {}", listed(words));
+    }
     match nearest(word, words.iter().copied()) {
         Some(near) => format!("unknown value `{word}`; did you mean `{near}`?"),
         None => format!("unknown value `{word}`; it is one of {}", listed(words)),
@@ -331,6 +364,9 @@ fn unknown_word(word: &str, words: &[&str]) -> String {
 }
 
 fn unknown_key(key: &str, known: &[&str]) -> String {
+    if let Some(said) = not_built(key) {
+        return said;
+    }
     match nearest(key, known.iter().copied()) {
         Some(near) => format!("unknown key; did you mean `{near}`?"),
         None => format!("unknown key; known here: {}", known.join(", ")),

@@ -1,7 +1,7 @@
 //! `--set KEY=VALUE` on a parsed config.
 
 use super::nearest::nearest;
-use super::yaml::{self, Kind, Node, Origin};
+use super::yaml::{self, Node, NodeKind, Origin};
 
 /// Puts the value of override number `index` where its dotted key says, making the mappings
 /// on the way. Whether the key is a known one is found by the check of the whole.
@@ -17,7 +17,7 @@ pub(super) fn apply(root: &mut Node, set: &str, index: usize) -> Result<(), Stri
     let mut value = yaml::parse(text, Origin::Line)
         .map_err(|(_, problem)| format!("--set {set}: the value is {problem}"))?;
     if text.trim().is_empty() {
-        value.kind = Kind::Scalar(serde_json::Value::Null);
+        value.kind = NodeKind::Scalar(serde_json::Value::Null);
     }
     relocate(&mut value, origin);
     let parts: Vec<&str> = key.split('.').collect();
@@ -38,12 +38,12 @@ fn put(
         *node = value;
         return Ok(());
     };
-    if node.kind == Kind::Scalar(serde_json::Value::Null) {
+    if node.kind == NodeKind::Scalar(serde_json::Value::Null) {
         *node = Node::empty(origin);
     }
     let place = node.place(part);
     match &mut node.kind {
-        Kind::Map(map) => {
+        NodeKind::Map(map) => {
             // Something within a name that is not there is a slip, not a new section.
             if at + 1 < parts.len()
                 && NAMED.contains(&&parts[..at])
@@ -59,11 +59,11 @@ fn put(
             entry.0 = origin;
             put(&mut entry.1, (parts, at + 1), value, origin)
         }
-        Kind::List(items) => match place {
+        NodeKind::List(items) => match place {
             Some(index) => put(&mut items[index], (parts, at + 1), value, origin),
             None => Err(no_element(items, part)),
         },
-        Kind::Scalar(_) => Err(format!("`{part}` is inside a single value, not a section")),
+        NodeKind::Scalar(_) => Err(format!("`{part}` is inside a single value, not a section")),
     }
 }
 
@@ -98,9 +98,9 @@ fn no_element(items: &[Node], part: &str) -> String {
 fn relocate(node: &mut Node, origin: Origin) {
     node.origin = origin;
     match &mut node.kind {
-        Kind::Scalar(_) => {}
-        Kind::List(items) => items.iter_mut().for_each(|item| relocate(item, origin)),
-        Kind::Map(map) => {
+        NodeKind::Scalar(_) => {}
+        NodeKind::List(items) => items.iter_mut().for_each(|item| relocate(item, origin)),
+        NodeKind::Map(map) => {
             for (key_origin, item) in map.values_mut() {
                 *key_origin = origin;
                 relocate(item, origin);

@@ -13,7 +13,7 @@ use super::schema::{alternatives, properties, resolve, schema, sections, tagged,
 /// `N` for a list index.
 pub fn reference_markdown<T: JsonSchema>() -> String {
     let root = schema::<T>();
-    let mut writer = Writer {
+    let mut writer = ReferenceWriter {
         root: &root,
         out: String::from(
             "# Config reference\n\nGenerated from the config types by `svgrl reference`; do \
@@ -25,7 +25,7 @@ pub fn reference_markdown<T: JsonSchema>() -> String {
     writer.out
 }
 
-struct Writer<'a> {
+struct ReferenceWriter<'a> {
     root: &'a Value,
     out: String,
     /// Definitions being written: a type inside itself is not followed again.
@@ -39,7 +39,7 @@ struct Inner<'a> {
     about: String,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> ReferenceWriter<'a> {
     /// A heading, what the section is about, its table, and the sections inside it.
     fn section(&mut self, path: &str, schema: &'a Value, about: String) {
         let identity = schema

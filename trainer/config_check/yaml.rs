@@ -21,11 +21,11 @@ pub(super) enum Origin {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Node {
     pub(super) origin: Origin,
-    pub(super) kind: Kind,
+    pub(super) kind: NodeKind,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum NodeKind {
     /// Null, boolean, number or string.
     Scalar(Value),
     List(Vec<Node>),
@@ -38,16 +38,16 @@ impl Node {
     pub(super) fn empty(origin: Origin) -> Self {
         Self {
             origin,
-            kind: Kind::Map(IndexMap::new()),
+            kind: NodeKind::Map(IndexMap::new()),
         }
     }
 
     /// The value without its places.
     pub(super) fn value(&self) -> Value {
         match &self.kind {
-            Kind::Scalar(value) => value.clone(),
-            Kind::List(items) => items.iter().map(Self::value).collect(),
-            Kind::Map(map) => Value::Object(
+            NodeKind::Scalar(value) => value.clone(),
+            NodeKind::List(items) => items.iter().map(Self::value).collect(),
+            NodeKind::Map(map) => Value::Object(
                 map.iter()
                     .map(|(key, (_, node))| (key.clone(), node.value()))
                     .collect(),
@@ -59,15 +59,15 @@ impl Node {
     /// list's element.
     pub(super) fn child(&self, part: &str) -> Option<&Self> {
         match &self.kind {
-            Kind::Scalar(_) => None,
-            Kind::List(items) => items.get(self.place(part)?),
-            Kind::Map(map) => map.get(part).map(|(_, node)| node),
+            NodeKind::Scalar(_) => None,
+            NodeKind::List(items) => items.get(self.place(part)?),
+            NodeKind::Map(map) => map.get(part).map(|(_, node)| node),
         }
     }
 
     /// The index of a list's element given as index or `name`.
     pub(super) fn place(&self, part: &str) -> Option<usize> {
-        let Kind::List(items) = &self.kind else {
+        let NodeKind::List(items) = &self.kind else {
             return None;
         };
         match part.parse() {
@@ -82,7 +82,7 @@ impl Node {
         let keys = ["name", "algorithm", "type"];
         let name = keys.into_iter().find_map(|key| self.child(key))?;
         match &name.kind {
-            Kind::Scalar(Value::String(name)) => Some(name),
+            NodeKind::Scalar(Value::String(name)) => Some(name),
             _ => None,
         }
     }
@@ -183,15 +183,15 @@ impl Builder {
                     };
                     return self.set_key(key, origin);
                 }
-                self.put(begin(Kind::Scalar(value)), anchor)
+                self.put(begin(NodeKind::Scalar(value)), anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
                 refuse_tag(tag.is_some())?;
-                self.open(begin(Kind::List(Vec::new())), anchor)
+                self.open(begin(NodeKind::List(Vec::new())), anchor)
             }
             Event::MappingStart(_, anchor, tag) => {
                 refuse_tag(tag.is_some())?;
-                self.open(begin(Kind::Map(IndexMap::new())), anchor)
+                self.open(begin(NodeKind::Map(IndexMap::new())), anchor)
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
                 Some(open) => self.put(open.node, open.anchor),
@@ -209,9 +209,9 @@ impl Builder {
     }
 
     fn expects_key(&self) -> bool {
-        self.open
-            .last()
-            .is_some_and(|open| matches!(open.node.kind, Kind::Map(_)) && open.pending.is_none())
+        self.open.last().is_some_and(|open| {
+            matches!(open.node.kind, NodeKind::Map(_)) && open.pending.is_none()
+        })
     }
 
     fn set_key(&mut self, key: String, origin: Origin) -> Result<(), String> {
@@ -219,7 +219,7 @@ impl Builder {
             return Err("merge keys (`<<`) are not used here".to_owned());
         }
         if let Some(open) = self.open.last_mut() {
-            if matches!(&open.node.kind, Kind::Map(map) if map.contains_key(&key)) {
+            if matches!(&open.node.kind, NodeKind::Map(map) if map.contains_key(&key)) {
                 return Err(format!("key `{key}` stands twice in this mapping"));
             }
             open.pending = Some((key, origin));
@@ -250,14 +250,14 @@ impl Builder {
                 pending,
                 ..
             }) => match &mut parent.kind {
-                Kind::List(items) => items.push(node),
-                Kind::Map(map) => match pending.take() {
+                NodeKind::List(items) => items.push(node),
+                NodeKind::Map(map) => match pending.take() {
                     Some((key, origin)) => {
                         map.insert(key, (origin, node));
                     }
                     None => return Err("a key must be a plain word".to_owned()),
                 },
-                Kind::Scalar(_) => {}
+                NodeKind::Scalar(_) => {}
             },
         }
         Ok(())

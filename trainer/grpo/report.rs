@@ -10,6 +10,7 @@ use super::loss::SUMS;
 use super::update::UpdateStats;
 use crate::TrainError;
 use crate::algorithm::StepContext;
+use crate::config::TaskConfig;
 use crate::draw_stats::DrawStats;
 use crate::learn::Learner;
 use crate::metrics::{Metrics, keys};
@@ -69,7 +70,9 @@ pub(super) fn metrics(
     seen: &Seen,
 ) -> Result<Metrics, TrainError> {
     let Seen { all, rows } = *seen;
-    let mut metrics = reward_metrics(rows);
+    let tasks = cx.stage.tasks;
+    let draws = |task: &str| tasks.get(task).is_some_and(TaskConfig::draws);
+    let mut metrics = reward_metrics(rows, &draws);
     let flat = all.iter().filter(|group| is_zero_spread(&group.shaped));
     let share = flat.count() as f64 / all.len().max(1) as f64;
     metrics.set(&keys::ZERO_SPREAD, share);

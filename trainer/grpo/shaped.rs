@@ -62,7 +62,7 @@ pub(super) fn shaped_groups(
         .map(|(scored, view)| {
             let task = cx.stage.tasks.get(&scored.group.prompt.task);
             let shaped = match task.and_then(|task| task.rubric.as_ref()) {
-                Some(rubric) => rubric.shaped(&scored.rewards, cx.step),
+                Some(rubric) => rubric.shaped(&scored.rewards, cx.schedule_step()),
                 None => scored.rewards.iter().map(|reward| reward.total).collect(),
             };
             ShapedGroup {
@@ -107,7 +107,7 @@ fn kl_penalties(
     );
     for micro in micros {
         let head = config.head(cx.stage.common);
-        let theirs = Learner::log_probs(reference, &micro, (&head, cx.learner.vision_features()))?;
+        let theirs = Learner::log_probs(reference, &micro, &head, cx.learner.vision_features())?;
         let kl = kl_estimate(&(theirs - &micro.sampler), config.kl.estimator).to_kind(Kind::Double);
         let lengths: Vec<i64> = micro.lengths.iter().map(|len| *len as i64).collect();
         penalties.extend(

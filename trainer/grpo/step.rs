@@ -101,7 +101,7 @@ impl GrpoConfig {
                 sampling: self.rollout.sampling(),
                 seed: cx.stage.seed,
                 samples: self.rollout.group_size,
-                step: cx.step,
+                step: cx.schedule_step(),
                 measure: false,
                 interrupt: cx.stage.interrupt,
             };

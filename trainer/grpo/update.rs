@@ -146,7 +146,7 @@ fn old_logprobs(
         OldLogprobs::Recomputed => {
             let head = config.head(cx.stage.common);
             // Before the first update: the rollout's tower is the learner's.
-            Learner::log_probs(&cx.learner.model, micro, (&head, VisionFeatures::Cached)).map(Some)
+            Learner::log_probs(&cx.learner.model, micro, &head, VisionFeatures::Cached).map(Some)
         }
     }
 }
@@ -166,7 +166,7 @@ fn accumulate(
         if expired() {
             break;
         }
-        let own = forward_backward(config, cx.stage, cx.learner, (micro, old.as_ref()))?;
+        let own = forward_backward(config, cx.stage, cx.learner, micro, old.as_ref())?;
         for (sum, value) in sums.iter_mut().zip(own) {
             *sum += value;
         }
@@ -181,7 +181,8 @@ fn forward_backward(
     config: &GrpoConfig,
     stage: &crate::algorithm::StageContext,
     learner: &mut Learner,
-    (micro, old): (&MicroBatch, Option<&Tensor>),
+    micro: &MicroBatch,
+    old: Option<&Tensor>,
 ) -> Result<Vec<f64>, TrainError> {
     let head = config.head(stage.common);
     let reference = match stage.reference {
@@ -191,7 +192,8 @@ fn forward_backward(
             Some(Learner::log_probs(
                 policy,
                 micro,
-                (&head, learner.vision_features()),
+                &head,
+                learner.vision_features(),
             )?)
         }
     };

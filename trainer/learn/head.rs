@@ -118,7 +118,8 @@ pub fn backward(
     model: &Decoder,
     hidden: &Tensor,
     targets: &Tensor,
-    (options, loss): (&HeadOptions, &mut BlockLoss),
+    options: &HeadOptions,
+    loss: &mut BlockLoss,
 ) -> Tensor {
     let mut gradients = Vec::new();
     let iterate = blocks(model, hidden, targets, options);

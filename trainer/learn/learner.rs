@@ -129,7 +129,7 @@ impl Learner {
             let tape = Tape::forward(&self.model, &input, self.recompute);
             let hidden = tape.hidden().detach();
             let chosen = hidden.index_select(0, &micro.rows);
-            let gradient = head::backward(&self.model, &chosen, &micro.targets, (options, loss));
+            let gradient = head::backward(&self.model, &chosen, &micro.targets, options, loss);
             let gradient =
                 tch::no_grad(|| hidden.zeros_like().index_add(0, &micro.rows, &gradient));
             tape.backward(&gradient);
@@ -204,7 +204,8 @@ impl Learner {
     pub fn log_probs(
         model: &Decoder,
         micro: &MicroBatch,
-        (options, source): (&HeadOptions, VisionFeatures),
+        options: &HeadOptions,
+        source: VisionFeatures,
     ) -> Result<Tensor, TrainError> {
         catch_torch(|| {
             tch::no_grad(|| {

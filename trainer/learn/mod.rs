@@ -15,4 +15,4 @@ pub use batch::{LossNorm, MicroBatch, Trajectory, micro_batches};
 pub use head::HeadOptions;
 pub use learner::{Learner, LearnerOptions, Update};
 pub use optim::{AdamW, learning_rate};
-pub use ranks::Ranks;
+pub use ranks::{PhaseKind, Ranks};

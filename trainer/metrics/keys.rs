@@ -66,7 +66,8 @@ metrics! {
     UNSCORED = "reward/unscored_frac", "share of completions that could not be scored, because a judge, an encoder or a service failed: they count in no mean";
     ZERO_SPREAD = "reward/zero_spread_frac", "share of groups whose rewards are all equal";
     SFT_LOSS = "sft/loss", "mean negative log-probability of the targets' tokens, natural log";
-    VALID = "svg/valid_frac", "share of completions of the asked form whose SVG renders";
+    VALID = "svg/valid_frac", "share of completions of the asked form whose SVG renders, of tasks whose completions are SVG";
+    VALID_TASK = "svg/<task>/valid_frac", "the same within one task";
     DEADLINE_HITS = "svg/deadline_hits", "completions whose rendering was ended by the deadline";
     RENDER_MS = "svg/render_ms/mean", "mean milliseconds spent rendering a completion";
     TOKENS_MEAN = "completion/tokens/mean", "mean completion length";

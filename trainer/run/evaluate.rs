@@ -16,6 +16,10 @@ use crate::samples::{SampleRow, StepId, reward_metrics, sample_rows, to_leader};
 /// Draw numbers of held-out prompts: apart from every training draw, the same at each evaluation.
 const HELD_OUT: u64 = 1 << 62;
 
+/// Evaluations are scored by the weights that the rubrics' schedules end with, so that they compare whenever they are
+/// made; exact in a double, for services.
+const LAST_STEP: u64 = (1 << 53) - 1;
+
 /// What an evaluation needs besides the policy.
 pub struct Evaluation<'a> {
     /// How many prompts and samples.
@@ -96,7 +100,8 @@ impl Evaluation<'_> {
             let Some(rows) = self.rows(engine, id, &set)? else {
                 return Ok(None);
             };
-            out.push(reward_metrics(&rows).held_out(set.name));
+            let metrics = reward_metrics(&rows, &|task| self.builder.draws(task));
+            out.push(metrics.held_out(set.name));
         }
         Ok(Some(out))
     }
@@ -152,7 +157,7 @@ impl Evaluation<'_> {
             sampling: set.sampling.clone(),
             seed: self.seed,
             samples: set.samples,
-            step: id.step,
+            step: LAST_STEP,
             measure: true,
             interrupt: self.interrupt,
         };

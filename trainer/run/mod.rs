@@ -2,56 +2,36 @@
 
 mod evaluate;
 mod observer;
+mod options;
 mod output;
 mod progress;
 mod stage;
+mod start;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use models::{Decoder, Tokenizer};
 use rewards::{Scorer, TokenCounter};
 use rollout::data::Catalog;
 use rollout::template::ChatTemplate;
-use tch::Device;
 use torch_ext::ProcessGroup;
 
-use crate::checkpoint::{Checkpoint, State};
+use crate::checkpoint::{Checkpoint, Provenance, State};
 use crate::config::{Config, scoring};
 use crate::data::{left_out, open_catalog};
-use crate::interrupt::Interrupt;
-use crate::learn::Ranks;
+use crate::inputs::Inputs;
+use crate::learn::{PhaseKind, Ranks};
 use crate::prompt_builder::PromptBuilder;
-use crate::{TrainError, resume, telemetry};
+use crate::resume;
+use crate::{TrainError, agreement, files, policy_check, telemetry};
 use observer::Throttle;
 use output::RunOutput;
+use start::Start;
 
 pub use observer::Observer;
-
-/// Where a run continues.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Resume {
-    /// From the newest checkpoint of the run folder, else from the start.
-    Auto,
-    /// From the start; what the folder holds of an earlier run is removed.
-    Never,
-    /// From this checkpoint of the run folder.
-    From(PathBuf),
-}
-
-/// A run besides its config.
-pub struct RunOptions<'a> {
-    /// The run folder.
-    pub folder: &'a Path,
-    /// Where to continue.
-    pub resume: Resume,
-    /// Where to compute.
-    pub device: Device,
-    /// libtorch's threads per rank.
-    pub threads: usize,
-}
+pub use options::RunOptions;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,8 +40,8 @@ pub enum RunEnd {
     Finished,
     /// All stages were done before.
     AlreadyFinished,
-    /// A signal stopped it; its state is written.
-    Interrupted,
+    /// This signal stopped it; its state is written.
+    Interrupted(i32),
 }
 
 /// What all stages share.
@@ -71,8 +51,8 @@ struct Run<'a> {
     catalog: Arc<Catalog>,
     builder: Rc<PromptBuilder>,
     scorer: Scorer,
-    interrupt: Interrupt,
     ranks: Rc<Ranks>,
+    start: Start,
 }
 
 /// Runs `config` on this rank.
@@ -87,46 +67,68 @@ pub fn run(
 ) -> Result<RunEnd, TrainError> {
     let _clock = telemetry::ensure_clock();
     let _span = tracing::info_span!("run", name = config.name).entered();
-    let interrupt =
-        Interrupt::listen(Duration::try_from_secs_f64(config.grace_s).unwrap_or(Duration::MAX))?;
     let ranks = Rc::new(Ranks::new(group, options.device));
     if ranks.size() > 1 {
         // A rank that ended alone would be missed by the others.
-        interrupt.begin();
+        options.interrupt.begin();
     }
-    let folder = config.model.tokenizer_folder().ok_or_else(|| {
-        TrainError::Input(
-            "model.tokenizer: a fresh network (`init`) needs a tokenizer folder".into(),
-        )
-    })?;
-    let tokenizer = Arc::new(Tokenizer::read(folder)?);
-    let chat = ChatTemplate::load(folder).map_err(|error| TrainError::Input(error.to_string()))?;
-    let mut throttle = Throttle::new();
-    let catalog = Arc::new(open_catalog(config, &mut |source, done, all| {
-        throttle.reading(observer, source, (done, all));
-    })?);
-    let start = starting_point(config, options)?;
-    if let Some(start) = &start
-        && start.state.stage_index + 1 == config.stages.len()
-        && stage_is_done(config, &start.state)
-    {
-        observer.notice("this run is finished; raise a stage's steps to go on");
-        return Ok(RunEnd::AlreadyFinished);
+    ranks.enter_phase(PhaseKind::Once, "reading the data")?;
+    let (opened, inputs) = match RunInputs::of(config, observer) {
+        Ok((opened, inputs)) => (Ok(opened), Ok(inputs)),
+        Err(error) => (Err(TrainError::Other(String::new())), Err(error)),
+    };
+    let inputs = agreement::agree(&ranks, inputs)?;
+    let opened = opened?;
+    let resolved =
+        serde_json::to_value(config).map_err(|error| TrainError::Other(error.to_string()))?;
+    let provenance = Provenance {
+        config: resume::decisive(&resolved),
+        inputs,
+    };
+    ranks.enter_phase(PhaseKind::Once, "choosing the checkpoint")?;
+    let mut start = Start::find(config, options, &ranks, provenance)?;
+    if asks_others(&resolved) {
+        start.step_kind = PhaseKind::Once;
     }
-    if ranks.is_leader() {
-        resume::cut_back(options.folder, config, start.as_ref())?;
+    start.notices.iter().for_each(|line| observer.notice(line));
+    if let Some(deadline) = ranks.timeout() {
+        observer.notice(&format!(
+            "{} ranks; one that hangs is given up after {} s (ranks.timeout_s), sooner in phases whose length is known by then",
+            ranks.size(),
+            deadline.as_secs()
+        ));
     }
-    ranks.barrier()?;
-    left_out(&catalog)
+    if let Some(checkpoint) = &start.checkpoint {
+        let done = stage_is_done(config, checkpoint);
+        if done && checkpoint.state.stage_index + 1 == config.stages.len() {
+            if ranks.is_leader() {
+                files::sweep(options.folder);
+                // A copy of a finished run is one as well.
+                if !options.folder.join("config.resolved.yaml").exists() {
+                    write_documents(options)?;
+                }
+            }
+            observer.notice("this run is finished; raise a stage's steps to go on");
+            return Ok(RunEnd::AlreadyFinished);
+        }
+        options.interrupt.wrote(&checkpoint.path);
+    }
+    ranks.enter_phase(PhaseKind::Once, "start")?;
+    left_out(&opened.catalog)
+        .iter()
+        .for_each(|line| observer.notice(line));
+    let tokenizer = opened.tokenizer;
+    let shape = config.model.shape(&tokenizer)?;
+    policy_check::told(config, &shape, &tokenizer, &[])?
         .iter()
         .for_each(|line| observer.notice(line));
     let builder = PromptBuilder::new(
         &config.tasks,
         tokenizer.clone(),
-        chat.map(Arc::new).as_ref(),
+        opened.chat.map(Arc::new).as_ref(),
         config.seed,
     )?
-    .with_vision(config.model.shape(&tokenizer)?.vision);
+    .with_vision(shape.vision);
     let counter: TokenCounter = Arc::new(move |text| tokenizer.encode(text).len());
     let scorer = Scorer::with_encoders(
         &config.rewards,
@@ -134,73 +136,142 @@ pub fn run(
         Some(counter),
         &config.encoder_set(options.device),
     )?;
-    let mut output = RunOutput::open(options.folder, ranks.is_leader(), observer)?;
+    let mut output = RunOutput::new(options.folder, observer);
     let run = Run {
         config,
         options,
-        catalog,
+        catalog: opened.catalog,
         builder: Rc::new(builder),
         scorer,
-        interrupt,
         ranks,
+        start,
     };
-    run.stages(&mut output, start)
+    run.stages(&mut output)
 }
 
-/// The checkpoint to continue from, after the checks that continuing asks for.
-fn starting_point(config: &Config, options: &RunOptions) -> Result<Option<Checkpoint>, TrainError> {
-    let start = match &options.resume {
-        Resume::Auto => resume::newest(options.folder, config)?,
-        Resume::Never => None,
-        Resume::From(path) => Some(Checkpoint::open(path)?),
-    };
-    if let Some(start) = &start {
-        let stage = config.stages.get(start.state.stage_index);
-        if stage.is_none_or(|stage| stage.name() != start.state.stage) {
-            return Err(TrainError::Input(format!(
-                "checkpoint {} is of stage `{}`, which the config does not have at that place",
-                start.path.display(),
-                start.state.stage
-            )));
-        }
+/// Whether the config names a service that is asked while steps are made: how long it may keep one waiting is not known
+/// from the steps before.
+fn asks_others(config: &serde_json::Value) -> bool {
+    use serde_json::Value;
+    match config {
+        Value::Object(map) => map.iter().any(|(name, value)| {
+            let names = matches!(name.as_str(), "endpoint" | "endpoints" | "url");
+            (names && (value.is_string() || value.as_array().is_some_and(|all| !all.is_empty())))
+                || asks_others(value)
+        }),
+        Value::Array(all) => all.iter().any(asks_others),
+        _ => false,
     }
-    Ok(start)
 }
 
-/// Whether nothing of the checkpoint's stage is left to do.
-fn stage_is_done(config: &Config, state: &State) -> bool {
-    !state.evaluation_owed && state.step >= config.stages[state.stage_index].common.steps
+/// What a run reads before anything else.
+struct RunInputs {
+    tokenizer: Arc<Tokenizer>,
+    chat: Option<ChatTemplate>,
+    catalog: Arc<Catalog>,
+}
+
+impl RunInputs {
+    fn of(config: &Config, observer: &mut dyn Observer) -> Result<(Self, Inputs), TrainError> {
+        let folder = config.model.tokenizer_folder().ok_or_else(|| {
+            TrainError::Input(
+                "model.tokenizer: a fresh network (`init`) needs a tokenizer folder".into(),
+            )
+        })?;
+        let tokenizer = Arc::new(Tokenizer::read(folder)?);
+        let chat =
+            ChatTemplate::load(folder).map_err(|error| TrainError::Input(error.to_string()))?;
+        let mut throttle = Throttle::new();
+        let catalog = Arc::new(open_catalog(config, &mut |source, done, all| {
+            throttle.reading(observer, source, (done, all));
+        })?);
+        let inputs = Inputs::of(config, &catalog)?;
+        let opened = Self {
+            tokenizer,
+            chat,
+            catalog,
+        };
+        Ok((opened, inputs))
+    }
+}
+
+/// Writes what describes the run.
+fn write_documents(options: &RunOptions) -> Result<(), TrainError> {
+    let mut all = options.documents.iter();
+    all.try_for_each(|(name, bytes)| files::write_whole(&options.folder.join(name), bytes))
+}
+
+/// Whether nothing of the checkpoint's stage is left to do, its last folder included.
+fn stage_is_done(config: &Config, checkpoint: &Checkpoint) -> bool {
+    let state = &checkpoint.state;
+    let common = &config.stages[state.stage_index].common;
+    let ended = checkpoint.path.ends_with("final") || !ends_whole(config, state.stage_index);
+    !state.evaluation_owed && state.step >= common.steps && ended
+}
+
+/// Whether a stage leaves `final/`: one with a successor does in any case, for the next one starts from it.
+fn ends_whole(config: &Config, index: usize) -> bool {
+    config.stages[index].common.checkpoint.at_end || index + 1 < config.stages.len()
 }
 
 impl Run<'_> {
-    fn stages(
-        &self,
-        output: &mut RunOutput,
-        start: Option<Checkpoint>,
-    ) -> Result<RunEnd, TrainError> {
-        let first = start.as_ref().map_or(0, |start| {
-            start.state.stage_index + usize::from(stage_is_done(self.config, &start.state))
+    fn stages(&self, output: &mut RunOutput) -> Result<RunEnd, TrainError> {
+        let start = self.start.checkpoint.as_ref();
+        let first = start.map_or(0, |start| {
+            start.state.stage_index + usize::from(stage_is_done(self.config, start))
         });
-        let mut weights = start.as_ref().map(|start| start.path.clone());
-        if let Some(start) = &start {
+        let mut weights = start.map(|start| start.path.clone());
+        if let Some(start) = start {
             self.say_if_different(output, &start.state);
         }
         for index in first..self.config.stages.len() {
-            let here = start
-                .as_ref()
-                .filter(|start| start.state.stage_index == index);
+            let here = start.filter(|start| start.state.stage_index == index);
             let end = self.stage(output, index, self.model(weights.as_deref())?, here)?;
-            if end == RunEnd::Interrupted {
+            if matches!(end, RunEnd::Interrupted(_)) {
                 return Ok(end);
             }
-            // The next stage continues from these very weights, by way of the folder when there is one.
-            let stage = self.config.stages[index].name();
-            weights = Some(self.stage_folder(stage).join("final"));
+            if index + 1 == self.config.stages.len() {
+                break;
+            }
+            // The next stage continues from these very weights, by way of the folder.
+            let last = self
+                .stage_folder(self.config.stages[index].name())
+                .join("final");
+            if self.ranks.size() > 1 {
+                let sum = Checkpoint::open(&last).ok().map(|whole| whole.sum);
+                agreement::see_the_same(&self.ranks, &last, sum)?;
+            }
+            weights = Some(last);
         }
         if self.ranks.is_leader() {
+            output.end()?;
             output.observer.checkpoint(self.options.folder);
         }
         Ok(RunEnd::Finished)
+    }
+
+    /// From here on the run writes: everything that it needs is read. What the folder holds beyond the checkpoint
+    /// is cut off; what describes the run is written.
+    fn begin_writing(&self, output: &mut RunOutput) -> Result<(), TrainError> {
+        if output.is_open() {
+            return Ok(());
+        }
+        if self.ranks.is_leader() {
+            let folder = self.options.folder;
+            let start = self.start.checkpoint.as_ref();
+            if let (Some(start), false) = (start, self.start.changes.is_empty()) {
+                resume::record(folder, &start.path, &self.start.changes, false)?;
+                for change in &self.start.changes {
+                    output.observer.notice(&format!("accepted: {change}"));
+                }
+            }
+            write_documents(self.options)?;
+            if let Some(lacks) = resume::cut_back(folder, self.config, start)? {
+                output.observer.notice(&lacks);
+            }
+        }
+        output.open(self.ranks.is_leader())?;
+        Ok(self.ranks.barrier()?)
     }
 
     fn say_if_different(&self, output: &mut RunOutput, state: &State) {
@@ -209,6 +280,13 @@ impl Run<'_> {
             output.observer.notice(&format!(
                 "the checkpoint was written by {} rank(s) with {} thread(s) each, this is {} with {}: the run continues, but not bitwise",
                 state.world_size, state.threads, size, self.options.threads
+            ));
+        }
+        let asked = self.config.stages[state.stage_index].common.steps;
+        if state.step > asked {
+            output.observer.notice(&format!(
+                "`{}` has done {} steps, more than the {asked} that are asked for now: it ends where it is",
+                state.stage, state.step
             ));
         }
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::observer::Observer;
-use super::progress::{Progress, is_due};
+use super::progress::{StageProgress, is_due};
 use crate::TrainError;
 use crate::checkpoint::{Checkpoint, Contents, State, remove};
 use crate::config::{StageCommon, StageConfig};
@@ -15,28 +15,45 @@ use crate::samples::{self, SampleRow};
 pub(super) struct RunOutput<'a> {
     /// The run folder.
     pub(super) folder: &'a Path,
-    /// On rank 0.
+    /// On rank 0, once the run writes.
     metrics: Option<MetricsFile>,
+    open: bool,
     /// Hears of what is written.
     pub(super) observer: &'a mut dyn Observer,
 }
 
 impl<'a> RunOutput<'a> {
+    /// Of `folder`, which nothing is written to yet.
+    pub(super) fn new(folder: &'a Path, observer: &'a mut dyn Observer) -> Self {
+        Self {
+            folder,
+            metrics: None,
+            open: false,
+            observer,
+        }
+    }
+
+    /// Whether [`Self::open`] was called.
+    pub(super) fn is_open(&self) -> bool {
+        self.open
+    }
+
     /// Opens the files for appending, on rank 0 (`leader`).
     ///
     /// # Errors
     /// Whatever the file system says.
-    pub(super) fn open(
-        folder: &'a Path,
-        leader: bool,
-        observer: &'a mut dyn Observer,
-    ) -> Result<Self, TrainError> {
-        let metrics = leader.then(|| MetricsFile::open(folder)).transpose()?;
-        Ok(Self {
-            folder,
-            metrics,
-            observer,
-        })
+    pub(super) fn open(&mut self, leader: bool) -> Result<(), TrainError> {
+        self.metrics = leader.then(|| MetricsFile::open(self.folder)).transpose()?;
+        self.open = true;
+        Ok(())
+    }
+
+    /// Makes what was written durable: the run is at its end.
+    ///
+    /// # Errors
+    /// Whatever the file system says; a run folder that is no longer there.
+    pub(super) fn end(&mut self) -> Result<(), TrainError> {
+        self.metrics.as_mut().map_or(Ok(()), MetricsFile::sync)
     }
 
     /// Writes a finished step.
@@ -46,7 +63,7 @@ impl<'a> RunOutput<'a> {
     pub(super) fn step(
         &mut self,
         stage: &StageConfig,
-        progress: &Progress,
+        progress: &StageProgress,
         mut metrics: Metrics,
         rows: &[SampleRow],
     ) -> Result<(), TrainError> {
@@ -66,6 +83,7 @@ impl<'a> RunOutput<'a> {
         let Some(file) = &mut self.metrics else {
             return Ok(());
         };
+        file.check_place()?;
         if is_due(progress.step, stage.algorithm.options().samples_every()) {
             samples::write(self.folder, stage.name(), progress.step, rows)?;
         }
@@ -106,6 +124,8 @@ impl<'a> RunOutput<'a> {
         state: &State,
     ) -> Result<(), TrainError> {
         let folder = stage_folder(self.folder, &stage.name).join(name);
+        // The rows that it covers first.
+        self.end()?;
         Checkpoint::write(&folder, contents, state)?;
         self.prune(stage)?;
         self.observer.checkpoint(self.folder);

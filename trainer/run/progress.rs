@@ -2,7 +2,7 @@
 
 /// Counts of a stage so far.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Progress {
+pub(super) struct StageProgress {
     /// The stage's place in the config.
     pub(super) index: usize,
     /// Steps done.

@@ -3,26 +3,26 @@
 use std::path::Path;
 
 use models::Decoder;
-use rollout::data::{Cursor, Example};
+use rollout::data::{Cursor, CursorState, Example};
 use rollout::engine::{self, EngineOptions};
 use rollout::{Engine, Sampling};
 
 use super::evaluate::{Evaluation, subsample};
 use super::output::RunOutput;
-use super::progress::{Progress, is_due};
-use super::{Run, RunEnd};
+use super::progress::{StageProgress, is_due};
+use super::{Run, RunEnd, ends_whole};
 use crate::TrainError;
 use crate::algorithm::{StageContext, StepContext, StepEnd};
 use crate::checkpoint::{Checkpoint, Contents, State};
 use crate::config::{RolloutConfig, StageConfig};
-use crate::learn::{Learner, LearnerOptions, flops};
+use crate::learn::{Learner, LearnerOptions, PhaseKind, flops};
 use crate::loader::{DataLoader, Loader, Share};
 use crate::metrics::keys;
 use crate::peak_memory::peak_memory_gib;
 use crate::samples::StepId;
 
 /// What a stage computes with.
-struct Workers {
+struct StageWorkers {
     learner: Learner,
     engine: Box<dyn Engine>,
     loader: DataLoader,
@@ -44,6 +44,7 @@ impl Run<'_> {
         let seed = rollout::mix(config.seed, index as u64 + 1);
         let (mut workers, mut progress) = self.open(index, model, seed, start)?;
         let reference = self.reference(index, stage)?;
+        self.begin_writing(output)?;
         let sources = &stage.common.curriculum.sources;
         let held_out = subsample(self.catalog.held_out(sources)?, stage.common.eval.prompts);
         let context = StageContext {
@@ -51,21 +52,21 @@ impl Run<'_> {
             tasks: &config.tasks,
             scorer: &self.scorer,
             reference: reference.as_ref(),
-            interrupt: &self.interrupt,
+            interrupt: &self.options.interrupt,
             ranks: self.ranks.clone(),
             seed,
+            steps_before: self.steps_before(index),
         };
-        // A stage with a successor writes `final/` in any case: the next one starts from it.
-        let ends_whole = stage.common.checkpoint.at_end || index + 1 < config.stages.len();
+        let ends_whole = ends_whole(config, index);
         let mut stepped = false;
-        self.interrupt.begin();
+        self.options.interrupt.begin();
+        self.ranks.forget_lengths();
         loop {
             if progress.pending_eval {
-                let made =
-                    self.evaluate(output, stage, &mut workers, (&held_out, progress.step))?;
+                let made = self.evaluate(output, stage, &mut workers, &held_out, progress.step)?;
                 progress.pending_eval = !made;
             }
-            let asked = self.ranks.any(self.interrupt.asked())?;
+            let asked = self.ranks.any(self.options.interrupt.asked())?;
             let done = progress.step >= stage.common.steps;
             let stops = asked && (progress.pending_eval || !done);
             let saves = stepped && is_due(progress.step, stage.common.checkpoint.every);
@@ -74,7 +75,7 @@ impl Run<'_> {
                 self.checkpoint(output, &workers, &progress, &name)?;
             }
             if stops {
-                return Ok(RunEnd::Interrupted);
+                return Ok(RunEnd::Interrupted(self.options.interrupt.signal()));
             }
             if done {
                 break;
@@ -96,7 +97,7 @@ impl Run<'_> {
         model: Decoder,
         seed: u64,
         start: Option<&Checkpoint>,
-    ) -> Result<(Workers, Progress), TrainError> {
+    ) -> Result<(StageWorkers, StageProgress), TrainError> {
         let stage = &self.config.stages[index];
         let common = &stage.common;
         let mut learner = Learner::new(
@@ -109,7 +110,7 @@ impl Run<'_> {
         )?;
         let mut cursor = Cursor::new(self.catalog.clone(), &common.curriculum, seed)
             .map_err(|error| error.within(&format!("stages.{index}")))?;
-        let mut progress = Progress {
+        let mut progress = StageProgress {
             index,
             step: 0,
             pending_eval: true,
@@ -118,8 +119,8 @@ impl Run<'_> {
         };
         if let Some(start) = start {
             start.load_optimizer(&mut learner.optimizer, &learner.model)?;
-            cursor.restore(&start.state.cursor)?;
-            progress = Progress {
+            cursor.restore(&self.place(&start.state.cursor, &cursor.state()))?;
+            progress = StageProgress {
                 index,
                 step: start.state.step,
                 pending_eval: start.state.evaluation_owed,
@@ -143,7 +144,7 @@ impl Run<'_> {
             size: self.ranks.size(),
         };
         let loader = DataLoader::new(cursor, self.builder.clone(), share);
-        let workers = Workers {
+        let workers = StageWorkers {
             learner,
             engine,
             loader,
@@ -151,16 +152,55 @@ impl Run<'_> {
         Ok((workers, progress))
     }
 
+    /// Steps that the schedules of a stage have behind them when it begins.
+    fn steps_before(&self, index: usize) -> u64 {
+        let stage = &self.config.stages[index];
+        let alike = |before: &&StageConfig| before.algorithm.tag() == stage.algorithm.tag();
+        let before = self.config.stages[..index].iter().filter(alike);
+        match stage.common.continue_schedules {
+            true => before.map(|before| before.common.steps).sum(),
+            false => 0,
+        }
+    }
+
     /// The stage's first policy, where its algorithm compares with it.
     fn reference(&self, index: usize, stage: &StageConfig) -> Result<Option<Decoder>, TrainError> {
         if !stage.algorithm.options().needs().reference_policy {
             return Ok(None);
         }
-        let before = index.checked_sub(1).map(|before| {
-            let before = self.config.stages[before].name();
-            self.stage_folder(before).join("final")
-        });
-        self.model(before.as_deref()).map(Some)
+        let Some(before) = index.checked_sub(1) else {
+            return self.model(None).map(Some);
+        };
+        let before = self.config.stages[before].name();
+        let folder = self.stage_folder(before).join("final");
+        let whole = Checkpoint::open(&folder).map_err(|error| {
+            TrainError::Input(format!(
+                "{error} (it is the reference policy of `{}`)",
+                stage.name()
+            ))
+        })?;
+        self.model(Some(&whole.path)).map(Some)
+    }
+
+    /// The place in the data to go on from: the stored one; with other rows that were accepted, as far as the same
+    /// streams are there.
+    fn place(&self, stored: &CursorState, fresh: &CursorState) -> CursorState {
+        if !self
+            .start
+            .changes
+            .iter()
+            .any(|change| change.key.starts_with("data"))
+        {
+            return stored.clone();
+        }
+        let mut place = fresh.clone();
+        place.draws = stored.draws;
+        for (name, stream) in &mut place.streams {
+            if let Some(before) = stored.streams.get(name) {
+                (stream.drawn, stream.spread) = (before.drawn, before.spread);
+            }
+        }
+        place
     }
 
     /// Runs and writes the next step; `None` when it was dropped.
@@ -168,14 +208,16 @@ impl Run<'_> {
         &self,
         output: &mut RunOutput,
         context: &StageContext,
-        workers: &mut Workers,
-        progress: Progress,
-    ) -> Result<Option<Progress>, TrainError> {
+        workers: &mut StageWorkers,
+        progress: StageProgress,
+    ) -> Result<Option<StageProgress>, TrainError> {
         let stage = &self.config.stages[progress.index];
         let step = progress.step + 1;
         let _span = tracing::info_span!("step", stage = stage.name(), step).entered();
-        self.ranks
-            .enter_phase(&format!("{} step {step}", stage.name()));
+        self.ranks.enter_phase(
+            self.start.step_kind,
+            &format!("{} step {step}", stage.name()),
+        )?;
         let flops_before = workers.learner.flops;
         let end = stage.algorithm.algorithm().step(&mut StepContext {
             stage: context,
@@ -207,7 +249,7 @@ impl Run<'_> {
         }
         metrics.set(&keys::PEAK_MEMORY, peak_memory_gib(learner.device()));
         let common = &stage.common;
-        let progress = Progress {
+        let progress = StageProgress {
             step,
             pending_eval: step == common.steps || is_due(step, common.eval.every),
             tokens: progress.tokens + tokens,
@@ -228,8 +270,9 @@ impl Run<'_> {
         &self,
         output: &mut RunOutput,
         stage: &StageConfig,
-        workers: &mut Workers,
-        (examples, step): (&[Example], u64),
+        workers: &mut StageWorkers,
+        examples: &[Example],
+        step: u64,
     ) -> Result<bool, TrainError> {
         if examples.is_empty() {
             return Ok(true);
@@ -251,15 +294,17 @@ impl Run<'_> {
             scorer: &self.scorer,
             seed: self.config.seed,
             ranks: &self.ranks,
-            interrupt: &self.interrupt,
+            interrupt: &self.options.interrupt,
         };
         let id = StepId {
             stage: stage.name().to_owned(),
             step,
             policy_version: workers.learner.optimizer.updates,
         };
-        self.ranks
-            .enter_phase(&format!("{} evaluation", stage.name()));
+        self.ranks.enter_phase(
+            PhaseKind::Evaluation,
+            &format!("{} evaluation", stage.name()),
+        )?;
         let sets = evaluation.run(workers.engine.as_mut(), &id)?;
         // Nobody learns from what was encoded for it.
         workers.learner.images.clear();
@@ -273,13 +318,15 @@ impl Run<'_> {
     fn checkpoint(
         &self,
         output: &mut RunOutput,
-        workers: &Workers,
-        progress: &Progress,
+        workers: &StageWorkers,
+        progress: &StageProgress,
         name: &str,
     ) -> Result<(), TrainError> {
         let stage = &self.config.stages[progress.index];
-        self.ranks
-            .enter_phase(&format!("{} checkpoint", stage.name()));
+        self.ranks.enter_phase(
+            PhaseKind::Checkpoint,
+            &format!("{} checkpoint", stage.name()),
+        )?;
         if self.ranks.is_leader() {
             let _span = tracing::info_span!("checkpoint", name).entered();
             let learner = &workers.learner;
@@ -300,8 +347,12 @@ impl Run<'_> {
                 optimizer: &learner.optimizer,
                 tokenizer: self.builder.tokenizer(),
                 origin,
+                provenance: &self.start.provenance,
             };
             output.checkpoint(&stage.common, name, &contents, &state)?;
+            self.options
+                .interrupt
+                .wrote(&self.stage_folder(stage.name()).join(name));
         }
         Ok(self.ranks.barrier()?)
     }

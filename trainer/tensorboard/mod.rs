@@ -1,5 +1,5 @@
 //! TensorBoard event files: scalars only, one folder per stage (TensorBoard shows each as a
-//! run of its own), one file per folder, appended to and cut back on resume.
+//! run of its own), one file per folder, appended to, and on resume made to be what the rows of metrics say.
 //!
 //! An event file is a sequence of TFRecords, each a length, its masked CRC, the bytes and
 //! their masked CRC; the bytes are an `Event` message of tensorflow/core/util/event.proto,
@@ -14,7 +14,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use record::Records;
+use record::EventRecords;
+
+use crate::{TrainError, files};
 
 /// Name of each stage's file; TensorBoard looks for `tfevents` in it.
 const FILE: &str = "events.out.tfevents.0.svgrl";
@@ -63,64 +65,65 @@ impl EventLog {
         }
     }
 
-    /// Drops a stage's events after `step` (with `evaluated` false, that step's evaluation too),
-    /// and whatever a crash left half written. A stage without a file is left alone.
+    /// Makes every event so far durable.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn cut_after(&mut self, stage: &str, step: u64, evaluated: bool) -> io::Result<()> {
-        self.file = None;
-        let path = self.folder.join(stage).join(FILE);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        // Rows of one step are written together, so what is kept is a beginning.
-        let kept = Records::of(&bytes)
-            .take_while(|(event, _)| {
-                let at = step_of(event);
-                at < step || at == step && (evaluated || !holds_evaluation(event))
-            })
-            .last()
-            .map_or(0, |(_, end)| end);
-        OpenOptions::new()
-            .write(true)
-            .open(&path)?
-            .set_len(kept as u64)
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.as_ref().map_or(Ok(()), File::sync_all)
     }
 
-    /// Removes a stage's events, for a run that goes back to an earlier stage.
+    /// Leaves `stages` with these events, and no other stage with any: files that are so already stay as they are.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn remove(&mut self, stage: &str) -> io::Result<()> {
+    pub fn rewrite(&mut self, stages: &[(&str, Vec<Scalars<'_>>)]) -> Result<(), TrainError> {
         self.file = None;
-        match std::fs::remove_dir_all(self.folder.join(stage)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        for entry in std::fs::read_dir(&self.folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let name = entry.file_name();
+            let stays = |(stage, _): &(&str, Vec<Scalars>)| name == *stage;
+            if !stages.iter().any(stays) && entry.path().is_dir() {
+                std::fs::remove_dir_all(entry.path()).map_err(TrainError::io(entry.path()))?;
+            }
         }
+        for (stage, events) in stages {
+            let path = self.folder.join(stage).join(FILE);
+            let before = std::fs::read(&path).unwrap_or_default();
+            let head = EventRecords::of(&before)
+                .next()
+                .map(|(event, _)| event.to_vec());
+            let first = events.first().map_or(0.0, |event| event.time);
+            let mut bytes = record::frame(&head.unwrap_or_else(|| header(first)));
+            for scalars in events {
+                bytes.extend(record::frame(&event(scalars)));
+            }
+            if bytes != before {
+                files::make_folder(files::parent(&path))?;
+                files::write_whole(&path, &bytes)?;
+            }
+        }
+        Ok(())
     }
 }
 
 fn open(folder: &Path, stage: &str) -> io::Result<File> {
     let folder = folder.join(stage);
-    std::fs::create_dir_all(&folder)?;
+    files::make_folder(&folder).map_err(io::Error::other)?;
     let mut file = OpenOptions::new()
         .append(true)
         .create(true)
         .open(folder.join(FILE))?;
+    files::sync_folder(&folder)?;
     if file.metadata()?.len() == 0 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.map_or(0.0, |since| since.as_secs_f64());
         file.write_all(&record::frame(&header(now)))?;
     }
     Ok(file)
-}
-
-/// Whether an event holds a point of an evaluation: tags stand in it as they are.
-fn holds_evaluation(event: &[u8]) -> bool {
-    event.windows(5).any(|bytes| bytes == b"eval/")
 }
 
 /// The event that opens a file.
@@ -164,43 +167,9 @@ fn varint(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// The step of an event as this module writes it: after nine bytes of time, when not 0.
-fn step_of(event: &[u8]) -> u64 {
-    match event.get(9) {
-        Some(0x10) => {
-            let mut step = 0;
-            for (index, byte) in event[10..].iter().take(10).enumerate() {
-                step |= u64::from(byte & 0x7f) << (7 * index as u32).min(63);
-                if byte & 0x80 == 0 {
-                    break;
-                }
-            }
-            step
-        }
-        _ => 0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn point(step: u64) -> Scalars<'static> {
-        Scalars {
-            step,
-            time: 1.5e9 + step as f64,
-            values: vec![("reward/total/mean", step as f64 / 8.0)],
-        }
-    }
-
-    fn steps(folder: &Path) -> Vec<u64> {
-        let bytes = std::fs::read(folder.join("rl").join(FILE)).unwrap();
-        let whole = Records::of(&bytes).last().map(|(_, end)| end);
-        assert_eq!(whole, Some(bytes.len()), "nothing half written");
-        Records::of(&bytes)
-            .map(|(event, _)| step_of(event))
-            .collect()
-    }
 
     #[test]
     fn bytes_equal_those_of_tensorboards_own_writer() {
@@ -220,35 +189,38 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_and_continued_file_has_no_gap_and_no_repeated_step() {
+    fn events_made_anew_are_those_that_were_appended() {
         let folder = tempfile::tempdir().unwrap();
+        let point = |step: u64| Scalars {
+            step,
+            time: 1.5e9 + step as f64,
+            values: vec![("reward/total/mean", step as f64 / 8.0)],
+        };
         let mut log = EventLog::new(folder.path());
         for step in 0..=300 {
             log.write("rl", &point(step)).unwrap();
         }
-        log.cut_after("rl", 200, true).unwrap();
-        for step in 201..=205 {
-            log.write("rl", &point(step)).unwrap();
-        }
-        // The first 0 is the file's header.
-        let expected: Vec<u64> = std::iter::once(0).chain(0..=205).collect();
-        assert_eq!(steps(folder.path()), expected);
-    }
-
-    #[test]
-    fn a_half_written_event_is_dropped_by_the_cut() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut log = EventLog::new(folder.path());
-        log.write("rl", &point(1)).unwrap();
-        log.write("rl", &point(2)).unwrap();
         let path = folder.path().join("rl").join(FILE);
-        let length = std::fs::metadata(&path).unwrap().len();
-        let file = OpenOptions::new().write(true).open(&path).unwrap();
-        file.set_len(length - 3).unwrap();
-        log.cut_after("rl", 9, true).unwrap();
-        assert_eq!(steps(folder.path()), [0, 1]);
-        log.cut_after("none", 1, true).unwrap();
-        log.remove("rl").unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::create_dir(folder.path().join("later")).unwrap();
+        // Torn, flipped, and with events after those that stay.
+        let mut flipped = whole.clone();
+        flipped[whole.len() / 2] ^= 4;
+        for damaged in [
+            &whole[..whole.len() - 3],
+            &flipped,
+            &[&whole[..], b"x"].concat(),
+        ] {
+            std::fs::write(&path, damaged).unwrap();
+            let all = vec![("rl", (0..=300).map(point).collect::<Vec<_>>())];
+            log.rewrite(&all).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), whole);
+        }
+        assert!(!folder.path().join("later").exists());
+        log.write("rl", &point(301)).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(EventRecords::of(&bytes).count(), 1 + 302);
+        log.rewrite(&[]).unwrap();
         assert!(!path.exists());
     }
 }

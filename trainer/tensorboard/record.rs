@@ -48,18 +48,18 @@ pub(super) fn frame(payload: &[u8]) -> Vec<u8> {
 
 /// The whole records at the beginning of a file, each with the place after it; ends at the
 /// first that is cut or damaged.
-pub(super) struct Records<'a> {
+pub(super) struct EventRecords<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl<'a> Records<'a> {
+impl<'a> EventRecords<'a> {
     pub(super) fn of(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
 }
 
-impl<'a> Iterator for Records<'a> {
+impl<'a> Iterator for EventRecords<'a> {
     type Item = (&'a [u8], usize);
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 use trainer::bench::{Shape, StepBench, StepTimes, decode_rate, step_times};
 
-use crate::cli::{Failure, Shared, rows};
+use crate::cli::{CliFailure, SharedFlags, rows};
 use stats::median;
 
 /// `svgrl bench`
@@ -84,7 +84,7 @@ enum What {
 }
 
 /// Runs the command.
-pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
+pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     let threads = trainer::threads(args.threads);
     let device = shared.device()?;
     let measured = match args.what {
@@ -107,31 +107,31 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
     Ok(())
 }
 
-fn sources(args: &Args) -> Result<Vec<String>, Failure> {
+fn sources(args: &Args) -> Result<Vec<String>, CliFailure> {
     #[derive(serde::Deserialize)]
-    struct Row {
+    struct SvgRow {
         svg: String,
     }
     match &args.data {
-        Some(path) => Ok(rows::read::<Row>(path)?
+        Some(path) => Ok(rows::read::<SvgRow>(path)?
             .into_iter()
             .map(|row| row.value.svg)
             .collect()),
-        None => trainer::bench::shapes(256).map_err(Failure::from),
+        None => trainer::bench::shapes(256).map_err(CliFailure::from),
     }
 }
 
-fn render(args: &Args) -> Result<Value, Failure> {
+fn render(args: &Args) -> Result<Value, CliFailure> {
     let sources = sources(args)?;
     let renderer = || {
         svg::Renderer::new(&svg::WorkerProgram::Installed, Duration::from_secs(5))
-            .map_err(Failure::other)
+            .map_err(CliFailure::other)
     };
     let duration = Duration::from_secs(2 * args.repeat as u64);
     let measured = svg::bench::throughput(renderer()?, &sources, 224, duration);
-    let measured = measured.map_err(Failure::other)?;
+    let measured = measured.map_err(CliFailure::other)?;
     let isolation = svg::bench::isolation(&renderer()?, &sources, 224, duration);
-    let isolation = isolation.map_err(Failure::other)?;
+    let isolation = isolation.map_err(CliFailure::other)?;
     Ok(json!({
         "documents": sources.len(),
         "guarded_per_s": measured.guarded_per_s,
@@ -147,7 +147,7 @@ fn render(args: &Args) -> Result<Value, Failure> {
     }))
 }
 
-fn reward(args: &Args) -> Result<Value, Failure> {
+fn reward(args: &Args) -> Result<Value, CliFailure> {
     let sources = sources(args)?;
     if args.clients > 0 {
         return service::measure(&sources, args.clients, args.repeat);
@@ -162,14 +162,14 @@ fn reward(args: &Args) -> Result<Value, Failure> {
     Ok(json!({"completions": jobs.len(), "completions_per_s": jobs.len() as f64 / best}))
 }
 
-fn encoders(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, Failure> {
+fn encoders(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, CliFailure> {
     let mut sources = sources(args)?;
     sources.truncate(args.completions.max(1));
     let measured = trainer::bench::measure(&sources, args.repeat, place)?;
-    serde_json::to_value(measured).map_err(Failure::other)
+    serde_json::to_value(measured).map_err(CliFailure::other)
 }
 
-fn generate(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, Failure> {
+fn generate(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, CliFailure> {
     let mut rates = Vec::new();
     for _ in 0..=args.repeat {
         rates.push(decode_rate(args.model, place, args.batch, args.tokens)?);
@@ -179,14 +179,14 @@ fn generate(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, Failu
     )
 }
 
-fn step(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, Failure> {
+fn step(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, CliFailure> {
     let lengths = match &args.lengths {
         None => vec![128; 64],
         Some(path) => {
             let text = std::fs::read_to_string(path)
-                .map_err(|error| Failure::input(format!("{}: {error}", path.display())))?;
+                .map_err(|error| CliFailure::input(format!("{}: {error}", path.display())))?;
             serde_json::from_str(&text)
-                .map_err(|error| Failure::input(format!("{}: {error}", path.display())))?
+                .map_err(|error| CliFailure::input(format!("{}: {error}", path.display())))?
         }
     };
     let bench = StepBench {

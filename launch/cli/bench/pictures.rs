@@ -8,13 +8,13 @@ use serde_json::{Map, Value, json};
 use svg::bench::process_seconds;
 use tch::{Device, Kind};
 
-use crate::cli::Failure;
+use crate::cli::CliFailure;
 
 /// Side of the picture.
 const SIDE: usize = 448;
 
 /// Pictures per second of processor time of each family; `seconds` for each.
-pub fn preprocess(seconds: usize) -> Result<Value, Failure> {
+pub fn preprocess(seconds: usize) -> Result<Value, CliFailure> {
     tch::set_num_threads(1);
     let patches = |patch| {
         Patchify::Patches(Patches {

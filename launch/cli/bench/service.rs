@@ -11,10 +11,10 @@ use rewards::{ScoreJob, ScoreRow, ServiceConfig};
 use serde_json::{Value, json};
 
 use super::stats::median;
-use crate::cli::Failure;
+use crate::cli::CliFailure;
 
 /// Alternating passes of both kinds over all of `sources`.
-pub fn measure(sources: &[String], clients: usize, repeat: usize) -> Result<Value, Failure> {
+pub fn measure(sources: &[String], clients: usize, repeat: usize) -> Result<Value, CliFailure> {
     let (scorer, jobs) = trainer::bench::scoring_jobs(sources)?;
     let (served, _) = trainer::bench::scoring_jobs(sources)?;
     let service = Service::new(ServiceSetup {
@@ -23,8 +23,8 @@ pub fn measure(sources: &[String], clients: usize, repeat: usize) -> Result<Valu
         config: ServiceConfig::default(),
         token: None,
     })?;
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(Failure::other)?;
-    let address = listener.local_addr().map_err(Failure::other)?;
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(CliFailure::other)?;
+    let address = listener.local_addr().map_err(CliFailure::other)?;
     // It runs as long as the program.
     std::thread::spawn(move || service.run(listener));
     let bodies = jobs.iter().map(body).collect::<Result<Vec<_>, _>>()?;
@@ -34,7 +34,7 @@ pub fn measure(sources: &[String], clients: usize, repeat: usize) -> Result<Valu
         scorer.score(jobs.clone());
         let inside = started.elapsed().as_secs_f64();
         let started = Instant::now();
-        let took = ask_all(address, &bodies, clients).map_err(Failure::other)?;
+        let took = ask_all(address, &bodies, clients).map_err(CliFailure::other)?;
         let outside = started.elapsed().as_secs_f64();
         // The first pass fills the caches of references.
         if pass > 0 {
@@ -57,11 +57,11 @@ pub fn measure(sources: &[String], clients: usize, repeat: usize) -> Result<Valu
     }))
 }
 
-fn body(job: &ScoreJob) -> Result<String, Failure> {
+fn body(job: &ScoreJob) -> Result<String, CliFailure> {
     let row = ScoreRow::of(job);
     let label = json!({"svg": row.reference.svg, "task": row.task});
     let body = json!({"prompt": "", "response": row.completion, "label": label});
-    serde_json::to_string(&body).map_err(Failure::other)
+    serde_json::to_string(&body).map_err(CliFailure::other)
 }
 
 /// Sends every body once; seconds that each took.

@@ -5,7 +5,7 @@ mod parallel;
 mod prepare;
 mod stats;
 
-use super::{Failure, Shared};
+use super::{CliFailure, SharedFlags};
 
 /// `svgrl data`
 #[derive(Debug, Clone, clap::Args)]
@@ -15,11 +15,11 @@ Examples:
   svgrl data inspect configs/quickstart.yaml")]
 pub struct Args {
     #[command(subcommand)]
-    command: Command,
+    command: DataCommand,
 }
 
 #[derive(Debug, Clone, clap::Subcommand)]
-enum Command {
+enum DataCommand {
     /// Normalise, check, filter and split a corpus of SVG.
     Prepare(Box<prepare::Args>),
     /// Count, measure and show what a config's sources yield.
@@ -27,9 +27,9 @@ enum Command {
 }
 
 /// Runs the command.
-pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
+pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     match &args.command {
-        Command::Prepare(args) => prepare::run(args, shared),
-        Command::Inspect(args) => inspect::run(args, shared),
+        DataCommand::Prepare(args) => prepare::run(args, shared),
+        DataCommand::Inspect(args) => inspect::run(args, shared),
     }
 }

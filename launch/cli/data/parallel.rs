@@ -5,28 +5,28 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::cli::Failure;
+use crate::cli::CliFailure;
 
 /// Documents nest; what reads them recurses.
 const STACK: usize = 16 << 20;
 
 /// Threads that share the rows of a batch among them.
-pub struct Workers {
+pub struct RowThreads {
     pool: ThreadPool,
 }
 
-impl Workers {
+impl RowThreads {
     /// So many threads; 0: one for each core.
     ///
     /// # Errors
     /// Threads that cannot be started.
-    pub fn new(threads: usize) -> Result<Self, Failure> {
+    pub fn new(threads: usize) -> Result<Self, CliFailure> {
         let pool = ThreadPoolBuilder::new()
             .num_threads(threads)
             .stack_size(STACK)
             .thread_name(|at| format!("rows-{at}"))
             .build()
-            .map_err(Failure::other)?;
+            .map_err(CliFailure::other)?;
         Ok(Self { pool })
     }
 
@@ -50,7 +50,7 @@ mod tests {
     fn answers_stand_in_order_and_a_panic_costs_its_own_alone() {
         let items: Vec<usize> = (0..100).collect();
         for threads in [1, 4, 0] {
-            let answers = Workers::new(threads).unwrap().map(&items, |item| {
+            let answers = RowThreads::new(threads).unwrap().map(&items, |item| {
                 assert!(*item != 50, "expected by the test");
                 item * 2
             });

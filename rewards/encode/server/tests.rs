@@ -17,14 +17,14 @@ fn picture(network: &Encoder, shade: u8) -> Rgb8 {
 }
 
 /// Answers all of `asks`, which are there before the thread begins; and what was counted.
-fn run(rows: Rows, encoder: &str, asks: Vec<Command>) -> (Vec<Arc<[f32]>>, EncoderCount) {
+fn run(rows: PassRows, encoder: &str, asks: Vec<EncodeCommand>) -> (Vec<Arc<[f32]>>, EncoderCount) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/encoders");
     let network = Encoder::load(&path.join(encoder), (Kind::Float, Device::Cpu)).unwrap();
     let (jobs, inbox) = crossbeam_channel::unbounded();
     let promises: Vec<Promise> = asks.iter().map(|_| Promise::default()).collect();
     for (command, promise) in asks.into_iter().zip(&promises) {
         let promise = promise.clone();
-        jobs.send(Job { command, promise }).unwrap();
+        jobs.send(EncodeJob { command, promise }).unwrap();
     }
     drop(jobs);
     let server = Server {
@@ -43,20 +43,20 @@ fn run(rows: Rows, encoder: &str, asks: Vec<Command>) -> (Vec<Arc<[f32]>>, Encod
 fn pictures_of_all_groups_share_passes_and_texts_go_one_by_one() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/encoders/clip");
     let clip = Encoder::load(&path, (Kind::Float, Device::Cpu)).unwrap();
-    let looks = |shades: &[u8]| -> Vec<Command> {
-        let look = |shade: &u8| Command::Picture(picture(&clip, *shade), Pooling::Cls);
+    let looks = |shades: &[u8]| -> Vec<EncodeCommand> {
+        let look = |shade: &u8| EncodeCommand::Picture(picture(&clip, *shade), Pooling::Cls);
         shades.iter().map(look).collect()
     };
     // Two groups of three and their texts, in the order they come.
     let mut asks = looks(&[0, 40, 80]);
-    asks.push(Command::Text("a dot".into()));
+    asks.push(EncodeCommand::Text("a dot".into()));
     asks.extend(looks(&[120, 160, 200]));
-    asks.push(Command::Text("a bar".into()));
-    let (answers, count) = run(Rows::new(0, true), "clip", asks);
+    asks.push(EncodeCommand::Text("a bar".into()));
+    let (answers, count) = run(PassRows::new(0, true), "clip", asks);
     assert_eq!((count.items, count.passes), (8, 2 + 2));
     // Who shared the pass does not show, not in one bit.
     for (place, shade) in [(0, 0), (5, 160)] {
-        let (alone, _) = run(Rows::new(0, true), "clip", looks(&[shade]));
+        let (alone, _) = run(PassRows::new(0, true), "clip", looks(&[shade]));
         assert_eq!(alone[0], answers[place]);
     }
 }
@@ -64,17 +64,17 @@ fn pictures_of_all_groups_share_passes_and_texts_go_one_by_one() {
 #[test]
 fn the_config_says_how_many_share_a_pass() {
     let rows = |batch, on_cpu| {
-        let rows = Rows::new(batch, on_cpu);
+        let rows = PassRows::new(batch, on_cpu);
         (rows.pictures, rows.texts)
     };
     assert_eq!((rows(0, true), rows(0, false)), ((4, 1), (32, 32)));
     assert_eq!((rows(3, true), rows(3, false)), ((3, 3), (3, 3)));
     let texts = || {
         ["a", "b", "c", "d"]
-            .map(|text| Command::Text(text.into()))
+            .map(|text| EncodeCommand::Text(text.into()))
             .into()
     };
-    let (_, count) = run(Rows::new(2, true), "clip", texts());
+    let (_, count) = run(PassRows::new(2, true), "clip", texts());
     assert_eq!((count.items, count.passes), (4, 2));
 }
 
@@ -94,38 +94,38 @@ fn weights_leave_when_told_and_come_back_when_something_is_asked() {
     let mut worker = Worker::features(network);
     let server = Server {
         name: "dino".into(),
-        rows: Rows::new(2, true),
+        rows: PassRows::new(2, true),
         on_cpu: true,
         ended: Arc::default(),
         counter: Arc::default(),
     };
     let (jobs, inbox) = crossbeam_channel::unbounded();
     let thread = std::thread::spawn(move || server.run(&mut worker, Some(offloader), &inbox));
-    let ask = |command: Command| {
+    let ask = |command: EncodeCommand| {
         let promise = Promise::default();
-        let job = Job {
+        let job = EncodeJob {
             command,
             promise: promise.clone(),
         };
         jobs.send(job).unwrap();
         promise
     };
-    let look = || ask(Command::Picture(picture.clone(), Pooling::Cls));
+    let look = || ask(EncodeCommand::Picture(picture.clone(), Pooling::Cls));
     let moved = || moves.load(Ordering::SeqCst);
     // They lie in host memory at first, and a rest of what rests moves nothing.
-    ask(Command::Offload).wait().unwrap();
+    ask(EncodeCommand::Offload).wait().unwrap();
     assert_eq!(moved(), 0);
     let first = look().wait().unwrap();
     assert_eq!(moved(), 1);
     // A rest waits for what was asked before it, and what is asked again gives the same.
-    let (before, rest) = (look(), ask(Command::Offload));
+    let (before, rest) = (look(), ask(EncodeCommand::Offload));
     rest.wait().unwrap();
     assert_eq!((moved(), before.wait().unwrap()), (2, first.clone()));
     assert_eq!((look().wait().unwrap(), moved()), (first, 3));
-    ask(Command::Offload).wait().unwrap();
-    ask(Command::Reload);
-    ask(Command::Reload);
-    ask(Command::Offload).wait().unwrap();
+    ask(EncodeCommand::Offload).wait().unwrap();
+    ask(EncodeCommand::Reload);
+    ask(EncodeCommand::Reload);
+    ask(EncodeCommand::Offload).wait().unwrap();
     assert_eq!(moved(), 6);
     drop(jobs);
     thread.join().unwrap();

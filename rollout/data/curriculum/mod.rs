@@ -1,18 +1,18 @@
 //! The order in which a stage draws its prompts.
 //!
-//! Sources of one task form a strand, drawn in proportion to its rows; where sources have
-//! weights, each is a strand of its own with its weight as share. The next draw goes to
-//! the strand that is furthest behind its share, so every batch holds the proportions as
+//! Sources of one task form a stream, drawn in proportion to its rows; where sources have
+//! weights, each is a stream of its own with its weight as share. The next draw goes to
+//! the stream that is furthest behind its share, so every batch holds the proportions as
 //! exactly as whole numbers allow, and with shares by size one pass over everything draws
-//! each row once. Within a strand the order is a permutation computed from seed and epoch, or
+//! each row once. Within a stream the order is a permutation computed from seed and epoch, or
 //! ascending reference length, or the same within buckets of length that come one after the other
 //! or are chosen by the rewards observed. Counts of draws, and one running mean a bucket, are all
 //! the state there is. Ranks do not appear here: each takes its part of the same list, and must be
 //! told the rewards of all.
 
-mod phase;
+mod mixture;
 mod spread;
-mod strand;
+mod stream;
 
 use std::sync::Arc;
 
@@ -23,20 +23,20 @@ use super::catalog::{Catalog, SkippedRow};
 use super::error::DataError;
 use super::example::Draw;
 use super::order::{BucketedOrder, CurriculumConfig, ObservedOrder, Order, PlainOrder};
-use phase::Phase;
-use strand::{Part, Strand};
+use mixture::Mixture;
+use stream::{DataStream, Part};
 
 /// A stage's place in its data.
 #[derive(Debug, Clone)]
 pub struct Cursor {
     catalog: Arc<Catalog>,
-    strands: Vec<Strand>,
+    streams: Vec<DataStream>,
     /// One after the other.
-    phases: Vec<Phase>,
+    mixtures: Vec<Mixture>,
     /// How rewards choose, where they do.
     observed: Option<ObservedOrder>,
     draws: u64,
-    /// Draws whose rewards were not told yet: number, lane, part.
+    /// Draws whose rewards were not told yet: number, sampler, part.
     pending: Vec<(u64, usize, usize)>,
     /// Bad rows passed over since they were last asked for.
     skipped: Vec<SkippedRow>,
@@ -47,14 +47,15 @@ pub struct Cursor {
 pub struct CursorState {
     /// Draws made in the stage.
     pub draws: u64,
-    /// Draws made of each strand (of each bucket of it), and its size, which must be the same on
+    /// Draws made of each stream (of each bucket of it), and its size, which must be the same on
     /// resume.
-    pub strands: IndexMap<String, StrandState>,
+    #[serde(rename = "strands")]
+    pub streams: IndexMap<String, StreamState>,
 }
 
-/// One strand's part of a [`CursorState`].
+/// One stream's part of a [`CursorState`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct StrandState {
+pub struct StreamState {
     /// Draws made.
     pub drawn: u64,
     /// Rows.
@@ -68,7 +69,7 @@ pub struct StrandState {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spread {
     /// Task, or weighted source.
-    pub strand: String,
+    pub stream: String,
     /// Number of the bucket, from 1.
     pub bucket: usize,
     /// Running mean of the spread of rewards.
@@ -97,14 +98,14 @@ impl Cursor {
                 "no source has a row to train on (see data.sources and their `split`)",
             ));
         }
-        let mut strands = Strand::of(&catalog, &chosen, seed)?;
+        let mut streams = DataStream::of(&catalog, &chosen, seed)?;
         if config.order != Order::Plain(PlainOrder::Shuffled) {
-            strands.iter_mut().for_each(|strand| strand.sort(&catalog));
+            streams.iter_mut().for_each(|stream| stream.sort(&catalog));
         }
         Ok(Self {
-            phases: Phase::of(config, &strands, &catalog)?,
+            mixtures: Mixture::of(config, &streams, &catalog)?,
             catalog,
-            strands,
+            streams,
             observed: match &config.order {
                 Order::Bucketed(BucketedOrder::Observed(observed)) => Some(observed.clone()),
                 _ => None,
@@ -125,11 +126,12 @@ impl Cursor {
         let mut draws = Vec::with_capacity(n);
         let mut streak = 0;
         while draws.len() < n {
-            let phase = self.phase();
-            let (lane, part) = self.phases[phase].next(&self.strands, self.observed.as_ref());
-            let strand = &self.strands[self.phases[phase].lanes[lane].strand];
-            let part_of = &mut self.phases[phase].lanes[lane].parts[part];
-            match strand.example(&self.catalog, part_of)? {
+            let mixture = self.mixture();
+            let (sampler, part) =
+                self.mixtures[mixture].next(&self.streams, self.observed.as_ref());
+            let stream = &self.streams[self.mixtures[mixture].samplers[sampler].stream];
+            let part_of = &mut self.mixtures[mixture].samplers[sampler].parts[part];
+            match stream.example(&self.catalog, part_of)? {
                 Ok(example) => {
                     streak = 0;
                     draws.push(Draw {
@@ -138,7 +140,7 @@ impl Cursor {
                         bucket: part_of.bucket,
                     });
                     if self.observed.is_some() {
-                        self.pending.push((self.draws, lane, part));
+                        self.pending.push((self.draws, sampler, part));
                     }
                 }
                 Err(skipped) if streak + 1 == MOST => {
@@ -165,19 +167,19 @@ impl Cursor {
         let Some(order) = &self.observed else {
             return;
         };
-        let lanes = &mut self.phases[0].lanes;
-        let mut seen: Vec<Vec<Vec<f64>>> = lanes
+        let samplers = &mut self.mixtures[0].samplers;
+        let mut seen: Vec<Vec<Vec<f64>>> = samplers
             .iter()
-            .map(|lane| vec![Vec::new(); lane.parts.len()])
+            .map(|sampler| vec![Vec::new(); sampler.parts.len()])
             .collect();
         for (draw, rewards) in groups {
             if let Ok(at) = self.pending.binary_search_by_key(&draw, |(draw, ..)| *draw) {
-                let (_, lane, part) = self.pending[at];
-                seen[lane][part].push(spread::of_group(rewards));
+                let (_, sampler, part) = self.pending[at];
+                seen[sampler][part].push(spread::of_group(rewards));
             }
         }
-        for (lane, seen) in lanes.iter_mut().zip(seen) {
-            for (part, seen) in lane.parts.iter_mut().zip(seen) {
+        for (sampler, seen) in samplers.iter_mut().zip(seen) {
+            for (part, seen) in sampler.parts.iter_mut().zip(seen) {
                 part.spread = spread::after(part.spread, &seen, order.rate);
             }
         }
@@ -188,9 +190,9 @@ impl Cursor {
     pub fn spreads(&self) -> Vec<Spread> {
         let observed = self.observed.iter().flat_map(|_| self.parts());
         observed
-            .filter_map(|(strand, part)| {
+            .filter_map(|(stream, part)| {
                 Some(Spread {
-                    strand: self.strands[strand].name.clone(),
+                    stream: self.streams[stream].name.clone(),
                     bucket: part.bucket?,
                     mean: part.spread?,
                 })
@@ -205,31 +207,31 @@ impl Cursor {
 
     /// What has to be stored to go on from here.
     pub fn state(&self) -> CursorState {
-        let state = |(strand, part): (usize, &Part)| {
-            let state = StrandState {
+        let state = |(stream, part): (usize, &Part)| {
+            let state = StreamState {
                 drawn: part.drawn,
                 rows: part.rows as u64,
                 spread: part.spread,
             };
-            (self.name(strand, part), state)
+            (self.name(stream, part), state)
         };
         CursorState {
             draws: self.draws,
-            strands: self.parts().map(state).collect(),
+            streams: self.parts().map(state).collect(),
         }
     }
 
     /// Goes to a stored place.
     ///
     /// # Errors
-    /// The stored strands are not this config's, by name or by size.
+    /// The stored streams are not this config's, by name or by size.
     pub fn restore(&mut self, state: &CursorState) -> Result<(), DataError> {
         let ours: Vec<(String, usize)> = self
             .parts()
-            .map(|(strand, part)| (self.name(strand, part), part.rows))
+            .map(|(stream, part)| (self.name(stream, part), part.rows))
             .collect();
-        if state.strands.len() != ours.len() {
-            let stored: Vec<_> = state.strands.keys().collect();
+        if state.streams.len() != ours.len() {
+            let stored: Vec<_> = state.streams.keys().collect();
             let ours: Vec<_> = ours.iter().map(|(name, _)| name).collect();
             return Err(DataError::State(format!(
                 "it holds {stored:?}, the config gives {ours:?}"
@@ -237,7 +239,7 @@ impl Cursor {
         }
         let mut stored = Vec::with_capacity(ours.len());
         for (name, rows) in &ours {
-            match state.strands.get(name) {
+            match state.streams.get(name) {
                 Some(found) if found.rows == *rows as u64 => stored.push(*found),
                 Some(found) => {
                     return Err(DataError::State(format!(
@@ -248,8 +250,11 @@ impl Cursor {
                 None => return Err(DataError::State(format!("`{name}` is not in it"))),
             }
         }
-        let lanes = self.phases.iter_mut().flat_map(|phase| &mut phase.lanes);
-        for (part, stored) in lanes.flat_map(|lane| &mut lane.parts).zip(stored) {
+        let samplers = self
+            .mixtures
+            .iter_mut()
+            .flat_map(|mixture| &mut mixture.samplers);
+        for (part, stored) in samplers.flat_map(|sampler| &mut sampler.parts).zip(stored) {
             (part.drawn, part.spread) = (stored.drawn, stored.spread);
         }
         self.draws = state.draws;
@@ -257,23 +262,23 @@ impl Cursor {
         Ok(())
     }
 
-    /// The phase that the next draw belongs to.
-    fn phase(&self) -> usize {
-        let on = self.phases.iter().position(Phase::goes_on);
-        on.unwrap_or(self.phases.len() - 1)
+    /// The mixture that the next draw belongs to.
+    fn mixture(&self) -> usize {
+        let on = self.mixtures.iter().position(Mixture::goes_on);
+        on.unwrap_or(self.mixtures.len() - 1)
     }
 
-    /// Every part with its strand, in the order of the phases.
+    /// Every part with its stream, in the order of the mixtures.
     fn parts(&self) -> impl Iterator<Item = (usize, &Part)> {
-        let lanes = self.phases.iter().flat_map(|phase| &phase.lanes);
-        lanes.flat_map(|lane| lane.parts.iter().map(|part| (lane.strand, part)))
+        let samplers = self.mixtures.iter().flat_map(|mixture| &mixture.samplers);
+        samplers.flat_map(|sampler| sampler.parts.iter().map(|part| (sampler.stream, part)))
     }
 
-    fn name(&self, strand: usize, part: &Part) -> String {
-        let strand = &self.strands[strand].name;
+    fn name(&self, stream: usize, part: &Part) -> String {
+        let stream = &self.streams[stream].name;
         match part.bucket {
-            Some(bucket) => format!("{strand}, bucket {bucket}"),
-            None => strand.clone(),
+            Some(bucket) => format!("{stream}, bucket {bucket}"),
+            None => stream.clone(),
         }
     }
 }

@@ -29,8 +29,8 @@ fn null_fields_of_alpaca_rows_are_absent_ones() {
     let row = r#"{"instruction": "a", "input": null, "output": "b", "images": null, "system": null, "history": null, "videos": null, "id": null}"#;
     let rows = read("a.jsonl", row, SourceConfig::Alpaca).unwrap();
     assert_eq!(rows[0].fields["prompt"], "a");
-    assert!(rows[0].images.is_empty() && rows[0].history.is_empty());
-    assert!(!rows[0].fields.contains_key("system"));
+    assert!(rows[0].images.is_empty() && rows[0].talk.history.is_empty());
+    assert_eq!(rows[0].talk.system, None);
     for (row, place) in [
         (
             r#"{"instruction": null, "output": "b"}"#,
@@ -50,11 +50,15 @@ fn null_fields_of_alpaca_rows_are_absent_ones() {
         ),
         (
             r#"{"instruction": "a", "output": "b", "images": [null]}"#,
-            "key `images` must hold paths",
+            "key `images.0` holds no picture",
         ),
         (
-            r#"{"instruction": "a", "output": "b", "images": {"path": "x.png"}}"#,
-            "key `images` must hold paths",
+            r#"{"instruction": "a", "output": "b", "images": [3]}"#,
+            "key `images.0` must hold paths",
+        ),
+        (
+            r#"{"instruction": "a", "output": "b", "input": ["c"]}"#,
+            "key `input` must be a string, is a list",
         ),
         (
             r#"{"instruction": "<image><image>", "output": "b", "images": ["x.png"]}"#,
@@ -99,8 +103,8 @@ fn speakers_out_of_turn_are_named_by_their_place() {
             "key `conversations.0`: `gpt` speaks out of turn",
         ),
         (
-            list(&[("human", "a"), ("system", "s"), ("gpt", "b")]),
-            "key `conversations.1`: `system` speaks out of turn",
+            list(&[("human", "a"), ("system", "s"), ("human", "b")]),
+            "key `conversations.2`: `human` speaks out of turn",
         ),
         (
             list(&[("human", "a"), ("human", "b"), ("gpt", "c")]),
@@ -108,7 +112,7 @@ fn speakers_out_of_turn_are_named_by_their_place() {
         ),
         (
             list(&[("human", "a"), ("observation", "b")]),
-            "key `conversations.1`: speaker `observation` is not known",
+            "key `conversations.1`: `observation` speaks out of turn",
         ),
         (
             list(&[("human", ""), ("gpt", "b")]),
@@ -116,6 +120,10 @@ fn speakers_out_of_turn_are_named_by_their_place() {
         ),
         (list(&[("system", "s")]), "key `conversations`: nobody asks"),
         (one("[]"), "key `conversations`: nobody asks"),
+        (
+            list(&[("human", "a"), ("narrator", "b")]),
+            "key `conversations.1`: speaker `narrator` is not known",
+        ),
         (
             one("{}"),
             "key `conversations` must be a list, is an object",

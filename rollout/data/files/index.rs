@@ -10,21 +10,45 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use super::container::{Container, Place};
+use serde::{Deserialize, Serialize};
+
+use super::container::{Container, RowPlace};
 use crate::data::source::LeftOut;
 
 /// Sources of fewer bytes are read anew at each start.
 pub(super) const KEPT_FROM: u64 = 64 << 20;
 
-const MAGIC: &[u8; 8] = b"svgrlix3";
+const MAGIC: &[u8; 8] = b"svgrlix5";
 const PLACE: usize = 24;
+/// Keys that are named at most: rows may be maps of names without end.
+const MOST_UNUSED: usize = 40;
 
 /// What a scan found.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Index {
-    pub(super) places: Vec<Place>,
+    pub(super) places: Vec<RowPlace>,
+    /// What is said of the records.
+    pub(super) notes: Notes,
+    /// What tells the rows from others.
+    pub(super) digest: String,
+}
+
+/// What a scan has to say besides places.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Notes {
     /// Records left out.
     pub(super) skipped: Vec<LeftOut>,
+    /// Keys of records that nothing uses, in the order in which they were met.
+    pub(super) unused: Vec<String>,
+}
+
+impl Notes {
+    /// Names a key that nothing uses, once.
+    pub(super) fn add(&mut self, key: String) {
+        if self.unused.len() < MOST_UNUSED && !self.unused.contains(&key) {
+            self.unused.push(key);
+        }
+    }
 }
 
 /// Where the index of these files lies; `way` says how they are read.
@@ -68,8 +92,12 @@ pub(super) fn load(path: &Path) -> Option<Index> {
         reader.read_exact(&mut bytes).ok()?;
         places.push(unpack(&bytes));
     }
-    let skipped = serde_json::from_reader(reader).ok()?;
-    Some(Index { places, skipped })
+    let (notes, digest) = serde_json::from_reader(reader).ok()?;
+    Some(Index {
+        places,
+        notes,
+        digest,
+    })
 }
 
 /// Keeps an index; written aside and renamed, so that it is whole or not there.
@@ -78,19 +106,19 @@ pub(super) fn store(path: &Path, index: &Index) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let aside = path.with_extension(format!("{}.partial", std::process::id()));
     let mut writer = io::BufWriter::with_capacity(1 << 20, fs::File::create(&aside)?);
-    let skipped = serde_json::to_vec(&index.skipped)?;
+    let notes = serde_json::to_vec(&(&index.notes, &index.digest))?;
     writer.write_all(MAGIC)?;
     writer.write_all(&(index.places.len() as u64).to_le_bytes())?;
-    writer.write_all(&(skipped.len() as u64).to_le_bytes())?;
+    writer.write_all(&(notes.len() as u64).to_le_bytes())?;
     for place in &index.places {
         writer.write_all(&pack(place))?;
     }
-    writer.write_all(&skipped)?;
+    writer.write_all(&notes)?;
     writer.into_inner()?.sync_all()?;
     fs::rename(&aside, path)
 }
 
-fn pack(place: &Place) -> [u8; PLACE] {
+fn pack(place: &RowPlace) -> [u8; PLACE] {
     let mut bytes = [0; PLACE];
     bytes[..8].copy_from_slice(&place.offset.to_le_bytes());
     let fields = [place.bytes, place.line, place.file, place.length];
@@ -100,12 +128,12 @@ fn pack(place: &Place) -> [u8; PLACE] {
     bytes
 }
 
-fn unpack(bytes: &[u8; PLACE]) -> Place {
+fn unpack(bytes: &[u8; PLACE]) -> RowPlace {
     let field = |at: usize| {
         let at = 8 + 4 * at;
         u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes of a place"))
     };
-    Place {
+    RowPlace {
         offset: u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes of a place")),
         bytes: field(0),
         line: field(1),
@@ -122,7 +150,7 @@ mod tests {
     fn a_stored_index_comes_back_and_a_cut_one_does_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b.index");
-        let place = |at: u32| Place {
+        let place = |at: u32| RowPlace {
             offset: u64::from(at) << 33,
             bytes: at + 1,
             line: at + 2,
@@ -131,10 +159,14 @@ mod tests {
         };
         let index = Index {
             places: (0..1000).map(place).collect(),
-            skipped: vec![LeftOut {
-                place: "x:3".into(),
-                problem: "problem".into(),
-            }],
+            notes: Notes {
+                skipped: vec![LeftOut {
+                    place: "x:3".into(),
+                    problem: "problem".into(),
+                }],
+                unused: vec!["b".into(), "a".into()],
+            },
+            digest: "0123456789abcdef".into(),
         };
         assert_eq!(load(&path), None);
         store(&path, &index).unwrap();

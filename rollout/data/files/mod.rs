@@ -10,6 +10,8 @@ mod index;
 mod layout;
 mod records;
 
+pub use container::{ending, open_unpacked};
+pub use layout::{RowMessages, row_messages, row_pictures, row_variables};
 pub use records::{Readable, RecordRow, Records, readable};
 
 use std::path::{Path, PathBuf};
@@ -17,10 +19,11 @@ use std::path::{Path, PathBuf};
 use super::config::{FileConfig, OnBadRow, SourceConfig, Split};
 use super::error::DataError;
 use super::example::Example;
+use super::fingerprint::{PictureFiles, RowDigest};
 use super::shuffle::permuted;
 use super::source::{ABSENT, LeftOut, Opened};
-use container::{Container, Place};
-use index::Index;
+use container::{BytesUse, Container, Reading, Record, RowPlace};
+use index::{Index, Notes};
 use layout::{Layout, RowContext};
 
 /// An opened source of rows in files.
@@ -29,7 +32,7 @@ pub(crate) struct FileSource {
     container: Container,
     layout: Layout,
     media: Option<PathBuf>,
-    places: Vec<Place>,
+    places: Vec<RowPlace>,
     /// Whether rows were held against the caller's check when the source was opened.
     pub(crate) checked: bool,
 }
@@ -42,6 +45,10 @@ pub(crate) struct Opening<'a> {
     pub(crate) base: &'a Path,
     /// What a bad row does.
     pub(crate) on_bad_row: OnBadRow,
+    /// Names that the templates of the source's task insert.
+    pub(crate) inserted: &'a [String],
+    /// Whether the task says a system's word of its own.
+    pub(crate) has_system: bool,
     /// What a row must pass besides being well formed.
     pub(crate) check: &'a dyn Fn(&Example) -> Result<(), String>,
     /// Hears of long scans: bytes read so far and in all.
@@ -57,7 +64,7 @@ impl FileSource {
     ) -> Result<Opened<Self>, DataError> {
         let key = opening.key;
         check_options(file, key)?;
-        let layout = Layout::of(source, file, key)?;
+        let layout = Layout::of(source, file, key, opening.inserted)?;
         let path = opening.base.join(&file.path);
         let container = Container::open(source, &format!("{key}.path"), &path)?;
         let mut opened = Self {
@@ -70,11 +77,11 @@ impl FileSource {
             layout,
             places: Vec::new(),
         };
-        let index = opened.index(&way(source, file, opening.on_bad_row), opening)?;
+        let index = opened.index(&way(source, file, opening), opening)?;
         if index.places.is_empty() {
             return Err(DataError::config(
                 format!("{key}.path"),
-                match index.skipped.first() {
+                match index.notes.skipped.first() {
                     Some(first) => format!(
                         "{} has no usable row; the first problem: {first}",
                         path.display()
@@ -102,8 +109,10 @@ impl FileSource {
             rows: opened,
             train,
             held_out,
-            skipped: index.skipped,
+            skipped: index.notes.skipped,
             filtered,
+            unused: index.notes.unused,
+            digest: index.digest,
         })
     }
 
@@ -115,7 +124,7 @@ impl FileSource {
     /// The example of a row; source name and task are filled in by the catalog.
     pub(crate) fn example(&self, row: usize) -> Result<Example, DataError> {
         let place = self.places[row];
-        let record = self.container.read(place)?;
+        let record = self.container.read(place, &self.reading(BytesUse::Kept))?;
         self.layout
             .example(record, &self.row_context(place))
             .map_err(|problem| self.container.files.bad(place, problem))
@@ -126,13 +135,21 @@ impl FileSource {
         self.container.files.bad(self.places[row], problem)
     }
 
-    fn row_context(&self, place: Place) -> RowContext<'_> {
+    fn row_context(&self, place: RowPlace) -> RowContext<'_> {
         RowContext {
             media: self
                 .media
                 .as_deref()
                 .unwrap_or_else(|| self.container.files.folder(place)),
             default_id: self.container.files.default_id(place),
+        }
+    }
+
+    /// What of the rows is read.
+    fn reading(&self, bytes: BytesUse) -> Reading<'_> {
+        Reading {
+            column: Box::new(|name| self.layout.uses(name)),
+            bytes,
         }
     }
 
@@ -155,17 +172,37 @@ impl FileSource {
 
     fn scan(&self, opening: &mut Opening) -> Result<Index, DataError> {
         let mut index = Index::default();
+        let mut digest = RowDigest::default();
+        let pictures = match self.checked {
+            true => PictureFiles::Bytes,
+            false => PictureFiles::Names,
+        };
         let total = self.container.files.bytes();
-        self.container.scan(&mut |(mut place, record)| {
+        self.container
+            .columns()
+            .for_each(|name| self.note(name, &mut index.notes));
+        // The pictures in a large file are most of it.
+        let reading = self.reading(match self.checked {
+            true => BytesUse::Kept,
+            false => BytesUse::PassedOver,
+        });
+        self.container.scan(&reading, &mut |(mut place, record)| {
             (opening.progress)(self.container.files.position(place), total);
             let context = self.row_context(place);
-            let example = record.and_then(|record| self.layout.example(record, &context));
+            let example = record.and_then(|record| {
+                self.note_keys(&record, &mut index.notes);
+                self.layout.example(record, &context)
+            });
             let checked = example.and_then(|example| match self.checked {
                 true => (opening.check)(&example).map(|()| example),
                 false => Ok(example),
             });
             match checked {
                 Ok(example) => {
+                    if opening.has_system && example.talk.system.is_some() {
+                        index.notes.add(SYSTEM.to_owned());
+                    }
+                    digest.add(&example, pictures);
                     place.length = u32::try_from(example.length).unwrap_or(u32::MAX);
                     index.places.push(place);
                 }
@@ -174,16 +211,42 @@ impl FileSource {
                     let error = self.container.files.bad(place, problem);
                     match opening.on_bad_row {
                         OnBadRow::Error if !absent => return Err(error),
-                        _ => index.skipped.extend(LeftOut::of(&error)),
+                        _ => index.notes.skipped.extend(LeftOut::of(&error)),
                     }
                 }
             }
             Ok(())
         })?;
         (opening.progress)(total, total);
+        index.digest = digest.finish();
         Ok(index)
     }
+
+    /// Notes the keys of a record that nothing uses.
+    fn note_keys(&self, record: &Record, notes: &mut Notes) {
+        for name in record
+            .value
+            .as_object()
+            .into_iter()
+            .flat_map(|map| map.keys())
+        {
+            self.note(name, notes);
+        }
+        let (list, keys) = self.layout.unused_in_turns(record).unwrap_or_default();
+        for key in keys {
+            notes.add(format!("{list}.*.{key}"));
+        }
+    }
+
+    fn note(&self, name: &str, notes: &mut Notes) {
+        if !self.layout.uses(name) {
+            notes.add(name.to_owned());
+        }
+    }
 }
+
+/// How a row's system turn is called where it is not said.
+const SYSTEM: &str = "the rows' system turns (the task's `system` is said in their place)";
 
 fn check_options(file: &FileConfig, key: &str) -> Result<(), DataError> {
     if file.path.as_os_str().is_empty() {
@@ -202,11 +265,17 @@ fn check_options(file: &FileConfig, key: &str) -> Result<(), DataError> {
 }
 
 /// What decides how a source's files are read, as text.
-fn way(source: &SourceConfig, file: &FileConfig, on_bad_row: OnBadRow) -> String {
+fn way(source: &SourceConfig, file: &FileConfig, opening: &Opening) -> String {
     let kind = std::mem::discriminant(source);
     format!(
-        "{kind:?} {:?} {:?} {:?} {on_bad_row:?}",
-        file.fields, file.media_root, file.view
+        "{kind:?} {:?} {:?} {:?} {:?} {:?} {:?} {}",
+        file.fields,
+        file.media_root,
+        file.view,
+        file.delimiter,
+        opening.on_bad_row,
+        opening.inserted,
+        opening.has_system
     )
 }
 
@@ -236,6 +305,10 @@ fn split(rows: Vec<u32>, file: &FileConfig, key: &str) -> Result<(Vec<u32>, Vec<
 }
 
 #[cfg(test)]
+mod conversation_tests;
+#[cfg(test)]
 mod hostile_tests;
+#[cfg(test)]
+mod table_tests;
 #[cfg(test)]
 mod tests;

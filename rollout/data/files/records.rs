@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::container::{Container, Record};
+use super::container::{BytesUse, Container, Reading, Record};
 use super::layout::{FieldMap, NOTHING_ASKED, RowContext};
 use crate::data::config::SourceConfig;
 use crate::data::error::{At, DataError};
@@ -25,8 +25,10 @@ pub struct RecordRow {
     pub at: At,
     /// What the row is called if it has no id of its own.
     pub default_id: String,
-    /// An object (pictures embedded in tables are left out), or what is wrong there.
+    /// An object, or what is wrong there.
     pub value: Result<Value, String>,
+    /// Columns of a table that JSON has no form for, which are not in the value.
+    pub left_behind: Vec<String>,
     /// Bytes of all files up to here, as far as the format tells.
     pub position: u64,
 }
@@ -57,7 +59,12 @@ impl Records {
         visit: &mut dyn FnMut(RecordRow) -> Result<(), E>,
     ) -> Result<Result<(), E>, DataError> {
         let mut stopped = None;
-        let done = self.container.scan(&mut |(place, record)| {
+        // What is prepared are the drawings.
+        let reading = Reading {
+            column: Box::new(|_| true),
+            bytes: BytesUse::LeftBehind,
+        };
+        let done = self.container.scan(&reading, &mut |(place, record)| {
             let nowhere = self.container.files.bad(place, String::new());
             let DataError::Row { path, at, .. } = nowhere else {
                 return Ok(());
@@ -66,6 +73,9 @@ impl Records {
                 path,
                 at,
                 default_id: self.container.files.default_id(place),
+                left_behind: record
+                    .as_ref()
+                    .map_or_else(|_| Vec::new(), |record| record.left_behind.clone()),
                 value: record.map(|record| record.value),
                 position: self.container.files.position(place),
             };
@@ -94,16 +104,12 @@ pub enum Readable {
 
 /// Whether the format `jsonl` reads `row` as it is.
 pub fn readable(row: &Value) -> Readable {
-    let record = Record {
-        value: row.clone(),
-        pictures: Vec::new(),
-        without_pictures: false,
-    };
+    let record = Record::of(row.clone());
     let context = RowContext {
         media: Path::new(""),
         default_id: String::new(),
     };
-    match FieldMap::new(&IndexMap::new()).example(record, &context) {
+    match FieldMap::new(&IndexMap::new(), &[]).example(record, &context) {
         Ok(_) => Readable::Yes,
         Err(problem) if problem == NOTHING_ASKED => Readable::NothingAsked,
         Err(problem) => Readable::No(problem),

@@ -1,13 +1,14 @@
 //! Every published layout, read from small files of its exact shape.
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rewards::ImageSource;
 
 use super::*;
-use crate::data::config::{DataConfig, View};
-use crate::data::{Catalog, CurriculumConfig, Cursor, Example, Order, PlainOrder};
+use crate::data::config::{DataConfig, VectorGymView};
+use crate::data::{Catalog, CurriculumConfig, Cursor, Example, Order, PlainOrder, RowUse};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data/files/fixtures")
@@ -116,15 +117,16 @@ fn conversations_of_several_turns_end_with_the_example_s_question() {
     };
     let row = read("turns.jsonl", sharegpt, &SourceConfig::Sharegpt);
     assert_eq!(row.fields["prompt"], "Now as in <image>.");
-    assert_eq!(row.fields["system"], "Be brief.");
+    assert_eq!(row.talk.system.as_deref(), Some("Be brief."));
     assert_eq!(row.reference.svg.as_deref(), Some("<svg a='2'></svg>"));
-    assert_eq!((row.history.len(), row.images.len()), (2, 2));
+    assert_eq!((row.talk.history.len(), row.images.len()), (4, 2));
     let earlier: Vec<Example> = row.earlier().collect();
     let asked = |at: usize| earlier[at].fields["prompt"].as_str();
     assert_eq!([asked(0), asked(1)], ["<image> What is it?", "Draw it."]);
     assert_eq!(earlier[0].target.as_deref(), Some("A dot."));
     assert_eq!(earlier[1].target.as_deref(), Some("<svg a='1'></svg>"));
-    assert_eq!([earlier[0].history.len(), earlier[1].history.len()], [0, 1]);
+    let before = |at: usize| earlier[at].talk.history.len();
+    assert_eq!([before(0), before(1)], [0, 2]);
     // The second picture is not shown before the turn that speaks of it.
     assert_eq!([earlier[0].images.len(), earlier[1].images.len()], [1, 1]);
     assert_eq!(
@@ -134,19 +136,14 @@ fn conversations_of_several_turns_end_with_the_example_s_question() {
     let unplaced = "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}, \
         {\"role\": \"user\", \"content\": \"c\"}], \"images\": [\"a.png\"]}";
     let row = read("unplaced.jsonl", unplaced, &SourceConfig::Messages);
-    assert_eq!(row.history[0].question, "<image>a");
+    assert_eq!(row.talk.history[0].words.as_deref(), Some("<image>a"));
     assert_eq!(row.fields["prompt"], "c");
     assert_eq!(row.target, None, "the last question has no answer");
     let alpaca = "{\"system\": \"S\", \"history\": [[\"a\", \"b\"]], \"instruction\": \"c\", \"output\": \"<svg/>\"}";
     let row = read("alpaca.jsonl", alpaca, &SourceConfig::Alpaca);
-    assert_eq!(
-        (
-            row.history[0].question.as_str(),
-            row.history[0].answer.as_str()
-        ),
-        ("a", "b")
-    );
-    assert_eq!(row.fields["system"], "S");
+    let words = |at: usize| row.talk.history[at].words.as_deref();
+    assert_eq!([words(0), words(1)], [Some("a"), Some("b")]);
+    assert_eq!(row.talk.system.as_deref(), Some("S"));
 }
 
 #[test]
@@ -190,21 +187,21 @@ fn a_vectorgym_row_is_a_sample_of_each_view_that_it_has_what_for() {
     };
     // Row 3 has no original SVG: it is no sample of any view.
     let ids = |rows: &[Example]| rows.iter().map(|row| row.id.clone()).collect::<Vec<_>>();
-    let text = of(View::Text);
+    let text = of(VectorGymView::Text);
     assert_eq!(ids(&text), ["s/s0", "s/s1", "s/s2", "s/s4", "s/s5", "s/s6"]);
     assert_eq!(text[4].fields["prompt"], "dot number 5");
     assert!(text[4].reference.svg.as_ref().unwrap().contains("r=\"6\""));
-    let sketch = of(View::Sketch);
+    let sketch = of(VectorGymView::Sketch);
     let ImageSource::Png(bytes) = &sketch[3].images[0] else {
         panic!("the sketch is in the table");
     };
     let picture = svg::Raster::from_png(bytes, 16).unwrap();
     assert_eq!(picture.rgba[..4], [4, 20, 30, 255]);
-    let edit = of(View::Edit);
+    let edit = of(VectorGymView::Edit);
     assert_eq!(edit[1].id, "s/s1#1");
     assert_eq!(edit[1].target, svg_of("blue"));
     assert!(edit[1].fields["draft"].contains("red"));
-    let caption = of(View::Caption);
+    let caption = of(VectorGymView::Caption);
     assert_eq!(caption[5].target.as_deref(), Some("dot number 6"));
     assert!(caption[5].reference.svg.is_none());
 }
@@ -253,7 +250,7 @@ fn lengths_outside_the_bounds_are_left_out_and_counted() {
 #[test]
 fn options_that_do_not_fit_the_format_are_refused() {
     let mut source = file("drawings");
-    source.view = Some(View::Text);
+    source.view = Some(VectorGymView::Text);
     let with_view = Catalog::open(&config(SourceConfig::SvgFolder(source)), &fixtures(), "t");
     assert!(
         with_view
@@ -342,14 +339,17 @@ fn large_files_are_indexed_once_and_their_rows_checked_when_drawn() {
         Ok(id) if id % 2 == 1 => Err("odd".to_owned()),
         _ => Ok(()),
     };
+    let rows = RowUse {
+        check: Arc::new(check),
+        inserted: HashMap::new(),
+        systems: HashSet::new(),
+    };
     let scans = |catalog: &mut Option<Catalog>| {
         let mut heard = 0;
-        let opened = Catalog::open_checked(
-            &data,
-            (folder.path(), "t"),
-            Arc::new(check),
-            &mut |_, _, _| heard += 1,
-        );
+        let opened =
+            Catalog::open_checked(&data, (folder.path(), "t"), rows.clone(), &mut |_, _, _| {
+                heard += 1
+            });
         *catalog = Some(opened.unwrap());
         heard
     };
@@ -358,7 +358,16 @@ fn large_files_are_indexed_once_and_their_rows_checked_when_drawn() {
     assert_eq!(scans(&mut catalog), 0, "the index is kept");
     let source = &data.sources["s"];
     let container = Container::open(source, "s", &folder.path().join("large.jsonl")).unwrap();
-    let way = way(source, source.file().unwrap(), data.on_bad_row);
+    let opening = Opening {
+        key: "s",
+        base: folder.path(),
+        on_bad_row: data.on_bad_row,
+        inserted: &[],
+        has_system: false,
+        check: &|_| Ok(()),
+        progress: &mut |_, _| {},
+    };
+    let way = way(source, source.file().unwrap(), &opening);
     let kept = index::path(&container, &way).unwrap();
     std::fs::remove_file(kept).expect("the index of these very files lies there");
     let mut cursor = Cursor::new(

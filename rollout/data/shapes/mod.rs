@@ -15,7 +15,7 @@ use rewards::{ImageSource, Reference};
 
 use super::config::{ShapesConfig, ShapesKind, Split, TeacherNoise};
 use super::error::DataError;
-use super::example::Example;
+use super::example::{Example, Talk};
 use super::shuffle::Stream;
 use super::source::Opened;
 use noise::sloppy;
@@ -64,6 +64,9 @@ impl Shapes {
             held_out: (config.count as u32..end as u32).collect(),
             skipped: Vec::new(),
             filtered: 0,
+            unused: Vec::new(),
+            // All that they are stands in the config.
+            digest: "shapes".to_owned(),
         })
     }
 
@@ -93,8 +96,7 @@ impl Shapes {
             id: row.to_string(),
             task: String::new(),
             fields,
-            whole_question: false,
-            history: Vec::new(),
+            talk: Talk::default(),
             images: self.picture(&svg).into_iter().collect(),
             length: svg.len(),
             reference: Reference {

@@ -31,7 +31,7 @@ pub(super) enum Colour {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Size {
+enum FigureSize {
     Small,
     Medium,
     Large,
@@ -64,7 +64,7 @@ pub(super) const COLOURS: [Colour; 8] = [
     Colour::Gray,
     Colour::Black,
 ];
-const SIZES: [Size; 3] = [Size::Small, Size::Medium, Size::Large];
+const SIZES: [FigureSize; 3] = [FigureSize::Small, FigureSize::Medium, FigureSize::Large];
 const RELATIONS: [Relation; 4] = [
     Relation::Above,
     Relation::Below,
@@ -73,17 +73,17 @@ const RELATIONS: [Relation; 4] = [
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Item {
+struct SceneItem {
     figure: Figure,
     colour: Colour,
-    size: Size,
+    size: FigureSize,
 }
 
 /// One or two shapes and how they lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Scene {
-    first: Item,
-    second: Option<(Relation, Item)>,
+    first: SceneItem,
+    second: Option<(Relation, SceneItem)>,
 }
 
 /// A shape at its place; lengths in user units.
@@ -116,7 +116,7 @@ impl Colour {
     }
 }
 
-impl Item {
+impl SceneItem {
     fn drawn(stream: &mut Stream, colour: Colour) -> Self {
         Self {
             figure: stream.choose(&FIGURES),
@@ -136,10 +136,10 @@ impl Item {
         };
         let colour = self.colour.word();
         match self.size {
-            Size::Small => format!("a small {colour} {figure}"),
-            Size::Large => format!("a large {colour} {figure}"),
-            Size::Medium if self.colour == Colour::Orange => format!("an {colour} {figure}"),
-            Size::Medium => format!("a {colour} {figure}"),
+            FigureSize::Small => format!("a small {colour} {figure}"),
+            FigureSize::Large => format!("a large {colour} {figure}"),
+            FigureSize::Medium if self.colour == Colour::Orange => format!("an {colour} {figure}"),
+            FigureSize::Medium => format!("a {colour} {figure}"),
         }
     }
 
@@ -150,9 +150,9 @@ impl Item {
             x: CANVAS / 2.0 + dx * APART,
             y: CANVAS / 2.0 + dy * APART,
             radius: match self.size {
-                Size::Small => 12.0,
-                Size::Medium => 18.0,
-                Size::Large => 26.0,
+                FigureSize::Small => 12.0,
+                FigureSize::Medium => 18.0,
+                FigureSize::Large => 26.0,
             },
         }
     }
@@ -162,11 +162,11 @@ impl Scene {
     /// A random scene whose first colour `first` chooses. Two in three have two shapes.
     pub(super) fn drawn(stream: &mut Stream, first: impl Fn(&mut Stream) -> Colour) -> Self {
         let colour = first(stream);
-        let first = Item::drawn(stream, colour);
+        let first = SceneItem::drawn(stream, colour);
         let second = (stream.below(3) > 0).then(|| {
             let relation = stream.choose(&RELATIONS);
             let colour = stream.choose(&COLOURS);
-            (relation, Item::drawn(stream, colour))
+            (relation, SceneItem::drawn(stream, colour))
         });
         Self { first, second }
     }

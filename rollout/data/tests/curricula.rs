@@ -148,7 +148,7 @@ fn rewards_that_differ_draw_their_bucket_more_often_and_tasks_keep_their_share()
     let spreads = cursor.spreads();
     let of_a: Vec<f64> = spreads
         .iter()
-        .filter(|s| s.strand == "ta")
+        .filter(|s| s.stream == "ta")
         .map(|s| s.mean)
         .collect();
     assert_eq!(of_a, [0.0, 0.5, 0.0]);

@@ -23,7 +23,7 @@ use crate::{DrawKey, RolloutError};
 const PREFILL_ROWS: usize = 16_384;
 
 /// A request whose completions are not all in slots yet.
-struct Waiting {
+struct WaitingRequest {
     request: Request,
     /// The prompt's pictures, encoded.
     view: Option<Rc<EncodedImages>>,
@@ -62,7 +62,7 @@ pub(super) struct Decoding {
 /// What is not in a slot: groups before, completions after.
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<WaitingRequest>,
     done: VecDeque<Finished>,
 }
 
@@ -79,20 +79,24 @@ impl Decoding {
         views: Vec<Rc<EncodedImages>>,
         limit: usize,
     ) -> Result<Self, RolloutError> {
+        // Image tokens, and rows of the head that are no tokens at all.
+        let mut suppressed = model.suppress_tokens().to_vec();
+        if let Some(tokenizer) = &tokenizer {
+            suppressed.extend(tokenizer.unused_ids(model.config.vocab_size));
+        }
         let stops = Stops::new(tokenizer, &submission.sampling)?;
         let mut views = views.into_iter();
-        let waiting = submission.requests.into_iter().map(|request| Waiting {
-            view: request.images.as_ref().and_then(|_| views.next()),
-            request,
-            admitted: 0,
-            prompt: None,
-        });
+        let waiting = submission
+            .requests
+            .into_iter()
+            .map(|request| WaitingRequest {
+                view: request.images.as_ref().and_then(|_| views.next()),
+                request,
+                admitted: 0,
+                prompt: None,
+            });
         let mut decoding = Self {
-            sampler: Sampler::suppressing(
-                submission.sampling,
-                model.suppress_tokens(),
-                model.device(),
-            ),
+            sampler: Sampler::suppressing(submission.sampling, &suppressed, model.device()),
             stops,
             seed: submission.seed,
             cache: None,
@@ -215,7 +219,7 @@ impl Decoding {
                 self.run_prefill(model, prompts, stats)?;
             }
             batch.push(index);
-            let Waiting { request, view, .. } = &self.queue.waiting[index];
+            let WaitingRequest { request, view, .. } = &self.queue.waiting[index];
             match view {
                 None => input.push(&request.ids, None),
                 Some(view) => input.push_with_images(&request.ids, &view.images.positions),

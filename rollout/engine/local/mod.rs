@@ -52,14 +52,7 @@ impl LocalEngine {
 
 impl Engine for LocalEngine {
     fn submit(&mut self, submission: Submission) -> Result<(), RolloutError> {
-        submission.sampling.check().map_err(RolloutError::Input)?;
-        let mut requests = submission.requests.iter();
-        if let Some(empty) = requests.find(|request| request.ids.is_empty()) {
-            return Err(RolloutError::Input(format!(
-                "prompt {} has no tokens",
-                empty.group
-            )));
-        }
+        submission.check(self.capabilities())?;
         if self.decoding.is_some() {
             return Err(RolloutError::Input(
                 "requests were submitted while others are still decoding".into(),
@@ -113,7 +106,6 @@ impl Engine for LocalEngine {
         Capabilities {
             pictures: self.options.policy.vision().is_some(),
             exact_lengths: true,
-            shares_weights: true,
         }
     }
 }

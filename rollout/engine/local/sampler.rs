@@ -53,19 +53,19 @@ impl Sampler {
             logits / self.sampling.temperature
         };
         let logprobs = scaled.log_softmax(-1, Kind::Float);
+        // Among the others alone: what is suppressed may hold all the probability that float32 can show.
+        let allowed = match &self.suppressed {
+            None => logprobs.shallow_clone(),
+            Some(suppressed) => scaled
+                .index_fill(-1, suppressed, f64::NEG_INFINITY)
+                .log_softmax(-1, Kind::Float),
+        };
         let (ids, drawn) = if greedy {
-            let allowed = match &self.suppressed {
-                None => logprobs.shallow_clone(),
-                Some(suppressed) => logprobs.index_fill(-1, suppressed, f64::NEG_INFINITY),
-            };
             let ids = allowed.argmax(-1, true);
             let zeros = ids.zeros_like().to_kind(Kind::Float);
             (ids, zeros)
         } else {
-            let mut probs = logprobs.exp();
-            if let Some(suppressed) = &self.suppressed {
-                probs = probs.index_fill(-1, suppressed, 0.0);
-            }
+            let mut probs = allowed.exp();
             if self.sampling.filters() {
                 probs = probs.where_self(&self.kept(&probs), &probs.zeros_like());
             }
@@ -78,7 +78,7 @@ impl Sampler {
             let ids = target
                 .searchsorted(&cumulative, false, true, "right", None::<&Tensor>)
                 .clamp_max(logits.size()[1] - 1);
-            let drawn = logprobs.gather(-1, &ids, false) - total.log().to_kind(Kind::Float);
+            let drawn = allowed.gather(-1, &ids, false) - total.log().to_kind(Kind::Float);
             (ids, drawn)
         };
         let logprobs = logprobs.gather(-1, &ids, false);

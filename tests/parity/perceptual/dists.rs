@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use models::encoder::{DistanceNetwork, Dists, PictureInput};
+use models::encoder::{DistanceInput, DistanceNetwork, Dists};
 use models::write_tensors;
 use svg::Filter;
 use tch::{Device, Kind, Tensor};
@@ -42,7 +42,7 @@ pub fn dists_distances(folder: &Path, kind: Kind, sides: &[u32]) -> Vec<f64> {
     let distance = |&side: &u32| {
         let features = pictures().map(|picture| {
             let square = picture.resized(side as usize, side as usize, Filter::Bicubic);
-            network.features(&[&square], PictureInput::Unit).unwrap()
+            network.features(&[&square], DistanceInput::Unit).unwrap()
         });
         let [a, b] = &features;
         assert!(network.distances(a, a).unwrap().double_value(&[0]).abs() < 1e-6);

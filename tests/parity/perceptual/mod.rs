@@ -7,7 +7,7 @@ pub use dists::{dists_distances, dists_folder};
 
 use std::path::{Path, PathBuf};
 
-use models::encoder::{DistanceNetwork, Dists, Encoder, Lpips, PictureInput, Pooling};
+use models::encoder::{DistanceInput, DistanceNetwork, Dists, Encoder, Lpips, Pooling};
 use models::image::Rgb8;
 use models::write_tensors;
 use serde_json::Value;
@@ -141,9 +141,9 @@ pub fn lpips_distances(folder: &Path, kind: Kind) -> Vec<f64> {
     let network = Lpips::load(folder, (kind, Device::Cpu)).unwrap();
     let [a, b] = pictures().map(|picture| picture.resized(48, 48, Filter::Bicubic).into_owned());
     let inputs = [
-        PictureInput::Unit,
-        PictureInput::Signed,
-        PictureInput::Imagenet,
+        DistanceInput::Unit,
+        DistanceInput::Signed,
+        DistanceInput::Imagenet,
     ];
     inputs
         .map(|input| {
@@ -177,17 +177,17 @@ fn lpips_of_several_pictures_is_that_of_each() {
     let folder = lpips_folder("batch", &ALEX, ALEX_WIDTHS);
     let network = Lpips::load(&folder, (Kind::Double, Device::Cpu)).unwrap();
     let [a, b] = pictures().map(|picture| picture.resized(40, 36, Filter::Bicubic).into_owned());
-    let both = network.features(&[&a, &b], PictureInput::Unit).unwrap();
+    let both = network.features(&[&a, &b], DistanceInput::Unit).unwrap();
     let own = network.distances(&both, &both.one(0)).unwrap();
     assert_eq!(own.double_value(&[0]), 0.0);
-    let alone = [&a, &b].map(|picture| network.features(&[picture], PictureInput::Unit).unwrap());
+    let alone = [&a, &b].map(|picture| network.features(&[picture], DistanceInput::Unit).unwrap());
     let far = network
         .distances(&alone[1], &alone[0])
         .unwrap()
         .double_value(&[0]);
     assert!((own.double_value(&[1]) - far).abs() < 1e-12 && far > 0.0);
     let small = a.resized(40, 20, Filter::Bicubic);
-    assert!(network.features(&[&small], PictureInput::Unit).is_err());
+    assert!(network.features(&[&small], DistanceInput::Unit).is_err());
 }
 
 /// The tensors of pytorch-fid's checkpoint: name, output and input channels, kernel.

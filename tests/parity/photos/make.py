@@ -1,6 +1,7 @@
 """Writes picture files of the odd kinds beside it, and to expected.json what transformers' `load_image` (Pillow's decoder,
 `exif_transpose`) makes of each: width, height and the RGB bytes in base64. Photographs turned all eight ways, said by Exif
-in either byte order, in a PNG, or by XMP alone; progressive and four-colour JPEG; 16-bit and transparent PNG.
+in either byte order, in a PNG, or by XMP alone; progressive and four-colour JPEG; 16-bit and transparent PNG;
+WebP with and without losses.
 """
 
 import base64
@@ -83,7 +84,13 @@ def files():
     grey = drawing("L")
     grey.save(HERE / "grey_clear.png", transparency=grey.getpixel((0, 0)))
     drawing().save(HERE / "rgb_clear.png", transparency=drawing().getpixel((0, 0)))
-    return sorted(path for path in HERE.iterdir() if path.suffix in (".png", ".jpg"))
+    drawing().save(HERE / "turned.webp", lossless=True, exif=exif(6, ">"))
+    drawing().save(HERE / "turned_xmp.webp", lossless=True, xmp=xmp(3))
+    clear = drawing("RGBA")
+    clear.putalpha(drawing("L"))
+    clear.save(HERE / "clear.webp", lossless=True, exact=True)
+    drawing().save(HERE / "lossy.webp", quality=90)
+    return sorted(path for path in HERE.iterdir() if path.suffix in (".png", ".jpg", ".webp"))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::problems::Problems;
 use super::rendered_prompt::Folder;
-use super::stages::{Bound, StageSurvey};
 use super::survey::{SourceSurvey, Survey, TaskSurvey};
+use trainer::{Bound, StageSurvey};
 
 /// Sizes of pictures that are listed.
 const MOST_SIZES: usize = 100;
@@ -32,7 +32,7 @@ fn source(of: &SourceSurvey) -> Value {
         "task": of.summary.task,
         "train": of.summary.train,
         "held_out": of.summary.held_out,
-        "left_out_by_length": of.summary.filtered,
+        "left_out_by_length": of.summary.filtered, "not_used": of.summary.unused,
         "measured": of.measured,
         "bad": problems(&of.bad),
         "not_of_the_view": problems(&of.absent),

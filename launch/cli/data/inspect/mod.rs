@@ -11,7 +11,6 @@ mod page;
 mod pictures;
 mod problems;
 mod rendered_prompt;
-mod stages;
 mod survey;
 mod text;
 
@@ -20,9 +19,9 @@ use std::path::{Path, PathBuf};
 use rollout::data::OnBadRow;
 use trainer::config::Config;
 
-use super::parallel::Workers;
+use super::parallel::RowThreads;
 use crate::cli::config::load;
-use crate::cli::{Failure, Shared};
+use crate::cli::{CliFailure, SharedFlags};
 use crate::progress::Bar;
 use crate::report;
 use rendered_prompt::{Folder, Words};
@@ -64,10 +63,10 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
+pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     let mut config = load(&args.config, &args.set, shared)?.config;
     if let Some(folder) = &args.tokenizer {
-        config.model.tokenizer = Some(std::path::absolute(folder).map_err(Failure::input)?);
+        config.model.tokenizer = Some(std::path::absolute(folder).map_err(CliFailure::input)?);
     }
     let folder = Folder::of(&config.model, args.tokenizer.is_some())?;
     if let Some(lack) = &folder.lack
@@ -104,7 +103,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
             words: &words,
             limit: args.limit,
             samples: args.samples as usize,
-            workers: &Workers::new(0)?,
+            workers: &RowThreads::new(0)?,
             quiet: shared.quiet,
         },
     )?;
@@ -118,7 +117,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         println!("\npictures: {}", out.display());
     }
     match survey.verdict(stops) {
-        Some(sentence) => Err(Failure::input(sentence)),
+        Some(sentence) => Err(CliFailure::input(sentence)),
         None => Ok(()),
     }
 }
@@ -130,12 +129,12 @@ fn default_page(config: &Config) -> PathBuf {
         .join(format!("{}.data.html", config.name))
 }
 
-fn write_page(out: &Path, page: &str) -> Result<(), Failure> {
+fn write_page(out: &Path, page: &str) -> Result<(), CliFailure> {
     let folder = out.parent().unwrap_or(Path::new(""));
     let made = match folder.as_os_str().is_empty() {
         true => Ok(()),
         false => std::fs::create_dir_all(folder),
     };
     made.and_then(|()| report::page::write(out, page))
-        .map_err(|error| Failure::input(format!("--out {}: {error}", out.display())))
+        .map_err(|error| CliFailure::input(format!("--out {}: {error}", out.display())))
 }

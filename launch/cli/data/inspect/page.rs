@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use rayon::prelude::*;
 use rollout::data::Split;
 use rollout::prompt::PICTURE;
 use trainer::config::Config;
 
-use super::pictures::{self, Drawn};
+use super::pictures::{self, PngResult};
 use super::problems::Problems;
 use super::survey::{Sample, Survey, TaskSurvey};
 use crate::cli::data::stats::Lengths;
@@ -35,12 +36,16 @@ pub fn html(survey: &Survey, config: &Config, path: &Path) -> String {
             out.push_str(&listed(problems, &format!("{name}: {what}")));
         }
     }
-    let drawer = pictures::Pictures::new(config);
+    let drawer = pictures::PageRenderer::new(config);
     for task in &survey.tasks {
         out.push_str(&section(task));
         let samples = survey.samples.iter();
-        let own = samples.filter(|sample| sample.example.task == task.name);
-        let cards: String = own.map(|sample| card(sample, &drawer)).collect();
+        let own: Vec<&Sample> = samples
+            .filter(|sample| sample.example.task == task.name)
+            .collect();
+        let cards = own.par_iter().with_max_len(1);
+        let cards: Vec<String> = cards.map(|sample| card(sample, &drawer)).collect();
+        let cards = cards.concat();
         if !cards.is_empty() {
             // Writing to a string cannot fail.
             let _ = write!(out, "<h3>Samples</h3><div class=\"samples\">{cards}</div>");
@@ -150,10 +155,10 @@ fn histogram(name: &str, lengths: &Lengths) -> String {
     )
 }
 
-fn card(sample: &Sample, drawer: &pictures::Pictures) -> String {
+fn card(sample: &Sample, drawer: &pictures::PageRenderer) -> String {
     let example = &sample.example;
     let mut out = String::from("<article><div class=\"pair\">");
-    let mut show = |caption: &str, drawn: Drawn| {
+    let mut show = |caption: &str, drawn: PngResult| {
         let (png, reason) = match drawn {
             Ok(png) => (Some(png), String::new()),
             Err(reason) => (None, reason),

@@ -16,15 +16,15 @@ const SIDE: u32 = 224;
 const MOST_SIDE: u32 = 16_384;
 
 /// Draws for a page.
-pub struct Pictures {
+pub struct PageRenderer {
     renderer: Option<Renderer>,
     renders: IndexMap<String, RenderConfig>,
 }
 
 /// A PNG, or why there is none.
-pub type Drawn = Result<Vec<u8>, String>;
+pub type PngResult = Result<Vec<u8>, String>;
 
-impl Pictures {
+impl PageRenderer {
     /// As the config's tasks draw; without a renderer there are no drawings.
     pub fn new(config: &Config) -> Self {
         let tasks = trainer::scoring(&config.tasks);
@@ -38,7 +38,7 @@ impl Pictures {
     }
 
     /// The first SVG in a text, drawn.
-    pub fn drawing(&self, text: &str, task: &str) -> Drawn {
+    pub fn drawing(&self, text: &str, task: &str) -> PngResult {
         let source = extract::first_svg(text).unwrap_or(text);
         let renderer = self.renderer.as_ref().ok_or("no renderer is installed")?;
         let config = self.renders.get(task).cloned().unwrap_or_default();
@@ -49,7 +49,7 @@ impl Pictures {
 }
 
 /// A picture of a row, small, over white.
-pub fn thumbnail(image: &ImageSource) -> Drawn {
+pub fn thumbnail(image: &ImageSource) -> PngResult {
     let bytes = image.read().map_err(|error| error.to_string())?;
     let raster = Raster::decode(&bytes, MOST_SIDE).map_err(|error| error.to_string())?;
     let (width, height) = (raster.width, raster.height);

@@ -10,7 +10,7 @@ const OTHER: &str = "other problems";
 
 /// One kind of problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kind {
+pub struct ProblemKind {
     /// How many rows have it.
     pub count: u64,
     /// The first of them: place and sentence.
@@ -20,7 +20,7 @@ pub struct Kind {
 /// Problems and how many rows have them.
 #[derive(Debug, Clone, Default)]
 pub struct Problems {
-    kinds: BTreeMap<String, Kind>,
+    kinds: BTreeMap<String, ProblemKind>,
 }
 
 impl Problems {
@@ -30,7 +30,7 @@ impl Problems {
         if self.kinds.len() >= MOST_KINDS && !self.kinds.contains_key(&name) {
             name = OTHER.to_owned();
         }
-        let known = self.kinds.entry(name).or_insert_with(|| Kind {
+        let known = self.kinds.entry(name).or_insert_with(|| ProblemKind {
             count: 0,
             first: format!("{place}: {problem}"),
         });
@@ -43,8 +43,8 @@ impl Problems {
     }
 
     /// The kinds, the most frequent first.
-    pub fn kinds(&self) -> Vec<(&str, &Kind)> {
-        let mut kinds: Vec<(&str, &Kind)> = self
+    pub fn kinds(&self) -> Vec<(&str, &ProblemKind)> {
+        let mut kinds: Vec<(&str, &ProblemKind)> = self
             .kinds
             .iter()
             .map(|(name, kind)| (name.as_str(), kind))

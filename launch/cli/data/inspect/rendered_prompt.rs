@@ -13,7 +13,7 @@ use rollout::template::ChatTemplate;
 use trainer::PromptBuilder;
 use trainer::config::Config;
 
-use crate::cli::Failure;
+use crate::cli::CliFailure;
 
 /// What is at hand of the policy's folder.
 pub struct Folder {
@@ -28,7 +28,7 @@ pub struct Folder {
 
 impl Folder {
     /// Reads what is there; a folder that is not there is no error unless it is `named` on purpose.
-    pub fn of(model: &ModelConfig, named: bool) -> Result<Self, Failure> {
+    pub fn of(model: &ModelConfig, named: bool) -> Result<Self, CliFailure> {
         let without = |lack: String| Self {
             tokenizer: None,
             chat: None,
@@ -48,7 +48,7 @@ impl Folder {
             )));
         }
         let tokenizer = Tokenizer::read(folder)?;
-        let chat = ChatTemplate::load(folder).map_err(Failure::input)?;
+        let chat = ChatTemplate::load(folder).map_err(CliFailure::input)?;
         let absent = |path: &PathBuf| !path.join("config.json").exists();
         let (eyes, lack) = match model.path.as_ref().filter(|path| absent(path)) {
             Some(path) => {
@@ -90,7 +90,7 @@ pub struct RenderedPrompt {
 
 impl<'a> Words<'a> {
     /// Checks the templates of the config's tasks.
-    pub fn new(config: &Config, folder: &'a Folder) -> Result<Self, Failure> {
+    pub fn new(config: &Config, folder: &'a Folder) -> Result<Self, CliFailure> {
         let chat = folder.chat.as_ref();
         if let (Some(tokenizer), Some(eyes)) = (&folder.tokenizer, &folder.eyes) {
             let prompts = PromptBuilder::new(&config.tasks, tokenizer.clone(), chat, config.seed)?;
@@ -107,7 +107,7 @@ impl<'a> Words<'a> {
                 ..whole
             };
             let prompter = Prompter::new(&asked, chat, config.seed)
-                .map_err(|error| Failure::input(format!("tasks.{name}.{error}")))?;
+                .map_err(|error| CliFailure::input(format!("tasks.{name}.{error}")))?;
             Ok((name.clone(), prompter.with_pictures(PICTURE, false)))
         };
         Ok(Self::Templates {
@@ -115,7 +115,7 @@ impl<'a> Words<'a> {
                 .tasks
                 .iter()
                 .map(bare)
-                .collect::<Result<_, Failure>>()?,
+                .collect::<Result<_, CliFailure>>()?,
             tokenizer: folder.tokenizer.as_deref(),
         })
     }

@@ -8,11 +8,11 @@ use trainer::config::Config;
 
 use super::problems::Problems;
 use super::rendered_prompt::{RenderedPrompt, Words};
-use super::stages::StageSurvey;
-use crate::cli::Failure;
-use crate::cli::data::parallel::Workers;
+use crate::cli::CliFailure;
+use crate::cli::data::parallel::RowThreads;
 use crate::cli::data::stats::Lengths;
 use crate::progress::Bar;
+use trainer::StageSurvey;
 
 /// Rows that are read at a time.
 const BATCH: usize = 256;
@@ -25,7 +25,7 @@ pub struct Measuring<'a> {
     pub limit: usize,
     /// Rows of each source that are shown.
     pub samples: usize,
-    pub workers: &'a Workers,
+    pub workers: &'a RowThreads,
     pub quiet: bool,
 }
 
@@ -60,7 +60,7 @@ pub struct TaskSurvey {
     /// Rows whose reference has an SVG, a text, a picture.
     pub references: [usize; 3],
     pub lengths: TaskLengths,
-    pub pictures: Pictures,
+    pub pictures: PictureCounts,
 }
 
 /// Lengths of a task's rows.
@@ -92,7 +92,7 @@ impl TaskLengths {
 
 /// Pictures that prompts show.
 #[derive(Default)]
-pub struct Pictures {
+pub struct PictureCounts {
     /// Rows that show any.
     pub rows: usize,
     pub count: usize,
@@ -100,7 +100,7 @@ pub struct Pictures {
     pub sizes: BTreeMap<(u32, u32), usize>,
 }
 
-impl Pictures {
+impl PictureCounts {
     /// The most frequent sizes.
     pub fn frequent(&self, most: usize) -> Vec<((u32, u32), usize)> {
         let mut sizes: Vec<_> = self.sizes.iter().map(|(size, n)| (*size, *n)).collect();
@@ -119,7 +119,7 @@ pub struct Sample {
 }
 
 /// What became of a row.
-enum Outcome {
+enum RowOutcome {
     Read(Box<Read>),
     Bad(LeftOut),
     Stops { id: String, problem: String },
@@ -134,7 +134,7 @@ struct Read {
 
 impl Survey {
     /// Reads the rows of `catalog`, which leaves bad ones out.
-    pub fn take(catalog: &Catalog, measuring: &Measuring) -> Result<Self, Failure> {
+    pub fn take(catalog: &Catalog, measuring: &Measuring) -> Result<Self, CliFailure> {
         let summaries = catalog.summary();
         let config = measuring.config;
         let named = |name: &String| TaskSurvey {
@@ -178,7 +178,7 @@ impl Survey {
         (source, measured): (usize, usize),
         measuring: &Measuring,
         bar: &mut Bar,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CliFailure> {
         let summary = self.sources[source].summary.clone();
         let all = summary.train + summary.held_out;
         let rows: Vec<usize> = (0..measured).map(|at| at * all / measured).collect();
@@ -198,12 +198,12 @@ impl Survey {
             });
             for (row, outcome) in batch.iter().zip(outcomes) {
                 let outcome = outcome.unwrap_or_else(|| {
-                    Ok(Outcome::Stops {
+                    Ok(RowOutcome::Stops {
                         id: format!("{}, row {row}", summary.name),
                         problem: "reading it failed inside".into(),
                     })
                 });
-                let outcome = outcome.map_err(|error| Failure::input(error.to_string()))?;
+                let outcome = outcome.map_err(|error| CliFailure::input(error.to_string()))?;
                 if let Some(sample) = self.count(source, outcome) {
                     shown.insert((key(*row), *row), sample);
                     if shown.len() > measuring.samples {
@@ -221,15 +221,15 @@ impl Survey {
         Ok(())
     }
 
-    fn count(&mut self, source: usize, outcome: Outcome) -> Option<Sample> {
+    fn count(&mut self, source: usize, outcome: RowOutcome) -> Option<Sample> {
         let of = &mut self.sources[source];
         let read = match outcome {
-            Outcome::Read(read) => read,
-            Outcome::Bad(row) => {
+            RowOutcome::Read(read) => read,
+            RowOutcome::Bad(row) => {
                 of.bad.add(&row.place, &row.problem);
                 return None;
             }
-            Outcome::Stops { id, problem } => {
+            RowOutcome::Stops { id, problem } => {
                 of.stops.add(&id, &problem);
                 return None;
             }
@@ -324,10 +324,10 @@ fn outcome(
     catalog: &Catalog,
     (source, (list, at)): (usize, (Split, usize)),
     words: &Words,
-) -> Result<Outcome, DataError> {
+) -> Result<RowOutcome, DataError> {
     let example = match catalog.row((source, list), at)? {
         Ok(example) => example,
-        Err(skipped) => return Ok(Outcome::Bad(skipped.row)),
+        Err(skipped) => return Ok(RowOutcome::Bad(skipped.row)),
     };
     let mut draw = Draw {
         example,
@@ -341,7 +341,7 @@ fn outcome(
         Ok(read) => read,
         Err(problem) => {
             let id = std::mem::take(&mut draw.example.id);
-            return Ok(Outcome::Stops { id, problem });
+            return Ok(RowOutcome::Stops { id, problem });
         }
     };
     let example = draw.example;
@@ -354,7 +354,7 @@ fn outcome(
         true => reference_tokens,
         false => target.and_then(count),
     };
-    Ok(Outcome::Read(Box::new(Read {
+    Ok(RowOutcome::Read(Box::new(Read {
         reference_tokens,
         target_tokens,
         sizes,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::problems::Problems;
-use super::survey::{Pictures, Survey, TaskSurvey};
+use super::survey::{PictureCounts, Survey, TaskSurvey};
 use crate::cli::data::stats::Lengths;
 
 /// Letters of the longest bar.
@@ -65,6 +65,10 @@ fn sources(survey: &Survey, out: &mut String) {
     }
     for source in &survey.sources {
         let name = printable(&source.summary.name);
+        let unused = &source.summary.unused;
+        if !unused.is_empty() {
+            let _ = writeln!(out, "\n{name}: not used: {}", printable(&unused.join(", ")));
+        }
         for (problems, what) in [
             (&source.bad, "bad rows"),
             (&source.absent, "rows that are no samples of its view"),
@@ -133,7 +137,7 @@ fn histogram(name: &str, lengths: &Lengths, out: &mut String) {
     }
 }
 
-fn shown(pictures: &Pictures, out: &mut String) {
+fn shown(pictures: &PictureCounts, out: &mut String) {
     if pictures.count == 0 {
         return;
     }

@@ -20,8 +20,8 @@ use rollout::data::{RecordRow, Records};
 use serde_json::json;
 use svg::{NormaliseOptions, Renderer, WorkerProgram};
 
-use super::parallel::Workers;
-use crate::cli::{Failure, Shared};
+use super::parallel::RowThreads;
+use crate::cli::{CliFailure, SharedFlags};
 use crate::progress::{Bar, duration};
 pub use options::Args;
 use row::{Rejection, Rules};
@@ -34,21 +34,21 @@ const BATCH_ROWS: usize = 512;
 const BATCH_BYTES: usize = 32 << 20;
 
 /// Runs the command.
-pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
+pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     let tokens = (
         args.filters.min_tokens.unwrap_or(0),
         args.filters.max_tokens.unwrap_or(usize::MAX),
     );
     if tokens.0 > tokens.1 {
-        return Err(Failure::input(format!(
+        return Err(CliFailure::input(format!(
             "--min-tokens {} is more than --max-tokens {}",
             tokens.0, tokens.1
         )));
     }
-    let records = Records::open(&args.input.source()?, "--from").map_err(Failure::input)?;
+    let records = Records::open(&args.input.source()?, "--from").map_err(CliFailure::input)?;
     let folder = args.filters.tokenizer.as_deref();
     let tokenizer = folder.map(Tokenizer::read).transpose()?;
-    let renderer = Renderer::new(&WorkerProgram::Installed, DEADLINE).map_err(Failure::other)?;
+    let renderer = Renderer::new(&WorkerProgram::Installed, DEADLINE).map_err(CliFailure::other)?;
     let rules = Rules {
         renderer: &renderer,
         tokenizer: tokenizer.as_ref(),
@@ -61,13 +61,13 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         min_entropy: args.filters.min_colour_entropy,
         tokens,
     };
-    let workers = Workers::new(args.threads.map_or(0, usize::from))?;
+    let workers = RowThreads::new(args.threads.map_or(0, usize::from))?;
     let seed = shared.seed.unwrap_or(0);
     let mut output = Output::create(args, seed)?;
     let mut bar = Bar::new("prepare", records.bytes(), shared.quiet);
     let started = Instant::now();
     let (mut batch, mut bytes, mut position) = (Vec::new(), 0, 0);
-    let scanned = records.scan(&mut |row: RecordRow| -> Result<(), Failure> {
+    let scanned = records.scan(&mut |row: RecordRow| -> Result<(), CliFailure> {
         bar.advance(row.position.saturating_sub(position));
         position = position.max(row.position);
         bytes += row.value.as_ref().map_or(0, size);
@@ -78,7 +78,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
         bytes = 0;
         settle(&std::mem::take(&mut batch), &rules, &workers, &mut output)
     });
-    scanned.map_err(Failure::input)??;
+    scanned.map_err(CliFailure::input)??;
     settle(&batch, &rules, &workers, &mut output)?;
     bar.finish();
     let seconds = started.elapsed().as_secs_f64();
@@ -103,9 +103,9 @@ pub fn run(args: &Args, shared: &Shared) -> Result<(), Failure> {
 fn settle(
     batch: &[RecordRow],
     rules: &Rules<'_>,
-    workers: &Workers,
+    workers: &RowThreads,
     output: &mut Output,
-) -> Result<(), Failure> {
+) -> Result<(), CliFailure> {
     let verdicts = workers.map(batch, |row| rules.judge(row.clone()));
     for (row, verdict) in batch.iter().zip(verdicts) {
         let verdict = verdict.unwrap_or_else(|| Err(Rejection::new("panic", "it was not judged")));

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use rollout::data::{FileConfig, SourceConfig};
+use rollout::data::{FileConfig, SourceConfig, ending};
 
-use crate::cli::Failure;
+use crate::cli::CliFailure;
 
 /// `svgrl data prepare`
 #[derive(Debug, Clone, clap::Args)]
@@ -64,10 +64,12 @@ pub struct Input {
 enum Format {
     /// JSON objects, one a line or in one array.
     Jsonl,
-    /// Comma-separated values with a header line.
+    /// Values between commas, semicolons, tabs or bars with a header line.
     Csv,
     /// Parquet tables.
     Parquet,
+    /// Tables that the `datasets` library saved.
+    Arrow,
     /// SVG files; the prompt is the words of the file's name.
     #[value(name = "svg_folder", alias = "svg-folder")]
     SvgFolder,
@@ -132,7 +134,7 @@ impl Input {
     ///
     /// # Errors
     /// No format given, and none or several told by the endings.
-    pub fn source(&self) -> Result<SourceConfig, Failure> {
+    pub fn source(&self) -> Result<SourceConfig, CliFailure> {
         let file = FileConfig {
             path: self.from.clone(),
             ..FileConfig::default()
@@ -145,34 +147,40 @@ impl Input {
             Format::Jsonl => SourceConfig::Jsonl(file),
             Format::Csv => SourceConfig::Csv(file),
             Format::Parquet => SourceConfig::Parquet(file),
+            Format::Arrow => SourceConfig::Arrow(file),
             Format::SvgFolder => SourceConfig::SvgFolder(file),
         })
     }
 }
 
 /// The format by the file's ending, or by the endings in the folder.
-fn guess(path: &Path) -> Result<Format, Failure> {
-    let by_ending = |path: &Path| {
-        let ending = path.extension()?.to_str()?.to_ascii_lowercase();
-        match ending.as_str() {
-            "jsonl" | "json" | "ndjson" => Some(Format::Jsonl),
-            "csv" => Some(Format::Csv),
-            "parquet" => Some(Format::Parquet),
-            "svg" => Some(Format::SvgFolder),
-            _ => None,
-        }
+fn guess(path: &Path) -> Result<Format, CliFailure> {
+    let by_ending = |path: &Path| match ending(path).as_str() {
+        "jsonl" | "json" | "ndjson" => Some(Format::Jsonl),
+        "csv" | "tsv" => Some(Format::Csv),
+        "parquet" => Some(Format::Parquet),
+        "arrow" | "feather" | "ipc" => Some(Format::Arrow),
+        "svg" => Some(Format::SvgFolder),
+        _ => None,
     };
     let unclear = |what: &str| {
-        Failure::input(format!(
-            "--from {}: {what}; say which with --format jsonl, csv, parquet or svg_folder",
+        CliFailure::input(format!(
+            "--from {}: {what}; say which with --format jsonl, csv, parquet, arrow or svg_folder",
             path.display()
         ))
     };
+    // What a dataset on disk says of itself is JSON, its rows are not.
+    if ["state.json", "dataset_dict.json"]
+        .iter()
+        .any(|name| path.join(name).is_file())
+    {
+        return Ok(Format::Arrow);
+    }
     if !path.is_dir() {
         return by_ending(path).ok_or_else(|| unclear("the ending tells no format"));
     }
     let entries = std::fs::read_dir(path)
-        .map_err(|error| Failure::input(format!("--from {}: {error}", path.display())))?;
+        .map_err(|error| CliFailure::input(format!("--from {}: {error}", path.display())))?;
     let mut found: Vec<Format> = Vec::new();
     for entry in entries.flatten() {
         if let Some(format) = by_ending(&entry.path()).filter(|format| !found.contains(format)) {

@@ -1,6 +1,6 @@
 //! What a preparation writes: rows, rejections, the report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -11,24 +11,24 @@ use super::duplicates::{Duplicate, DuplicateIndex};
 use super::options::Args;
 use super::perceptual_hash::PerceptualHash;
 use super::row::{Accepted, Rejection};
-use crate::cli::Failure;
+use crate::cli::CliFailure;
 use crate::cli::data::stats::{Lengths, Similarities};
-use crate::cli::rows::Writer;
+use crate::cli::rows::RowWriter;
 
 /// The files being written and what was counted.
 pub struct Output {
-    files: Files,
+    files: OutputFiles,
     kept: Option<DuplicateIndex>,
     /// Share of rows held out, and the seed that picks them.
     split: (f64, u64),
-    counts: Counts,
+    counts: PreparedCounts,
 }
 
-struct Files {
-    train: Writer,
-    held_out: Option<Writer>,
-    rejected: Writer,
-    report: Writer,
+struct OutputFiles {
+    train: RowWriter,
+    held_out: Option<RowWriter>,
+    rejected: RowWriter,
+    report: RowWriter,
     folder: PathBuf,
 }
 
@@ -41,7 +41,7 @@ const FILES: [&str; 4] = [
 ];
 
 #[derive(Default)]
-struct Counts {
+struct PreparedCounts {
     rows: u64,
     train: u64,
     held_out: u64,
@@ -49,6 +49,8 @@ struct Counts {
     /// Rows whose coordinates stayed, by reason.
     unscaled: BTreeMap<String, u64>,
     asking_nothing: u64,
+    /// Columns that no row of JSON can hold.
+    left_behind: BTreeSet<String>,
     similarity: Similarities,
     lengths: Sizes,
 }
@@ -68,10 +70,10 @@ pub struct Summary {
 
 impl Output {
     /// Opens the files; the folder must be new or empty unless it may be written over.
-    pub fn create(args: &Args, seed: u64) -> Result<Self, Failure> {
+    pub fn create(args: &Args, seed: u64) -> Result<Self, CliFailure> {
         let folder = &args.out;
         let wrong =
-            |problem: String| Failure::input(format!("--out {}: {problem}", folder.display()));
+            |problem: String| CliFailure::input(format!("--out {}: {problem}", folder.display()));
         std::fs::create_dir_all(folder).map_err(|error| wrong(error.to_string()))?;
         let mut inside = std::fs::read_dir(folder).map_err(|error| wrong(error.to_string()))?;
         // What a preparation that was killed left aside is nobody's.
@@ -84,9 +86,9 @@ impl Output {
             ));
         }
         let holds_out = args.held_out > 0.0;
-        let open = |name: &str| Writer::create(&folder.join(name));
+        let open = |name: &str| RowWriter::create(&folder.join(name));
         Ok(Self {
-            files: Files {
+            files: OutputFiles {
                 train: open(FILES[0])?,
                 held_out: holds_out.then(|| open(FILES[1])).transpose()?,
                 rejected: open(FILES[2])?,
@@ -96,7 +98,7 @@ impl Output {
             kept: (!args.filters.keep_duplicates)
                 .then(|| DuplicateIndex::new(args.filters.near_duplicates)),
             split: (args.held_out, seed),
-            counts: Counts::default(),
+            counts: PreparedCounts::default(),
         })
     }
 
@@ -105,8 +107,11 @@ impl Output {
         &mut self,
         row: &RecordRow,
         verdict: Result<Accepted, Rejection>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CliFailure> {
         self.counts.rows += 1;
+        self.counts
+            .left_behind
+            .extend(row.left_behind.iter().cloned());
         let verdict = verdict.and_then(|accepted| {
             let kept = self.kept.as_mut();
             let digest = digest(accepted.svg.as_bytes());
@@ -127,7 +132,7 @@ impl Output {
         }
     }
 
-    fn accept(&mut self, accepted: &Accepted) -> Result<(), Failure> {
+    fn accept(&mut self, accepted: &Accepted) -> Result<(), CliFailure> {
         let counts = &mut self.counts;
         counts.similarity.add(accepted.ssim);
         counts.asking_nothing += u64::from(!accepted.asks);
@@ -154,7 +159,7 @@ impl Output {
         }
     }
 
-    fn reject(&mut self, row: &RecordRow, rejection: &Rejection) -> Result<(), Failure> {
+    fn reject(&mut self, row: &RecordRow, rejection: &Rejection) -> Result<(), CliFailure> {
         let count = self.counts.rejected.entry(rejection.reason.clone());
         *count.or_default() += 1;
         let line = match row.at {
@@ -169,7 +174,7 @@ impl Output {
     }
 
     /// Puts every file in its place, the report with its `options` last: where it is, all are there.
-    pub fn finish(mut self, options: Value) -> Result<Summary, Failure> {
+    pub fn finish(mut self, options: Value) -> Result<Summary, CliFailure> {
         self.files
             .report
             .write_pretty(&self.counts.report(options))?;
@@ -178,7 +183,7 @@ impl Output {
             let path = files.folder.join(name);
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(Failure::other(format!("{}: {error}", path.display())))
+                    Err(CliFailure::other(format!("{}: {error}", path.display())))
                 }
                 _ => Ok(()),
             }
@@ -198,7 +203,7 @@ impl Output {
     }
 }
 
-impl Counts {
+impl PreparedCounts {
     fn report(&self, options: Value) -> Value {
         let sizes = &self.lengths;
         let tokens = (sizes.tokens.total() > 0).then(|| sizes.tokens.json());
@@ -209,6 +214,7 @@ impl Counts {
             "rejected": self.rejected,
             "coordinates_kept": self.unscaled,
             "asking_nothing": self.asking_nothing,
+            "left_behind": self.left_behind,
             "ssim": self.similarity.json(),
             "characters": {"before": sizes.characters[0].json(), "after": sizes.characters[1].json()},
             "tokens": tokens,
@@ -225,6 +231,11 @@ impl Counts {
         // Writing to a string cannot fail.
         for (reason, count) in &self.rejected {
             let _ = writeln!(out, "  {count} {reason}");
+        }
+        if !self.left_behind.is_empty() {
+            let columns: Vec<&str> = self.left_behind.iter().map(String::as_str).collect();
+            let columns = columns.join(", ");
+            let _ = writeln!(out, "left behind, as JSON has no form for it: {columns}");
         }
         if let Some((mean, least)) = self.similarity.mean_and_least() {
             let quantile = |share| self.similarity.quantile(share).unwrap_or(least);

@@ -2,17 +2,17 @@
 //! caption). The captions stay in memory: the largest such file holds 600,000 of them.
 
 use std::collections::HashMap;
-use std::io::BufReader;
+use std::io::Read;
 
 use serde::Deserialize;
 use serde_json::json;
 
 use super::files::Files;
-use super::record::{Place, Record, Visit};
+use super::record::{Record, RowPlace, Visit};
 use crate::data::error::{At, DataError};
 
 #[derive(Deserialize)]
-struct Document {
+struct CocoDocument {
     images: Vec<Image>,
     annotations: Vec<Annotation>,
 }
@@ -45,14 +45,22 @@ impl Captions {
             rows: Vec::new(),
         };
         for (index, file) in files.list.iter().enumerate() {
-            let document: Document =
-                serde_json::from_reader(BufReader::new(&file.file)).map_err(|error| {
-                    DataError::Row {
-                        path: file.path.clone(),
-                        at: At::Line(error.line() as u64),
-                        problem: format!("not a COCO caption file: {error}"),
-                    }
-                })?;
+            let mut text = Vec::new();
+            files
+                .rows(index as u32)
+                .read_to_end(&mut text)
+                .map_err(|error| files.unreadable(index as u32, error))?;
+            let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
+            let read = serde_json::from_slice(text).or_else(|error| {
+                let mended = rewards::mended_json(text);
+                let read = mended.and_then(|text| serde_json::from_slice(&text).ok());
+                read.ok_or(error)
+            });
+            let document: CocoDocument = read.map_err(|error| DataError::Row {
+                path: file.path.clone(),
+                at: At::Line(error.line() as u64),
+                problem: format!("not a COCO caption file: {error}"),
+            })?;
             let images = document.images.into_iter();
             captions
                 .photographs
@@ -65,7 +73,7 @@ impl Captions {
 
     pub(super) fn scan(&self, visit: &mut Visit) -> Result<(), DataError> {
         for (at, (row, file)) in self.rows.iter().enumerate() {
-            let place = Place {
+            let place = RowPlace {
                 offset: at as u64,
                 bytes: 0,
                 line: at as u32 + 1,

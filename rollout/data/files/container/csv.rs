@@ -1,84 +1,134 @@
-//! Comma-separated values with a header line; a field in quotes may hold commas and line ends.
+//! Values between commas, semicolons, tabs or bars with a header line; a field in quotes may hold them and line
+//! ends.
 
-use std::io::BufReader;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 
 use csv::{ByteRecord, Reader, ReaderBuilder};
 use serde_json::{Map, Value};
 
-use super::files::Files;
-use super::record::{Place, Record, Visit};
-use crate::data::error::DataError;
+use super::record::{Record, RowFile, RowPlace, Stop, Visit, slice};
 
-pub(super) fn scan(files: &Files, file: u32, visit: &mut Visit) -> Result<(), DataError> {
-    let mut reader = Reader::from_reader(BufReader::with_capacity(
-        1 << 20,
-        &files.list[file as usize].file,
-    ));
-    let unreadable = |error: csv::Error| files.unreadable(file, error.into());
-    let header = reader.byte_headers().map_err(unreadable)?.clone();
-    let length = files.list[file as usize].file.metadata();
-    let length = length
-        .map_err(|source| files.unreadable(file, source))?
-        .len();
+/// What is taken for a delimiter where none is given, the first of which a header has most of.
+const DELIMITERS: [u8; 4] = *b",;\t|";
+
+/// A file's header and what stands between its fields.
+#[derive(Debug)]
+pub(super) struct CsvHeader {
+    names: ByteRecord,
+    delimiter: u8,
+}
+
+impl CsvHeader {
+    /// Reads the header of `file`; without a `delimiter` it is the sign that the header line has most of, a tab in
+    /// files of `tabs`.
+    pub(super) fn read(file: &File, delimiter: Option<char>, tabs: bool) -> io::Result<Self> {
+        let given = delimiter.map(|sign| {
+            u8::try_from(sign).map_err(|_| {
+                let said = format!("delimiter {sign:?}: it must be a sign of one byte");
+                io::Error::new(io::ErrorKind::InvalidInput, said)
+            })
+        });
+        let delimiter = match (given.transpose()?, tabs) {
+            (Some(sign), _) => sign,
+            (None, true) => b'\t',
+            (None, false) => most_frequent(file)?,
+        };
+        let mut source = file;
+        source.seek(SeekFrom::Start(0))?;
+        let mut reader = builder(delimiter).from_reader(BufReader::new(source));
+        let names = reader.byte_headers()?.clone();
+        source.seek(SeekFrom::Start(0))?;
+        Ok(Self { names, delimiter })
+    }
+}
+
+/// The sign that a header line has most of outside quotes; a comma where it has none.
+fn most_frequent(file: &File) -> io::Result<u8> {
+    let mut source = file;
+    source.seek(SeekFrom::Start(0))?;
+    let mut line = Vec::new();
+    BufReader::new(source).read_until(b'\n', &mut line)?;
+    let mut counts = [0; DELIMITERS.len()];
+    let mut quoted = false;
+    for byte in line {
+        quoted ^= byte == b'"';
+        let which = DELIMITERS.iter().position(|sign| *sign == byte && !quoted);
+        if let Some(which) = which {
+            counts[which] += 1;
+        }
+    }
+    let most = counts.iter().copied().max().unwrap_or(0);
+    let first = counts.iter().position(|count| *count == most);
+    Ok(DELIMITERS[first.unwrap_or(0)])
+}
+
+fn builder(delimiter: u8) -> ReaderBuilder {
+    let mut builder = ReaderBuilder::new();
+    builder.delimiter(delimiter);
+    builder
+}
+
+pub(super) fn scan(rows: RowFile, header: &CsvHeader, visit: &mut Visit) -> Result<(), Stop> {
+    let mut source = rows.file;
+    source.seek(SeekFrom::Start(0))?;
+    let source = BufReader::with_capacity(1 << 20, source);
+    let mut reader: Reader<_> = builder(header.delimiter).from_reader(source);
+    reader.byte_headers().map_err(io::Error::from)?;
     let mut record = ByteRecord::new();
     loop {
         let at = reader.position().clone();
         let result = reader.read_byte_record(&mut record);
         let end = reader.position().byte();
-        let place = Place {
+        let place = RowPlace {
             offset: at.byte(),
             bytes: (end - at.byte()) as u32,
             line: record.position().map_or(at.line(), csv::Position::line) as u32,
-            file,
+            file: rows.index,
             length: 0,
         };
         match result {
             Ok(false) => return Ok(()),
             Ok(true) => {
-                let open = end == length && is_open(&files.slice(place)?);
+                let open =
+                    end == rows.bytes && is_open(&slice(rows.file, place)?, header.delimiter);
                 visit((
                     place,
                     if open {
                         Err(OPEN.to_owned())
                     } else {
-                        row(&header, &record)
+                        row(&header.names, &record)
                     },
                 ))?;
             }
-            Err(error) if error.is_io_error() => return Err(unreadable(error)),
+            Err(error) if error.is_io_error() => return Err(io::Error::from(error).into()),
             Err(_) => {
-                let problem = format!("{} fields, the header has {}", record.len(), header.len());
+                let of = header.names.len();
+                let problem = format!("{} fields, the header has {of}", record.len());
                 visit((place, Err(problem)))?;
             }
         }
     }
 }
 
-pub(super) fn read(files: &Files, place: Place) -> Result<Result<Record, String>, DataError> {
-    let unreadable = |error: csv::Error| files.unreadable(place.file, error.into());
-    let file = &files.list[place.file as usize];
-    // A handle of its own: places of a shared one would race.
-    let fresh =
-        std::fs::File::open(&file.path).map_err(|source| files.unreadable(place.file, source))?;
-    let header = Reader::from_reader(BufReader::new(fresh))
-        .byte_headers()
-        .map_err(unreadable)?
-        .clone();
-    let bytes = files.slice(place)?;
-    let mut reader = ReaderBuilder::new()
+/// The record that `bytes` are.
+pub(super) fn parse(header: &CsvHeader, bytes: &[u8]) -> Result<Record, String> {
+    let mut reader = builder(header.delimiter)
         .has_headers(false)
         .flexible(true)
-        .from_reader(bytes.as_slice());
+        .from_reader(bytes);
     let mut record = ByteRecord::new();
-    reader.read_byte_record(&mut record).map_err(unreadable)?;
-    Ok(row(&header, &record))
+    reader
+        .read_byte_record(&mut record)
+        .map_err(|error| error.to_string())?;
+    row(&header.names, &record)
 }
 
 /// What is wrong with a last record that took the rest of the file for its own.
 const OPEN: &str = "a field in quotes that is not closed: all that follows is in it";
 
 /// Whether a record ends within a field in quotes.
-fn is_open(record: &[u8]) -> bool {
+fn is_open(record: &[u8], delimiter: u8) -> bool {
     let (mut quoted, mut fresh) = (false, true);
     let mut bytes = record.iter().peekable();
     while let Some(byte) = bytes.next() {
@@ -89,7 +139,7 @@ fn is_open(record: &[u8]) -> bool {
             (false, b'"') if fresh => quoted = true,
             _ => {}
         }
-        fresh = !quoted && matches!(byte, b',' | b'\n' | b'\r');
+        fresh = !quoted && (*byte == delimiter || matches!(byte, b'\n' | b'\r'));
     }
     quoted
 }
@@ -98,7 +148,7 @@ fn row(header: &ByteRecord, record: &ByteRecord) -> Result<Record, String> {
     let text = |bytes: &[u8]| {
         std::str::from_utf8(bytes)
             .map(str::to_owned)
-            .map_err(|error| format!("not UTF-8: {error}"))
+            .map_err(|error| format!("not UTF-8: {error} (save the file as UTF-8)"))
     };
     let mut map = Map::new();
     for (name, field) in header.iter().zip(record) {

@@ -1,9 +1,16 @@
-//! The files of one source: found by path, folder or pattern, read by place, named in errors.
+//! The files of one source: opened for what they hold, read by place, named in errors.
 
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::record::Place;
+use super::array::JsonList;
+use super::arrow::ArrowTable;
+use super::csv::CsvHeader;
+use super::parquet::ParquetTable;
+use super::paths::named;
+use super::record::{RowPlace, slice};
+use super::unpack::{ending, head, open_unpacked, stem};
 use crate::data::config::SourceConfig;
 use crate::data::error::{At, DataError};
 
@@ -11,76 +18,129 @@ use crate::data::error::{At, DataError};
 #[derive(Debug)]
 pub(crate) struct DataFile {
     pub(crate) path: PathBuf,
-    pub(crate) file: File,
+    /// Its bytes, unpacked; `None` for drawings, each of which is opened when it is read.
+    file: Option<File>,
     pub(crate) bytes: u64,
+    pub(super) holds: Holds,
 }
 
 /// The files of one source.
 #[derive(Debug)]
 pub(crate) struct Files {
-    pub(crate) kind: Kind,
     pub(crate) list: Vec<DataFile>,
     key: String,
 }
 
-/// How files hold records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Json,
-    Csv,
-    Parquet,
-    SvgFolder,
+/// How a file holds records.
+#[derive(Debug)]
+pub(super) enum Holds {
+    /// A JSON object a line.
+    Lines,
+    /// Objects in a JSON list.
+    Array(JsonList),
+    Csv(CsvHeader),
+    Parquet(ParquetTable),
+    Arrow(ArrowTable),
+    Svg,
     Coco,
 }
 
-impl Kind {
+/// What a source's format says of its files; of tables and text what is in a file goes before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FileKind {
+    Json,
+    Csv,
+    Parquet,
+    Arrow,
+    Svg,
+    Coco,
+}
+
+/// Endings of files of rows.
+const JSON: &[&str] = &["jsonl", "json", "ndjson"];
+const CSV: &[&str] = &["csv", "tsv"];
+const PARQUET: &[&str] = &["parquet"];
+const ARROW: &[&str] = &["arrow", "feather", "ipc"];
+
+impl FileKind {
     fn of(source: &SourceConfig) -> Self {
         match source {
             SourceConfig::Csv(_) => Self::Csv,
             SourceConfig::Parquet(_) | SourceConfig::Vectorgym(_) => Self::Parquet,
-            SourceConfig::SvgFolder(_) => Self::SvgFolder,
+            SourceConfig::Arrow(_) => Self::Arrow,
+            SourceConfig::SvgFolder(_) => Self::Svg,
             SourceConfig::Coco(_) => Self::Coco,
             _ => Self::Json,
         }
     }
 
-    /// Endings of the files that are taken from a folder.
-    fn endings(self) -> &'static [&'static str] {
-        match self {
-            Self::Json => &["jsonl", "json", "ndjson"],
-            Self::Csv => &["csv"],
-            Self::Parquet => &["parquet"],
-            Self::SvgFolder => &["svg"],
-            Self::Coco => &["json"],
+    /// Endings of the files that are taken from a folder: of the first of these that it has any of.
+    fn endings(self) -> Vec<&'static [&'static str]> {
+        let own = match self {
+            Self::Json => JSON,
+            Self::Csv => CSV,
+            Self::Parquet => PARQUET,
+            Self::Arrow => ARROW,
+            Self::Svg => return vec![&["svg"]],
+            Self::Coco => return vec![&["json"]],
+        };
+        let others = [PARQUET, ARROW, JSON, CSV];
+        let others = others.into_iter().filter(|other| *other != own);
+        std::iter::once(own).chain(others).collect()
+    }
+
+    /// What a file of rows is: by its first bytes, else by its ending, else as the format says.
+    fn told_by(self, head: &[u8], path: &Path) -> Self {
+        if matches!(self, Self::Svg | Self::Coco) {
+            return self;
+        }
+        match head {
+            [b'P', b'A', b'R', b'1', ..] => return Self::Parquet,
+            [b'A', b'R', b'R', b'O', b'W', b'1', ..] | [0xff, 0xff, 0xff, 0xff, ..] => {
+                return Self::Arrow;
+            }
+            _ => {}
+        }
+        let ending = ending(path);
+        let of = |endings: &[&str]| endings.contains(&ending.as_str());
+        match () {
+            () if of(JSON) => Self::Json,
+            () if of(CSV) => Self::Csv,
+            () if of(PARQUET) => Self::Parquet,
+            () if of(ARROW) => Self::Arrow,
+            () => self,
         }
     }
 }
 
 impl Files {
-    /// Opens the files at `path`: one file, a folder's files of the format's ending, or those that
-    /// match a pattern with `*` in its last part. `key` is what names them: a config's key, a flag.
+    /// Opens the files at `path`: one file, a folder's files, those that match a pattern with `*` in its last
+    /// part, or a saved dataset. `key` is what names them: a config's key, a flag.
     pub(crate) fn open(source: &SourceConfig, key: &str, path: &Path) -> Result<Self, DataError> {
-        let kind = Kind::of(source);
-        let files = named(path, kind.endings())
-            .and_then(|paths| paths.into_iter().map(open).collect::<Result<Vec<_>, _>>())
-            .map_err(|source| DataError::Read {
-                key: key.to_owned(),
-                path: path.to_owned(),
-                source,
-            })?;
-        if files.is_empty() {
+        let kind = FileKind::of(source);
+        let unreadable = |path: &Path, source: io::Error| DataError::Read {
+            key: key.to_owned(),
+            path: path.to_owned(),
+            source,
+        };
+        let endings = kind.endings();
+        let paths = named(path, &endings).map_err(|error| unreadable(path, error))?;
+        if paths.is_empty() {
             return Err(DataError::config(
                 key,
                 format!(
                     "{} has no file ending in {}",
                     path.display(),
-                    kind.endings().join(", ")
+                    endings.concat().join(", ")
                 ),
             ));
         }
+        let delimiter = source.file().and_then(|file| file.delimiter);
+        let open = |path: PathBuf| {
+            DataFile::open(&path, kind, delimiter).map_err(|error| unreadable(&path, error))
+        };
         Ok(Self {
-            kind,
-            list: files,
+            list: paths.into_iter().map(open).collect::<Result<_, _>>()?,
             key: key.to_owned(),
         })
     }
@@ -91,51 +151,52 @@ impl Files {
     }
 
     /// How many bytes of all files lie before a place.
-    pub(crate) fn position(&self, place: Place) -> u64 {
+    pub(crate) fn position(&self, place: RowPlace) -> u64 {
         let before = self.list[..place.file as usize].iter();
-        let within = match self.kind {
-            Kind::Json | Kind::Csv => place.offset,
+        let within = match self.list[place.file as usize].holds {
+            Holds::Lines | Holds::Array(_) | Holds::Csv(_) => place.offset,
             _ => 0,
         };
         before.map(|file| file.bytes).sum::<u64>() + within
     }
 
     /// An error about the record at `place`.
-    pub(crate) fn bad(&self, place: Place, problem: String) -> DataError {
-        let at = match self.kind {
-            Kind::Parquet => At::RowGroup {
+    pub(crate) fn bad(&self, place: RowPlace, problem: String) -> DataError {
+        let file = &self.list[place.file as usize];
+        let at = match file.holds {
+            Holds::Parquet(_) => At::RowGroup {
                 group: place.offset,
                 row: u64::from(place.bytes),
             },
-            Kind::SvgFolder => At::File,
-            Kind::Coco => At::Record(u64::from(place.line)),
-            Kind::Json | Kind::Csv => At::Line(u64::from(place.line)),
+            Holds::Svg => At::File,
+            Holds::Coco | Holds::Arrow(_) => At::Record(u64::from(place.line)),
+            Holds::Lines | Holds::Array(_) | Holds::Csv(_) => At::Line(u64::from(place.line)),
         };
         DataError::Row {
-            path: self.list[place.file as usize].path.clone(),
+            path: file.path.clone(),
             at,
             problem,
         }
     }
 
     /// What the record is called when it has no id of its own.
-    pub(crate) fn default_id(&self, place: Place) -> String {
-        let path = &self.list[place.file as usize].path;
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        match self.kind {
-            Kind::SvgFolder => stem.into_owned(),
+    pub(crate) fn default_id(&self, place: RowPlace) -> String {
+        let file = &self.list[place.file as usize];
+        let stem = stem(&file.path);
+        match file.holds {
+            Holds::Svg => stem,
             _ if self.list.len() > 1 => format!("{stem}:{}", place.line),
             _ => place.line.to_string(),
         }
     }
 
     /// Folder that a record's relative paths start from.
-    pub(crate) fn folder(&self, place: Place) -> &Path {
+    pub(crate) fn folder(&self, place: RowPlace) -> &Path {
         let path = &self.list[place.file as usize].path;
         path.parent().unwrap_or(Path::new(""))
     }
 
-    pub(crate) fn unreadable(&self, index: u32, source: std::io::Error) -> DataError {
+    pub(crate) fn unreadable(&self, index: u32, source: io::Error) -> DataError {
         DataError::Read {
             key: self.key.clone(),
             path: self.list[index as usize].path.clone(),
@@ -143,110 +204,45 @@ impl Files {
         }
     }
 
-    pub(crate) fn slice(&self, place: Place) -> Result<Vec<u8>, DataError> {
-        use std::os::unix::fs::FileExt;
-        let mut bytes = vec![0; place.bytes as usize];
-        self.list[place.file as usize]
-            .file
-            .read_exact_at(&mut bytes, place.offset)
-            .map_err(|source| self.unreadable(place.file, source))?;
-        Ok(bytes)
+    /// The opened file of rows.
+    pub(super) fn rows(&self, index: u32) -> &File {
+        let file = self.list[index as usize].file.as_ref();
+        file.expect("only drawings are not kept open, and they are no rows")
     }
 
-    /// Whether a JSON file is one array: its first byte that is no space decides.
-    pub(crate) fn is_array(&self, index: u32) -> Result<bool, DataError> {
-        use std::os::unix::fs::FileExt;
-        let file = &self.list[index as usize].file;
-        let (mut offset, mut bytes) = (0, [0; 4096]);
-        loop {
-            let read = file
-                .read_at(&mut bytes, offset)
-                .map_err(|source| self.unreadable(index, source))?;
-            let chunk = bytes[..read].strip_prefix(b"\xef\xbb\xbf");
-            let chunk = chunk.unwrap_or(&bytes[..read]).trim_ascii_start();
-            match chunk.first() {
-                Some(first) => return Ok(*first == b'['),
-                None if read == 0 => return Ok(false),
-                None => offset += read as u64,
-            }
-        }
+    pub(crate) fn slice(&self, place: RowPlace) -> Result<Vec<u8>, DataError> {
+        slice(self.rows(place.file), place).map_err(|source| self.unreadable(place.file, source))
     }
 }
 
-fn open(path: PathBuf) -> std::io::Result<DataFile> {
-    let file = File::open(&path)?;
-    let bytes = file.metadata()?.len();
-    Ok(DataFile { path, file, bytes })
-}
-
-/// The files that a source's `path` names, in the order of their names.
-fn named(path: &Path, endings: &[&str]) -> std::io::Result<Vec<PathBuf>> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let pattern = name.contains('*').then_some(&*name);
-    let folder = match pattern {
-        Some(_) => match path.parent() {
-            // A pattern alone is of the working directory, which has no empty name.
-            None => Path::new("."),
-            Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
-            Some(folder) => folder,
-        },
-        None if path.is_dir() => path,
-        None => return Ok(vec![path.to_owned()]),
-    };
-    let keep = |file: &Path| match pattern {
-        Some(pattern) => {
-            let name = file.file_name().unwrap_or_default().to_string_lossy();
-            fits(pattern, &name)
+impl DataFile {
+    fn open(path: &Path, kind: FileKind, delimiter: Option<char>) -> io::Result<Self> {
+        if kind == FileKind::Svg {
+            return Ok(Self {
+                bytes: std::fs::metadata(path)?.len(),
+                path: path.to_owned(),
+                file: None,
+                holds: Holds::Svg,
+            });
         }
-        None => {
-            let ending = file.extension().unwrap_or_default().to_string_lossy();
-            endings
-                .iter()
-                .any(|known| ending.eq_ignore_ascii_case(known))
-        }
-    };
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<_, _>>()?;
-    files.retain(|file| file.is_file() && keep(file));
-    files.sort();
-    Ok(files)
-}
-
-/// Whether a name fits a pattern in which `*` stands for any text.
-fn fits(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = name.strip_prefix(first) else {
-        return false;
-    };
-    let mut last = None;
-    for part in parts {
-        if let Some(part) = last.replace(part) {
-            let part: &str = part;
-            let Some(at) = rest.find(part) else {
-                return false;
-            };
-            rest = &rest[at + part.len()..];
-        }
-    }
-    match last {
-        Some(end) => rest.ends_with(end),
-        None => rest.is_empty(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::fits;
-
-    #[test]
-    fn a_star_stands_for_any_text() {
-        assert!(fits("train-*.parquet", "train-00000-of-00012.parquet"));
-        assert!(fits("*", "anything") && fits("a*b*c", "a-b-b-c") && fits("ab", "ab"));
-        assert!(
-            !fits("train-*.parquet", "test-0.parquet") && !fits("a*b", "ab-") && !fits("ab", "abc")
-        );
-        assert!(!fits("ab*ba", "aba"));
+        let file = open_unpacked(path)?;
+        let bytes = file.metadata()?.len();
+        let holds = match kind.told_by(&head(&file)?, path) {
+            FileKind::Json => match JsonList::find(&file)? {
+                Some(list) => Holds::Array(list),
+                None => Holds::Lines,
+            },
+            FileKind::Csv => Holds::Csv(CsvHeader::read(&file, delimiter, ending(path) == "tsv")?),
+            FileKind::Parquet => Holds::Parquet(ParquetTable::open(&file)?),
+            FileKind::Arrow => Holds::Arrow(ArrowTable::open(&file)?),
+            FileKind::Svg => Holds::Svg,
+            FileKind::Coco => Holds::Coco,
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            file: Some(file),
+            bytes,
+            holds,
+        })
     }
 }

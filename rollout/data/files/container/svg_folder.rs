@@ -1,35 +1,27 @@
-//! A folder of SVG files: each is a record `{"id": stem, "prompt": the stem's words, "svg": text}`.
+//! A folder of SVG files, packed ones among them: each is a record
+//! `{"id": stem, "prompt": the stem's words, "svg": text}`.
+
+use std::io::{self, Read};
+use std::path::Path;
 
 use serde_json::json;
 
-use super::files::Files;
-use super::record::{Place, Record, Visit};
-use crate::data::error::DataError;
+use super::record::Record;
+use super::unpack::{open_unpacked, stem};
 
-pub(super) fn scan(files: &Files, file: u32, visit: &mut Visit) -> Result<(), DataError> {
-    let place = Place {
-        offset: 0,
-        bytes: files.list[file as usize].bytes.min(u64::from(u32::MAX)) as u32,
-        line: file + 1,
-        file,
-        length: 0,
-    };
-    let record = read(files, place)?;
-    visit((place, record))
-}
-
-pub(super) fn read(files: &Files, place: Place) -> Result<Result<Record, String>, DataError> {
-    let path = &files.list[place.file as usize].path;
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+/// The drawing in a file.
+pub(super) fn read(path: &Path) -> io::Result<Result<Record, String>> {
+    let stem = stem(path);
     let words: Vec<&str> = stem
         .split(['-', '_', ' '])
         .filter(|word| !word.is_empty())
         .collect();
-    let record = match String::from_utf8(files.slice(place)?) {
+    let mut bytes = Vec::new();
+    open_unpacked(path)?.read_to_end(&mut bytes)?;
+    Ok(match String::from_utf8(bytes) {
         Ok(svg) => Ok(Record::of(
             json!({"id": stem, "prompt": words.join(" "), "svg": svg}),
         )),
         Err(error) => Err(format!("not UTF-8: {}", error.utf8_error())),
-    };
-    Ok(record)
+    })
 }

@@ -7,34 +7,40 @@ use indexmap::IndexMap;
 
 use super::super::container::{Record, kind};
 use super::builder::{
-    ExampleBuilder, RowContext, id, images, place_pictures, reference_of, stem, text,
+    ExampleBuilder, RowContext, id, images, optional_text, place_pictures, reference_of, stem, text,
 };
-use crate::data::example::{Example, Turn};
+use crate::data::example::{Example, Talk, Turn};
 use rewards::ImageSource;
 use serde_json::Value;
+
+/// Keys of a row that are read, pictures apart.
+pub(super) const KEYS: [&str; 6] = ["id", "instruction", "input", "output", "system", "history"];
 
 pub(super) fn example(record: &Record, context: &RowContext) -> Result<Example, String> {
     let row = &record.value;
     let mut question = text(row, "instruction")?.to_owned();
-    if let Ok(input) = text(row, "input") {
+    if let Some(input) = optional_text(row, "input")? {
         question = format!("{question}\n{input}");
     }
     let answer = text(row, "output")?;
-    let images = images(row, context.media)?;
-    let mut history = history(row)?;
-    place_pictures(&mut history, &question, images.len())?;
+    let images = images(record, context.media)?;
+    let mut talk = Talk {
+        whole_question: true,
+        system: optional_text(row, "system")?.map(str::to_owned),
+        history: history(row)?,
+        ..Talk::default()
+    };
+    if !record.without_bytes {
+        place_pictures(&mut talk, &question, images.len())?;
+    }
     // The published rows have no id; their pictures' names are what evaluations refer to.
     let pictured = images.first().and_then(|image| match image {
         ImageSource::Path(path) => Some(stem(path)),
         ImageSource::Png(_) => None,
     });
-    let mut fields = IndexMap::from([("prompt".to_owned(), question.clone())]);
-    if let Ok(system) = text(row, "system") {
-        fields.insert("system".to_owned(), system.to_owned());
-    }
+    let fields = IndexMap::from([("prompt".to_owned(), question.clone())]);
     let built = ExampleBuilder {
-        whole_question: true,
-        history,
+        talk,
         id: id(row)
             .or(pictured)
             .unwrap_or_else(|| context.default_id.clone()),
@@ -58,15 +64,27 @@ fn history(row: &Value) -> Result<Vec<Turn>, String> {
             ));
         }
     };
-    let words = |value: &Value| value.as_str().map(str::to_owned);
+    let turn = |role: &str, words: &Value| {
+        let words = words.as_str()?.to_owned();
+        Some(Turn {
+            role: role.to_owned(),
+            words: Some(words),
+            ..Turn::default()
+        })
+    };
     let pair = |(at, pair): (usize, &Value)| match pair.as_array().map(Vec::as_slice) {
-        Some([question, answer]) => words(question)
-            .zip(words(answer))
-            .map(|(question, answer)| Turn { question, answer })
+        Some([question, answer]) => turn("user", question)
+            .zip(turn("assistant", answer))
+            .map(|(question, answer)| [question, answer])
             .ok_or_else(|| format!("key `history.{at}` must be two strings")),
         _ => Err(format!(
             "key `history.{at}` must be an instruction and its answer"
         )),
     };
-    pairs.iter().enumerate().map(pair).collect()
+    let pairs: Vec<[Turn; 2]> = pairs
+        .iter()
+        .enumerate()
+        .map(pair)
+        .collect::<Result<_, _>>()?;
+    Ok(pairs.into_iter().flatten().collect())
 }

@@ -2,15 +2,15 @@
 //! the ways to read texts, ids and pictures out of a row.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use indexmap::IndexMap;
 use rewards::{ImageSource, Reference};
 use serde_json::Value;
 
-use crate::data::example::{Example, Turn};
+use super::pictures::pictures;
+use crate::data::example::{Example, Talk, Turn};
 use crate::data::files::container::{Record, kind};
-use crate::message::PICTURE;
+use crate::message::{PICTURE, picture_places};
 
 /// What surrounds a record.
 pub(crate) struct RowContext<'a> {
@@ -24,8 +24,7 @@ pub(crate) struct RowContext<'a> {
 pub(super) struct ExampleBuilder {
     pub(super) id: String,
     pub(super) fields: IndexMap<String, String>,
-    pub(super) whole_question: bool,
-    pub(super) history: Vec<Turn>,
+    pub(super) talk: Talk,
     pub(super) images: Vec<ImageSource>,
     pub(super) reference: Reference,
     pub(super) target: Option<String>,
@@ -42,8 +41,7 @@ impl ExampleBuilder {
             id: self.id,
             task: String::new(),
             fields: self.fields,
-            whole_question: self.whole_question,
-            history: self.history,
+            talk: self.talk,
             images: self.images,
             reference: self.reference,
             target: self.target,
@@ -58,7 +56,10 @@ impl ExampleBuilder {
             return None;
         }
         let within = || {
-            let question = self.fields.get("prompt").filter(|_| self.whole_question)?;
+            let question = self
+                .fields
+                .get("prompt")
+                .filter(|_| self.talk.whole_question)?;
             svg::extract::last_svg(question)
         };
         self.fields.get("draft").map(String::as_str).or_else(within)
@@ -75,6 +76,15 @@ pub(super) fn text<'a>(value: &'a Value, key: &str) -> Result<&'a str, String> {
     }
 }
 
+/// The text at `key` if one is there: neither missing, null nor blank.
+pub(super) fn optional_text<'a>(value: &'a Value, key: &str) -> Result<Option<&'a str>, String> {
+    match value.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(blank)) if blank.trim().is_empty() => Ok(None),
+        Some(_) => text(value, key).map(Some),
+    }
+}
+
 /// A row's own id: text or a number.
 pub(super) fn id(value: &Value) -> Option<String> {
     match value.get("id")? {
@@ -84,11 +94,15 @@ pub(super) fn id(value: &Value) -> Option<String> {
     }
 }
 
-/// Picture files that a row names: under `images` a list or a single path, under `image` a path.
+/// Keys that [`images`] reads.
+pub(super) const IMAGES: [&str; 4] = ["images", "image", "video", "videos"];
+
+/// Pictures that a row shows: those under `images`, else under `image`, in any form.
 /// A row with a video is refused: what it asks cannot be seen without it.
-pub(super) fn images(value: &Value, media: &Path) -> Result<Vec<ImageSource>, String> {
+pub(super) fn images(record: &Record, media: &Path) -> Result<Vec<ImageSource>, String> {
+    let row = &record.value;
     for key in ["video", "videos"] {
-        let empty = match value.get(key) {
+        let empty = match row.get(key) {
             None | Some(Value::Null) => true,
             Some(Value::String(path)) => path.is_empty(),
             Some(Value::Array(paths)) => paths.is_empty(),
@@ -100,28 +114,18 @@ pub(super) fn images(value: &Value, media: &Path) -> Result<Vec<ImageSource>, St
             ));
         }
     }
-    let of = |key: &str, found: &Value| match found {
-        Value::String(path) if path.is_empty() => Ok(None),
-        Value::String(path) => Ok(Some(ImageSource::Path(media.join(path)))),
-        other => Err(format!(
-            "key `{key}` must hold paths, holds {}",
-            kind(other)
-        )),
+    let found = |key: &str| match row.get(key).filter(|value| !value.is_null()) {
+        Some(value) => pictures(record, value, (key, media)),
+        None => Ok(Vec::new()),
     };
-    let mut found = Vec::new();
-    for key in ["images", "image"] {
-        match value.get(key) {
-            None | Some(Value::Null) => continue,
-            Some(Value::Array(paths)) => {
-                for path in paths {
-                    found.extend(of(key, path)?);
-                }
-            }
-            Some(one) => found.extend(of(key, one)?),
+    let (many, one) = (found("images")?, found("image")?);
+    match (many.is_empty(), one.is_empty()) {
+        (false, false) if many != one => {
+            Err("both keys `images` and `image` hold pictures: which of them are shown?".into())
         }
-        break;
+        (true, _) => Ok(one),
+        _ => Ok(many),
     }
-    Ok(found)
 }
 
 /// What an answer is compared with: the SVG in it, else its text.
@@ -159,16 +163,15 @@ pub(super) fn instruction(question: &str) -> &str {
 /// Checks that a conversation has a placeholder `<image>` in its questions for each of its pictures.
 /// Where it has none at all, the pictures belong to the first question: a question with others before
 /// it gets their placeholders, a single one is left to the prompt.
-pub(super) fn place_pictures(
-    history: &mut [Turn],
-    question: &str,
-    images: usize,
-) -> Result<(), String> {
-    let earlier = history.iter().map(|before| before.question.as_str());
-    let said = earlier.chain([question]);
-    let placeholders: usize = said.map(|words| words.matches(PICTURE).count()).sum();
-    match (placeholders, history.first_mut()) {
-        (0, Some(first)) => first.question.insert_str(0, &PICTURE.repeat(images)),
+pub(super) fn place_pictures(talk: &mut Talk, question: &str, images: usize) -> Result<(), String> {
+    let around = talk.history.iter().chain(&talk.since);
+    let placeholders = around.map(Turn::pictures).sum::<usize>() + picture_places(question).len();
+    let first = talk.history.iter_mut().find(|turn| turn.role == "user");
+    match (placeholders, first) {
+        (0, Some(first)) => {
+            let words = first.words.get_or_insert_default();
+            words.insert_str(0, &PICTURE.repeat(images));
+        }
         (0, None) => {}
         (some, _) if some == images => {}
         _ => {
@@ -178,12 +181,6 @@ pub(super) fn place_pictures(
         }
     }
     Ok(())
-}
-
-/// Bytes of a picture in a table's column.
-pub(super) fn picture(record: &Record, column: &str) -> Option<Arc<[u8]>> {
-    let found = record.pictures.iter().find(|(name, _)| name == column);
-    found.map(|(_, bytes)| bytes.clone())
 }
 
 /// The stem of a path, as ids are made from picture names.

@@ -1,10 +1,10 @@
 //! Rows that are conversations: ShareGPT's `conversations` of `from`
-//! and `value` (SAgoge, SArena), `messages` of `role` and `content` (IntroSVG), and preference pairs
-//! (`conversations`, `chosen`, `rejected`). User and assistant take turns; the last question is the
-//! example's, with its answer as the target, and what was said before is its history.
+//! and `value` (SAgoge, SArena), `messages` of `role` and `content` (IntroSVG, TRL), and preference pairs
+//! (`conversations`, `messages` or `prompt`, with `chosen` and `rejected`). The last question is the
+//! example's, with its answer as the target; what was said before is its history.
 //!
 //! SArena's questions have no answer in the row: the reference is `svg/<id>.svg`, else
-//! `images/<id>.png`, beside the file. Videos and turns of tools are refused.
+//! `images/<id>.png`, beside the file. Videos are refused.
 
 use indexmap::IndexMap;
 use rewards::{ImageSource, Reference};
@@ -12,121 +12,211 @@ use serde_json::Value;
 
 use super::super::container::{Record, kind};
 use super::builder::{
-    ExampleBuilder, RowContext, id, images, instruction, place_pictures, reference_of, stem, text,
+    ExampleBuilder, RowContext, id, images, instruction, optional_text, place_pictures,
+    reference_of, stem,
 };
-use crate::data::example::{Example, Turn};
+use super::turns::{CHAT, Heard, Naming, SHAREGPT, Spoken, hear};
+use crate::data::example::{Example, Talk, Turn};
 
-/// The last question, its answer if the row has it, and what was said before.
-#[derive(Debug, Default)]
-struct Conversation {
-    system: Option<String>,
-    history: Vec<Turn>,
-    question: String,
-    answer: Option<String>,
-}
+/// Keys of a row that are read besides pictures and its lists of turns.
+pub(super) const KEYS: [&str; 4] = ["id", "system", "tools", "chat_template_kwargs"];
+/// Lists of turns by the layouts' names.
+pub(super) const CONVERSATIONS: &str = "conversations";
+pub(super) const MESSAGES: &str = "messages";
+/// Further keys of preference pairs.
+pub(super) const PAIR: [&str; 3] = ["prompt", "chosen", "rejected"];
 
 pub(super) fn sharegpt(record: &Record, context: &RowContext) -> Result<Example, String> {
-    let heard = conversation(&record.value, "conversations", ["from", "value"])?;
-    example(record, context, heard)
+    let list = record.value.get(CONVERSATIONS).unwrap_or(&Value::Null);
+    let heard = hear(record, list, (CONVERSATIONS, SHAREGPT), context.media)?;
+    example(record, context, heard.spoken(CONVERSATIONS)?)
 }
 
 pub(super) fn messages(record: &Record, context: &RowContext) -> Result<Example, String> {
-    let heard = conversation(&record.value, "messages", ["role", "content"])?;
-    example(record, context, heard)
+    let list = record.value.get(MESSAGES).unwrap_or(&Value::Null);
+    let heard = hear(record, list, (MESSAGES, CHAT), context.media)?;
+    example(record, context, heard.spoken(MESSAGES)?)
 }
 
 pub(super) fn dpo(record: &Record, context: &RowContext) -> Result<Example, String> {
-    let row = &record.value;
-    let said = |key: &str| {
-        let turn = row
-            .get(key)
-            .ok_or_else(|| format!("key `{key}` is missing"))?;
-        match turn {
-            Value::String(said) => Ok(said.clone()),
-            turn => text(turn, "value")
-                .or_else(|_| text(turn, "content"))
-                .map(str::to_owned)
-                .map_err(|problem| format!("key `{key}`: {problem}")),
-        }
-    };
-    let mut heard = conversation(row, "conversations", ["from", "value"])?;
-    if heard.answer.is_some() {
+    let mut spoken = question_of_pair(record, context)?;
+    if spoken.answer.is_some() {
         return Err(
-            "key `conversations`: the answers of a pair stand in chosen and rejected".into(),
+            "the answers of a pair stand in chosen and rejected, not in its conversation".into(),
         );
     }
-    heard.answer = Some(said("chosen")?);
-    let rejected = said("rejected")?;
-    let mut example = example(record, context, heard)?;
+    let chosen = answer_of_pair(record, "chosen", context)?;
+    let rejected = answer_of_pair(record, "rejected", context)?;
+    spoken.answer = Some(chosen.words.unwrap_or_default());
+    spoken.talk.answer = chosen.more;
+    let mut example = example(record, context, spoken)?;
+    let rejected = rejected.words.unwrap_or_default();
     example.fields.insert("rejected".to_owned(), rejected);
     Ok(example)
 }
 
-fn conversation(row: &Value, key: &str, names: [&str; 2]) -> Result<Conversation, String> {
-    let turns = match row.get(key) {
-        Some(Value::Array(turns)) => turns,
-        Some(other) => return Err(format!("key `{key}` must be a list, is {}", kind(other))),
-        None => return Err(format!("key `{key}` is missing")),
-    };
-    let mut heard = Conversation::default();
-    for (at, turn) in turns.iter().enumerate() {
-        let wrong = |problem: String| format!("key `{key}.{at}`: {problem}");
-        let role = text(turn, names[0]).map_err(wrong)?;
-        let said = text(turn, names[1]).map_err(wrong)?.to_owned();
-        let asked = !heard.question.is_empty();
-        match role {
-            "system" if at == 0 => heard.system = Some(said),
-            "human" | "user" if !asked => heard.question = said,
-            "human" | "user" if heard.answer.is_some() => {
-                let question = std::mem::replace(&mut heard.question, said);
-                let answer = heard.answer.take().unwrap_or_default();
-                heard.history.push(Turn { question, answer });
+/// What a pair answers: its conversation, its prompt, or what both of its answers have before them.
+fn question_of_pair(record: &Record, context: &RowContext) -> Result<Spoken, String> {
+    let row = &record.value;
+    let there = |key: &&str| row.get(*key).is_some_and(|value| !value.is_null());
+    let found = [CONVERSATIONS, MESSAGES, "prompt"]
+        .iter()
+        .find(|key| there(key));
+    match found {
+        Some(key) => match &row[*key] {
+            Value::String(question) if !question.trim().is_empty() => Ok(Spoken {
+                talk: Talk {
+                    whole_question: true,
+                    ..Talk::default()
+                },
+                question: question.clone(),
+                ..Spoken::default()
+            }),
+            list => {
+                let naming = naming(list);
+                hear(record, list, (key, naming), context.media)?.spoken(key)
             }
-            "gpt" | "assistant" | "model" if heard.answer.is_none() && asked => {
-                heard.answer = Some(said);
+        },
+        None => {
+            let before = |key: &str| row.get(key)?.as_array()?.split_last().map(|(_, all)| all);
+            let (chosen, rejected) = (before("chosen"), before("rejected"));
+            let Some(shared) = chosen.filter(|shared| !shared.is_empty()) else {
+                return Err(format!(
+                    "key `{CONVERSATIONS}` is missing (or `messages`, or `prompt`)"
+                ));
+            };
+            if rejected != Some(shared) {
+                return Err(
+                    "keys `chosen` and `rejected` begin with different conversations".into(),
+                );
             }
-            "system" | "human" | "user" | "gpt" | "assistant" | "model" => {
-                return Err(wrong(format!(
-                    "`{role}` speaks out of turn: after a system's word, questions and answers alternate"
-                )));
-            }
-            other => {
-                return Err(wrong(format!(
-                    "speaker `{other}` is not known (system, human, gpt; or user, assistant)"
-                )));
-            }
+            let list = Value::Array(shared.to_vec());
+            hear(record, &list, ("chosen", naming(&list)), context.media)?.spoken("chosen")
         }
-    }
-    match heard.question.is_empty() {
-        true => Err(format!("key `{key}`: nobody asks")),
-        false => Ok(heard),
     }
 }
 
-fn example(record: &Record, context: &RowContext, heard: Conversation) -> Result<Example, String> {
-    let images = images(&record.value, context.media)?;
-    let mut history = heard.history;
-    place_pictures(&mut history, &heard.question, images.len())?;
+/// How the turns of a list are named, by its first.
+fn naming(list: &Value) -> Naming {
+    match list.get(0).is_some_and(|turn| turn.get("role").is_some()) {
+        true => CHAT,
+        false => SHAREGPT,
+    }
+}
+
+fn answer_of_pair(record: &Record, key: &str, context: &RowContext) -> Result<Turn, String> {
+    let wrong = |problem: String| format!("key `{key}`: {problem}");
+    let found = record.value.get(key).unwrap_or(&Value::Null);
+    let words = match found {
+        Value::Null => return Err(format!("key `{key}` is missing")),
+        Value::String(words) => Some(words.clone()),
+        Value::Array(turns) => {
+            let last = turns.last().cloned().unwrap_or_default();
+            let list = Value::Array(vec![last]);
+            return hear_answer(record, &list, (key, naming(&list)), context);
+        }
+        turn => match (optional_text(turn, "value"), optional_text(turn, "content")) {
+            (Ok(Some(words)), _) | (_, Ok(Some(words))) => Some(words.to_owned()),
+            (Err(problem), _) => return Err(wrong(problem)),
+            _ => return Err(wrong("key `value` is missing".into())),
+        },
+    };
+    Ok(Turn {
+        role: "assistant".to_owned(),
+        words,
+        ..Turn::default()
+    })
+}
+
+/// A list of one answer.
+pub(super) fn hear_answer(
+    record: &Record,
+    list: &Value,
+    (key, naming): (&str, Naming),
+    context: &RowContext,
+) -> Result<Turn, String> {
+    let turns = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    // An answer alone speaks in turn once something was asked.
+    let asked = serde_json::json!({(naming.who): "user", (naming.what): "?"});
+    let with_question = Value::Array([&[asked], turns].concat());
+    let heard: Heard = hear(record, &with_question, (key, naming), context.media)?;
+    heard.without_question().only_answer(key)
+}
+
+/// What a row's own variables of chat templates are.
+pub(super) fn variables(row: &Value) -> Result<IndexMap<String, Value>, String> {
+    let mut found = IndexMap::new();
+    let tools = match row.get("tools") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) if text.trim().is_empty() => None,
+        Some(Value::String(text)) => Some(
+            serde_json::from_str(text)
+                .map_err(|error| format!("key `tools` must be a list in JSON: {error}"))?,
+        ),
+        Some(list) => Some(list.clone()),
+    };
+    match tools {
+        None => {}
+        Some(Value::Array(tools)) if tools.is_empty() => {}
+        Some(Value::Array(tools)) => drop(found.insert("tools".to_owned(), Value::Array(tools))),
+        Some(other) => return Err(format!("key `tools` must be a list, is {}", kind(&other))),
+    }
+    match row.get("chat_template_kwargs") {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(named)) => {
+            let there = named.iter().filter(|(_, value)| !value.is_null());
+            found.extend(there.map(|(name, value)| (name.clone(), value.clone())));
+        }
+        Some(other) => {
+            return Err(format!(
+                "key `chat_template_kwargs` must be an object, is {}",
+                kind(other)
+            ));
+        }
+    }
+    Ok(found)
+}
+
+fn example(record: &Record, context: &RowContext, spoken: Spoken) -> Result<Example, String> {
+    let row = &record.value;
+    let shown = images(record, context.media)?;
+    if !shown.is_empty() && !spoken.images.is_empty() {
+        return Err("pictures stand both in the turns and under `images`: which are shown?".into());
+    }
+    let images = [shown, spoken.images].concat();
+    let mut talk = spoken.talk;
+    talk.variables = variables(row)?;
+    if let Some(system) = optional_text(row, "system")? {
+        match &talk.system {
+            Some(said) if said != system => {
+                return Err(
+                    "key `system` and the first turn say different things to the policy".into(),
+                );
+            }
+            _ => talk.system = Some(system.to_owned()),
+        }
+    }
+    if !record.without_bytes {
+        place_pictures(&mut talk, &spoken.question, images.len())?;
+    }
     let pictured = images.first().and_then(|image| match image {
         ImageSource::Path(path) => Some(stem(path)),
         ImageSource::Png(_) => None,
     });
-    let id = id(&record.value)
+    let id = id(row)
         .or(pictured)
         .unwrap_or_else(|| context.default_id.clone());
-    let reference = match &heard.answer {
-        Some(answer) => reference_of(answer, &heard.question),
-        None => beside(&id, &heard.question, context)?,
+    let reference = match spoken.answer.as_deref() {
+        Some("") => Reference::default(),
+        Some(answer) => reference_of(answer, &spoken.question),
+        None => beside(&id, &spoken.question, context)?,
     };
-    let mut fields = IndexMap::from([("prompt".to_owned(), heard.question)]);
-    fields.extend(heard.system.map(|system| ("system".to_owned(), system)));
     let built = ExampleBuilder {
-        whole_question: true,
-        history,
+        talk,
         id,
-        fields,
+        fields: IndexMap::from([("prompt".to_owned(), spoken.question)]),
         images,
-        target: heard.answer.or_else(|| reference.svg.clone()),
+        target: spoken.answer.or_else(|| reference.svg.clone()),
         reference,
     };
     Ok(built.finish())

@@ -8,7 +8,19 @@ use serde_json::Value;
 
 use super::super::container::Record;
 use super::builder::{ExampleBuilder, RowContext, id, text};
-use crate::data::example::Example;
+use crate::data::example::{Example, Talk};
+
+/// Keys of a row that are read.
+pub(super) const KEYS: [&str; 8] = [
+    "id",
+    "description",
+    "svg",
+    "svg_content",
+    "major_class",
+    "sub_class",
+    "success",
+    "api_call_success",
+];
 
 pub(super) fn example(record: &Record, context: &RowContext) -> Result<Example, String> {
     let row = &record.value;
@@ -28,8 +40,7 @@ pub(super) fn example(record: &Record, context: &RowContext) -> Result<Example, 
         }
     }
     let built = ExampleBuilder {
-        whole_question: false,
-        history: Vec::new(),
+        talk: Talk::default(),
         id: id(row).unwrap_or_else(|| context.default_id.clone()),
         fields,
         images: Vec::new(),

@@ -3,15 +3,31 @@
 //! it, which the scan tells apart from bad rows by [`ABSENT`].
 
 use indexmap::IndexMap;
-use rewards::{ImageSource, Reference};
+use rewards::Reference;
 
 use super::super::container::Record;
-use super::builder::{ExampleBuilder, RowContext, picture, text};
-use crate::data::config::View;
-use crate::data::example::Example;
+use super::builder::{ExampleBuilder, RowContext, text};
+use super::pictures::pictures;
+use crate::data::config::VectorGymView;
+use crate::data::example::{Example, Talk};
 use crate::data::source::ABSENT;
 
-pub(super) fn example(record: Record, view: View, context: &RowContext) -> Result<Example, String> {
+/// Columns that are read, by one view or another: none of them is told as unused.
+pub(super) const KEYS: [&str; 7] = [
+    "svg_id",
+    "original_svg",
+    "sketch_image",
+    "text_caption",
+    "editing_prompt",
+    "editing_target_svg",
+    "editing_annotation_index",
+];
+
+pub(super) fn example(
+    record: Record,
+    view: VectorGymView,
+    context: &RowContext,
+) -> Result<Example, String> {
     let row = &record.value;
     let need = |key: &str| {
         text(row, key)
@@ -26,16 +42,18 @@ pub(super) fn example(record: Record, view: View, context: &RowContext) -> Resul
         ..Default::default()
     };
     let (reference, target) = match view {
-        View::Sketch => {
+        VectorGymView::Sketch => {
             let svg = need("original_svg")?;
-            match picture(&record, "sketch_image") {
-                Some(bytes) => images.push(ImageSource::Png(bytes)),
-                None if record.without_pictures => {}
-                None => return Err(format!("{ABSENT}column `sketch_image` is missing")),
+            const KEY: &str = "sketch_image";
+            if let Some(value) = row.get(KEY) {
+                images = pictures(&record, value, (KEY, context.media))?;
+            }
+            if images.is_empty() && !record.without_bytes {
+                return Err(format!("{ABSENT}column `{KEY}` is missing"));
             }
             (drawing(svg.clone()), svg)
         }
-        View::Edit => {
+        VectorGymView::Edit => {
             fields.insert("draft".to_owned(), need("original_svg")?);
             fields.insert("prompt".to_owned(), need("editing_prompt")?);
             let svg = need("editing_target_svg")?;
@@ -45,12 +63,12 @@ pub(super) fn example(record: Record, view: View, context: &RowContext) -> Resul
             };
             (reference, svg)
         }
-        View::Text => {
+        VectorGymView::Text => {
             fields.insert("prompt".to_owned(), need("text_caption")?);
             let svg = need("original_svg")?;
             (drawing(svg.clone()), svg)
         }
-        View::Caption => {
+        VectorGymView::Caption => {
             fields.insert("draft".to_owned(), need("original_svg")?);
             let caption = need("text_caption")?;
             let reference = Reference {
@@ -66,13 +84,12 @@ pub(super) fn example(record: Record, view: View, context: &RowContext) -> Resul
         .get("editing_annotation_index")
         .and_then(serde_json::Value::as_i64);
     let id = match (own, view, annotation) {
-        (Some(id), View::Edit, Some(annotation)) => format!("{id}#{annotation}"),
+        (Some(id), VectorGymView::Edit, Some(annotation)) => format!("{id}#{annotation}"),
         (Some(id), ..) => id,
         (None, ..) => context.default_id.clone(),
     };
     let built = ExampleBuilder {
-        whole_question: false,
-        history: Vec::new(),
+        talk: Talk::default(),
         id,
         fields,
         images,

@@ -1,17 +1,20 @@
 //! What the stages' bounds on lengths do to the rows that they train on.
 
-use trainer::config::StageConfig;
+use crate::config::StageConfig;
 
 /// A bound in tokens and how many rows are over it.
 pub struct Bound {
     /// Key within the stage.
     pub key: &'static str,
+    /// Tokens.
     pub most: usize,
+    /// Rows that are over it.
     pub over: usize,
 }
 
 /// A stage's bounds against the measured rows.
 pub struct StageSurvey {
+    /// The stage's.
     pub name: String,
     sources: Vec<String>,
     /// Measured rows to train on whose tokens are known.
@@ -25,6 +28,7 @@ pub struct StageSurvey {
 }
 
 impl StageSurvey {
+    /// Of a stage, before any row was counted.
     pub fn of(stage: &StageConfig) -> Self {
         let bound = |(key, most)| Bound { key, most, over: 0 };
         let bounds = stage.algorithm.options().length_bounds();
@@ -81,7 +85,7 @@ impl StageSurvey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trainer::config::{AlgorithmConfig, GrpoConfig, SftConfig};
+    use crate::config::{AlgorithmConfig, GrpoConfig, SftConfig};
 
     #[test]
     fn bounds_are_counted_as_the_stages_apply_them() {

@@ -10,9 +10,9 @@ use crate::data::shuffle::{mix, name_key, permuted};
 
 /// The rows of one task or of one weighted source.
 #[derive(Debug, Clone)]
-pub(super) struct Strand {
+pub(super) struct DataStream {
     pub(super) name: String,
-    /// Share in the draws relative to the other strands, where the sources' weights give it.
+    /// Share in the draws relative to the other streams, where the sources' weights give it.
     pub(super) weight: Option<f64>,
     key: u64,
     /// Places of its sources in the catalog, with their row counts.
@@ -21,7 +21,7 @@ pub(super) struct Strand {
     by_length: Option<Arc<Vec<u32>>>,
 }
 
-/// Rows of a strand that are drawn in turn: all of them, or one bucket.
+/// Rows of a stream that are drawn in turn: all of them, or one bucket.
 #[derive(Debug, Clone)]
 pub(super) struct Part {
     /// Number of the bucket, from 1.
@@ -31,13 +31,13 @@ pub(super) struct Part {
     pub(super) drawn: u64,
     /// Running mean of the spread of rewards, once it was observed.
     pub(super) spread: Option<f64>,
-    /// Place of its first row among the strand's rows by length.
+    /// Place of its first row among the stream's rows by length.
     first: usize,
     order: PlainOrder,
 }
 
-impl Strand {
-    /// The strands of the chosen sources: one a task, or one a source where sources have weights.
+impl DataStream {
+    /// The streams of the chosen sources: one a task, or one a source where sources have weights.
     pub(super) fn of(
         catalog: &Catalog,
         chosen: &[usize],
@@ -53,18 +53,18 @@ impl Strand {
                 "some sources of the stage have a weight and some have none; give it to all or to none",
             ));
         }
-        let mut strands: Vec<Self> = Vec::new();
+        let mut streams: Vec<Self> = Vec::new();
         for &index in chosen {
             let source = catalog.source(index);
             let rows = source.train_len();
-            match strands.iter_mut().find(|s| s.name == source.task) {
-                Some(strand) if source.weight.is_none() => strand.sources.push((index, rows)),
+            match streams.iter_mut().find(|s| s.name == source.task) {
+                Some(stream) if source.weight.is_none() => stream.sources.push((index, rows)),
                 _ => {
                     let name = match source.weight {
                         Some(_) => source.name.clone(),
                         None => source.task.clone(),
                     };
-                    strands.push(Self {
+                    streams.push(Self {
                         key: mix(&[seed, name_key(&name)]),
                         name,
                         weight: source.weight,
@@ -74,14 +74,14 @@ impl Strand {
                 }
             }
         }
-        Ok(strands)
+        Ok(streams)
     }
 
     pub(super) fn rows(&self) -> usize {
         self.sources.iter().map(|(_, rows)| rows).sum()
     }
 
-    /// A number of this strand alone, for choices among its parts.
+    /// A number of this stream alone, for choices among its parts.
     pub(super) fn key(&self) -> u64 {
         self.key
     }
@@ -162,7 +162,7 @@ impl Strand {
         catalog.source(source).train_length(row)
     }
 
-    /// Source and row within it of a row counted over all sources of the strand.
+    /// Source and row within it of a row counted over all sources of the stream.
     fn locate(&self, row: usize) -> (usize, usize) {
         let mut first = 0;
         self.sources

@@ -1,0 +1,27 @@
+//! How a config is run.
+
+use std::path::Path;
+
+use tch::Device;
+
+use crate::interrupt::Interrupt;
+use crate::resume::Resume;
+
+/// A run besides its config.
+pub struct RunOptions<'a> {
+    /// The run folder.
+    pub folder: &'a Path,
+    /// Where to continue.
+    pub resume: Resume,
+    /// Where to compute.
+    pub device: Device,
+    /// libtorch's threads per rank.
+    pub threads: usize,
+    /// What may differ from the checkpoint that is continued: dotted keys, or `data`, `model`, `tokenizer`,
+    /// `encoders`, `templates`.
+    pub accept: &'a [String],
+    /// Files that describe the run, by name: written once it is known that it goes on.
+    pub documents: &'a [(&'a str, Vec<u8>)],
+    /// Asks the run to end.
+    pub interrupt: Interrupt,
+}
