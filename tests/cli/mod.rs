@@ -16,6 +16,7 @@ mod looked_at;
 mod nested;
 mod own_rewards;
 mod pictures;
+mod plan;
 mod prepare;
 mod prepare_refusals;
 pub mod program;
