@@ -1,4 +1,4 @@
-//! What a run leaves in its folder, file by file and key by key, and what plans and reports say.
+//! What a run leaves in its folder, file by file and key by key, and what reports say.
 
 use std::path::Path;
 
