@@ -270,5 +270,7 @@ fn wrong_rows_and_flags_are_named() {
         model: case.folder.join("nowhere"),
         ..Case::new("generate_nowhere")
     };
-    nowhere.tell(&file, &[]).refused(2, &["config.json"]);
+    nowhere
+        .tell(&file, &[])
+        .refused(2, &["nowhere: is not there"]);
 }
