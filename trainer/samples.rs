@@ -288,8 +288,8 @@ mod tests {
         let row = json!({
             "stage": "rl", "step": 1, "prompt_id": "a", "task": task, "index": 0, "prompt": "a", "completion": "b",
             "token_ids": [1], "sampler_logprobs": [0.0], "finish_reason": "stop", "valid": valid, "reason": null,
-            "parts": {}, "total": 1.0, "advantage": 0.0, "policy_version": 0, "reference": {}, "render_ms": 0.0,
-            "deadline_hit": false,
+            "parts": {}, "total": 1.0, "advantage": 0.0, "policy_version": 0, "reward_prompt": "a", "reward_text": "a",
+            "reference": {}, "render_ms": 0.0, "deadline_hit": false,
         });
         serde_json::from_value(row).unwrap()
     }
