@@ -95,18 +95,47 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Commands that the documents promise and that are not built.
-const NOT_BUILT: [&str; 7] = [
-    "eval", "refine", "plan", "merge", "watch", "samples", "export",
+/// Commands and flags that the documents promise and that are not built.
+const NOT_BUILT: [(&str, &str); 16] = [
+    ("eval", "svgrl eval"),
+    ("refine", "svgrl refine"),
+    ("plan", "svgrl plan"),
+    ("merge", "svgrl merge"),
+    ("watch", "svgrl watch"),
+    ("samples", "svgrl samples"),
+    ("export", "svgrl export"),
+    ("example", "svgrl data example"),
+    ("drafts", "svgrl data drafts"),
+    ("pairs", "svgrl data pairs"),
+    ("critiques", "svgrl data critiques"),
+    ("corrections", "svgrl data corrections"),
+    (
+        "--gpus",
+        "--gpus (svgrl launch --nproc-per-node N -- train .. starts ranks)",
+    ),
+    ("--learners", "--learners"),
+    ("--samplers", "--samplers"),
+    ("--serve", "--serve"),
 ];
+
+/// What of [`NOT_BUILT`] a command line asked for.
+fn not_built(error: &clap::Error) -> Option<&'static str> {
+    use clap::error::{ContextKind, ContextValue};
+    let asked = [ContextKind::InvalidSubcommand, ContextKind::InvalidArg];
+    asked.into_iter().find_map(|kind| {
+        let Some(ContextValue::String(asked)) = error.get(kind) else {
+            return None;
+        };
+        let word = asked.split(['=', ' ']).next()?;
+        let known = NOT_BUILT.iter().find(|(name, _)| *name == word)?;
+        Some(known.1)
+    })
+}
 
 /// Says what is wrong with the command line (or what its help is), and the exit status for it.
 fn refused(error: &clap::Error) -> ExitCode {
-    use clap::error::{ContextKind, ContextValue};
-    if let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand)
-        && NOT_BUILT.contains(&name.as_str())
-    {
-        eprintln!("error: svgrl {name}: not built yet");
+    if let Some(what) = not_built(error) {
+        eprintln!("error: {what}: not built yet");
         return ExitCode::from(2);
     }
     // Whoever closed the output does not want it.
@@ -133,5 +162,36 @@ fn dispatch(cli: &Cli) -> Result<u8, CliFailure> {
         Command::Report(args) => report::run(args).map(|()| 0),
         Command::Launch(args) => spawn::run(args).map_err(CliFailure::from),
         Command::Bench(args) => bench::run(args, shared).map(|()| 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_built_is_told_from_what_is_not_known() {
+        let asked = |line: &str| {
+            let error = Cli::try_parse_from(line.split(' ')).err().unwrap();
+            not_built(&error)
+        };
+        assert_eq!(asked("svgrl eval vectorgym --out x"), Some("svgrl eval"));
+        assert_eq!(
+            asked("svgrl data drafts --config c"),
+            Some("svgrl data drafts")
+        );
+        for line in ["svgrl train c.yaml --gpus 2", "svgrl train c.yaml --gpus=2"] {
+            assert!(
+                asked(line).is_some_and(|what| what.starts_with("--gpus")),
+                "{line}"
+            );
+        }
+        for line in [
+            "svgrl evil",
+            "svgrl data draughts",
+            "svgrl train c.yaml --gpu 2",
+        ] {
+            assert_eq!(asked(line), None, "{line}");
+        }
     }
 }

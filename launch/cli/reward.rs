@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use models::Tokenizer;
-use rewards::{ImageSource, RewardsConfig, ScoreRow, ScoredRow, Scorer, TokenCounter};
+use rayon::prelude::*;
+use rewards::{ImageSource, RewardsConfig, ScoreJob, ScoreRow, ScoredRow, Scorer, TokenCounter};
 use trainer::config::Config;
 
 use super::{CliFailure, SharedFlags, config, rows};
@@ -72,7 +73,7 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     telemetry::start_command(shared.verbosity())?;
     let scorer = scorer(&config, &config.rewards)?;
     let folder = args.data.parent().map(PathBuf::from).unwrap_or_default();
-    let (mut ids, mut jobs) = (Vec::new(), Vec::new());
+    let (mut ids, mut places, mut jobs) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows::read::<ScoreRow>(&args.data)? {
         let rows::Row { mut value, place } = row;
         if let Some(ImageSource::Path(path)) = &mut value.reference.image {
@@ -80,12 +81,18 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
         }
         value.measure = args.metrics;
         let (id, job) = value.into_job(&default);
-        if let Err(error) = scorer.check_reference(&job.task, &job.reference) {
+        ids.push(id);
+        places.push(place);
+        jobs.push(job);
+    }
+    // Each may have to be drawn.
+    let check = |job: &ScoreJob| scorer.check_reference(&job.task, &job.reference);
+    let checked: Vec<_> = jobs.par_iter().with_max_len(1).map(check).collect();
+    for (place, usable) in places.iter().zip(checked) {
+        if let Err(error) = usable {
             scorer.check()?;
             return Err(CliFailure::input(format!("{place}: {error}")));
         }
-        ids.push(id);
-        jobs.push(job);
     }
     let mut out = rows::RowWriter::create(&args.out)?;
     let rewards = scorer.score(jobs);

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tokenizers::normalizers::{Lowercase, Sequence};
 
 use super::bpe;
-use crate::ModelError;
 use crate::json_section::read_object;
+use crate::{ModelError, added_tokens};
 
 /// What a network asks of its ids.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +45,8 @@ impl TextTokens {
     pub fn read(folder: &Path, mut rules: TextRules) -> Result<Option<Self>, ModelError> {
         let mut path = folder.join("tokenizer.json");
         let mut bytes = None;
-        if path.exists() {
+        let whole = path.exists();
+        if whole {
             bytes = Some(std::fs::read(&path).map_err(ModelError::io(&path))?);
         } else if rules.clip {
             path = folder.join("merges.txt");
@@ -56,6 +57,9 @@ impl TextTokens {
         };
         let bad = |error: tokenizers::Error| ModelError::malformed(&path, error);
         let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(bad)?;
+        if whole {
+            added_tokens::complete(&mut inner, folder)?;
+        }
         inner.with_padding(None);
         let truncation = tokenizers::TruncationParams {
             max_length: rules.longest as usize,
