@@ -36,7 +36,6 @@ impl Picture {
     }
 
     /// As a PNG.
-    #[cfg(feature = "client")]
     pub fn to_png(&self) -> Vec<u8> {
         let opaque = |p: &[u8; 3]| [p[0], p[1], p[2], 255];
         let raster = Raster {
