@@ -263,7 +263,9 @@ mod tests {
         let fine = call(vec![page, cut, "{\"status\": \"ok\"}"]).unwrap();
         assert_eq!(fine["status"], "ok");
         let error = call(vec![page; 3]).unwrap_err();
-        assert_eq!(error.status, Some(200));
+        assert_eq!((error.status, error.sent), (Some(200), 3));
+        let once = Caller::new(&bodies(vec![page]), None, Duration::from_secs(60), 0);
+        assert_eq!(once.call("/health", None, &|| true).unwrap_err().sent, 1);
         for part in ["/health: ", "not JSON", "proxy"] {
             assert!(error.message.contains(part), "{}", error.message);
         }
