@@ -53,6 +53,7 @@ pub use tape::{Recompute, Tape};
 pub use tensor_file::{SafeTensorsFile, read_tensors, write_tensors};
 pub use tokenizer::Tokenizer;
 pub use torch_ext::catch_torch;
+pub use weights::write_random_tensors;
 pub use weights_folder::{
-    LoadOptions, load_folder, load_folder_frozen, matching_tensors, save_folder,
+    LoadOptions, load_folder, load_folder_frozen, matching_tensors, save_folder, write_fresh_policy,
 };

@@ -1,13 +1,15 @@
 //! Named tensors on their way into a network that is only evaluated: from safetensors or a torch
 //! checkpoint, each taken once by name and shape, and in the end a list of what was missing or left.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
 
 use crate::layers::reduce_kind;
 use crate::shards::weight_files;
-use crate::tensor_file::{NamedTensors, read_tensors};
+use crate::tensor_file::{NamedTensors, read_tensors, write_tensors};
 use crate::{ModelError, pickle};
 
 /// The tensors of a file: `.safetensors`, or a torch checkpoint with any other ending.
@@ -80,14 +82,22 @@ pub(crate) struct Weights {
     misshapen: Vec<String>,
     infinite: Vec<String>,
     place: (Kind, Device),
-    random: bool,
+    random: Option<DrawnTensors>,
 }
+
+/// What was drawn for a network, by the names under which it asked, in that order.
+pub(crate) type DrawnTensors = Rc<RefCell<Vec<(String, Tensor)>>>;
 
 impl Weights {
     /// Of nothing: what is taken is drawn anew.
     pub fn random(place: (Kind, Device)) -> Self {
+        Self::random_kept(place, &DrawnTensors::default())
+    }
+
+    /// As [`Self::random`]; `drawn` gets what is taken.
+    pub fn random_kept(place: (Kind, Device), drawn: &DrawnTensors) -> Self {
         Self {
-            random: true,
+            random: Some(drawn.clone()),
             ..Self::new(Path::new(""), NamedTensors::new(), place)
         }
     }
@@ -101,7 +111,7 @@ impl Weights {
             misshapen: Vec::new(),
             infinite: Vec::new(),
             place,
-            random: false,
+            random: None,
         }
     }
 
@@ -153,8 +163,11 @@ impl Weights {
 
     fn taken(&mut self, name: &str, shape: &[i64], kind: Kind) -> Tensor {
         let device = self.place.1;
-        if self.random {
-            return drawn(name, shape, device).to_kind(kind);
+        if let Some(kept) = &self.random {
+            let tensor = drawn(name, shape, device);
+            kept.borrow_mut()
+                .push((name.to_owned(), tensor.shallow_clone()));
+            return tensor.to_kind(kind);
         }
         match self.tensors.remove(name) {
             Some(tensor) if tensor.size() == shape => {
@@ -215,6 +228,23 @@ fn finite(tensor: &Tensor) -> bool {
     sum.is_finite() || tensor.isfinite().all().int64_value(&[]) == 1
 }
 
+/// Writes random tensors of these names and shapes to a safetensors file, the same for the same `seed`.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn write_random_tensors(
+    path: &Path,
+    shapes: &[(String, Vec<i64>)],
+    seed: u64,
+) -> Result<(), ModelError> {
+    tch::manual_seed(seed as i64);
+    let tensors: Vec<(String, Tensor)> = shapes
+        .iter()
+        .map(|(name, shape)| (name.clone(), drawn(name, shape, Device::Cpu)))
+        .collect();
+    write_tensors(path, &tensors)
+}
+
 /// A random tensor on about the scale of a trained network's, so that nothing fades or grows: matrices keep
 /// their input's scale, gains are about 1, what scales a branch is small.
 fn drawn(name: &str, shape: &[i64], device: Device) -> Tensor {
@@ -232,7 +262,6 @@ fn drawn(name: &str, shape: &[i64], device: Device) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor_file::write_tensors;
 
     #[test]
     fn a_folder_s_single_file_counts_before_shards_and_safetensors_before_bin() {

@@ -286,6 +286,18 @@ pub fn save_folder(model: &Decoder, kind: Kind, folder: &Path) -> Result<(), Mod
     )
 }
 
+/// Fresh weights for the policy that `config.json` of `folder` describes, beside it; the same for the same `seed`.
+/// What else the network reads (its processor's file, the tokenizer) must be there.
+///
+/// # Errors
+/// Whatever [`DecoderConfig::read`] refuses, and the file system.
+pub fn write_fresh_policy(folder: &Path, seed: u64) -> Result<(), ModelError> {
+    let config = DecoderConfig::read(folder)?;
+    let model = Decoder::new(config, Kind::Float, Device::Cpu);
+    model.randomise(seed);
+    save_folder(&model, Kind::Float, folder)
+}
+
 #[cfg(test)]
 mod tests {
     use super::matches;

@@ -27,3 +27,5 @@ mod service;
 mod setup;
 /// Folders and comparisons that several tests use.
 mod support;
+/// The five systems in small, from an empty folder to their last stage.
+mod systems;

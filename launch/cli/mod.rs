@@ -9,6 +9,7 @@ mod failure;
 mod generate;
 mod logprobs;
 mod panics;
+mod refine;
 mod render;
 mod report;
 mod reward;
@@ -59,6 +60,8 @@ enum Command {
     ExtendTokens(extend_tokens::Args),
     /// Prepare SVG corpora, look at a config's data.
     Data(data::Args),
+    /// Draw, criticise and correct in rounds, with one policy in three roles.
+    Refine(refine::Args),
     /// Render SVG files to PNG.
     Render(render::Args),
     /// Score completions offline with a config's rewards.
@@ -96,15 +99,13 @@ pub fn main() -> ExitCode {
 }
 
 /// Commands and flags that the documents promise and that are not built.
-const NOT_BUILT: [(&str, &str); 16] = [
+const NOT_BUILT: [(&str, &str); 14] = [
     ("eval", "svgrl eval"),
-    ("refine", "svgrl refine"),
     ("plan", "svgrl plan"),
     ("merge", "svgrl merge"),
     ("watch", "svgrl watch"),
     ("samples", "svgrl samples"),
     ("export", "svgrl export"),
-    ("example", "svgrl data example"),
     ("drafts", "svgrl data drafts"),
     ("pairs", "svgrl data pairs"),
     ("critiques", "svgrl data critiques"),
@@ -156,6 +157,7 @@ fn dispatch(cli: &Cli) -> Result<u8, CliFailure> {
         Command::Embed(args) => embed::run(args, shared).map(|()| 0),
         Command::ExtendTokens(args) => extend_tokens::run(args, shared).map(|()| 0),
         Command::Data(args) => data::run(args, shared).map(|()| 0),
+        Command::Refine(args) => refine::run(args, shared).map(|()| 0),
         Command::Render(args) => render::run(args).map_err(CliFailure::from),
         Command::Reward(args) => reward::run(args, shared).map(|()| 0),
         Command::ServeRewards(args) => serve::run(args, shared).map(|()| 0),

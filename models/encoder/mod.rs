@@ -39,7 +39,7 @@ pub use dists::Dists;
 use dreamsim::DreamSim;
 use inception::Inception;
 pub use lpips::Lpips;
-pub use random::RandomShape;
+pub use random::{RandomShape, write_random_encoder};
 use section::Section;
 use siglip::Siglip;
 use text::{TextRules, TextTokens};
@@ -352,20 +352,30 @@ impl Network {
         if dreamsim::matches(folder) {
             return DreamSim::load(folder, place).map(Self::DreamSim);
         }
+        Self::of_weights(folder, || {
+            Ok(Weights::new(folder, weights::read_folder(folder)?, place))
+        })
+    }
+
+    /// The network that `config.json` of `folder` describes, with the weights that `read` gives.
+    fn of_weights(
+        folder: &Path,
+        read: impl FnOnce() -> Result<Weights, ModelError>,
+    ) -> Result<Self, ModelError> {
         let path = folder.join("config.json");
         let config = Section::read(&path)?;
-        let read =
-            || Ok::<_, ModelError>(Weights::new(folder, weights::read_folder(folder)?, place));
-        let clip = |towers| Clip::load(Some(folder), &config, towers, read()?).map(Self::Clip);
-        let siglip = |towers| Siglip::load(folder, &config, towers, read()?).map(Self::Siglip);
+        let clip =
+            |towers, weights| Clip::load(Some(folder), &config, towers, weights).map(Self::Clip);
+        let siglip =
+            |towers, weights| Siglip::load(folder, &config, towers, weights).map(Self::Siglip);
         match config.text("model_type") {
             Some("dinov2") => Dinov2::load(Some(folder), &config, read()?).map(Self::Dinov2),
-            Some("clip") => clip(Towers::Both),
-            Some("clip_vision_model") => clip(Towers::Vision),
-            Some("clip_text_model") => clip(Towers::Text),
-            Some("siglip") => siglip(Towers::Both),
-            Some("siglip_vision_model") => siglip(Towers::Vision),
-            Some("siglip_text_model") => siglip(Towers::Text),
+            Some("clip") => clip(Towers::Both, read()?),
+            Some("clip_vision_model") => clip(Towers::Vision, read()?),
+            Some("clip_text_model") => clip(Towers::Text, read()?),
+            Some("siglip") => siglip(Towers::Both, read()?),
+            Some("siglip_vision_model") => siglip(Towers::Vision, read()?),
+            Some("siglip_text_model") => siglip(Towers::Text, read()?),
             Some("xlm-roberta") => XlmRoberta::load(folder, &config, read()?).map(Self::XlmRoberta),
             Some("siglip2") => Err(config.bad(
                 "model_type",

@@ -1,12 +1,12 @@
 //! Encoders of published shapes with random weights: for measuring, and for runs that only try the
 //! machinery. Their features mean nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use super::clip::Clip;
 use super::dinov2::Dinov2;
@@ -15,7 +15,8 @@ use super::text::TextTokens;
 use super::towers::Towers;
 use super::{Encoder, Network};
 use crate::ModelError;
-use crate::weights::Weights;
+use crate::tensor_file::write_tensors;
+use crate::weights::{DrawnTensors, Weights};
 
 /// A published shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +27,41 @@ pub enum RandomShape {
     /// Long-CLIP L/14: 24 vision blocks of width 1024, 12 text blocks of width 768, 248 positions, texts by bytes.
     LongClipLarge,
 }
+
+/// Random weights for the network that `config.json` of `folder` describes, as `model.safetensors` beside it; the same
+/// for the same `seed`. What else the network reads (its processor's file) must be there.
+///
+/// # Errors
+/// A configuration that is not built; whatever the file system says.
+pub fn write_random_encoder(folder: &Path, seed: u64) -> Result<(), ModelError> {
+    tch::manual_seed(seed as i64);
+    let drawn = DrawnTensors::default();
+    let weights = Weights::random_kept((Kind::Float, Device::Cpu), &drawn);
+    let network = Network::of_weights(folder, || Ok(weights))?;
+    let mut tensors = drawn.take();
+    tensors.extend(unused(&network, &tensors));
+    write_tensors(&folder.join("model.safetensors"), &tensors)
+}
+
+/// What published folders hold besides and nothing here reads.
+fn unused(network: &Network, tensors: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
+    let number = |name: &str, value: f64| (name.to_owned(), Tensor::full([], value, FLOAT));
+    match network {
+        Network::Dinov2(_) => {
+            let class = tensors.iter().find(|(name, _)| name.ends_with("cls_token"));
+            let width = class.and_then(|(_, class)| class.size().last().copied());
+            let mask = Tensor::zeros([1, width.unwrap_or(1)], FLOAT);
+            vec![("embeddings.mask_token".to_owned(), mask)]
+        }
+        Network::Clip(_) => vec![number("logit_scale", 2.6592)],
+        Network::Siglip(_) => [("logit_scale", 2.3), ("logit_bias", -10.0)]
+            .map(|(name, value)| (name.to_owned(), Tensor::full([1], value, FLOAT)))
+            .into(),
+        Network::XlmRoberta(_) | Network::DreamSim(_) | Network::Inception(_) => Vec::new(),
+    }
+}
+
+const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
 
 impl Encoder {
     /// A network of `shape` with weights drawn anew from libtorch's generator.

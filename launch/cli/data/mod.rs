@@ -1,5 +1,6 @@
 //! `svgrl data`: SVG corpora made ready, and what a config's sources yield.
 
+mod example;
 mod inspect;
 mod parallel;
 mod prepare;
@@ -12,7 +13,8 @@ use super::{CliFailure, SharedFlags};
 #[command(after_help = "\
 Examples:
   svgrl data prepare --from icons.jsonl --out prepared
-  svgrl data inspect configs/quickstart.yaml")]
+  svgrl data inspect configs/quickstart.yaml
+  svgrl data example ctrl-s --out ctrl-s-tiny")]
 pub struct Args {
     #[command(subcommand)]
     command: DataCommand,
@@ -24,6 +26,8 @@ enum DataCommand {
     Prepare(Box<prepare::Args>),
     /// Count, measure and show what a config's sources yield.
     Inspect(inspect::Args),
+    /// Write a small copy of all that one of the five systems needs, to try it and to see the layout.
+    Example(example::Args),
 }
 
 /// Runs the command.
@@ -31,5 +35,6 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     match &args.command {
         DataCommand::Prepare(args) => prepare::run(args, shared),
         DataCommand::Inspect(args) => inspect::run(args, shared),
+        DataCommand::Example(args) => example::run(args, shared),
     }
 }

@@ -59,6 +59,7 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
         fields: (&args.input.svg_field, &args.input.prompt_field),
         min_ssim: args.form.min_ssim,
         min_entropy: args.filters.min_colour_entropy,
+        pictures: args.form.pictures,
         tokens,
     };
     let workers = RowThreads::new(args.threads.map_or(0, usize::from))?;
@@ -84,7 +85,7 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     let seconds = started.elapsed().as_secs_f64();
     let summary = output.finish(json!({
         "from": args.input.from, "svg_field": args.input.svg_field, "side": args.form.side,
-        "decimals": args.form.decimals, "min_ssim": args.form.min_ssim,
+        "decimals": args.form.decimals, "min_ssim": args.form.min_ssim, "pictures": args.form.pictures,
         "tokenizer": args.filters.tokenizer, "min_tokens": args.filters.min_tokens,
         "max_tokens": args.filters.max_tokens,
         "min_colour_entropy": args.filters.min_colour_entropy,

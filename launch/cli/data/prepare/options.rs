@@ -86,6 +86,10 @@ pub struct Form {
     /// Least structural similarity of the pictures before and after, -1 to 1.
     #[arg(long, value_name = "X", default_value_t = 0.98, allow_negative_numbers = true, value_parser = similarity)]
     pub min_ssim: f64,
+    /// Draw each SVG this many pixels wide (its longer side), as a PNG that the row names under `images`: what prompts
+    /// of pictures show.
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(16..=4096))]
+    pub pictures: Option<u32>,
 }
 
 #[derive(Debug, Clone, clap::Args)]

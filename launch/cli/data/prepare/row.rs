@@ -22,6 +22,8 @@ pub struct Rules<'a> {
     pub fields: (&'a str, &'a str),
     pub min_ssim: f64,
     pub min_entropy: f64,
+    /// Longer side of the picture that goes with the row, if one does.
+    pub pictures: Option<u32>,
     /// Tokens of the SVG, least and most.
     pub tokens: (usize, usize),
 }
@@ -38,6 +40,8 @@ pub struct Accepted {
     /// Why its coordinates were not taken in, if so.
     pub kept: Option<String>,
     pub asks: bool,
+    /// Its drawing, a PNG, where rows get one.
+    pub png: Option<Vec<u8>>,
 }
 
 /// Why a row is left out.
@@ -114,10 +118,17 @@ impl Rules<'_> {
             }
             _ => {}
         }
+        let png = self.pictures.map(|side| self.picture(&form.svg, side));
+        let png = png.transpose()?;
+        let shown = fields.get("images").or_else(|| fields.get("image"));
+        if png.is_some() && shown.is_some_and(|shown| !shown.is_null()) {
+            let detail = "--pictures: the row has pictures of its own";
+            return Err(Rejection::new("bad_row", detail));
+        }
         let written = self.rewritten(fields, &form.svg, &row.default_id)?;
         let asks = match readable(&written) {
             Readable::Yes => true,
-            Readable::NothingAsked => false,
+            Readable::NothingAsked => png.is_some(),
             Readable::No(problem) => return Err(Rejection::new("bad_row", problem)),
         };
         Ok(Accepted {
@@ -128,6 +139,7 @@ impl Rules<'_> {
             before: (source.chars().count(), source.len()),
             kept: form.kept,
             asks,
+            png,
             svg: form.svg,
         })
     }
@@ -145,6 +157,16 @@ impl Rules<'_> {
         drawn.map(|rendered| rendered.raster).map_err(|failure| {
             Rejection::new(failure.reason.as_str(), format!("{when}{}", failure.detail))
         })
+    }
+
+    /// The drawing that a prompt shows.
+    fn picture(&self, svg: &str, side: u32) -> Result<Vec<u8>, Rejection> {
+        let config = RenderConfig::default();
+        let drawn = self.renderer.render(svg, Target::Longest(side), &config);
+        let drawn = drawn
+            .map_err(|failure| Rejection::new(failure.reason.as_str(), failure.detail.clone()))?;
+        let png = drawn.raster.to_png();
+        png.map_err(|error| Rejection::new("blank", error.to_string()))
     }
 
     /// The row under the names that the format `jsonl` knows, with everything else as it was.

@@ -40,6 +40,9 @@ const FILES: [&str; 4] = [
     "report.json",
 ];
 
+/// Where pictures are.
+const PICTURES: &str = "pictures";
+
 #[derive(Default)]
 struct PreparedCounts {
     rows: u64,
@@ -85,6 +88,11 @@ impl Output {
                 "is not empty; name another, or give --overwrite".into(),
             ));
         }
+        // Pictures of an earlier preparation would stand beside these.
+        let earlier = folder.join(PICTURES);
+        if args.overwrite && earlier.is_dir() {
+            std::fs::remove_dir_all(&earlier).map_err(|error| wrong(error.to_string()))?;
+        }
         let holds_out = args.held_out > 0.0;
         let open = |name: &str| RowWriter::create(&folder.join(name));
         Ok(Self {
@@ -127,12 +135,18 @@ impl Output {
             }
         });
         match verdict {
-            Ok(accepted) => self.accept(&accepted),
+            Ok(accepted) => self.accept(accepted),
             Err(rejection) => self.reject(row, &rejection),
         }
     }
 
-    fn accept(&mut self, accepted: &Accepted) -> Result<(), CliFailure> {
+    fn accept(&mut self, mut accepted: Accepted) -> Result<(), CliFailure> {
+        if let Some(png) = accepted.png.take() {
+            let name = self
+                .files
+                .picture(self.counts.train + self.counts.held_out, &png)?;
+            accepted.row["images"] = json!([name]);
+        }
         let counts = &mut self.counts;
         counts.similarity.add(accepted.ssim);
         counts.asking_nothing += u64::from(!accepted.asks);
@@ -200,6 +214,20 @@ impl Output {
             text: self.counts.text(),
             rows: self.counts.rows,
         })
+    }
+}
+
+impl OutputFiles {
+    /// Writes the picture of the row with this number; what the row calls it.
+    fn picture(&self, number: u64, png: &[u8]) -> Result<String, CliFailure> {
+        // A thousand to a folder.
+        let name = format!("{PICTURES}/{:04}/{number:07}.png", number / 1000);
+        let path = self.folder.join(&name);
+        let above = path.parent().unwrap_or(&self.folder);
+        std::fs::create_dir_all(above)
+            .and_then(|()| std::fs::write(&path, png))
+            .map_err(|error| CliFailure::other(format!("{}: {error}", path.display())))?;
+        Ok(name)
     }
 }
 

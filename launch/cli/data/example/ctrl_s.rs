@@ -1,0 +1,138 @@
+//! CTRL-S: rows of SAgoge as InternVL's conversations, rows of SVG-Sophia as `instruction`, `input`, `output`, `images`.
+
+use serde_json::{Value, json};
+
+use super::super::super::CliFailure;
+use super::drawings::{ExampleDrawing, drawings};
+use super::folder::ExampleFolder;
+use super::policy::PolicyFamily;
+use super::{SystemExample, encoders, policy};
+
+pub const EXAMPLE: SystemExample = SystemExample {
+    base: "ctrl_s.yaml",
+    config: include_str!("../../../../configs/ctrl_s.yaml"),
+    twin: TWIN,
+    write,
+    fit: None,
+};
+
+const TWIN: &str = "\
+# CTRL-S in small: the same stages over the rows beside this file, sizes and paths replaced.
+base: ctrl_s.yaml
+model: {path: models/tiny-qwen3-vl}
+data:
+  sources:
+    rl_text: {held_out: 8}
+    rl_image: {held_out: 8}
+    rl_refine: {held_out: 8}
+encoders:
+  lclip: {path: encoders/longclip}
+stages:
+  - name: sft_sagoge
+    steps: 60
+    max_tokens: 400
+    batch: {size: 12}
+    optimizer: {learning_rate: 5.0e-3}
+  - name: sft_sophia
+    epochs: 40
+    max_tokens: 400
+    batch: {size: 12}
+    optimizer: {learning_rate: 4.0e-3}
+  - name: rl
+    epochs: 0.25
+    batch: {size: 8}
+    rollout: {group_size: 4, max_prompt_tokens: 400, max_new_tokens: 192}
+    optimizer: {learning_rate: 1.0e-4}
+    eval: {every: 0, prompts: 6}
+";
+
+/// Rows of a file.
+const ROWS: usize = 32;
+
+fn write(folder: &ExampleFolder) -> Result<(), CliFailure> {
+    policy::write(folder, "models/tiny-qwen3-vl", PolicyFamily::Qwen3Vl)?;
+    encoders::dinov2(folder, "encoders/dinov2-base")?;
+    encoders::long_clip(folder, "encoders/longclip")?;
+    let drawn = drawings(ROWS, folder.seed)?;
+    sagoge(folder, "stage2/icon", &drawn)?;
+    let sophia = "data/SVG-Sophia";
+    for (index, drawing) in drawn.iter().enumerate() {
+        folder.bytes(&format!("{sophia}/images/{index}.png"), &drawing.png)?;
+    }
+    for (task, row) in [
+        ("text2svg", text as fn(usize, &ExampleDrawing) -> Value),
+        ("img2svg", image),
+        ("refinement", refinement),
+    ] {
+        let rows: Vec<Value> = drawn.iter().enumerate().map(|(i, d)| row(i, d)).collect();
+        for split in ["sft", "rl"] {
+            folder.lines(&format!("{sophia}/cot_{task}_{split}.jsonl"), &rows)?;
+        }
+    }
+    let test: Vec<Value> = drawn[..8]
+        .iter()
+        .enumerate()
+        .map(|(i, d)| refinement(i, d))
+        .collect();
+    folder.lines(&format!("{sophia}/cot_refinement_test.jsonl"), &test)
+}
+
+/// Rows of one of SAgoge's domains: words to SVG and picture to SVG.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn sagoge(
+    folder: &ExampleFolder,
+    domain: &str,
+    drawn: &[ExampleDrawing],
+) -> Result<(), CliFailure> {
+    let root = format!("data/SAgoge/{domain}");
+    let (mut texts, mut images) = (Vec::new(), Vec::new());
+    for (index, drawing) in drawn.iter().enumerate() {
+        let picture = format!("icon/{index}.png");
+        folder.bytes(&format!("{root}/media/{picture}"), &drawing.png)?;
+        let question = format!("Instruction: {}", drawing.words);
+        texts.push(json!({"id": index, "conversations": turns(&question, &drawing.svg)}));
+        let question = "<image>\nInstruction: draw this";
+        images.push(json!({
+            "id": index, "image": picture, "conversations": turns(question, &drawing.svg),
+        }));
+    }
+    folder.lines(&format!("{root}/text2svg/train.jsonl"), &texts)?;
+    folder.lines(&format!("{root}/img2svg/train.jsonl"), &images)
+}
+
+/// A question and its answer as InternVL writes them.
+pub fn turns(question: &str, answer: &str) -> Value {
+    json!([{"from": "human", "value": question}, {"from": "gpt", "value": answer}])
+}
+
+/// Thoughts, then the drawing in a fence.
+fn answer(drawing: &ExampleDrawing) -> String {
+    format!(
+        "<think>Canvas: 128 x 128\nImage Description: {}\nDrawing Steps: 1</think>\n```svg\n{}\n```",
+        drawing.words, drawing.svg
+    )
+}
+
+fn row(instruction: String, images: Value, drawing: &ExampleDrawing) -> Value {
+    json!({"instruction": instruction, "input": "", "output": answer(drawing), "images": images})
+}
+
+fn text(_: usize, drawing: &ExampleDrawing) -> Value {
+    let asked = format!("Think, then draw.\nInstruction: {}", drawing.words);
+    row(asked, json!([]), drawing)
+}
+
+fn image(index: usize, drawing: &ExampleDrawing) -> Value {
+    let asked = "Think, then draw.\nImage: <image>\nInstruction: draw this".to_owned();
+    row(asked, json!([format!("images/{index}.png")]), drawing)
+}
+
+fn refinement(index: usize, drawing: &ExampleDrawing) -> Value {
+    let asked = format!(
+        "Think, then draw.\nImage: <image>\nInstruction: {}\nDraft Code:\n{}",
+        drawing.words, drawing.draft
+    );
+    row(asked, json!([format!("images/{index}.png")]), drawing)
+}

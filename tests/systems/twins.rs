@@ -1,0 +1,145 @@
+//! Each system in small, from an empty folder to the end of its last stage: what its example writes is read by its own
+//! config, every stage learns, and reinforcement has something to learn from.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::cli::program::{program, rows, scratch, told};
+
+/// An example of `system`, trained with `more` arguments; its folder and the run's.
+pub fn trained(system: &str, more: &[String]) -> (PathBuf, PathBuf) {
+    let folder = scratch(&format!("twin_{system}"));
+    let example = folder.join("example");
+    let mut command = program();
+    command
+        .args(["data", "example", system, "--out"])
+        .arg(&example);
+    told(&mut command).fine();
+    changes_sizes_paths_and_endpoints_alone(&example.join("config.yaml"));
+    let run = folder.join("run");
+    let mut command = program();
+    command.arg("train").arg(example.join("config.yaml"));
+    told(command.arg("--run-dir").arg(&run).args(more)).fine();
+    (example, run)
+}
+
+/// A metric of every step of a stage that has it.
+fn metric(all: &[Value], stage: &str, name: &str) -> Vec<f64> {
+    let of_stage = all.iter().filter(|row| row["stage"] == stage);
+    of_stage.filter_map(|row| row[name].as_f64()).collect()
+}
+
+fn mean(values: &[f64]) -> f64 {
+    assert!(!values.is_empty());
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// The weights' bytes.
+fn weights(folder: &Path) -> Vec<u8> {
+    std::fs::read(folder.join("model.safetensors")).unwrap()
+}
+
+/// What a stage of reinforcement must have had: spread in over half of its groups, valid completions, new weights.
+fn reinforced(run: &Path, stage: &str, before: &Path) {
+    let all = rows(&run.join("metrics.jsonl"));
+    let flat = mean(&metric(&all, stage, "reward/zero_spread_frac"));
+    assert!(flat < 0.5, "{stage}: {flat} of the groups have no spread");
+    let valid = mean(&metric(&all, stage, "svg/valid_frac"));
+    assert!(valid > 0.0, "{stage}: nothing was drawn");
+    let after = run.join("checkpoints").join(stage).join("final");
+    assert!(
+        weights(before) != weights(&after),
+        "{stage}: no weight has changed"
+    );
+}
+
+/// That a stage's loss has fallen to less than `share` of what it began with.
+fn fitted(run: &Path, stage: &str, share: f64) {
+    let loss = metric(&rows(&run.join("metrics.jsonl")), stage, "sft/loss");
+    let (first, last) = (loss[0], mean(&loss[loss.len().saturating_sub(5)..]));
+    assert!(last < share * first, "{stage}: {first} to {last}");
+}
+
+/// What a twin may say: it names its base, and sizes, paths and endpoints.
+const SIZES: [&str; 14] = [
+    "path",
+    "held_out",
+    "steps",
+    "epochs",
+    "max_tokens",
+    "batch.size",
+    "learning_rate",
+    "group_size",
+    "max_prompt_tokens",
+    "max_new_tokens",
+    "every",
+    "prompts",
+    "candidates",
+    "endpoint",
+];
+
+fn changes_sizes_paths_and_endpoints_alone(config: &Path) {
+    let text = std::fs::read_to_string(config).unwrap();
+    let twin: Value = serde_saphyr::from_str(&text).unwrap();
+    let mut changed = BTreeMap::new();
+    leaves(&twin, "", &mut changed);
+    for key in changed
+        .keys()
+        .filter(|key| *key != ".base" && !key.ends_with(".name"))
+    {
+        let allowed = SIZES.iter().any(|size| key.ends_with(&format!(".{size}")));
+        assert!(allowed, "{}: {key}", config.display());
+    }
+}
+
+/// The keys by which a twin differs from its base, as `a.b`.
+fn leaves(value: &Value, path: &str, out: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                leaves(value, &format!("{path}.{key}"), out);
+            }
+        }
+        Value::Array(all) if all.iter().all(|each| each["name"].is_string()) && !all.is_empty() => {
+            for each in all {
+                let name = each["name"].as_str().unwrap_or_default();
+                leaves(each, &format!("{path}.{name}"), out);
+            }
+        }
+        other => drop(out.insert(path.to_owned(), other.clone())),
+    }
+}
+
+#[test]
+fn ctrl_s_goes_through_its_three_stages() {
+    let (_, run) = trained("ctrl-s", &[]);
+    fitted(&run, "sft_sagoge", 0.5);
+    fitted(&run, "sft_sophia", 0.5);
+    reinforced(&run, "rl", &run.join("checkpoints/sft_sophia/final"));
+}
+
+#[test]
+fn vectorgym_learns_four_tasks_at_once() {
+    let (example, run) = trained("vectorgym", &[]);
+    reinforced(&run, "rl", &example.join("models/tiny-qwen3-vl"));
+    let all = rows(&run.join("metrics.jsonl"));
+    for task in ["sketch", "edit", "text", "caption"] {
+        let name = format!("reward/{task}/total/mean");
+        assert!(!metric(&all, "rl", &name).is_empty(), "{task}");
+    }
+}
+
+#[test]
+fn sgp_gen_learns_from_a_base_model() {
+    let (example, run) = trained("sgp-gen", &[]);
+    reinforced(&run, "rl", &example.join("models/tiny-qwen2.5"));
+}
+
+#[test]
+fn internsvg_goes_through_both_stages() {
+    let (_, run) = trained("internsvg", &[]);
+    fitted(&run, "stage1", 0.6);
+    fitted(&run, "stage2", 0.9);
+}
