@@ -1,5 +1,6 @@
 //! The config as users meet it: its reference, its schema, the shipped files, and mistakes.
 
+mod base;
 mod folders;
 mod mistakes;
 mod reference;

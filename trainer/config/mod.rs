@@ -34,6 +34,7 @@ pub use grpo::{
     OldLogprobs, SamplesConfig, StdOf, StdOver, Truncated, ZeroSpread,
 };
 pub use optimizer::{OptimizerConfig, Schedule};
+pub use paths::FolderOf;
 pub use options::{AlgorithmNeeds, AlgorithmOptions, LengthBounds};
 pub use ranks::RanksConfig;
 pub use sampling::RolloutConfig;
@@ -45,6 +46,13 @@ pub use task::{TaskConfig, TaskType, scoring};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// Another config, relative to this file's folder, that this one is written over: sections merge, single values
+    /// and lists of this file replace the base's, a section with another `type`, `format` or `algorithm` replaces the
+    /// base's whole, and `stages` change the base's stages of the same `name` (those not named stay). The base may
+    /// have a base itself. Paths are relative to the folder of the file that holds them. The run folder keeps every
+    /// file: config.yaml, base_1.yaml for its base, base_2.yaml for the base's, ...; config.resolved.yaml stands alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<PathBuf>,
     /// Name of the run and of its folder under `output_dir`.
     pub name: String,
     /// Seed of everything random: fresh weights, data order, sampling.
@@ -85,6 +93,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            base: None,
             name: "run".into(),
             seed: 0,
             device: DeviceName::default(),

@@ -14,6 +14,9 @@ impl Config {
         let plain = |name: &str| {
             !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', '\0'])
         };
+        ensure(self.base.is_none(), || {
+            "base: is taken in where a file is read".into()
+        })?;
         ensure(plain(&self.name), || {
             format!("name: must be a folder's name, got `{}`", self.name)
         })?;

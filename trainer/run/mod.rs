@@ -104,8 +104,8 @@ pub fn run(
             if ranks.is_leader() {
                 files::sweep(options.folder);
                 // A copy of a finished run is one as well.
-                if !options.folder.join("config.resolved.yaml").exists() {
-                    write_documents(options)?;
+                if !options.folder.join(RESOLVED).exists() {
+                    write_documents(options, config)?;
                 }
             }
             observer.notice("this run is finished; raise a stage's steps to go on");
@@ -195,11 +195,27 @@ impl RunInputs {
     }
 }
 
-/// Writes what describes the run.
-fn write_documents(options: &RunOptions) -> Result<(), TrainError> {
-    let mut all = options.documents.iter();
-    all.try_for_each(|(name, bytes)| files::write_whole(&options.folder.join(name), bytes))
+/// Writes what describes the run: what was given for it and the `config` that it came to. Bases of a config that the
+/// run had before go.
+fn write_documents(options: &RunOptions, config: &Config) -> Result<(), TrainError> {
+    let at = |name: &str| options.folder.join(name);
+    let bad = |error: &dyn std::fmt::Display| TrainError::Other(error.to_string());
+    let resolved = serde_json::to_value(config).map_err(|error| bad(&error))?;
+    let resolved = serde_saphyr::to_string(&resolved).map_err(|error| bad(&error))?;
+    for (name, bytes) in options.documents {
+        files::write_whole(&at(name), bytes)?;
+    }
+    files::write_whole(&at(RESOLVED), resolved.as_bytes())?;
+    let given = |name: &String| options.documents.iter().any(|(known, _)| known == name);
+    let bases = (1..).map(|number| format!("base_{number}.yaml"));
+    for name in bases.skip_while(given).take_while(|name| at(name).exists()) {
+        std::fs::remove_file(at(&name)).map_err(TrainError::io(at(&name)))?;
+    }
+    Ok(())
 }
+
+/// The run folder's config with everything in it that it does not say.
+const RESOLVED: &str = "config.resolved.yaml";
 
 /// Whether nothing of the checkpoint's stage is left to do, its last folder included.
 fn stage_is_done(config: &Config, checkpoint: &Checkpoint) -> bool {
@@ -265,7 +281,7 @@ impl Run<'_> {
                     output.observer.notice(&format!("accepted: {change}"));
                 }
             }
-            write_documents(self.options)?;
+            write_documents(self.options, self.config)?;
             if let Some(lacks) = resume::cut_back(folder, self.config, start)? {
                 output.observer.notice(&lacks);
             }
