@@ -15,7 +15,9 @@ pub mod config_check;
 mod data;
 mod draw_stats;
 
+mod epochs;
 mod error;
+mod extended;
 pub mod files;
 pub mod grpo;
 mod inputs;
@@ -44,6 +46,7 @@ pub use checkpoint::{Checkpoint, Provenance, State};
 pub use config::scoring;
 pub use data::open_catalog;
 pub use draw_stats::DrawStats;
+pub use epochs::settle_steps;
 pub use error::TrainError;
 pub use inputs::{Change, Inputs, SourceInput};
 pub use interrupt::Interrupt;

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
 use trainer::config::{Config, DeviceName, FolderOf};
 use trainer::{TrainError, config_check};
 
@@ -23,8 +22,6 @@ pub struct CheckArgs {
 pub struct RunConfig {
     /// The resolved config; paths do not depend on the working directory.
     pub config: Config,
-    /// The same as a value, for saving and comparing.
-    pub resolved: Value,
     /// Where its keys stand.
     document: config_check::Document,
 }
@@ -96,10 +93,8 @@ fn read(
             let (key, problem) = error.split_once(": ").unwrap_or(("", &error));
             CliFailure::input(loaded.document.problem(key, problem))
         })?;
-    let resolved = serde_json::to_value(&config).map_err(CliFailure::other)?;
     Ok(RunConfig {
         config,
-        resolved,
         document: loaded.document,
     })
 }

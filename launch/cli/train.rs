@@ -50,8 +50,11 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<u8, CliFailure> {
     let loaded = config::load_to_run(&args.config, &args.set, shared)?;
     let config = &loaded.config;
     if args.dry_run {
-        let plan = trainer::plan(config).map_err(|error| loaded.failure(error))?;
-        println!("{}", to_yaml(&loaded.resolved)?);
+        let mut config = config.clone();
+        trainer::settle_steps(&mut config).map_err(|error| loaded.failure(error))?;
+        let plan = trainer::plan(&config).map_err(|error| loaded.failure(error))?;
+        let resolved = serde_json::to_value(&config).map_err(CliFailure::other)?;
+        println!("{}", to_yaml(&resolved)?);
         println!("{plan}");
         return Ok(0);
     }

@@ -15,6 +15,13 @@ pub struct StageCommon {
     pub name: String,
     /// Optimizer steps of SFT; rollout batches of GRPO, each followed by `updates` optimizer steps; >= 1.
     pub steps: u64,
+    /// The stage's length in passes over its rows instead of steps, > 0, fractions as well: one epoch is as many draws
+    /// as the stage's sources have rows to train on, held-out and bad rows apart (bad rows of large files count until
+    /// they are drawn), whatever their weights; a step draws `batch.size` of them (rows of SFT, prompts of GRPO), and the
+    /// last one is begun when rows are left. The steps that this comes to are told at the start, stand as `steps` in
+    /// config.resolved.yaml, and are what warm-up and schedules go by. Not together with `steps`.
+    #[serde(default)]
+    pub epochs: Option<f64>,
     /// Order in which examples are drawn.
     pub curriculum: CurriculumConfig,
     /// Optimizer and schedule.

@@ -324,7 +324,7 @@ fn listed(words: &[&str]) -> String {
 }
 
 /// Keys and words that the documents promise and that are not built.
-const NOT_BUILT: [&str; 19] = [
+const NOT_BUILT: [&str; 17] = [
     "dpo",
     "vllm",
     "sglang",
@@ -332,10 +332,8 @@ const NOT_BUILT: [&str; 19] = [
     "tracking",
     "metrics",
     "ignore",
-    "extend_tokens",
     "endpoints",
     "unscored_steps",
-    "epochs",
     "lora",
     "engine",
     "placement",

@@ -17,8 +17,9 @@ use crate::{TrainError, files};
 const RECORD: &str = "continued.jsonl";
 
 /// Last parts of keys that may differ between a run and its continuation.
-const LAST: [&str; 21] = [
+const LAST: [&str; 22] = [
     "steps",
+    "epochs",
     "every",
     "keep_last",
     "keep_every",

@@ -16,16 +16,18 @@ use models::{Decoder, Tokenizer};
 use rewards::{Scorer, TokenCounter};
 use rollout::data::Catalog;
 use rollout::template::ChatTemplate;
+use serde_json::Value;
 use torch_ext::ProcessGroup;
 
 use crate::checkpoint::{Checkpoint, Provenance, State};
 use crate::config::{Config, scoring};
 use crate::data::{left_out, open_catalog};
+use crate::epochs::count_steps;
 use crate::inputs::Inputs;
 use crate::learn::{PhaseKind, Ranks};
 use crate::prompt_builder::PromptBuilder;
 use crate::resume;
-use crate::{TrainError, agreement, files, policy_check, telemetry};
+use crate::{TrainError, agreement, extended, files, policy_check, telemetry};
 use observer::Throttle;
 use output::RunOutput;
 use start::Start;
@@ -46,7 +48,10 @@ pub enum RunEnd {
 
 /// What all stages share.
 struct Run<'a> {
+    /// With the steps of epochs, and the policy's own folder.
     config: &'a Config,
+    /// The config as it is kept and compared.
+    resolved: &'a Value,
     options: &'a RunOptions<'a>,
     catalog: Arc<Catalog>,
     builder: Rc<PromptBuilder>,
@@ -72,15 +77,27 @@ pub fn run(
         // A rank that ended alone would be missed by the others.
         options.interrupt.begin();
     }
+    ranks.enter_phase(PhaseKind::Once, "the policy's folder")?;
+    let (policy, extended) = extended::policy(&config.model, options.folder, &ranks)?;
+    extended.iter().for_each(|line| observer.notice(line));
+    let mut given = config.clone();
+    let mut with_policy = Config {
+        model: policy,
+        ..config.clone()
+    };
     ranks.enter_phase(PhaseKind::Once, "reading the data")?;
-    let (opened, inputs) = match RunInputs::of(config, observer) {
+    let (opened, inputs) = match RunInputs::of(&with_policy, config, observer) {
         Ok((opened, inputs)) => (Ok(opened), Ok(inputs)),
         Err(error) => (Err(TrainError::Other(String::new())), Err(error)),
     };
     let inputs = agreement::agree(&ranks, inputs)?;
     let opened = opened?;
+    let epochs = count_steps(&mut given, &opened.catalog)?;
+    epochs.iter().for_each(|line| observer.notice(line));
     let resolved =
-        serde_json::to_value(config).map_err(|error| TrainError::Other(error.to_string()))?;
+        serde_json::to_value(&given).map_err(|error| TrainError::Other(error.to_string()))?;
+    with_policy.stages = given.stages;
+    let config = &with_policy;
     let provenance = Provenance {
         config: resume::decisive(&resolved),
         inputs,
@@ -105,7 +122,7 @@ pub fn run(
                 files::sweep(options.folder);
                 // A copy of a finished run is one as well.
                 if !options.folder.join(RESOLVED).exists() {
-                    write_documents(options, config)?;
+                    write_documents(options, &resolved)?;
                 }
             }
             observer.notice("this run is finished; raise a stage's steps to go on");
@@ -139,6 +156,7 @@ pub fn run(
     let mut output = RunOutput::new(options.folder, observer);
     let run = Run {
         config,
+        resolved: &resolved,
         options,
         catalog: opened.catalog,
         builder: Rc::new(builder),
@@ -151,8 +169,7 @@ pub fn run(
 
 /// Whether the config names a service that is asked while steps are made: how long it may keep one waiting is not known
 /// from the steps before.
-fn asks_others(config: &serde_json::Value) -> bool {
-    use serde_json::Value;
+fn asks_others(config: &Value) -> bool {
     match config {
         Value::Object(map) => map.iter().any(|(name, value)| {
             let names = matches!(name.as_str(), "endpoint" | "endpoints" | "url");
@@ -172,7 +189,12 @@ struct RunInputs {
 }
 
 impl RunInputs {
-    fn of(config: &Config, observer: &mut dyn Observer) -> Result<(Self, Inputs), TrainError> {
+    /// Opens what `config` names; digests are of what was `given`, which stays where a run's own copy may go.
+    fn of(
+        config: &Config,
+        given: &Config,
+        observer: &mut dyn Observer,
+    ) -> Result<(Self, Inputs), TrainError> {
         let folder = config.model.tokenizer_folder().ok_or_else(|| {
             TrainError::Input(
                 "model.tokenizer: a fresh network (`init`) needs a tokenizer folder".into(),
@@ -185,7 +207,7 @@ impl RunInputs {
         let catalog = Arc::new(open_catalog(config, &mut |source, done, all| {
             throttle.reading(observer, source, (done, all));
         })?);
-        let inputs = Inputs::of(config, &catalog)?;
+        let inputs = Inputs::of(given, &catalog)?;
         let opened = Self {
             tokenizer,
             chat,
@@ -195,13 +217,12 @@ impl RunInputs {
     }
 }
 
-/// Writes what describes the run: what was given for it and the `config` that it came to. Bases of a config that the
-/// run had before go.
-fn write_documents(options: &RunOptions, config: &Config) -> Result<(), TrainError> {
+/// Writes what describes the run: what was given for it and what that came to. Bases of a config that the run had
+/// before go.
+fn write_documents(options: &RunOptions, resolved: &Value) -> Result<(), TrainError> {
     let at = |name: &str| options.folder.join(name);
-    let bad = |error: &dyn std::fmt::Display| TrainError::Other(error.to_string());
-    let resolved = serde_json::to_value(config).map_err(|error| bad(&error))?;
-    let resolved = serde_saphyr::to_string(&resolved).map_err(|error| bad(&error))?;
+    let resolved = serde_saphyr::to_string(resolved)
+        .map_err(|error| TrainError::Other(error.to_string()))?;
     for (name, bytes) in options.documents {
         files::write_whole(&at(name), bytes)?;
     }
@@ -281,7 +302,7 @@ impl Run<'_> {
                     output.observer.notice(&format!("accepted: {change}"));
                 }
             }
-            write_documents(self.options, self.config)?;
+            write_documents(self.options, self.resolved)?;
             if let Some(lacks) = resume::cut_back(folder, self.config, start)? {
                 output.observer.notice(&lacks);
             }
