@@ -7,6 +7,7 @@ mod algorithm;
 mod bounds;
 mod common;
 mod grpo;
+mod held_out;
 mod metrics;
 mod optimizer;
 mod options;
@@ -28,7 +29,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use algorithm::AlgorithmConfig;
-pub use common::{BatchConfig, CheckpointConfig, EvalConfig, StageCommon};
+pub use common::{
+    BatchConfig, BestCheckpoint, BestMode, CheckpointConfig, EvalConfig, StageCommon,
+};
 pub use grpo::{
     AdvantageConfig, Aggregation, GrpoConfig, KlConfig, KlEstimator, KlPlace, LossConfig, MeanOver,
     OldLogprobs, SamplesConfig, StdOf, StdOver, Truncated, ZeroSpread,

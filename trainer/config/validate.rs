@@ -128,6 +128,7 @@ impl Config {
                 format!("curriculum.sources: `{source}` stands twice")
             })?;
         }
+        self.check_best(stage)?;
         stage.algorithm.options().check(common)
     }
 }

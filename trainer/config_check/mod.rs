@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use layers::GivenFile;
+pub(crate) use nearest::nearest;
 pub use reference::reference_markdown;
 pub use schema::schema;
 

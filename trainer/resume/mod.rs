@@ -18,7 +18,8 @@ pub(crate) use changes::{Comparison, decisive, differing_ranks, record};
 pub(crate) use cut::cut_back;
 use fork::Copied;
 use found::found;
-pub(crate) use found::{Chosen, holds_run, stage_folder};
+pub(crate) use fork::keep_final;
+pub(crate) use found::{Chosen, checkpoint_of, holds_run, stage_folder};
 
 /// Where a run continues.
 #[derive(Debug, Clone, PartialEq, Eq)]

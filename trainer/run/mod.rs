@@ -1,12 +1,14 @@
 //! A run: its inputs opened, its stages in order, each from the last one's weights.
 
-mod evaluate;
+mod best;
+pub(crate) mod evaluate;
 mod observer;
 mod options;
 mod output;
 mod progress;
 mod stage;
 mod start;
+mod verdict;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -243,7 +245,9 @@ fn stage_is_done(config: &Config, checkpoint: &Checkpoint) -> bool {
     let state = &checkpoint.state;
     let common = &config.stages[state.stage_index].common;
     let ended = checkpoint.path.ends_with("final") || !ends_whole(config, state.stage_index);
-    !state.evaluation_owed && state.step >= common.steps && ended
+    // One that ended early goes on when more evaluations may pass than did.
+    let early = (1..=state.stopped_after).contains(&common.eval.stop_after);
+    !state.evaluation_owed && (state.step >= common.steps || early) && ended
 }
 
 /// Whether a stage leaves `final/`: one with a successor does in any case, for the next one starts from it.
