@@ -43,7 +43,6 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<u8, CliFailure> {
     let config = &loaded.config;
     let device = config.device.resolve(0).map_err(CliFailure::input)?;
     let interrupt = Interrupt::listen(Duration::ZERO)?;
-    interrupt.begin();
     telemetry::start_command(shared.verbosity())?;
     trainer::threads(config.threads);
     let evaluation = CheckpointEvaluation {

@@ -1,5 +1,7 @@
 //! The `svgrl` process itself: killed or stopped at any moment, and continued.
 
+/// The best checkpoint, an early end, and the samples of evaluations.
+mod best;
 /// What may differ between a run and its continuation.
 mod changed;
 /// A run with an encoder's reward, interrupted, is the run that was not.
