@@ -24,6 +24,7 @@ pub mod program;
 mod render;
 mod reward;
 mod run_folder;
+mod sampling_bounds;
 mod telemetry;
 pub mod tiny;
 mod turns;
