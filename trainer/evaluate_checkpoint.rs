@@ -127,7 +127,9 @@ fn stage_of<'a>(
     let stage = match args.stage {
         Some(name) => named(name).ok_or_else(|| {
             let known: Vec<&str> = stages.iter().map(StageConfig::name).collect();
-            TrainError::Input(format!("--stage {name}: the config has the stages {known:?}"))
+            TrainError::Input(format!(
+                "--stage {name}: the config has the stages {known:?}"
+            ))
         })?,
         None => own
             .or_else(|| stages.iter().rev().find(evaluates))

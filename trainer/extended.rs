@@ -106,7 +106,8 @@ fn extended(path: &Path, vocabulary: SvgVocabulary, run: &Path) -> Result<Extend
     }
     let extension = extend_folder(path, &folder, vocabulary)?;
     sync_all(&folder)?;
-    let text = serde_json::to_vec_pretty(&now).map_err(|error| TrainError::Other(error.to_string()))?;
+    let text =
+        serde_json::to_vec_pretty(&now).map_err(|error| TrainError::Other(error.to_string()))?;
     files::write_whole(&origin, &text)?;
     let mut notices = vec![format!(
         "model.extend_tokens: {} tokens added, {} were there already: {} ids in {}",

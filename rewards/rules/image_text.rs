@@ -58,11 +58,9 @@ impl RewardFn for ImageText {
             feature: None,
         });
         let scale = self.scale;
-        Value::encoded([own, text], move |features| {
-            match features[1].is_empty() {
-                true => 0.0,
-                false => scale.of(dot(&features[0], &features[1])),
-            }
+        Value::encoded([own, text], move |features| match features[1].is_empty() {
+            true => 0.0,
+            false => scale.of(dot(&features[0], &features[1])),
         })
     }
 }

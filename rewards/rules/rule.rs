@@ -3,7 +3,6 @@
 //! No method that gives a value has a default: the compiler asks a new reward for each of them. What a scorer lends to
 //! rewards is [`Tools`]; a value that waits for an encoder or a judge is one of [`Value`].
 
-use crate::variant::Variant;
 use crate::encode::{EncoderUse, Encoders};
 use crate::judge::{JudgeClient, JudgeSetup};
 use crate::own::{OwnClient, OwnSetup};
@@ -11,6 +10,7 @@ use crate::picture::Picture;
 use crate::reference::Reference;
 use crate::rules::value::Value;
 use crate::types::ScoreJob;
+use crate::variant::Variant;
 use std::any::Any;
 use std::path::Path;
 use std::sync::Arc;

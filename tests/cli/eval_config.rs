@@ -12,15 +12,24 @@ fn a_checkpoint_has_the_scores_that_its_run_wrote() {
     eval.arg("eval").arg(&tiny().config);
     eval.arg("--checkpoint").arg(tiny().model());
     let printed = told(eval.arg("--out").arg(&out)).fine().out;
-    assert!(printed.contains("heldout_greedy") && printed.contains("reward/total/mean"), "{printed}");
+    assert!(
+        printed.contains("heldout_greedy") && printed.contains("reward/total/mean"),
+        "{printed}"
+    );
     let scores = std::fs::read(out.join("scores.json")).unwrap();
     let scores: Value = serde_json::from_slice(&scores).unwrap();
-    assert_eq!((&scores["stage"], &scores["step"]), (&"rl".into(), &2.into()));
+    assert_eq!(
+        (&scores["stage"], &scores["step"]),
+        (&"rl".into(), &2.into())
+    );
     let metrics = rows(&tiny().run.join("metrics.jsonl"));
     let mut compared = 0;
     for (set, values) in scores["sets"].as_object().unwrap() {
         let first = format!("eval/{set}/reward/total/mean");
-        let row = metrics.iter().rfind(|row| row.get(&first).is_some()).unwrap();
+        let row = metrics
+            .iter()
+            .rfind(|row| row.get(&first).is_some())
+            .unwrap();
         for (name, value) in values.as_object().unwrap() {
             if !name.starts_with("svg/render_ms") {
                 assert_eq!(&row[&format!("eval/{set}/{name}")], value, "{set} {name}");
@@ -42,22 +51,43 @@ fn what_cannot_be_evaluated_says_why() {
     let out = scratch("eval_config_refused");
     let refused = |config: &std::path::Path, flags: &[&str], parts: &[&str]| {
         let mut eval = program();
-        eval.arg("eval").arg(config).arg("--out").arg(out.join("scores")).args(flags);
+        eval.arg("eval")
+            .arg(config)
+            .arg("--out")
+            .arg(out.join("scores"))
+            .args(flags);
         told(&mut eval).refused(2, parts);
     };
     let config = &tiny().config;
     let model = tiny().model();
     let model = model.to_str().unwrap();
-    refused(&out.join("none.yaml"), &["--checkpoint", model], &["none.yaml", "no such config"]);
-    refused(config, &["--checkpoint", TOKENIZER], &["quickstart_tokenizer", "config.json"]);
+    refused(
+        &out.join("none.yaml"),
+        &["--checkpoint", model],
+        &["none.yaml", "no such config"],
+    );
+    refused(
+        config,
+        &["--checkpoint", TOKENIZER],
+        &["quickstart_tokenizer", "config.json"],
+    );
     refused(config, &["--checkpoint", "nowhere"], &["nowhere"]);
     refused(
         config,
         &["--checkpoint", model, "--stage", "sft"],
         &["stages.sft.eval.prompts: is 0", "--set"],
     );
-    refused(config, &["--checkpoint", model, "--stage", "lr"], &["--stage lr", "sft"]);
-    let none = ["--checkpoint", model, "--set", "data.sources.drawings.held_out=0"];
+    refused(
+        config,
+        &["--checkpoint", model, "--stage", "lr"],
+        &["--stage lr", "sft"],
+    );
+    let none = [
+        "--checkpoint",
+        model,
+        "--set",
+        "data.sources.drawings.held_out=0",
+    ];
     refused(config, &none, &["stages.rl.eval: no source", "held_out"]);
     assert!(!out.join("scores").exists());
 }

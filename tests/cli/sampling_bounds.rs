@@ -30,7 +30,10 @@ fn completions_are_as_long_as_the_longest_reference_and_some_more() {
         let Some(limit) = row.get("completion/tokens/limit") else {
             continue;
         };
-        let (step, limit) = (row["step"].as_u64().unwrap(), limit.as_f64().unwrap() as usize);
+        let (step, limit) = (
+            row["step"].as_u64().unwrap(),
+            limit.as_f64().unwrap() as usize,
+        );
         let samples = rows(&run.join(format!("samples/rl/step_{step:06}.jsonl")));
         let tokens = |row: &serde_json::Value| {
             let svg = row["reference"]["svg"].as_str().unwrap();
@@ -42,13 +45,19 @@ fn completions_are_as_long_as_the_longest_reference_and_some_more() {
         for row in &samples {
             let own = row["token_ids"].as_array().unwrap().len();
             assert!(own <= limit, "{own} > {limit}");
-            assert_eq!(row["finish_reason"] == "length", own == limit && !ends(&tokenizer, row));
+            assert_eq!(
+                row["finish_reason"] == "length",
+                own == limit && !ends(&tokenizer, row)
+            );
         }
         bounds.push(limit);
     }
     assert_eq!(bounds.len(), 5);
     bounds.dedup();
-    assert!(bounds.len() > 1, "references of several lengths: {bounds:?}");
+    assert!(
+        bounds.len() > 1,
+        "references of several lengths: {bounds:?}"
+    );
 }
 
 fn ends(tokenizer: &Tokenizer, row: &serde_json::Value) -> bool {
@@ -69,7 +78,11 @@ fn captions_alone_are_learnt_from_inside_the_thoughts() {
             json!({"id": 2, "description": "a blue square"}),
         ],
     );
-    write_rows(&folder, "own.jsonl", &[json!({"id": "c", "prompt": "a green dot"})]);
+    write_rows(
+        &folder,
+        "own.jsonl",
+        &[json!({"id": "c", "prompt": "a green dot"})],
+    );
     let clip = support::fixture("parity/encoders/clip");
     let text = format!(
         "name: sgp\ndevice: cpu\nthreads: 1\n\
@@ -89,8 +102,14 @@ fn captions_alone_are_learnt_from_inside_the_thoughts() {
     assert_eq!(samples.len(), 12);
     let mut stopped = 0;
     for row in &samples {
-        let (prompt, completion) = (row["prompt"].as_str().unwrap(), row["completion"].as_str().unwrap());
-        assert!(prompt.starts_with("A user talks") && prompt.ends_with("Assistant: <think>"), "{prompt}");
+        let (prompt, completion) = (
+            row["prompt"].as_str().unwrap(),
+            row["completion"].as_str().unwrap(),
+        );
+        assert!(
+            prompt.starts_with("A user talks") && prompt.ends_with("Assistant: <think>"),
+            "{prompt}"
+        );
         assert!(row["reference"]["svg"].is_null());
         if row["finish_reason"] == "stop" && completion.contains('1') {
             assert!(completion.ends_with('1'), "{completion}");
@@ -100,7 +119,10 @@ fn captions_alone_are_learnt_from_inside_the_thoughts() {
     assert!(stopped > 0, "no completion met its stop string");
     // What compares with a drawing says that there is none.
     let mut lacking = program();
-    lacking.arg("check").arg(&config).args(["--set", "tasks.draw.rubric.rewards=[{type: mse}]"]);
+    lacking
+        .arg("check")
+        .arg(&config)
+        .args(["--set", "tasks.draw.rubric.rewards=[{type: mse}]"]);
     told(&mut lacking).refused(2, &["captions.jsonl:1: ", "reference"]);
     // The scored text keeps the string that ended it.
     let whole = "so</think> <answer><svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 9 9'><rect width='9' height='9'/></svg></answer>";
@@ -115,7 +137,12 @@ fn captions_alone_are_learnt_from_inside_the_thoughts() {
     );
     let out = folder.join("scores.jsonl");
     let mut reward = program();
-    reward.arg("reward").arg("--config").arg(&config).arg("--data").arg(&data);
+    reward
+        .arg("reward")
+        .arg("--config")
+        .arg(&config)
+        .arg("--data")
+        .arg(&data);
     told(reward.arg("--out").arg(&out)).fine();
     let scores = rows(&out);
     assert_eq!(scores[0]["valid"], true, "{scores:?}");

@@ -52,14 +52,20 @@ fn sections_merge_lists_replace_and_stages_are_found_by_name() {
     assert!(now.get("base").is_none());
     let source = &now["data"]["sources"]["drawings"];
     assert_eq!(source["held_out"], 3);
-    assert_eq!(source["path"], before["data"]["sources"]["drawings"]["path"]);
+    assert_eq!(
+        source["path"],
+        before["data"]["sources"]["drawings"]["path"]
+    );
     let rewards = &now["tasks"]["draw"]["rubric"]["rewards"];
     assert_eq!(rewards.as_array().unwrap().len(), 1);
     assert_eq!(rewards[0]["type"], "mse");
     assert_eq!(now["tasks"]["draw"]["render"]["size"], 32);
     assert_eq!(now["stages"][0], before["stages"][0]);
     let (rl, was) = (&now["stages"][1], &before["stages"][1]);
-    assert_eq!(rl["optimizer"]["learning_rate"], was["optimizer"]["learning_rate"]);
+    assert_eq!(
+        rl["optimizer"]["learning_rate"],
+        was["optimizer"]["learning_rate"]
+    );
     assert_eq!(rl["optimizer"]["schedule"]["every"], 2);
     assert_eq!(rl["steps"], was["steps"]);
     assert_eq!(rl["rollout"], was["rollout"]);
@@ -91,10 +97,17 @@ fn a_section_of_another_kind_replaces_whole_and_one_without_its_tag_merges() {
     // Keys of the base's `cosine` and `svg` would not be known to `step` and `ctrl_s`.
     let now = resolved(&own, &[]);
     let schedule = &now["stages"][1]["optimizer"]["schedule"];
-    assert_eq!((&schedule["type"], &schedule["every"]), (&"step".into(), &3.into()));
+    assert_eq!(
+        (&schedule["type"], &schedule["every"]),
+        (&"step".into(), &3.into())
+    );
     assert!(schedule.get("floor").is_none());
     assert_eq!(now["tasks"]["draw"]["completion"]["format"], "ctrl_s");
-    assert!(now["tasks"]["draw"]["completion"].get("surrounding_text").is_none());
+    assert!(
+        now["tasks"]["draw"]["completion"]
+            .get("surrounding_text")
+            .is_none()
+    );
     // Without a tag of its own it keeps the base's.
     let folder = own.parent().unwrap();
     let third = write(
@@ -103,8 +116,14 @@ fn a_section_of_another_kind_replaces_whole_and_one_without_its_tag_merges() {
         "base: own.yaml\nstages:\n- {name: rl, optimizer: {schedule: {factor: 0.25}}}\n",
     );
     let schedule = resolved(&third, &[])["stages"][1]["optimizer"]["schedule"].clone();
-    assert_eq!((&schedule["every"], &schedule["factor"]), (&3.into(), &0.25.into()));
-    assert_eq!(resolved(&third, &[cosine])["stages"][1]["optimizer"]["schedule"]["type"], "cosine");
+    assert_eq!(
+        (&schedule["every"], &schedule["factor"]),
+        (&3.into(), &0.25.into())
+    );
+    assert_eq!(
+        resolved(&third, &[cosine])["stages"][1]["optimizer"]["schedule"]["type"],
+        "cosine"
+    );
 }
 
 #[test]
@@ -120,19 +139,31 @@ fn a_stage_of_another_algorithm_replaces_the_base_s() {
 
 #[test]
 fn mistakes_are_told_in_the_file_that_holds_them() {
-    let (base, own) = layered("base_mistakes", "seed: 9\nstages:\n- {name: rl, rollout: {group_size: 1}}\n");
+    let (base, own) = layered(
+        "base_mistakes",
+        "seed: 9\nstages:\n- {name: rl, rollout: {group_size: 1}}\n",
+    );
     let line = |path: &Path, part: &str| {
         let text = std::fs::read_to_string(path).unwrap();
         text[..text.find(part).unwrap()].matches('\n').count() + 1
     };
-    let here = format!("own.yaml:{}: stages.1.rollout.group_size: ", line(&own, "group_size"));
+    let here = format!(
+        "own.yaml:{}: stages.1.rollout.group_size: ",
+        line(&own, "group_size")
+    );
     svgrl("check", &[&own]).refused(2, &[&here, "must be >= 2, got 1"]);
     let text = std::fs::read_to_string(&base).unwrap();
     std::fs::write(&base, text.replace("workers: 1", "werkers: 1")).unwrap();
     let there = format!("tiny.yaml:{}: rewards.werkers: ", line(&base, "werkers"));
     svgrl("check", &[&own]).refused(2, &[&there, "`workers`"]);
-    std::fs::write(&base, text.replace("path: drawings.jsonl", "path: lost.jsonl")).unwrap();
-    let fixed = std::fs::read_to_string(&own).unwrap().replace("group_size: 1", "group_size: 4");
+    std::fs::write(
+        &base,
+        text.replace("path: drawings.jsonl", "path: lost.jsonl"),
+    )
+    .unwrap();
+    let fixed = std::fs::read_to_string(&own)
+        .unwrap()
+        .replace("group_size: 1", "group_size: 4");
     std::fs::write(&own, fixed).unwrap();
     svgrl("check", &[&own]).refused(2, &["below", "lost.jsonl"]);
 }

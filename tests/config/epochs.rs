@@ -12,7 +12,10 @@ fn config(name: &str) -> std::path::PathBuf {
     let path = tiny::config(&scratch(name));
     let text = std::fs::read_to_string(&path).unwrap();
     let text = text
-        .replace("steps: 60\n    batch: {size: 6}", "epochs: 2.5\n    batch: {size: 5}")
+        .replace(
+            "steps: 60\n    batch: {size: 6}",
+            "epochs: 2.5\n    batch: {size: 5}",
+        )
         .replace(
             "optimizer: {learning_rate: 1.0e-2}",
             "optimizer: {learning_rate: 1.0e-2, schedule: {type: cosine}, warmup: 0.34}",
@@ -47,15 +50,25 @@ fn epochs_become_steps_of_the_rows_there_are_and_schedules_go_by_them() {
     let of = |config: &Value| -> Vec<(f64, u64)> {
         let stages = config["stages"].as_array().unwrap().iter();
         stages
-            .map(|stage| (stage["epochs"].as_f64().unwrap(), stage["steps"].as_u64().unwrap()))
+            .map(|stage| {
+                (
+                    stage["epochs"].as_f64().unwrap(),
+                    stage["steps"].as_u64().unwrap(),
+                )
+            })
             .collect()
     };
     // 2.5 * 6 rows at 5 a step, and 6 prompts at 4 a step.
     assert_eq!(of(&shown), [(2.5, 3), (1.0, 2)]);
-    assert!(dry.out.contains("sft, 3 steps") && dry.out.contains("grpo, 2 steps"), "{}", dry.out);
+    assert!(
+        dry.out.contains("sft, 3 steps") && dry.out.contains("grpo, 2 steps"),
+        "{}",
+        dry.out
+    );
     let told = train(&config, &skip).fine();
     assert!(
-        told.err.contains("stage sft: 2.5 epochs of 6 rows at 5 a step: 3 steps"),
+        told.err
+            .contains("stage sft: 2.5 epochs of 6 rows at 5 a step: 3 steps"),
         "{}",
         told.err
     );
@@ -65,16 +78,27 @@ fn epochs_become_steps_of_the_rows_there_are_and_schedules_go_by_them() {
         all.filter(|row| row["stage"] == stage && row.get("optim/lr").is_some())
             .collect()
     };
-    let rates: Vec<f64> = steps("sft").iter().map(|row| row["optim/lr"].as_f64().unwrap()).collect();
+    let rates: Vec<f64> = steps("sft")
+        .iter()
+        .map(|row| row["optim/lr"].as_f64().unwrap())
+        .collect();
     // One step of warm-up, half a cosine over the other two.
     assert_eq!(rates.len(), 3);
-    assert!((rates[0] - 1e-2).abs() < 1e-9 && (rates[1] - 5e-3).abs() < 1e-9 && rates[2] < 1e-9, "{rates:?}");
+    assert!(
+        (rates[0] - 1e-2).abs() < 1e-9 && (rates[1] - 5e-3).abs() < 1e-9 && rates[2] < 1e-9,
+        "{rates:?}"
+    );
     assert_eq!(steps("rl").len(), 2);
     let kept = std::fs::read_to_string(run.join("config.resolved.yaml")).unwrap();
     assert_eq!(of(&resolved(&kept)), [(2.5, 3), (1.0, 2)]);
     svgrl("check", &[&run.join("config.resolved.yaml")]).fine();
     // The same rows are the same steps: nothing is left to do. More of them are refused as other rows.
-    assert!(train(&config, &skip).fine().err.contains("this run is finished"));
+    assert!(
+        train(&config, &skip)
+            .fine()
+            .err
+            .contains("this run is finished")
+    );
     let more = text.replace("circle-red", "circle-pink");
     std::fs::write(&data, format!("{text}{more}")).unwrap();
     train(&config, &[]).refused(2, &["data.sources.drawings", "had 8 rows and now has 16"]);
@@ -94,8 +118,14 @@ fn steps_beside_epochs_are_refused_and_a_flag_takes_the_others_place() {
     let dry = |set: &str| train(&config, &["--dry-run", "--set", set]);
     let steps = |told: Told| resolved(&told.fine().out)["stages"][0].clone();
     let stage = steps(dry("stages.sft.steps=7"));
-    assert_eq!((&stage["steps"], &stage["epochs"]), (&7.into(), &Value::Null));
+    assert_eq!(
+        (&stage["steps"], &stage["epochs"]),
+        (&7.into(), &Value::Null)
+    );
     let stage = steps(dry("stages.sft.epochs=5"));
-    assert_eq!((&stage["steps"], &stage["epochs"]), (&6.into(), &5.0.into()));
+    assert_eq!(
+        (&stage["steps"], &stage["epochs"]),
+        (&6.into(), &5.0.into())
+    );
     dry("stages.sft.epochs=0").refused(2, &["stages.0.epochs: must be > 0, got 0"]);
 }

@@ -73,8 +73,14 @@ fn the_best_checkpoint_is_kept_and_named_interrupted_or_not() {
     train(&config, "whole", &[]).fine();
     let (step, value) = largest(&config, "whole", metric);
     let best = named(&config, "whole");
-    assert_eq!((&best["step"], &best["value"]), (&step.into(), &value.into()));
-    assert_eq!((&best["metric"], &best["mode"]), (&metric.into(), &"max".into()));
+    assert_eq!(
+        (&best["step"], &best["value"]),
+        (&step.into(), &value.into())
+    );
+    assert_eq!(
+        (&best["metric"], &best["mode"]),
+        (&metric.into(), &"max".into())
+    );
     // `keep_last` counts the newest; the best one is kept besides.
     let kept = steps_kept(&config, "whole");
     assert!(kept.len() <= 2, "{kept:?}");
@@ -101,14 +107,24 @@ fn of_equals_the_earlier_stays_and_a_stage_without_improvement_ends() {
     let two = "stages.sft.eval.stop_after=2";
     let said = train(&config, "run", &[two]).fine().err;
     assert!(
-        said.contains("sft ends after step 3: 2 evaluations brought no better eval/heldout/svg/deadline_hits"),
+        said.contains(
+            "sft ends after step 3: 2 evaluations brought no better eval/heldout/svg/deadline_hits"
+        ),
         "{said}"
     );
     let state = config.with_file_name("run/checkpoints/sft/final/trainer/state.json");
     let state: Value = serde_json::from_slice(&std::fs::read(state).unwrap()).unwrap();
-    assert_eq!((&state["step"], &state["stopped_after"]), (&3.into(), &2.into()));
+    assert_eq!(
+        (&state["step"], &state["stopped_after"]),
+        (&3.into(), &2.into())
+    );
     assert_eq!(named(&config, "run")["checkpoint"], "step_000001");
-    assert!(train(&config, "run", &[two]).fine().err.contains("this run is finished"));
+    assert!(
+        train(&config, "run", &[two])
+            .fine()
+            .err
+            .contains("this run is finished")
+    );
     // The same without an interruption.
     train(&config, "whole", &[two]).fine();
     assert_eq!(trained(&config, "whole"), 3);
@@ -121,7 +137,10 @@ fn of_equals_the_earlier_stays_and_a_stage_without_improvement_ends() {
 fn trained(config: &Path, run: &str) -> u64 {
     let all = rows(&config.with_file_name(run).join("metrics.jsonl"));
     let trained = all.iter().filter(|row| row.get("optim/lr").is_some());
-    trained.filter_map(|row| row["step"].as_u64()).max().unwrap()
+    trained
+        .filter_map(|row| row["step"].as_u64())
+        .max()
+        .unwrap()
 }
 
 #[test]
@@ -133,15 +152,27 @@ fn names_that_no_evaluation_writes_are_refused_at_the_start() {
         told(check.args(sets.iter().flat_map(|set| ["--set", set]))).refused(2, parts);
     };
     let key = "stages.0.checkpoint.best.metric: ";
-    check(&[], &[key, "did you mean `eval/heldout/reward/total/mean`?"]);
+    check(
+        &[],
+        &[key, "did you mean `eval/heldout/reward/total/mean`?"],
+    );
     let best = |name: &str| format!("stages.sft.checkpoint.best.metric={name}");
     check(&[&best("eval/heldout_swapped/reward/total/mean")], &[key]);
     check(&[&best("reward/total/mean")], &[key]);
     let good = best("eval/heldout_greedy/reward/draw/ssim/mean");
-    check(&[&good, "stages.sft.eval.prompts=0"], &["stages.0.checkpoint.best: ", "eval.prompts is 0"]);
-    check(&[&good, "data.sources.drawings.held_out=0"], &["checkpoint.best: ", "held_out"]);
     check(
-        &["stages.sft.checkpoint.best=null", "stages.sft.eval.stop_after=1"],
+        &[&good, "stages.sft.eval.prompts=0"],
+        &["stages.0.checkpoint.best: ", "eval.prompts is 0"],
+    );
+    check(
+        &[&good, "data.sources.drawings.held_out=0"],
+        &["checkpoint.best: ", "held_out"],
+    );
+    check(
+        &[
+            "stages.sft.checkpoint.best=null",
+            "stages.sft.eval.stop_after=1",
+        ],
         &["stages.0.eval.stop_after: ", "checkpoint.best"],
     );
     let mut fine = program();
@@ -151,7 +182,10 @@ fn names_that_no_evaluation_writes_are_refused_at_the_start() {
 
 #[test]
 fn completions_of_evaluations_are_kept_and_cut_back_with_the_run() {
-    let config = config("best_samples", "metric: eval/heldout/completion/tokens/mean");
+    let config = config(
+        "best_samples",
+        "metric: eval/heldout/completion/tokens/mean",
+    );
     train(&config, "run", &["stages.sft.steps=3"]).fine();
     let run = config.with_file_name("run");
     let samples = run.join("samples/sft/eval");
@@ -163,12 +197,22 @@ fn completions_of_evaluations_are_kept_and_cut_back_with_the_run() {
     let row = &of("heldout", 3)[0];
     let training = rows(&tiny::tiny().run.join("samples/rl/step_000001.jsonl"));
     // Metrics of the task are measured in evaluations alone.
-    let own: Vec<&str> = keys(row).into_iter().filter(|key| *key != "metrics").collect();
+    let own: Vec<&str> = keys(row)
+        .into_iter()
+        .filter(|key| *key != "metrics")
+        .collect();
     assert_eq!(own, keys(&training[0]));
     assert_eq!((&row["stage"], &row["step"]), (&"sft".into(), &3.into()));
-    let mean = of("heldout", 3).iter().map(|row| row["token_ids"].as_array().unwrap().len() as f64).sum::<f64>() / 6.0;
+    let mean = of("heldout", 3)
+        .iter()
+        .map(|row| row["token_ids"].as_array().unwrap().len() as f64)
+        .sum::<f64>()
+        / 6.0;
     let metrics = rows(&run.join("metrics.jsonl"));
-    let written = metrics.iter().rfind(|row| row.get("eval/heldout/completion/tokens/mean").is_some()).unwrap();
+    let written = metrics
+        .iter()
+        .rfind(|row| row.get("eval/heldout/completion/tokens/mean").is_some())
+        .unwrap();
     assert_eq!(written["eval/heldout/completion/tokens/mean"], mean);
     let report = std::fs::read_to_string(run.join("report.html")).unwrap();
     assert!(report.contains("Held-out samples of step 3, heldout_greedy"));

@@ -13,14 +13,20 @@ use crate::support;
 fn config(name: &str) -> PathBuf {
     let folder = scratch(name);
     tiny::config(&folder);
-    copy(&support::fixture("parity/svg_tokens/base"), &folder.join("policy"));
+    copy(
+        &support::fixture("parity/svg_tokens/base"),
+        &folder.join("policy"),
+    );
     let text = std::fs::read_to_string(folder.join("tiny.yaml")).unwrap();
     let at = text.find("model:").unwrap();
     let end = text.find("data:").unwrap();
     let model = "model: {path: policy, extend_tokens: ctrl-s}\n";
     let text = format!("{}{model}{}", &text[..at], &text[end..])
         .replace("steps: 60", "steps: 2")
-        .replace("steps: 2\n    batch: {size: 4}", "steps: 1\n    batch: {size: 4}")
+        .replace(
+            "steps: 2\n    batch: {size: 4}",
+            "steps: 1\n    batch: {size: 4}",
+        )
         .replace("checkpoint: {every: 0}", "checkpoint: {every: 1}");
     write(&folder, "tiny.yaml", &text)
 }
@@ -47,13 +53,19 @@ fn a_run_extends_its_policy_once_as_the_command_does() {
     let at = |name: &str| config.with_file_name(name);
     svgrl("check", &[&config]).fine();
     let said = train(&config, &[]).fine().err;
-    assert!(said.contains("model.extend_tokens: ") && said.contains("tokens added"), "{said}");
+    assert!(
+        said.contains("model.extend_tokens: ") && said.contains("tokens added"),
+        "{said}"
+    );
     let (model, out) = (at("policy"), at("by_command"));
     let mut extend = program();
     extend.arg("extend-tokens").arg("--model").arg(&model);
     told(extend.arg("--out").arg(&out)).fine();
     let made = at("run/model_extended");
-    assert!(contents(&made) == contents(&out), "the command writes another folder");
+    assert!(
+        contents(&made) == contents(&out),
+        "the command writes another folder"
+    );
     assert!(made.join("extend_report.json").is_file());
     // Every checkpoint holds the extended vocabulary.
     let tokens = Tokenizer::read(&made).unwrap().len();
@@ -72,9 +84,16 @@ fn a_run_extends_its_policy_once_as_the_command_does() {
     let after = std::fs::metadata(made.join("model.safetensors")).unwrap();
     assert_eq!(before.modified().unwrap(), after.modified().unwrap());
     let steps = rows(&at("run/metrics.jsonl"));
-    let steps = steps.iter().filter(|row| row["stage"] == "rl" && row.get("optim/lr").is_some());
+    let steps = steps
+        .iter()
+        .filter(|row| row["stage"] == "rl" && row.get("optim/lr").is_some());
     assert_eq!(steps.count(), 2);
-    let other = ["--set", "model.extend_tokens=internsvg", "--set", "stages.rl.steps=3"];
+    let other = [
+        "--set",
+        "model.extend_tokens=internsvg",
+        "--set",
+        "stages.rl.steps=3",
+    ];
     train(&config, &other).refused(2, &["model.extend_tokens: "]);
     // Lost, it is made anew.
     std::fs::remove_dir_all(&made).unwrap();
@@ -89,7 +108,12 @@ fn a_folder_that_has_the_tokens_is_used_as_it_is() {
     let mut extend = program();
     extend.arg("extend-tokens").arg("--model").arg(at("policy"));
     told(extend.arg("--out").arg(at("extended"))).fine();
-    let set = ["--set", "model.path=extended", "--set", "stages.sft.steps=1"];
+    let set = [
+        "--set",
+        "model.path=extended",
+        "--set",
+        "stages.sft.steps=1",
+    ];
     let said = train(&config, &set).fine().err;
     let times = said.matches("has all of these tokens already").count();
     assert_eq!(times, 1, "{said}");

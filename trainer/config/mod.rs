@@ -37,8 +37,8 @@ pub use grpo::{
     OldLogprobs, SamplesConfig, StdOf, StdOver, Truncated, ZeroSpread,
 };
 pub use optimizer::{OptimizerConfig, Schedule};
-pub use paths::FolderOf;
 pub use options::{AlgorithmNeeds, AlgorithmOptions, LengthBounds};
+pub use paths::FolderOf;
 pub use ranks::RanksConfig;
 pub use sampling::RolloutConfig;
 pub use sft::{AnswerSelection, SftConfig};

@@ -95,7 +95,10 @@ mod tests {
         };
         assert_eq!(rollout(None).most_tokens(7), 100);
         let bounded = rollout(Some(20));
-        assert_eq!([0, 7, 80, 81].map(|longest| bounded.most_tokens(longest)), [100, 27, 100, 100]);
+        assert_eq!(
+            [0, 7, 80, 81].map(|longest| bounded.most_tokens(longest)),
+            [100, 27, 100, 100]
+        );
         assert_eq!(rollout(Some(0)).most_tokens(7), 7);
     }
 }

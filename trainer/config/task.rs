@@ -94,7 +94,10 @@ impl TaskConfig {
         self.rubric
             .get_or_insert_with(|| own_rubric(self.task_type));
         if let Some(variant) = self.variant {
-            let rewards = self.rubric.iter_mut().flat_map(|rubric| &mut rubric.rewards);
+            let rewards = self
+                .rubric
+                .iter_mut()
+                .flat_map(|rubric| &mut rubric.rewards);
             let rules = rewards.chain(self.metrics.iter_mut().flatten());
             rules.for_each(|rule| rule.take_variant(variant));
             let completion = self.completion.iter_mut();
@@ -269,9 +272,13 @@ mod tests {
         let rewards = "rubric: {rewards: [{type: code_efficiency}, {type: image_text, encoder: e, variant: strict}, {type: mse}]}";
         let released = "variant: as_released\ncompletion: {format: ctrl_s}\n";
         let task = settled(&format!("{released}{rewards}"));
-        let of = |task: &serde_json::Value, at: usize| task["rubric"]["rewards"][at]["variant"].clone();
+        let of =
+            |task: &serde_json::Value, at: usize| task["rubric"]["rewards"][at]["variant"].clone();
         assert_eq!(task["completion"]["extraction"], "as_released");
-        assert_eq!((of(&task, 0), of(&task, 1)), ("as_released".into(), "strict".into()));
+        assert_eq!(
+            (of(&task, 0), of(&task, 1)),
+            ("as_released".into(), "strict".into())
+        );
         assert!(of(&task, 2).is_null());
         let own = settled("variant: as_released\ncompletion: {format: sgp, extraction: strict}");
         assert_eq!(own["completion"]["extraction"], "strict");

@@ -113,7 +113,9 @@ fn take_base(root: &mut Node, files: &[GivenFile]) -> Result<Option<GivenFile>, 
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let found = real(&path);
     if let Some(at) = files.iter().position(|above| real(&above.path) == found) {
-        let circle = files[at..].iter().map(|file| file.path.display().to_string());
+        let circle = files[at..]
+            .iter()
+            .map(|file| file.path.display().to_string());
         let circle: Vec<String> = circle.chain([path.display().to_string()]).collect();
         return Err(wrong(format!("goes in a circle: {}", circle.join(" -> "))));
     }

@@ -128,7 +128,10 @@ impl<'a> Merge<'a> {
         for (index, stage) in above.into_iter().enumerate() {
             let wrong = |key: &str, problem: String| ConfigProblem {
                 origin: stage.child(key).map_or(stage.origin, |node| node.origin),
-                path: format!("{STAGES}.{index}{}{key}", if key.is_empty() { "" } else { "." }),
+                path: format!(
+                    "{STAGES}.{index}{}{key}",
+                    if key.is_empty() { "" } else { "." }
+                ),
                 problem,
             };
             let known: Vec<&str> = merged.iter().filter_map(Node::name).collect();
@@ -194,9 +197,9 @@ fn today<'a>(named: Option<&'a Map<String, Value>>, key: &'a str) -> &'a str {
         return key;
     };
     let property = by_name(named, key);
-    let names = named.iter().find(|(_, known)| {
-        property.is_some_and(|property| std::ptr::eq(property, *known))
-    });
+    let names = named
+        .iter()
+        .find(|(_, known)| property.is_some_and(|property| std::ptr::eq(property, *known)));
     names.map_or(key, |(name, _)| name)
 }
 

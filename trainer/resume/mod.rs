@@ -17,8 +17,8 @@ pub use aside::move_aside;
 pub(crate) use changes::{Comparison, decisive, differing_ranks, record};
 pub(crate) use cut::cut_back;
 use fork::Copied;
-use found::found;
 pub(crate) use fork::keep_final;
+use found::found;
 pub(crate) use found::{Chosen, checkpoint_of, holds_run, stage_folder};
 
 /// Where a run continues.

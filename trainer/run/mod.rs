@@ -223,8 +223,8 @@ impl RunInputs {
 /// before go.
 fn write_documents(options: &RunOptions, resolved: &Value) -> Result<(), TrainError> {
     let at = |name: &str| options.folder.join(name);
-    let resolved = serde_saphyr::to_string(resolved)
-        .map_err(|error| TrainError::Other(error.to_string()))?;
+    let resolved =
+        serde_saphyr::to_string(resolved).map_err(|error| TrainError::Other(error.to_string()))?;
     for (name, bytes) in options.documents {
         files::write_whole(&at(name), bytes)?;
     }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use models::Decoder;
-use rollout::data::{Cursor, CursorState, Example};
 use rollout::Engine;
+use rollout::data::{Cursor, CursorState, Example};
 use rollout::engine::{self, EngineOptions};
 
 use super::best::BestTracker;

@@ -200,10 +200,18 @@ fn rows_with_videos_are_left_out_and_counted_where_that_is_asked() {
     assert_eq!((summary.videos, summary.train + summary.held_out), (2, 1));
     assert!(catalog.skipped().is_empty());
     let said = open(VideoRows::Refuse).unwrap_err().to_string();
-    assert!(said.contains("sagoge.jsonl:1: key `video`: ") && said.contains("`videos: skip`"), "{said}");
+    assert!(
+        said.contains("sagoge.jsonl:1: key `video`: ") && said.contains("`videos: skip`"),
+        "{said}"
+    );
     // Other bad rows are bad all the same.
     std::fs::write(folder.path().join("sagoge.jsonl"), text + "{}\n").unwrap();
-    assert!(open(VideoRows::Skip).unwrap_err().to_string().contains("sagoge.jsonl:4: "));
+    assert!(
+        open(VideoRows::Skip)
+            .unwrap_err()
+            .to_string()
+            .contains("sagoge.jsonl:4: ")
+    );
 }
 
 #[test]

@@ -8,9 +8,9 @@ use rewards::{ImageSource, Reference};
 use serde_json::Value;
 
 use super::pictures::pictures;
-use crate::data::source::VIDEO;
 use crate::data::example::{Example, Talk, Turn};
 use crate::data::files::container::{Record, kind};
+use crate::data::source::VIDEO;
 use crate::message::{PICTURE, picture_places};
 
 /// What surrounds a record.

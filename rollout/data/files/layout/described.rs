@@ -33,7 +33,10 @@ pub(super) fn example(record: &Record, context: &RowContext) -> Result<Example, 
     let prompt = text(row, "description")?.to_owned();
     let there = |key: &&str| row.get(*key).is_some_and(|value| !value.is_null());
     let svg = ["svg", "svg_content"].into_iter().find(|key| there(&key));
-    let svg = svg.map(|key| text(row, key)).transpose()?.map(str::to_owned);
+    let svg = svg
+        .map(|key| text(row, key))
+        .transpose()?
+        .map(str::to_owned);
     let mut fields = IndexMap::from([("prompt".to_owned(), prompt.clone())]);
     for key in ["major_class", "sub_class"] {
         if let Ok(class) = text(row, key) {
