@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::image::ImageBounds;
 use crate::init_vision::InitVision;
+use crate::svg_tokens::SvgVocabulary;
 use crate::vision::WeightNaming;
 use crate::weights_folder::{LoadOptions, load_weights, read_config};
 use crate::{Architecture, Component, Decoder, DecoderConfig, ModelError, Tokenizer};
@@ -28,6 +29,12 @@ pub struct ModelConfig {
     /// Tensors of `path` that the network has no place for and that are left out: names, in which `*` stands
     /// for anything (`v_head.*`). Without it an unknown tensor is refused by name.
     pub ignore: Vec<String>,
+    /// Adds SVG tokens to the vocabulary before the run's first stage: `ctrl-s` (49 tags, 35 attributes) or `internsvg`
+    /// (53 tags with those of animation, 42 attributes), each with integers from -128 to 128 and fractions of one and two
+    /// digits. Rows of embedding and head begin as means of the pieces that a token used to be split into. The folder is
+    /// written once as RUN/model_extended (what `svgrl extend-tokens` writes, with extend_report.json) and is what the
+    /// run starts from; `path` stays as it is. One that has the tokens already is used as it is. Needs `path`.
+    pub extend_tokens: Option<SvgVocabulary>,
     /// How large pictures are shown to the policy.
     pub images: ImageBounds,
 }
@@ -196,6 +203,17 @@ impl ModelConfig {
     /// The folder the tokenizer is read from.
     pub fn tokenizer_folder(&self) -> Option<&Path> {
         self.tokenizer.as_deref().or(self.path.as_deref())
+    }
+
+    /// The tokenizer of [`Self::tokenizer_folder`], with the tokens that `extend_tokens` adds.
+    ///
+    /// # Errors
+    /// A section that names none; whatever [`Tokenizer::read`] refuses.
+    pub fn read_tokenizer(&self) -> Result<Tokenizer, ModelError> {
+        let lacks = "a fresh network (`init`) needs a tokenizer folder";
+        let folder = self.tokenizer_folder();
+        let folder = folder.ok_or_else(|| ModelError::unsupported("model", "tokenizer", lacks))?;
+        Tokenizer::read_extended(folder, self.extend_tokens)
     }
 
     /// The network's shape, without its weights.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::json_section::read_object;
 use crate::model_folder::{FolderUse, folder_problem};
-use crate::svg_tokens::is_markup;
+use crate::svg_tokens::{SvgVocabulary, extend_tokenizer, is_markup};
 use crate::{ModelError, added_tokens};
 
 /// `tokenizer.json` with the tokens that the files beside it add, and the end-of-sequence ids of its folder.
@@ -41,6 +41,18 @@ impl Tokenizer {
     /// # Errors
     /// A missing or malformed file; a token to which two files give different ids.
     pub fn read(folder: &Path) -> Result<Self, ModelError> {
+        Self::read_extended(folder, None)
+    }
+
+    /// [`Self::read`], with the tokens of a vocabulary added that the folder does not have: ids are those that
+    /// [`crate::svg_tokens::extend_folder`] gives. It exports the folder's own files.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_extended(
+        folder: &Path,
+        vocabulary: Option<SvgVocabulary>,
+    ) -> Result<Self, ModelError> {
         if let Some(problem) = folder_problem(folder, folder, FolderUse::Tokenizer) {
             return Err(ModelError::Folder(problem));
         }
@@ -52,6 +64,9 @@ impl Tokenizer {
         inner.with_padding(None);
         let _ = inner.with_truncation(None);
         added_tokens::complete(&mut inner, folder)?;
+        if let Some(vocabulary) = vocabulary {
+            extend_tokenizer(&mut inner, vocabulary)?;
+        }
         let mut eos = crate::GenerationConfig::read(folder)?.eos;
         let config = folder.join("tokenizer_config.json");
         let named = |key: &str| -> Result<Option<i64>, ModelError> {

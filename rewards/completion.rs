@@ -7,6 +7,7 @@
 //! An SVG ends where its root closes. The code of papers cuts at the first `</svg>`, within a nested `<svg>` as within a
 //! comment: `extraction: as_released` does as that code does.
 
+use crate::variant::Variant;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use svg::extract::{
@@ -44,17 +45,6 @@ impl Default for CompletionConfig {
     }
 }
 
-/// How the SVG is found in a completion.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Extraction {
-    /// It ends where its root closes.
-    #[default]
-    Strict,
-    /// As the papers' code finds it.
-    AsReleased,
-}
-
 /// One think block and one fence.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -65,8 +55,8 @@ pub struct CtrlS {
     pub banned_tags: Vec<String>,
     /// `strict`: the fence holds the SVG. `as_released`: one think block and one `svg` fence with one
     /// `<svg ..>..</svg>`, in any order and among other text; what counts is the first `<svg` of the whole completion up
-    /// to the first `</svg>`, even one in the think block.
-    pub extraction: Extraction,
+    /// to the first `</svg>`, even one in the think block. Absent: the task's `variant`, else `strict`.
+    pub extraction: Option<Variant>,
 }
 
 /// Think and answer tags.
@@ -76,15 +66,15 @@ pub struct Sgp {
     /// Element names whose end tag must not occur anywhere in the completion.
     pub banned_tags: Vec<String>,
     /// `strict`: an SVG ends where its root closes. `as_released`: it ends at the first `</svg>` behind its start, so
-    /// that a nested `<svg>` ends it early.
-    pub extraction: Extraction,
+    /// that a nested `<svg>` ends it early. Absent: the task's `variant`, else `strict`.
+    pub extraction: Option<Variant>,
 }
 
 impl Default for Sgp {
     fn default() -> Self {
         Sgp {
             banned_tags: ["text", "tspan", "textPath"].map(String::from).to_vec(),
-            extraction: Extraction::Strict,
+            extraction: None,
         }
     }
 }
@@ -103,11 +93,24 @@ pub struct PlainSvg {
     /// Element names that must not occur in the SVG.
     pub banned_tags: Vec<String>,
     /// With `surrounding_text`: `strict`: the SVG ends where its root closes; `as_released`: at the first `</svg>`
-    /// behind its start, as the evaluation code of CTRL-S, SArena and VectorGym has it.
-    pub extraction: Extraction,
+    /// behind its start, as the evaluation code of CTRL-S, SArena and VectorGym has it. Absent: the task's `variant`,
+    /// else `strict`.
+    pub extraction: Option<Variant>,
 }
 
 impl CompletionConfig {
+    /// Takes the task's variant where it names none of its own.
+    pub fn take_variant(&mut self, variant: Variant) {
+        let own = match self {
+            CompletionConfig::CtrlS(rule) => &mut rule.extraction,
+            CompletionConfig::Sgp(rule) => &mut rule.extraction,
+            // An SVG that stands alone need not be found.
+            CompletionConfig::Svg(rule) if rule.surrounding_text => &mut rule.extraction,
+            CompletionConfig::Svg(_) | CompletionConfig::Text(_) => return,
+        };
+        own.get_or_insert(variant);
+    }
+
     /// Whether completions are words and not an SVG.
     pub fn is_text(&self) -> bool {
         matches!(self, CompletionConfig::Text(_))
@@ -117,7 +120,7 @@ impl CompletionConfig {
     pub(crate) fn validate(&self) -> Result<(), String> {
         match self {
             CompletionConfig::Svg(plain)
-                if plain.extraction == Extraction::AsReleased && !plain.surrounding_text =>
+                if plain.extraction == Some(Variant::AsReleased) && !plain.surrounding_text =>
             {
                 Err("extraction: as_released finds an SVG within other text (needs surrounding_text: true)".into())
             }
@@ -194,9 +197,9 @@ shape_faults! {
 
 impl CtrlS {
     fn extract<'a>(&self, text: &'a str) -> Result<&'a str, ShapeFault> {
-        let svg = match self.extraction {
-            Extraction::Strict => self.fenced(text)?,
-            Extraction::AsReleased => self.as_released(text)?,
+        let svg = match self.extraction.unwrap_or_default() {
+            Variant::Strict => self.fenced(text)?,
+            Variant::AsReleased => self.as_released(text)?,
         };
         checked(svg, &self.banned_tags)
     }
@@ -285,9 +288,9 @@ impl Sgp {
             return Err(ShapeFault::BannedTag);
         }
         let answer = answer.strip_suffix("</answer>").unwrap_or(answer);
-        let found = match self.extraction {
-            Extraction::Strict => last_svg(answer).or_else(|| truncated_tail(answer)),
-            Extraction::AsReleased => {
+        let found = match self.extraction.unwrap_or_default() {
+            Variant::Strict => last_svg(answer).or_else(|| truncated_tail(answer)),
+            Variant::AsReleased => {
                 as_released::last_svg(answer).or_else(|| as_released::truncated_tail(answer))
             }
         };
@@ -297,12 +300,12 @@ impl Sgp {
 
 impl PlainSvg {
     fn extract<'a>(&self, text: &'a str) -> Result<&'a str, ShapeFault> {
-        let svg = match (self.surrounding_text, self.extraction) {
+        let svg = match (self.surrounding_text, self.extraction.unwrap_or_default()) {
             (false, _) => text.trim(),
-            (true, Extraction::Strict) => first_svg(text)
+            (true, Variant::Strict) => first_svg(text)
                 .or_else(|| truncated_tail(text))
                 .ok_or(ShapeFault::NoSvg)?,
-            (true, Extraction::AsReleased) => as_released::first_svg(text)
+            (true, Variant::AsReleased) => as_released::first_svg(text)
                 .or_else(|| as_released::truncated_tail(text))
                 .ok_or(ShapeFault::NoSvg)?,
         };

@@ -44,11 +44,12 @@ mod scoring;
 pub mod service;
 mod surrogates;
 mod types;
+mod variant;
 mod weight;
 mod wire;
 mod word_or_number;
 
-pub use completion::{CompletionConfig, CtrlS, Extraction, PlainSvg, PlainText, Sgp, ShapeFault};
+pub use completion::{CompletionConfig, CtrlS, PlainSvg, PlainText, Sgp, ShapeFault};
 pub use config::RewardsConfig;
 pub use device::DeviceChoice;
 pub use encode::{
@@ -71,5 +72,6 @@ pub use scoring::{
 pub use service::ServiceConfig;
 pub use surrogates::mended_json;
 pub use types::{Candidate, Reward, ScoreJob, Scored, TokenCounter};
+pub use variant::Variant;
 pub use weight::Weight;
 pub use wire::{ScoreRow, ScoredRow};

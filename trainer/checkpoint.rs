@@ -39,6 +39,9 @@ pub struct State {
     /// Whether the evaluation that belongs after that step is still to be made: a signal cut it short.
     #[serde(default)]
     pub evaluation_owed: bool,
+    /// The `eval.stop_after` that ended the stage at that step; 0: none did.
+    #[serde(default)]
+    pub stopped_after: u64,
     /// Updates the optimizer has applied in the stage.
     pub updates: u64,
     /// Place in the data.
@@ -350,6 +353,7 @@ mod tests {
             stage_index: 0,
             step,
             evaluation_owed: false,
+            stopped_after: 0,
             updates: step,
             cursor: CursorState {
                 draws: 0,

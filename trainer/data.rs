@@ -241,6 +241,12 @@ pub fn left_out(catalog: &Catalog) -> Vec<String> {
                 source.name, source.filtered
             ));
         }
+        if source.videos > 0 {
+            lines.push(format!(
+                "source {}: {} rows with videos left out (videos: skip)",
+                source.name, source.videos
+            ));
+        }
     }
     let skipped = catalog.skipped();
     for row in skipped.iter().take(SHOWN) {

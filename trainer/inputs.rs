@@ -153,6 +153,17 @@ impl Inputs {
     }
 }
 
+/// What tells a policy's folder from others: its shape and weights, and its tokenizer.
+///
+/// # Errors
+/// A file that is there and cannot be read.
+pub(crate) fn policy_digests(folder: &Path) -> Result<[String; 2], TrainError> {
+    Ok([
+        folder_digest(folder, &policy_files)?,
+        tokenizer_digest(folder)?,
+    ])
+}
+
 /// Digest of the files that `choose` takes of a folder, or of `path` itself where it is a file.
 fn folder_digest(
     path: &Path,

@@ -8,6 +8,7 @@
 mod agreement;
 mod algorithm;
 pub mod bench;
+mod best;
 
 mod checkpoint;
 pub mod config;
@@ -15,7 +16,10 @@ pub mod config_check;
 mod data;
 mod draw_stats;
 
+mod epochs;
 mod error;
+mod evaluate_checkpoint;
+mod extended;
 pub mod files;
 pub mod grpo;
 mod inputs;
@@ -40,11 +44,14 @@ pub mod tensorboard;
 mod world;
 
 pub use algorithm::{Algorithm, StageContext, StepContext, StepEnd};
+pub use best::best_checkpoint;
 pub use checkpoint::{Checkpoint, Provenance, State};
 pub use config::scoring;
 pub use data::open_catalog;
 pub use draw_stats::DrawStats;
+pub use epochs::settle_steps;
 pub use error::TrainError;
+pub use evaluate_checkpoint::{CheckpointEvaluation, CheckpointScores, evaluate_checkpoint};
 pub use inputs::{Change, Inputs, SourceInput};
 pub use interrupt::Interrupt;
 pub use learn::{Learner, LearnerOptions, Ranks};

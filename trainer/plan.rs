@@ -3,13 +3,15 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use models::{DecoderConfig, Tokenizer};
+use models::svg_tokens::lacking_tokens;
+use models::{DecoderConfig, ModelConfig, Tokenizer};
 use rollout::data::{Catalog, Cursor, Draw, SourceSummary, Split};
 use rollout::template::ChatTemplate;
 
 use crate::TrainError;
 use crate::config::{Config, Dtype};
 use crate::data::{left_out, open_catalog};
+use crate::epochs::count_steps;
 use crate::memory::TrainingMemory;
 use crate::policy_check;
 use crate::prompt_builder::PromptBuilder;
@@ -20,6 +22,8 @@ const LOOKED_AT: usize = 1000;
 
 /// What a config names, opened.
 struct PlanInputs {
+    /// With the steps that epochs come to.
+    config: Config,
     catalog: Arc<Catalog>,
     shape: DecoderConfig,
     /// What is to be said of it.
@@ -42,12 +46,17 @@ fn inputs(config: &Config) -> Result<PlanInputs, TrainError> {
         .model
         .tokenizer_folder()
         .ok_or_else(|| TrainError::Input("model: a tokenizer folder is needed".into()))?;
-    let tokenizer = Arc::new(Tokenizer::read(folder)?);
+    let tokenizer = Arc::new(config.model.read_tokenizer()?);
     let chat = ChatTemplate::load(folder).map_err(|error| TrainError::Input(error.to_string()))?;
     let catalog = Arc::new(open_catalog(config, &mut |_, _, _| {})?);
+    let mut config = config.clone();
+    let epochs = count_steps(&mut config, &catalog)?;
+    let config = &config;
     let chat = chat.map(Arc::new);
     let tasks = &config.tasks;
-    let shape = config.model.shape(&tokenizer)?;
+    let mut shape = config.model.shape(&tokenizer)?;
+    let extended = extended_rows(&config.model, &tokenizer)?;
+    shape.vocab_size = extended.unwrap_or(shape.vocab_size);
     let (rows, tokens) = (shape.vocab_size, tokenizer.len() as i64);
     if rows < tokens {
         return Err(TrainError::Input(format!(
@@ -66,14 +75,25 @@ fn inputs(config: &Config) -> Result<PlanInputs, TrainError> {
         }
     }
     let mut notes = left_out(&catalog);
+    notes.extend(epochs);
     notes.extend(tasks_without_rows(config, &catalog));
     notes.extend(lengths(config, &catalog, &prompts)?);
     notes.extend(policy_check::told(config, &shape, &tokenizer, &longest)?);
     Ok(PlanInputs {
+        config: config.clone(),
         catalog,
         shape,
         notes,
     })
+}
+
+/// The rows that embedding and head have with the tokens that a run adds, where it adds any.
+fn extended_rows(model: &ModelConfig, tokenizer: &Tokenizer) -> Result<Option<i64>, TrainError> {
+    let (Some(vocabulary), Some(path)) = (model.extend_tokens, &model.path) else {
+        return Ok(None);
+    };
+    let lacking = lacking_tokens(path, vocabulary)?;
+    Ok((lacking > 0).then_some(tokenizer.len() as i64))
 }
 
 /// A line for each task that no source has a row of.
@@ -135,6 +155,7 @@ fn lengths(
 /// Whatever [`check_inputs`] refuses.
 pub fn plan(config: &Config) -> Result<String, TrainError> {
     let PlanInputs {
+        config,
         catalog,
         shape,
         notes,

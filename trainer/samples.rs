@@ -196,8 +196,34 @@ pub fn reward_metrics(rows: &[SampleRow], draws: &dyn Fn(&str) -> bool) -> Metri
 /// # Errors
 /// Whatever the file system says.
 pub fn write(run: &Path, stage: &str, step: u64, rows: &[SampleRow]) -> Result<(), TrainError> {
-    let folder = run.join("samples").join(stage);
-    files::make_folder(&folder)?;
+    write_step(&run.join("samples").join(stage), step, rows)
+}
+
+/// Writes `samples/<stage>/eval/<set>/step_NNNNNN.jsonl` of the run, whole.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn write_held_out(
+    run: &Path,
+    (stage, set): (&str, &str),
+    step: u64,
+    rows: &[SampleRow],
+) -> Result<(), TrainError> {
+    let folder = run.join("samples").join(stage).join("eval").join(set);
+    write_step(&folder, step, rows)
+}
+
+fn write_step(folder: &Path, step: u64, rows: &[SampleRow]) -> Result<(), TrainError> {
+    files::make_folder(folder)?;
+    let path = folder.join(format!("step_{step:06}.jsonl"));
+    files::write_whole(&path, lines(rows)?.as_bytes())
+}
+
+/// The rows as JSONL.
+///
+/// # Errors
+/// A row that is no JSON.
+pub fn lines(rows: &[SampleRow]) -> Result<String, TrainError> {
     let mut text = String::new();
     for row in rows {
         text.push_str(
@@ -206,10 +232,7 @@ pub fn write(run: &Path, stage: &str, step: u64, rows: &[SampleRow]) -> Result<(
         );
         text.push('\n');
     }
-    files::write_whole(
-        &folder.join(format!("step_{step:06}.jsonl")),
-        text.as_bytes(),
-    )
+    Ok(text)
 }
 
 /// Removes the sample files for which `keep(stage, step)` does not hold.

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-use trainer::config::{Config, DeviceName};
+use trainer::config::{Config, DeviceName, FolderOf};
 use trainer::{TrainError, config_check};
 
 use super::{CliFailure, SharedFlags};
@@ -23,13 +22,25 @@ pub struct CheckArgs {
 pub struct RunConfig {
     /// The resolved config; paths do not depend on the working directory.
     pub config: Config,
-    /// The same as a value, for saving and comparing.
-    pub resolved: Value,
     /// Where its keys stand.
     document: config_check::Document,
 }
 
 impl RunConfig {
+    /// The files it was read from as a run folder keeps them: config.yaml, and base_1.yaml, base_2.yaml, .. for the
+    /// bases under it.
+    pub fn files(&self) -> Vec<(String, Vec<u8>)> {
+        let files = self.document.files().iter().enumerate();
+        let named = files.map(|(at, file)| {
+            let name = match at {
+                0 => "config.yaml".to_owned(),
+                at => format!("base_{at}.yaml"),
+            };
+            (name, file.text.clone().into_bytes())
+        });
+        named.collect()
+    }
+
     /// An error of what the config asks for, with file and line where it is about a key.
     pub fn failure(&self, error: TrainError) -> CliFailure {
         match self.document.locate(&error.to_string()) {
@@ -50,9 +61,9 @@ pub fn load_to_run(
     set: &[String],
     shared: &SharedFlags,
 ) -> Result<RunConfig, CliFailure> {
-    read(path, set, shared, |config, folder| {
-        config.check_policy(folder)?;
-        config.check_encoders(folder)
+    read(path, set, shared, |config, folder_of| {
+        config.check_policy(folder_of)?;
+        config.check_encoders(folder_of)
     })
 }
 
@@ -60,7 +71,7 @@ fn read(
     path: &Path,
     set: &[String],
     shared: &SharedFlags,
-    look: impl FnOnce(&Config, &Path) -> Result<(), String>,
+    look: impl FnOnce(&Config, &FolderOf) -> Result<(), String>,
 ) -> Result<RunConfig, CliFailure> {
     let loaded = config_check::load_located::<Config>(path, set).map_err(CliFailure::input)?;
     let mut config = loaded.config;
@@ -71,9 +82,9 @@ fn read(
     }
     config.dtype = shared.dtype.unwrap_or(config.dtype);
     config.seed = shared.seed.unwrap_or(config.seed);
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let looked = look(&config, folder);
-    config.resolve_paths(folder);
+    let folder_of = |key: &str| loaded.document.folder_of(key);
+    let looked = look(&config, &folder_of);
+    config.resolve_paths_by(&folder_of);
     config
         .settle()
         .and_then(|()| config.validate())
@@ -82,10 +93,8 @@ fn read(
             let (key, problem) = error.split_once(": ").unwrap_or(("", &error));
             CliFailure::input(loaded.document.problem(key, problem))
         })?;
-    let resolved = serde_json::to_value(&config).map_err(CliFailure::other)?;
     Ok(RunConfig {
         config,
-        resolved,
         document: loaded.document,
     })
 }
@@ -94,9 +103,9 @@ fn read(
 pub fn check(args: &CheckArgs, shared: &SharedFlags) -> Result<(), CliFailure> {
     // Encoders may lie on the machine that trains alone: they are told of, not asked for.
     let mut encoders = Ok(());
-    let loaded = read(&args.config, &args.set, shared, |config, folder| {
-        encoders = config.check_encoders(folder);
-        config.check_policy(folder)
+    let loaded = read(&args.config, &args.set, shared, |config, folder_of| {
+        encoders = config.check_encoders(folder_of);
+        config.check_policy(folder_of)
     })?;
     let left_out = trainer::check_inputs(&loaded.config).map_err(|error| loaded.failure(error))?;
     if !shared.quiet {

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use models::Tokenizer;
 use rayon::prelude::*;
 use rewards::{ImageSource, RewardsConfig, ScoreJob, ScoreRow, ScoredRow, Scorer, TokenCounter};
 use trainer::config::Config;
@@ -44,7 +43,7 @@ pub fn scorer(config: &Config, rewards: &RewardsConfig) -> Result<Scorer, CliFai
         .model
         .tokenizer_folder()
         .filter(|folder| folder.join("tokenizer.json").exists())
-        .map(Tokenizer::read)
+        .map(|_| config.model.read_tokenizer())
         .transpose()?;
     let counter = tokenizer
         .map(|tokenizer| -> TokenCounter { Arc::new(move |text| tokenizer.encode(text).len()) });

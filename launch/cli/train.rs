@@ -50,8 +50,11 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<u8, CliFailure> {
     let loaded = config::load_to_run(&args.config, &args.set, shared)?;
     let config = &loaded.config;
     if args.dry_run {
-        let plan = trainer::plan(config).map_err(|error| loaded.failure(error))?;
-        println!("{}", to_yaml(&loaded.resolved)?);
+        let mut config = config.clone();
+        trainer::settle_steps(&mut config).map_err(|error| loaded.failure(error))?;
+        let plan = trainer::plan(&config).map_err(|error| loaded.failure(error))?;
+        let resolved = serde_json::to_value(&config).map_err(CliFailure::other)?;
+        println!("{}", to_yaml(&resolved)?);
         println!("{plan}");
         return Ok(0);
     }
@@ -70,7 +73,6 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<u8, CliFailure> {
     let leader = world.rank == 0;
     let documents = match leader {
         true => documents(
-            args,
             &loaded,
             &json!({
                 "device": format!("{device:?}"),
@@ -78,7 +80,7 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<u8, CliFailure> {
                 "threads": threads,
                 "world_size": world.size,
             }),
-        )?,
+        ),
         false => Vec::new(),
     };
     let resume = args.resume(world.attempt);
@@ -157,15 +159,8 @@ fn hold(folder: &Path, resume: &Resume, attempt: u64) -> Result<Held, CliFailure
     Ok((Some(lock), aside))
 }
 
-/// What describes the run, by file name.
-fn documents(
-    args: &Args,
-    loaded: &config::RunConfig,
-    place: &Value,
-) -> Result<Vec<(&'static str, Vec<u8>)>, CliFailure> {
-    // Read before the run folder is touched: the config given may be the folder's own.
-    let as_given = std::fs::read(&args.config)
-        .map_err(|error| CliFailure::other(format!("{}: {error}", args.config.display())))?;
+/// What describes the run besides its resolved config, by file name.
+fn documents(loaded: &config::RunConfig, place: &Value) -> Vec<(String, Vec<u8>)> {
     let environment = json!({
         "commit": commit(),
         "version": env!("CARGO_PKG_VERSION"),
@@ -174,17 +169,13 @@ fn documents(
         "run": place,
         "arguments": std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>(),
     });
-    Ok(vec![
-        ("config.yaml", as_given),
-        (
-            "config.resolved.yaml",
-            to_yaml(&loaded.resolved)?.into_bytes(),
-        ),
-        (
-            "environment.json",
-            format!("{environment:#}\n").into_bytes(),
-        ),
-    ])
+    // As they were read, before the run folder is touched: the config given may be the folder's own.
+    let mut all = loaded.files();
+    all.push((
+        "environment.json".to_owned(),
+        format!("{environment:#}\n").into_bytes(),
+    ));
+    all
 }
 
 fn to_yaml(value: &Value) -> Result<String, CliFailure> {

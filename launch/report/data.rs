@@ -33,6 +33,8 @@ pub(super) struct StageData {
     pub(super) span: Option<(f64, f64)>,
     /// Step and rows of the first and of the last samples file; one when there is one.
     pub(super) samples: Vec<(u64, Vec<Value>)>,
+    /// Name, step and rows of each held-out set's last evaluation.
+    pub(super) held_out: Vec<(String, u64, Vec<Value>)>,
 }
 
 impl RunData {
@@ -55,7 +57,9 @@ impl RunData {
             stages[at].add(&row);
         }
         for stage in &mut stages {
-            stage.samples = samples(&folder.join("samples").join(&stage.name))?;
+            let samples_folder = folder.join("samples").join(&stage.name);
+            stage.samples = samples(&samples_folder)?;
+            stage.held_out = held_out(&samples_folder.join("eval"))?;
         }
         let environment = std::fs::read_to_string(folder.join("environment.json"))
             .ok()
@@ -152,6 +156,21 @@ fn rows(path: &Path) -> Result<Vec<Value>, ReportError> {
         }
     }
     Ok(rows)
+}
+
+/// The samples of each held-out set's last evaluation.
+fn held_out(folder: &Path) -> Result<Vec<(String, u64, Vec<Value>)>, ReportError> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut sets: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    sets.sort();
+    let mut last = Vec::new();
+    for set in sets {
+        let name = set.file_name().unwrap_or_default().to_string_lossy();
+        if let Some((step, rows)) = samples(&set)?.pop() {
+            last.push((name.into_owned(), step, rows));
+        }
+    }
+    Ok(last)
 }
 
 /// The samples of a stage's first and last step that have any.

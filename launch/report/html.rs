@@ -133,7 +133,12 @@ fn section(stage: &StageData, rasterise: Rasterise<'_>) -> String {
     }
     out.push_str("</div>\n");
     for (step, rows) in &stage.samples {
-        out.push_str(&samples::html(*step, rows, rasterise));
+        let title = format!("Samples of step {step}");
+        out.push_str(&samples::html(&title, rows, rasterise));
+    }
+    for (set, step, rows) in &stage.held_out {
+        let title = format!("Held-out samples of step {step}, {set}");
+        out.push_str(&samples::html(&title, rows, rasterise));
     }
     out.push_str("</section>\n");
     out

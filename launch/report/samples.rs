@@ -15,9 +15,10 @@ pub type Rasterise<'a> = &'a dyn Fn(&str) -> Option<Vec<u8>>;
 /// Rows shown of a step: the first completion of each prompt, then further ones.
 const MOST_ROWS: usize = 8;
 
-/// The samples of a step as cards.
-pub(super) fn html(step: u64, rows: &[Value], rasterise: Rasterise<'_>) -> String {
-    let mut out = format!("<h3>Samples of step {step}</h3><div class=\"samples\">\n");
+/// The samples of a step as cards under a title.
+pub(super) fn html(title: &str, rows: &[Value], rasterise: Rasterise<'_>) -> String {
+    let title = escape(title);
+    let mut out = format!("<h3>{title}</h3><div class=\"samples\">\n");
     for row in chosen(rows) {
         out.push_str(&card(row, rasterise));
     }

@@ -208,14 +208,25 @@ impl Encoder {
     /// # Errors
     /// [`ModelError::Text`] for networks of pictures alone and for folders without a tokenizer.
     pub fn tokenize(&self, text: &str) -> Result<Vec<i64>, ModelError> {
+        self.text_tokens()?.ids(text)
+    }
+
+    /// Whether [`Self::tokenize`] keeps all of a text.
+    ///
+    /// # Errors
+    /// As [`Self::tokenize`].
+    pub fn reads_whole(&self, text: &str) -> Result<bool, ModelError> {
+        self.text_tokens()?.are_all_of(text)
+    }
+
+    fn text_tokens(&self) -> Result<&TextTokens, ModelError> {
         self.rules()?;
-        let tokens = self.tokens.as_ref().ok_or_else(|| {
+        self.tokens.as_ref().ok_or_else(|| {
             ModelError::Text(format!(
                 "{}: texts need the network's tokenizer.json beside its weights (or, for CLIP, vocab.json and merges.txt)",
                 self.path.display()
             ))
-        })?;
-        tokens.ids(text)
+        })
     }
 
     /// Checks ids that somebody else made.

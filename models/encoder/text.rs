@@ -139,14 +139,7 @@ impl TextTokens {
 
     /// The ids of a text, special tokens, truncation and padding included.
     pub fn ids(&self, text: &str) -> Result<Vec<i64>, ModelError> {
-        let text = match self.rules.clean {
-            true => super::text_cleaning::clean(text).into(),
-            false => std::borrow::Cow::Borrowed(text),
-        };
-        let encoding = self
-            .inner
-            .encode_fast(text.as_ref(), true)
-            .map_err(|error| ModelError::Text(error.to_string()))?;
+        let encoding = self.encoding(text)?;
         let mut ids: Vec<i64> = encoding.get_ids().iter().map(|&id| i64::from(id)).collect();
         if let Some(pad) = self.rules.pad {
             let missing = (self.rules.longest as usize).saturating_sub(ids.len());
@@ -154,6 +147,20 @@ impl TextTokens {
             ids.splice(at..at, std::iter::repeat_n(pad, missing));
         }
         Ok(ids)
+    }
+
+    /// Whether nothing of a text is cut off.
+    pub fn are_all_of(&self, text: &str) -> Result<bool, ModelError> {
+        Ok(self.encoding(text)?.get_overflowing().is_empty())
+    }
+
+    fn encoding(&self, text: &str) -> Result<tokenizers::Encoding, ModelError> {
+        let text = match self.rules.clean {
+            true => super::text_cleaning::clean(text).into(),
+            false => std::borrow::Cow::Borrowed(text),
+        };
+        let encoding = self.inner.encode_fast(text.as_ref(), true);
+        encoding.map_err(|error| ModelError::Text(error.to_string()))
     }
 }
 

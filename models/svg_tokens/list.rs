@@ -1,9 +1,10 @@
 //! The SVG tokens that CTRL-S (arXiv 2603.16189) and InternSVG (arXiv 2510.11341) add to a vocabulary.
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Which list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SvgVocabulary {
     /// 49 tags, 35 attributes.

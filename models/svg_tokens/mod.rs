@@ -112,6 +112,35 @@ pub fn extend_folder(
     Ok(extension)
 }
 
+/// How many tokens of `vocabulary` a folder's tokenizer does not have.
+///
+/// # Errors
+/// A folder without a tokenizer.
+pub fn lacking_tokens(folder: &Path, vocabulary: SvgVocabulary) -> Result<usize, ModelError> {
+    let path = folder.join("tokenizer.json");
+    if let Some(problem) = folder_problem(folder, folder, FolderUse::Tokenizer) {
+        return Err(ModelError::Folder(problem));
+    }
+    let mut tokenizer = tokenizers::Tokenizer::from_file(&path)
+        .map_err(|error| ModelError::malformed(&path, error))?;
+    added_tokens::complete(&mut tokenizer, folder)?;
+    let lacks = |text: &String| tokenizer.token_to_id(text).is_none();
+    let texts = svg_tokens(vocabulary).into_iter().map(|(_, text)| text);
+    Ok(texts.filter(lacks).count())
+}
+
+/// Adds the tokens of `vocabulary` that `tokenizer` does not have, as [`extend_folder`] does.
+///
+/// # Errors
+/// A token that it does not take.
+pub(crate) fn extend_tokenizer(
+    tokenizer: &mut tokenizers::Tokenizer,
+    vocabulary: SvgVocabulary,
+) -> Result<(), ModelError> {
+    let base = tokenizer.clone();
+    add(tokenizer, &base, vocabulary).map(drop)
+}
+
 /// Adds the strings that are no tokens yet.
 fn add(
     tokenizer: &mut tokenizers::Tokenizer,

@@ -115,6 +115,10 @@ impl Encoders {
                 let ask = || handle.ask(EncodeCommand::Text(text.to_owned()));
                 lasting(&handle.texts, key(&[text.as_bytes()]), &ask)
             }
+            EncodeRequest::WholeText(text) => {
+                let ask = || handle.ask(EncodeCommand::WholeText(text.to_owned()));
+                lasting(&handle.texts, key(&[b"whole", text.as_bytes()]), &ask)
+            }
             EncodeRequest::Tokens { text, layer, keep } => {
                 let ask = || handle.ask(EncodeCommand::Tokens(text.to_owned(), layer));
                 match keep {

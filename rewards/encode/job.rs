@@ -13,6 +13,8 @@ pub(super) enum EncodeCommand {
     Picture(Rgb8, Pooling),
     /// The feature of a text.
     Text(String),
+    /// The feature of a text that is not too long for the network, else nothing.
+    WholeText(String),
     /// Every token of a text behind this layer.
     Tokens(String, usize),
     /// The distance of two pictures.

@@ -18,6 +18,8 @@ pub(crate) enum EncodeRequest<'a> {
     },
     /// The feature of a text, of unit length. Answers are kept.
     Text(&'a str),
+    /// The same of a text that the network reads whole; of one that it would cut off the answer is empty.
+    WholeText(&'a str),
     /// The features of a text's tokens behind a layer, one token after the other: each a 1 (0 for a special token) and
     /// numbers of unit length. With `keep` the answer is kept for those who ask again.
     Tokens {

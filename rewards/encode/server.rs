@@ -203,6 +203,17 @@ impl Server {
                 reference,
                 input,
             } => Ok(EncodeInput::Distance(picture, reference, input)),
+            EncodeCommand::WholeText(text) => {
+                let network = worker.reader();
+                match network.and_then(|network| network.reads_whole(&text)) {
+                    Ok(true) => self.padded(worker, &text).map(EncodeInput::Text),
+                    Ok(false) => {
+                        job.promise.give(Ok(Arc::from([])));
+                        return;
+                    }
+                    Err(error) => Err(error),
+                }
+            }
             EncodeCommand::Text(text) => self.padded(worker, &text).map(EncodeInput::Text),
             EncodeCommand::Tokens(text, layer) => {
                 let padded = self.padded(worker, &text);

@@ -7,7 +7,8 @@ use crate::rules::rule::{
     Tools,
 };
 use crate::rules::scale::Scale;
-use crate::rules::value::Value;
+use crate::rules::value::{Value, dot};
+use crate::variant::Variant;
 
 reward_options! {
     /// Cosine of the picture's feature and that of its text (`reference.text`, else the prompt) by CLIP,
@@ -17,6 +18,10 @@ reward_options! {
         encoder: String = String::new(),
         /// `raw`: the cosine (CTRL-S); `rescaled`: (cosine + 1) / 2 (SGP-RL).
         scale: Scale = Scale::Raw,
+        /// `strict`: a text that is longer than the network reads is cut off there (Long-CLIP reads 248 tokens).
+        /// `as_released`: the value is 0 then, as CTRL-S' reward server answers. Absent: the task's `variant`, else
+        /// `strict`.
+        variant: Option<Variant> = None,
     }
 }
 
@@ -36,16 +41,26 @@ impl RewardFn for ImageText {
         Ok(())
     }
 
+    fn take_variant(&mut self, variant: Variant) {
+        self.variant.get_or_insert(variant);
+    }
+
     fn prepare(&self, _: &ReferencePictures, _: &Tools) {}
 
     fn score(&self, cx: &ScoreContext, (): &()) -> Value {
         let ask = |request| cx.tools.encoders.ask(&self.encoder, request);
-        let text = ask(EncodeRequest::Text(cx.wish()));
+        let text = ask(match self.variant.unwrap_or_default() {
+            Variant::Strict => EncodeRequest::Text(cx.wish()),
+            Variant::AsReleased => EncodeRequest::WholeText(cx.wish()),
+        });
         let own = ask(EncodeRequest::Picture {
             picture: &cx.pictures().drawn.picture,
             feature: None,
         });
         let scale = self.scale;
-        Value::cosine([own, text], move |cosine| scale.of(cosine))
+        Value::encoded([own, text], move |features| match features[1].is_empty() {
+            true => 0.0,
+            false => scale.of(dot(&features[0], &features[1])),
+        })
     }
 }

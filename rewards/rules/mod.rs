@@ -57,6 +57,7 @@ pub(crate) use value::{Value, Waited, Waiter};
 
 use crate::options::Common;
 use crate::reference::Reference;
+use crate::variant::Variant;
 use refused::with_refused;
 use rule::Subject;
 use schemars::JsonSchema;
@@ -156,6 +157,11 @@ impl RewardConfig {
     /// Makes its paths, which are relative to the config's `folder`, independent of it.
     pub fn resolve_paths(&mut self, folder: &Path) {
         self.reward_mut().resolve_paths(folder);
+    }
+
+    /// Takes the task's variant where it has variants and names none.
+    pub fn take_variant(&mut self, variant: Variant) {
+        self.reward_mut().take_variant(variant);
     }
 
     /// Leaves out where its files lie, so that the same reward is the same on every machine.

@@ -10,6 +10,7 @@ use crate::picture::Picture;
 use crate::reference::Reference;
 use crate::rules::value::Value;
 use crate::types::ScoreJob;
+use crate::variant::Variant;
 use std::any::Any;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,6 +36,9 @@ pub(crate) trait RewardFn: Send + Sync + 'static {
 
     /// Leaves out where its files lie.
     fn without_place(&mut self) {}
+
+    /// Takes the task's variant where it has variants and names none.
+    fn take_variant(&mut self, _: Variant) {}
 
     /// The same as [`check`](Self::check) for what can be told only when its encoder is loaded.
     fn check_encoder(&self, _: &Encoders) -> Result<(), String> {
@@ -270,6 +274,7 @@ pub(crate) trait AnyReward {
     fn check(&self) -> Result<(), String>;
     fn resolve_paths(&mut self, folder: &Path);
     fn without_place(&mut self);
+    fn take_variant(&mut self, variant: Variant);
     fn check_encoder(&self, encoders: &Encoders) -> Result<(), String>;
     fn judge(&self) -> Option<JudgeSetup>;
     fn own(&self) -> Option<OwnSetup>;
@@ -303,6 +308,10 @@ impl<R: RewardFn> AnyReward for R {
 
     fn without_place(&mut self) {
         RewardFn::without_place(self);
+    }
+
+    fn take_variant(&mut self, variant: Variant) {
+        RewardFn::take_variant(self, variant);
     }
 
     fn check_encoder(&self, encoders: &Encoders) -> Result<(), String> {

@@ -139,7 +139,7 @@ fn is_past(moment: Option<Instant>) -> bool {
 }
 
 /// The cosine of two vectors of unit length, in float64.
-fn dot(a: &[f32], b: &[f32]) -> f64 {
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter()
         .zip(b)
         .map(|(&x, &y)| f64::from(x) * f64::from(y))

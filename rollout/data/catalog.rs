@@ -50,6 +50,8 @@ pub struct SourceSummary {
     pub held_out: usize,
     /// Rows left out by `min_length` and `max_length`.
     pub filtered: usize,
+    /// Rows left out for their videos, by `videos: skip`.
+    pub videos: usize,
     /// Keys of its rows that nothing uses.
     pub unused: Vec<String>,
     /// What tells its rows from others, wherever they lie.
@@ -66,6 +68,7 @@ pub(crate) struct Source {
     train: Vec<u32>,
     held_out: Vec<u32>,
     filtered: usize,
+    videos: usize,
     unused: Vec<String>,
     digest: String,
 }
@@ -158,6 +161,7 @@ impl Catalog {
                         key: &key,
                         base,
                         on_bad_row: config.on_bad_row,
+                        videos: file.videos,
                         inserted: rows.inserted.get(&task).map_or(&[], Vec::as_slice),
                         has_system: rows.systems.contains(&task),
                         check: &|row| (catalog.check)(name, &task, row),
@@ -180,6 +184,7 @@ impl Catalog {
                 train: opened.train,
                 held_out: opened.held_out,
                 filtered: opened.filtered,
+                videos: opened.videos,
                 unused: opened.unused,
                 digest: opened.digest,
             });
@@ -202,6 +207,7 @@ impl Catalog {
                 train: source.train.len(),
                 held_out: source.held_out.len(),
                 filtered: source.filtered,
+                videos: source.videos,
                 unused: source.unused.clone(),
                 digest: source.digest.clone(),
             })

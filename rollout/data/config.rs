@@ -28,6 +28,17 @@ pub enum OnBadRow {
     Skip,
 }
 
+/// Treatment of rows with videos.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum VideoRows {
+    /// They are malformed rows.
+    #[default]
+    Refuse,
+    /// They are left out and counted, whatever `on_bad_row` says.
+    Skip,
+}
+
 /// One source; `format` says which kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "format", rename_all = "snake_case")]
@@ -53,7 +64,7 @@ pub enum SourceConfig {
     Messages(FileConfig),
     /// Preference pairs: `conversations`, `chosen`, `rejected`.
     Dpo(FileConfig),
-    /// Rows of `description` and `svg` or `svg_content` (SGP-Gen).
+    /// Rows of `description` and `svg` or `svg_content` (SGP-Gen), or of `description` alone.
     Sgp(FileConfig),
     /// COCO's captions; `media_root` is the folder of the photographs, which are the references.
     Coco(FileConfig),
@@ -211,6 +222,9 @@ pub struct FileConfig {
     pub min_length: usize,
     /// Rows whose reference has more characters are left out, counted; no bound when absent.
     pub max_length: Option<usize>,
+    /// What becomes of rows with a video (`video`, `videos`, or a part of that type), which are not read: SAgoge's second
+    /// stage has such rows of animations.
+    pub videos: VideoRows,
     /// Which sample of a VectorGym row is meant; only for that format, and needed there.
     pub view: Option<VectorGymView>,
     /// What stands between the fields of CSV files; when absent the sign of `,` `;` `|` and tab that the header line

@@ -9,6 +9,9 @@ use super::error::DataError;
 /// How the problem of a row begins that is simply no sample of the source's view.
 pub(crate) const ABSENT: &str = "no sample of this view: ";
 
+/// What the problem of a row with a video says.
+pub(crate) const VIDEO: &str = "videos are not read";
+
 /// A row of a file that is no example.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
@@ -55,6 +58,8 @@ pub(crate) struct Opened<R> {
     pub(crate) skipped: Vec<LeftOut>,
     /// Rows left out for their length.
     pub(crate) filtered: usize,
+    /// Rows left out for their videos.
+    pub(crate) videos: usize,
     /// Keys of rows that nothing uses.
     pub(crate) unused: Vec<String>,
     /// What tells these rows from others.
@@ -69,6 +74,7 @@ impl<R> Opened<R> {
             held_out: self.held_out,
             skipped: self.skipped,
             filtered: self.filtered,
+            videos: self.videos,
             unused: self.unused,
             digest: self.digest,
         }

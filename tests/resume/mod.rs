@@ -1,9 +1,13 @@
 //! The `svgrl` process itself: killed or stopped at any moment, and continued.
 
+/// The best checkpoint, an early end, and the samples of evaluations.
+mod best;
 /// What may differ between a run and its continuation.
 mod changed;
 /// A run with an encoder's reward, interrupted, is the run that was not.
 mod encoded;
+/// SVG tokens that a run adds to its policy.
+mod extended;
 /// The run folder as kills, other processes and people leave it.
 mod folder;
 /// A run killed with SIGKILL and continued is the run that was never interrupted.

@@ -178,21 +178,24 @@ impl Tiny {
                     || key.contains("svg/render_ms"))
             });
         }
-        let samples = std::fs::read_dir(run.join("samples/rl"))
-            .unwrap()
-            .map(|entry| {
-                let path = entry.unwrap().path();
-                (
-                    path.file_name().unwrap().to_string_lossy().into_owned(),
-                    std::fs::read_to_string(&path).unwrap(),
-                )
-            });
+        let mut samples = BTreeMap::new();
+        let mut open = vec![run.join("samples")];
+        while let Some(path) = open.pop() {
+            if path.is_dir() {
+                let entries = std::fs::read_dir(&path).unwrap();
+                open.extend(entries.map(|entry| entry.unwrap().path()));
+                continue;
+            }
+            let name = path.strip_prefix(&run).unwrap().to_string_lossy();
+            let text = std::fs::read_to_string(&path).unwrap();
+            samples.insert(name.into_owned(), text);
+        }
         let weights = ["sft", "rl"].map(|stage| {
             std::fs::read(run.join(format!("checkpoints/{stage}/final/model.safetensors"))).unwrap()
         });
         Outcome {
             rows,
-            samples: samples.collect(),
+            samples,
             weights,
         }
     }

@@ -15,6 +15,13 @@ pub struct StageCommon {
     pub name: String,
     /// Optimizer steps of SFT; rollout batches of GRPO, each followed by `updates` optimizer steps; >= 1.
     pub steps: u64,
+    /// The stage's length in passes over its rows instead of steps, > 0, fractions as well: one epoch is as many draws
+    /// as the stage's sources have rows to train on, held-out and bad rows apart (bad rows of large files count until
+    /// they are drawn), whatever their weights; a step draws `batch.size` of them (rows of SFT, prompts of GRPO), and the
+    /// last one is begun when rows are left. The steps that this comes to are told at the start, stand as `steps` in
+    /// config.resolved.yaml, and are what warm-up and schedules go by. Not together with `steps`.
+    #[serde(default)]
+    pub epochs: Option<f64>,
     /// Order in which examples are drawn.
     pub curriculum: CurriculumConfig,
     /// Optimizer and schedule.
@@ -56,7 +63,8 @@ impl Default for BatchConfig {
     }
 }
 
-/// Held-out evaluation: completions of the sources' held-out rows, scored by their tasks.
+/// Held-out evaluation: completions of the sources' held-out rows, scored by their tasks. Each completion is a row of
+/// RUN/samples/STAGE/eval/SET/step_NNNNNN.jsonl with the keys of training samples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvalConfig {
@@ -76,6 +84,28 @@ pub struct EvalConfig {
     pub swap_images: bool,
     /// Longest completion, in tokens; 0 takes the stage's (SFT: 512).
     pub max_new_tokens: usize,
+    /// The stage ends early when this many evaluations in a row bring no better value of `checkpoint.best`'s metric than
+    /// the best one so far; 0: it makes all its steps. The evaluation before the first step does not count.
+    pub stop_after: u64,
+}
+
+impl EvalConfig {
+    /// The names of the sets that it makes rows of, as far as the rows allow.
+    pub fn sets(&self) -> Vec<&'static str> {
+        let mut sets = vec![Self::SAMPLED];
+        sets.extend(self.greedy.then_some(Self::GREEDY));
+        sets.extend(self.swap_images.then_some(Self::SWAPPED));
+        sets
+    }
+
+    /// Held-out prompts, sampled.
+    pub const SAMPLED: &'static str = "heldout";
+
+    /// The same, greedily.
+    pub const GREEDY: &'static str = "heldout_greedy";
+
+    /// Held-out prompts with another one's picture.
+    pub const SWAPPED: &'static str = "heldout_swapped";
 }
 
 impl Default for EvalConfig {
@@ -88,6 +118,7 @@ impl Default for EvalConfig {
             greedy: true,
             swap_images: false,
             max_new_tokens: 0,
+            stop_after: 0,
         }
     }
 }
@@ -104,6 +135,43 @@ pub struct CheckpointConfig {
     pub keep_every: u64,
     /// Whether the stage's end is written as `final/`; one with a successor always is.
     pub at_end: bool,
+    /// Which checkpoint is the stage's best one: it is written when an evaluation after a step is better than all before
+    /// it, kept whatever `keep_last` says until a better one is there, and named in checkpoints/STAGE/best.json. The
+    /// evaluation before the first step does not count.
+    pub best: Option<BestCheckpoint>,
+}
+
+/// What makes a checkpoint the best one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BestCheckpoint {
+    /// A held-out metric by its name in metrics.jsonl, such as `eval/heldout/reward/total/mean` or
+    /// `eval/heldout_greedy/svg/valid_frac`; of evaluations that are equally good the earlier one stays the best.
+    pub metric: String,
+    /// Whether larger (`max`) or smaller (`min`) values are better.
+    #[serde(default)]
+    pub mode: BestMode,
+}
+
+/// Which values are better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BestMode {
+    /// Larger ones.
+    #[default]
+    Max,
+    /// Smaller ones.
+    Min,
+}
+
+impl BestMode {
+    /// Whether `value` is better than `other`.
+    pub fn is_better(self, value: f64, other: f64) -> bool {
+        match self {
+            Self::Max => value > other,
+            Self::Min => value < other,
+        }
+    }
 }
 
 impl Default for CheckpointConfig {
@@ -113,6 +181,7 @@ impl Default for CheckpointConfig {
             keep_last: 2,
             keep_every: 0,
             at_end: true,
+            best: None,
         }
     }
 }

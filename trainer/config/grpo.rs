@@ -258,6 +258,7 @@ impl AlgorithmOptions for GrpoConfig {
         StageCommon {
             name: "grpo".into(),
             steps: 100,
+            epochs: None,
             curriculum: CurriculumConfig::default(),
             optimizer: OptimizerConfig::default(),
             batch: BatchConfig {

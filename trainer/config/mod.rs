@@ -7,6 +7,7 @@ mod algorithm;
 mod bounds;
 mod common;
 mod grpo;
+mod held_out;
 mod metrics;
 mod optimizer;
 mod options;
@@ -28,13 +29,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use algorithm::AlgorithmConfig;
-pub use common::{BatchConfig, CheckpointConfig, EvalConfig, StageCommon};
+pub use common::{
+    BatchConfig, BestCheckpoint, BestMode, CheckpointConfig, EvalConfig, StageCommon,
+};
 pub use grpo::{
     AdvantageConfig, Aggregation, GrpoConfig, KlConfig, KlEstimator, KlPlace, LossConfig, MeanOver,
     OldLogprobs, SamplesConfig, StdOf, StdOver, Truncated, ZeroSpread,
 };
 pub use optimizer::{OptimizerConfig, Schedule};
 pub use options::{AlgorithmNeeds, AlgorithmOptions, LengthBounds};
+pub use paths::FolderOf;
 pub use ranks::RanksConfig;
 pub use sampling::RolloutConfig;
 pub use sft::{AnswerSelection, SftConfig};
@@ -45,6 +49,13 @@ pub use task::{TaskConfig, TaskType, scoring};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// Another config, relative to this file's folder, that this one is written over: sections merge, single values
+    /// and lists of this file replace the base's, a section with another `type`, `format` or `algorithm` replaces the
+    /// base's whole, and `stages` change the base's stages of the same `name` (those not named stay). The base may
+    /// have a base itself. Paths are relative to the folder of the file that holds them. The run folder keeps every
+    /// file: config.yaml, base_1.yaml for its base, base_2.yaml for the base's, ...; config.resolved.yaml stands alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<PathBuf>,
     /// Name of the run and of its folder under `output_dir`.
     pub name: String,
     /// Seed of everything random: fresh weights, data order, sampling.
@@ -85,6 +96,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            base: None,
             name: "run".into(),
             seed: 0,
             device: DeviceName::default(),

@@ -6,34 +6,55 @@ use models::{FolderUse, folder_problem};
 
 use super::{Config, metrics};
 
+/// The folder that the path at a dotted key is relative to.
+pub type FolderOf<'a> = dyn Fn(&str) -> &'a Path + 'a;
+
 impl Config {
     /// Joins every relative path with `folder`, the config file's. `output_dir` stays: it is
     /// relative to the working directory.
     pub fn resolve_paths(&mut self, folder: &Path) {
-        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-        let join = |path: &mut PathBuf| *path = folder.join(&*path);
-        self.model.path.iter_mut().for_each(join);
-        self.model.tokenizer.iter_mut().for_each(join);
-        self.rewards.remote.token_file.iter_mut().for_each(join);
-        self.rewards.service.images.values_mut().for_each(join);
-        for encoder in self.encoders.values_mut() {
+        self.resolve_paths_by(&|_| folder);
+    }
+
+    /// [`Self::resolve_paths`] of a config whose keys come from files of several folders.
+    pub fn resolve_paths_by(&mut self, folder_of: &FolderOf) {
+        let folder = |key: &str| {
+            let folder = folder_of(key);
+            std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())
+        };
+        let join = |key: &str, path: &mut PathBuf| *path = folder(key).join(&*path);
+        let optional = |key: &str, path: &mut Option<PathBuf>| {
+            path.iter_mut().for_each(|path| join(key, path));
+        };
+        optional("model.path", &mut self.model.path);
+        optional("model.tokenizer", &mut self.model.tokenizer);
+        let remote = &mut self.rewards.remote;
+        optional("rewards.remote.token_file", &mut remote.token_file);
+        for (name, path) in &mut self.rewards.service.images {
+            join(&format!("rewards.service.images.{name}"), path);
+        }
+        for (name, encoder) in &mut self.encoders {
             if encoder.init.is_none() {
-                join(&mut encoder.path);
+                join(&format!("encoders.{name}.path"), &mut encoder.path);
             }
         }
-        for task in self.tasks.values_mut() {
-            task.templates_file.iter_mut().for_each(join);
-            let rewards = task
-                .rubric
-                .iter_mut()
-                .flat_map(|rubric| &mut rubric.rewards);
-            let rules = rewards.chain(task.metrics.iter_mut().flatten());
-            rules.for_each(|rule| rule.resolve_paths(&folder));
+        for (name, task) in &mut self.tasks {
+            let key = format!("tasks.{name}");
+            optional(&format!("{key}.templates_file"), &mut task.templates_file);
+            let rubric = task.rubric.iter_mut();
+            let rewards = rubric.flat_map(|rubric| &mut rubric.rewards).enumerate();
+            let rewards = rewards.map(|(at, rule)| (format!("{key}.rubric.rewards.{at}"), rule));
+            let metrics = task.metrics.iter_mut().flatten().enumerate();
+            let metrics = metrics.map(|(at, rule)| (format!("{key}.metrics.{at}"), rule));
+            for (key, rule) in rewards.chain(metrics) {
+                rule.resolve_paths(&folder(&format!("{key}.path")));
+            }
         }
-        for source in self.data.sources.values_mut() {
+        for (name, source) in &mut self.data.sources {
             if let Some(file) = source.file_mut() {
-                join(&mut file.path);
-                file.media_root.iter_mut().for_each(join);
+                join(&format!("data.sources.{name}.path"), &mut file.path);
+                let key = format!("data.sources.{name}.media_root");
+                optional(&key, &mut file.media_root);
             }
         }
     }
@@ -43,7 +64,7 @@ impl Config {
     ///
     /// # Errors
     /// `key: problem`, with what to do.
-    pub fn check_policy(&self, folder: &Path) -> Result<(), String> {
+    pub fn check_policy(&self, folder_of: &FolderOf) -> Result<(), String> {
         let model = [
             ("model.path", &self.model.path, FolderUse::Policy),
             (
@@ -54,13 +75,17 @@ impl Config {
         ];
         for (key, path, wanted) in model {
             if let Some(path) = path
-                && let Some(problem) = folder_problem(path, &folder.join(path), wanted)
+                && let Some(problem) = folder_problem(path, &folder_of(key).join(path), wanted)
             {
                 return Err(format!("{key}: {problem}"));
             }
         }
         if let (Some(path), None) = (&self.model.path, &self.model.tokenizer)
-            && let Some(problem) = folder_problem(path, &folder.join(path), FolderUse::Tokenizer)
+            && let Some(problem) = folder_problem(
+                path,
+                &folder_of("model.path").join(path),
+                FolderUse::Tokenizer,
+            )
         {
             return Err(format!(
                 "model.path: {problem}, or name a folder as model.tokenizer"
@@ -73,13 +98,14 @@ impl Config {
     ///
     /// # Errors
     /// `key: problem`, with what to do.
-    pub fn check_encoders(&self, folder: &Path) -> Result<(), String> {
+    pub fn check_encoders(&self, folder_of: &FolderOf) -> Result<(), String> {
         for (name, encoder) in &self.encoders {
-            let path = &encoder.path;
+            let (key, path) = (format!("encoders.{name}.path"), &encoder.path);
             if encoder.init.is_none()
-                && let Some(problem) = folder_problem(path, &folder.join(path), FolderUse::Encoder)
+                && let Some(problem) =
+                    folder_problem(path, &folder_of(&key).join(path), FolderUse::Encoder)
             {
-                return Err(format!("encoders.{name}.path: {problem}"));
+                return Err(format!("{key}: {problem}"));
             }
         }
         Ok(())

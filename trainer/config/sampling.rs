@@ -19,6 +19,12 @@ pub struct RolloutConfig {
     pub max_prompt_tokens: usize,
     /// Longest completion, in tokens; >= 1.
     pub max_new_tokens: usize,
+    /// Completions of a step are at most as long as the longest reference of its prompts plus this many tokens (what
+    /// supervised training would imitate of a row: its target, its SVG or its text, with the token that ends it), and
+    /// never longer than `max_new_tokens`; prompts without such a reference are bounded by that alone. Prompts that
+    /// `zero_spread: refill` draws besides have a bound of their own; evaluations keep theirs. null: `max_new_tokens`
+    /// alone. (RLRF, arXiv 2505.20793, appendix C.3)
+    pub longest_reference_plus: Option<usize>,
     /// Divides the logits, in the sampler and in the learner; > 0.
     pub temperature: f64,
     /// Keeps the smallest set of tokens with this much probability, in (0, 1]; 1 is off.
@@ -41,6 +47,7 @@ impl Default for RolloutConfig {
             slots: 0,
             max_prompt_tokens: 4096,
             max_new_tokens: 512,
+            longest_reference_plus: None,
             temperature: 1.0,
             top_p: 1.0,
             top_k: 0,
@@ -52,6 +59,14 @@ impl Default for RolloutConfig {
 }
 
 impl RolloutConfig {
+    /// The most tokens of completions whose prompts' longest reference has `longest` of them; 0: none has one.
+    pub fn most_tokens(&self, longest: usize) -> usize {
+        match self.longest_reference_plus.filter(|_| longest > 0) {
+            Some(more) => longest.saturating_add(more).min(self.max_new_tokens),
+            None => self.max_new_tokens,
+        }
+    }
+
     /// The engine's view of it.
     pub fn sampling(&self) -> Sampling {
         Sampling {
@@ -64,5 +79,26 @@ impl RolloutConfig {
             include_stop: self.include_stop,
             stop_token_ids: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_reference_bounds_below_the_maximum() {
+        let rollout = |longest_reference_plus| RolloutConfig {
+            max_new_tokens: 100,
+            longest_reference_plus,
+            ..RolloutConfig::default()
+        };
+        assert_eq!(rollout(None).most_tokens(7), 100);
+        let bounded = rollout(Some(20));
+        assert_eq!(
+            [0, 7, 80, 81].map(|longest| bounded.most_tokens(longest)),
+            [100, 27, 100, 100]
+        );
+        assert_eq!(rollout(Some(0)).most_tokens(7), 7);
     }
 }

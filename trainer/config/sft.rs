@@ -47,6 +47,7 @@ impl AlgorithmOptions for SftConfig {
         StageCommon {
             name: "sft".into(),
             steps: 100,
+            epochs: None,
             curriculum: CurriculumConfig::default(),
             optimizer: OptimizerConfig {
                 learning_rate: 1e-4,

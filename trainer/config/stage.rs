@@ -64,6 +64,10 @@ impl<'de> Deserialize<'de> for StageConfig {
             .map(Self::new)
             .ok_or_else(|| D::Error::custom(known()))?;
         let mut keys = serde_json::to_value(&common).map_err(D::Error::custom)?;
+        // What epochs come to is known with the data.
+        if given.get("epochs").is_some_and(|epochs| !epochs.is_null()) {
+            keys["steps"] = json!(0);
+        }
         for (key, place) in keys.as_object_mut().into_iter().flatten() {
             if let Some(value) = given.shift_remove(key) {
                 *place = value;

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use indexmap::IndexMap;
 use rewards::rules::{CodeEfficiency, MseForeground, Ssim};
 use rewards::{
-    CompletionConfig, MeasureWhen, PlainText, RewardConfig, RubricConfig, TaskScoring, Weight,
+    CompletionConfig, MeasureWhen, PlainText, RewardConfig, RubricConfig, TaskScoring, Variant,
+    Weight,
 };
 use rollout::prompt::{ChatUse, PromptConfig};
 use schemars::JsonSchema;
@@ -56,6 +57,10 @@ pub struct TaskConfig {
     /// What a completion must look like and where its SVG stands; absent: `svg`, and `text` for
     /// captions and choices.
     pub completion: Option<CompletionConfig>,
+    /// Whether the task follows its paper's words (`strict`) or the code that its authors released (`as_released`), where
+    /// the two differ: in where the SVG of a completion is found (`completion.extraction`), in `code_efficiency` and in
+    /// `image_text`. What says it for itself keeps its own. Absent: `strict`.
+    pub variant: Option<Variant>,
     /// How SVG is rendered for scoring.
     pub render: svg::RenderConfig,
     /// The rewards and how they are combined; absent: the type's own.
@@ -88,6 +93,16 @@ impl TaskConfig {
         });
         self.rubric
             .get_or_insert_with(|| own_rubric(self.task_type));
+        if let Some(variant) = self.variant {
+            let rewards = self
+                .rubric
+                .iter_mut()
+                .flat_map(|rubric| &mut rubric.rewards);
+            let rules = rewards.chain(self.metrics.iter_mut().flatten());
+            rules.for_each(|rule| rule.take_variant(variant));
+            let completion = self.completion.iter_mut();
+            completion.for_each(|completion| completion.take_variant(variant));
+        }
         let Some(path) = self
             .templates_file
             .as_ref()
@@ -245,6 +260,33 @@ mod tests {
             ..Default::default()
         };
         assert!(lost.settle().unwrap_err().contains("none.yaml"));
+    }
+
+    #[test]
+    fn a_task_s_variant_is_taken_where_nothing_else_is_said() {
+        let settled = |text: &str| {
+            let mut task: TaskConfig = serde_saphyr::from_str(text).unwrap();
+            task.settle().unwrap();
+            serde_json::to_value(task).unwrap()
+        };
+        let rewards = "rubric: {rewards: [{type: code_efficiency}, {type: image_text, encoder: e, variant: strict}, {type: mse}]}";
+        let released = "variant: as_released\ncompletion: {format: ctrl_s}\n";
+        let task = settled(&format!("{released}{rewards}"));
+        let of =
+            |task: &serde_json::Value, at: usize| task["rubric"]["rewards"][at]["variant"].clone();
+        assert_eq!(task["completion"]["extraction"], "as_released");
+        assert_eq!(
+            (of(&task, 0), of(&task, 1)),
+            ("as_released".into(), "strict".into())
+        );
+        assert!(of(&task, 2).is_null());
+        let own = settled("variant: as_released\ncompletion: {format: sgp, extraction: strict}");
+        assert_eq!(own["completion"]["extraction"], "strict");
+        // An SVG alone need not be found.
+        let alone = settled("variant: as_released\ncompletion: {format: svg}");
+        assert!(alone["completion"]["extraction"].is_null());
+        let none = settled(rewards);
+        assert!(of(&none, 0).is_null());
     }
 
     #[test]

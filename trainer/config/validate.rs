@@ -14,6 +14,9 @@ impl Config {
         let plain = |name: &str| {
             !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', '\0'])
         };
+        ensure(self.base.is_none(), || {
+            "base: is taken in where a file is read".into()
+        })?;
         ensure(plain(&self.name), || {
             format!("name: must be a folder's name, got `{}`", self.name)
         })?;
@@ -79,6 +82,14 @@ impl Config {
     }
 
     fn model(&self) -> BoundResult {
+        if self.model.extend_tokens.is_some() {
+            ensure(self.model.path.is_some(), || {
+                "model.extend_tokens: adds tokens to the folder `path`; a fresh network (`init`) has no rows to make theirs from: train it with a tokenizer that has them".into()
+            })?;
+            ensure(self.model.tokenizer.is_none(), || {
+                "model.extend_tokens: extends the tokenizer within `path`; leave `tokenizer` out, or copy its files there".into()
+            })?;
+        }
         match (&self.model.path, &self.model.init) {
             (None, None) => Err(
                 "model: either `path` (a Hugging Face folder) or `init` (a shape) is needed".into(),
@@ -94,7 +105,10 @@ impl Config {
 
     fn stage(&self, stage: &StageConfig) -> BoundResult {
         let common = &stage.common;
-        at_least("steps", common.steps, 1)?;
+        match common.epochs {
+            Some(epochs) => positive("epochs", epochs)?,
+            None => at_least("steps", common.steps, 1)?,
+        }
         at_least("batch.size", common.batch.size, 1)?;
         at_least("batch.micro_tokens", common.batch.micro_tokens, 1)?;
         at_least("checkpoint.keep_last", common.checkpoint.keep_last, 1)?;
@@ -114,6 +128,7 @@ impl Config {
                 format!("curriculum.sources: `{source}` stands twice")
             })?;
         }
+        self.check_best(stage)?;
         stage.algorithm.options().check(common)
     }
 }

@@ -31,7 +31,7 @@ struct SchemaCheck<'a> {
 }
 
 /// The property of this name, or the one that once had it.
-fn by_name<'a>(named: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+pub(super) fn by_name<'a>(named: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     let renamed = |property: &&Value| {
         let aliases = property.get("x-aliases").and_then(Value::as_array);
         aliases.is_some_and(|aliases| aliases.iter().any(|alias| alias == key))
@@ -324,24 +324,20 @@ fn listed(words: &[&str]) -> String {
 }
 
 /// Keys and words that the documents promise and that are not built.
-const NOT_BUILT: [&str; 20] = [
+const NOT_BUILT: [&str; 16] = [
     "dpo",
     "vllm",
     "sglang",
-    "base",
     "sharding",
     "tracking",
     "metrics",
     "ignore",
-    "extend_tokens",
     "endpoints",
     "unscored_steps",
-    "epochs",
     "lora",
     "engine",
     "placement",
     "max_staleness",
-    "best",
     "suite",
     "pairs",
     "dedicated",

@@ -1,4 +1,5 @@
-//! From a YAML file to a config type, with every mistake named by file, line and key.
+//! From a YAML file, and the files that it names as `base`, to a config type, with every mistake named by file, line
+//! and key.
 //!
 //! The keys, types and tags are checked against the type's JSON Schema before serde sees
 //! the file: serde forgets positions inside tagged enums and knows no nearest key. Bounds
@@ -6,6 +7,8 @@
 //! them the same form. The reference of all keys comes from the same schema.
 
 mod check;
+mod layers;
+mod merge;
 mod nearest;
 mod overrides;
 mod reference;
@@ -18,9 +21,12 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use layers::GivenFile;
+pub(crate) use nearest::nearest;
 pub use reference::reference_markdown;
 pub use schema::schema;
 
+use layers::Layers;
 use yaml::{Node, Origin};
 
 /// A config that cannot be used. Always the user's input: exit status 2.
@@ -42,10 +48,19 @@ pub enum ConfigError {
     },
 }
 
-/// A config file after its overrides, with the places of its keys.
+impl ConfigError {
+    /// Of one sentence.
+    fn one(problem: String) -> Self {
+        Self::Invalid {
+            problems: vec![problem],
+        }
+    }
+}
+
+/// A config file over its bases, after its overrides, with the places of its keys.
 #[derive(Debug)]
 pub struct Document {
-    file: String,
+    files: Vec<GivenFile>,
     sets: Vec<String>,
     root: Node,
 }
@@ -61,7 +76,7 @@ pub struct Loaded<T> {
     pub document: Document,
 }
 
-/// Reads `path`, applies `overrides` (`KEY=VALUE`, dotted keys, YAML values; a list element
+/// Reads `path` and its bases, applies `overrides` (`KEY=VALUE`, dotted keys, YAML values; a list element
 /// is addressed by index or by its `name`) and checks the whole against `T`. The second
 /// value is what was given, without defaults.
 ///
@@ -82,11 +97,11 @@ pub fn load_located<T: JsonSchema + DeserializeOwned>(
     path: &Path,
     overrides: &[String],
 ) -> Result<Loaded<T>, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+    let file = GivenFile::read(path).map_err(|source| ConfigError::Read {
         path: path.to_owned(),
         source,
     })?;
-    parse(&text, &path.display().to_string(), overrides)
+    parse_file(file, overrides)
 }
 
 /// [`load_located`] of a text; `file` is the name that messages use.
@@ -98,20 +113,28 @@ pub fn parse<T: JsonSchema + DeserializeOwned>(
     file: &str,
     overrides: &[String],
 ) -> Result<Loaded<T>, ConfigError> {
-    let invalid = |problem| ConfigError::Invalid {
-        problems: vec![problem],
+    let file = GivenFile {
+        path: file.into(),
+        text: text.to_owned(),
     };
-    let mut root = yaml::parse(text, Origin::Line)
-        .map_err(|(line, problem)| invalid(format!("{file}:{line}: {problem}")))?;
+    parse_file(file, overrides)
+}
+
+fn parse_file<T: JsonSchema + DeserializeOwned>(
+    file: GivenFile,
+    overrides: &[String],
+) -> Result<Loaded<T>, ConfigError> {
+    let schema = schema::schema::<T>();
+    let Layers { files, mut root } = Layers::of(file, &schema)?;
     for (index, set) in overrides.iter().enumerate() {
-        overrides::apply(&mut root, set, index).map_err(invalid)?;
+        overrides::apply(&mut root, set, index).map_err(ConfigError::one)?;
     }
     let document = Document {
-        file: file.to_owned(),
+        files,
         sets: overrides.to_vec(),
         root,
     };
-    let problems = check::check(&schema::schema::<T>(), &document.root);
+    let problems = check::check(&schema, &document.root);
     if !problems.is_empty() {
         return Err(ConfigError::Invalid {
             problems: problems
@@ -121,8 +144,9 @@ pub fn parse<T: JsonSchema + DeserializeOwned>(
         });
     }
     let given = document.root.value();
-    let config = serde_json::from_value(given.clone())
-        .map_err(|error| invalid(format!("{file}: {error}")))?;
+    let config = serde_json::from_value(given.clone()).map_err(|error| {
+        ConfigError::one(format!("{}: {error}", document.files[0].path.display()))
+    })?;
     Ok(Loaded {
         config,
         given,
@@ -134,6 +158,26 @@ impl Document {
     /// The error about one dotted key (`stages.1.rollout.group_size`), with the place of the
     /// key or of the nearest section above it.
     pub fn problem(&self, key: &str, problem: &str) -> ConfigError {
+        ConfigError::one(self.sentence(self.nearest_to(key).origin, key, problem))
+    }
+
+    /// The files that it was read from: the one given first, then its base, the base's base and so on.
+    pub fn files(&self) -> &[GivenFile] {
+        &self.files
+    }
+
+    /// The folder that the path at a dotted key is relative to: that of the file that holds it. What an override
+    /// says is relative to the folder of the file that was given.
+    pub fn folder_of(&self, key: &str) -> &Path {
+        let file = match self.nearest_to(key).origin {
+            Origin::Line { file, .. } => file,
+            Origin::Set(_) => 0,
+        };
+        self.files[file].folder()
+    }
+
+    /// What stands at a dotted key, or the nearest section above it.
+    fn nearest_to(&self, key: &str) -> &Node {
         let mut node = &self.root;
         for part in key.split('.') {
             match node.child(part) {
@@ -141,9 +185,7 @@ impl Document {
                 None => break,
             }
         }
-        ConfigError::Invalid {
-            problems: vec![self.sentence(node.origin, key, problem)],
-        }
+        node
     }
 
     /// An error of a later check, told with its place if it begins with a key of this file.
@@ -159,10 +201,7 @@ impl Document {
     }
 
     fn sentence(&self, origin: Origin, path: &str, problem: &str) -> String {
-        let place = match origin {
-            Origin::Line(line) => format!("{}:{line}", self.file),
-            Origin::Set(index) => format!("--set {}", self.sets[index]),
-        };
+        let place = layers::place(&self.files, &self.sets, origin);
         if path.is_empty() {
             format!("{place}: {problem}")
         } else {

@@ -1,5 +1,6 @@
 //! `--set KEY=VALUE` on a parsed config.
 
+use super::merge::other_of;
 use super::nearest::nearest;
 use super::yaml::{self, Node, NodeKind, Origin};
 
@@ -14,13 +15,19 @@ pub(super) fn apply(root: &mut Node, set: &str, index: usize) -> Result<(), Stri
     if key.is_empty() || key.split('.').any(str::is_empty) {
         return Err(format!("--set {set}: `{key}` is no dotted key"));
     }
-    let mut value = yaml::parse(text, Origin::Line)
+    let mut value = yaml::parse(text, 0)
         .map_err(|(_, problem)| format!("--set {set}: the value is {problem}"))?;
     if text.trim().is_empty() {
         value.kind = NodeKind::Scalar(serde_json::Value::Null);
     }
     relocate(&mut value, origin);
     let parts: Vec<&str> = key.split('.').collect();
+    if parts == ["base"] {
+        return Err(format!(
+            "--set {set}: the base is what a file is written over; write a small config with `base: {}`",
+            text.trim()
+        ));
+    }
     put(root, (&parts, 0), value, origin).map_err(|problem| format!("--set {set}: {problem}"))
 }
 
@@ -52,6 +59,9 @@ fn put(
             {
                 let names: Vec<&str> = map.keys().map(String::as_str).collect();
                 return Err(no_name(&parts[..at], &names, part));
+            }
+            if let Some(other) = other_of(&parts[..at], part) {
+                map.shift_remove(other);
             }
             let entry = map
                 .entry((*part).to_owned())

@@ -11,8 +11,13 @@ use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle};
 /// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// Line of the config file, from 1.
-    Line(usize),
+    /// Line of a config file, from 1; the file by its place among those given.
+    Line {
+        /// Which file.
+        file: usize,
+        /// Which line of it.
+        line: usize,
+    },
     /// Number of the override.
     Set(usize),
 }
@@ -88,11 +93,11 @@ impl Node {
     }
 }
 
-/// Reads one document; `origin` turns a line into the place of what stands there. An empty
-/// text is an empty mapping. An error is a line and a sentence.
-pub(super) fn parse(text: &str, origin: fn(usize) -> Origin) -> Result<Node, (usize, String)> {
+/// Reads one document, the file number `file` of those given. An empty text is an empty mapping. An error is a line
+/// and a sentence.
+pub(super) fn parse(text: &str, file: usize) -> Result<Node, (usize, String)> {
     let mut builder = Builder {
-        origin,
+        file,
         open: Vec::new(),
         anchors: HashMap::new(),
         root: None,
@@ -107,7 +112,8 @@ pub(super) fn parse(text: &str, origin: fn(usize) -> Origin) -> Result<Node, (us
             .take(event, line)
             .map_err(|problem| (line, problem))?;
     }
-    Ok(builder.root.unwrap_or_else(|| Node::empty(origin(1))))
+    let nothing = Node::empty(Origin::Line { file, line: 1 });
+    Ok(builder.root.unwrap_or(nothing))
 }
 
 /// A scalar as the core schema reads it when it is not quoted.
@@ -146,7 +152,7 @@ fn integer(text: &str) -> Option<Number> {
 
 /// Builds the tree from the parser's events.
 struct Builder {
-    origin: fn(usize) -> Origin,
+    file: usize,
     /// Collections whose end has not come.
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
@@ -163,7 +169,8 @@ struct Open {
 
 impl Builder {
     fn take(&mut self, event: Event<'_>, line: usize) -> Result<(), String> {
-        let origin = (self.origin)(line);
+        let file = self.file;
+        let origin = Origin::Line { file, line };
         let refuse_tag = |tag: bool| match tag {
             true => Err("YAML tags (`!...`) are not used here".to_owned()),
             false => Ok(()),

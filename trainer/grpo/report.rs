@@ -21,6 +21,8 @@ use crate::telemetry::{self, Phase};
 pub(super) struct GrpoLog {
     started: Instant,
     too_long: u64,
+    /// The most tokens of a completion.
+    most: usize,
     draws: DrawStats,
     pictures_before: u64,
     prefills_before: u64,
@@ -33,10 +35,16 @@ impl GrpoLog {
         Self {
             started: Instant::now(),
             too_long: 0,
+            most: 0,
             draws: DrawStats::default(),
             pictures_before: pictures(cx.learner),
             prefills_before: cx.engine.stats().prefills,
         }
+    }
+
+    /// Completions may have so many tokens.
+    pub(super) fn bounded(&mut self, most: usize) {
+        self.most = self.most.max(most);
     }
 
     /// Prompts were drawn, `too_long` passed over.
@@ -84,6 +92,7 @@ pub(super) fn metrics(
     metrics.set(&keys::LR, cx.learning_rate());
     metrics.set(&keys::GRAD_NORM, update.grad_norm);
     metrics.set(&keys::SKIPPED, update.skipped);
+    metrics.set(&keys::TOKENS_LIMIT, log.most as f64);
     metrics.set(&keys::LONG_PROMPTS, log.too_long as f64);
     telemetry::add_times(Phase::ALL, &mut metrics);
     metrics.set(&keys::TIME_STEP, step_s);

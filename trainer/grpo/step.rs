@@ -4,6 +4,8 @@
 //! critic, a reward model trained alongside, and any state between steps but the policy, the
 //! optimizer and the loader's place in the data.
 
+use rollout::Sampling;
+
 use super::advantage::{advantages, is_zero_spread};
 use super::gather::{GatheredGroup, gather_rewards};
 use super::minibatch::{Advantages, minibatches};
@@ -96,9 +98,14 @@ impl GrpoConfig {
                 longest: self.rollout.max_prompt_tokens,
                 attempt,
             })?;
+            let most = self.most_tokens(cx, &drawn.targets)?;
             log.drawn(drawn.too_long, drawn.stats);
+            log.bounded(most);
             let args = RolloutArgs {
-                sampling: self.rollout.sampling(),
+                sampling: Sampling {
+                    max_new_tokens: most,
+                    ..self.rollout.sampling()
+                },
                 seed: cx.stage.seed,
                 samples: self.rollout.group_size,
                 step: cx.schedule_step(),
@@ -125,5 +132,20 @@ impl GrpoConfig {
             }
         }
         Ok(Some(groups))
+    }
+
+    /// The most tokens that completions of these prompts' references may have, on every rank the same.
+    fn most_tokens(
+        &self,
+        cx: &StepContext,
+        targets: &[Option<Vec<i64>>],
+    ) -> Result<usize, TrainError> {
+        if self.rollout.longest_reference_plus.is_none() {
+            return Ok(self.rollout.max_new_tokens);
+        }
+        let own = targets.iter().flatten().map(Vec::len).max().unwrap_or(0);
+        let all = cx.stage.ranks.all_gather(&[own as f64])?;
+        let longest = all.into_iter().flatten().fold(0.0, f64::max);
+        Ok(self.rollout.most_tokens(longest as usize))
     }
 }

@@ -207,6 +207,29 @@ pub fn cut(run: &Path, keep: &Keep) -> Result<Rows, TrainError> {
     Ok(rows)
 }
 
+/// The values that a stage's evaluations have of the held-out metric `name`, by step in the order of the file; `None`
+/// for one of the metric's set that has no value of it.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn evaluations(
+    run: &Path,
+    stage: &str,
+    name: &str,
+) -> Result<Vec<(u64, Option<f64>)>, TrainError> {
+    let rows = Rows::read(&path(run), &|of, _, evaluation| evaluation && of == stage)?;
+    let set = keys::of_held_out(name).map(|(set, _)| set);
+    let of_set = |row: &&Map<String, Value>| {
+        let mut sets = row.keys().filter_map(|name| keys::of_held_out(name));
+        sets.next().map(|(set, _)| set) == set
+    };
+    let value = |row: &Map<String, Value>| {
+        let step = row["step"].as_u64().unwrap_or(0);
+        (step, row.get(name).and_then(Value::as_f64))
+    };
+    Ok(rows.rows.iter().filter(of_set).map(value).collect())
+}
+
 /// Copies the rows of `from` that `keep` keeps to the folder `to`.
 ///
 /// # Errors

@@ -72,6 +72,7 @@ metrics! {
     RENDER_MS = "svg/render_ms/mean", "mean milliseconds spent rendering a completion";
     TOKENS_MEAN = "completion/tokens/mean", "mean completion length";
     TOKENS_MAX = "completion/tokens/max", "longest completion";
+    TOKENS_LIMIT = "completion/tokens/limit", "tokens that the step's completions could have at most";
     TRUNCATED = "completion/truncated_frac", "share of completions that reached the maximum length";
     POLICY_LOSS = "policy/loss", "the policy loss, without KL and entropy terms, a mean over the step's updates";
     ENTROPY = "policy/entropy", "mean entropy of the policy's next-token distributions, nats";

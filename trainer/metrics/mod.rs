@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use indexmap::IndexMap;
 
-pub use file::{Keep, MetricsFile, Rows, copy, cut};
+pub use file::{Keep, MetricsFile, Rows, copy, cut, evaluations};
 pub use keys::Metric;
 
 /// The metrics of one step, in the order they were set.

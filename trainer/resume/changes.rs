@@ -17,8 +17,9 @@ use crate::{TrainError, files};
 const RECORD: &str = "continued.jsonl";
 
 /// Last parts of keys that may differ between a run and its continuation.
-const LAST: [&str; 21] = [
+const LAST: [&str; 22] = [
     "steps",
+    "epochs",
     "every",
     "keep_last",
     "keep_every",
@@ -51,7 +52,10 @@ fn may_change(key: &str) -> bool {
     if encoder || place.iter().any(|start| key.starts_with(start)) {
         return true;
     }
-    LAST.contains(&last) && !key.ends_with("schedule.every") || matches!(key, "device" | "name")
+    // What is kept, and whether a stage ends before its last step, is length and cadence.
+    let best = key.contains(".checkpoint.best") || key.ends_with(".eval.stop_after");
+    best || LAST.contains(&last) && !key.ends_with("schedule.every")
+        || matches!(key, "device" | "name")
 }
 
 /// Keys that may differ between the ranks of one run: where its files lie, and what each computes with.

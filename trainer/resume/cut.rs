@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::found::{found, stage_folder};
 use crate::TrainError;
+use crate::best::forget_lost;
 use crate::checkpoint::{Checkpoint, remove, sweep};
 use crate::config::Config;
 use crate::files::{self, real};
@@ -31,7 +32,9 @@ pub(crate) fn cut_back(
         }
     }
     for stage in &config.stages {
-        sweep(&stage_folder(run, stage.name()))?;
+        let folder = stage_folder(run, stage.name());
+        sweep(&folder)?;
+        forget_lost(&folder)?;
     }
     files::sweep(run);
     let rows = metrics::cut(run, &keep)?;

@@ -97,10 +97,23 @@ pub(super) fn copy_run(
     })
 }
 
+/// Gives the `final` of a stage's `folder`, which is of `step`, a second name that the next `final` does not take.
+///
+/// # Errors
+/// Whatever the file system says.
+pub(crate) fn keep_final(folder: &Path, step: u64) -> Result<(), TrainError> {
+    let name = format!("step_{step:06}");
+    copy_as(&folder.join("final"), folder, &name).map(drop)
+}
+
 fn copy_checkpoint(from: &Path, stage: &Path) -> Result<PathBuf, TrainError> {
+    let name = from.file_name().unwrap_or_default().to_string_lossy();
+    copy_as(from, stage, &name)
+}
+
+fn copy_as(from: &Path, stage: &Path, name: &str) -> Result<PathBuf, TrainError> {
     files::make_folder(stage)?;
-    let name = from.file_name().unwrap_or_default();
-    let hidden = format!(".{}.partial", name.to_string_lossy());
+    let hidden = format!(".{name}.partial");
     let (aside, to) = (stage.join(hidden), stage.join(name));
     if to.exists() {
         return Ok(to);

@@ -58,6 +58,16 @@ pub(crate) fn found(run: &Path, config: &Config) -> Vec<Found> {
     all
 }
 
+/// The name of the checkpoint in a stage's `folder` that is of `step`, where there is one.
+pub(crate) fn checkpoint_of(folder: &Path, step: u64) -> Option<String> {
+    let own = format!("step_{step:06}");
+    if folder.join(&own).is_dir() {
+        return Some(own);
+    }
+    let last = recorded_step(&folder.join("final"));
+    last.filter(|last| *last == step).map(|_| "final".into())
+}
+
 /// The step a checkpoint says it is of; `None` when its state cannot be read.
 fn recorded_step(folder: &Path) -> Option<u64> {
     let text = std::fs::read(folder.join("trainer/state.json")).ok()?;

@@ -17,8 +17,9 @@ pub use aside::move_aside;
 pub(crate) use changes::{Comparison, decisive, differing_ranks, record};
 pub(crate) use cut::cut_back;
 use fork::Copied;
-pub(crate) use found::{Chosen, stage_folder};
-use found::{found, holds_run};
+pub(crate) use fork::keep_final;
+use found::found;
+pub(crate) use found::{Chosen, checkpoint_of, holds_run, stage_folder};
 
 /// Where a run continues.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use rollout::data::{Draw, Example};
 use rollout::{Engine, Prompt, Sampling};
 
 use crate::TrainError;
-use crate::config::EvalConfig;
+use crate::config::{EvalConfig, RolloutConfig, StageConfig};
 use crate::interrupt::Interrupt;
 use crate::learn::Ranks;
 use crate::metrics::Metrics;
@@ -19,6 +19,19 @@ const HELD_OUT: u64 = 1 << 62;
 /// Evaluations are scored by the weights that the rubrics' schedules end with, so that they compare whenever they are
 /// made; exact in a double, for services.
 const LAST_STEP: u64 = (1 << 53) - 1;
+
+/// How a stage's evaluations sample, apart from temperature and greediness.
+pub fn sampling(stage: &StageConfig) -> Sampling {
+    let rollout = stage.algorithm.options().rollout();
+    let sampling = rollout.map_or_else(Sampling::default, RolloutConfig::sampling);
+    Sampling {
+        max_new_tokens: match stage.common.eval.max_new_tokens {
+            0 => sampling.max_new_tokens,
+            longest => longest,
+        },
+        ..sampling
+    }
+}
 
 /// What an evaluation needs besides the policy.
 pub struct Evaluation<'a> {
@@ -38,6 +51,16 @@ pub struct Evaluation<'a> {
     pub ranks: &'a Ranks,
     /// Asks the evaluation to be dropped.
     pub interrupt: &'a Interrupt,
+}
+
+/// What an evaluation made of one set; empty on all ranks but 0.
+pub struct SetScores {
+    /// The set's name.
+    pub name: &'static str,
+    /// Its metrics, under their held-out names.
+    pub metrics: Metrics,
+    /// Its completions.
+    pub rows: Vec<SampleRow>,
 }
 
 /// One set of completions.
@@ -85,8 +108,7 @@ fn swapped(examples: &[Example]) -> Vec<Example> {
 }
 
 impl Evaluation<'_> {
-    /// One row of metrics for each set: sampled, and greedy if asked for; empty on all ranks but 0.
-    /// `None` when a signal's grace ran out on any rank.
+    /// The scores of each set: sampled, and greedy if asked for. `None` when a signal's grace ran out on any rank.
     ///
     /// # Errors
     /// The engine's, a bad row, a lost rank.
@@ -94,14 +116,18 @@ impl Evaluation<'_> {
         &self,
         engine: &mut dyn Engine,
         id: &StepId,
-    ) -> Result<Option<Vec<Metrics>>, TrainError> {
+    ) -> Result<Option<Vec<SetScores>>, TrainError> {
         let mut out = Vec::new();
         for set in self.sets() {
             let Some(rows) = self.rows(engine, id, &set)? else {
                 return Ok(None);
             };
             let metrics = reward_metrics(&rows, &|task| self.builder.draws(task));
-            out.push(metrics.held_out(set.name));
+            out.push(SetScores {
+                name: set.name,
+                metrics: metrics.held_out(set.name),
+                rows,
+            });
         }
         Ok(Some(out))
     }
@@ -116,10 +142,10 @@ impl Evaluation<'_> {
             samples: self.config.samples,
             examples,
         };
-        let mut sets = vec![sampled("heldout", self.examples.to_vec())];
+        let mut sets = vec![sampled(EvalConfig::SAMPLED, self.examples.to_vec())];
         if self.config.greedy {
             sets.push(HeldOutSet {
-                name: "heldout_greedy",
+                name: EvalConfig::GREEDY,
                 sampling: Sampling {
                     temperature: 0.0,
                     ..self.sampling.clone()
@@ -130,7 +156,7 @@ impl Evaluation<'_> {
         }
         let swapped = swapped(self.examples);
         if self.config.swap_images && !swapped.is_empty() {
-            sets.push(sampled("heldout_swapped", swapped));
+            sets.push(sampled(EvalConfig::SWAPPED, swapped));
         }
         sets
     }

@@ -1,12 +1,14 @@
 //! A run: its inputs opened, its stages in order, each from the last one's weights.
 
-mod evaluate;
+mod best;
+pub(crate) mod evaluate;
 mod observer;
 mod options;
 mod output;
 mod progress;
 mod stage;
 mod start;
+mod verdict;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -16,16 +18,18 @@ use models::{Decoder, Tokenizer};
 use rewards::{Scorer, TokenCounter};
 use rollout::data::Catalog;
 use rollout::template::ChatTemplate;
+use serde_json::Value;
 use torch_ext::ProcessGroup;
 
 use crate::checkpoint::{Checkpoint, Provenance, State};
 use crate::config::{Config, scoring};
 use crate::data::{left_out, open_catalog};
+use crate::epochs::count_steps;
 use crate::inputs::Inputs;
 use crate::learn::{PhaseKind, Ranks};
 use crate::prompt_builder::PromptBuilder;
 use crate::resume;
-use crate::{TrainError, agreement, files, policy_check, telemetry};
+use crate::{TrainError, agreement, extended, files, policy_check, telemetry};
 use observer::Throttle;
 use output::RunOutput;
 use start::Start;
@@ -46,7 +50,10 @@ pub enum RunEnd {
 
 /// What all stages share.
 struct Run<'a> {
+    /// With the steps of epochs, and the policy's own folder.
     config: &'a Config,
+    /// The config as it is kept and compared.
+    resolved: &'a Value,
     options: &'a RunOptions<'a>,
     catalog: Arc<Catalog>,
     builder: Rc<PromptBuilder>,
@@ -72,15 +79,27 @@ pub fn run(
         // A rank that ended alone would be missed by the others.
         options.interrupt.begin();
     }
+    ranks.enter_phase(PhaseKind::Once, "the policy's folder")?;
+    let (policy, extended) = extended::policy(&config.model, options.folder, &ranks)?;
+    extended.iter().for_each(|line| observer.notice(line));
+    let mut given = config.clone();
+    let mut with_policy = Config {
+        model: policy,
+        ..config.clone()
+    };
     ranks.enter_phase(PhaseKind::Once, "reading the data")?;
-    let (opened, inputs) = match RunInputs::of(config, observer) {
+    let (opened, inputs) = match RunInputs::of(&with_policy, config, observer) {
         Ok((opened, inputs)) => (Ok(opened), Ok(inputs)),
         Err(error) => (Err(TrainError::Other(String::new())), Err(error)),
     };
     let inputs = agreement::agree(&ranks, inputs)?;
     let opened = opened?;
+    let epochs = count_steps(&mut given, &opened.catalog)?;
+    epochs.iter().for_each(|line| observer.notice(line));
     let resolved =
-        serde_json::to_value(config).map_err(|error| TrainError::Other(error.to_string()))?;
+        serde_json::to_value(&given).map_err(|error| TrainError::Other(error.to_string()))?;
+    with_policy.stages = given.stages;
+    let config = &with_policy;
     let provenance = Provenance {
         config: resume::decisive(&resolved),
         inputs,
@@ -104,8 +123,8 @@ pub fn run(
             if ranks.is_leader() {
                 files::sweep(options.folder);
                 // A copy of a finished run is one as well.
-                if !options.folder.join("config.resolved.yaml").exists() {
-                    write_documents(options)?;
+                if !options.folder.join(RESOLVED).exists() {
+                    write_documents(options, &resolved)?;
                 }
             }
             observer.notice("this run is finished; raise a stage's steps to go on");
@@ -139,6 +158,7 @@ pub fn run(
     let mut output = RunOutput::new(options.folder, observer);
     let run = Run {
         config,
+        resolved: &resolved,
         options,
         catalog: opened.catalog,
         builder: Rc::new(builder),
@@ -151,8 +171,7 @@ pub fn run(
 
 /// Whether the config names a service that is asked while steps are made: how long it may keep one waiting is not known
 /// from the steps before.
-fn asks_others(config: &serde_json::Value) -> bool {
-    use serde_json::Value;
+fn asks_others(config: &Value) -> bool {
     match config {
         Value::Object(map) => map.iter().any(|(name, value)| {
             let names = matches!(name.as_str(), "endpoint" | "endpoints" | "url");
@@ -172,7 +191,12 @@ struct RunInputs {
 }
 
 impl RunInputs {
-    fn of(config: &Config, observer: &mut dyn Observer) -> Result<(Self, Inputs), TrainError> {
+    /// Opens what `config` names; digests are of what was `given`, which stays where a run's own copy may go.
+    fn of(
+        config: &Config,
+        given: &Config,
+        observer: &mut dyn Observer,
+    ) -> Result<(Self, Inputs), TrainError> {
         let folder = config.model.tokenizer_folder().ok_or_else(|| {
             TrainError::Input(
                 "model.tokenizer: a fresh network (`init`) needs a tokenizer folder".into(),
@@ -185,7 +209,7 @@ impl RunInputs {
         let catalog = Arc::new(open_catalog(config, &mut |source, done, all| {
             throttle.reading(observer, source, (done, all));
         })?);
-        let inputs = Inputs::of(config, &catalog)?;
+        let inputs = Inputs::of(given, &catalog)?;
         let opened = Self {
             tokenizer,
             chat,
@@ -195,18 +219,35 @@ impl RunInputs {
     }
 }
 
-/// Writes what describes the run.
-fn write_documents(options: &RunOptions) -> Result<(), TrainError> {
-    let mut all = options.documents.iter();
-    all.try_for_each(|(name, bytes)| files::write_whole(&options.folder.join(name), bytes))
+/// Writes what describes the run: what was given for it and what that came to. Bases of a config that the run had
+/// before go.
+fn write_documents(options: &RunOptions, resolved: &Value) -> Result<(), TrainError> {
+    let at = |name: &str| options.folder.join(name);
+    let resolved =
+        serde_saphyr::to_string(resolved).map_err(|error| TrainError::Other(error.to_string()))?;
+    for (name, bytes) in options.documents {
+        files::write_whole(&at(name), bytes)?;
+    }
+    files::write_whole(&at(RESOLVED), resolved.as_bytes())?;
+    let given = |name: &String| options.documents.iter().any(|(known, _)| known == name);
+    let bases = (1..).map(|number| format!("base_{number}.yaml"));
+    for name in bases.skip_while(given).take_while(|name| at(name).exists()) {
+        std::fs::remove_file(at(&name)).map_err(TrainError::io(at(&name)))?;
+    }
+    Ok(())
 }
+
+/// The run folder's config with everything in it that it does not say.
+const RESOLVED: &str = "config.resolved.yaml";
 
 /// Whether nothing of the checkpoint's stage is left to do, its last folder included.
 fn stage_is_done(config: &Config, checkpoint: &Checkpoint) -> bool {
     let state = &checkpoint.state;
     let common = &config.stages[state.stage_index].common;
     let ended = checkpoint.path.ends_with("final") || !ends_whole(config, state.stage_index);
-    !state.evaluation_owed && state.step >= common.steps && ended
+    // One that ended early goes on when more evaluations may pass than did.
+    let early = (1..=state.stopped_after).contains(&common.eval.stop_after);
+    !state.evaluation_owed && (state.step >= common.steps || early) && ended
 }
 
 /// Whether a stage leaves `final/`: one with a successor does in any case, for the next one starts from it.
@@ -265,7 +306,7 @@ impl Run<'_> {
                     output.observer.notice(&format!("accepted: {change}"));
                 }
             }
-            write_documents(self.options)?;
+            write_documents(self.options, self.resolved)?;
             if let Some(lacks) = resume::cut_back(folder, self.config, start)? {
                 output.observer.notice(&lacks);
             }

@@ -20,8 +20,9 @@ pub struct RunOptions<'a> {
     /// What may differ from the checkpoint that is continued: dotted keys, or `data`, `model`, `tokenizer`,
     /// `encoders`, `templates`.
     pub accept: &'a [String],
-    /// Files that describe the run, by name: written once it is known that it goes on.
-    pub documents: &'a [(&'a str, Vec<u8>)],
+    /// Files that describe the run, by name: written once it is known that it goes on, with config.resolved.yaml, which
+    /// the run itself makes.
+    pub documents: &'a [(String, Vec<u8>)],
     /// Asks the run to end.
     pub interrupt: Interrupt,
 }

@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
+use super::best::BestTracker;
+use super::evaluate::SetScores;
 use super::observer::Observer;
 use super::progress::{StageProgress, is_due};
 use crate::TrainError;
+use crate::best::NamedBest;
 use crate::checkpoint::{Checkpoint, Contents, State, remove};
 use crate::config::{StageCommon, StageConfig};
 use crate::metrics::{Metrics, MetricsFile, keys};
@@ -92,7 +95,7 @@ impl<'a> RunOutput<'a> {
         Ok(())
     }
 
-    /// Writes the rows of an evaluation.
+    /// Writes an evaluation: its completions, then the rows of its metrics.
     ///
     /// # Errors
     /// Whatever the file system says.
@@ -100,19 +103,23 @@ impl<'a> RunOutput<'a> {
         &mut self,
         stage: &StageCommon,
         step: u64,
-        sets: Vec<Metrics>,
+        sets: &[SetScores],
     ) -> Result<(), TrainError> {
         let Some(file) = &mut self.metrics else {
             return Ok(());
         };
-        for metrics in sets {
-            file.write(&stage.name, step, &metrics)?;
-            self.observer.row(stage, step, &metrics);
+        file.check_place()?;
+        for set in sets {
+            samples::write_held_out(self.folder, (&stage.name, set.name), step, &set.rows)?;
+        }
+        for set in sets {
+            file.write(&stage.name, step, &set.metrics)?;
+            self.observer.row(stage, step, &set.metrics);
         }
         Ok(())
     }
 
-    /// Writes a checkpoint of the stage as `name` and removes those that are not to be kept.
+    /// Writes a checkpoint of the stage as `name`, names it where it is the best one, and removes those that are not to be kept.
     ///
     /// # Errors
     /// Whatever the file system says.
@@ -120,13 +127,16 @@ impl<'a> RunOutput<'a> {
         &mut self,
         stage: &StageCommon,
         name: &str,
-        contents: &Contents,
-        state: &State,
+        (contents, state): (&Contents, &State),
+        best: Option<&BestTracker>,
     ) -> Result<(), TrainError> {
-        let folder = stage_folder(self.folder, &stage.name).join(name);
+        let folder = stage_folder(self.folder, &stage.name);
         // The rows that it covers first.
         self.end()?;
-        Checkpoint::write(&folder, contents, state)?;
+        Checkpoint::write(&folder.join(name), contents, state)?;
+        if let Some(best) = best {
+            best.wrote(&folder, name, state.step)?;
+        }
         self.prune(stage)?;
         self.observer.checkpoint(self.folder);
         Ok(())
@@ -148,12 +158,15 @@ impl<'a> RunOutput<'a> {
             })
             .collect();
         steps.sort_unstable();
+        // Named by whatever asked for it.
+        let best = NamedBest::read(&folder).map(|best| best.checkpoint);
+        let is_best = |step: u64| best.as_ref() == Some(&format!("step_{step:06}"));
         let keep = &stage.checkpoint;
         let old = steps.len().saturating_sub(keep.keep_last);
         for step in steps
             .into_iter()
             .take(old)
-            .filter(|step| !is_due(*step, keep.keep_every))
+            .filter(|step| !is_due(*step, keep.keep_every) && !is_best(*step))
         {
             remove(&folder.join(format!("step_{step:06}")))?;
         }

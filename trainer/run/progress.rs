@@ -9,6 +9,8 @@ pub(super) struct StageProgress {
     pub(super) step: u64,
     /// Whether the evaluation that belongs after that step is still to be made.
     pub(super) pending_eval: bool,
+    /// The `eval.stop_after` that ends the stage here; 0: none does.
+    pub(super) stopped_after: u64,
     /// Completion tokens learnt from.
     pub(super) tokens: u64,
     /// Examples drawn.

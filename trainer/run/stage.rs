@@ -3,18 +3,19 @@
 use std::path::Path;
 
 use models::Decoder;
+use rollout::Engine;
 use rollout::data::{Cursor, CursorState, Example};
 use rollout::engine::{self, EngineOptions};
-use rollout::{Engine, Sampling};
 
-use super::evaluate::{Evaluation, subsample};
+use super::best::BestTracker;
+use super::evaluate::{Evaluation, SetScores, sampling, subsample};
 use super::output::RunOutput;
 use super::progress::{StageProgress, is_due};
 use super::{Run, RunEnd, ends_whole};
 use crate::TrainError;
 use crate::algorithm::{StageContext, StepContext, StepEnd};
 use crate::checkpoint::{Checkpoint, Contents, State};
-use crate::config::{RolloutConfig, StageConfig};
+use crate::config::StageConfig;
 use crate::learn::{Learner, LearnerOptions, PhaseKind, flops};
 use crate::loader::{DataLoader, Loader, Share};
 use crate::metrics::keys;
@@ -58,21 +59,31 @@ impl Run<'_> {
             steps_before: self.steps_before(index),
         };
         let ends_whole = ends_whole(config, index);
+        let mut best = self.best(stage, start)?;
         let mut stepped = false;
         self.options.interrupt.begin();
         self.ranks.forget_lengths();
         loop {
+            let mut improved = false;
             if progress.pending_eval {
                 let made = self.evaluate(output, stage, &mut workers, &held_out, progress.step)?;
-                progress.pending_eval = !made;
+                progress.pending_eval = made.is_none();
+                if let (Some(best), Some(sets)) = (&mut best, made) {
+                    improved = best.observe(progress.step, &sets);
+                }
             }
+            let verdict = self.verdict(output, &progress, (best.as_ref(), improved))?;
             let asked = self.ranks.any(self.options.interrupt.asked())?;
-            let done = progress.step >= stage.common.steps;
+            let done = verdict.ends || progress.step >= stage.common.steps;
+            if verdict.ends {
+                progress.stopped_after = stage.common.eval.stop_after;
+            }
             let stops = asked && (progress.pending_eval || !done);
-            let saves = stepped && is_due(progress.step, stage.common.checkpoint.every);
+            let due = stepped && is_due(progress.step, stage.common.checkpoint.every);
+            let saves = due || verdict.improved || verdict.ends;
             if stops || (saves && !(done && ends_whole)) {
                 let name = format!("step_{:06}", progress.step);
-                self.checkpoint(output, &workers, &progress, &name)?;
+                self.checkpoint(output, &workers, &progress, (&name, best.as_ref()))?;
             }
             if stops {
                 return Ok(RunEnd::Interrupted(self.options.interrupt.signal()));
@@ -85,7 +96,7 @@ impl Run<'_> {
             progress = next.unwrap_or(progress);
         }
         if ends_whole {
-            self.checkpoint(output, &workers, &progress, "final")?;
+            self.checkpoint(output, &workers, &progress, ("final", best.as_ref()))?;
         }
         Ok(RunEnd::Finished)
     }
@@ -114,6 +125,7 @@ impl Run<'_> {
             index,
             step: 0,
             pending_eval: true,
+            stopped_after: 0,
             tokens: 0,
             prompts: 0,
         };
@@ -124,6 +136,7 @@ impl Run<'_> {
                 index,
                 step: start.state.step,
                 pending_eval: start.state.evaluation_owed,
+                stopped_after: 0,
                 tokens: start.state.tokens,
                 prompts: cursor.state().draws,
             };
@@ -265,7 +278,7 @@ impl Run<'_> {
         Ok(Some(progress))
     }
 
-    /// Evaluates and writes the rows; false when a signal cut it short and nothing is written.
+    /// Evaluates and writes the rows; `None` when a signal cut it short and nothing is written.
     fn evaluate(
         &self,
         output: &mut RunOutput,
@@ -273,22 +286,13 @@ impl Run<'_> {
         workers: &mut StageWorkers,
         examples: &[Example],
         step: u64,
-    ) -> Result<bool, TrainError> {
+    ) -> Result<Option<Vec<SetScores>>, TrainError> {
         if examples.is_empty() {
-            return Ok(true);
+            return Ok(Some(Vec::new()));
         }
-        let rollout = stage.algorithm.options().rollout();
-        let sampling = rollout.map_or_else(Sampling::default, RolloutConfig::sampling);
-        let config = &stage.common.eval;
         let evaluation = Evaluation {
-            config,
-            sampling: Sampling {
-                max_new_tokens: match config.max_new_tokens {
-                    0 => sampling.max_new_tokens,
-                    longest => longest,
-                },
-                ..sampling
-            },
+            config: &stage.common.eval,
+            sampling: sampling(stage),
             examples,
             builder: &self.builder,
             scorer: &self.scorer,
@@ -308,11 +312,10 @@ impl Run<'_> {
         let sets = evaluation.run(workers.engine.as_mut(), &id)?;
         // Nobody learns from what was encoded for it.
         workers.learner.images.clear();
-        let Some(sets) = sets else {
-            return Ok(false);
-        };
-        output.evaluation(&stage.common, step, sets)?;
-        Ok(true)
+        if let Some(sets) = &sets {
+            output.evaluation(&stage.common, step, sets)?;
+        }
+        Ok(sets)
     }
 
     fn checkpoint(
@@ -320,7 +323,7 @@ impl Run<'_> {
         output: &mut RunOutput,
         workers: &StageWorkers,
         progress: &StageProgress,
-        name: &str,
+        (name, best): (&str, Option<&BestTracker>),
     ) -> Result<(), TrainError> {
         let stage = &self.config.stages[progress.index];
         self.ranks.enter_phase(
@@ -335,6 +338,7 @@ impl Run<'_> {
                 stage_index: progress.index,
                 step: progress.step,
                 evaluation_owed: progress.pending_eval,
+                stopped_after: progress.stopped_after,
                 updates: learner.optimizer.updates,
                 cursor: workers.loader.state(),
                 tokens: progress.tokens,
@@ -349,7 +353,7 @@ impl Run<'_> {
                 origin,
                 provenance: &self.start.provenance,
             };
-            output.checkpoint(&stage.common, name, &contents, &state)?;
+            output.checkpoint(&stage.common, name, (&contents, &state), best)?;
             self.options
                 .interrupt
                 .wrote(&self.stage_folder(stage.name()).join(name));

@@ -62,6 +62,23 @@ fn pictures_of_all_groups_share_passes_and_texts_go_one_by_one() {
 }
 
 #[test]
+fn a_text_that_would_be_cut_has_no_feature_where_it_must_be_whole() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/encoders/clip");
+    let clip = Encoder::load(&path, (Kind::Float, Device::Cpu)).unwrap();
+    let long = "a dot ".repeat(clip.longest().unwrap());
+    let asks = vec![
+        EncodeCommand::WholeText("a dot".into()),
+        EncodeCommand::Text("a dot".into()),
+        EncodeCommand::WholeText(long.clone()),
+        EncodeCommand::Text(long),
+    ];
+    let (answers, count) = run(PassRows::new(0, true), "clip", asks);
+    assert_eq!(answers[0], answers[1]);
+    assert!(answers[2].is_empty() && !answers[3].is_empty());
+    assert_eq!(count.items, 3, "nothing is computed for it");
+}
+
+#[test]
 fn the_config_says_how_many_share_a_pass() {
     let rows = |batch, on_cpu| {
         let rows = PassRows::new(batch, on_cpu);

@@ -179,6 +179,42 @@ fn rows_with_videos_are_skipped_where_bad_rows_are() {
 }
 
 #[test]
+fn rows_with_videos_are_left_out_and_counted_where_that_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let turns = r#""conversations": [{"from": "human", "value": "<video>\nGo."}, {"from": "gpt", "value": "<svg/>"}]"#;
+    let still = turns.replace("<video>\\n", "");
+    let text = format!(
+        "{{\"id\": 1, \"video\": \"icon/1.mp4\", {turns}}}\n{{\"id\": 2, {still}}}\n{{\"id\": 3, \"videos\": [\"a.mp4\"], {turns}}}\n"
+    );
+    std::fs::write(folder.path().join("sagoge.jsonl"), &text).unwrap();
+    let skipping = |videos| FileConfig {
+        videos,
+        ..file("sagoge.jsonl")
+    };
+    let open = |videos| {
+        let source = SourceConfig::Sharegpt(skipping(videos));
+        Catalog::open(&config(source), folder.path(), "t")
+    };
+    let catalog = open(VideoRows::Skip).unwrap();
+    let summary = &catalog.summary()[0];
+    assert_eq!((summary.videos, summary.train + summary.held_out), (2, 1));
+    assert!(catalog.skipped().is_empty());
+    let said = open(VideoRows::Refuse).unwrap_err().to_string();
+    assert!(
+        said.contains("sagoge.jsonl:1: key `video`: ") && said.contains("`videos: skip`"),
+        "{said}"
+    );
+    // Other bad rows are bad all the same.
+    std::fs::write(folder.path().join("sagoge.jsonl"), text + "{}\n").unwrap();
+    assert!(
+        open(VideoRows::Skip)
+            .unwrap_err()
+            .to_string()
+            .contains("sagoge.jsonl:4: ")
+    );
+}
+
+#[test]
 fn tables_from_spreadsheets_are_read_as_they_are_saved() {
     let text = "\u{feff}\"id\",\"prompt\"\r\n1,\"a \"\"red\"\" dot,\r\nround\"\r\n\r\n2,b\r\n";
     let rows = read("a.csv", text, SourceConfig::Csv).unwrap();

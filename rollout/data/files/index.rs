@@ -40,6 +40,9 @@ pub(super) struct Notes {
     pub(super) skipped: Vec<LeftOut>,
     /// Keys of records that nothing uses, in the order in which they were met.
     pub(super) unused: Vec<String>,
+    /// Records left out for their videos.
+    #[serde(default)]
+    pub(super) videos: usize,
 }
 
 impl Notes {
@@ -165,6 +168,7 @@ mod tests {
                     problem: "problem".into(),
                 }],
                 unused: vec!["b".into(), "a".into()],
+                videos: 2,
             },
             digest: "0123456789abcdef".into(),
         };

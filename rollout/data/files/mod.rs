@@ -16,12 +16,12 @@ pub use records::{Readable, RecordRow, Records, readable};
 
 use std::path::{Path, PathBuf};
 
-use super::config::{FileConfig, OnBadRow, SourceConfig, Split};
+use super::config::{FileConfig, OnBadRow, SourceConfig, Split, VideoRows};
 use super::error::DataError;
 use super::example::Example;
 use super::fingerprint::{PictureFiles, RowDigest};
 use super::shuffle::permuted;
-use super::source::{ABSENT, LeftOut, Opened};
+use super::source::{ABSENT, LeftOut, Opened, VIDEO};
 use container::{BytesUse, Container, Reading, Record, RowPlace};
 use index::{Index, Notes};
 use layout::{Layout, RowContext};
@@ -47,6 +47,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) on_bad_row: OnBadRow,
     /// Names that the templates of the source's task insert.
     pub(crate) inserted: &'a [String],
+    /// What a row with a video does.
+    pub(crate) videos: VideoRows,
     /// Whether the task says a system's word of its own.
     pub(crate) has_system: bool,
     /// What a row must pass besides being well formed.
@@ -111,6 +113,7 @@ impl FileSource {
             held_out,
             skipped: index.notes.skipped,
             filtered,
+            videos: index.notes.videos,
             unused: index.notes.unused,
             digest: index.digest,
         })
@@ -206,6 +209,9 @@ impl FileSource {
                     place.length = u32::try_from(example.length).unwrap_or(u32::MAX);
                     index.places.push(place);
                 }
+                Err(problem) if opening.videos == VideoRows::Skip && has_video(&problem) => {
+                    index.notes.videos += 1;
+                }
                 Err(problem) => {
                     let absent = problem.starts_with(ABSENT);
                     let error = self.container.files.bad(place, problem);
@@ -245,6 +251,11 @@ impl FileSource {
     }
 }
 
+/// Whether a row's problem is a video in it.
+fn has_video(problem: &str) -> bool {
+    problem.contains(VIDEO) || problem.contains("parts of the type `video`")
+}
+
 /// How a row's system turn is called where it is not said.
 const SYSTEM: &str = "the rows' system turns (the task's `system` is said in their place)";
 
@@ -268,12 +279,13 @@ fn check_options(file: &FileConfig, key: &str) -> Result<(), DataError> {
 fn way(source: &SourceConfig, file: &FileConfig, opening: &Opening) -> String {
     let kind = std::mem::discriminant(source);
     format!(
-        "{kind:?} {:?} {:?} {:?} {:?} {:?} {:?} {}",
+        "{kind:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {}",
         file.fields,
         file.media_root,
         file.view,
         file.delimiter,
         opening.on_bad_row,
+        opening.videos,
         opening.inserted,
         opening.has_system
     )

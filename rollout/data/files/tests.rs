@@ -362,6 +362,7 @@ fn large_files_are_indexed_once_and_their_rows_checked_when_drawn() {
         key: "s",
         base: folder.path(),
         on_bad_row: data.on_bad_row,
+        videos: VideoRows::Refuse,
         inserted: &[],
         has_system: false,
         check: &|_| Ok(()),

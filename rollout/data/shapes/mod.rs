@@ -64,6 +64,7 @@ impl Shapes {
             held_out: (config.count as u32..end as u32).collect(),
             skipped: Vec::new(),
             filtered: 0,
+            videos: 0,
             unused: Vec::new(),
             // All that they are stands in the config.
             digest: "shapes".to_owned(),

@@ -47,7 +47,7 @@ impl Folder {
                 folder.display()
             )));
         }
-        let tokenizer = Tokenizer::read(folder)?;
+        let tokenizer = model.read_tokenizer()?;
         let chat = ChatTemplate::load(folder).map_err(CliFailure::input)?;
         let absent = |path: &PathBuf| !path.join("config.json").exists();
         let (eyes, lack) = match model.path.as_ref().filter(|path| absent(path)) {

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::pictures::pictures;
 use crate::data::example::{Example, Talk, Turn};
 use crate::data::files::container::{Record, kind};
+use crate::data::source::VIDEO;
 use crate::message::{PICTURE, picture_places};
 
 /// What surrounds a record.
@@ -110,7 +111,7 @@ pub(super) fn images(record: &Record, media: &Path) -> Result<Vec<ImageSource>, 
         };
         if !empty {
             return Err(format!(
-                "key `{key}`: videos are not read (on_bad_row: skip leaves such rows out)"
+                "key `{key}`: {VIDEO} (the source's `videos: skip` leaves such rows out)"
             ));
         }
     }

@@ -1,5 +1,6 @@
 //! Descriptions with their drawing, as SGP-Gen publishes them: `description` with `svg`
-//! (svg-gen-70k.jsonl) or `svg_content` (SGP-Object.json). Rows whose `success` or
+//! (svg-gen-70k.jsonl) or `svg_content` (SGP-Object.json). A row without either has its words alone: rewards that
+//! compare with them need nothing else, and whatever needs a drawing refuses it. Rows whose `success` or
 //! `api_call_success` is false hold no drawing and are bad rows.
 
 use indexmap::IndexMap;
@@ -30,9 +31,12 @@ pub(super) fn example(record: &Record, context: &RowContext) -> Result<Example, 
         }
     }
     let prompt = text(row, "description")?.to_owned();
-    let svg = text(row, "svg").or_else(|problem| {
-        text(row, "svg_content").map_err(|_| format!("{problem}, and so is `svg_content`"))
-    })?;
+    let there = |key: &&str| row.get(*key).is_some_and(|value| !value.is_null());
+    let svg = ["svg", "svg_content"].into_iter().find(|key| there(&key));
+    let svg = svg
+        .map(|key| text(row, key))
+        .transpose()?
+        .map(str::to_owned);
     let mut fields = IndexMap::from([("prompt".to_owned(), prompt.clone())]);
     for key in ["major_class", "sub_class"] {
         if let Ok(class) = text(row, key) {
@@ -45,11 +49,11 @@ pub(super) fn example(record: &Record, context: &RowContext) -> Result<Example, 
         fields,
         images: Vec::new(),
         reference: Reference {
-            svg: Some(svg.to_owned()),
+            svg: svg.clone(),
             text: Some(prompt),
             ..Default::default()
         },
-        target: Some(svg.to_owned()),
+        target: svg,
     };
     Ok(built.finish())
 }
