@@ -120,6 +120,7 @@ fn log_filter() -> Result<EnvFilter, CliFailure> {
         Ok(text) => builder
             .parse(&text)
             .map_err(|error| CliFailure::input(format!("RUST_LOG: {error}: `{text}`"))),
-        Err(_) => Ok(builder.parse_lossy("")),
+        // What the drawing library makes of a completion's attributes is no event of a run.
+        Err(_) => Ok(builder.parse_lossy("usvg=off,resvg=off")),
     }
 }

@@ -1,1 +1,64 @@
-//! The systems' pages: every svgrl line in them is one that the program takes, and those of the twins name what there is.
+//! The systems' pages: every svgrl line in them is one that the program takes. The lines about twins are run by the twins'
+//! own tests; the others end at once, because the models that they name are not here.
+
+use std::path::PathBuf;
+
+use crate::cli::program::{program, scratch, told};
+
+const SYSTEMS: [&str; 5] = ["ctrl-s", "vectorgym", "sgp-gen", "internsvg", "introsvg"];
+
+fn pages() -> Vec<(PathBuf, String)> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/systems");
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let read = |path: PathBuf| (path.clone(), std::fs::read_to_string(path).unwrap());
+    paths.into_iter().map(read).collect()
+}
+
+/// The lines of a page's shell blocks.
+fn commands(page: &str) -> Vec<&str> {
+    let blocks = page.split("```sh\n").skip(1);
+    let lines = blocks.filter_map(|block| block.split("```").next()).flat_map(str::lines);
+    lines.filter(|line| line.starts_with("svgrl ")).collect()
+}
+
+#[test]
+fn every_line_of_the_systems_pages_is_taken() {
+    let folder = scratch("systems_pages");
+    let mut twins = Vec::new();
+    let mut count = 0;
+    for (path, page) in pages() {
+        for line in commands(&page) {
+            count += 1;
+            if line.contains("-tiny") {
+                twins.push(line.to_owned());
+                continue;
+            }
+            let words = line.split_whitespace().skip(1);
+            let said = told(program().args(words).current_dir(&folder));
+            assert!(!said.err.contains("Usage:"), "{}: {line}: {}", path.display(), said.err);
+            assert_eq!(said.code, 2, "{}: {line}: {}", path.display(), said.err);
+        }
+    }
+    assert!(count >= 20, "{count}");
+    // What the twins' tests run.
+    for system in SYSTEMS {
+        for line in [
+            format!("svgrl data example {system} --out {system}-tiny"),
+            format!("svgrl train {system}-tiny/config.yaml"),
+        ] {
+            let at = twins.iter().position(|twin| *twin == line);
+            twins.swap_remove(at.unwrap_or_else(|| panic!("no page says `{line}`")));
+        }
+    }
+    assert!(twins.is_empty(), "{twins:?}");
+}
+
+#[test]
+fn a_page_fits_a_screen() {
+    for (path, page) in pages() {
+        let lines = page.lines().count();
+        assert!(lines <= 60, "{}: {lines} lines", path.display());
+    }
+}

@@ -1,2 +1,3 @@
 mod documents;
+mod judge;
 mod twins;

@@ -138,6 +138,31 @@ fn sgp_gen_learns_from_a_base_model() {
 }
 
 #[test]
+fn introsvg_makes_its_own_pairs_and_learns_from_them() {
+    let endpoint = super::judge::judge();
+    // Nobody asks for the key of a judge on this machine.
+    let more = [
+        "--set".to_owned(),
+        format!("stages.dpo.pairs.judge.endpoint={endpoint}"),
+        "--set".to_owned(),
+        "stages.dpo.pairs.judge.api_key_env=PATH".to_owned(),
+    ];
+    let (_, run) = trained("introsvg", &more);
+    fitted(&run, "sft", 0.5);
+    let all = rows(&run.join("metrics.jsonl"));
+    let loss = metric(&all, "dpo", "dpo/loss");
+    assert!((loss[0] - std::f64::consts::LN_2).abs() < 1e-3, "{loss:?}");
+    let margin = metric(&all, "dpo", "dpo/margin");
+    assert!(margin.last() > margin.first(), "{margin:?}");
+    let pairs = rows(&run.join("pairs/dpo.jsonl"));
+    assert_eq!(pairs.len(), 12);
+    let chosen = pairs.iter().filter(|pair| !pair["chosen"].is_null()).count();
+    assert!(chosen >= 4, "{chosen} pairs");
+    let before = run.join("checkpoints/sft/final");
+    assert!(weights(&before) != weights(&run.join("checkpoints/dpo/final")));
+}
+
+#[test]
 fn internsvg_goes_through_both_stages() {
     let (_, run) = trained("internsvg", &[]);
     fitted(&run, "stage1", 0.6);

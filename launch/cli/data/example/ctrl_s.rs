@@ -34,7 +34,7 @@ stages:
     batch: {size: 12}
     optimizer: {learning_rate: 5.0e-3}
   - name: sft_sophia
-    epochs: 40
+    epochs: 14
     max_tokens: 400
     batch: {size: 12}
     optimizer: {learning_rate: 4.0e-3}

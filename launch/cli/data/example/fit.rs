@@ -55,6 +55,8 @@ pub fn fit(folder: &ExampleFolder, plan: &FitPlan, shared: &SharedFlags) -> Resu
         config.resolve_paths(&folder.join(""));
     }
     let run = folder.join("fit");
+    fs::create_dir_all(&run)
+        .map_err(|error| CliFailure::other(format!("{}: {error}", run.display())))?;
     for attempt in 0..TRIES {
         let rendered = train(&mut config, stage.clone(), &run)?;
         if !shared.quiet {

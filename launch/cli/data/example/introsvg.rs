@@ -31,7 +31,10 @@ stages:
     max_tokens: 500
     batch: {size: 4}
     optimizer: {learning_rate: 1.0e-4}
-    pairs: {prompts: 12, judge: {endpoint: \"http://127.0.0.1:8765/v1\"}}
+    pairs:
+      prompts: 12
+      rollout: {max_new_tokens: 128}
+      judge: {endpoint: \"http://127.0.0.1:8765/v1\"}
 ";
 
 const ROWS: usize = 24;
