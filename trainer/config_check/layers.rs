@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::ConfigError;
+use super::error::ConfigError;
 use super::merge::merge;
 use super::schema::properties;
 use super::yaml::{self, Node, NodeKind, Origin};

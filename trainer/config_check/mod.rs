@@ -7,6 +7,7 @@
 //! them the same form. The reference of all keys comes from the same schema.
 
 mod check;
+mod error;
 mod layers;
 mod merge;
 mod nearest;
@@ -15,12 +16,13 @@ mod reference;
 mod schema;
 mod yaml;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use error::ConfigError;
 pub use layers::GivenFile;
 pub(crate) use nearest::nearest;
 pub use reference::reference_markdown;
@@ -28,34 +30,6 @@ pub use schema::schema;
 
 use layers::Layers;
 use yaml::{Node, Origin};
-
-/// A config that cannot be used. Always the user's input: exit status 2.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read the config {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's answer.
-        source: std::io::Error,
-    },
-    /// One sentence per mistake, each with file and line (or the `--set` it came from) and key.
-    #[error("{}", problems.join("\n"))]
-    Invalid {
-        /// The sentences.
-        problems: Vec<String>,
-    },
-}
-
-impl ConfigError {
-    /// Of one sentence.
-    fn one(problem: String) -> Self {
-        Self::Invalid {
-            problems: vec![problem],
-        }
-    }
-}
 
 /// A config file over its bases, after its overrides, with the places of its keys.
 #[derive(Debug)]

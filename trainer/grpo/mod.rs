@@ -2,6 +2,7 @@
 
 pub mod advantage;
 mod gather;
+mod length;
 pub mod loss;
 mod minibatch;
 mod report;

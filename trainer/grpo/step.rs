@@ -8,6 +8,7 @@ use rollout::Sampling;
 
 use super::advantage::{advantages, is_zero_spread};
 use super::gather::{GatheredGroup, gather_rewards};
+use super::length::most_tokens;
 use super::minibatch::{Advantages, minibatches};
 use super::report::{GrpoLog, Seen, metrics};
 use super::shaped::{ShapedGroup, shaped_groups};
@@ -98,7 +99,7 @@ impl GrpoConfig {
                 longest: self.rollout.max_prompt_tokens,
                 attempt,
             })?;
-            let most = self.most_tokens(cx, &drawn.targets)?;
+            let most = most_tokens(&self.rollout, cx, &drawn.targets)?;
             log.drawn(drawn.too_long, drawn.stats);
             log.bounded(most);
             let args = RolloutArgs {
@@ -132,20 +133,5 @@ impl GrpoConfig {
             }
         }
         Ok(Some(groups))
-    }
-
-    /// The most tokens that completions of these prompts' references may have, on every rank the same.
-    fn most_tokens(
-        &self,
-        cx: &StepContext,
-        targets: &[Option<Vec<i64>>],
-    ) -> Result<usize, TrainError> {
-        if self.rollout.longest_reference_plus.is_none() {
-            return Ok(self.rollout.max_new_tokens);
-        }
-        let own = targets.iter().flatten().map(Vec::len).max().unwrap_or(0);
-        let all = cx.stage.ranks.all_gather(&[own as f64])?;
-        let longest = all.into_iter().flatten().fold(0.0, f64::max);
-        Ok(self.rollout.most_tokens(longest as usize))
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn example(record: &Record, context: &RowContext) -> Result<Example, 
     }
     let prompt = text(row, "description")?.to_owned();
     let there = |key: &&str| row.get(*key).is_some_and(|value| !value.is_null());
-    let svg = ["svg", "svg_content"].into_iter().find(|key| there(&key));
+    let svg = ["svg", "svg_content"].into_iter().find(there);
     let svg = svg
         .map(|key| text(row, key))
         .transpose()?
