@@ -96,7 +96,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Commands and flags that the documents promise and that are not built.
-const NOT_BUILT: [(&str, &str); 16] = [
+const NOT_BUILT: [(&str, &str); 15] = [
     ("eval", "svgrl eval"),
     ("refine", "svgrl refine"),
     ("plan", "svgrl plan"),
@@ -106,7 +106,6 @@ const NOT_BUILT: [(&str, &str); 16] = [
     ("export", "svgrl export"),
     ("example", "svgrl data example"),
     ("drafts", "svgrl data drafts"),
-    ("pairs", "svgrl data pairs"),
     ("critiques", "svgrl data critiques"),
     ("corrections", "svgrl data corrections"),
     (

@@ -13,7 +13,7 @@ use super::optimizer::OptimizerConfig;
 pub struct StageCommon {
     /// Name of the stage, unique in the run.
     pub name: String,
-    /// Optimizer steps of SFT; rollout batches of GRPO, each followed by `updates` optimizer steps; >= 1.
+    /// Optimizer steps of SFT and DPO; rollout batches of GRPO, each followed by `updates` optimizer steps; >= 1.
     pub steps: u64,
     /// Order in which examples are drawn.
     pub curriculum: CurriculumConfig,
@@ -35,7 +35,7 @@ pub struct StageCommon {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchConfig {
-    /// Examples of an SFT step, or prompts of a GRPO step, over all ranks; >= 1.
+    /// Examples of an SFT step, prompts of a GRPO step, or pairs of a DPO step, over all ranks; >= 1.
     pub size: usize,
     /// Tokens of a micro-batch, packed without padding; >= 1. A longer sequence goes alone.
     pub micro_tokens: usize,
@@ -74,7 +74,7 @@ pub struct EvalConfig {
     /// prompt of their task (`eval/heldout_swapped/...`), at the same temperature: a policy that
     /// looks does worse.
     pub swap_images: bool,
-    /// Longest completion, in tokens; 0 takes the stage's (SFT: 512).
+    /// Longest completion, in tokens; 0 takes the stage's (SFT, DPO: 512).
     pub max_new_tokens: usize,
 }
 

@@ -6,10 +6,12 @@
 mod algorithm;
 mod bounds;
 mod common;
+mod dpo;
 mod grpo;
 mod metrics;
 mod optimizer;
 mod options;
+mod pairs;
 mod paths;
 mod ranks;
 mod sampling;
@@ -29,12 +31,15 @@ use serde::{Deserialize, Serialize};
 
 pub use algorithm::AlgorithmConfig;
 pub use common::{BatchConfig, CheckpointConfig, EvalConfig, StageCommon};
+pub use dpo::{DpoConfig, DpoLoss, DpoReference};
 pub use grpo::{
     AdvantageConfig, Aggregation, GrpoConfig, KlConfig, KlEstimator, KlPlace, LossConfig, MeanOver,
     OldLogprobs, SamplesConfig, StdOf, StdOver, Truncated, ZeroSpread,
 };
 pub use optimizer::{OptimizerConfig, Schedule};
 pub use options::{AlgorithmNeeds, AlgorithmOptions, LengthBounds};
+pub use pairs::PairsConfig;
+pub(crate) use pairs::ScoredBy;
 pub use ranks::RanksConfig;
 pub use sampling::RolloutConfig;
 pub use sft::{AnswerSelection, SftConfig};

@@ -4,6 +4,7 @@ mod evaluate;
 mod observer;
 mod options;
 mod output;
+mod own_pairs;
 mod progress;
 mod stage;
 mod start;
@@ -19,7 +20,7 @@ use rollout::template::ChatTemplate;
 use torch_ext::ProcessGroup;
 
 use crate::checkpoint::{Checkpoint, Provenance, State};
-use crate::config::{Config, scoring};
+use crate::config::Config;
 use crate::data::{left_out, open_catalog};
 use crate::inputs::Inputs;
 use crate::learn::{PhaseKind, Ranks};
@@ -132,7 +133,7 @@ pub fn run(
     let counter: TokenCounter = Arc::new(move |text| tokenizer.encode(text).len());
     let scorer = Scorer::with_encoders(
         &config.rewards,
-        scoring(&config.tasks),
+        config.scorings(),
         Some(counter),
         &config.encoder_set(options.device),
     )?;

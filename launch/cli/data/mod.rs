@@ -1,6 +1,7 @@
-//! `svgrl data`: SVG corpora made ready, and what a config's sources yield.
+//! `svgrl data`: SVG corpora made ready, what a config's sources yield, and data made by a policy.
 
 mod inspect;
+mod pairs;
 mod parallel;
 mod prepare;
 mod stats;
@@ -12,7 +13,8 @@ use super::{CliFailure, SharedFlags};
 #[command(after_help = "\
 Examples:
   svgrl data prepare --from icons.jsonl --out prepared
-  svgrl data inspect configs/quickstart.yaml")]
+  svgrl data inspect configs/quickstart.yaml
+  svgrl data pairs --config my.yaml --model DIR --out pairs.jsonl --rubric draw")]
 pub struct Args {
     #[command(subcommand)]
     command: DataCommand,
@@ -22,6 +24,8 @@ pub struct Args {
 enum DataCommand {
     /// Normalise, check, filter and split a corpus of SVG.
     Prepare(Box<prepare::Args>),
+    /// Sample candidates of a config's prompts and make pairs of the best and the worst.
+    Pairs(Box<pairs::Args>),
     /// Count, measure and show what a config's sources yield.
     Inspect(inspect::Args),
 }
@@ -30,6 +34,7 @@ enum DataCommand {
 pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     match &args.command {
         DataCommand::Prepare(args) => prepare::run(args, shared),
+        DataCommand::Pairs(args) => pairs::run(args, shared),
         DataCommand::Inspect(args) => inspect::run(args, shared),
     }
 }
