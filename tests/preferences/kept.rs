@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use super::{config, curve, pairs, told_rows, train, weights};
 use crate::cli::program::{copy, program, rows, scratch, told, write_rows};
 
-const STAGES: &str = "\
-  - {name: sft, algorithm: sft, steps: 3, batch: {size: 4}}
+const STAGES: &str = "  - {name: sft, algorithm: sft, steps: 3, batch: {size: 4}}
   - {name: dpo, algorithm: dpo, steps: 9, batch: {size: 4, micro_tokens: 300}, optimizer: {learning_rate: 2.0e-3}, checkpoint: {every: 2}}
 ";
 

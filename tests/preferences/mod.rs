@@ -3,6 +3,7 @@
 mod given;
 mod kept;
 mod own;
+mod pictured;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

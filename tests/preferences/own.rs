@@ -13,8 +13,7 @@ use crate::cli::program::{program, rows, scratch, told, write, write_rows};
 use crate::cli::tiny::drawing;
 
 /// Learnt nearly by heart, then preferred among own drawings.
-const STAGES: &str = "\
-  - {name: sft, algorithm: sft, steps: 60, batch: {size: 6}, optimizer: {learning_rate: 1.0e-2}, checkpoint: {every: 0}}
+const STAGES: &str = "  - {name: sft, algorithm: sft, steps: 60, batch: {size: 6}, optimizer: {learning_rate: 1.0e-2}, checkpoint: {every: 0}}
   - {name: dpo, algorithm: dpo, steps: 4, batch: {size: 2}, optimizer: {learning_rate: 1.0e-3}, checkpoint: {every: 2}, pairs: {candidates: 4, prompts: 7, rubric: draw, rollout: {max_new_tokens: 64}}}
 ";
 

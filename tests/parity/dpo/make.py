@@ -24,6 +24,7 @@ from datasets import Dataset
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers.models.qwen3 import modeling_qwen3
 from trl import DPOConfig, DPOTrainer
 
 HERE = pathlib.Path(__file__).parent
@@ -32,8 +33,16 @@ NETWORK = HERE.parent / "networks" / "qwen3_untied"
 LENGTHS = [(3, 4, 2), (2, 1, 6), (5, 3, 3), (1, 7, 5), (4, 2, 8)]
 
 
+def own_kind(self, x):
+    """The norm without transformers' detour through float32, as in networks/make.py."""
+    return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
+
+
+modeling_qwen3.Qwen3RMSNorm.forward = own_kind
+
+
 def trainer():
-    model = AutoModelForCausalLM.from_pretrained(NETWORK, dtype=torch.float64, attn_implementation="eager")
+    model = AutoModelForCausalLM.from_pretrained(NETWORK, dtype=torch.float64, attn_implementation="sdpa")
     inner = Tokenizer(models.WordLevel({f"t{i}": i for i in range(62)} | {"<e>": 62, "<p>": 63}, unk_token="t0"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     words = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<e>", pad_token="<p>")
