@@ -38,12 +38,16 @@ def main():
     drawings = str(HERE / "drawings.jsonl")
     ours = lambda *extra: [*svgrl, *extra, "--json", "--threads", "2"]
     trl = lambda *extra: [args.python, f"{peers}/trl_grpo.py", "--steps", "1", "--svg", drawings, *extra]
+    preferences = lambda *extra: [args.python, f"{peers}/trl_dpo.py", "--steps", "1", *extra]
     step = lambda answer: statistics.median(answer.get("figures", answer)["step_s"])
     rate = lambda answer: statistics.median(answer.get("figures", answer)["tokens_per_s"])
     cases = {
         "step of 128 tokens, KL 0.04 (s)": (ours("step", "--repeat", "2"), trl(), step, "lower"),
         "step of varying lengths, KL 0.04 (s)": (
             ours("step", "--repeat", "2", "--lengths", lengths), trl("--lengths", lengths), step, "lower"),
+        "DPO step of 32 pairs of 128 tokens (s)": (ours("dpo", "--repeat", "2"), preferences(), step, "lower"),
+        "DPO step of varying lengths (s)": (
+            ours("dpo", "--repeat", "2", "--lengths", lengths), preferences("--lengths", lengths), step, "lower"),
         "decode of 8 sequences (tokens/s)": (
             ours("generate", "--batch", "8", "--repeat", "3"),
             [args.python, f"{peers}/transformers_generate.py", "--batch", "8"], rate, "higher"),

@@ -17,6 +17,8 @@ mod house;
 mod invariants;
 /// Networks, losses, advantages and the optimizer equal their references in Python.
 mod parity;
+/// Stages on pairs of answers, given or made.
+mod preferences;
 /// Several ranks against one, and ranks that are lost.
 mod ranks;
 /// A run that is killed, stopped or damaged, and continued.

@@ -1,6 +1,7 @@
 //! An algorithm is one step over a [`StepContext`]; the run's cadence around it knows no algorithm by
 //! name. What an algorithm asks of its section and rows is [`AlgorithmOptions`].
 
+use std::path::Path;
 use std::rc::Rc;
 
 use indexmap::IndexMap;
@@ -12,9 +13,10 @@ use rollout::data::CursorState;
 use crate::TrainError;
 use crate::config::{AlgorithmConfig, AlgorithmOptions, StageCommon, TaskConfig};
 use crate::interrupt::Interrupt;
-use crate::learn::{Learner, Ranks, learning_rate};
+use crate::learn::{Learner, Ranks, Update, learning_rate};
 use crate::loader::Loader;
 use crate::metrics::Metrics;
+use crate::reference_logprobs::ReferenceLogprobs;
 use crate::samples::{SampleRow, StepId};
 
 /// What a stage does at each step.
@@ -24,6 +26,67 @@ pub trait Algorithm: AlgorithmOptions {
     /// # Errors
     /// The engine's, the learner's, a bad row, a lost rank.
     fn step(&self, cx: &mut StepContext) -> Result<StepEnd, TrainError>;
+
+    /// What is computed once, before the stage's first step or where a run goes on, and kept in the run
+    /// folder; the loader stands afterwards where it stood.
+    ///
+    /// # Errors
+    /// The learner's, a bad row, the file system's, a lost rank.
+    fn prepare(&self, cx: &mut PrepareContext) -> Result<Prepared, TrainError> {
+        let _ = cx;
+        Ok(Prepared::Nothing)
+    }
+}
+
+/// What a stage is prepared with.
+pub struct PrepareContext<'a> {
+    /// What the stage's steps share, but the reference policy.
+    pub stage: &'a StageContext<'a>,
+    /// The run folder.
+    pub run: &'a Path,
+    /// The policy.
+    pub learner: &'a Learner,
+    /// Draws prompts.
+    pub loader: &'a mut dyn Loader,
+    /// Steps of the stage that are done.
+    pub done: u64,
+    /// Whether the run goes on with something that is not as it began, and was accepted.
+    pub changed: bool,
+    /// Gives the stage's first policy.
+    pub first_policy: &'a dyn Fn() -> Result<Rc<Decoder>, TrainError>,
+    /// Hears how far it is: what, done, all.
+    pub progress: &'a mut dyn FnMut(&str, u64, u64),
+}
+
+/// What [`Algorithm::prepare`] gives.
+pub enum Prepared {
+    /// Nothing was to be prepared.
+    Nothing,
+    /// What the reference policy says of the rows to come.
+    Logprobs(ReferenceLogprobs),
+    /// A signal came first; what was computed is kept.
+    Interrupted,
+}
+
+/// What an algorithm compares the policy with.
+#[derive(Clone, Copy)]
+pub enum ReferencePolicy<'a> {
+    /// Nothing.
+    Absent,
+    /// The stage's first policy, frozen.
+    Network(&'a Decoder),
+    /// What that policy said of the stage's rows.
+    Logprobs(&'a ReferenceLogprobs),
+}
+
+impl<'a> ReferencePolicy<'a> {
+    /// The frozen policy, where it is at hand.
+    pub fn network(self) -> Option<&'a Decoder> {
+        match self {
+            Self::Network(policy) => Some(policy),
+            Self::Absent | Self::Logprobs(_) => None,
+        }
+    }
 }
 
 impl AlgorithmConfig {
@@ -32,6 +95,7 @@ impl AlgorithmConfig {
         match self {
             Self::Sft(options) => options,
             Self::Grpo(options) => options,
+            Self::Dpo(options) => options,
         }
     }
 }
@@ -44,8 +108,8 @@ pub struct StageContext<'a> {
     pub tasks: &'a IndexMap<String, TaskConfig>,
     /// Scores completions.
     pub scorer: &'a Scorer,
-    /// The reference policy, where the algorithm needs one.
-    pub reference: Option<&'a Decoder>,
+    /// What the algorithm compares the policy with.
+    pub reference: ReferencePolicy<'a>,
     /// Asks the step to be dropped.
     pub interrupt: &'a Interrupt,
     /// The ranks that run together.
@@ -75,6 +139,20 @@ impl StepContext<'_> {
     pub fn learning_rate(&self) -> f64 {
         let common = self.stage.common;
         learning_rate(&common.optimizer, self.step, common.steps)
+    }
+
+    /// One optimizer step on the gradients accumulated; refused where `loss` is not finite.
+    ///
+    /// # Errors
+    /// A lost rank, or libtorch refusing the tensors.
+    pub fn update(&mut self, loss: f64) -> Result<Update, TrainError> {
+        if !loss.is_finite() {
+            self.learner.zero_grad();
+            return Ok(Update::default());
+        }
+        let clip_norm = self.stage.common.optimizer.clip_norm;
+        let lr = self.learning_rate();
+        self.learner.optimizer_step(lr, clip_norm)
     }
 
     /// Where the schedules of reward weights are.

@@ -128,9 +128,18 @@ fn row_check(
         if let Some(demands) = demands.get(task) {
             demands.check(task, row)?;
         }
-        let needs = needs.get(source).copied().unwrap_or_default();
+        let none = RowNeeds::default();
+        let needs = needs.get(source).unwrap_or(&none);
         if needs.target && row.target.is_none() {
             return Err("target: needed by supervised training (or svg, or text)".into());
+        }
+        if needs.pair {
+            check_pair(row)?;
+        }
+        for task in needs.scored_by.iter().filter_map(|task| tasks.get(task)) {
+            if let Some(lack) = task.rubric.missing(reference) {
+                return Err(lack);
+            }
         }
         let Some(task) = tasks.get(task) else {
             return Ok(());
@@ -142,6 +151,19 @@ fn row_check(
             Some(source) => drawable(source, &task.render, &machine),
             None => Ok(()),
         }
+    }
+}
+
+/// Refuses a row that is no pair of different answers.
+fn check_pair(row: &Example) -> Result<(), String> {
+    let rejected = row.rejected().ok_or(
+        "rejected: algorithm: dpo needs pairs of a chosen and a rejected answer (format: dpo has them)",
+    )?;
+    match (&rejected.target, &rejected.talk.answer) == (&row.target, &row.talk.answer) {
+        true => Err(
+            "keys `chosen` and `rejected` are the same answer: there is nothing to prefer".into(),
+        ),
+        false => Ok(()),
     }
 }
 
@@ -197,12 +219,16 @@ impl TaskDemands {
 }
 
 /// What the stages need of a source's rows.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct RowNeeds {
     /// A text that supervised training imitates.
     target: bool,
+    /// A rejected answer beside it.
+    pair: bool,
     /// What the task's rewards compare with.
     reference: bool,
+    /// Other tasks whose rubrics score it.
+    scored_by: Vec<String>,
 }
 
 impl RowNeeds {
@@ -217,6 +243,11 @@ impl RowNeeds {
             let evaluates = source.holds_out() && stage.common.eval.prompts > 0;
             let asked = stage.algorithm.options().needs();
             needs.target |= trains && asked.target;
+            needs.pair |= trains && asked.pair;
+            let pairs = stage.algorithm.options().pairs().filter(|_| trains);
+            needs
+                .scored_by
+                .extend(pairs.and_then(|pairs| pairs.rubric.clone()));
             needs.reference |= (trains && asked.reference) || evaluates;
         }
         needs

@@ -54,7 +54,12 @@ fn rows(stage: &StageConfig, catalog: &Catalog) -> usize {
     let sources = &stage.common.curriculum.sources;
     let summary = catalog.summary().into_iter();
     let drawn = summary.filter(|source| sources.is_empty() || sources.contains(&source.name));
-    drawn.map(|source| source.train).sum()
+    let rows = drawn.map(|source| source.train).sum();
+    // Of pairs that the stage makes itself there is one for each prompt at most.
+    match stage.algorithm.options().pairs() {
+        Some(pairs) if pairs.prompts > 0 => pairs.prompts,
+        _ => rows,
+    }
 }
 
 /// Steps of `size` draws in which at least `epochs` times `rows` are drawn; at least one.

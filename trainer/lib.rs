@@ -1,7 +1,7 @@
 //! The trainer: a run's stages, their steps, checkpoints, metrics and exact resume.
 //!
 //! The way in: [`run`] goes through the stages of a [`config::Config`]; each step is an
-//! [`Algorithm`]'s over a [`StepContext`]. `grpo` holds the policy step, `sft` the supervised one;
+//! [`Algorithm`]'s over a [`StepContext`]. `grpo` holds the policy step, `sft` the supervised one, `dpo` that of pairs;
 //! [`learn`] what both learn with. Networks come from `models`, completions from `rollout`, scores from
 //! `rewards`.
 
@@ -14,6 +14,7 @@ mod checkpoint;
 pub mod config;
 pub mod config_check;
 mod data;
+pub mod dpo;
 mod draw_stats;
 
 mod epochs;
@@ -28,10 +29,12 @@ pub mod learn;
 mod loader;
 mod memory;
 pub mod metrics;
+mod pairs;
 mod peak_memory;
 mod plan;
 mod policy_check;
 mod prompt_builder;
+mod reference_logprobs;
 mod resume;
 mod rollouts;
 mod run;
@@ -41,9 +44,12 @@ mod sft;
 mod stage_survey;
 pub mod telemetry;
 pub mod tensorboard;
+mod weights_digest;
 mod world;
 
-pub use algorithm::{Algorithm, StageContext, StepContext, StepEnd};
+pub use algorithm::{
+    Algorithm, PrepareContext, Prepared, ReferencePolicy, StageContext, StepContext, StepEnd,
+};
 pub use best::best_checkpoint;
 pub use checkpoint::{Checkpoint, Provenance, State};
 pub use config::scoring;
@@ -57,12 +63,14 @@ pub use interrupt::Interrupt;
 pub use learn::{Learner, LearnerOptions, Ranks};
 pub use loader::{DataLoader, LoadedPrompts, Loader, PromptRequest, Share};
 pub use memory::TrainingMemory;
+pub use pairs::{PairCounts, PairsJob, make_pairs};
 pub use peak_memory::peak_memory_gib;
 pub use plan::{check_inputs, plan};
 pub use prompt_builder::PromptBuilder;
+pub use reference_logprobs::ReferenceLogprobs;
 pub use resume::{Resume, move_aside};
 pub use rollouts::ScoredGroup;
 pub use run::{Observer, RunEnd, RunOptions, run};
 pub use run_lock::{Holder, RunLock};
-pub use stage_survey::{Bound, StageSurvey};
+pub use stage_survey::{Bound, RowTokens, StageSurvey};
 pub use world::{World, threads};

@@ -72,6 +72,8 @@ pub struct LoadedPrompts {
     pub prompts: Vec<Prompt>,
     /// Tokens of what SFT imitates, aligned with the prompts, the first of the tokenizer's ending ones last.
     pub targets: Vec<Option<Vec<i64>>>,
+    /// Tokens of the answers that pairs reject, ended like the targets; none where a row is no pair.
+    pub rejected: Vec<Option<Vec<i64>>>,
     /// Rows left out because their prompt was too long, or empty.
     pub too_long: u64,
     /// What was drawn of each task.
@@ -159,15 +161,17 @@ impl Loader for DataLoader {
         let shown: Vec<Result<_, TrainError>> = own
             .into_par_iter()
             .map(|(prompt, draw)| {
-                let target = builder.target(&draw)?;
-                Ok((builder.with_images(prompt, &draw.example)?, target))
+                let answers = (builder.target(&draw)?, builder.rejected(&draw)?);
+                Ok((builder.with_images(prompt, &draw.example)?, answers))
             })
             .collect();
         let shown: Result<Vec<_>, TrainError> = shown.into_iter().collect();
-        let (prompts, targets) = shown?.into_iter().unzip();
+        let (prompts, answers): (_, Vec<_>) = shown?.into_iter().unzip();
+        let (targets, rejected) = answers.into_iter().unzip();
         Ok(LoadedPrompts {
             prompts,
             targets,
+            rejected,
             too_long,
             stats,
         })

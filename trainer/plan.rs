@@ -15,7 +15,7 @@ use crate::epochs::count_steps;
 use crate::memory::TrainingMemory;
 use crate::policy_check;
 use crate::prompt_builder::PromptBuilder;
-use crate::stage_survey::StageSurvey;
+use crate::stage_survey::{RowTokens, StageSurvey};
 
 /// Rows of a source that are looked at.
 const LOOKED_AT: usize = 1000;
@@ -137,11 +137,14 @@ fn lengths(
             };
             let prompt = prompts.without_images(&draw)?.ids.len();
             // Without the token that ends it, as references are measured.
-            let answer = prompts
-                .target(&draw)?
-                .map(|ids| ids.len().saturating_sub(1));
+            let length = |ids: Vec<i64>| ids.len().saturating_sub(1);
+            let row = RowTokens {
+                prompt,
+                answer: prompts.target(&draw)?.map(length),
+                rejected: prompts.rejected(&draw)?.map(length),
+            };
             if place.0 == Split::Train {
-                let of = |stage: &mut StageSurvey| stage.count(&summary.name, (prompt, answer));
+                let of = |stage: &mut StageSurvey| stage.count(&summary.name, row);
                 stages.iter_mut().for_each(of);
             }
         }
@@ -200,7 +203,7 @@ pub fn plan(config: &Config) -> Result<String, TrainError> {
             options.describe(&stage.common),
         );
         if let Some(rollout) = options.rollout() {
-            let completions = size * rollout.group_size;
+            let completions = size * options.samples();
             let slots = match rollout.slots {
                 0 => completions,
                 slots => slots.min(completions),

@@ -110,6 +110,30 @@ impl PromptBuilder {
         }))
     }
 
+    /// The tokens of the answer that a pair rejects, ended like [`Self::target`]'s; `None` where the row is no pair.
+    ///
+    /// # Errors
+    /// As [`Self::target`].
+    pub(crate) fn rejected(&self, draw: &Draw) -> Result<Option<Vec<i64>>, TrainError> {
+        let Some(example) = draw.example.rejected() else {
+            return Ok(None);
+        };
+        self.target(&Draw {
+            example,
+            ..draw.clone()
+        })
+    }
+
+    /// The words under which another row of the task asks the same as a draw; see [`Prompter::own_words`].
+    ///
+    /// # Errors
+    /// As [`Self::prompt`].
+    pub(crate) fn own_words(&self, draw: &Draw) -> Result<String, TrainError> {
+        let example = &draw.example;
+        let words = self.prompter(example)?.own_words(draw);
+        words.map_err(|error| of_task(example, &error))
+    }
+
     fn prompter(&self, example: &Example) -> Result<&Prompter, TrainError> {
         self.tasks.get(&example.task).ok_or_else(|| {
             let known: Vec<&String> = self.tasks.keys().collect();

@@ -9,6 +9,10 @@ use crate::TrainError;
 use crate::interrupt::Interrupt;
 use crate::telemetry::Phase;
 
+/// Evaluations and pairs are scored by the weights that the rubrics' schedules end with, so that they compare whenever
+/// they are made; exact in a double, for services.
+pub(crate) const LAST_STEP: u64 = (1 << 53) - 1;
+
 /// A group with the reward of each completion.
 #[derive(Debug, Clone)]
 pub struct ScoredGroup {

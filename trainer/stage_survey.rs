@@ -25,6 +25,19 @@ pub struct StageSurvey {
     pub answers: Bound,
     /// Whether the bound on answers is on prompt and answer together, and cuts off what is over it.
     pub cuts: bool,
+    /// Whether its rows are pairs, whose longer answer counts.
+    pairs: bool,
+}
+
+/// What a row measures, in tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowTokens {
+    /// Its prompt.
+    pub prompt: usize,
+    /// The answer to imitate, without the token that ends it.
+    pub answer: Option<usize>,
+    /// The answer that a pair rejects, likewise.
+    pub rejected: Option<usize>,
 }
 
 impl StageSurvey {
@@ -39,20 +52,25 @@ impl StageSurvey {
             prompts: bound(bounds.prompt),
             answers: bound(bounds.answer),
             cuts: bounds.cuts,
+            pairs: stage.algorithm.options().needs().pair,
         }
     }
 
-    /// Counts a row of `source` by the tokens of its prompt and of its answer.
-    pub fn count(&mut self, source: &str, (prompt, answer): (usize, Option<usize>)) {
+    /// Counts a row of `source`.
+    pub fn count(&mut self, source: &str, row: RowTokens) {
         if !self.sources.is_empty() && !self.sources.iter().any(|own| own == source) {
             return;
         }
         self.rows += 1;
-        if prompt > self.prompts.most {
+        if row.prompt > self.prompts.most {
             self.prompts.over += 1;
             return;
         }
-        let before = if self.cuts { prompt } else { 0 };
+        let before = if self.cuts { row.prompt } else { 0 };
+        let answer = match self.pairs {
+            true => row.answer.max(row.rejected),
+            false => row.answer,
+        };
         let over = answer.is_some_and(|answer| before + answer + 1 > self.answers.most);
         self.answers.over += usize::from(over);
     }
@@ -85,7 +103,15 @@ impl StageSurvey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{AlgorithmConfig, GrpoConfig, SftConfig};
+    use crate::config::{AlgorithmConfig, DpoConfig, GrpoConfig, SftConfig};
+
+    fn row(prompt: usize, answer: Option<usize>) -> RowTokens {
+        RowTokens {
+            prompt,
+            answer,
+            rejected: Some(3),
+        }
+    }
 
     #[test]
     fn bounds_are_counted_as_the_stages_apply_them() {
@@ -96,18 +122,28 @@ mod tests {
         let mut sft = StageSurvey::of(&StageConfig::new(sft));
         // Six and three and the end fit; one more is cut off; ten leave no room.
         for (prompt, answer) in [(6, 3), (6, 4), (10, 1)] {
-            sft.count("any", (prompt, Some(answer)));
+            sft.count("any", row(prompt, Some(answer)));
         }
         assert_eq!((sft.rows, sft.prompts.over, sft.answers.over), (3, 1, 1));
+        let dpo = AlgorithmConfig::Dpo(DpoConfig {
+            max_tokens: 9,
+            ..DpoConfig::default()
+        });
+        let mut dpo = StageSurvey::of(&StageConfig::new(dpo));
+        // The rejected answer is the longer one.
+        for (prompt, answer) in [(5, 2), (6, 2), (9, 1)] {
+            dpo.count("any", row(prompt, Some(answer)));
+        }
+        assert_eq!((dpo.rows, dpo.prompts.over, dpo.answers.over), (3, 1, 1));
         let mut grpo = GrpoConfig::default();
         grpo.rollout.max_prompt_tokens = 5;
         grpo.rollout.max_new_tokens = 4;
         let mut stage = StageConfig::new(AlgorithmConfig::Grpo(grpo));
         stage.common.curriculum.sources = vec!["a".into()];
         let mut grpo = StageSurvey::of(&stage);
-        grpo.count("b", (9, Some(9)));
+        grpo.count("b", row(9, Some(9)));
         for (prompt, answer) in [(5, Some(3)), (5, Some(4)), (6, Some(9)), (1, None)] {
-            grpo.count("a", (prompt, answer));
+            grpo.count("a", row(prompt, answer));
         }
         assert_eq!((grpo.rows, grpo.prompts.over, grpo.answers.over), (4, 1, 1));
         assert_eq!(grpo.sentences().len(), 2);

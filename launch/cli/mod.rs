@@ -109,7 +109,6 @@ const NOT_BUILT: &[(&str, &str)] = &[
     ("samples", "svgrl samples"),
     ("export", "svgrl export"),
     ("drafts", "svgrl data drafts"),
-    ("pairs", "svgrl data pairs"),
     ("critiques", "svgrl data critiques"),
     ("corrections", "svgrl data corrections"),
     (

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use trainer::config::StageCommon;
 use trainer::metrics::{Metric, Metrics, keys};
@@ -18,7 +18,12 @@ pub(super) struct TrainProgress {
     pace: Pace,
     /// When the scan of a source's files began.
     reading: Option<Instant>,
+    /// When the preparation of a stage began, and when it was last told of.
+    preparing: Option<(Instant, Instant)>,
 }
+
+/// Time between plain lines of a preparation.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// What time left is estimated from.
 struct Pace {
@@ -38,6 +43,7 @@ impl TrainProgress {
                 first: 0,
             },
             reading: None,
+            preparing: None,
         }
     }
 
@@ -105,8 +111,15 @@ impl Observer for TrainProgress {
             steps => self.pace.since.elapsed().as_secs_f64() / steps as f64,
         };
         let left = duration(each * (stage.steps - step) as f64);
+        let imitation = match metrics.get(&keys::DPO_LOSS) {
+            Some(_) => "nll",
+            None => "loss",
+        };
         let shown = brief(&[
-            (&keys::SFT_LOSS, "loss"),
+            (&keys::DPO_LOSS, "loss"),
+            (&keys::DPO_ACCURACY, "accuracy"),
+            (&keys::DPO_MARGIN, "margin"),
+            (&keys::SFT_LOSS, imitation),
             (&keys::REWARD_MEAN, "reward"),
             (&keys::VALID, "valid"),
             (&keys::TOKENS_MEAN, "tokens"),
@@ -148,6 +161,21 @@ impl Observer for TrainProgress {
         // Plain output gets the end, a terminal every change.
         if std::io::stderr().is_terminal() || done == all {
             tracing::info!(target: LINES, passing = done < all, source, done, all, "{line}");
+        }
+    }
+
+    fn preparing(&mut self, what: &str, done: u64, all: u64) {
+        let now = Instant::now();
+        let begun = self.preparing.get_or_insert((now, now));
+        let left = begun.0.elapsed().as_secs_f64() * (all - done) as f64 / done.max(1) as f64;
+        // Plain output gets a line now and then and the end, a terminal every change.
+        let due = begun.1.elapsed() > PAUSE || done == all;
+        if due || std::io::stderr().is_terminal() {
+            begun.1 = now;
+            tracing::info!(target: LINES, passing = done < all, what, done, all, "{what}: {done} of {all}, {} left", duration(left));
+        }
+        if done == all {
+            self.preparing = None;
         }
     }
 

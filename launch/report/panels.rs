@@ -8,12 +8,28 @@ use super::data::StageData;
 /// The charts of a stage that have something to show, in reading order.
 pub(super) fn charts(stage: &StageData) -> Vec<Chart<'_>> {
     let mut charts = vec![total(stage), parts(stage), tasks(stage)];
-    let fixed: [(&str, &[(&Metric, &str)]); 10] = [
+    let fixed: [(&str, &[(&Metric, &str)]); 13] = [
         (
             "Loss",
             &[
                 (&keys::POLICY_LOSS, "policy"),
                 (&keys::SFT_LOSS, "imitation"),
+                (&keys::DPO_LOSS, "preference"),
+            ],
+        ),
+        (
+            "Pairs in the chosen order, fraction",
+            &[(&keys::DPO_ACCURACY, "accuracy")],
+        ),
+        (
+            "Margin of chosen over rejected answers, beta times log-ratios",
+            &[(&keys::DPO_MARGIN, "margin")],
+        ),
+        (
+            "Log-probability of an answer, nats",
+            &[
+                (&keys::DPO_CHOSEN_LOGP, "chosen"),
+                (&keys::DPO_REJECTED_LOGP, "rejected"),
             ],
         ),
         (

@@ -6,6 +6,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
+
 use super::config::{DataConfig, OnBadRow, SourceConfig, Split};
 use super::error::DataError;
 use super::example::Example;
@@ -77,6 +79,7 @@ pub(crate) struct Source {
 enum SourceRows {
     Shapes(Shapes),
     Files(FileSource),
+    Memory(Vec<Example>),
 }
 
 /// What a file's row must pass besides being well formed: asked with the names of its source and
@@ -190,6 +193,28 @@ impl Catalog {
             });
         }
         Ok(catalog)
+    }
+
+    /// Examples of tasks that lie in memory, to be trained on: one source for each task, all called `name`.
+    pub(crate) fn in_memory(name: &str, tasks: IndexMap<String, Vec<Example>>) -> Self {
+        let source = |(task, rows): (String, Vec<Example>)| Source {
+            name: name.to_owned(),
+            task,
+            weight: None,
+            train: (0..rows.len() as u32).collect(),
+            held_out: Vec::new(),
+            rows: SourceRows::Memory(rows),
+            filtered: 0,
+            unused: Vec::new(),
+            videos: 0,
+            digest: String::new(),
+        };
+        Self {
+            sources: tasks.into_iter().map(source).collect(),
+            skipped: Vec::new(),
+            on_bad_row: OnBadRow::Error,
+            check: Arc::new(|_: &str, _: &str, _: &Example| Ok(())),
+        }
     }
 
     /// Rows that were left out, in file order.
@@ -314,12 +339,14 @@ impl Source {
         match &self.rows {
             SourceRows::Shapes(shapes) => shapes.length(row),
             SourceRows::Files(files) => files.length(row),
+            SourceRows::Memory(rows) => u32::try_from(rows[row].length).unwrap_or(u32::MAX),
         }
     }
 
     fn read(&self, row: usize, check: &CheckRow) -> Result<Example, DataError> {
         let mut example = match &self.rows {
             SourceRows::Shapes(shapes) => shapes.example(row),
+            SourceRows::Memory(rows) => rows[row].clone(),
             SourceRows::Files(files) => {
                 let example = files.example(row)?;
                 if !files.checked {

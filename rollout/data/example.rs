@@ -23,6 +23,8 @@ pub struct Example {
     pub reference: Reference,
     /// What supervised training imitates. A noisy teacher makes it differ from the reference.
     pub target: Option<String>,
+    /// What the rejected answer of a pair holds besides its words, which are the field `rejected`.
+    pub rejected: Map<String, Value>,
     /// Characters of the reference (its SVG, else its text, else the target): the
     /// curriculum's measure of difficulty.
     pub length: usize,
@@ -75,6 +77,15 @@ impl Turn {
 }
 
 impl Example {
+    /// The same row with the answer that a pair rejects in the place of its target; `None` where it is no pair.
+    pub fn rejected(&self) -> Option<Self> {
+        let words = self.fields.get("rejected")?.clone();
+        let mut rejected = self.clone();
+        rejected.target = Some(words);
+        rejected.talk.answer.clone_from(&self.rejected);
+        Some(rejected)
+    }
+
     /// The conversation up to each of its earlier answers, that answer being the target: what
     /// supervised training imitates besides the last one. Empty for a single question.
     pub fn earlier(&self) -> impl Iterator<Item = Self> {

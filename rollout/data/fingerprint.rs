@@ -34,6 +34,7 @@ impl RowDigest {
             images,
             reference,
             target,
+            rejected,
             length: _,
         } = example;
         let mut text = String::new();
@@ -43,6 +44,9 @@ impl RowDigest {
             "{fields:?}{talk:?}{:?}{:?}{:?}{target:?}",
             reference.svg, reference.text, reference.draft
         );
+        if !rejected.is_empty() {
+            let _ = write!(text, "{rejected:?}");
+        }
         self.part(text.as_bytes());
         for image in images.iter().chain(&reference.image) {
             match (image, files) {

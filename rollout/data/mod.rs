@@ -12,6 +12,7 @@ mod error;
 mod example;
 mod files;
 mod fingerprint;
+mod made_pairs;
 mod order;
 mod shapes;
 pub(crate) mod shuffle;
@@ -26,8 +27,8 @@ pub use curriculum::{Cursor, CursorState, Spread};
 pub use error::{At, DataError};
 pub use example::{Draw, Example, Talk, Turn};
 pub use files::{
-    Readable, RecordRow, Records, RowMessages, ending, open_unpacked, readable, row_messages,
-    row_pictures, row_variables,
+    Readable, RecordRow, Records, RowMessages, conversation_row, ending, open_unpacked, readable,
+    row_messages, row_pictures, row_variables,
 };
 pub use order::{
     BucketedOrder, Buckets, CurriculumConfig, ObservedOrder, Order, PlainOrder, StagedOrder, Then,

@@ -6,6 +6,20 @@ use crate::data::Draw;
 use crate::message::PICTURE;
 
 impl Prompter {
+    /// The words under which another row of the task asks the same: the row's own prompt where the task has templates of
+    /// its own, which would be put around it again; else the question as the policy is asked it, which is asked as it
+    /// stands. Pictures have their places in it, or none has.
+    ///
+    /// # Errors
+    /// A field that the row lacks.
+    pub fn own_words(&self, draw: &Draw) -> Result<String, PromptError> {
+        let own = draw.example.fields.get("prompt");
+        match own.filter(|_| !self.spare_whole_questions) {
+            Some(own) => Ok(own.clone()),
+            None => Ok(self.question(draw)?.with(PICTURE)),
+        }
+    }
+
     /// The user's words alone: the row's own prompt; where it has none, its last turn as the template has it. Places of
     /// pictures that stand before and behind them are none.
     ///

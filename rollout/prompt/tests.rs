@@ -23,6 +23,7 @@ fn draw(number: u64) -> Draw {
             images: Vec::new(),
             reference: rewards::Reference::default(),
             target: None,
+            rejected: serde_json::Map::new(),
             length: 0,
         },
         draw: number,

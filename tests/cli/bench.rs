@@ -43,6 +43,20 @@ fn decoding_and_steps_are_measured_with_and_without_pictures() {
 }
 
 #[test]
+fn steps_over_pairs_are_measured_with_both_references() {
+    let lengths = write(&scratch("bench_dpo"), "lengths.json", "[2, 3, 4, 2]");
+    for reference in ["cached", "policy"] {
+        let step = figures(&format!(
+            "dpo --reference {reference} --lengths {}",
+            lengths.display()
+        ));
+        let whole = step["median_step_s"].as_f64().unwrap();
+        assert!(whole > 0.0, "{step}");
+        assert_eq!(step["step_s"], json!([whole]), "one counted repetition");
+    }
+}
+
+#[test]
 fn pictures_and_drawings_are_measured() {
     let cut = figures("preprocess");
     for family in ["qwen2_5_vl", "qwen3_vl", "internvl"] {

@@ -21,7 +21,7 @@ use rollout::{Sampling, Submission};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 use trainer::config::{AlgorithmOptions, GrpoConfig, RolloutConfig};
-use trainer::{Algorithm, Interrupt, LoadedPrompts, Loader, PromptRequest};
+use trainer::{Algorithm, Interrupt, LoadedPrompts, Loader, PromptRequest, ReferencePolicy};
 use trainer::{DrawStats, Ranks, StageContext, StepContext, StepEnd, TrainError};
 
 use crate::support::policy;
@@ -258,6 +258,7 @@ impl Loader for FewWords {
         Ok(LoadedPrompts {
             prompts,
             targets: Vec::new(),
+            rejected: Vec::new(),
             too_long: 0,
             stats: DrawStats::default(),
         })
@@ -321,7 +322,7 @@ fn train(
         common: &common,
         tasks: &IndexMap::new(),
         scorer: &scorer,
-        reference: None,
+        reference: ReferencePolicy::Absent,
         interrupt: &Interrupt::never(),
         ranks: Rc::new(Ranks::single(Device::Cpu)),
         seed: 5,

@@ -12,6 +12,8 @@ mod checkpoints;
 mod clip_pieces;
 /// Logits, gradients and greedy tokens equal those of transformers.
 mod decoder;
+/// Losses of pairs and their gradients equal those of TRL's DPOTrainer.
+mod dpo;
 /// Features of pictures and texts equal those of the encoders' own implementations.
 mod encoders;
 /// An exported folder is the one that was read.

@@ -1,14 +1,16 @@
-//! Whole pieces of work for measuring: a GRPO step with forced completion lengths, decoding, scoring,
+//! Whole pieces of work for measuring: a GRPO step with forced completion lengths, a DPO step, decoding, scoring,
 //! encoders. The code that runs is the trainer's own; only the prompts, the lengths and the texts
 //! that are scored are given from outside, so that a peer can be given the same.
 
 mod decode;
+mod dpo;
 mod encoders;
 mod scoring;
 mod shape;
 mod step;
 
 pub use decode::decode_rate;
+pub use dpo::{DpoBench, dpo_times};
 pub use encoders::measure;
 pub use scoring::{scoring_jobs, scoring_tasks, shapes};
 pub use shape::Shape;

@@ -13,7 +13,7 @@ use tch::{Device, Kind};
 
 use super::scoring::{scorer, shapes};
 use super::shape::Shape;
-use crate::algorithm::{Algorithm, StageContext, StepContext, StepEnd};
+use crate::algorithm::{Algorithm, ReferencePolicy, StageContext, StepContext, StepEnd};
 use crate::config::{
     AlgorithmOptions, BatchConfig, GrpoConfig, KlConfig, OptimizerConfig, RolloutConfig,
     StageCommon,
@@ -122,6 +122,7 @@ impl Loader for FixedPrompts<'_> {
         Ok(LoadedPrompts {
             prompts: prompts?,
             targets: Vec::new(),
+            rejected: Vec::new(),
             too_long: 0,
             stats: DrawStats::default(),
         })
@@ -176,7 +177,9 @@ pub fn step_times(bench: &StepBench, count: usize) -> Result<Vec<StepTimes>, Tra
         common: &common,
         tasks: &IndexMap::new(),
         scorer: &scorer,
-        reference: reference.as_ref(),
+        reference: reference
+            .as_ref()
+            .map_or(ReferencePolicy::Absent, ReferencePolicy::Network),
         interrupt: &Interrupt::never(),
         ranks,
         seed: 0,
@@ -244,7 +247,7 @@ fn stage(bench: &StepBench) -> (GrpoConfig, StageCommon) {
     (config, common)
 }
 
-fn times(metrics: &Metrics) -> StepTimes {
+pub(super) fn times(metrics: &Metrics) -> StepTimes {
     let seconds = |metric| metrics.get(metric).unwrap_or(0.0);
     StepTimes {
         step: seconds(&keys::TIME_STEP),

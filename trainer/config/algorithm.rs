@@ -5,6 +5,7 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
+use super::dpo::DpoConfig;
 use super::grpo::GrpoConfig;
 use super::options::AlgorithmOptions;
 use super::sft::SftConfig;
@@ -63,4 +64,6 @@ algorithms! {
     Sft(SftConfig) = "sft";
     /// Group-relative policy optimisation on scored completions.
     Grpo(GrpoConfig) = "grpo";
+    /// Direct preference optimisation on pairs of answers.
+    Dpo(DpoConfig) = "dpo";
 }

@@ -13,7 +13,7 @@ use super::optimizer::OptimizerConfig;
 pub struct StageCommon {
     /// Name of the stage, unique in the run.
     pub name: String,
-    /// Optimizer steps of SFT; rollout batches of GRPO, each followed by `updates` optimizer steps; >= 1.
+    /// Optimizer steps of SFT and DPO; rollout batches of GRPO, each followed by `updates` optimizer steps; >= 1.
     pub steps: u64,
     /// The stage's length in passes over its rows instead of steps, > 0, fractions as well: one epoch is as many draws
     /// as the stage's sources have rows to train on, held-out and bad rows apart (bad rows of large files count until
@@ -42,7 +42,7 @@ pub struct StageCommon {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchConfig {
-    /// Examples of an SFT step, or prompts of a GRPO step, over all ranks; >= 1.
+    /// Examples of an SFT step, prompts of a GRPO step, or pairs of a DPO step, over all ranks; >= 1.
     pub size: usize,
     /// Tokens of a micro-batch, packed without padding; >= 1. A longer sequence goes alone.
     pub micro_tokens: usize,
@@ -82,7 +82,7 @@ pub struct EvalConfig {
     /// prompt of their task (`eval/heldout_swapped/...`), at the same temperature: a policy that
     /// looks does worse.
     pub swap_images: bool,
-    /// Longest completion, in tokens; 0 takes the stage's (SFT: 512).
+    /// Longest completion, in tokens; 0 takes the stage's (SFT, DPO: 512).
     pub max_new_tokens: usize,
     /// The stage ends early when this many evaluations in a row bring no better value of `checkpoint.best`'s metric than
     /// the best one so far; 0: it makes all its steps. The evaluation before the first step does not count.

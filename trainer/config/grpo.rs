@@ -274,6 +274,7 @@ impl AlgorithmOptions for GrpoConfig {
     fn needs(&self) -> AlgorithmNeeds {
         AlgorithmNeeds {
             target: false,
+            pair: false,
             reference: true,
             reference_policy: self.kl.coefficient != 0.0,
         }

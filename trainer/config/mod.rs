@@ -6,11 +6,13 @@
 mod algorithm;
 mod bounds;
 mod common;
+mod dpo;
 mod grpo;
 mod held_out;
 mod metrics;
 mod optimizer;
 mod options;
+mod pairs;
 mod paths;
 mod ranks;
 mod sampling;
@@ -32,12 +34,15 @@ pub use algorithm::AlgorithmConfig;
 pub use common::{
     BatchConfig, BestCheckpoint, BestMode, CheckpointConfig, EvalConfig, StageCommon,
 };
+pub use dpo::{DpoConfig, DpoLoss, DpoReference};
 pub use grpo::{
     AdvantageConfig, Aggregation, GrpoConfig, KlConfig, KlEstimator, KlPlace, LossConfig, MeanOver,
     OldLogprobs, SamplesConfig, StdOf, StdOver, Truncated, ZeroSpread,
 };
 pub use optimizer::{OptimizerConfig, Schedule};
 pub use options::{AlgorithmNeeds, AlgorithmOptions, LengthBounds};
+pub use pairs::PairsConfig;
+pub(crate) use pairs::ScoredBy;
 pub use paths::FolderOf;
 pub use ranks::RanksConfig;
 pub use sampling::RolloutConfig;

@@ -1,6 +1,7 @@
 //! What every algorithm says of its section.
 
 use super::common::StageCommon;
+use super::pairs::PairsConfig;
 use super::sampling::RolloutConfig;
 
 /// What an algorithm asks of its section, its rows and its policy.
@@ -13,6 +14,16 @@ pub trait AlgorithmOptions {
 
     /// How completions are sampled, where it samples any.
     fn rollout(&self) -> Option<&RolloutConfig>;
+
+    /// Completions of each prompt, where it samples any.
+    fn samples(&self) -> usize {
+        self.rollout().map_or(0, |rollout| rollout.group_size)
+    }
+
+    /// The pairs that a stage makes of its own policy's completions, where it makes any.
+    fn pairs(&self) -> Option<&PairsConfig> {
+        None
+    }
 
     /// The tokens that its rows may have.
     fn length_bounds(&self) -> LengthBounds;
@@ -35,6 +46,8 @@ pub trait AlgorithmOptions {
 pub struct AlgorithmNeeds {
     /// Of a row: a text to imitate.
     pub target: bool,
+    /// Of a row: a rejected answer beside the one to imitate.
+    pub pair: bool,
     /// Of a row: what the task's rewards compare with.
     pub reference: bool,
     /// The stage's first policy, frozen.

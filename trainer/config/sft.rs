@@ -63,6 +63,7 @@ impl AlgorithmOptions for SftConfig {
     fn needs(&self) -> AlgorithmNeeds {
         AlgorithmNeeds {
             target: true,
+            pair: false,
             reference: false,
             reference_policy: false,
         }

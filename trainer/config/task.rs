@@ -13,6 +13,8 @@ use rollout::prompt::{ChatUse, PromptConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{Config, StageConfig};
+
 /// What kind of work a task is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -172,6 +174,43 @@ pub fn scoring(tasks: &IndexMap<String, TaskConfig>) -> IndexMap<String, TaskSco
         .iter()
         .map(|(name, task)| (name.clone(), task.scoring()))
         .collect()
+}
+
+impl Config {
+    /// How everything is scored that a run scores: the tasks, and what judges the pairs that stages make.
+    pub fn scorings(&self) -> IndexMap<String, TaskScoring> {
+        let mut all = scoring(&self.tasks);
+        for stage in &self.stages {
+            all.extend(self.judged_pairs(stage));
+        }
+        all
+    }
+
+    /// What a stage's own judge scores pairs by, for each task of the stage's sources.
+    pub(super) fn judged_pairs(&self, stage: &StageConfig) -> IndexMap<String, TaskScoring> {
+        let pairs = stage.algorithm.options().pairs();
+        let Some((pairs, judge)) = pairs.and_then(|pairs| Some((pairs, pairs.judge.as_ref()?)))
+        else {
+            return IndexMap::new();
+        };
+        let drawn = &stage.common.curriculum.sources;
+        let used = |name: &String| drawn.is_empty() || drawn.contains(name);
+        let sources = self.data.sources.iter().filter(|(name, _)| used(name));
+        let first = self.tasks.keys().next().map(String::as_str);
+        let names = sources.filter_map(|(_, source)| source.task().or(first));
+        let judged = names.filter_map(|name| {
+            let scoring = TaskScoring {
+                rubric: RubricConfig {
+                    rewards: vec![RewardConfig::Judge(judge.clone())],
+                    ..RubricConfig::default()
+                },
+                metrics: Vec::new(),
+                ..self.tasks.get(name)?.scoring()
+            };
+            Some((pairs.scored_by(stage.name()).task(name), scoring))
+        });
+        judged.collect()
+    }
 }
 
 fn own_file(task: TaskType, format: &str) -> &'static str {

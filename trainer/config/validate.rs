@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::bounds::{BoundResult, at_least, ensure, not_negative, positive, within};
-use super::{Config, EvalConfig, OptimizerConfig, Schedule, StageConfig, scoring};
+use super::{Config, EvalConfig, OptimizerConfig, PairsConfig, Schedule, StageConfig, scoring};
 
 impl Config {
     /// Checks every bound; the first violation as `key: rule, got value`.
@@ -129,7 +129,45 @@ impl Config {
             })?;
         }
         self.check_best(stage)?;
-        stage.algorithm.options().check(common)
+        stage.algorithm.options().check(common)?;
+        self.pairs(stage).map_err(|error| format!("pairs.{error}"))
+    }
+
+    /// Checks the bounds of a making of pairs, and the name of what scores it.
+    ///
+    /// # Errors
+    /// `key: rule, got value`.
+    pub fn check_pairs(&self, pairs: &PairsConfig) -> Result<(), String> {
+        pairs.check()?;
+        let Some(task) = &pairs.rubric else {
+            return Ok(());
+        };
+        let known: Vec<&String> = self.tasks.keys().collect();
+        ensure(self.tasks.contains_key(task), || {
+            format!("rubric: `{task}` is not in tasks {known:?}")
+        })
+    }
+
+    /// What scores the pairs that a stage makes.
+    fn pairs(&self, stage: &StageConfig) -> BoundResult {
+        let Some(pairs) = stage.algorithm.options().pairs() else {
+            return Ok(());
+        };
+        self.check_pairs(pairs)?;
+        if pairs.judge.is_some() {
+            ensure(self.rewards.endpoint.is_none(), || {
+                "judge: with rewards.endpoint the service scores by its own tasks; name one of them as rubric".into()
+            })?;
+            for scoring in self.judged_pairs(stage).values() {
+                scoring.validate().map_err(|error| {
+                    match error.strip_prefix("rubric.rewards.0.") {
+                        Some(own) => format!("judge.{own}"),
+                        None => error,
+                    }
+                })?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -89,7 +89,7 @@ fn kl_penalties(
     cx: &StepContext,
     group: &ShapedGroup,
 ) -> Result<Vec<f64>, TrainError> {
-    let Some(reference) = cx.stage.reference else {
+    let Some(reference) = cx.stage.reference.network() else {
         return Ok(Vec::new());
     };
     let zeros = vec![0.0; group.shaped.len()];

@@ -185,7 +185,7 @@ fn forward_backward(
     old: Option<&Tensor>,
 ) -> Result<Vec<f64>, TrainError> {
     let head = config.head(stage.common);
-    let reference = match stage.reference {
+    let reference = match stage.reference.network() {
         None => None,
         Some(policy) => {
             learner.flops += flops::forward(&learner.model, micro, learner.vision_features());

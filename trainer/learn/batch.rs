@@ -102,20 +102,36 @@ pub fn micro_batches(
     budget: usize,
     device: Device,
 ) -> Vec<MicroBatch> {
+    micro_batches_of(trajectories, 1, norm, (budget, device))
+}
+
+/// The same with every `together` (>= 1) consecutive trajectories in one micro-batch, whatever their rows
+/// are: pairs that a loss compares.
+pub fn micro_batches_of(
+    trajectories: &[Trajectory],
+    together: usize,
+    norm: &LossNorm,
+    (budget, device): (usize, Device),
+) -> Vec<MicroBatch> {
     let mut out = Vec::new();
     let mut start = 0;
     while start < trajectories.len() {
         let mut end = start;
         let mut rows = 0;
         while end < trajectories.len() {
-            let next = &trajectories[end];
-            let shared = end > start && trajectories[end - 1].is_sibling(next);
-            let cost = next.own_rows() + if shared { 0 } else { next.prompt.len() };
+            let next = (end + together).min(trajectories.len());
+            let cost: usize = (end..next)
+                .map(|at| {
+                    let own = &trajectories[at];
+                    let shared = at > start && trajectories[at - 1].is_sibling(own);
+                    own.own_rows() + if shared { 0 } else { own.prompt.len() }
+                })
+                .sum();
             if end > start && rows + cost > budget {
                 break;
             }
             rows += cost;
-            end += 1;
+            end = next;
         }
         out.push(pack(&trajectories[start..end], norm, device));
         start = end;

@@ -33,6 +33,9 @@ impl HeadOptions {
 /// The loss of a block: its first row, log-probabilities `[n]` and entropies `[n]` in, a scalar out.
 pub type BlockLoss<'a> = dyn FnMut(i64, &Tensor, &Tensor) -> Tensor + 'a;
 
+/// The loss of all rows: log-probabilities `[n]` in, a scalar out.
+pub type WholeLoss<'a> = dyn FnMut(&Tensor) -> Tensor + 'a;
+
 /// One block of rows through the head.
 struct Block {
     hidden: Tensor,
@@ -137,24 +140,70 @@ pub fn backward(
             let push = (&block.log_probs + entropy.unsqueeze(-1)) * block.log_probs.exp();
             logits -= push * bonus.grad().unsqueeze(-1);
         }
-        let _ = logits.scatter_add_(
-            -1,
-            &block.targets.unsqueeze(-1),
-            &chosen.grad().unsqueeze(-1),
-        );
-        if options.temperature != 1.0 {
-            logits /= options.temperature;
-        }
-        let logits = logits.to_kind(block.hidden.kind());
-        gradients.push(logits.matmul(model.head()));
-        let mut head = model.head().grad();
-        if head.defined() {
-            let _ = head.addmm_(&logits.transpose(0, 1), &block.hidden);
-        }
+        gradients.push(through_head(model, &block, logits, &chosen.grad(), options));
     }
-    if gradients.is_empty() {
-        hidden.zeros_like()
-    } else {
-        Tensor::cat(&gradients, 0)
+    whole_gradient(gradients, hidden)
+}
+
+/// Runs `loss(log_probs)` on the log-probabilities `[n]` of all rows, a leaf, and back-propagates the
+/// scalar it returns, as [`backward`] does: for losses that compare sequences. Where one block holds all
+/// rows, its logits are kept for the way back; otherwise they are computed once more.
+pub fn backward_whole(
+    model: &Decoder,
+    hidden: &Tensor,
+    targets: &Tensor,
+    options: &HeadOptions,
+    loss: &mut WholeLoss,
+) -> Tensor {
+    let _guard = tch::no_grad_guard();
+    let fits = targets.size()[0] <= options.block(model.config.vocab_size);
+    let kept: Vec<(i64, Block)> = match fits {
+        true => blocks(model, hidden, targets, options).collect(),
+        false => Vec::new(),
+    };
+    let chosen = match kept.first() {
+        Some((_, block)) => block.chosen.shallow_clone(),
+        None => log_probs(model, hidden, targets, options),
+    };
+    let chosen = chosen.detach().set_requires_grad(true);
+    tch::with_grad(|| loss(&chosen).backward());
+    let push = chosen.grad();
+    let back = |(start, block): (i64, Block)| {
+        let push = push.narrow(0, start, block.targets.size()[0]);
+        let logits = block.log_probs.exp() * push.neg().unsqueeze(-1);
+        through_head(model, &block, logits, &push, options)
+    };
+    let gradients = match fits {
+        true => kept.into_iter().map(back).collect(),
+        false => blocks(model, hidden, targets, options).map(back).collect(),
+    };
+    whole_gradient(gradients, hidden)
+}
+
+/// Ends a block's way back: `logits [n, V]` lack the chosen tokens' own `push [n]` yet. Accumulates the
+/// head's gradient and gives that of the block's hidden rows.
+fn through_head(
+    model: &Decoder,
+    block: &Block,
+    mut logits: Tensor,
+    push: &Tensor,
+    options: &HeadOptions,
+) -> Tensor {
+    let _ = logits.scatter_add_(-1, &block.targets.unsqueeze(-1), &push.unsqueeze(-1));
+    if options.temperature != 1.0 {
+        logits /= options.temperature;
+    }
+    let logits = logits.to_kind(block.hidden.kind());
+    let mut head = model.head().grad();
+    if head.defined() {
+        let _ = head.addmm_(&logits.transpose(0, 1), &block.hidden);
+    }
+    logits.matmul(model.head())
+}
+
+fn whole_gradient(gradients: Vec<Tensor>, hidden: &Tensor) -> Tensor {
+    match gradients.is_empty() {
+        true => hidden.zeros_like(),
+        false => Tensor::cat(&gradients, 0),
     }
 }

@@ -15,7 +15,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::batch::MicroBatch;
 use super::flops;
-use super::head::{self, HeadOptions};
+use super::head::{self, BlockLoss, HeadOptions, WholeLoss};
 use super::optim::AdamW;
 use super::ranks::Ranks;
 use crate::TrainError;
@@ -112,7 +112,35 @@ impl Learner {
         &mut self,
         micro: &MicroBatch,
         options: &HeadOptions,
-        loss: &mut dyn FnMut(i64, &Tensor, &Tensor) -> Tensor,
+        loss: &mut BlockLoss,
+    ) -> Result<(), TrainError> {
+        self.through_network(micro, &mut |model, hidden| {
+            head::backward(model, hidden, &micro.targets, options, loss)
+        })
+    }
+
+    /// The same for a loss of sequences, which sees the log-probabilities of all tokens at once; see
+    /// [`head::backward_whole`].
+    ///
+    /// # Errors
+    /// As [`Self::forward_backward`].
+    pub fn forward_backward_whole(
+        &mut self,
+        micro: &MicroBatch,
+        options: &HeadOptions,
+        loss: &mut WholeLoss,
+    ) -> Result<(), TrainError> {
+        self.through_network(micro, &mut |model, hidden| {
+            head::backward_whole(model, hidden, &micro.targets, options, loss)
+        })
+    }
+
+    /// Forward and backward around `head`, which is given the rows `[n, H]` that predict tokens and gives
+    /// their gradient back.
+    fn through_network(
+        &mut self,
+        micro: &MicroBatch,
+        head: &mut dyn FnMut(&Decoder, &Tensor) -> Tensor,
     ) -> Result<(), TrainError> {
         let _span = tracing::trace_span!("micro_batch", rows = micro.computed_rows()).entered();
         let source = self.vision_features();
@@ -129,7 +157,7 @@ impl Learner {
             let tape = Tape::forward(&self.model, &input, self.recompute);
             let hidden = tape.hidden().detach();
             let chosen = hidden.index_select(0, &micro.rows);
-            let gradient = head::backward(&self.model, &chosen, &micro.targets, options, loss);
+            let gradient = head(&self.model, &chosen);
             let gradient =
                 tch::no_grad(|| hidden.zeros_like().index_add(0, &micro.rows, &gradient));
             tape.backward(&gradient);

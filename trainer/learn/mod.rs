@@ -1,8 +1,8 @@
 //! What every algorithm learns with: trajectories packed into micro-batches, the vocabulary head, the
 //! optimizer, the ranks that learn together.
 //!
-//! Nothing here knows where trajectories come from or which loss they get: `sft` and
-//! `grpo` hold step and loss alone.
+//! Nothing here knows where trajectories come from or which loss they get: `sft`,
+//! `dpo` and `grpo` hold step and loss alone.
 
 pub mod batch;
 pub mod flops;
@@ -11,7 +11,7 @@ mod learner;
 pub mod optim;
 mod ranks;
 
-pub use batch::{LossNorm, MicroBatch, Trajectory, micro_batches};
+pub use batch::{LossNorm, MicroBatch, Trajectory, micro_batches, micro_batches_of};
 pub use head::HeadOptions;
 pub use learner::{Learner, LearnerOptions, Update};
 pub use optim::{AdamW, learning_rate};

@@ -65,7 +65,12 @@ metrics! {
     METRIC_TASK = "metric/<task>/<metric>/mean", "the same within one task";
     UNSCORED = "reward/unscored_frac", "share of completions that could not be scored, because a judge, an encoder or a service failed: they count in no mean";
     ZERO_SPREAD = "reward/zero_spread_frac", "share of groups whose rewards are all equal";
-    SFT_LOSS = "sft/loss", "mean negative log-probability of the targets' tokens, natural log";
+    SFT_LOSS = "sft/loss", "mean negative log-probability of the targets' tokens (DPO: of the chosen answers'), natural log";
+    DPO_LOSS = "dpo/loss", "the loss: a mean over the step's pairs, with the SFT term times its weight";
+    DPO_ACCURACY = "dpo/accuracy", "share of pairs whose chosen answer has the larger log-ratio to the reference policy (TRL's rewards/accuracies)";
+    DPO_MARGIN = "dpo/margin", "mean of beta times the difference of chosen and rejected log-ratios, sums over tokens under every loss (TRL's rewards/margins)";
+    DPO_CHOSEN_LOGP = "dpo/chosen_logp", "mean log-probability of a chosen answer, summed over its tokens, natural log (TRL's logps/chosen)";
+    DPO_REJECTED_LOGP = "dpo/rejected_logp", "the same of rejected answers (TRL's logps/rejected)";
     VALID = "svg/valid_frac", "share of completions of the asked form whose SVG renders, of tasks whose completions are SVG";
     VALID_TASK = "svg/<task>/valid_frac", "the same within one task";
     DEADLINE_HITS = "svg/deadline_hits", "completions whose rendering was ended by the deadline";
@@ -90,7 +95,7 @@ metrics! {
     TIME_REDUCE = "time/reduce_s", "seconds of summing gradients over ranks";
     TIME_OPTIM = "time/optim_s", "seconds of clipping and the optimizer";
     TIME_STEP = "time/step_s", "seconds of the whole step";
-    TOKENS_PER_S = "perf/tokens_per_s", "tokens sampled (GRPO) or learnt from (SFT) per second of the step";
+    TOKENS_PER_S = "perf/tokens_per_s", "tokens sampled (GRPO) or learnt from (SFT, DPO) per second of the step";
     ROLLOUTS_PER_S = "perf/rollouts_per_s", "completions per second of the step";
     MFU = "perf/mfu", "model FLOPs of this rank's learning over what its device does at most in time/forward_backward_s";
     PICTURES = "perf/pictures", "pictures that went through this rank's vision tower in the step, for sampling and learning";

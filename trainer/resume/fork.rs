@@ -9,7 +9,7 @@ use super::cut::keeps;
 use super::found::{Chosen, stage_folder};
 use crate::TrainError;
 use crate::checkpoint::Checkpoint;
-use crate::config::Config;
+use crate::config::{Config, StageConfig};
 use crate::files::{self, real};
 use crate::{metrics, samples};
 
@@ -82,6 +82,7 @@ pub(super) fn copy_run(
             let keep = keeps(config, Some(checkpoint));
             metrics::copy(&from, run, &keep)?;
             samples::copy(&from, run, &keep)?;
+            copy_prepared(&from, run, &config.stages[..=state.stage_index])?;
         }
         None => notices.push(format!(
             "{} lies in no run folder: metrics and samples begin after its step",
@@ -104,6 +105,23 @@ pub(super) fn copy_run(
 pub(crate) fn keep_final(folder: &Path, step: u64) -> Result<(), TrainError> {
     let name = format!("step_{step:06}");
     copy_as(&folder.join("final"), folder, &name).map(drop)
+}
+
+/// Copies what stages had made before their first step: their pairs, and what the reference policy said.
+fn copy_prepared(from: &Path, run: &Path, stages: &[StageConfig]) -> Result<(), TrainError> {
+    for folder in ["pairs", "reference"] {
+        for stage in stages {
+            for end in ["jsonl", "jsonl.made.json"] {
+                let name = format!("{}.{end}", stage.name());
+                let (source, target) = (from.join(folder), run.join(folder));
+                if source.join(&name).is_file() {
+                    files::make_folder(&target)?;
+                    files::copy_file(&source.join(&name), &target.join(&name))?;
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 fn copy_checkpoint(from: &Path, stage: &Path) -> Result<PathBuf, TrainError> {

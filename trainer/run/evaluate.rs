@@ -10,15 +10,11 @@ use crate::interrupt::Interrupt;
 use crate::learn::Ranks;
 use crate::metrics::Metrics;
 use crate::prompt_builder::PromptBuilder;
-use crate::rollouts::{RolloutArgs, sample_and_score};
+use crate::rollouts::{LAST_STEP, RolloutArgs, sample_and_score};
 use crate::samples::{SampleRow, StepId, reward_metrics, sample_rows, to_leader};
 
 /// Draw numbers of held-out prompts: apart from every training draw, the same at each evaluation.
 const HELD_OUT: u64 = 1 << 62;
-
-/// Evaluations are scored by the weights that the rubrics' schedules end with, so that they compare whenever they are
-/// made; exact in a double, for services.
-const LAST_STEP: u64 = (1 << 53) - 1;
 
 /// How a stage's evaluations sample, apart from temperature and greediness.
 pub fn sampling(stage: &StageConfig) -> Sampling {

@@ -5,6 +5,7 @@ pub(crate) mod evaluate;
 mod observer;
 mod options;
 mod output;
+mod own_pairs;
 mod progress;
 mod stage;
 mod start;
@@ -22,7 +23,7 @@ use serde_json::Value;
 use torch_ext::ProcessGroup;
 
 use crate::checkpoint::{Checkpoint, Provenance, State};
-use crate::config::{Config, scoring};
+use crate::config::Config;
 use crate::data::{left_out, open_catalog};
 use crate::epochs::count_steps;
 use crate::inputs::Inputs;
@@ -151,7 +152,7 @@ pub fn run(
     let counter: TokenCounter = Arc::new(move |text| tokenizer.encode(text).len());
     let scorer = Scorer::with_encoders(
         &config.rewards,
-        scoring(&config.tasks),
+        config.scorings(),
         Some(counter),
         &config.encoder_set(options.device),
     )?;

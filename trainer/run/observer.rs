@@ -14,6 +14,8 @@ pub trait Observer {
     fn checkpoint(&mut self, run: &Path);
     /// A long scan of a source's files goes on: bytes read so far and in all.
     fn reading(&mut self, source: &str, done: u64, all: u64);
+    /// What a stage needs before its first step is being made: how much of it, and of how much.
+    fn preparing(&mut self, what: &str, done: u64, all: u64);
     /// Something that people should know.
     fn notice(&mut self, text: &str);
 }

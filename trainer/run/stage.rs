@@ -1,6 +1,7 @@
 //! One stage: steps, evaluations and checkpoints at their times, until it is done or a signal ends it.
 
 use std::path::Path;
+use std::rc::Rc;
 
 use models::Decoder;
 use rollout::Engine;
@@ -13,7 +14,9 @@ use super::output::RunOutput;
 use super::progress::{StageProgress, is_due};
 use super::{Run, RunEnd, ends_whole};
 use crate::TrainError;
-use crate::algorithm::{StageContext, StepContext, StepEnd};
+use crate::algorithm::{
+    PrepareContext, Prepared, ReferencePolicy, StageContext, StepContext, StepEnd,
+};
 use crate::checkpoint::{Checkpoint, Contents, State};
 use crate::config::StageConfig;
 use crate::learn::{Learner, LearnerOptions, PhaseKind, flops};
@@ -43,16 +46,24 @@ impl Run<'_> {
         let _span = tracing::info_span!("stage", name = stage.name()).entered();
         // Each stage draws its own order, and its completions' numbers are its own.
         let seed = rollout::mix(config.seed, index as u64 + 1);
-        let (mut workers, mut progress) = self.open(index, model, seed, start)?;
-        let reference = self.reference(index, stage)?;
+        let Some((mut workers, mut progress)) = self.open(output, index, (model, seed), start)?
+        else {
+            return Ok(RunEnd::Interrupted(self.options.interrupt.signal()));
+        };
+        let reference = match stage.algorithm.options().needs().reference_policy {
+            true => Some(self.first_policy(index)?),
+            false => None,
+        };
         self.begin_writing(output)?;
         let sources = &stage.common.curriculum.sources;
         let held_out = subsample(self.catalog.held_out(sources)?, stage.common.eval.prompts);
-        let context = StageContext {
+        let mut context = StageContext {
             common: &stage.common,
             tasks: &config.tasks,
             scorer: &self.scorer,
-            reference: reference.as_ref(),
+            reference: reference
+                .as_ref()
+                .map_or(ReferencePolicy::Absent, ReferencePolicy::Network),
             interrupt: &self.options.interrupt,
             ranks: self.ranks.clone(),
             seed,
@@ -63,6 +74,14 @@ impl Run<'_> {
         let mut stepped = false;
         self.options.interrupt.begin();
         self.ranks.forget_lengths();
+        let prepared = self.prepare(output, &context, &mut workers, progress)?;
+        match &prepared {
+            Prepared::Nothing => {}
+            Prepared::Logprobs(known) => context.reference = ReferencePolicy::Logprobs(known),
+            Prepared::Interrupted => {
+                return Ok(RunEnd::Interrupted(self.options.interrupt.signal()));
+            }
+        }
         loop {
             let mut improved = false;
             if progress.pending_eval {
@@ -101,14 +120,15 @@ impl Run<'_> {
         Ok(RunEnd::Finished)
     }
 
-    /// Learner, engine and loader at the stage's beginning, or where `start` left them.
+    /// Learner, engine and loader at the stage's beginning, or where `start` left them; `None` when a signal came
+    /// before the stage had pairs to begin with.
     fn open(
         &self,
+        output: &mut RunOutput,
         index: usize,
-        model: Decoder,
-        seed: u64,
+        (model, seed): (Decoder, u64),
         start: Option<&Checkpoint>,
-    ) -> Result<(StageWorkers, StageProgress), TrainError> {
+    ) -> Result<Option<(StageWorkers, StageProgress)>, TrainError> {
         let stage = &self.config.stages[index];
         let common = &stage.common;
         let mut learner = Learner::new(
@@ -119,27 +139,8 @@ impl Run<'_> {
                 ranks: self.ranks.clone(),
             },
         )?;
-        let mut cursor = Cursor::new(self.catalog.clone(), &common.curriculum, seed)
-            .map_err(|error| error.within(&format!("stages.{index}")))?;
-        let mut progress = StageProgress {
-            index,
-            step: 0,
-            pending_eval: true,
-            stopped_after: 0,
-            tokens: 0,
-            prompts: 0,
-        };
         if let Some(start) = start {
             start.load_optimizer(&mut learner.optimizer, &learner.model)?;
-            cursor.restore(&self.place(&start.state.cursor, &cursor.state()))?;
-            progress = StageProgress {
-                index,
-                step: start.state.step,
-                pending_eval: start.state.evaluation_owed,
-                stopped_after: 0,
-                tokens: start.state.tokens,
-                prompts: cursor.state().draws,
-            };
         }
         let rollout = stage.algorithm.options().rollout();
         let mut engine = engine::open(
@@ -152,6 +153,39 @@ impl Run<'_> {
             },
         )?;
         engine.sync(learner.model.as_ref(), learner.optimizer.updates)?;
+        let sampler: &mut dyn Engine = engine.as_mut();
+        let source = (sampler, learner.model.as_ref(), seed);
+        let Some(catalog) = self.own_pairs(output, index, source, start)? else {
+            return Ok(None);
+        };
+        // Nobody learns from what was encoded for candidates.
+        learner.images.clear();
+        let mut curriculum = common.curriculum.clone();
+        if stage.algorithm.options().pairs().is_some() {
+            // The pairs are all there is to draw from.
+            curriculum.sources.clear();
+        }
+        let mut cursor = Cursor::new(catalog, &curriculum, seed)
+            .map_err(|error| error.within(&format!("stages.{index}")))?;
+        let mut progress = StageProgress {
+            index,
+            step: 0,
+            pending_eval: true,
+            stopped_after: 0,
+            tokens: 0,
+            prompts: 0,
+        };
+        if let Some(start) = start {
+            cursor.restore(&self.place(&start.state.cursor, &cursor.state()))?;
+            progress = StageProgress {
+                index,
+                step: start.state.step,
+                pending_eval: start.state.evaluation_owed,
+                stopped_after: 0,
+                tokens: start.state.tokens,
+                prompts: cursor.state().draws,
+            };
+        }
         let share = Share {
             rank: self.ranks.rank(),
             size: self.ranks.size(),
@@ -162,7 +196,7 @@ impl Run<'_> {
             engine,
             loader,
         };
-        Ok((workers, progress))
+        Ok(Some((workers, progress)))
     }
 
     /// Steps that the schedules of a stage have behind them when it begins.
@@ -176,13 +210,47 @@ impl Run<'_> {
         }
     }
 
-    /// The stage's first policy, where its algorithm compares with it.
-    fn reference(&self, index: usize, stage: &StageConfig) -> Result<Option<Decoder>, TrainError> {
-        if !stage.algorithm.options().needs().reference_policy {
-            return Ok(None);
-        }
+    /// What the algorithm computes before its first step.
+    fn prepare(
+        &self,
+        output: &mut RunOutput,
+        stage: &StageContext,
+        workers: &mut StageWorkers,
+        progress: StageProgress,
+    ) -> Result<Prepared, TrainError> {
+        let name = &stage.common.name;
+        self.ranks
+            .enter_phase(PhaseKind::Once, &format!("{name} preparation"))?;
+        let algorithm = &self.config.stages[progress.index].algorithm;
+        let policy = workers.learner.model.clone();
+        let first_policy = || match progress.step {
+            0 => Ok(policy.clone()),
+            _ => self.first_policy(progress.index).map(Rc::new),
+        };
+        let prepared = algorithm.algorithm().prepare(&mut PrepareContext {
+            stage,
+            run: self.options.folder,
+            learner: &workers.learner,
+            loader: &mut workers.loader,
+            done: progress.step,
+            changed: !self.start.changes.is_empty(),
+            first_policy: &first_policy,
+            progress: &mut |what, done, all| {
+                output
+                    .observer
+                    .preparing(&format!("{name}: {what}"), done, all);
+            },
+        });
+        // The steps draw them again.
+        drop(workers.loader.take_skipped());
+        prepared
+    }
+
+    /// The policy that the stage began with.
+    fn first_policy(&self, index: usize) -> Result<Decoder, TrainError> {
+        let stage = &self.config.stages[index];
         let Some(before) = index.checked_sub(1) else {
-            return self.model(None).map(Some);
+            return self.model(None);
         };
         let before = self.config.stages[before].name();
         let folder = self.stage_folder(before).join("final");
@@ -192,7 +260,7 @@ impl Run<'_> {
                 stage.name()
             ))
         })?;
-        self.model(Some(&whole.path)).map(Some)
+        self.model(Some(&whole.path))
     }
 
     /// The place in the data to go on from: the stored one; with other rows that were accepted, as far as the same

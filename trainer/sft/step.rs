@@ -8,7 +8,7 @@ use crate::TrainError;
 use crate::algorithm::{Algorithm, StepContext, StepEnd};
 use crate::config::{Aggregation, SftConfig};
 use crate::draw_stats::DrawStats;
-use crate::learn::{HeadOptions, Learner, LossNorm, MicroBatch, Trajectory, Update, micro_batches};
+use crate::learn::{HeadOptions, Learner, LossNorm, MicroBatch, Trajectory, micro_batches};
 use crate::loader::PromptRequest;
 use crate::metrics::{Metrics, keys};
 use crate::telemetry::{self, Phase};
@@ -61,19 +61,12 @@ impl Algorithm for SftConfig {
         }
         let [loss] = cx.stage.ranks.sum([loss])?;
         drop(learning);
-        let lr = cx.learning_rate();
-        let mut update = Update::default();
-        if loss.is_finite() {
-            let clip_norm = cx.stage.common.optimizer.clip_norm;
-            update = cx.learner.optimizer_step(lr, clip_norm)?;
-        } else {
-            cx.learner.zero_grad();
-        }
+        let update = cx.update(loss)?;
         let step_s = started.elapsed().as_secs_f64();
         let mut metrics = Metrics::new();
         metrics.set(&keys::SFT_LOSS, loss);
         metrics.set(&keys::TOKENS_MEAN, tokens / count.max(1.0));
-        metrics.set(&keys::LR, lr);
+        metrics.set(&keys::LR, cx.learning_rate());
         metrics.set(&keys::GRAD_NORM, update.grad_norm);
         metrics.set(&keys::SKIPPED, f64::from(!update.applied));
         metrics.set(&keys::LONG_PROMPTS, sequences.too_long as f64);

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
-use trainer::bench::{Shape, StepBench, StepTimes, decode_rate, step_times};
+use trainer::bench::{DpoBench, Shape, StepBench, StepTimes, decode_rate, dpo_times, step_times};
+use trainer::config::DpoReference;
 
 use crate::cli::{CliFailure, SharedFlags, rows};
 use stats::median;
@@ -25,6 +26,7 @@ Examples:
   svgrl bench reward --encoders --completions 32
   svgrl bench step --kl 0.04 --json
   svgrl bench step --lengths benches/lengths.json
+  svgrl bench dpo --lengths benches/lengths.json --reference policy
   svgrl bench generate --batch 8")]
 pub struct Args {
     /// What to measure.
@@ -49,9 +51,13 @@ pub struct Args {
     /// Weight of the KL term in `step`.
     #[arg(long, default_value_t = 0.04)]
     kl: f64,
-    /// Completion lengths of `step`, a JSON list; default: 128 each.
+    /// Completion lengths of `step`, answer lengths of `dpo` (chosen and rejected in turn), a JSON list; default: 128
+    /// each.
     #[arg(long, value_name = "FILE.json")]
     lengths: Option<PathBuf>,
+    /// In `dpo`: whether the reference policy is computed at each step or its log-probabilities are cached.
+    #[arg(long, value_enum, default_value_t = Compared::Policy)]
+    reference: Compared,
     /// Sequences decoded at once in `generate`.
     #[arg(long, default_value_t = 8)]
     batch: usize,
@@ -61,7 +67,7 @@ pub struct Args {
     /// Measure `reward` over HTTP as well, with this many clients at the same time.
     #[arg(long, default_value_t = 0)]
     clients: usize,
-    /// The network of `step` and `generate`.
+    /// The network of `step`, `dpo` and `generate`.
     #[arg(long, value_enum, default_value_t = Shape::Small)]
     model: Shape,
     /// libtorch's threads on the CPU; 0: all cores.
@@ -79,8 +85,18 @@ enum What {
     Generate,
     /// A whole GRPO step.
     Step,
+    /// A whole DPO step.
+    Dpo,
     /// A decoded picture of 448 by 448 pixels on its way into a vision tower.
     Preprocess,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Compared {
+    /// The policy's log-probabilities are known before the first step.
+    Cached,
+    /// The policy computes them.
+    Policy,
 }
 
 /// Runs the command.
@@ -93,6 +109,7 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
         What::Reward => reward(args)?,
         What::Generate => generate(args, (shared.kind(), device))?,
         What::Step => step(args, (shared.kind(), device))?,
+        What::Dpo => dpo(args, (shared.kind(), device))?,
         What::Preprocess => pictures::preprocess(args.repeat)?,
     };
     let setup = json!({"device": format!("{device:?}"), "dtype": format!("{:?}", shared.kind()), "threads": threads, "version": env!("CARGO_PKG_VERSION"), "repeat": args.repeat});
@@ -179,21 +196,42 @@ fn generate(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, CliFa
     )
 }
 
-fn step(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, CliFailure> {
-    let lengths = match &args.lengths {
-        None => vec![128; 64],
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| CliFailure::input(format!("{}: {error}", path.display())))?;
-            serde_json::from_str(&text)
-                .map_err(|error| CliFailure::input(format!("{}: {error}", path.display())))?
-        }
+/// The lengths that are asked for.
+fn lengths(args: &Args) -> Result<Vec<usize>, CliFailure> {
+    let Some(path) = &args.lengths else {
+        return Ok(vec![128; 64]);
     };
+    let wrong =
+        |error: &dyn std::fmt::Display| CliFailure::input(format!("{}: {error}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
+    serde_json::from_str(&text).map_err(|error| wrong(&error))
+}
+
+fn dpo(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, CliFailure> {
+    let bench = DpoBench {
+        shape: args.model,
+        place,
+        lengths: lengths(args)?,
+        reference: match args.reference {
+            Compared::Cached => DpoReference::Cached,
+            Compared::Policy => DpoReference::Policy,
+        },
+    };
+    let times = dpo_times(&bench, args.repeat + 1)?;
+    let step: Vec<f64> = times[1..].iter().map(|times| times.step).collect();
+    Ok(json!({
+        "step_s": step,
+        "median_step_s": median(&step),
+        "peak_memory_gib": trainer::peak_memory_gib(place.1),
+    }))
+}
+
+fn step(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, CliFailure> {
     let bench = StepBench {
         shape: args.model,
         place,
         kl: args.kl,
-        lengths,
+        lengths: lengths(args)?,
     };
     let times = step_times(&bench, args.repeat + 1)?;
     let column = |of: fn(&StepTimes) -> f64| -> Vec<f64> { times[1..].iter().map(of).collect() };

@@ -1,7 +1,8 @@
-//! `svgrl data`: SVG corpora made ready, and what a config's sources yield.
+//! `svgrl data`: SVG corpora made ready, what a config's sources yield, and data made by a policy.
 
 mod example;
 mod inspect;
+mod pairs;
 mod parallel;
 mod prepare;
 mod stats;
@@ -14,7 +15,8 @@ use super::{CliFailure, SharedFlags};
 Examples:
   svgrl data prepare --from icons.jsonl --out prepared
   svgrl data inspect configs/quickstart.yaml
-  svgrl data example ctrl-s --out ctrl-s-tiny")]
+  svgrl data example ctrl-s --out ctrl-s-tiny
+  svgrl data pairs --config my.yaml --model DIR --out pairs.jsonl --rubric draw")]
 pub struct Args {
     #[command(subcommand)]
     command: DataCommand,
@@ -24,6 +26,8 @@ pub struct Args {
 enum DataCommand {
     /// Normalise, check, filter and split a corpus of SVG.
     Prepare(Box<prepare::Args>),
+    /// Sample candidates of a config's prompts and make pairs of the best and the worst.
+    Pairs(Box<pairs::Args>),
     /// Count, measure and show what a config's sources yield.
     Inspect(inspect::Args),
     /// Write a small copy of all that one of the five systems needs, to try it and to see the layout.
@@ -34,6 +38,7 @@ enum DataCommand {
 pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     match &args.command {
         DataCommand::Prepare(args) => prepare::run(args, shared),
+        DataCommand::Pairs(args) => pairs::run(args, shared),
         DataCommand::Inspect(args) => inspect::run(args, shared),
         DataCommand::Example(args) => example::run(args, shared),
     }

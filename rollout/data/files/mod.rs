@@ -11,7 +11,8 @@ mod layout;
 mod records;
 
 pub use container::{ending, open_unpacked};
-pub use layout::{RowMessages, row_messages, row_pictures, row_variables};
+pub use layout::{RowMessages, conversation_row, row_messages, row_pictures, row_variables};
+pub(crate) use records::PairReader;
 pub use records::{Readable, RecordRow, Records, readable};
 
 use std::path::{Path, PathBuf};

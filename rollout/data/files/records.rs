@@ -6,9 +6,11 @@ use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::container::{BytesUse, Container, Reading, Record};
-use super::layout::{FieldMap, NOTHING_ASKED, RowContext};
+use super::layout::{FieldMap, Layout, NOTHING_ASKED, RowContext};
 use crate::data::config::SourceConfig;
 use crate::data::error::{At, DataError};
+use crate::data::example::Example;
+use crate::data::source::ABSENT;
 
 /// The rows of one source's files, in order.
 #[derive(Debug)]
@@ -87,6 +89,28 @@ impl Records {
         match (stopped, done) {
             (Some(error), _) => Ok(Err(error)),
             (None, done) => done.map(Ok),
+        }
+    }
+}
+
+/// Reads rows of pairs that lie in memory.
+pub(crate) struct PairReader(Layout);
+
+impl PairReader {
+    /// For a task whose templates insert `inserted`.
+    pub(crate) fn new(inserted: &[String]) -> Self {
+        Self(Layout::of_pairs(inserted))
+    }
+
+    /// The example of row `at`; none where it is no pair, as the row itself says.
+    pub(crate) fn read(&self, row: &Value, at: usize) -> Result<Option<Example>, String> {
+        let context = RowContext {
+            media: Path::new(""),
+            default_id: at.to_string(),
+        };
+        match self.0.example(Record::of(row.clone()), &context) {
+            Err(problem) if problem.starts_with(ABSENT) => Ok(None),
+            read => read.map(Some),
         }
     }
 }

@@ -106,6 +106,7 @@ impl Shapes {
                 ..Default::default()
             },
             target: Some(target),
+            rejected: serde_json::Map::new(),
         }
     }
 

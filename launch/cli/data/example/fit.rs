@@ -39,6 +39,8 @@ impl Observer for LastShare {
 
     fn reading(&mut self, _: &str, _: u64, _: u64) {}
 
+    fn preparing(&mut self, _: &str, _: u64, _: u64) {}
+
     fn notice(&mut self, _: &str) {}
 }
 

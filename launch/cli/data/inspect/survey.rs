@@ -12,7 +12,7 @@ use crate::cli::CliFailure;
 use crate::cli::data::parallel::RowThreads;
 use crate::cli::data::stats::Lengths;
 use crate::progress::Bar;
-use trainer::StageSurvey;
+use trainer::{RowTokens, StageSurvey};
 
 /// Rows that are read at a time.
 const BATCH: usize = 256;
@@ -116,6 +116,8 @@ pub struct Sample {
     pub list: Split,
     pub asked: RenderedPrompt,
     pub answer_tokens: Option<usize>,
+    /// Of the answer that a pair rejects.
+    pub rejected_tokens: Option<usize>,
 }
 
 /// What became of a row.
@@ -241,7 +243,12 @@ impl Survey {
         }
         if let (Split::Train, Some(prompt)) = (read.sample.list, read.sample.asked.tokens) {
             for stage in &mut self.stages {
-                stage.count(&of.summary.name, (prompt, read.sample.answer_tokens));
+                let row = RowTokens {
+                    prompt,
+                    answer: read.sample.answer_tokens,
+                    rejected: read.sample.rejected_tokens,
+                };
+                stage.count(&of.summary.name, row);
             }
         }
         Some(read.sample)
@@ -360,6 +367,7 @@ fn outcome(
         sizes,
         sample: Sample {
             answer_tokens: target_tokens.or(reference_tokens),
+            rejected_tokens: example.fields.get("rejected").and_then(count),
             example,
             list,
             asked,

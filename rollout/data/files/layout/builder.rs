@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use rewards::{ImageSource, Reference};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::pictures::pictures;
 use crate::data::example::{Example, Talk, Turn};
@@ -46,6 +46,7 @@ impl ExampleBuilder {
             images: self.images,
             reference: self.reference,
             target: self.target,
+            rejected: Map::new(),
             length,
         }
     }

@@ -17,6 +17,7 @@ use super::builder::{
 };
 use super::turns::{CHAT, Heard, Naming, SHAREGPT, Spoken, hear};
 use crate::data::example::{Example, Talk, Turn};
+use crate::data::source::ABSENT;
 
 /// Keys of a row that are read besides pictures and its lists of turns.
 pub(super) const KEYS: [&str; 4] = ["id", "system", "tools", "chat_template_kwargs"];
@@ -25,6 +26,19 @@ pub(super) const CONVERSATIONS: &str = "conversations";
 pub(super) const MESSAGES: &str = "messages";
 /// Further keys of preference pairs.
 pub(super) const PAIR: [&str; 3] = ["prompt", "chosen", "rejected"];
+
+/// What rows that `svgrl data pairs` made hold for people, and why one has no pair.
+pub(super) const MADE: [&str; 7] = [
+    "task",
+    "draw",
+    "margin",
+    DROPPED,
+    "candidates",
+    "chosen_index",
+    "rejected_index",
+];
+/// Why candidates gave no pair.
+const DROPPED: &str = "dropped";
 
 pub(super) fn sharegpt(record: &Record, context: &RowContext) -> Result<Example, String> {
     let list = record.value.get(CONVERSATIONS).unwrap_or(&Value::Null);
@@ -39,6 +53,9 @@ pub(super) fn messages(record: &Record, context: &RowContext) -> Result<Example,
 }
 
 pub(super) fn dpo(record: &Record, context: &RowContext) -> Result<Example, String> {
+    if let Some(why) = record.value.get(DROPPED).and_then(Value::as_str) {
+        return Err(format!("{ABSENT}its candidates gave no pair ({why})"));
+    }
     let mut spoken = question_of_pair(record, context)?;
     if spoken.answer.is_some() {
         return Err(
@@ -50,6 +67,7 @@ pub(super) fn dpo(record: &Record, context: &RowContext) -> Result<Example, Stri
     spoken.answer = Some(chosen.words.unwrap_or_default());
     spoken.talk.answer = chosen.more;
     let mut example = example(record, context, spoken)?;
+    example.rejected = rejected.more;
     let rejected = rejected.words.unwrap_or_default();
     example.fields.insert("rejected".to_owned(), rejected);
     Ok(example)
@@ -109,6 +127,9 @@ fn answer_of_pair(record: &Record, key: &str, context: &RowContext) -> Result<Tu
     let found = record.value.get(key).unwrap_or(&Value::Null);
     let words = match found {
         Value::Null => return Err(format!("key `{key}` is missing")),
+        Value::String(words) if words.trim().is_empty() => {
+            return Err(format!("key `{key}` is empty"));
+        }
         Value::String(words) => Some(words.clone()),
         Value::Array(turns) => {
             let last = turns.last().cloned().unwrap_or_default();

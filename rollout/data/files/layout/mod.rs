@@ -6,6 +6,7 @@
 mod alpaca;
 mod builder;
 mod conversation;
+mod conversation_row;
 mod described;
 mod mapped;
 mod pictures;
@@ -14,6 +15,7 @@ mod turns;
 mod vectorgym;
 
 pub(super) use builder::RowContext;
+pub use conversation_row::conversation_row;
 pub(super) use mapped::{FieldMap, NOTHING_ASKED};
 pub use row::{RowMessages, row_messages, row_pictures, row_variables};
 
@@ -57,6 +59,14 @@ impl Layout {
         })
     }
 
+    /// The layout of pairs, for a task whose templates insert `inserted`.
+    pub(super) fn of_pairs(inserted: &[String]) -> Self {
+        Self {
+            form: LayoutForm::Dpo,
+            inserted: inserted.to_vec(),
+        }
+    }
+
     /// Whether a key of a record, or a column, is read.
     pub(super) fn uses(&self, name: &str) -> bool {
         if self.inserted.iter().any(|inserted| inserted == name) {
@@ -71,7 +81,13 @@ impl Layout {
             LayoutForm::Messages => of(&[row, images, &[conversation::MESSAGES]]),
             LayoutForm::Dpo => {
                 let lists = [conversation::CONVERSATIONS, conversation::MESSAGES];
-                of(&[row, images, &lists, &conversation::PAIR])
+                of(&[
+                    row,
+                    images,
+                    &lists,
+                    &conversation::PAIR,
+                    &conversation::MADE,
+                ])
             }
             LayoutForm::Described => of(&[&described::KEYS]),
             LayoutForm::Vectorgym(_) => of(&[&vectorgym::KEYS]),

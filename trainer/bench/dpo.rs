@@ -1,0 +1,218 @@
+//! The real DPO step over pairs whose lengths are given.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use models::Decoder;
+use rewards::Reference;
+use rollout::Prompt;
+use rollout::data::{CursorState, Spread};
+use rollout::engine::{self, EngineConfig, EngineOptions};
+use tch::{Device, Kind};
+
+use super::scoring::scorer;
+use super::shape::Shape;
+use super::step::{StepTimes, times};
+use crate::algorithm::{
+    Algorithm, PrepareContext, Prepared, ReferencePolicy, StageContext, StepContext, StepEnd,
+};
+use crate::config::{
+    AlgorithmOptions, BatchConfig, DpoConfig, DpoReference, OptimizerConfig, StageCommon,
+};
+use crate::draw_stats::DrawStats;
+use crate::loader::{LoadedPrompts, Loader, PromptRequest};
+use crate::{Interrupt, Learner, LearnerOptions, Ranks, TrainError, telemetry};
+
+/// Pairs of a step.
+const PAIRS: usize = 32;
+
+/// A DPO step to measure: 32 pairs with prompts of 34 tokens.
+#[derive(Debug, Clone)]
+pub struct DpoBench {
+    /// The network.
+    pub shape: Shape,
+    /// Kind and device.
+    pub place: (Kind, Device),
+    /// Length of each answer, chosen and rejected in turn, cyclically.
+    pub lengths: Vec<usize>,
+    /// Where the reference's log-probabilities come from.
+    pub reference: DpoReference,
+}
+
+/// The same pairs at every step.
+struct FixedPairs {
+    shape: Shape,
+    model: Rc<Decoder>,
+    lengths: Vec<usize>,
+    draws: u64,
+}
+
+impl FixedPairs {
+    fn answer(&self, at: usize) -> Option<Vec<i64>> {
+        let len = self.lengths[at % self.lengths.len()];
+        Some(
+            (0..len)
+                .map(|n| ((at * 59 + n * n * 7 + 3) % 1000) as i64)
+                .collect(),
+        )
+    }
+}
+
+impl Loader for FixedPairs {
+    fn prompts(&mut self, request: PromptRequest) -> Result<LoadedPrompts, TrainError> {
+        let prompt = |index: usize| {
+            let asked = self.shape.prompt(&self.model, index)?;
+            Ok(Prompt {
+                id: index.to_string(),
+                task: "draw".into(),
+                text: Some("".into()),
+                asked: "".into(),
+                ids: asked.ids,
+                shown: asked.shown,
+                reference: Arc::new(Reference::default()),
+                draw: self.draws + index as u64,
+            })
+        };
+        let prompts: Result<Vec<Prompt>, TrainError> = (0..request.count).map(prompt).collect();
+        let answers = |side: usize| (0..request.count).map(move |pair| 2 * pair + side);
+        let (targets, rejected) = (
+            answers(0).map(|at| self.answer(at)).collect(),
+            answers(1).map(|at| self.answer(at)).collect(),
+        );
+        self.draws += request.count as u64;
+        Ok(LoadedPrompts {
+            prompts: prompts?,
+            targets,
+            rejected,
+            too_long: 0,
+            stats: DrawStats::default(),
+        })
+    }
+
+    fn state(&self) -> CursorState {
+        CursorState {
+            draws: self.draws,
+            streams: IndexMap::new(),
+        }
+    }
+
+    fn restore(&mut self, state: &CursorState) -> Result<(), TrainError> {
+        self.draws = state.draws;
+        Ok(())
+    }
+
+    fn observe(&mut self, _totals: &[(u64, &[f64])]) {}
+
+    fn spreads(&self) -> Vec<Spread> {
+        Vec::new()
+    }
+}
+
+/// The times of `count` steps.
+///
+/// # Errors
+/// The learner's.
+pub fn dpo_times(bench: &DpoBench, count: usize) -> Result<Vec<StepTimes>, TrainError> {
+    if bench.lengths.is_empty() || bench.lengths.contains(&0) {
+        return Err(TrainError::Input(
+            "lengths: a list of numbers >= 1 is needed".into(),
+        ));
+    }
+    let _clock = telemetry::ensure_clock();
+    let config = DpoConfig {
+        reference: bench.reference,
+        ..DpoConfig::default()
+    };
+    let common = common(&config, count);
+    let scorer = scorer()?;
+    let ranks = Rc::new(Ranks::single(bench.place.1));
+    let mut learner = Learner::new(
+        bench.shape.model(bench.place)?,
+        LearnerOptions {
+            optimizer: &common.optimizer,
+            recompute: common.batch.recompute,
+            ranks: ranks.clone(),
+        },
+    )?;
+    let frozen = match bench.reference {
+        DpoReference::Policy => Some(bench.shape.model(bench.place)?),
+        DpoReference::Cached => None,
+    };
+    let interrupt = Interrupt::never();
+    let tasks = IndexMap::new();
+    let mut stage = StageContext {
+        common: &common,
+        tasks: &tasks,
+        scorer: &scorer,
+        reference: frozen
+            .as_ref()
+            .map_or(ReferencePolicy::Absent, ReferencePolicy::Network),
+        interrupt: &interrupt,
+        ranks,
+        seed: 0,
+        steps_before: 0,
+    };
+    let mut loader = FixedPairs {
+        shape: bench.shape,
+        model: learner.model.clone(),
+        lengths: bench.lengths.clone(),
+        draws: 0,
+    };
+    let run = std::env::temp_dir().join(format!("svgrl-bench-dpo-{}", std::process::id()));
+    let policy = learner.model.clone();
+    let prepared = config.prepare(&mut PrepareContext {
+        stage: &stage,
+        run: &run,
+        learner: &learner,
+        loader: &mut loader,
+        done: 0,
+        changed: false,
+        first_policy: &|| Ok(policy.clone()),
+        progress: &mut |_, _, _| {},
+    });
+    // It was there for the numbers alone, which are in memory now.
+    let _ = std::fs::remove_dir_all(&run);
+    let prepared = prepared?;
+    if let Prepared::Logprobs(known) = &prepared {
+        stage.reference = ReferencePolicy::Logprobs(known);
+    }
+    let options = EngineOptions {
+        policy: learner.model.clone(),
+        images: None,
+        tokenizer: None,
+        slots: 0,
+    };
+    let mut engine = engine::open(EngineConfig::default(), options)?;
+    let mut out = Vec::new();
+    for step in 1..=count as u64 {
+        let end = config.step(&mut StepContext {
+            stage: &stage,
+            learner: &mut learner,
+            engine: engine.as_mut(),
+            loader: &mut loader,
+            step,
+        })?;
+        if let StepEnd::Done { metrics, .. } = end {
+            out.push(times(&metrics));
+        }
+    }
+    Ok(out)
+}
+
+/// What the measured stage has besides its algorithm.
+fn common(config: &DpoConfig, steps: usize) -> StageCommon {
+    StageCommon {
+        steps: steps as u64,
+        optimizer: OptimizerConfig {
+            learning_rate: 1e-6,
+            ..OptimizerConfig::default()
+        },
+        batch: BatchConfig {
+            size: PAIRS,
+            micro_tokens: 2048,
+            ..BatchConfig::default()
+        },
+        ..config.common_defaults()
+    }
+}
