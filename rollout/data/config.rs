@@ -198,7 +198,7 @@ pub struct FileConfig {
     pub task: Option<String>,
     /// Which key of a row holds which of our fields: `prompt`, `draft` (SVG to be corrected),
     /// `svg`, `text`, `image` (the references), `images` (what the prompt shows), `target` (what
-    /// supervised training imitates: the svg, else the text, when absent), `id`, or any further
+    /// supervised training imitates: the svg, else the text, when absent), `rejected` (with `target` a pair), `id`, or any further
     /// name that a prompt template inserts. Dots reach into objects and lists (`conversations.0.value`). A mapped field
     /// must be in every row; unmapped, a row's key of the same name is taken when it is there, also for any name that
     /// a template of the task inserts. `prompt` may be a list of messages (`role`, `content`). What a format has no use

@@ -26,8 +26,10 @@ impl Catalog {
         for (at, (task, row)) in rows.iter().enumerate() {
             let reader = PairReader::new(inserted.get(task).map_or(&[], Vec::as_slice));
             let read = reader.read(row, at);
-            let read =
-                read.map_err(|problem| DataError::config(format!("pairs of {name}"), problem))?;
+            let read = read.map_err(|problem| {
+                let problem = format!("row {}: {problem}", at + 1);
+                DataError::config(format!("pairs of {name}"), problem)
+            })?;
             if let Some(example) = read {
                 tasks.entry(task.clone()).or_default().push(example);
             }

@@ -71,6 +71,13 @@ impl Args {
     }
 }
 
+/// What is wrong with a key, said of the flag of its name.
+fn flag_failure(error: &str) -> CliFailure {
+    let (key, rule) = error.split_once(": ").unwrap_or((error, ""));
+    let flag = key.trim_start_matches("rollout.").replace('_', "-");
+    CliFailure::input(format!("--{flag}: {rule}"))
+}
+
 /// Runs the command.
 pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     let mut loaded = load(&args.config, &args.set, shared)?;
@@ -84,7 +91,7 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     loaded
         .config
         .check_pairs(&pairs)
-        .map_err(|error| CliFailure::input(format!("--{}", error.replacen('_', "-", 1))))?;
+        .map_err(|error| flag_failure(&error))?;
     // What other stages ask of rows is none of a making's business.
     loaded.config.stages = stage.iter().cloned().collect();
     let device = loaded.config.device.resolve(0).map_err(CliFailure::input)?;

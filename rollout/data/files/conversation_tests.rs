@@ -265,6 +265,29 @@ fn pairs_are_read_as_trl_writes_them() {
             (Some("<svg/>"), "no")
         );
     }
+    let fields = [("target", "good"), ("rejected", "bad")];
+    for (good, bad) in [
+        (json!("<svg/>"), json!("no")),
+        (json!([assistant("<svg/>")]), json!([assistant("no")])),
+    ] {
+        let row = json!({"prompt": "a", "good": good, "bad": bad});
+        let example = read_mapped(&row, SourceConfig::Jsonl, &fields).unwrap();
+        let rejected = example.rejected().unwrap();
+        assert_eq!(
+            (example.target.as_deref(), rejected.target.as_deref()),
+            (Some("<svg/>"), Some("no"))
+        );
+    }
+    let thought = json!({"prompt": "a", "chosen": [assistant("b")], "rejected": [{"role": "assistant", "content": "c", "reasoning_content": "d"}]});
+    let example = read(&thought, SourceConfig::Dpo).unwrap();
+    assert_eq!(
+        example.rejected().unwrap().talk.answer["reasoning_content"],
+        "d"
+    );
+    assert!(example.talk.answer.is_empty());
+    let made = json!({"prompt": "a", "chosen": null, "rejected": null, "dropped": "tie"});
+    let said = read(&made, SourceConfig::Dpo).unwrap_err();
+    assert!(said.contains("gave no pair (tie)"), "{said}");
     let torn =
         json!({"chosen": [user("a"), assistant("b")], "rejected": [user("c"), assistant("d")]});
     let said = read(&torn, SourceConfig::Dpo).unwrap_err();

@@ -49,6 +49,7 @@ struct MappedFields {
     images: Vec<ImageSource>,
     reference: Vec<ImageSource>,
     answer: Map<String, Value>,
+    rejected: Map<String, Value>,
 }
 
 impl FieldMap {
@@ -100,6 +101,7 @@ impl FieldMap {
             images,
             reference,
             answer,
+            rejected,
         } = found;
         if reference.len() > 1 {
             return Err(format!(
@@ -146,7 +148,9 @@ impl FieldMap {
             reference,
             target,
         };
-        Ok(built.finish())
+        let mut example = built.finish();
+        example.rejected = rejected;
+        Ok(example)
     }
 
     fn key_of(&self, ours: &str) -> &str {
@@ -199,6 +203,11 @@ impl FieldMap {
             (list @ Value::Array(_), "target") => {
                 let answer = hear_answer(record, list, (key, CHAT), context)?;
                 found.answer = answer.more;
+                answer.words.unwrap_or_default()
+            }
+            (list @ Value::Array(_), "rejected") => {
+                let answer = hear_answer(record, list, (key, CHAT), context)?;
+                found.rejected = answer.more;
                 answer.words.unwrap_or_default()
             }
             (Value::Number(number), name) if name == "id" || !CONVENTIONAL.contains(&name) => {
