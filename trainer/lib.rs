@@ -16,6 +16,7 @@ mod data;
 mod draw_stats;
 
 mod error;
+pub mod eval;
 pub mod files;
 pub mod grpo;
 mod inputs;

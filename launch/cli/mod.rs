@@ -4,6 +4,7 @@ mod bench;
 mod config;
 mod data;
 mod embed;
+mod eval;
 mod extend_tokens;
 mod failure;
 mod generate;
@@ -55,6 +56,8 @@ enum Command {
     Logprobs(logprobs::Args),
     /// Features of pictures or texts by an encoder.
     Embed(embed::Args),
+    /// Judge predictions by a benchmark, compare results.
+    Eval(eval::Args),
     /// Add SVG tokens to a model folder.
     ExtendTokens(extend_tokens::Args),
     /// Prepare SVG corpora, look at a config's data.
@@ -96,8 +99,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Commands and flags that the documents promise and that are not built.
-const NOT_BUILT: [(&str, &str); 16] = [
-    ("eval", "svgrl eval"),
+const NOT_BUILT: [(&str, &str); 15] = [
     ("refine", "svgrl refine"),
     ("plan", "svgrl plan"),
     ("merge", "svgrl merge"),
@@ -154,6 +156,7 @@ fn dispatch(cli: &Cli) -> Result<u8, CliFailure> {
         Command::Generate(args) => generate::run(args, shared).map(|()| 0),
         Command::Logprobs(args) => logprobs::run(args, shared).map(|()| 0),
         Command::Embed(args) => embed::run(args, shared).map(|()| 0),
+        Command::Eval(args) => eval::run(args, shared).map(|()| 0),
         Command::ExtendTokens(args) => extend_tokens::run(args, shared).map(|()| 0),
         Command::Data(args) => data::run(args, shared).map(|()| 0),
         Command::Render(args) => render::run(args).map_err(CliFailure::from),
@@ -175,7 +178,7 @@ mod tests {
             let error = Cli::try_parse_from(line.split(' ')).err().unwrap();
             not_built(&error)
         };
-        assert_eq!(asked("svgrl eval vectorgym --out x"), Some("svgrl eval"));
+        assert_eq!(asked("svgrl merge --model x --out y"), Some("svgrl merge"));
         assert_eq!(
             asked("svgrl data drafts --config c"),
             Some("svgrl data drafts")

@@ -6,6 +6,7 @@ mod bench;
 mod continuing;
 mod embed;
 mod encoders;
+mod eval;
 mod generate;
 mod help;
 mod hostile;

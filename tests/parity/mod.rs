@@ -30,6 +30,8 @@ mod pictures;
 mod refusals;
 /// Totals of the papers' rewards equal those of an independent script.
 mod rewards;
+/// A tiny SArena judged as independent packages judge it.
+pub mod sarena;
 /// Folders with SVG tokens added equal what transformers makes of them.
 mod svg_tokens;
 /// Pictures cut as torchvision does.
