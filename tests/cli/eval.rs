@@ -270,6 +270,43 @@ fn drawn_and_given_pictures_are_compared_by_items() {
 }
 
 #[test]
+fn chemistry_has_no_captions_and_no_tasks_of_icons() {
+    let folder = scratch("eval_chemistry");
+    let data = folder.join("chemistry");
+    copy(&fixture("parity/sarena/Icon/generation"), &data);
+    std::fs::remove_file(data.join("caption.jsonl")).unwrap();
+    let out = folder.join("out");
+    let predictions = fixture("parity/sarena/predictions");
+    judged(
+        "sarena-chemistry",
+        &bare(&folder, &data),
+        &predictions,
+        &out,
+    )
+    .fine();
+    let scores = json_of(&out.join("scores.json"));
+    let tasks: Vec<&String> = scores["tasks"].as_object().unwrap().keys().collect();
+    assert_eq!(tasks, ["text2svg", "img2svg"]);
+    let notes = scores["notes"].to_string();
+    assert!(
+        !notes.contains("clip_t2i") && !notes.contains("caption"),
+        "{notes}"
+    );
+    assert!(notes.contains("text2svg: clip_i2i is left out"), "{notes}");
+    // With captions, they are asked for.
+    let out = folder.join("illustration");
+    judged(
+        "sarena-illustration",
+        &bare(&folder, &data),
+        &predictions,
+        &out,
+    )
+    .fine();
+    let notes = json_of(&out.join("scores.json"))["notes"].to_string();
+    assert!(notes.contains("caption.jsonl"), "{notes}");
+}
+
+#[test]
 fn refinements_are_named_after_their_pictures() {
     let folder = scratch("eval_sophia");
     let data = folder.join("sophia");

@@ -7,6 +7,7 @@ mod continuing;
 mod embed;
 mod encoders;
 mod eval;
+mod eval_sampled;
 mod generate;
 mod help;
 mod hostile;

@@ -36,5 +36,7 @@ pub mod sarena;
 mod svg_tokens;
 /// Pictures cut as torchvision does.
 mod torchvision;
+/// VectorGym's results judged as independent packages judge them.
+mod vectorgym;
 /// Vision-language networks and their picture processors equal those of transformers.
 mod vlm;

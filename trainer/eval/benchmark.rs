@@ -9,6 +9,7 @@ use super::result::SuiteResult;
 use super::sarena::Sarena;
 use super::sophia;
 use super::suite::SuiteTasks;
+use super::vectorgym_suite;
 
 /// A suite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,15 +18,18 @@ pub enum Benchmark {
     Sarena(Sarena),
     /// SVG-Sophia's refinement set.
     SophiaRefine,
+    /// VectorGym's four tasks.
+    VectorGym,
 }
 
 impl Benchmark {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Sarena(Sarena::Icon),
         Self::Sarena(Sarena::Illustration),
         Self::Sarena(Sarena::Chemistry),
         Self::SophiaRefine,
+        Self::VectorGym,
     ];
 
     /// Its name.
@@ -33,6 +37,7 @@ impl Benchmark {
         match self {
             Self::Sarena(part) => part.name(),
             Self::SophiaRefine => "sophia-refine",
+            Self::VectorGym => "vectorgym",
         }
     }
 
@@ -46,14 +51,21 @@ impl Benchmark {
         match self {
             Self::Sarena(_) => (0.0, 4000),
             Self::SophiaRefine => (0.6, 16_384),
+            Self::VectorGym => (0.0, 8096),
         }
     }
 
-    /// Reads its published folder; what is missing there is said in the notes.
-    pub fn read(self, data: &Path) -> SuiteTasks {
+    /// Whether its questions and references lie in a folder of their own; else predictions bring them.
+    pub fn has_data(self) -> bool {
+        self != Self::VectorGym
+    }
+
+    /// Reads its published folder, or that of predictions; what is missing there is said in the notes.
+    pub fn read(self, folder: &Path) -> SuiteTasks {
         match self {
-            Self::Sarena(part) => part.read(data),
-            Self::SophiaRefine => sophia::read(data),
+            Self::Sarena(part) => part.read(folder),
+            Self::SophiaRefine => sophia::read(folder),
+            Self::VectorGym => vectorgym_suite::read(folder),
         }
     }
 
@@ -62,6 +74,7 @@ impl Benchmark {
         match self {
             Self::Sarena(part) => part.headlines(result),
             Self::SophiaRefine => sophia::headlines(),
+            Self::VectorGym => vectorgym_suite::headlines(),
         }
     }
 }

@@ -6,13 +6,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::bootstrap::Bootstrap;
+use super::eval_judge::EvalJudgeConfig;
 use crate::config::DeviceName;
 
 /// What a suite is judged with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SuiteConfig {
-    /// The suite's folder as it is published; relative to this file, as all paths here.
+    /// The suite's folder as it is published; relative to this file, as all paths here. VectorGym needs none.
     pub data: PathBuf,
     /// The networks that judge. Metrics whose network is absent are left out, and it is said.
     pub encoders: SuiteEncoders,
@@ -37,6 +38,8 @@ pub struct SuiteConfig {
     pub template: Option<String>,
     /// The server of --endpoint.
     pub server: ServerConfig,
+    /// VectorGym's judge; absent: nothing is judged by one, and scores that need it are null.
+    pub judge: Option<EvalJudgeConfig>,
 }
 
 /// How a model is sampled.
@@ -98,7 +101,7 @@ impl Default for ServerConfig {
 pub struct SuiteEncoders {
     /// CLIP ViT-L/14 (openai/clip-vit-large-patch14) in Hugging Face layout, or OpenAI's checkpoint: CLIP-T2I and CLIP-I2I.
     pub clip_l14: Option<PathBuf>,
-    /// CLIP ViT-B/32 (openai/clip-vit-base-patch32) or OpenAI's checkpoint: FID-C.
+    /// CLIP ViT-B/32 (openai/clip-vit-base-patch32) or OpenAI's checkpoint: FID-C; VectorGym's CLIP score.
     pub clip_b32: Option<PathBuf>,
     /// DINOv2 base (facebook/dinov2-base).
     pub dinov2: Option<PathBuf>,
@@ -106,6 +109,8 @@ pub struct SuiteEncoders {
     pub lpips: Option<PathBuf>,
     /// pytorch-fid's Inception (pt_inception-2015-12-05): FID.
     pub inception: Option<PathBuf>,
+    /// BGE-M3 (BAAI/bge-m3): captions.
+    pub bge_m3: Option<PathBuf>,
 }
 
 /// Which pictures of predictions are judged.
@@ -166,29 +171,32 @@ impl Default for SuiteConfig {
             sampling: EvalSampling::default(),
             template: None,
             server: ServerConfig::default(),
+            judge: None,
         }
     }
 }
 
 impl SuiteEncoders {
     /// Each by its key.
-    pub fn each(&self) -> [(&'static str, Option<&Path>); 5] {
+    pub fn each(&self) -> [(&'static str, Option<&Path>); 6] {
         [
             ("clip_l14", self.clip_l14.as_deref()),
             ("clip_b32", self.clip_b32.as_deref()),
             ("dinov2", self.dinov2.as_deref()),
             ("lpips", self.lpips.as_deref()),
             ("inception", self.inception.as_deref()),
+            ("bge_m3", self.bge_m3.as_deref()),
         ]
     }
 
-    fn each_mut(&mut self) -> [&mut Option<PathBuf>; 5] {
+    fn each_mut(&mut self) -> [&mut Option<PathBuf>; 6] {
         [
             &mut self.clip_l14,
             &mut self.clip_b32,
             &mut self.dinov2,
             &mut self.lpips,
             &mut self.inception,
+            &mut self.bge_m3,
         ]
     }
 }
@@ -212,9 +220,6 @@ impl SuiteConfig {
     /// # Errors
     /// The sentence.
     pub fn validate(&self) -> Result<(), String> {
-        if self.data.as_os_str().is_empty() {
-            return Err("data: is needed: the suite's folder as it is published".into());
-        }
         self.device.check()?;
         if self.batch > 1024 {
             return Err(format!("batch: must be <= 1024, got {}", self.batch));
@@ -254,6 +259,9 @@ impl SuiteConfig {
         }
         if max_new_tokens == Some(0) {
             return Err("sampling.max_new_tokens: must be >= 1, got 0".into());
+        }
+        if let Some(judge) = &self.judge {
+            judge.validate().map_err(|error| format!("judge.{error}"))?;
         }
         let server = &self.server;
         if !(1..=256).contains(&server.connections) {

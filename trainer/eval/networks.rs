@@ -54,7 +54,9 @@ impl SuiteNetworks {
                 }
                 network => {
                     let encoder = Encoder::load(path, place).map_err(refused)?;
-                    let reads = metrics.contains(&PictureMetric::ClipText);
+                    let reads = metrics
+                        .iter()
+                        .any(|metric| metric.is_of_words() && metric.network() == Some(network));
                     check(network, &encoder, path, reads).map_err(TrainError::Input)?;
                     own.encoders.push((network, encoder));
                 }
@@ -161,8 +163,8 @@ fn check(network: SuiteNetwork, encoder: &Encoder, path: &Path, reads: bool) -> 
         SuiteNetwork::ClipL14 | SuiteNetwork::ClipB32 | SuiteNetwork::Inception if tokens => {
             problem("is a DINOv2")
         }
-        SuiteNetwork::ClipL14 if reads && !encoder.reads() => {
-            problem("encodes pictures alone; clip_t2i needs the network of texts too")
+        _ if reads && !encoder.reads() => {
+            problem("encodes pictures alone; captions need the network of texts too")
         }
         _ => Ok(()),
     }

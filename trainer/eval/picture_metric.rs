@@ -9,14 +9,18 @@ pub enum PictureMetric {
     FidClip,
     /// 100 * cosine of CLIP ViT-L/14's features of the prediction and of the caption.
     ClipText,
+    /// The same of CLIP ViT-B/32's: VectorGym's.
+    ClipTextB32,
     /// 100 * cosine of CLIP ViT-L/14's features of the two pictures.
     ClipImage,
     /// (cosine + 1) / 2 of the means of all of DINOv2's tokens.
     Dino,
-    /// LPIPS with VGG, pictures normalised by ImageNet's means and deviations, at their own size.
+    /// LPIPS with VGG, pictures normalised by ImageNet's means and deviations, at their own size or the task's.
     Lpips,
     /// Structural similarity, uniform windows of 11 pixels, 8-bit RGB.
     Ssim,
+    /// Mean squared difference of pixels in 0..1.
+    Mse,
     /// Peak signal-to-noise ratio in decibels, 100 for equal pictures.
     Psnr,
     /// Tokens of the SVG.
@@ -58,10 +62,12 @@ impl PictureMetric {
             Self::Fid => "fid",
             Self::FidClip => "fid_c",
             Self::ClipText => "clip_t2i",
+            Self::ClipTextB32 => "clip",
             Self::ClipImage => "clip_i2i",
             Self::Dino => "dino",
             Self::Lpips => "lpips",
             Self::Ssim => "ssim",
+            Self::Mse => "mse",
             Self::Psnr => "psnr",
             Self::Tokens => "tokens",
         }
@@ -71,17 +77,17 @@ impl PictureMetric {
     pub fn network(self) -> Option<SuiteNetwork> {
         match self {
             Self::Fid => Some(SuiteNetwork::Inception),
-            Self::FidClip => Some(SuiteNetwork::ClipB32),
+            Self::FidClip | Self::ClipTextB32 => Some(SuiteNetwork::ClipB32),
             Self::ClipText | Self::ClipImage => Some(SuiteNetwork::ClipL14),
             Self::Dino => Some(SuiteNetwork::Dinov2),
             Self::Lpips => Some(SuiteNetwork::Lpips),
-            Self::Ssim | Self::Psnr | Self::Tokens => None,
+            Self::Ssim | Self::Mse | Self::Psnr | Self::Tokens => None,
         }
     }
 
-    /// Whether it is computed of all items of a task together.
-    pub fn is_of_whole_task(self) -> bool {
-        matches!(self, Self::Fid | Self::FidClip)
+    /// Whether it compares a picture with words.
+    pub fn is_of_words(self) -> bool {
+        matches!(self, Self::ClipText | Self::ClipTextB32)
     }
 
     /// Whether it looks at pictures at all.

@@ -82,6 +82,26 @@ impl PictureJudge {
         }
     }
 
+    /// The pictures of cases as PNG files, reference and prediction, as they are drawn or given; none where there is no
+    /// reference.
+    ///
+    /// # Errors
+    /// A machine that cannot draw.
+    pub fn pictures(
+        &self,
+        tasks: &[PictureTask],
+        cases: &[PictureCase],
+    ) -> Result<Vec<Option<[Vec<u8>; 2]>>, TrainError> {
+        let of = |case: &PictureCase| {
+            let task = &tasks[case.task];
+            self.preparation.files(
+                task.canvas,
+                (&case.prediction, &task.rows[case.row].reference),
+            )
+        };
+        cases.iter().map(of).collect()
+    }
+
     /// Judges every case of `tasks`, as they come; items stand in the suite's order.
     ///
     /// # Errors
@@ -144,9 +164,11 @@ impl PictureJudge {
         ready: &mut [PreparedCase],
         sets: &mut IndexMap<(usize, PictureMetric), FeatureSets>,
     ) -> Result<(), TrainError> {
-        use PictureMetric::{ClipImage, ClipText, Dino, Fid, FidClip};
+        use PictureMetric::{ClipImage, ClipText, ClipTextB32, Dino, Fid, FidClip};
         use SuiteNetwork::{ClipB32, ClipL14, Dinov2, Inception};
-        let captions = self.captions(ready)?;
+        let captions = [ClipL14, ClipB32].map(|network| self.captions(network, tasks, ready));
+        let [large, small] = captions;
+        let (large, small) = (large?, small?);
         for network in [ClipL14, ClipB32, Dinov2, Inception] {
             for (at, pair) in self.features(network, ready)? {
                 let case = &mut ready[at];
@@ -163,9 +185,15 @@ impl PictureJudge {
                                 .put(ClipImage.name(), 100.0 * cosine(&pair[0], &pair[1]));
                         }
                         ClipText if network == ClipL14 => {
-                            if let Some(words) = &captions[at] {
+                            if let Some(words) = &large[at] {
                                 case.item
                                     .put(ClipText.name(), 100.0 * cosine(&pair[0], words));
+                            }
+                        }
+                        ClipTextB32 if network == ClipB32 => {
+                            if let Some(words) = &small[at] {
+                                case.item
+                                    .put(ClipTextB32.name(), 100.0 * cosine(&pair[0], words));
                             }
                         }
                         Dino if network == Dinov2 => {
@@ -214,28 +242,27 @@ impl PictureJudge {
         Ok(places.into_iter().map(|(at, _)| at).zip(features).collect())
     }
 
-    /// The features of captions, where there are any, by place.
-    fn captions(&self, ready: &mut [PreparedCase]) -> Result<Vec<Option<Vec<f32>>>, TrainError> {
+    /// A network's features of the captions that it is asked about, by place.
+    fn captions(
+        &self,
+        network: SuiteNetwork,
+        tasks: &[PictureTask],
+        ready: &[PreparedCase],
+    ) -> Result<Vec<Option<Vec<f32>>>, TrainError> {
         let mut found = vec![None; ready.len()];
-        let Some(encoder) = self.networks.encoder(SuiteNetwork::ClipL14) else {
+        let Some(encoder) = self.networks.encoder(network) else {
             return Ok(found);
         };
         let (mut places, mut texts) = (Vec::new(), Vec::new());
-        for (at, case) in ready.iter_mut().enumerate() {
-            let Some(caption) = &case.caption else {
-                continue;
-            };
-            match encoder.tokenize(caption) {
-                Ok(ids) => {
-                    places.push(at);
-                    texts.push(ids);
-                }
-                Err(error) => case
-                    .item
-                    .fail(PictureMetric::ClipText.name(), error.to_string()),
+        for (at, case) in ready.iter().enumerate() {
+            let mut metrics = tasks[case.place.0].metrics.iter();
+            let asked = metrics.any(|m| m.is_of_words() && m.network() == Some(network));
+            if let Some(caption) = case.caption.as_ref().filter(|_| asked) {
+                places.push(at);
+                texts.push(encoder.tokenize(caption)?);
             }
         }
-        let words = self.networks.texts(SuiteNetwork::ClipL14, &texts)?;
+        let words = self.networks.texts(network, &texts)?;
         for (at, words) in places.into_iter().zip(words) {
             found[at] = Some(words);
         }

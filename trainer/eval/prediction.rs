@@ -14,6 +14,8 @@ use super::jsonl::{id_text, read_rows};
 pub enum Prediction {
     /// A picture's file, and the SVG that it was drawn from, where that is known.
     Given(PathBuf, Option<String>),
+    /// A picture's file that stands for an SVG that cannot be drawn, and why it cannot.
+    StandIn(PathBuf, String),
     /// An SVG that is drawn here.
     Svg(String),
     /// Nothing that can be judged, and why.
@@ -38,6 +40,8 @@ pub struct PredictionFolder {
     /// Rows of `output.jsonl` that cannot be used, by their id.
     broken: HashMap<String, String>,
     has_images: bool,
+    /// Whether each item has a folder of its own.
+    folder_each: bool,
 }
 
 impl PredictionFolder {
@@ -46,10 +50,11 @@ impl PredictionFolder {
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn open(folder: &Path, notes: &mut Vec<String>) -> Result<Self, String> {
+    pub fn open(folder: &Path, folder_each: bool, notes: &mut Vec<String>) -> Result<Self, String> {
         let mut own = Self {
             folder: folder.to_owned(),
-            has_images: folder.join("images").is_dir(),
+            has_images: folder_each || folder.join("images").is_dir(),
+            folder_each,
             ..Self::default()
         };
         let list = folder.join("output.jsonl");
@@ -129,7 +134,17 @@ impl PredictionFolder {
             PredictedPictures::Given => true,
             PredictedPictures::Drawn => false,
         };
-        let file = self.folder.join("svg").join(format!("{id}.svg"));
+        let own = self.folder.join(id);
+        let (file, picture) = match self.folder_each {
+            true => (
+                own.join(format!("{id}.svg")),
+                own.join(format!("{id}_generated.png")),
+            ),
+            false => (
+                self.folder.join("svg").join(format!("{id}.svg")),
+                self.folder.join("images").join(format!("{id}.png")),
+            ),
+        };
         let svg = match std::fs::read_to_string(&file) {
             Ok(svg) => Ok(svg),
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -140,7 +155,7 @@ impl PredictionFolder {
                 Some(answer) => match Prediction::of_answer(answer) {
                     Prediction::Svg(svg) => Ok(svg),
                     Prediction::Missing(why) => Err(why),
-                    Prediction::Given(..) => Err("no_svg".into()),
+                    Prediction::Given(..) | Prediction::StandIn(..) => Err("no_svg".into()),
                 },
             },
         };
@@ -150,15 +165,26 @@ impl PredictionFolder {
                 Err(why) => Prediction::Missing(why),
             };
         }
-        let picture = self.folder.join("images").join(format!("{id}.png"));
         match (picture.exists(), svg) {
+            (true, _) if self.folder_each && !compiles(&own) => {
+                Prediction::StandIn(picture, "no_compile".into())
+            }
             (true, svg) => Prediction::Given(picture, svg.ok()),
+            // Pictures of folders of their own may be left out one by one.
+            (false, Ok(svg)) if self.folder_each => Prediction::Svg(svg),
             (false, Ok(_)) => {
                 Prediction::Missing(format!("not_drawn: {} is missing", picture.display()))
             }
             (false, Err(why)) => Prediction::Missing(why),
         }
     }
+}
+
+/// Whether VectorGym's code says of an item's folder that its SVG could be read.
+fn compiles(folder: &Path) -> bool {
+    let text = std::fs::read_to_string(folder.join("metadata.json")).unwrap_or_default();
+    let metadata: Value = serde_json::from_str(&text).unwrap_or_default();
+    metadata["no_compile"] != Value::Bool(true)
 }
 
 #[cfg(test)]
@@ -171,7 +197,7 @@ mod tests {
         let rows = "{\"id\": 1, \"answer\": \"<svg>a</svg>\"}\n{\"answer\": \"x\"}\nnot json\n{\"id\": \"1\", \"answer\": \"say <svg>b</svg>\"}\n\n{\"id\": 2, \"answer\": 5}\n{\"id\": 3, \"answer\": \"none\"}\n";
         std::fs::write(folder.path().join("output.jsonl"), rows).unwrap();
         let mut notes = Vec::new();
-        let own = PredictionFolder::open(folder.path(), &mut notes).unwrap();
+        let own = PredictionFolder::open(folder.path(), false, &mut notes).unwrap();
         let of = |id| own.prediction(id, PredictedPictures::Auto);
         assert_eq!(of("1"), Prediction::Svg("<svg>b</svg>".into()));
         let missing = |id| match of(id) {
@@ -182,8 +208,12 @@ mod tests {
         assert!(missing("3").starts_with("no_svg: "));
         assert_eq!(missing("4"), "no_prediction");
         assert_eq!(notes.len(), 3, "{notes:?}");
-        assert!(notes[0].contains("output.jsonl:2: id: must be a number or text"));
-        assert!(notes[1].contains("output.jsonl:3: is not JSON"));
+        for part in [
+            "output.jsonl:2: id: must be a number or text",
+            "output.jsonl:3: is not JSON",
+        ] {
+            assert!(notes.iter().any(|note| note.contains(part)), "{notes:?}");
+        }
         assert_eq!(own.strangers(&|id| id == "1"), ["3"]);
     }
 
@@ -199,7 +229,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        let own = PredictionFolder::open(folder.path(), &mut Vec::new()).unwrap();
+        let own = PredictionFolder::open(folder.path(), false, &mut Vec::new()).unwrap();
         let picture = folder.path().join("images/1.png");
         let auto = PredictedPictures::Auto;
         assert_eq!(

@@ -8,24 +8,22 @@ use models::Tokenizer;
 use models::image::{ImageProcessor, Rgb8};
 use rewards::ImageSource;
 use rewards::rules::ssim::{Ssim, Window};
-use rewards::rules::Psnr;
-use svg::{CanvasRule, Raster, Reason, RenderConfig, Renderer, WorkerProgram};
+use rewards::rules::{Mse, Psnr};
+use svg::{
+    CanvasRule, Failure, Filter, ParseMode, Raster, Reason, RenderConfig, Renderer, WorkerProgram,
+};
 
 use super::config::SuiteConfig;
 use super::item::EvalItem;
 use super::networks::{PicturePair, SuiteNetworks};
 use super::picture_metric::{PictureMetric, SuiteNetwork};
-use super::picture_task::{PictureCase, PictureTask};
+use super::picture_task::{EvalCanvas, PictureCase, PictureTask};
 use super::prediction::Prediction;
 use crate::TrainError;
-
-/// Pixels of a side of drawn pictures, and of the black one that stands for a missing one.
-pub const SIDE: u32 = 448;
 
 /// The tools of one evaluation's preparation.
 pub struct Preparation {
     renderer: Renderer,
-    render: RenderConfig,
     tokenizer: Option<Tokenizer>,
     processors: Vec<(SuiteNetwork, ImageProcessor)>,
     lpips: bool,
@@ -57,11 +55,6 @@ impl Preparation {
         let tokenizer = config.tokenizer.as_deref().map(Tokenizer::read).transpose();
         Ok(Self {
             renderer,
-            render: RenderConfig {
-                canvas: CanvasRule::Fixed,
-                size: SIDE,
-                ..RenderConfig::default()
-            },
             tokenizer: tokenizer
                 .map_err(|error| TrainError::Input(format!("tokenizer: {error}")))?,
             processors: networks.processors(),
@@ -84,7 +77,7 @@ impl Preparation {
         case: &PictureCase,
     ) -> Result<PreparedCase, TrainError> {
         let row = &task.rows[case.row];
-        let (picture, svg, reason) = self.predicted(&case.prediction)?;
+        let (picture, svg, reason) = self.predicted(task.canvas, &case.prediction)?;
         let mut item = EvalItem::new(&task.name, &row.id, reason);
         let has = |metric| task.metrics.contains(&metric);
         if let (Some(tokenizer), true, true) =
@@ -102,7 +95,7 @@ impl Preparation {
             whole: None,
             caption: None,
         };
-        let reference = match read_picture(&row.reference) {
+        let reference = match self.reference(task.canvas, &row.reference)? {
             Ok(reference) => reference,
             Err(why) => {
                 for metric in task.metrics.iter().filter(|metric| metric.is_of_pictures()) {
@@ -113,58 +106,125 @@ impl Preparation {
                 return Ok(prepared);
             }
         };
-        if has(PictureMetric::ClipText) {
+        for metric in task.metrics.iter().filter(|metric| metric.is_of_words()) {
             match &row.caption {
                 Some(Ok(caption)) => prepared.caption = Some(caption.clone()),
-                Some(Err(why)) => prepared.item.fail("clip_t2i", why.clone()),
-                None => prepared.item.fail("clip_t2i", "the item has no caption"),
+                Some(Err(why)) => prepared.item.fail(metric.name(), why.clone()),
+                None => prepared.item.fail(metric.name(), "the item has no caption"),
             }
         }
         let pair = [picture, reference];
         self.pixels(task, &pair, &mut prepared.item);
         self.fit(task, &pair, &mut prepared);
         let [a, b] = &pair;
-        if self.lpips && has(PictureMetric::Lpips) && (a.width, a.height) == (b.width, b.height) {
-            prepared.whole = Some(pair);
+        if self.lpips && has(PictureMetric::Lpips) {
+            prepared.whole = match task.canvas.lpips_side {
+                Some(side) => {
+                    Some(pair.map(|p| p.resized(side, side, Filter::Bilinear).into_owned()))
+                }
+                None if (a.width, a.height) == (b.width, b.height) => Some(pair),
+                None => None,
+            };
         }
         Ok(prepared)
     }
 
-    /// The picture of a prediction, black where there is none, its SVG, and why there is none.
+    /// The picture of a prediction, the canvas' own where there is none, its SVG, and why there is none.
     fn predicted(
         &self,
+        canvas: EvalCanvas,
         prediction: &Prediction,
     ) -> Result<(Rgb8, Option<String>, Option<String>), TrainError> {
-        let missing = |why: String| Ok((black(), None, Some(why)));
+        let missing = |why: String| Ok((filled(canvas), None, Some(why)));
         match prediction {
             Prediction::Missing(why) => missing(why.clone()),
             Prediction::Given(file, svg) => match read_picture(file) {
                 Ok(picture) => Ok((picture, svg.clone(), None)),
                 Err(why) => missing(format!("unreadable: {why}")),
             },
-            Prediction::Svg(source) => {
-                let target = self.render.own_target();
-                match self.renderer.render(source, target, &self.render) {
-                    Ok(drawn) => Ok((rgb(&drawn.raster), Some(source.clone()), None)),
-                    Err(failure) if failure.reason == Reason::WorkerUnavailable => {
-                        Err(TrainError::Other(failure.to_string()))
-                    }
-                    Err(failure) => missing(failure.to_string()),
-                }
+            Prediction::StandIn(file, why) => match read_picture(file) {
+                Ok(picture) => Ok((picture, None, Some(why.clone()))),
+                Err(_) => missing(why.clone()),
+            },
+            Prediction::Svg(source) => match self.drawn(canvas, source)? {
+                Ok(drawn) => Ok((drawn, Some(source.clone()), None)),
+                Err(failure) => missing(failure.to_string()),
+            },
+        }
+    }
+
+    /// Reference and prediction as PNG files; none without a reference.
+    ///
+    /// # Errors
+    /// A machine that cannot draw.
+    pub fn files(
+        &self,
+        canvas: EvalCanvas,
+        (prediction, reference): (&Prediction, &Path),
+    ) -> Result<Option<[Vec<u8>; 2]>, TrainError> {
+        let (predicted, _, _) = self.predicted(canvas, prediction)?;
+        let Ok(reference) = self.reference(canvas, reference)? else {
+            return Ok(None);
+        };
+        let png = |picture: &Rgb8| {
+            let bytes = raster(picture).to_png();
+            bytes.map_err(|error| TrainError::Other(error.to_string()))
+        };
+        Ok(Some([png(&reference)?, png(&predicted)?]))
+    }
+
+    /// A reference's picture.
+    fn reference(
+        &self,
+        canvas: EvalCanvas,
+        path: &Path,
+    ) -> Result<Result<Rgb8, String>, TrainError> {
+        if path.extension().is_none_or(|ending| ending != "svg") {
+            return Ok(read_picture(path));
+        }
+        let told = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        Ok(match std::fs::read_to_string(path) {
+            Ok(source) => self.drawn(canvas, &source)?.map_err(|error| told(&error)),
+            Err(error) => Err(told(&error)),
+        })
+    }
+
+    /// An SVG's picture, or why it has none.
+    fn drawn(&self, canvas: EvalCanvas, source: &str) -> Result<Result<Rgb8, Failure>, TrainError> {
+        let config = |mode| RenderConfig {
+            canvas: CanvasRule::Fixed,
+            size: canvas.side,
+            mode,
+            ..RenderConfig::default()
+        };
+        let draw = |config: RenderConfig| {
+            let drawn = self.renderer.render(source, config.own_target(), &config);
+            drawn.map(|drawn| rgb(&drawn.raster))
+        };
+        let mut drawn = draw(config(ParseMode::Strict));
+        if canvas.repairs
+            && drawn
+                .as_ref()
+                .is_err_and(|failure| failure.reason == Reason::MalformedXml)
+        {
+            drawn = draw(config(ParseMode::Recover));
+        }
+        match drawn {
+            Err(failure) if failure.reason == Reason::WorkerUnavailable => {
+                Err(TrainError::Other(failure.to_string()))
             }
+            drawn => Ok(drawn),
         }
     }
 
     /// The metrics of pixels.
     fn pixels(&self, task: &PictureTask, [a, b]: &PicturePair, item: &mut EvalItem) {
-        let wanted = [
-            PictureMetric::Ssim,
-            PictureMetric::Psnr,
-            PictureMetric::Lpips,
-        ];
-        let wanted = wanted
-            .into_iter()
-            .filter(|metric| task.metrics.contains(metric));
+        let own_size = task.canvas.lpips_side.is_none();
+        let wanted = task.metrics.iter().filter(|metric| match metric {
+            PictureMetric::Ssim | PictureMetric::Psnr | PictureMetric::Mse => true,
+            PictureMetric::Lpips => own_size,
+            _ => false,
+        });
         if (a.width, a.height) != (b.width, b.height) {
             for metric in wanted {
                 let sizes = format!(
@@ -192,6 +252,9 @@ impl Preparation {
                 }
                 PictureMetric::Psnr => {
                     item.put("psnr", Psnr::between(&rasters[0], &rasters[1], white));
+                }
+                PictureMetric::Mse => {
+                    item.put("mse", Mse::between(&rasters[0], &rasters[1], white));
                 }
                 _ => {}
             }
@@ -225,12 +288,12 @@ impl Preparation {
 }
 
 /// What stands for a picture that is missing.
-fn black() -> Rgb8 {
-    let side = SIDE as usize;
+fn filled(canvas: EvalCanvas) -> Rgb8 {
+    let side = canvas.side as usize;
     Rgb8 {
         width: side,
         height: side,
-        data: vec![0; side * side * 3],
+        data: canvas.missing.repeat(side * side),
     }
 }
 

@@ -167,7 +167,7 @@ impl SuiteTasks {
                 failed.len()
             ));
         }
-        Ok(self.result(scores, items))
+        Ok(self.result(config, scores, items))
     }
 
     /// The questions without an answer, and where they are from.

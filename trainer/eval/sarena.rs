@@ -18,7 +18,7 @@ use super::choice::{ChoiceRow, ChoiceTask};
 use super::item::Mix;
 use super::jsonl::{SuiteRow, id_text, read_rows};
 use super::picture_metric::PictureMetric;
-use super::picture_task::{PictureRow, PictureTask};
+use super::picture_task::{EvalCanvas, PictureRow, PictureTask};
 use super::result::SuiteResult;
 use super::suite::{SUCCESS, SuiteTasks};
 
@@ -123,7 +123,7 @@ impl Sarena {
             tasks.pictures.push(PictureTask {
                 name: name.into(),
                 folder: name.into(),
-                needs_svg: false,
+                canvas: EvalCanvas::SARENA,
                 metrics,
                 rows: items,
             });
@@ -279,7 +279,7 @@ fn editing(folder: &Path, tasks: &mut SuiteTasks) {
         tasks.pictures.push(PictureTask {
             folder: (&name).into(),
             name,
-            needs_svg: false,
+            canvas: EvalCanvas::SARENA,
             metrics: OF_PAIRS.to_vec(),
             rows: items,
         });

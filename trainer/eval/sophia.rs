@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::item::Mix;
 use super::jsonl::{SuiteRow, read_rows};
 use super::picture_metric::PictureMetric;
-use super::picture_task::{PictureRow, PictureTask};
+use super::picture_task::{EvalCanvas, PictureRow, PictureTask};
 use super::suite::{SUCCESS, SuiteTasks};
 
 /// The task's name.
@@ -62,7 +62,7 @@ pub fn read(data: &Path) -> SuiteTasks {
     tasks.pictures.push(PictureTask {
         name: TASK.into(),
         folder: PathBuf::new(),
-        needs_svg: true,
+        canvas: EvalCanvas::SOPHIA,
         metrics: METRICS.to_vec(),
         rows: items,
     });

@@ -103,7 +103,7 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
             None => {
                 let known = Benchmark::ALL.map(Benchmark::name).join(", ");
                 Err(CliFailure::input(format!(
-                    "{name}: is no suite; known are {known}, vectorgym, and `compare` for results"
+                    "{name}: is no suite; known are {known}, and `compare` for results"
                 )))
             }
         },
@@ -168,12 +168,10 @@ fn bootstrap(config: BootstrapConfig, shared: &SharedFlags) -> Bootstrap {
     config.seeded(shared.seed.unwrap_or(0))
 }
 
-/// VectorGym's score, of published components so far.
+/// VectorGym's score: of published components, or of predictions.
 fn vectorgym(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     let Some(components) = &args.components else {
-        return Err(CliFailure::input(
-            "svgrl eval vectorgym from predictions: not built yet (--components FILE.json scores published components)",
-        ));
+        return suite(Benchmark::VectorGym, args, shared);
     };
     refuse_stray(args, &["--components"], "beside --components")?;
     let scores = VectorGymScores::read(components)?;
@@ -190,6 +188,8 @@ fn vectorgym(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
 struct Asked {
     config: SuiteConfig,
     device: Device,
+    /// Whether it names the suite's folder.
+    named: bool,
 }
 
 /// Reads the suite's config.
@@ -208,8 +208,13 @@ fn asked(path: &Path, args: &Args, shared: &SharedFlags) -> Result<Asked, CliFai
     };
     config.validate().map_err(wrong)?;
     let device = config.device.resolve(0).map_err(wrong)?;
+    let named = !config.data.as_os_str().is_empty();
     config.resolve_paths(path.parent().unwrap_or(Path::new("")));
-    Ok(Asked { config, device })
+    Ok(Asked {
+        config,
+        device,
+        named,
+    })
 }
 
 /// Judges predictions that are there, or that a model makes.
@@ -229,14 +234,32 @@ fn suite(suite: Benchmark, args: &Args, shared: &SharedFlags) -> Result<(), CliF
             "--config FILE: is needed by {name}"
         )));
     };
-    let Asked { config, device } = asked(path, args, shared)?;
-    if !config.data.exists() {
-        let data = config.data.display();
-        return Err(CliFailure::input(format!("data: {data}: no such folder")));
-    }
+    let Asked {
+        config,
+        device,
+        named,
+    } = asked(path, args, shared)?;
+    let data = config.data.as_path();
+    let folder = match (&args.predictions, suite.has_data()) {
+        (_, true) if !named => {
+            let said = "data: is needed: the suite's folder as it is published";
+            return Err(CliFailure::input(said));
+        }
+        (_, true) if !data.exists() => {
+            let said = format!("data: {}: no such folder", data.display());
+            return Err(CliFailure::input(said));
+        }
+        (_, true) => data,
+        (Some(predictions), false) => predictions,
+        (None, false) => {
+            return Err(CliFailure::input(format!(
+                "svgrl eval {name} without --predictions or --components: not built yet"
+            )));
+        }
+    };
     telemetry::start_command(shared.verbosity())?;
     trainer::threads(config.threads);
-    let mut tasks = suite.read(&config.data);
+    let mut tasks = suite.read(folder);
     for key in tasks.unused_encoders(&config) {
         tasks
             .notes

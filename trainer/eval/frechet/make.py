@@ -46,9 +46,8 @@ def main():
     }
     out = []
     for name, (a, b) in cases.items():
-        a, b = (np.float32(x).astype(np.float64) for x in (a, b))
-        value, with_offset = distance(a, b)
-        rows = [[[float(f"{v:.9g}") for v in row] for row in x] for x in (a, b)]
+        rows = [[[float(f"{v:.7g}") for v in row] for row in x] for x in (a, b)]
+        value, with_offset = distance(*map(np.array, rows))
         out.append({"name": name, "a": rows[0], "b": rows[1], "distance": value, "root_trace_with_offset": with_offset})
         print(name, value)
     path = pathlib.Path(__file__).parent / "expected.json"
