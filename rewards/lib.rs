@@ -19,6 +19,8 @@
 //! Nothing here knows tokens (a caller's counter gives lengths), policies or training.
 
 mod cache;
+#[cfg(feature = "client")]
+mod chat;
 mod completion;
 mod config;
 mod device;
@@ -49,6 +51,8 @@ mod weight;
 mod wire;
 mod word_or_number;
 
+#[cfg(feature = "client")]
+pub use chat::{ChatQuestion, ChatServer};
 pub use completion::{CompletionConfig, CtrlS, PlainSvg, PlainText, Sgp, ShapeFault};
 pub use config::RewardsConfig;
 pub use device::DeviceChoice;

@@ -19,6 +19,7 @@ mod draw_stats;
 
 mod epochs;
 mod error;
+pub mod eval;
 mod evaluate_checkpoint;
 mod extended;
 pub mod files;

@@ -4,7 +4,7 @@ mod bench;
 mod config;
 mod data;
 mod embed;
-mod eval_config;
+mod eval;
 mod extend_tokens;
 mod failure;
 mod generate;
@@ -57,8 +57,8 @@ enum Command {
     Logprobs(logprobs::Args),
     /// Features of pictures or texts by an encoder.
     Embed(embed::Args),
-    /// Evaluate a checkpoint on a config's held-out rows.
-    Eval(eval_config::Args),
+    /// Judge predictions by a benchmark or a checkpoint by its config, compare results.
+    Eval(eval::Args),
     /// Add SVG tokens to a model folder.
     ExtendTokens(extend_tokens::Args),
     /// Prepare SVG corpora, look at a config's data.
@@ -156,7 +156,7 @@ fn dispatch(cli: &Cli) -> Result<u8, CliFailure> {
         Command::Generate(args) => generate::run(args, shared).map(|()| 0),
         Command::Logprobs(args) => logprobs::run(args, shared).map(|()| 0),
         Command::Embed(args) => embed::run(args, shared).map(|()| 0),
-        Command::Eval(args) => eval_config::run(args, shared),
+        Command::Eval(args) => eval::run(args, shared),
         Command::ExtendTokens(args) => extend_tokens::run(args, shared).map(|()| 0),
         Command::Data(args) => data::run(args, shared).map(|()| 0),
         Command::Refine(args) => refine::run(args, shared).map(|()| 0),
@@ -179,6 +179,7 @@ mod tests {
             let error = Cli::try_parse_from(line.split(' ')).err().unwrap();
             not_built(&error)
         };
+        assert_eq!(asked("svgrl merge --model x --out y"), Some("svgrl merge"));
         assert_eq!(
             asked("svgrl data drafts --config c"),
             Some("svgrl data drafts")

@@ -231,6 +231,11 @@ impl TextSide {
         })
     }
 
+    /// Whether the folder has a chat template.
+    pub fn chats(&self) -> bool {
+        self.chat.is_some()
+    }
+
     /// The ids of `text`.
     pub fn encode(&self, text: &str, place: &str) -> Result<Vec<i64>, CliFailure> {
         let tokenizer = self.tokenizer.as_ref().ok_or_else(|| {

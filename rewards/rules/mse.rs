@@ -7,6 +7,7 @@ use crate::rules::rule::{
 };
 use crate::rules::value::Value;
 use std::sync::Arc;
+use svg::Raster;
 
 reward_options! {
     /// `1 - MSE`, the mean over pixels and channels in 0..1.
@@ -49,6 +50,13 @@ impl RewardFn for Mse {
 }
 
 impl Mse {
+    /// The mean squared difference itself, in 0..1, of two pictures of one size over `background` (red, green, blue);
+    /// `size` plays no part.
+    pub fn between(a: &Raster, b: &Raster, background: [u8; 3]) -> f64 {
+        let [a, b] = [a, b].map(|raster| Picture::over(raster, background));
+        mean_squared(&a, &b) / (255.0 * 255.0)
+    }
+
     pub(crate) fn value(a: &Picture, b: &Picture) -> f64 {
         1.0 - mean_squared(a, b) / (255.0 * 255.0)
     }

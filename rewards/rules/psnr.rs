@@ -8,6 +8,7 @@ use crate::rules::rule::{
 };
 use crate::rules::value::Value;
 use std::sync::Arc;
+use svg::Raster;
 
 reward_options! {
     /// Peak signal-to-noise ratio in decibels, peak 255: `10 log10(255^2 / MSE)`, 100 for equal
@@ -45,6 +46,11 @@ impl RewardFn for Psnr {
 }
 
 impl Psnr {
+    /// Of two pictures of one size over `background` (red, green, blue); `size` plays no part.
+    pub fn between(a: &Raster, b: &Raster, background: [u8; 3]) -> f64 {
+        Psnr::value(&Picture::over(a, background), &Picture::over(b, background))
+    }
+
     pub(crate) fn value(a: &Picture, b: &Picture) -> f64 {
         let error = mean_squared(a, b);
         if error == 0.0 {

@@ -6,6 +6,8 @@ mod bench;
 mod continuing;
 mod embed;
 mod encoders;
+mod eval;
+mod eval_sampled;
 mod eval_config;
 mod generate;
 mod help;

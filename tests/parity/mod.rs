@@ -32,9 +32,13 @@ mod pictures;
 mod refusals;
 /// Totals of the papers' rewards equal those of an independent script.
 mod rewards;
+/// A tiny SArena judged as independent packages judge it.
+pub mod sarena;
 /// Folders with SVG tokens added equal what transformers makes of them.
 mod svg_tokens;
 /// Pictures cut as torchvision does.
 mod torchvision;
+/// VectorGym's results judged as independent packages judge them.
+mod vectorgym;
 /// Vision-language networks and their picture processors equal those of transformers.
 mod vlm;

@@ -1,45 +1,30 @@
 //! `svgrl eval CONFIG`: a config's held-out evaluation of a checkpoint, alone.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use trainer::{CheckpointEvaluation, CheckpointScores, Interrupt, evaluate_checkpoint};
 
-use super::{CliFailure, SharedFlags, config};
+use super::super::{CliFailure, SharedFlags, config};
 use crate::telemetry;
 
-/// `svgrl eval`
-#[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "\
-Examples:
-  svgrl eval configs/quickstart.yaml --checkpoint runs/quickstart/checkpoints/rl/final --out scores
-  svgrl eval my.yaml --checkpoint Qwen2.5-7B --out before --stage rl --set stages.rl.eval.prompts=200")]
-pub struct Args {
+/// What is evaluated, and how.
+pub struct HeldOutArgs<'a> {
     /// A config: its held-out rows, tasks and `eval` section count.
-    config: PathBuf,
+    pub config: &'a Path,
     /// A checkpoint of a run, or any policy's folder.
-    #[arg(long, value_name = "DIR")]
-    checkpoint: PathBuf,
+    pub checkpoint: &'a Path,
     /// The folder to write: scores.json, and items.jsonl with every completion.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    pub out: &'a Path,
     /// The stage whose `eval` section counts; default: the checkpoint's own, else the last one that evaluates.
-    #[arg(long, value_name = "NAME")]
-    stage: Option<String>,
+    pub stage: Option<&'a str>,
     /// Overrides, as for `train`.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    pub set: &'a [String],
 }
 
 /// Runs the command; the exit status of an evaluation that was made, or stopped by a signal.
-pub fn run(args: &Args, shared: &SharedFlags) -> Result<u8, CliFailure> {
-    if !args.config.exists() {
-        return Err(CliFailure::input(format!(
-            "{}: there is no such config (suites of published benchmarks: not built yet)",
-            args.config.display()
-        )));
-    }
-    let loaded = config::load(&args.config, &args.set, shared)?;
+pub fn run(args: &HeldOutArgs, shared: &SharedFlags) -> Result<u8, CliFailure> {
+    let loaded = config::load(args.config, args.set, shared)?;
     let config = &loaded.config;
     let device = config.device.resolve(0).map_err(CliFailure::input)?;
     let interrupt = Interrupt::listen(Duration::ZERO)?;
@@ -47,18 +32,18 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<u8, CliFailure> {
     trainer::threads(config.threads);
     let evaluation = CheckpointEvaluation {
         config,
-        checkpoint: &args.checkpoint,
-        stage: args.stage.as_deref(),
+        checkpoint: args.checkpoint,
+        stage: args.stage,
         device,
         interrupt: &interrupt,
     };
     let scores =
-        evaluate_checkpoint(&evaluation, &args.out).map_err(|error| loaded.failure(error))?;
+        evaluate_checkpoint(&evaluation, args.out).map_err(|error| loaded.failure(error))?;
     let Some(scores) = scores else {
         return Ok(u8::try_from(128 + interrupt.signal()).unwrap_or(1));
     };
     if !shared.quiet {
-        print!("{}", table(&scores, &args.out));
+        print!("{}", table(&scores, args.out));
     }
     Ok(0)
 }

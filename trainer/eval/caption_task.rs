@@ -1,0 +1,80 @@
+//! Tasks whose answers are words: captions, beside their references.
+
+use std::path::Path;
+
+use models::encoder::{Encoder, Pooling};
+use rewards::rules::rouge_l::rouge_l;
+use tch::{Device, Kind, Tensor};
+
+use super::item::EvalItem;
+use super::networks::cosine;
+use crate::TrainError;
+
+/// A task of captions.
+#[derive(Debug, Clone, Default)]
+pub struct CaptionTask {
+    /// Its name in results.
+    pub name: String,
+    /// Its items.
+    pub rows: Vec<CaptionRow>,
+}
+
+/// One caption.
+#[derive(Debug, Clone)]
+pub struct CaptionRow {
+    /// Its id.
+    pub id: String,
+    /// What was answered, or why nothing was.
+    pub answer: Result<String, String>,
+    /// What should have been.
+    pub reference: String,
+}
+
+impl CaptionTask {
+    /// Each item with ROUGE-L's F1 and, where there is a network, the cosine of BGE-M3's features. One without an answer
+    /// has 0 in both.
+    ///
+    /// # Errors
+    /// A network of pictures; libtorch's.
+    pub fn judge(&self, bge: Option<&Encoder>) -> Result<Vec<EvalItem>, TrainError> {
+        let judged = |row: &CaptionRow| {
+            let reason = row.answer.as_ref().err().cloned();
+            let mut item = EvalItem::new(&self.name, &row.id, reason);
+            let answer = row.answer.as_deref().unwrap_or("");
+            item.put("rouge_l", rouge_l(answer, &row.reference));
+            if let Some(bge) = bge {
+                let near = match answer.trim().is_empty() {
+                    true => 0.0,
+                    false => cosine(&feature(bge, answer)?, &feature(bge, &row.reference)?),
+                };
+                item.put("bge_m3", near);
+            }
+            Ok(item)
+        };
+        self.rows.iter().map(judged).collect()
+    }
+}
+
+/// Opens BGE-M3.
+///
+/// # Errors
+/// What is no network of texts, by its key.
+pub fn open_bge(path: &Path, device: Device) -> Result<Encoder, TrainError> {
+    let refused = |what: String| TrainError::Input(format!("encoders.bge_m3: {what}"));
+    let encoder = Encoder::load(path, (Kind::Float, device));
+    let encoder = encoder.map_err(|error| refused(error.to_string()))?;
+    match encoder.reads() && encoder.default_pool().is_some() {
+        true => Ok(encoder),
+        false => Err(refused(format!("{}: is no BGE-M3", path.display()))),
+    }
+}
+
+fn feature(encoder: &Encoder, text: &str) -> Result<Vec<f32>, TrainError> {
+    let ids = encoder.tokenize(text)?;
+    let row: Tensor = encoder.embed_ids(&[&ids], ids.len(), Pooling::Cls)?;
+    let row = row
+        .to_device(Device::Cpu)
+        .to_kind(Kind::Float)
+        .reshape([-1]);
+    Vec::<f32>::try_from(row).map_err(|error| TrainError::Other(error.to_string()))
+}
