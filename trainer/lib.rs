@@ -64,7 +64,7 @@ pub use interrupt::Interrupt;
 pub use learn::{Learner, LearnerOptions, Ranks};
 pub use loader::{DataLoader, LoadedPrompts, Loader, PromptRequest, Share};
 pub use memory::TrainingMemory;
-pub use pairs::{PairCounts, PairsJob, make_pairs};
+pub use pairs::{PairCounts, PairsJob, ScoredCandidate, make_pairs, scored_candidates};
 pub use peak_memory::peak_memory_gib;
 pub use plan::{check_inputs, plan};
 pub use prompt_builder::PromptBuilder;

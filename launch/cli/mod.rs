@@ -108,9 +108,6 @@ const NOT_BUILT: &[(&str, &str)] = &[
     ("watch", "svgrl watch"),
     ("samples", "svgrl samples"),
     ("export", "svgrl export"),
-    ("drafts", "svgrl data drafts"),
-    ("critiques", "svgrl data critiques"),
-    ("corrections", "svgrl data corrections"),
     (
         "--gpus",
         "--gpus (svgrl launch --nproc-per-node N -- train .. starts ranks)",
@@ -180,10 +177,6 @@ mod tests {
             not_built(&error)
         };
         assert_eq!(asked("svgrl merge --model x --out y"), Some("svgrl merge"));
-        assert_eq!(
-            asked("svgrl data drafts --config c"),
-            Some("svgrl data drafts")
-        );
         for line in ["svgrl train c.yaml --gpus 2", "svgrl train c.yaml --gpus=2"] {
             assert!(
                 asked(line).is_some_and(|what| what.starts_with("--gpus")),

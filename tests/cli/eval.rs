@@ -87,7 +87,8 @@ fn what_cannot_be_asked_says_what_can() {
     svgrl("eval compare a --out x", &[]).refused(2, &["a/scores.json"]);
     svgrl("eval vectorgym folder --out x", &[]).refused(2, &["folder: folders of results"]);
     svgrl("eval c.yaml --out x", &[]).refused(2, &["--checkpoint: is needed"]);
-    svgrl("eval c.yaml --checkpoint m --model n --out x", &[]).refused(2, &["--model: means nothing"]);
+    svgrl("eval c.yaml --checkpoint m --model n --out x", &[])
+        .refused(2, &["--model: means nothing"]);
     let folder = scratch("eval_config");
     let asked = |text: &str| {
         let config = write(&folder, "suite.yaml", text);

@@ -19,7 +19,9 @@ fn pages() -> Vec<(PathBuf, String)> {
 /// The lines of a page's shell blocks.
 fn commands(page: &str) -> Vec<&str> {
     let blocks = page.split("```sh\n").skip(1);
-    let lines = blocks.filter_map(|block| block.split("```").next()).flat_map(str::lines);
+    let lines = blocks
+        .filter_map(|block| block.split("```").next())
+        .flat_map(str::lines);
     lines.filter(|line| line.starts_with("svgrl ")).collect()
 }
 
@@ -37,7 +39,12 @@ fn every_line_of_the_systems_pages_is_taken() {
             }
             let words = line.split_whitespace().skip(1);
             let said = told(program().args(words).current_dir(&folder));
-            assert!(!said.err.contains("Usage:"), "{}: {line}: {}", path.display(), said.err);
+            assert!(
+                !said.err.contains("Usage:"),
+                "{}: {line}: {}",
+                path.display(),
+                said.err
+            );
             assert_eq!(said.code, 2, "{}: {line}: {}", path.display(), said.err);
         }
     }

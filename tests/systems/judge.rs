@@ -24,9 +24,12 @@ pub fn judge() -> String {
             stream.read_exact(&mut body).unwrap();
             let asked: Value = serde_json::from_slice(&body).unwrap();
             let parts = asked["messages"][0]["content"].as_array().unwrap();
-            let picture = parts.iter().find_map(|part| part["image_url"]["url"].as_str());
+            let picture = parts
+                .iter()
+                .find_map(|part| part["image_url"]["url"].as_str());
             let sum: u64 = picture.unwrap().bytes().map(u64::from).sum();
-            let text = json!({"choices": [{"message": {"content": (1 + sum % 100).to_string()}}]}).to_string();
+            let text = json!({"choices": [{"message": {"content": (1 + sum % 100).to_string()}}]})
+                .to_string();
             let answer = format!(
                 "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{text}",
                 text.len()

@@ -156,7 +156,10 @@ fn introsvg_makes_its_own_pairs_and_learns_from_them() {
     assert!(margin.last() > margin.first(), "{margin:?}");
     let pairs = rows(&run.join("pairs/dpo.jsonl"));
     assert_eq!(pairs.len(), 12);
-    let chosen = pairs.iter().filter(|pair| !pair["chosen"].is_null()).count();
+    let chosen = pairs
+        .iter()
+        .filter(|pair| !pair["chosen"].is_null())
+        .count();
     assert!(chosen >= 4, "{chosen} pairs");
     let before = run.join("checkpoints/sft/final");
     assert!(weights(&before) != weights(&run.join("checkpoints/dpo/final")));

@@ -5,6 +5,7 @@
 //! Left out on purpose: a judge that ranks all candidates of a prompt in one question, as IntroSVG's
 //! script asks it; a judge here scores one picture at a time, as in training.
 
+mod candidates;
 mod choose;
 mod command;
 mod counts;
@@ -12,6 +13,7 @@ mod journal;
 mod make;
 mod row;
 
+pub use candidates::{ScoredCandidate, scored_candidates};
 pub use command::{PairsJob, make_pairs};
 pub use counts::PairCounts;
 pub(crate) use journal::{MadeWith, PairJournal};

@@ -2,6 +2,7 @@
 
 mod example;
 mod inspect;
+mod made;
 mod pairs;
 mod parallel;
 mod prepare;
@@ -28,6 +29,12 @@ enum DataCommand {
     Prepare(Box<prepare::Args>),
     /// Sample candidates of a config's prompts and make pairs of the best and the worst.
     Pairs(Box<pairs::Args>),
+    /// Sample drawings that are neither good nor hopeless, as drafts for the task of refinement.
+    Drafts(Box<made::drafts::Args>),
+    /// Have a judge criticise a policy's drawings, as rows for a critic.
+    Critiques(Box<made::critiques::Args>),
+    /// Rows that correct criticised drawings.
+    Corrections(Box<made::corrections::Args>),
     /// Count, measure and show what a config's sources yield.
     Inspect(inspect::Args),
     /// Write a small copy of all that one of the five systems needs, to try it and to see the layout.
@@ -39,6 +46,9 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     match &args.command {
         DataCommand::Prepare(args) => prepare::run(args, shared),
         DataCommand::Pairs(args) => pairs::run(args, shared),
+        DataCommand::Drafts(args) => made::drafts::run(args, shared),
+        DataCommand::Critiques(args) => made::critiques::run(args, shared),
+        DataCommand::Corrections(args) => made::corrections::run(args, shared),
         DataCommand::Inspect(args) => inspect::run(args, shared),
         DataCommand::Example(args) => example::run(args, shared),
     }

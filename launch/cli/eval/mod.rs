@@ -91,7 +91,9 @@ const NOT_YET: [&str; 1] = ["sgp-genbench"];
 pub fn run(args: &Args, shared: &SharedFlags) -> Result<u8, CliFailure> {
     if NOT_YET.contains(&args.suite.as_str()) {
         let suite = &args.suite;
-        return Err(CliFailure::input(format!("svgrl eval {suite}: not built yet")));
+        return Err(CliFailure::input(format!(
+            "svgrl eval {suite}: not built yet"
+        )));
     }
     if args.out.exists() && !args.out.is_dir() {
         let out = args.out.display();

@@ -4,9 +4,9 @@
 //! The released loop gives an item up when a drawing does not render or a critique is no JSON. Here it goes on: the
 //! correction is then told why there is no picture, or is given the critic's words as they are. Every round is kept.
 
-mod critique;
+pub mod critique;
 mod item;
-mod roles;
+pub mod roles;
 mod sampler;
 mod strip;
 
