@@ -368,3 +368,22 @@ fn what_was_prepared_is_read_as_it_is_and_inspected() {
     let prepared = &report(&out)["characters"]["after"];
     assert_eq!(characters["histogram"], prepared["histogram"]);
 }
+
+#[test]
+fn rows_get_the_drawing_that_a_prompt_shows() {
+    let wide = drawing("<circle cx='32' cy='32' r='20' fill='red'/>").replace("0 0 64 64", "0 0 64 32");
+    let (from, out) = corpus("prepare_pictures", &[("dot", wide)]);
+    prepare(&from, &out, "--pictures 96").fine();
+    let row = &rows(&out.join("train.jsonl"))[0];
+    let picture = out.join(row["images"][0].as_str().unwrap());
+    let png = std::fs::read(picture).unwrap();
+    // Width and height of a PNG stand behind its signature and its first chunk's head.
+    let side = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
+    assert_eq!((side(16), side(20)), (96, 96), "the normal form is square");
+    // A row that shows a picture already is not given another.
+    let own = json!({"id": "own", "prompt": "a dot", "svg": drawing("<circle r='30'/>"), "images": ["a.png"]});
+    let from = write_rows(out.parent().unwrap(), "own.jsonl", &[own]);
+    let second = out.with_file_name("second");
+    prepare(&from, &second, "--pictures 96").fine();
+    judged(&second, &[], &[("own", "bad_row")]);
+}

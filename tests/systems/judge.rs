@@ -1,4 +1,5 @@
-//! A judge that stands in for one behind an endpoint: a score from 1 to 100 that depends on the picture alone.
+//! A judge that stands in for one behind an endpoint: a score from 1 to 100 that depends on the picture alone, or a
+//! critique where JSON is asked for, and now and then nonsense.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;

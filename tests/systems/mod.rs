@@ -1,3 +1,4 @@
 mod documents;
 mod judge;
+mod making;
 mod twins;

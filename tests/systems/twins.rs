@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::making::Maker;
+
 use crate::cli::program::{program, rows, scratch, told};
 
 /// An example of `system`, trained with `more` arguments; its folder and the run's.
@@ -147,7 +149,7 @@ fn introsvg_makes_its_own_pairs_and_learns_from_them() {
         "--set".to_owned(),
         "stages.dpo.pairs.judge.api_key_env=PATH".to_owned(),
     ];
-    let (_, run) = trained("introsvg", &more);
+    let (example, run) = trained("introsvg", &more);
     fitted(&run, "sft", 0.5);
     let all = rows(&run.join("metrics.jsonl"));
     let loss = metric(&all, "dpo", "dpo/loss");
@@ -162,7 +164,17 @@ fn introsvg_makes_its_own_pairs_and_learns_from_them() {
         .count();
     assert!(chosen >= 4, "{chosen} pairs");
     let before = run.join("checkpoints/sft/final");
-    assert!(weights(&before) != weights(&run.join("checkpoints/dpo/final")));
+    let model = run.join("checkpoints/dpo/final");
+    assert!(weights(&before) != weights(&model));
+    let maker = Maker {
+        model: &model,
+        example: &example,
+        endpoint: &endpoint,
+        out: scratch("twin_introsvg_made"),
+    };
+    maker.refines();
+    maker.makes_drafts();
+    maker.makes_critiques_and_corrections();
 }
 
 #[test]
