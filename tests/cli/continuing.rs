@@ -179,7 +179,10 @@ fn a_signal_drops_a_step_that_cannot_end_in_its_grace() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(143), "{said}");
     assert!(said.contains("may end within 0 s"), "{said}");
-    assert!(run.join("checkpoints/rl/step_000000").exists() && !run.join("samples").exists());
+    assert!(
+        run.join("checkpoints/rl/step_000000").exists()
+            && !run.join("samples/rl/step_000001.jsonl").exists()
+    );
     told(&mut train()).fine();
     let written: Vec<_> = rows(&metrics)
         .iter()

@@ -228,3 +228,14 @@ fn the_run_folder_keeps_every_file_and_one_that_stands_alone() {
     told(more.args(["--set", "stages.rl.steps=2"])).fine();
     assert!(!run.join("base_1.yaml").exists());
 }
+
+#[test]
+fn names_with_dots_are_found_in_the_file_that_holds_them() {
+    let (base, own) = layered(
+        "base_dots",
+        "data: {sources: {drawings.v1: {held_out: 3}}}\n",
+    );
+    let text = std::fs::read_to_string(&base).unwrap();
+    std::fs::write(&base, text.replace("drawings: {", "drawings.v1: {")).unwrap();
+    svgrl("check", &[&own]).fine();
+}

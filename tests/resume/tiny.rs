@@ -270,6 +270,12 @@ impl Outcome {
         };
         assert!(self.rows.iter().any(made));
         self.rows.retain(|row| !made(row));
+        let (folder, file) = (
+            format!("samples/{stage}/eval/"),
+            format!("step_{step:06}.jsonl"),
+        );
+        self.samples
+            .retain(|name, _| !(name.starts_with(&folder) && name.ends_with(&file)));
     }
 
     /// Asserts that `self` is the run that was never interrupted.

@@ -153,11 +153,9 @@ impl Document {
     /// What stands at a dotted key, or the nearest section above it.
     fn nearest_to(&self, key: &str) -> &Node {
         let mut node = &self.root;
-        for part in key.split('.') {
-            match node.child(part) {
-                Some(child) => node = child,
-                None => break,
-            }
+        let mut rest = key;
+        while let Some((child, behind)) = next_part(node, rest) {
+            (node, rest) = (child, behind);
         }
         node
     }
@@ -182,6 +180,17 @@ impl Document {
             format!("{place}: {path}: {problem}")
         }
     }
+}
+
+/// What the beginning of a dotted key addresses in a node, and the key behind it; names of the user's own may have dots
+/// themselves.
+fn next_part<'a, 'k>(node: &'a Node, key: &'k str) -> Option<(&'a Node, &'k str)> {
+    let dots = key.match_indices('.').map(|(at, _)| at);
+    let mut ends = dots.chain([key.len()]);
+    ends.find_map(|end| {
+        let behind = key[end..].strip_prefix('.').unwrap_or_default();
+        Some((node.child(&key[..end])?, behind))
+    })
 }
 
 #[cfg(test)]

@@ -278,12 +278,10 @@ fn bad_rows_of_arrays_tables_and_conversations_are_named_by_their_place() {
         let error = Catalog::open(&config(source), folder.path(), "t").unwrap_err();
         error.to_string()
     };
-    let array = "[\n {\"description\": \"a\", \"svg\": \"x\"},\n {\"description\": \"b\"}\n]";
+    let array =
+        "[\n {\"description\": \"a\", \"svg\": \"x\"},\n {\"description\": \"b\", \"svg\": 5}\n]";
     let message = refused(SourceConfig::Sgp(write("a.json", array)));
-    assert!(
-        message.contains("a.json:3: key `svg` is missing"),
-        "{message}"
-    );
+    assert!(message.contains("a.json:3: key `svg` "), "{message}");
     let cut = "[{\"description\": \"a\", \"svg\": \"x\"}, {\"descr";
     let message = refused(SourceConfig::Sgp(write("cut.json", cut)));
     assert!(message.contains("cut.json:1: not JSON"), "{message}");
