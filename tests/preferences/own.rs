@@ -184,14 +184,32 @@ fn a_judge_scores_candidates_in_the_place_of_a_rubric() {
     );
     let stages = STAGES.replace("rubric: draw", &judged);
     let config = own(&folder, &stages);
-    // It finds all of them equally good.
+    // It finds all of them equally good, but for those that do not render.
     let run = folder.join("run");
-    told(&mut train(&config, &run)).refused(2, &["none of 7 prompts gave a pair"]);
+    told(&mut train(&config, &run)).fine();
     let made = rows(&run.join("pairs/dpo.jsonl"));
+    made.iter().for_each(check_row);
+    let margins: Vec<f64> = made
+        .iter()
+        .filter_map(|row| row["margin"].as_f64())
+        .collect();
+    assert!(
+        !margins.is_empty() && margins.iter().all(|margin| *margin == 0.8),
+        "{margins:?}"
+    );
     let candidates = made
         .iter()
         .flat_map(|row| row["candidates"].as_array().unwrap());
     let valid: Vec<&Value> = candidates.filter(|one| one["valid"] == true).collect();
     assert!(!valid.is_empty() && valid.iter().all(|one| one["parts"]["judge"] == 0.8));
     assert_eq!(asked.load(Ordering::SeqCst), valid.len() as u64);
+    // No score differs by so much.
+    let mut command = train(&config, &folder.join("none"));
+    let said = told(command.args(["--set", "stages.dpo.pairs.min_margin=2"]));
+    assert!(
+        said.err.contains("differ by less than min_margin"),
+        "{}",
+        said.err
+    );
+    said.refused(2, &["none of 7 prompts gave a pair"]);
 }

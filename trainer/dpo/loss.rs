@@ -100,7 +100,7 @@ pub fn dpo_loss(terms: &PairTerms, options: &PairLossOptions, norm: &PairNorm) -
     let pairs = norm.pairs.max(1.0);
     let mut loss = pair.sum(Kind::Double) / pairs;
     if options.sft_weight != 0.0 {
-        loss = loss + &imitation * options.sft_weight;
+        loss = &loss + &imitation * options.sft_weight;
     }
     let share = |tensor: &Tensor| tensor.detach().sum(Kind::Double) / pairs;
     let rewards = (&chosen_ratio.detach() - &rejected_ratio.detach()) * options.beta;

@@ -53,7 +53,7 @@ pub fn make_pairs(
     let mut config = job.config.clone();
     config.model = ModelConfig {
         path: Some(job.model.to_owned()),
-        images: config.model.images.clone(),
+        images: config.model.images,
         ignore: config.model.ignore.clone(),
         ..ModelConfig::default()
     };
