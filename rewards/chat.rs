@@ -31,6 +31,16 @@ pub struct ChatQuestion {
     pub seed: u64,
 }
 
+/// Why there are no words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ChatFailure {
+    /// Whether somebody answered at all.
+    pub reached: bool,
+    /// What is wrong, with the address.
+    pub message: String,
+}
+
 impl ChatServer {
     /// A model behind `endpoint`, the address up to the version (`http://127.0.0.1:8000/v1`); `key` goes into the
     /// bearer header. Questions that fail are sent again `retries` times.
@@ -55,10 +65,13 @@ impl ChatServer {
     ///
     /// # Errors
     /// A picture that cannot be read; a server that does not answer, or not with words.
-    pub fn ask(&self, question: &ChatQuestion) -> Result<String, String> {
+    pub fn ask(&self, question: &ChatQuestion) -> Result<String, ChatFailure> {
+        let failure = |reached, message| ChatFailure { reached, message };
         let mut content = vec![json!({"type": "text", "text": question.text})];
         for picture in &question.pictures {
-            let bytes = picture.read().map_err(|error| error.to_string())?;
+            let bytes = picture
+                .read()
+                .map_err(|error| failure(true, error.to_string()))?;
             let kind = match bytes.get(..4) {
                 Some([0xff, 0xd8, ..]) => "jpeg",
                 Some(b"RIFF") => "webp",
@@ -76,13 +89,14 @@ impl ChatServer {
             "seed": question.seed,
         });
         let answer = self.caller.call("/chat/completions", Some(&body), &|| true);
-        let answer = answer.map_err(|error| error.message)?;
+        let answer = answer.map_err(|error| failure(error.status.is_some(), error.message))?;
         match &answer["choices"][0]["message"]["content"] {
             Value::String(words) => Ok(words.clone()),
-            other => Err(format!(
-                "{}: the answer holds no words but {other}",
-                self.endpoint
-            )),
+            other => {
+                let endpoint = &self.endpoint;
+                let message = format!("{endpoint}: the answer holds no words but {other}");
+                Err(failure(true, message))
+            }
         }
     }
 }

@@ -52,7 +52,7 @@ mod wire;
 mod word_or_number;
 
 #[cfg(feature = "client")]
-pub use chat::{ChatQuestion, ChatServer};
+pub use chat::{ChatFailure, ChatQuestion, ChatServer};
 pub use completion::{CompletionConfig, CtrlS, PlainSvg, PlainText, Sgp, ShapeFault};
 pub use config::RewardsConfig;
 pub use device::DeviceChoice;

@@ -190,7 +190,8 @@ fn ask(server: &ChatServer, variant: JudgeVariant, item: &JudgedItem) -> Result<
         top_p: 1.0,
         max_tokens: 500,
         seed: 0,
-    })?;
+    });
+    let answer = answer.map_err(|failure| failure.message)?;
     variant.read(&answer).ok_or_else(|| {
         let said: String = answer.chars().take(200).collect();
         format!("the judge's answer holds no number of its scale: {said:?}")

@@ -20,7 +20,7 @@ pub struct ServerModel {
     seed: u64,
 }
 
-/// So many questions without any answer, from the first one on, end an evaluation.
+/// So many questions that reach nobody, from the first one on, end an evaluation.
 const PATIENCE: usize = 20;
 
 impl ServerModel {
@@ -89,20 +89,23 @@ impl Answerer for ServerModel {
                 });
             }
             drop(sender);
-            let (mut answered, mut failed) = (0, 0);
+            let (mut reached, mut failed) = (false, 0);
             for (at, answer) in answers {
-                let why = answer.as_ref().err().cloned();
+                let why = match &answer {
+                    Err(failure) if !failure.reached => Some(failure.message.clone()),
+                    _ => None,
+                };
                 match why {
-                    None => answered += 1,
+                    None => reached = true,
                     Some(_) => failed += 1,
                 }
-                let none = answered == 0 && failed >= PATIENCE.min(questions.len());
+                let none = !reached && failed >= PATIENCE.min(questions.len());
                 let taken = match why.filter(|_| none) {
                     Some(why) => Err(TrainError::Other(format!(
                         "--endpoint {}: none of the first {failed} questions was answered: {why}",
                         own.endpoint
                     ))),
-                    None => take(at, answer),
+                    None => take(at, answer.map_err(|failure| failure.message)),
                 };
                 if taken.is_err() {
                     ended.store(true, Ordering::Relaxed);
