@@ -371,7 +371,8 @@ fn what_was_prepared_is_read_as_it_is_and_inspected() {
 
 #[test]
 fn rows_get_the_drawing_that_a_prompt_shows() {
-    let wide = drawing("<circle cx='32' cy='32' r='20' fill='red'/>").replace("0 0 64 64", "0 0 64 32");
+    let wide =
+        drawing("<circle cx='32' cy='32' r='20' fill='red'/>").replace("0 0 64 64", "0 0 64 32");
     let (from, out) = corpus("prepare_pictures", &[("dot", wide)]);
     prepare(&from, &out, "--pictures 96").fine();
     let row = &rows(&out.join("train.jsonl"))[0];

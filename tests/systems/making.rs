@@ -26,8 +26,20 @@ impl Maker<'_> {
         let prompts = write_rows(&self.out, "prompts.jsonl", &prompts);
         let refine = |out: &str, more: &[&str]| {
             let mut command = program();
-            command.args(["refine", "--max-new-tokens", "96", "--critique-tokens", "48", "--rounds", "2"]);
-            command.arg("--model").arg(self.model).arg("--prompts").arg(&prompts);
+            command.args([
+                "refine",
+                "--max-new-tokens",
+                "96",
+                "--critique-tokens",
+                "48",
+                "--rounds",
+                "2",
+            ]);
+            command
+                .arg("--model")
+                .arg(self.model)
+                .arg("--prompts")
+                .arg(&prompts);
             told(command.arg("--out").arg(self.out.join(out)).args(more))
         };
         refine("a", &[]).fine();
@@ -38,13 +50,22 @@ impl Maker<'_> {
         assert_eq!(roles[..3], ["draft", "correction", "correction"]);
         for row in &all {
             assert!(row["picture"].is_null() != row["reason"].is_null(), "{row}");
-            assert!(row["picture"].is_null() == row["critique"].is_null(), "{row}");
+            assert!(
+                row["picture"].is_null() == row["critique"].is_null(),
+                "{row}"
+            );
             if let Some(picture) = row["picture"].as_str() {
                 assert!(self.out.join("a").join(picture).is_file());
             }
         }
-        let read = |folder: &str, file: &str| std::fs::read(self.out.join(folder).join(file)).unwrap();
-        for file in ["rounds.jsonl", "final.jsonl", "strips/000000.png", "strips/000001.png"] {
+        let read =
+            |folder: &str, file: &str| std::fs::read(self.out.join(folder).join(file)).unwrap();
+        for file in [
+            "rounds.jsonl",
+            "final.jsonl",
+            "strips/000000.png",
+            "strips/000001.png",
+        ] {
             assert!(read("a", file) == read("b", file), "{file}");
         }
         refine("a", &[]).refused(2, &["--out", "is not empty"]);
@@ -54,9 +75,22 @@ impl Maker<'_> {
     fn make(&self, what: &str, more: &[&str]) -> (PathBuf, String) {
         let file = self.out.join(format!("{what}.jsonl"));
         let mut command = program();
-        command.args(["data", what, "--sources", "omnisvg", "--prompts", "12", "--candidates", "3"]);
+        command.args([
+            "data",
+            what,
+            "--sources",
+            "omnisvg",
+            "--prompts",
+            "12",
+            "--candidates",
+            "3",
+        ]);
         command.args(["--max-new-tokens", "96"]);
-        command.arg("--config").arg(self.example.join("config.yaml")).arg("--model").arg(self.model);
+        command
+            .arg("--config")
+            .arg(self.example.join("config.yaml"))
+            .arg("--model")
+            .arg(self.model);
         let said = told(command.arg("--out").arg(&file).args(more)).fine();
         (file, said.out + &said.err)
     }
@@ -68,7 +102,10 @@ impl Maker<'_> {
         assert!(!drafts.is_empty(), "{said}");
         for row in &drafts {
             let asked = row["instruction"].as_str().unwrap();
-            assert!(asked.contains("<image>") && asked.contains("Draft Code:\n<svg"), "{asked}");
+            assert!(
+                asked.contains("<image>") && asked.contains("Draft Code:\n<svg"),
+                "{asked}"
+            );
             assert!(row["output"].as_str().unwrap().contains("<svg"));
             assert!(row["ssim"].as_f64().unwrap() <= 0.99);
             assert!(self.out.join(row["images"][0].as_str().unwrap()).is_file());
@@ -88,7 +125,8 @@ impl Maker<'_> {
         for row in &critiques {
             let asked = row["messages"][0]["content"].as_str().unwrap();
             assert_eq!(asked.matches("<image>").count(), 1, "{asked}");
-            let answer: Value = serde_json::from_str(row["messages"][1]["content"].as_str().unwrap()).unwrap();
+            let answer: Value =
+                serde_json::from_str(row["messages"][1]["content"].as_str().unwrap()).unwrap();
             assert!(answer["score"].as_f64().is_some(), "{answer}");
             assert!(self.out.join(row["images"][0].as_str().unwrap()).is_file());
         }
@@ -97,8 +135,16 @@ impl Maker<'_> {
         assert_eq!(corrections.len(), critiques.len());
         for row in &corrections {
             let asked = row["messages"][0]["content"].as_str().unwrap();
-            assert!(asked.contains("it is small") && asked.contains("make it larger"), "{asked}");
-            assert!(row["messages"][1]["content"].as_str().unwrap().starts_with("<svg"));
+            assert!(
+                asked.contains("it is small") && asked.contains("make it larger"),
+                "{asked}"
+            );
+            assert!(
+                row["messages"][1]["content"]
+                    .as_str()
+                    .unwrap()
+                    .starts_with("<svg")
+            );
         }
         let answers = rows(&self.out.join("critiques.jsonl.answers.jsonl"));
         assert!(answers.len() >= critiques.len());

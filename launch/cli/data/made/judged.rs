@@ -85,17 +85,19 @@ pub fn judged(
             Some(answer) => answer,
             None => {
                 let wanted = pictures.of_reference(candidate)?;
-                let answer = server.ask(&ChatQuestion {
-                    text: QUESTION.replace("{prompt}", &candidate.words),
-                    pictures: vec![
-                        ImageSource::Png(png.clone().into()),
-                        ImageSource::Png(wanted.into()),
-                    ],
-                    temperature: TEMPERATURE,
-                    top_p: 1.0,
-                    max_tokens: MAX_TOKENS,
-                    seed: shared.seed.unwrap_or(0),
-                })?;
+                let answer = server
+                    .ask(&ChatQuestion {
+                        text: QUESTION.replace("{prompt}", &candidate.words),
+                        pictures: vec![
+                            ImageSource::Png(png.clone().into()),
+                            ImageSource::Png(wanted.into()),
+                        ],
+                        temperature: TEMPERATURE,
+                        top_p: 1.0,
+                        max_tokens: MAX_TOKENS,
+                        seed: shared.seed.unwrap_or(0),
+                    })
+                    .map_err(|failure| failure.message)?;
                 journal.keep(&candidate.id, &drawing.svg, &answer)?;
                 answer
             }
