@@ -40,6 +40,7 @@ pub mod python;
 pub mod rouge_l;
 pub mod ssim;
 pub mod text_similarity;
+pub mod think_steps;
 
 #[cfg(test)]
 mod picture_parity;
@@ -118,6 +119,7 @@ rewards! {
     length_ratio::LengthRatio = "length_ratio",
     length_linear::LengthLinear = "length_linear",
     length::SvgLength = "length",
+    think_steps::ThinkSteps = "think_steps",
     mse::Mse = "mse",
     l2::L2 = "l2",
     l2_canny::L2Canny = "l2_canny",

@@ -235,6 +235,11 @@ impl<'a> ScoreContext<'a> {
         self.case.text
     }
 
+    /// The whole completion.
+    pub fn completion(&self) -> &'a str {
+        &self.case.job.candidate.text
+    }
+
     pub fn prompt(&self) -> &'a str {
         &self.case.job.prompt
     }

@@ -98,6 +98,16 @@ pub(super) fn metrics(
     metrics.set(&keys::TIME_STEP, step_s);
     metrics.set(&keys::TOKENS_PER_S, sampled as f64 / step_s);
     metrics.set(&keys::ROLLOUTS_PER_S, rows.len() as f64 / step_s);
+    if let (Some(valid), Some(seconds)) =
+        (metrics.get(&keys::VALID), metrics.get(&keys::TIME_GENERATE))
+        && valid > 0.0
+    {
+        let drawn = rows
+            .iter()
+            .filter(|row| row.valid && draws(&row.task))
+            .count();
+        metrics.set(&keys::S_PER_SVG, seconds / drawn.max(1) as f64);
+    }
     let looked = pictures(cx.learner) - log.pictures_before;
     metrics.set(&keys::PICTURES, looked as f64);
     let prefills = cx.engine.stats().prefills - log.prefills_before;

@@ -97,6 +97,7 @@ metrics! {
     TIME_STEP = "time/step_s", "seconds of the whole step";
     TOKENS_PER_S = "perf/tokens_per_s", "tokens sampled (GRPO) or learnt from (SFT, DPO) per second of the step";
     ROLLOUTS_PER_S = "perf/rollouts_per_s", "completions per second of the step";
+    S_PER_SVG = "perf/s_per_svg", "seconds of sampling (time/generate_s) for each completion whose SVG renders; absent where none does";
     MFU = "perf/mfu", "model FLOPs of this rank's learning over what its device does at most in time/forward_backward_s";
     PICTURES = "perf/pictures", "pictures that went through this rank's vision tower in the step, for sampling and learning";
     PREFILLS = "perf/prefills", "prompts that this rank ran for sampling: one a group";
