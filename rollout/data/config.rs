@@ -28,6 +28,17 @@ pub enum OnBadRow {
     Skip,
 }
 
+/// How much of a row's answer is imitated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AnswerPart {
+    /// All of it.
+    #[default]
+    Whole,
+    /// Its SVG alone: for policies that do not think first. Answers without one are imitated whole.
+    Svg,
+}
+
 /// Treatment of rows with videos.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -225,6 +236,8 @@ pub struct FileConfig {
     /// What becomes of rows with a video (`video`, `videos`, or a part of that type), which are not read: SAgoge's second
     /// stage has such rows of animations.
     pub videos: VideoRows,
+    /// How much of an answer supervised training imitates.
+    pub answer: AnswerPart,
     /// Which sample of a VectorGym row is meant; only for that format, and needed there.
     pub view: Option<VectorGymView>,
     /// What stands between the fields of CSV files; when absent the sign of `,` `;` `|` and tab that the header line

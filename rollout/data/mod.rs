@@ -20,8 +20,8 @@ mod source;
 
 pub use catalog::{Catalog, CheckRow, Indexing, RowUse, SkippedRow, SourceSummary};
 pub use config::{
-    DataConfig, FileConfig, OnBadRow, ShapesConfig, ShapesKind, SourceConfig, Split, TeacherNoise,
-    VectorGymView, VideoRows,
+    AnswerPart, DataConfig, FileConfig, OnBadRow, ShapesConfig, ShapesKind, SourceConfig, Split,
+    TeacherNoise, VectorGymView, VideoRows,
 };
 pub use curriculum::{Cursor, CursorState, Spread};
 pub use error::{At, DataError};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rewards::ImageSource;
 
 use super::*;
-use crate::data::config::{DataConfig, VectorGymView};
+use crate::data::config::{AnswerPart, DataConfig, VectorGymView};
 use crate::data::{Catalog, CurriculumConfig, Cursor, Example, Order, PlainOrder, RowUse};
 
 fn fixtures() -> PathBuf {
@@ -43,6 +43,19 @@ fn svg_of(colour: &str) -> Option<String> {
     Some(format!(
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 128 128"><circle r="8" fill="{colour}"/></svg>"#
     ))
+}
+
+#[test]
+fn of_an_answer_with_thoughts_the_svg_alone_may_be_imitated() {
+    let asked = FileConfig {
+        answer: AnswerPart::Svg,
+        ..file("sophia/cot_img2svg_rl.jsonl")
+    };
+    let whole = rows(SourceConfig::Alpaca(file("sophia/cot_img2svg_rl.jsonl")));
+    let rows = rows(SourceConfig::Alpaca(asked));
+    assert_eq!(rows[0].target, svg_of("red"));
+    assert_ne!(whole[0].target, rows[0].target);
+    assert_eq!(whole[0].reference, rows[0].reference);
 }
 
 #[test]

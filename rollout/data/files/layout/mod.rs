@@ -22,7 +22,7 @@ pub use row::{RowMessages, row_messages, row_pictures, row_variables};
 use serde_json::Value;
 
 use super::container::{Record, kind};
-use crate::data::config::{FileConfig, SourceConfig, VectorGymView};
+use crate::data::config::{AnswerPart, FileConfig, SourceConfig, VectorGymView};
 use crate::data::error::DataError;
 use crate::data::example::Example;
 
@@ -32,6 +32,7 @@ pub(super) struct Layout {
     form: LayoutForm,
     /// Names that the task's templates insert.
     inserted: Vec<String>,
+    answer: AnswerPart,
 }
 
 #[derive(Debug)]
@@ -56,6 +57,7 @@ impl Layout {
         Ok(Self {
             form: LayoutForm::of(source, file, key, inserted)?,
             inserted: inserted.to_vec(),
+            answer: file.answer,
         })
     }
 
@@ -114,6 +116,14 @@ impl Layout {
 
     /// The example of a record, or what is wrong with it.
     pub(super) fn example(&self, record: Record, context: &RowContext) -> Result<Example, String> {
+        let mut example = self.built(record, context)?;
+        if self.answer == AnswerPart::Svg && example.reference.svg.is_some() {
+            example.target = example.reference.svg.clone();
+        }
+        Ok(example)
+    }
+
+    fn built(&self, record: Record, context: &RowContext) -> Result<Example, String> {
         let mut inserted = Vec::new();
         for name in &self.inserted {
             if let Some(text) = insertable(&record, name)? {
