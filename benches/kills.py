@@ -37,7 +37,7 @@ tasks:
     render: {{size: 16}}
     rubric: {{truncated: -1.0, rewards: [{{type: code_efficiency, clip: [0, 1]}}]}}
 stages:
-  - {{name: sft, algorithm: sft, steps: 2, batch: {{size: 2}}, eval: {{prompts: 1, max_new_tokens: 4}}, checkpoint: {{every: 1, keep_last: 1}}}}
+  - {{name: sft, algorithm: sft, steps: 2, batch: {{size: 2}}, eval: {{prompts: 1, max_new_tokens: 4, every: 1}}, checkpoint: {{every: 1, keep_last: 1, best: {{metric: eval/heldout/completion/tokens/mean}}}}}}
   - {{name: rl, algorithm: grpo, steps: 3, batch: {{size: 2}}, rollout: {{group_size: 2, max_new_tokens: 8, stop: ["1"]}}, kl: {{coefficient: 0.05}}, eval: {{prompts: 1}}, checkpoint: {{every: 2}}}}
 """
 

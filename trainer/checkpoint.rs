@@ -319,11 +319,14 @@ pub fn sweep(folder: &Path) -> Result<(), TrainError> {
     Ok(())
 }
 
-fn discard(folder: &Path) -> Result<(), TrainError> {
-    match folder.exists() {
-        true => fs::remove_dir_all(folder).map_err(TrainError::io(folder)),
+/// Removes a folder, or a file that a kill left beside one.
+fn discard(path: &Path) -> Result<(), TrainError> {
+    let gone = match path.is_dir() {
+        true => fs::remove_dir_all(path),
+        false if path.exists() => fs::remove_file(path),
         false => Ok(()),
-    }
+    };
+    gone.map_err(TrainError::io(path))
 }
 
 /// Removes a folder if it is there.
@@ -398,6 +401,8 @@ mod tests {
         write(&at(".step_000008.partial"), 8);
         fs::remove_file(at(".step_000008.partial/config.json")).unwrap();
         write(&at(".step_000001.removed"), 1);
+        // A file beside them that was being written.
+        fs::write(at(".best.json.partial"), "{").unwrap();
         recover(stage.path()).unwrap();
         sweep(stage.path()).unwrap();
         let expected = ["step_000002", "step_000004", "step_000006"];

@@ -222,3 +222,23 @@ fn completions_of_evaluations_are_kept_and_cut_back_with_the_run() {
     train(&config, "run", &["stages.sft.steps=4"]).fine();
     assert!(!later.exists() && samples.join("heldout/step_000004.jsonl").exists());
 }
+
+#[test]
+fn ranks_end_a_stage_and_name_its_best_as_one_does() {
+    let config = config(
+        "best_ranks",
+        "metric: eval/heldout/svg/deadline_hits, mode: min",
+    );
+    let stop = "stages.sft.eval.stop_after=2";
+    train(&config, "one", &[stop]).fine();
+    let mut two = program();
+    two.args(["launch", "--nproc-per-node", "2", "--", "train"])
+        .arg(&config);
+    two.arg("--run-dir")
+        .arg(config.with_file_name("two"))
+        .args(["--set", stop]);
+    told(&mut two).fine();
+    assert_eq!((trained(&config, "one"), trained(&config, "two")), (3, 3));
+    assert_eq!(named(&config, "one"), named(&config, "two"));
+    assert_eq!(steps_kept(&config, "one"), steps_kept(&config, "two"));
+}
