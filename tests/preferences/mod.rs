@@ -60,6 +60,15 @@ pub fn train(config: &Path, run: &Path) -> Command {
     command
 }
 
+/// The same on two ranks.
+pub fn two(config: &Path, run: &Path) -> Command {
+    let mut command = program();
+    command.env("SVGRL_COLLECTIVE_TIMEOUT_S", "60");
+    command.args(["launch", "--nproc-per-node", "2", "--", "train"]);
+    command.arg(config).arg("--run-dir").arg(run);
+    command
+}
+
 /// A run's rows of metrics without what a clock says.
 pub fn told_rows(run: &Path) -> Vec<Map<String, Value>> {
     let all = rows(&run.join("metrics.jsonl")).into_iter();
