@@ -8,6 +8,7 @@ use trainer::metrics::keys;
 
 use super::program::{keys as names, program, rows, scratch, svgrl, told};
 use super::tiny::{self, tiny};
+use crate::preferences::short_run;
 
 /// Trains the tiny config in `folder` with `set`, and answers with its run folder.
 fn train(folder: &Path, set: &[&str], env: &[(&str, &str)], flags: &[&Path]) -> std::path::PathBuf {
@@ -24,7 +25,7 @@ fn train(folder: &Path, set: &[&str], env: &[(&str, &str)], flags: &[&Path]) -> 
 }
 
 /// A judge that is away, a curriculum by rewards, a reference policy and metrics beside rewards: with the
-/// tiny run's, every metric there is.
+/// tiny run's and those of pairs, every metric there is.
 #[test]
 fn every_declared_metric_is_written_and_every_written_one_declared() {
     let judge = "tasks.draw.rubric.rewards=[{type: ssim, window_size: 7}, {type: judge, endpoint: \"http://127.0.0.1:9/v1\", model: m, retries: 0, failure_value: 0.25}]";
@@ -41,11 +42,13 @@ fn every_declared_metric_is_written_and_every_written_one_declared() {
         &[],
         &[],
     );
+    let pairs = short_run("every_metric_of_pairs");
     let mut written: BTreeMap<&str, u64> = BTreeMap::new();
     let mut held_out = 0;
     for row in rows(&run.join("metrics.jsonl"))
         .iter()
         .chain(&rows(&tiny().run.join("metrics.jsonl")))
+        .chain(&rows(&pairs.join("metrics.jsonl")))
     {
         for name in names(row).iter().skip(3) {
             let metric = keys::declared(name).unwrap_or_else(|| panic!("{name} is not declared"));

@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{config, curve, pairs, told_rows, train, weights};
-use crate::cli::program::{copy, program, rows, scratch, told, write_rows};
+use crate::cli::program::{copy, rows, scratch, told, write_rows};
 
 const STAGES: &str = "  - {name: sft, algorithm: sft, steps: 3, batch: {size: 4}}
   - {name: dpo, algorithm: dpo, steps: 9, batch: {size: 4, micro_tokens: 300}, optimizer: {learning_rate: 2.0e-3}, checkpoint: {every: 2}}
@@ -97,10 +97,7 @@ fn two_ranks_learn_what_one_does() {
     copy(&one, &two);
     std::fs::remove_dir_all(two.join("checkpoints/dpo")).unwrap();
     std::fs::remove_dir_all(two.join("reference")).unwrap();
-    let mut command = program();
-    command.env("SVGRL_COLLECTIVE_TIMEOUT_S", "60");
-    command.args(["launch", "--nproc-per-node", "2", "--", "train"]);
-    told(command.arg(&config).arg("--run-dir").arg(&two)).fine();
+    told(&mut super::two(&config, &two)).fine();
     for (key, most) in [
         ("dpo/loss", 1e-5),
         ("dpo/chosen_logp", 1e-3),
@@ -120,4 +117,20 @@ fn two_ranks_learn_what_one_does() {
             "{key}"
         );
     }
+}
+
+#[test]
+fn a_rank_without_a_pair_of_its_own_takes_part_all_the_same() {
+    let folder = scratch("dpo_one_pair");
+    write_rows(&folder, "pairs.jsonl", &pairs());
+    let config = config(&folder, "pairs: {format: dpo, path: pairs.jsonl}", STAGES);
+    let run = folder.join("run");
+    let mut command = super::two(&config, &run);
+    for set in ["stages.dpo.batch.size=1", "stages.dpo.steps=2"] {
+        command.arg("--set").arg(set);
+    }
+    told(&mut command).fine();
+    let loss = curve(&run, "dpo", "dpo/loss");
+    assert!((loss[0] - 2f64.ln()).abs() < 1e-4, "{loss:?}");
+    assert!(curve(&run, "dpo", "optim/grad_norm")[0] > 0.0);
 }

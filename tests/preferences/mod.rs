@@ -10,7 +10,7 @@ use std::process::Command;
 
 use serde_json::{Map, Value, json};
 
-use crate::cli::program::{program, rows, write};
+use crate::cli::program::{program, rows, scratch, told, write, write_rows};
 use crate::cli::tiny::{TOKENIZER, drawing};
 
 /// A policy that computes in a moment, and what stands below `data:`, `tasks:` and `stages:`.
@@ -54,9 +54,29 @@ pub fn pairs() -> Vec<Value> {
     (0..6).map(pair).collect()
 }
 
+/// The run folder of two steps on pairs.
+pub fn short_run(name: &str) -> PathBuf {
+    let folder = scratch(name);
+    write_rows(&folder, "pairs.jsonl", &pairs());
+    let stage = "  - {name: dpo, algorithm: dpo, steps: 2, batch: {size: 4}}\n";
+    let config = config(&folder, "pairs: {format: dpo, path: pairs.jsonl}", stage);
+    let run = folder.join("run");
+    told(&mut train(&config, &run)).fine();
+    run
+}
+
 pub fn train(config: &Path, run: &Path) -> Command {
     let mut command = program();
     command.arg("train").arg(config).arg("--run-dir").arg(run);
+    command
+}
+
+/// The same on two ranks.
+pub fn two(config: &Path, run: &Path) -> Command {
+    let mut command = program();
+    command.env("SVGRL_COLLECTIVE_TIMEOUT_S", "60");
+    command.args(["launch", "--nproc-per-node", "2", "--", "train"]);
+    command.arg(config).arg("--run-dir").arg(run);
     command
 }
 

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::{Value, json};
 
 use super::kept::kill;
-use super::{config, curve, told_rows, train, weights};
+use super::{config, curve, told_rows, train, two, weights};
 use crate::cli::judges::judge;
-use crate::cli::program::{program, rows, scratch, told, write, write_rows};
+use crate::cli::program::{copy, program, rows, scratch, told, write, write_rows};
 use crate::cli::tiny::drawing;
 
 /// Learnt nearly by heart, then preferred among own drawings.
@@ -117,6 +117,21 @@ fn a_stage_makes_its_own_pairs_and_goes_on_with_a_making_that_was_killed() {
     assert_eq!(rows(&journal(&run)), made);
     assert_eq!(told_rows(&run), told_rows(&whole));
     assert!(weights(&run, "dpo") == weights(&whole, "dpo"));
+    // Two ranks share the prompts and make the same of them.
+    let both = folder.join("both");
+    copy(&whole, &both);
+    for made in ["checkpoints/dpo", "pairs", "reference"] {
+        std::fs::remove_dir_all(both.join(made)).unwrap();
+    }
+    told(two(&config, &both).args(["--set", "stages.dpo.steps=1"])).fine();
+    let texts = |rows: &[Value]| -> Vec<Value> {
+        let candidates = rows.iter().map(|row| row["candidates"].as_array().unwrap());
+        candidates
+            .flatten()
+            .map(|one| one["text"].clone())
+            .collect()
+    };
+    assert_eq!(texts(&rows(&journal(&both))), texts(&made));
     // The dry run tells the stage.
     let plan = told(train(&config, Path::new("unused")).arg("--dry-run"))
         .fine()

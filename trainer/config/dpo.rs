@@ -12,7 +12,8 @@ use super::pairs::PairsConfig;
 use super::sampling::RolloutConfig;
 
 /// Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290) on pairs of answers; the
-/// reference policy is the stage's first one.
+/// reference policy is the stage's first one. Without an `optimizer` section the learning rate is 1e-6,
+/// as in TRL.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DpoConfig {

@@ -22,11 +22,12 @@ pub(super) fn known_logprobs(
     };
     let found = drawn.keys().map(|key| known.get(&key));
     let found: Option<Vec<[f64; 2]>> = found.collect();
-    let flat = found.ok_or_else(|| {
+    let found = found.ok_or_else(|| {
         TrainError::Other("a pair was drawn whose reference log-probabilities are not known".into())
     })?;
-    let flat = Tensor::from_slice(&flat.concat()).view([-1, 2]);
-    Ok(Some(flat.to_device(cx.learner.device())))
+    // A rank may have none.
+    let known = Tensor::from_slice(&found.concat()).view([found.len() as i64, 2]);
+    Ok(Some(known.to_device(cx.learner.device())))
 }
 
 /// The pairs' log-probabilities under the frozen reference policy, `[2P]` float64.
