@@ -219,6 +219,7 @@ impl SuiteTasks {
             items: scores.items,
             whole: scores.whole,
             notes: self.notes,
+            spent: scores.spent,
             ..SuiteResult::default()
         };
         for item in &mut result.items {

@@ -297,6 +297,11 @@ fn suite(suite: Benchmark, args: &Args, shared: &SharedFlags) -> Result<(), CliF
         }
     };
     bar.finish();
+    if shared.verbose {
+        let [whole, networks] =
+            [result.spent.whole, result.spent.networks].map(|t| t.as_secs_f64());
+        eprintln!("eval: {whole:.2} s, of which networks computed {networks:.2} s");
+    }
     result.headlines = suite.headlines(&result);
     let scores = result.scored(bootstrap(config.bootstrap, shared));
     scores.write(&args.out)?;
