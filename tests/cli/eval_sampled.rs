@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use super::pictures::{expected, media, with_tokenizer};
 use super::program::{Told, copy, program, rows, scratch, told, write, write_rows};
 use super::tiny::{TOKENIZER, tiny};
 use crate::support::fixture;
@@ -98,6 +99,62 @@ fn a_model_is_asked_once_and_what_was_interrupted_goes_on() {
     // Answers of another temperature are no answers to this question.
     eval(&config, "--model", &tiny().model(), &parts, &[])
         .refused(2, &["temperature 0.8, not 0.0", "another --out"]);
+}
+
+/// Pictures stand where the question has its mark; a question that cannot be asked is told, and the others are.
+#[test]
+fn a_model_that_sees_is_shown_the_suite_s_pictures() {
+    let folder = scratch("eval_sees");
+    let config = suite(&folder);
+    let generation = folder.join("Icon/generation");
+    media(&generation, &expected());
+    let row = |id: usize| json!({"id": id, "image": format!("media/{}.png", id - 1), "conversations": [{"value": "<image>de"}]});
+    let mut lost = row(3);
+    lost["image"] = json!("media/9.png");
+    write_rows(&generation, "img2svg.jsonl", &[row(1), row(2), lost]);
+    let model = with_tokenizer(&folder);
+    let out = folder.join("out");
+    eval(
+        &config,
+        "--model",
+        &model,
+        &out,
+        &["sampling.max_new_tokens=12"],
+    )
+    .fine();
+    let scores = json_of(&out.join("scores.json"));
+    assert_eq!(
+        scores["tasks"]["img2svg"]["reasons"],
+        json!({"no_svg": 2, "no_answer": 1})
+    );
+    // This model's template takes words as parts alone.
+    assert_eq!(
+        scores["tasks"]["text2svg"]["reasons"],
+        json!({"no_answer": 4})
+    );
+    let kept = rows(&out.join("predictions/img2svg/output.jsonl"));
+    let prompts: Vec<Value> = (1..3)
+        .map(|id| json!({"id": id.to_string(), "messages": [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "de"}]}], "images": [format!("media/{}.png", id - 1)]}))
+        .collect();
+    let prompts = write_rows(&generation, "prompts.jsonl", &prompts);
+    let mut generate = program();
+    generate.args([
+        "generate",
+        "-q",
+        "--greedy",
+        "--max-new-tokens",
+        "12",
+        "--device",
+        "cpu",
+        "--model",
+    ]);
+    generate.arg(&model).arg("--prompts").arg(prompts);
+    told(generate.arg("--out").arg(folder.join("generated.jsonl"))).fine();
+    for row in rows(&folder.join("generated.jsonl")) {
+        let own = kept.iter().find(|own| own["id"] == row["id"]).unwrap();
+        assert_eq!(own["answer"], row["text"]);
+    }
+    assert_eq!(kept.len(), 2);
 }
 
 #[test]

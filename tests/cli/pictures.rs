@@ -11,16 +11,16 @@ use tch::Tensor;
 use super::program::{copy, numbers, program, rows, scratch, svgrl, told, write, write_rows};
 use crate::support::{fixture, ints};
 
-type Expected = BTreeMap<String, Tensor>;
+pub type Expected = BTreeMap<String, Tensor>;
 
 const MODEL: &str = "parity/vlm/qwen3_vl";
 
-fn expected() -> Expected {
+pub fn expected() -> Expected {
     read_tensors(&fixture(MODEL).join("expected.safetensors")).unwrap()
 }
 
 /// Writes the fixture's pictures as PNG files into `folder/media`.
-fn media(folder: &Path, expected: &Expected) {
+pub fn media(folder: &Path, expected: &Expected) {
     std::fs::create_dir_all(folder.join("media")).unwrap();
     for index in 0..3 {
         let image = &expected[&format!("image.{index}")];
@@ -120,7 +120,7 @@ fn logprobs_of_rows_with_pictures_are_those_of_the_reference() {
 }
 
 /// The fixture with a tokenizer of single letters and the four tokens about pictures.
-fn with_tokenizer(folder: &Path) -> PathBuf {
+pub fn with_tokenizer(folder: &Path) -> PathBuf {
     let model = folder.join("model");
     copy(&fixture(MODEL), &model);
     let letters = ('a'..='z').chain('A'..='J').enumerate();

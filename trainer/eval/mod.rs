@@ -13,6 +13,7 @@ mod eval_judge;
 mod frechet;
 mod item;
 mod jsonl;
+mod judging_time;
 mod networks;
 mod picture_metric;
 mod picture_scores;
@@ -39,6 +40,7 @@ pub use config::{
 pub use eval_judge::{EvalJudgeConfig, JudgeVariant};
 pub use frechet::FeatureMoments;
 pub use item::{EvalItem, Mix, MixTerm};
+pub use judging_time::JudgingTime;
 pub use picture_metric::{PictureMetric, SuiteNetwork};
 pub use picture_scores::EvalProgress;
 pub use picture_task::{EvalCanvas, PictureRow, PictureTask};

@@ -1,6 +1,7 @@
 //! Pictures judged by networks: items are prepared on all cores while the networks look at those before them.
 
 use std::sync::mpsc::sync_channel;
+use std::time::Instant;
 
 use indexmap::IndexMap;
 use rayon::prelude::*;
@@ -9,6 +10,7 @@ use tch::{Device, Tensor};
 use super::config::SuiteConfig;
 use super::frechet::FeatureMoments;
 use super::item::EvalItem;
+use super::judging_time::JudgingTime;
 use super::networks::{FeaturePair, PicturePair, SuiteNetworks, cosine};
 use super::picture_metric::{PictureMetric, SuiteNetwork};
 use super::picture_task::{PictureCase, PictureTask};
@@ -31,6 +33,8 @@ pub struct PictureScores {
     pub items: Vec<EvalItem>,
     /// Numbers of tasks as wholes, by task and metric.
     pub whole: IndexMap<(String, String), Result<f64, String>>,
+    /// What it took.
+    pub spent: JudgingTime,
 }
 
 /// Features of a task's predictions and references, one after the other.
@@ -112,6 +116,8 @@ impl PictureJudge {
         cases: impl Iterator<Item = PictureCase> + Send,
         progress: &mut dyn FnMut(EvalProgress),
     ) -> Result<PictureScores, TrainError> {
+        let started = Instant::now();
+        let mut spent = JudgingTime::default();
         let mut items = Vec::new();
         let mut sets: IndexMap<(usize, PictureMetric), FeatureSets> = IndexMap::new();
         std::thread::scope(|scope| {
@@ -138,15 +144,19 @@ impl PictureJudge {
             });
             for ready in prepared {
                 let mut ready = ready?;
+                let looking = Instant::now();
                 self.look(tasks, &mut ready, &mut sets)?;
+                spent.networks += looking.elapsed();
                 progress(EvalProgress::Judged(ready.len()));
                 items.extend(ready.into_iter().map(|case| (case.place, case.item)));
             }
             Ok::<(), TrainError>(())
         })?;
+        spent.whole = started.elapsed();
         items.sort_by_key(|(place, _)| *place);
         let mut scores = PictureScores {
             items: items.into_iter().map(|(_, item)| item).collect(),
+            spent,
             ..PictureScores::default()
         };
         sets.sort_keys();

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::bootstrap::{Bootstrap, Interval, mean};
 use super::item::{EvalItem, Mix};
+use super::judging_time::JudgingTime;
 
 /// What an evaluation found.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +23,8 @@ pub struct SuiteResult {
     pub headlines: IndexMap<String, Mix>,
     /// What was left out and why, a sentence each.
     pub notes: Vec<String>,
+    /// What judging pictures took; not written.
+    pub spent: JudgingTime,
 }
 
 /// One number of a result.

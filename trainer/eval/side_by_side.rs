@@ -398,7 +398,7 @@ mod tests {
                     "final".into(),
                     Mix::default().and(2.0, "draw", "score"),
                 )]),
-                notes: Vec::new(),
+                ..SuiteResult::default()
             };
             let own = folder.join(gain.to_string());
             result.scored(BOOTSTRAP).write(&own).unwrap();

@@ -219,6 +219,7 @@ impl SuiteTasks {
             items: scores.items,
             whole: scores.whole,
             notes: self.notes,
+            spent: scores.spent,
             ..SuiteResult::default()
         };
         for item in &mut result.items {
@@ -247,8 +248,25 @@ impl SuiteTasks {
         result
     }
 
+    /// The keys of a config that the suite has no use for; `samples` where a model answers.
+    pub fn unused(&self, config: &SuiteConfig, samples: bool) -> Vec<String> {
+        let default = SuiteConfig::default();
+        let encoders = self.unused_encoders(config).into_iter();
+        let mut unused: Vec<String> = encoders.map(|key| format!("encoders.{key}")).collect();
+        let keys = [
+            ("judge", config.judge.is_some() && !self.asks_judge),
+            ("pictures", config.pictures != default.pictures && samples),
+            ("sampling", config.sampling != default.sampling && !samples),
+            ("template", config.template.is_some() && !samples),
+            ("server", config.server != default.server && !samples),
+        ];
+        let given = keys.into_iter().filter(|(_, given)| *given);
+        unused.extend(given.map(|(key, _)| key.to_owned()));
+        unused
+    }
+
     /// The names of a config's networks that the suite has no use for.
-    pub fn unused_encoders(&self, config: &SuiteConfig) -> Vec<&'static str> {
+    fn unused_encoders(&self, config: &SuiteConfig) -> Vec<&'static str> {
         let used = |key: &str| {
             if key == "bge_m3" {
                 return !self.captions.is_empty();

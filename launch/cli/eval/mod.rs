@@ -40,8 +40,14 @@ The config of a suite:
   encoders: {clip_l14: DIR, clip_b32: DIR, dinov2: DIR, lpips: DIR, inception: FILE}
   tokenizer: DIR                 # whose tokens are counted
   pictures: auto                 # given: images/{id}.png of the predictions; drawn: their SVGs, drawn here
+  device: auto                   # threads, batch (items a pass), deadline_ms, bootstrap: {samples: 1000, confidence: 0.95}
+  sampling: {temperature: 0, max_new_tokens: 4000}   # of --model, --run, --endpoint; absent: the suite's published values
+  template: \"Think first. {instruction}\"             # in place of a drawing's own words ({question})
+  server: {model: NAME, api_key_env: VARIABLE, connections: 32}        # of --endpoint
+  judge: {endpoint: URL, model: NAME, variant: as_released}            # of vectorgym; paper: a scale of 0 to 5
 Predictions lie as the released scripts leave them: text2svg/, img2svg/, edit/TASK/ with output.jsonl, svg/ and images/;
-understanding/ with rows {\"id\", \"result\"}; of sophia-refine in the folder itself.
+understanding/ with rows {\"id\", \"result\"}; of sophia-refine in the folder itself; of vectorgym in sketch/, edit/ and text/, a
+folder an item, and caption/output.jsonl with rows {\"id\", \"answer\", \"reference\"}.
 A result is scores.json, items.jsonl, table.md and table.csv in --out; what was left out is told, and stands in scores.json.")]
 pub struct Args {
     /// sarena-icon, sarena-illustration, sarena-chemistry, sophia-refine or vectorgym; a config, for its own
@@ -286,10 +292,10 @@ fn suite(suite: Benchmark, args: &Args, shared: &SharedFlags) -> Result<(), CliF
     telemetry::start_command(shared.verbosity())?;
     trainer::threads(config.threads);
     let mut tasks = suite.read(folder);
-    for key in tasks.unused_encoders(&config) {
-        tasks
-            .notes
-            .push(format!("encoders.{key}: has no use in {name}"));
+    let mut unused = tasks.unused(&config, args.predictions.is_none());
+    unused.extend((named && !suite.has_data()).then(|| "data".to_owned()));
+    for key in unused {
+        tasks.notes.push(format!("{key}: has no use here"));
     }
     let mut bar = Bar::new("eval", 0, true);
     let mut progress = |step: EvalProgress| match step {
@@ -317,6 +323,11 @@ fn suite(suite: Benchmark, args: &Args, shared: &SharedFlags) -> Result<(), CliF
         }
     };
     bar.finish();
+    if shared.verbose {
+        let [whole, networks] =
+            [result.spent.whole, result.spent.networks].map(|t| t.as_secs_f64());
+        eprintln!("eval: {whole:.2} s, of which networks computed {networks:.2} s");
+    }
     result.headlines = suite.headlines(&result);
     let scores = result.scored(bootstrap(config.bootstrap, shared));
     scores.write(&args.out)?;
