@@ -66,6 +66,7 @@ impl Layout {
         Self {
             form: LayoutForm::Dpo,
             inserted: inserted.to_vec(),
+            answer: AnswerPart::Whole,
         }
     }
 
