@@ -23,6 +23,7 @@ mod plan;
 mod prepare;
 mod prepare_refusals;
 pub mod program;
+mod released;
 mod render;
 mod reward;
 mod run_folder;
