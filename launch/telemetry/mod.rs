@@ -121,6 +121,6 @@ fn log_filter() -> Result<EnvFilter, CliFailure> {
             .parse(&text)
             .map_err(|error| CliFailure::input(format!("RUST_LOG: {error}: `{text}`"))),
         // What the drawing library makes of a completion's attributes is no event of a run.
-        Err(_) => Ok(builder.parse_lossy("usvg=off,resvg=off")),
+        Err(_) => Ok(builder.parse_lossy("info,usvg=off,resvg=off")),
     }
 }

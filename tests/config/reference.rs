@@ -48,15 +48,18 @@ fn the_schema_is_json_and_knows_every_section() {
 
 #[test]
 fn every_shipped_config_is_valid() {
-    let mut seen = 0;
+    let (mut seen, mut systems) = (0, 0);
     for entry in std::fs::read_dir(configs()).unwrap().flatten() {
         let path = entry.path();
         if path
             .extension()
             .is_some_and(|extension| extension == "yaml")
         {
-            let told = svgrl("check", &[&path]).fine();
-            assert!(told.out.contains("valid"), "{told:?}");
+            let told = svgrl("check", &[&path]);
+            // The published systems' models are not here; what is wrong besides would be told first.
+            let away = told.err.contains("model.path: models/") && told.err.contains("is not there");
+            assert!(away || told.code == 0 && told.out.contains("valid"), "{told:?}");
+            systems += usize::from(away);
             let text = std::fs::read_to_string(&path).unwrap();
             assert!(
                 text.starts_with('#'),
@@ -66,5 +69,5 @@ fn every_shipped_config_is_valid() {
             seen += 1;
         }
     }
-    assert!(seen > 0);
+    assert!(seen > systems && systems == 7, "{systems} of {seen}");
 }

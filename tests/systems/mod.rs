@@ -1,3 +1,5 @@
+//! The five systems: their pages, and each in small.
+
 mod documents;
 mod judge;
 mod making;

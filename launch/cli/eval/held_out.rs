@@ -24,6 +24,12 @@ pub struct HeldOutArgs<'a> {
 
 /// Runs the command; the exit status of an evaluation that was made, or stopped by a signal.
 pub fn run(args: &HeldOutArgs, shared: &SharedFlags) -> Result<u8, CliFailure> {
+    if !args.config.exists() {
+        return Err(CliFailure::input(format!(
+            "{}: there is no such config",
+            args.config.display()
+        )));
+    }
     let loaded = config::load(args.config, args.set, shared)?;
     let config = &loaded.config;
     let device = config.device.resolve(0).map_err(CliFailure::input)?;

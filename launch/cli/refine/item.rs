@@ -11,7 +11,7 @@ use svg::{Raster, RenderConfig, Renderer, extract};
 use super::super::{CliFailure, rows};
 use super::critique::Critique;
 use super::roles::{Role, RoleTemplates, filled};
-use super::sampler::Asked;
+use super::sampler::RoleQuestion;
 
 /// A row of the input.
 #[derive(Debug, Clone, Deserialize)]
@@ -75,7 +75,7 @@ impl RefineItem {
     }
 
     /// The question to `role`; pictures lie in `out`.
-    pub fn asked(&self, role: Role, templates: &RoleTemplates, out: &Path) -> Asked {
+    pub fn asked(&self, role: Role, templates: &RoleTemplates, out: &Path) -> RoleQuestion {
         let last = self.rounds.last();
         let said = last
             .and_then(|round| round.said.clone())
@@ -104,7 +104,7 @@ impl RefineItem {
                 .collect(),
             None => vec![filled(template, &fields)],
         };
-        Asked {
+        RoleQuestion {
             index: self.index,
             words,
             image,

@@ -4,6 +4,7 @@
 //! The released loop gives an item up when a drawing does not render or a critique is no JSON. Here it goes on: the
 //! correction is then told why there is no picture, or is given the critic's words as they are. Every round is kept.
 
+mod args;
 pub mod critique;
 mod item;
 pub mod roles;
@@ -11,7 +12,7 @@ mod sampler;
 mod strip;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rayon::prelude::*;
@@ -22,59 +23,10 @@ use svg::{CanvasRule, RenderConfig, Renderer, WorkerProgram};
 use super::rows;
 use super::{CliFailure, SharedFlags};
 use crate::progress::Bar;
+pub use args::Args;
 use item::{PromptRow, RefineItem, Round};
 use roles::{Role, RoleTemplates};
-use sampler::{Asked, RoleSampler};
-
-/// `svgrl refine`
-#[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "\
-Examples:
-  svgrl refine --model runs/introsvg/checkpoints/dpo/final --prompts prompts.jsonl --out refined
-  svgrl refine --model DIR --prompts prompts.jsonl --out refined --rounds 5 --stop-at 9
-
-OUT/rounds.jsonl has every round of every prompt, OUT/final.jsonl the last drawings, OUT/pictures/ and OUT/strips/ what they look like.")]
-pub struct Args {
-    /// Model folder in Hugging Face layout.
-    #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
-    /// Rows `{"id", "prompt"}`.
-    #[arg(long, value_name = "FILE")]
-    prompts: PathBuf,
-    /// The folder to write; it must not exist, or be empty.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Corrections of each drawing.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// A drawing whose critique has this score or more (0 to 10) is not corrected further.
-    #[arg(long, value_name = "SCORE")]
-    stop_at: Option<f64>,
-    /// YAML file with the words of the roles `draft`, `critique` and `correct`, in place of our own.
-    #[arg(long, value_name = "FILE")]
-    templates: Option<PathBuf>,
-    /// Temperature of drafts.
-    #[arg(long, default_value_t = 0.5)]
-    draft_temperature: f64,
-    /// Temperature of critiques; the last one is greedy.
-    #[arg(long, default_value_t = 0.1)]
-    critique_temperature: f64,
-    /// Temperature of corrections.
-    #[arg(long, default_value_t = 0.2)]
-    correct_temperature: f64,
-    /// Longest drawing, in tokens.
-    #[arg(long, default_value_t = 6000)]
-    max_new_tokens: usize,
-    /// Longest critique, in tokens.
-    #[arg(long, default_value_t = 2048)]
-    critique_tokens: usize,
-    /// Side of the pictures, in pixels.
-    #[arg(long, default_value_t = 200)]
-    size: u32,
-    /// Sequences decoded at a time; 0: all.
-    #[arg(long, default_value_t = 64)]
-    slots: usize,
-}
+use sampler::{RoleQuestion, RoleSampler};
 
 /// Pixels that a picture's side may have.
 const SIDES: std::ops::RangeInclusive<u32> = 16..=2048;
@@ -158,7 +110,7 @@ impl Refining<'_> {
             Role::Draft => self.args.draft_temperature,
             Role::Critique | Role::Correct => self.args.correct_temperature,
         };
-        let asked: Vec<Asked> = items
+        let asked: Vec<RoleQuestion> = items
             .iter()
             .filter(|item| !item.done)
             .map(|item| item.asked(role, &self.templates, &self.args.out))
@@ -198,7 +150,7 @@ impl Refining<'_> {
             true => 0.0,
             false => self.args.critique_temperature,
         };
-        let asked: Vec<Asked> = items
+        let asked: Vec<RoleQuestion> = items
             .iter()
             .filter(|item| !item.done && item.picture().is_some())
             .map(|item| item.asked(Role::Critique, &self.templates, &self.args.out))

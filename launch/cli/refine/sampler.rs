@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use super::super::rows::{PromptFields, TextSide};
 use super::super::{CliFailure, SharedFlags};
-use super::Args;
+use super::args::Args;
 use crate::progress::Bar;
 
 /// A question.
-pub struct Asked {
+pub struct RoleQuestion {
     /// Whose it is.
     pub index: usize,
     /// Its words; in two parts where a picture stands between them.
@@ -69,7 +69,7 @@ impl RoleSampler {
     /// Prompts that the policy's folder cannot put; the engine's.
     pub fn answers(
         &mut self,
-        asked: Vec<Asked>,
+        asked: Vec<RoleQuestion>,
         (temperature, max_new_tokens): (f64, usize),
         phase: u64,
         bar: &mut Bar,
@@ -116,7 +116,7 @@ impl RoleSampler {
 }
 
 /// A user's turn.
-fn messages(question: &Asked) -> Value {
+fn messages(question: &RoleQuestion) -> Value {
     let Some(image) = &question.image else {
         return json!({"messages": [{"role": "user", "content": question.words.concat()}]});
     };

@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 
 use super::super::super::CliFailure;
-use super::ctrl_s::{sagoge, turns};
 use super::drawings::drawings;
 use super::folder::ExampleFolder;
+use super::policy;
 use super::policy::PolicyFamily;
-use super::{SystemExample, policy};
+use super::sagoge::{sagoge, turns};
+use super::system::SystemExample;
 
 pub const EXAMPLE: SystemExample = SystemExample {
     base: "internsvg.yaml",

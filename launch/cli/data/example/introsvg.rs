@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use super::super::super::CliFailure;
 use super::drawings::{ExampleDrawing, drawings};
 use super::folder::ExampleFolder;
+use super::policy;
 use super::policy::PolicyFamily;
-use super::{SystemExample, policy};
+use super::system::SystemExample;
 
 pub const EXAMPLE: SystemExample = SystemExample {
     base: "introsvg.yaml",

@@ -14,14 +14,16 @@ mod folder;
 mod internsvg;
 mod introsvg;
 mod policy;
+mod sagoge;
 mod sgp_gen;
+mod system;
 mod vectorgym;
 
 use std::path::PathBuf;
 
 use super::super::{CliFailure, SharedFlags};
-use fit::FitPlan;
 use folder::ExampleFolder;
+use system::SystemExample;
 
 /// `svgrl data example`
 #[derive(Debug, Clone, clap::Args)]
@@ -56,20 +58,6 @@ pub enum SystemName {
     /// IntroSVG: SFT, then DPO on pairs of its own.
     #[value(name = "introsvg")]
     IntroSvg,
-}
-
-/// What a system's example consists of.
-struct SystemExample {
-    /// Name of the system's config within the folder.
-    base: &'static str,
-    /// That config.
-    config: &'static str,
-    /// The twin, which names it as its base.
-    twin: &'static str,
-    /// Writes data, policy and encoders.
-    write: fn(&ExampleFolder) -> Result<(), CliFailure>,
-    /// How the policy is fitted, where no supervised stage comes first.
-    fit: Option<FitPlan>,
 }
 
 impl SystemName {

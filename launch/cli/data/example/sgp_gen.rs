@@ -9,7 +9,8 @@ use super::drawings::drawings;
 use super::fit::FitPlan;
 use super::folder::ExampleFolder;
 use super::policy::PolicyFamily;
-use super::{SystemExample, encoders, policy};
+use super::system::SystemExample;
+use super::{encoders, policy};
 
 pub const EXAMPLE: SystemExample = SystemExample {
     base: "sgp_gen.yaml",

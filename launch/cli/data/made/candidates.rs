@@ -172,12 +172,12 @@ fn by_similarity(config: &mut Config) {
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Draws SVGs and references alike: squares of one size, white behind.
-pub struct Pictures {
+pub struct SquarePictures {
     renderer: Renderer,
     config: RenderConfig,
 }
 
-impl Pictures {
+impl SquarePictures {
     /// Squares of `size` pixels.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use crate::cli::{CliFailure, SharedFlags};
 Examples:
   svgrl data critiques --config configs/introsvg.yaml --model runs/introsvg/checkpoints/sft/final --endpoint https://api.openai.com/v1 --judge gpt-4o --api-key-env OPENAI_API_KEY --out critic.jsonl
 
-Rows are `messages` and `images` (format: messages): the question of `svgrl refine` to its critic, and the judge's answer. Pictures lie in
+Rows are `messages` and `images` (format: messages): the question of `svgrl refine` to its critic, and the judge's answer. SquarePictures lie in
 the folder `draft_image` beside the file. Drawings stay in FILE.candidates.jsonl, answers in FILE.answers.jsonl, from where an interrupted
 making goes on.")]
 pub struct Args {

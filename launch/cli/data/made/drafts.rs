@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::candidates::{Pictures, SamplingArgs};
+use super::candidates::{SamplingArgs, SquarePictures};
 use crate::cli::rows::RowWriter;
 use crate::cli::{CliFailure, SharedFlags};
 
@@ -51,7 +51,7 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     }
     let drawings = args.sampling.drawings(&args.out, shared)?;
     let all = drawings.len();
-    let pictures = Pictures::new(args.size)?;
+    let pictures = SquarePictures::new(args.size)?;
     let folder = args.out.parent().unwrap_or(Path::new(""));
     let mut out = RowWriter::create(&args.out)?;
     let (mut kept, mut unseen) = (0, 0);

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use rewards::{ChatQuestion, ChatServer, ImageSource};
 use serde_json::{Value, json};
 
-use super::candidates::{DraftDrawing, Pictures, SamplingArgs, beside};
+use super::candidates::{DraftDrawing, SamplingArgs, SquarePictures, beside};
 use crate::cli::refine::critique::{Critique, understood};
 use crate::cli::{CliFailure, SharedFlags};
 use crate::progress::Bar;
@@ -71,7 +71,7 @@ pub fn judged(
     let server = ChatServer::new(&judge.endpoint, &judge.judge, key.transpose()?, PATIENCE)
         .map_err(|error| CliFailure::input(format!("--{error}")))?;
     let drawings = sampling.drawings(out, shared)?;
-    let pictures = Pictures::new(judge.size)?;
+    let pictures = SquarePictures::new(judge.size)?;
     let journal = AnswerJournal::open(&beside(out, ".answers.jsonl"))?;
     let bar = Mutex::new(Bar::new("critiques", drawings.len() as u64, shared.quiet));
     let pool = rayon::ThreadPoolBuilder::new()
