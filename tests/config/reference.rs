@@ -57,8 +57,12 @@ fn every_shipped_config_is_valid() {
         {
             let told = svgrl("check", &[&path]);
             // The published systems' models are not here; what is wrong besides would be told first.
-            let away = told.err.contains("model.path: models/") && told.err.contains("is not there");
-            assert!(away || told.code == 0 && told.out.contains("valid"), "{told:?}");
+            let away =
+                told.err.contains("model.path: models/") && told.err.contains("is not there");
+            assert!(
+                away || told.code == 0 && told.out.contains("valid"),
+                "{told:?}"
+            );
             systems += usize::from(away);
             let text = std::fs::read_to_string(&path).unwrap();
             assert!(

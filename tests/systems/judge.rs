@@ -29,8 +29,13 @@ pub fn judge() -> String {
                 .iter()
                 .find_map(|part| part["image_url"]["url"].as_str());
             let sum: u64 = picture.unwrap().bytes().map(u64::from).sum();
-            let text = json!({"choices": [{"message": {"content": (1 + sum % 100).to_string()}}]})
-                .to_string();
+            let critique = json!({"score": sum % 11, "critique": "it is small", "suggestions": "make it larger"});
+            let words = match parts[0]["text"].as_str().unwrap().contains("JSON") {
+                false => (1 + sum % 100).to_string(),
+                true if sum % 7 == 0 => "no idea".to_owned(),
+                true => critique.to_string(),
+            };
+            let text = json!({"choices": [{"message": {"content": words}}]}).to_string();
             let answer = format!(
                 "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{text}",
                 text.len()
