@@ -32,7 +32,7 @@ pub fn judge() -> String {
             let critique = json!({"score": sum % 11, "critique": "it is small", "suggestions": "make it larger"});
             let words = match parts[0]["text"].as_str().unwrap().contains("JSON") {
                 false => (1 + sum % 100).to_string(),
-                true if sum % 7 == 0 => "no idea".to_owned(),
+                true if sum.is_multiple_of(7) => "no idea".to_owned(),
                 true => critique.to_string(),
             };
             let text = json!({"choices": [{"message": {"content": words}}]}).to_string();
