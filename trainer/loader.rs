@@ -72,6 +72,8 @@ pub struct LoadedPrompts {
     pub prompts: Vec<Prompt>,
     /// Tokens of what SFT imitates, aligned with the prompts, the first of the tokenizer's ending ones last.
     pub targets: Vec<Option<Vec<i64>>>,
+    /// The targets' weights in the loss, aligned: 1 but for rows that say another.
+    pub weights: Vec<f64>,
     /// Tokens of the answers that pairs reject, ended like the targets; none where a row is no pair.
     pub rejected: Vec<Option<Vec<i64>>>,
     /// Rows left out because their prompt was too long, or empty.
@@ -162,15 +164,21 @@ impl Loader for DataLoader {
             .into_par_iter()
             .map(|(prompt, draw)| {
                 let answers = (builder.target(&draw)?, builder.rejected(&draw)?);
-                Ok((builder.with_images(prompt, &draw.example)?, answers))
+                let weight = draw.example.talk.answer_weight.unwrap_or(1.0);
+                Ok((
+                    builder.with_images(prompt, &draw.example)?,
+                    (answers, weight),
+                ))
             })
             .collect();
         let shown: Result<Vec<_>, TrainError> = shown.into_iter().collect();
         let (prompts, answers): (_, Vec<_>) = shown?.into_iter().unzip();
+        let (answers, weights): (Vec<_>, _) = answers.into_iter().unzip();
         let (targets, rejected) = answers.into_iter().unzip();
         Ok(LoadedPrompts {
             prompts,
             targets,
+            weights,
             rejected,
             too_long,
             stats,

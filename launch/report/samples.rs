@@ -43,7 +43,14 @@ fn card(row: &Value, rasterise: Rasterise<'_>) -> String {
         reason => reason,
     };
     let mut out = String::from("<article><div class=\"pair\">");
-    out.push_str(&picture("completion", rasterise(completion), reason));
+    if row["valid"] == true && !completion.contains("<svg") {
+        // Words were asked for, and are compared with words.
+        let wanted = row["reference"]["text"].as_str().unwrap_or_default();
+        out.push_str(&words("completion", completion));
+        out.push_str(&words("target", wanted));
+    } else {
+        out.push_str(&picture("completion", rasterise(completion), reason));
+    }
     if let Some(target) = target {
         out.push_str(&picture("target", rasterise(target), "does not render"));
     }
@@ -85,6 +92,45 @@ fn card(row: &Value, rasterise: Rasterise<'_>) -> String {
     out
 }
 
+/// Words where pictures stand for drawings.
+fn words(caption: &str, text: &str) -> String {
+    let text = escape(&clipped(text));
+    format!("<figure><p>{text}</p><figcaption>{caption}</figcaption></figure>")
+}
+
 fn number(value: &Value) -> String {
     value.as_f64().map_or_else(|| "–".to_owned(), short)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn words_stand_beside_words_and_lack_no_picture() {
+        let caption = json!({
+            "valid": true, "reason": null, "completion": "a <red> dot", "total": 0.5,
+            "reference": {"text": "a red dot on white"},
+        });
+        let page = card(&caption, &|_| None);
+        assert!(
+            page.contains("a &lt;red&gt; dot") && page.contains("a red dot on white"),
+            "{page}"
+        );
+        assert!(
+            !page.contains("does not render") && !page.contains("invalid"),
+            "{page}"
+        );
+        // An answer without a drawing where one was asked for is still told as such.
+        let lacking = json!({
+            "valid": false, "reason": "no_svg", "completion": "sorry", "total": 0,
+            "reference": {"svg": "<svg/>", "text": "a red dot"},
+        });
+        let page = card(&lacking, &|_| None);
+        assert!(
+            page.contains("no_svg") && page.contains("invalid"),
+            "{page}"
+        );
+    }
 }

@@ -61,3 +61,33 @@ impl Placeholders {
         Ok(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_may_hold_the_word_that_stands_for_a_picture() {
+        // A draft or a question that says `<image>` shows nothing: the picture's place is another letter.
+        const PLACE: &str = "\u{fffc}";
+        for (family, word) in [
+            (INTERN_CHAT, "<image>"),
+            (INTERN, "<IMG_CONTEXT>"),
+            (QWEN, "<|image_pad|>"),
+        ] {
+            let text = format!("{PLACE}say {word}: <svg><image href='a'/></svg>");
+            let expanded = family.expand(&text, PLACE, &[2]).unwrap();
+            let (front, back) = family.around;
+            let pieces = family.image.repeat(2);
+            assert_eq!(
+                expanded,
+                format!("{front}{pieces}{back}say {word}: <svg><image href='a'/></svg>")
+            );
+            // Where its own word is the place, each is counted.
+            let problem = family
+                .expand(&format!("{word} {word}"), word, &[2])
+                .unwrap_err();
+            assert!(problem.contains("2 placeholder(s)"), "{problem}");
+        }
+    }
+}

@@ -44,6 +44,8 @@ pub struct Talk {
     pub since: Vec<Turn>,
     /// What the answer holds besides words, for chat templates that render it: reasoning, calls of tools.
     pub answer: Map<String, Value>,
+    /// The answer's weight in the loss of supervised training, > 0, where its row says one; else 1.
+    pub answer_weight: Option<f64>,
     /// Further variables of chat templates: `tools`, `chat_template_kwargs`.
     pub variables: IndexMap<String, Value>,
 }
@@ -57,11 +59,16 @@ pub struct Turn {
     pub words: Option<String>,
     /// What it holds besides words.
     pub more: Map<String, Value>,
-    /// Whether an answer is passed over by supervised training, as its row says.
-    pub unlearnt: bool,
+    /// The weight of an answer in the loss of supervised training, >= 0, where its row says one; 0: it is passed over.
+    pub weight: Option<f64>,
 }
 
 impl Turn {
+    /// Whether supervised training imitates it, as far as its row says.
+    pub fn is_learnt(&self) -> bool {
+        self.weight != Some(0.0)
+    }
+
     /// Whether pictures may be shown in it.
     pub(crate) fn shows_pictures(&self) -> bool {
         matches!(self.role.as_str(), "user" | "tool")
@@ -97,7 +104,7 @@ impl Example {
         let talk = &self.talk;
         let turns: Vec<Turn> = [&talk.history[..], &[asked], &talk.since[..]].concat();
         let answers = turns.iter().enumerate().filter_map(|(at, answer)| {
-            let learnt = answer.role == "assistant" && !answer.unlearnt;
+            let learnt = answer.role == "assistant" && answer.is_learnt();
             let question = turns[..at].iter().rposition(|turn| turn.role == "user");
             question.filter(|_| learnt).map(|question| (question, at))
         });
@@ -118,6 +125,7 @@ impl Example {
                     history: turns[..question].to_vec(),
                     since: turns[question + 1..at].to_vec(),
                     answer: answer.more.clone(),
+                    answer_weight: answer.weight,
                     variables: self.talk.variables.clone(),
                 },
                 images: self.images.iter().take(pictures).cloned().collect(),

@@ -29,6 +29,7 @@ mod reward;
 mod run_folder;
 mod sampling_bounds;
 mod telemetry;
+mod threads;
 pub mod tiny;
 mod turns;
 mod updates;

@@ -258,6 +258,7 @@ impl Loader for FewWords {
         Ok(LoadedPrompts {
             prompts,
             targets: Vec::new(),
+            weights: Vec::new(),
             rejected: Vec::new(),
             too_long: 0,
             stats: DrawStats::default(),

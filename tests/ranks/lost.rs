@@ -145,6 +145,38 @@ fn a_killed_rank_is_named_and_the_other_ends() {
     assert!(told.contains("phase `sft step "), "{told}");
 }
 
+fn signal(child: &Child, name: &str) {
+    let mut kill = Command::new("kill");
+    kill.args([name, &child.id().to_string()]);
+    assert!(kill.status().unwrap().success());
+}
+
+#[test]
+fn a_rank_that_wakes_too_late_says_so_of_itself() {
+    let folder = scratch("ranks_late");
+    let (config, port) = (config(&folder), port());
+    let flags = ["--set", "stages.sft.steps=1000000"];
+    let [first, second] = [0, 1].map(|number| {
+        let mut command = rank(number, port, &config, &flags);
+        command.env("SVGRL_COLLECTIVE_TIMEOUT_S", "4");
+        command.spawn().unwrap()
+    });
+    wait_for_steps(&folder.join("run"));
+    signal(&second, "-STOP");
+    let (code, told) = end(first);
+    assert_eq!(code, Some(75), "{told}");
+    assert!(
+        told.lines().last().unwrap_or_default().contains("rank 1"),
+        "{told}"
+    );
+    // Past the deadline for certain: it counts from its own last collective.
+    std::thread::sleep(Duration::from_secs(5));
+    signal(&second, "-CONT");
+    let (code, told) = end(second);
+    assert_eq!(code, Some(75), "{told}");
+    assert!(told.contains("rank 1 itself came late"), "{told}");
+}
+
 #[test]
 fn launch_ends_all_ranks_when_one_is_killed() {
     let folder = scratch("ranks_launch");

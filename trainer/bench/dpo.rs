@@ -76,13 +76,14 @@ impl Loader for FixedPairs {
         };
         let prompts: Result<Vec<Prompt>, TrainError> = (0..request.count).map(prompt).collect();
         let answers = |side: usize| (0..request.count).map(move |pair| 2 * pair + side);
-        let (targets, rejected) = (
+        let (targets, rejected): (Vec<_>, Vec<_>) = (
             answers(0).map(|at| self.answer(at)).collect(),
             answers(1).map(|at| self.answer(at)).collect(),
         );
         self.draws += request.count as u64;
         Ok(LoadedPrompts {
             prompts: prompts?,
+            weights: vec![1.0; targets.len()],
             targets,
             rejected,
             too_long: 0,

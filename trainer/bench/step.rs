@@ -122,6 +122,7 @@ impl Loader for FixedPrompts<'_> {
         Ok(LoadedPrompts {
             prompts: prompts?,
             targets: Vec::new(),
+            weights: Vec::new(),
             rejected: Vec::new(),
             too_long: 0,
             stats: DrawStats::default(),

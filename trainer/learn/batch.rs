@@ -20,7 +20,7 @@ pub struct Trajectory {
     pub ids: Vec<i64>,
     /// Log-probability of each under the sampler, temperature alone.
     pub sampler_logprobs: Vec<f32>,
-    /// Advantage of each of its tokens.
+    /// Advantage of each of its tokens; in supervised training the answer's weight in the loss.
     pub advantage: f64,
 }
 
@@ -43,7 +43,7 @@ impl Trajectory {
 pub struct LossNorm {
     /// How token losses are summed up.
     pub aggregation: Aggregation,
-    /// Completion tokens of the update on all ranks.
+    /// Completion tokens of the update on all ranks; in supervised training each with its answer's weight.
     pub tokens: f64,
     /// Completions of the update on all ranks.
     pub sequences: f64,
@@ -55,7 +55,8 @@ impl LossNorm {
     /// The weight of each token of a completion of `len` tokens.
     pub fn weight(&self, len: usize) -> f64 {
         match self.aggregation {
-            Aggregation::TokenMean => 1.0 / self.tokens.max(1.0),
+            Aggregation::TokenMean if self.tokens > 0.0 => 1.0 / self.tokens,
+            Aggregation::TokenMean => 1.0,
             Aggregation::SequenceMean => 1.0 / (self.sequences.max(1.0) * len as f64),
             Aggregation::ConstantLength => 1.0 / (self.sequences.max(1.0) * self.constant),
         }

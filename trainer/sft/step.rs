@@ -31,11 +31,20 @@ impl Algorithm for SftConfig {
         let learning = Phase::ForwardBackward.enter();
         let sequences = self.sequences(cx)?;
         let own_tokens: usize = sequences.own.iter().map(|one| one.ids.len()).sum();
-        let own = [own_tokens as f64, sequences.own.len() as f64];
-        let [tokens, count] = cx.stage.ranks.sum(own)?;
+        let own_weights = sequences
+            .own
+            .iter()
+            .map(|one| one.advantage * one.ids.len() as f64);
+        let own = [
+            own_tokens as f64,
+            sequences.own.len() as f64,
+            own_weights.sum(),
+        ];
+        let [tokens, count, weights] = cx.stage.ranks.sum(own)?;
+        // A mean over tokens, each with its answer's weight.
         let norm = LossNorm {
             aggregation: Aggregation::TokenMean,
-            tokens,
+            tokens: weights,
             sequences: count,
             constant: 1.0,
         };
@@ -93,7 +102,9 @@ impl SftConfig {
         })?;
         let views = cx.learner.encode_images(&drawn.prompts)?;
         let mut own = Vec::new();
-        for ((prompt, target), view) in drawn.prompts.into_iter().zip(drawn.targets).zip(views) {
+        let answers = drawn.targets.into_iter().zip(drawn.weights);
+        for ((prompt, (target, weight)), view) in drawn.prompts.into_iter().zip(answers).zip(views)
+        {
             let mut ids = target.ok_or_else(|| {
                 TrainError::Input(format!(
                     "example {}: SFT needs a target (field `target`, `svg` or `text`)",
@@ -114,7 +125,7 @@ impl SftConfig {
                 view,
                 sampler_logprobs: vec![0.0; ids.len()],
                 ids,
-                advantage: 1.0,
+                advantage: weight,
             });
         }
         own.retain(|sequence| !sequence.ids.is_empty());
@@ -134,7 +145,8 @@ fn forward_backward(
 ) -> Result<f64, TrainError> {
     let mut sum = 0.0;
     learner.forward_backward(micro, head, &mut |start, logprobs, _| {
-        let weight = micro.weight.narrow(0, start, logprobs.size()[0]);
+        let count = logprobs.size()[0];
+        let weight = micro.weight.narrow(0, start, count) * micro.advantage.narrow(0, start, count);
         let loss = (logprobs * weight).sum(logprobs.kind()).neg();
         sum += loss.double_value(&[]);
         loss

@@ -198,13 +198,26 @@ fn answers_of_weight_0_are_not_learnt() {
     );
     assert_eq!(example.earlier().count(), 0);
     for (weight, part) in [
-        (json!(0.5), "key `messages.1`: key `weight` must be 0 or 1"),
+        (
+            json!(-0.5),
+            "key `messages.1`: key `weight` must be a number >= 0",
+        ),
         (json!(0), "every answer has the weight 0"),
     ] {
         let row = json!({"messages": [user("a"), weighed("b", weight)]});
         let said = read(&row, SourceConfig::Messages).unwrap_err();
         assert!(said.contains(part), "{said}");
     }
+    let half = json!({"messages": [user("a"), weighed("b", json!(0.25)), user("c"), weighed("d", json!(2))]});
+    let example = read(&half, SourceConfig::Messages).unwrap();
+    let earlier: Vec<_> = example
+        .earlier()
+        .map(|turn| turn.talk.answer_weight)
+        .collect();
+    assert_eq!(
+        (example.talk.answer_weight, earlier),
+        (Some(2.0), vec![Some(0.25)])
+    );
     let flagged = json!({"conversations": [
         {"from": "human", "value": "a"}, {"from": "gpt", "value": "b", "loss": false},
         {"from": "human", "value": "c"}, {"from": "gpt", "value": "d"}]});

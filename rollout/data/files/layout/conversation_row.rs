@@ -52,8 +52,8 @@ fn turn(turn: &Turn) -> Value {
     said.insert("role".to_owned(), json!(turn.role));
     said.insert("content".to_owned(), json!(turn.words));
     said.extend(turn.more.clone());
-    if turn.unlearnt {
-        said.insert("weight".to_owned(), json!(0));
+    if let Some(weight) = turn.weight {
+        said.insert("weight".to_owned(), json!(weight));
     }
     Value::Object(said)
 }

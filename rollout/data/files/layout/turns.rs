@@ -23,7 +23,7 @@ const RENDERED: [&str; 6] = [
     "tool_call_id",
     "name",
 ];
-/// Keys of an answer that say whether it is learnt.
+/// Keys of an answer that say how much it is learnt.
 const WEIGHTS: [&str; 4] = ["weight", "loss_weight", "loss", "train"];
 /// Keys of a part that may hold its picture.
 const SOURCES: [&str; 5] = ["image", "image_url", "url", "path", "bytes"];
@@ -164,8 +164,8 @@ impl Heard {
     pub(super) fn spoken(mut self, key: &str) -> Result<Spoken, String> {
         // What follows the last answer that is learnt changes nothing before it.
         let answers = || self.turns.iter().filter(|turn| turn.role == "assistant");
-        if answers().next_back().is_some_and(|last| last.unlearnt) {
-            let learnt = |turn: &Turn| turn.role == "assistant" && !turn.unlearnt;
+        if answers().next_back().is_some_and(|last| !last.is_learnt()) {
+            let learnt = |turn: &Turn| turn.role == "assistant" && turn.is_learnt();
             let last = self.turns.iter().rposition(learnt).ok_or_else(|| {
                 format!("key `{key}`: every answer has the weight 0: nothing is left to learn")
             })?;
@@ -190,6 +190,7 @@ impl Heard {
         };
         if let Some(answer) = answer {
             spoken.talk.answer = answer.more;
+            spoken.talk.answer_weight = answer.weight;
             spoken.answer = Some(answer.words.unwrap_or_default());
         }
         Ok(spoken)
@@ -232,7 +233,10 @@ fn turn(
     };
     let mut turn = Turn {
         role: role.to_owned(),
-        unlearnt: role == "assistant" && is_unlearnt(value)?,
+        weight: match role {
+            "assistant" => loss_weight(value)?,
+            _ => None,
+        },
         ..Turn::default()
     };
     for key in RENDERED {
@@ -296,8 +300,8 @@ fn turn(
     }
 }
 
-/// Whether a row says that an answer is not to be learnt.
-fn is_unlearnt(turn: &Value) -> Result<bool, String> {
+/// The weight that a row gives an answer: a number, or whether it is learnt.
+fn loss_weight(turn: &Value) -> Result<Option<f64>, String> {
     for key in WEIGHTS {
         let weight = match turn.get(key) {
             None | Some(Value::Null) => continue,
@@ -305,15 +309,14 @@ fn is_unlearnt(turn: &Value) -> Result<bool, String> {
             Some(other) => other.as_f64(),
         };
         return match weight {
-            Some(0.0) => Ok(true),
-            Some(1.0) => Ok(false),
+            Some(weight) if weight >= 0.0 => Ok(Some(weight)),
             _ => Err(format!(
-                "key `{key}` must be 0 or 1 (whether the answer is learnt), is {}",
+                "key `{key}` must be a number >= 0 (the answer's weight in the loss) or a boolean, is {}",
                 turn[key]
             )),
         };
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// The words of a part of a turn's content; a picture is its place, and goes to `images` where it is there.
