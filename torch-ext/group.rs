@@ -329,15 +329,21 @@ impl C10dGroup {
         done.map_err(|cause| {
             let own = self.heartbeat.update(|state| state.failed = true);
             TorchError::Collective {
-                diagnosis: match alone > timeout {
+                diagnosis: match (alone > timeout, own.overslept > timeout) {
                     // The others, rank 0 among them, ended because this one did not come.
-                    true => format!(
+                    (_, true) => format!(
+                        "rank {} itself came late: it was stopped for {} s, where the deadline is {} s, so the others had given it up",
+                        self.options.rank,
+                        own.overslept.as_secs(),
+                        timeout.as_secs()
+                    ),
+                    (true, false) => format!(
                         "rank {} itself came late: {} s after its last collective, where the deadline is {} s, so the others had given it up",
                         self.options.rank,
                         alone.as_secs(),
                         timeout.as_secs()
                     ),
-                    false => self.diagnose(&own),
+                    (false, false) => self.diagnose(&own),
                 },
                 call,
                 number: own.collectives,

@@ -6,7 +6,7 @@
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::{Store, TorchError};
 
@@ -24,9 +24,21 @@ pub(crate) struct HeartbeatState {
     pub failed: bool,
     /// What the rank is doing.
     pub phase: String,
+    /// By how much it overslept at most between two signs of life: a process that was stopped did. Its own knowledge.
+    pub overslept: Duration,
+    /// When it will have slept enough; none while it is awake.
+    wakes: Option<Instant>,
 }
 
 impl HeartbeatState {
+    /// Notes a sleep that is over, or should be by now.
+    fn look_at_the_clock(&mut self) {
+        if let Some(wakes) = self.wakes {
+            let over = Instant::now().saturating_duration_since(wakes);
+            self.overslept = self.overslept.max(over);
+        }
+    }
+
     fn encode(&self) -> String {
         let Self {
             beat,
@@ -34,6 +46,7 @@ impl HeartbeatState {
             collectives,
             failed,
             phase,
+            ..
         } = self;
         format!("{beat} {at_ms} {collectives} {} {phase}", u8::from(*failed))
     }
@@ -46,6 +59,7 @@ impl HeartbeatState {
             collectives: parts.next()?.parse().ok()?,
             failed: parts.next()? == "1",
             phase: parts.next()?.to_owned(),
+            ..Self::default()
         })
     }
 }
@@ -85,10 +99,13 @@ impl Heartbeat {
                     let mut state = lock(&shared);
                     state.beat += 1;
                     state.at_ms = now_ms();
+                    state.look_at_the_clock();
+                    state.wakes = None;
                     state.encode()
                 };
                 // A store that is gone shows at the next collective.
                 let written = store.set(&key(rank), text.as_bytes());
+                lock(&shared).wakes = Some(Instant::now() + every);
                 let wake = stop_asked.recv_timeout(every);
                 if written.is_err() || wake != Err(RecvTimeoutError::Timeout) {
                     return;
@@ -109,6 +126,7 @@ impl Heartbeat {
     /// Changes what the next beat says; returns the new state.
     pub(crate) fn update(&self, change: impl FnOnce(&mut HeartbeatState)) -> HeartbeatState {
         let mut state = lock(&self.state);
+        state.look_at_the_clock();
         change(&mut state);
         state.clone()
     }
@@ -231,6 +249,7 @@ mod tests {
             collectives: 9,
             failed: true,
             phase: "forward and backward".to_owned(),
+            ..HeartbeatState::default()
         };
         assert_eq!(HeartbeatState::decode(&state.encode()), Some(state));
         assert_eq!(HeartbeatState::decode("nonsense"), None);

@@ -89,7 +89,7 @@ fn what_cannot_be_asked_says_what_can() {
     svgrl("eval c.yaml --out x", &[]).refused(2, &["--checkpoint: is needed"]);
     svgrl("eval c.yaml --checkpoint m --model n --out x", &[])
         .refused(2, &["--model: means nothing"]);
-    let folder = scratch("eval_config");
+    let folder = scratch("eval_asked");
     let asked = |text: &str| {
         let config = write(&folder, "suite.yaml", text);
         let mut command = program();

@@ -97,7 +97,7 @@ fn an_answer_s_weight_is_its_share_of_the_loss() {
         (weighed.0 - expected).abs() < 1e-5 * expected,
         "{weighed:?} and {expected}"
     );
-    assert!((weighed.0 - both.0).abs() > 1e-3, "weights change the loss");
+    assert!((weighed.0 - both.0).abs() > 1e-4, "weights change the loss");
     assert_eq!(weighed.1, both.1, "every token counts as learnt from");
 }
 
