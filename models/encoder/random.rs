@@ -57,7 +57,17 @@ fn unused(network: &Network, tensors: &[(String, Tensor)]) -> Vec<(String, Tenso
         Network::Siglip(_) => [("logit_scale", 2.3), ("logit_bias", -10.0)]
             .map(|(name, value)| (name.to_owned(), Tensor::full([1], value, FLOAT)))
             .into(),
-        Network::XlmRoberta(_) | Network::DreamSim(_) | Network::Inception(_) => Vec::new(),
+        Network::XlmRoberta(network) => {
+            let width = network.width() as i64;
+            vec![
+                ("pooler.dense.weight".to_owned(), Tensor::eye(width, FLOAT)),
+                (
+                    "pooler.dense.bias".to_owned(),
+                    Tensor::zeros([width], FLOAT),
+                ),
+            ]
+        }
+        Network::DreamSim(_) | Network::Inception(_) => Vec::new(),
     }
 }
 

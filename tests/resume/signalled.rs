@@ -126,8 +126,8 @@ fn an_evaluation_that_does_not_end_in_the_grace_is_made_after_the_resume() {
         let mut command = tiny.command();
         let mut child = command.args(["--set", "grace_s=0"]).spawn().unwrap();
         wait_for(&mut child, || metrics.exists() && tiny.lines() >= rows);
-        // It begins in a moment and takes seconds.
-        std::thread::sleep(Duration::from_millis(300));
+        // It begins in a moment and takes a second and more.
+        std::thread::sleep(Duration::from_millis(150));
         terminate(&child);
         assert_eq!(child.wait().unwrap().code(), Some(143));
         let state = format!("checkpoints/sft/step_{step:06}/trainer/state.json");

@@ -84,9 +84,9 @@ impl Tiny {
     pub fn slow_to_evaluate() -> Self {
         let text = config().replace(
             "eval: {prompts: 4, max_new_tokens: 16}",
-            "eval: {prompts: 4, max_new_tokens: 1000}",
+            "eval: {prompts: 4, max_new_tokens: 3000}",
         );
-        assert!(text.contains("max_new_tokens: 1000"));
+        assert!(text.contains("max_new_tokens: 3000"));
         Self::of(&text)
     }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::making::Maker;
 
 use crate::cli::program::{program, rows, scratch, told};
+use crate::support::python::{answer, python};
 
 /// An example of `system`, trained with `more` arguments; its folder and the run's.
 pub fn trained(system: &str, more: &[String]) -> (PathBuf, PathBuf) {
@@ -20,6 +21,7 @@ pub fn trained(system: &str, more: &[String]) -> (PathBuf, PathBuf) {
         .arg(&example);
     told(&mut command).fine();
     changes_sizes_paths_and_endpoints_alone(&example.join("config.yaml"));
+    loads_in_transformers(&example);
     let run = folder.join("run");
     let mut command = program();
     command.arg("train").arg(example.join("config.yaml"));
@@ -62,6 +64,22 @@ fn fitted(run: &Path, stage: &str, share: f64) {
     let loss = metric(&rows(&run.join("metrics.jsonl")), stage, "sft/loss");
     let (first, last) = (loss[0], mean(&loss[loss.len().saturating_sub(5)..]));
     assert!(last < share * first, "{stage}: {first} to {last}");
+}
+
+/// That transformers misses nothing and knows everything in the folders that are of its kind.
+fn loads_in_transformers(example: &Path) {
+    let Some(python) = python() else {
+        return;
+    };
+    let mut folders = Vec::new();
+    for kind in ["models", "encoders"] {
+        let entries = std::fs::read_dir(example.join(kind)).into_iter().flatten();
+        folders.extend(entries.map(|entry| entry.unwrap().path()));
+    }
+    folders.retain(|folder| folder.join("config.json").is_file());
+    assert!(!folders.is_empty());
+    let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
+    assert_eq!(answer(&python, "systems/load.py", &folders), "");
 }
 
 /// What a twin may say: it names its base, and sizes, paths and endpoints.
