@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::making::Maker;
 
 use crate::cli::program::{program, rows, scratch, told};
-use crate::support::python::{answer, python};
+use crate::support::python::{NO_PYTHON, answer, python};
+use crate::support::skip::skip;
 
 /// An example of `system`, trained with `more` arguments; its folder and the run's.
 pub fn trained(system: &str, more: &[String]) -> (PathBuf, PathBuf) {
@@ -68,8 +69,9 @@ fn fitted(run: &Path, stage: &str, share: f64) {
 
 /// That transformers misses nothing and knows everything in the folders that are of its kind.
 fn loads_in_transformers(example: &Path) {
-    let Some(python) = python() else {
-        return;
+    let python = match python() {
+        Some(python) => python,
+        None => skip!("{NO_PYTHON}"),
     };
     let mut folders = Vec::new();
     for kind in ["models", "encoders"] {
