@@ -1,7 +1,6 @@
 //! `svgrl eval` of a model folder, a run and a server: answers are kept, what was interrupted goes on, and what a server
 //! does not answer is counted.
 
-use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -11,6 +10,7 @@ use serde_json::{Value, json};
 use super::pictures::{expected, media, with_tokenizer};
 use super::program::{Told, copy, program, rows, scratch, told, write, write_rows};
 use super::tiny::{TOKENIZER, tiny};
+use crate::support::chat_server::chat_server;
 use crate::support::fixture;
 
 fn json_of(path: &Path) -> Value {
@@ -179,41 +179,18 @@ const SQUARE: &str = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'>
 
 /// A server that draws squares, keeps what it is asked, and has nothing to say to `refused`.
 fn server(refused: &'static str, asked: Arc<Mutex<Vec<Value>>>) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}/v1", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = BufReader::new(stream.unwrap());
-            let (mut length, mut line) = (0, String::new());
-            while stream.read_line(&mut line).unwrap() > 2 {
-                let lower = line.to_ascii_lowercase();
-                if let Some(value) = lower.strip_prefix("content-length:") {
-                    length = value.trim().parse().unwrap();
-                }
-                line.clear();
-            }
-            let mut body = vec![0; length];
-            stream.read_exact(&mut body).unwrap();
-            let question: Value = serde_json::from_slice(&body).unwrap();
-            let words = question["messages"][0]["content"][0]["text"]
-                .as_str()
-                .unwrap()
-                .to_owned();
-            asked.lock().unwrap().push(question);
-            let content = match words.as_str() {
-                "Which?" => json!("A. it is"),
-                words if words == refused => Value::Null,
-                _ => json!(format!("Here:\n{SQUARE}")),
-            };
-            let text = json!({"choices": [{"message": {"content": content}}]}).to_string();
-            let answer = format!(
-                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{text}",
-                text.len()
-            );
-            stream.get_mut().write_all(answer.as_bytes()).unwrap();
+    chat_server(move |question| {
+        let words = question["messages"][0]["content"][0]["text"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        asked.lock().unwrap().push(question);
+        match words.as_str() {
+            "Which?" => json!("A. it is"),
+            words if words == refused => Value::Null,
+            _ => json!(format!("Here:\n{SQUARE}")),
         }
-    });
-    address
+    })
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! Rewards given by words: ROUGE-L of captions, and judges elsewhere.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::program::{program, rows, scratch, told, write, write_rows};
 use super::tiny::{self, TOKENIZER, drawing};
+use crate::support::chat_server::chat_server;
 
 const CONFIG: &str = "\
 model: {tokenizer: TOKENIZER, init: {}}
@@ -26,41 +25,19 @@ stages: [{algorithm: grpo}]
 /// The address of a judge that gives 8 to pictures of `red` and speaks nonsense otherwise; it counts what it
 /// is asked.
 pub fn judge(red: &'static str, asked: Arc<AtomicU64>) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}/v1", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = BufReader::new(stream.unwrap());
-            let (mut length, mut line) = (0, String::new());
-            while stream.read_line(&mut line).unwrap() > 2 {
-                let lower = line.to_ascii_lowercase();
-                if let Some(value) = lower.strip_prefix("content-length:") {
-                    length = value.trim().parse().unwrap();
-                }
-                line.clear();
-            }
-            let mut body = vec![0; length];
-            stream.read_exact(&mut body).unwrap();
-            asked.fetch_add(1, Ordering::SeqCst);
-            let question: Value = serde_json::from_slice(&body).unwrap();
-            let content = question["messages"][0]["content"]
-                .as_array()
-                .unwrap()
-                .clone();
-            assert_eq!(content.len(), 3, "a question and two pictures");
-            let words = match content[0]["text"].as_str().unwrap().contains(red) {
-                true => "{\"score\": 8}",
-                false => "no idea",
-            };
-            let text = json!({"choices": [{"message": {"content": words}}], "usage": {"prompt_tokens": 500, "completion_tokens": 5}}).to_string();
-            let answer = format!(
-                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{text}",
-                text.len()
-            );
-            stream.get_mut().write_all(answer.as_bytes()).unwrap();
-        }
-    });
-    address
+    chat_server(move |question| {
+        asked.fetch_add(1, Ordering::SeqCst);
+        let content = question["messages"][0]["content"]
+            .as_array()
+            .unwrap()
+            .clone();
+        assert_eq!(content.len(), 3, "a question and two pictures");
+        let words = match content[0]["text"].as_str().unwrap().contains(red) {
+            true => "{\"score\": 8}",
+            false => "no idea",
+        };
+        json!(words)
+    })
 }
 
 #[test]

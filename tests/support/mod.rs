@@ -1,6 +1,7 @@
 //! Fixtures by name, the largest difference of two tensors, the Python of the reference, and what is said
 //! of tests that cannot run.
 
+pub mod chat_server;
 pub mod python;
 pub mod skip;
 

@@ -1,8 +1,6 @@
 //! `svgrl eval vectorgym` on folders as the released code leaves them, against independent packages on the same PNGs (see
 //! make.py), and a judge that answers, refuses and talks nonsense.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -10,51 +8,30 @@ use serde_json::{Value, json};
 use crate::cli::program::{Told, program, rows, scratch, told, write};
 use crate::cli::tiny::TOKENIZER;
 use crate::parity::perceptual::{ALEX, ALEX_WIDTHS, lpips_folder};
+use crate::support::chat_server::chat_server;
 use crate::support::fixture;
 
 /// A judge that gives 7 of 10, but nothing to use for wishes of triangles; it takes that pictures follow the words.
 fn judge() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}/v1", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = BufReader::new(stream.unwrap());
-            let (mut length, mut line) = (0, String::new());
-            while stream.read_line(&mut line).unwrap() > 2 {
-                let lower = line.to_ascii_lowercase();
-                if let Some(value) = lower.strip_prefix("content-length:") {
-                    length = value.trim().parse().unwrap();
-                }
-                line.clear();
-            }
-            let mut body = vec![0; length];
-            stream.read_exact(&mut body).unwrap();
-            let question: Value = serde_json::from_slice(&body).unwrap();
-            let content = question["messages"][0]["content"].as_array().unwrap();
-            let words = content[0]["text"].as_str().unwrap();
-            let pictures = match words {
-                words if words.contains("captions") => 0,
-                words if words.contains("was to show") => 1,
-                _ => 2,
-            };
-            assert_eq!(content.len(), 1 + pictures, "{words}");
-            assert_eq!(
-                (&question["temperature"], &question["max_tokens"]),
-                (&json!(0.0), &json!(500))
-            );
-            let said = match words.contains("triangles") {
-                true => "no idea",
-                false => "score: 7\nIt is near.",
-            };
-            let text = json!({"choices": [{"message": {"content": said}}]}).to_string();
-            let answer = format!(
-                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{text}",
-                text.len()
-            );
-            stream.get_mut().write_all(answer.as_bytes()).unwrap();
-        }
-    });
-    address
+    chat_server(move |question| {
+        let content = question["messages"][0]["content"].as_array().unwrap();
+        let words = content[0]["text"].as_str().unwrap();
+        let pictures = match words {
+            words if words.contains("captions") => 0,
+            words if words.contains("was to show") => 1,
+            _ => 2,
+        };
+        assert_eq!(content.len(), 1 + pictures, "{words}");
+        assert_eq!(
+            (&question["temperature"], &question["max_tokens"]),
+            (&json!(0.0), &json!(500))
+        );
+        let said = match words.contains("triangles") {
+            true => "no idea",
+            false => "score: 7\nIt is near.",
+        };
+        json!(said)
+    })
 }
 
 fn eval(folder: &Path, judge: &str, out: &Path) -> Told {
