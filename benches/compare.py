@@ -3,7 +3,7 @@
 Writes raw.csv and setup.md to a folder. Needs a Python with torch, transformers, trl, cairosvg,
 datasets, pillow and numpy for the peers.
 
-    python benches/compare.py --python PEER_PYTHON --out benches/runs/DATE-MACHINE [--pairs 5]
+    python benches/compare.py --python PEER_PYTHON --out benches/runs/DATE-MACHINE [--pairs 5] [--only DPO]
 """
 
 import argparse
@@ -31,6 +31,7 @@ def main():
     parser.add_argument("--python", required=True)
     parser.add_argument("--out", required=True, type=pathlib.Path)
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--only", default="", help="cases whose name holds this")
     args = parser.parse_args()
     svgrl = [str(ROOT / "target/release/svgrl"), "bench"]
     peers = str(HERE / "peers")
@@ -52,6 +53,7 @@ def main():
             ours("generate", "--batch", "8", "--repeat", "3"),
             [args.python, f"{peers}/transformers_generate.py", "--batch", "8"], rate, "higher"),
     }
+    cases = {name: case for name, case in cases.items() if args.only in name}
     args.out.mkdir(parents=True, exist_ok=True)
     rows, summary = [], []
     for name, (mine, theirs, figure, better) in cases.items():

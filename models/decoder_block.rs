@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use crate::config::{DecoderConfig, HeadCounts};
 use crate::input::LmInput;
-use crate::layers::{RotaryTables, rms_norm, rotate, segment_attention};
+use crate::layers::{RotaryTables, fuses, of_kernel, rms_norm, rotate, segment_attention};
 use crate::linear::{Linear, LinearParams};
 use crate::params::{ParamId, ParamLayout, ParamTable};
 
@@ -54,6 +54,27 @@ pub struct BlockContext<'a> {
 pub type KvSink<'a> = dyn FnMut(usize, &Tensor, &Tensor) + 'a;
 
 impl GroupedAttention {
+    /// [`Self::split`], q and k rotated.
+    fn turned(&self, qkv: &Tensor, tables: &RotaryTables) -> [Tensor; 3] {
+        if !fuses(qkv) || !qkv.is_contiguous() {
+            let (q, k, v) = self.split(qkv);
+            return [rotate(&q, tables), rotate(&k, tables), v];
+        }
+        of_kernel(torch_ext::learn_turn_heads(torch_ext::LearnHeads {
+            qkv,
+            norms: self.norms.as_ref().map(|norms| torch_ext::HeadNorms {
+                q: &norms.q,
+                k: &norms.k,
+                eps: self.eps as f32,
+            }),
+            rotation: torch_ext::Rotation {
+                cos: &tables.cos,
+                sin: &tables.sin,
+            },
+            heads: (self.heads.q, self.heads.kv),
+        }))
+    }
+
     /// q `[T, Hq, D]`, k and v `[T, Hkv, D]` of the projection `qkv [T, (Hq + 2 Hkv) * D]`, normed
     /// where the family norms them, before rotation.
     pub(crate) fn split(&self, qkv: &Tensor) -> (Tensor, Tensor, Tensor) {
@@ -75,6 +96,9 @@ impl GroupedAttention {
 
 /// SwiGLU's product: `silu(gate) * up` of `gate_up [.., 2 I]`.
 pub(crate) fn gated(gate_up: &Tensor) -> Tensor {
+    if fuses(gate_up) && gate_up.dim() == 2 && gate_up.is_contiguous() {
+        return of_kernel(torch_ext::learn_silu_mul(gate_up));
+    }
     let wide = gate_up.size()[gate_up.dim() - 1] / 2;
     gate_up.narrow(-1, 0, wide).silu() * gate_up.narrow(-1, wide, wide)
 }
@@ -90,8 +114,7 @@ impl DecoderBlock {
     ) -> Tensor {
         let attention = &self.attention;
         let normed = rms_norm(x, &self.input_norm, self.eps);
-        let (q, k, v) = attention.split(&attention.qkv.forward(&normed));
-        let (q, k) = (rotate(&q, &context.tables), rotate(&k, &context.tables));
+        let [q, k, v] = attention.turned(&attention.qkv.forward(&normed), &context.tables);
         kv_sink(index, &k, &v);
         let mixed = segment_attention(&q, &k, &v, &context.input.segments);
         let x = x + attention.out.forward(&mixed);

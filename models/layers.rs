@@ -1,6 +1,8 @@
 //! Pieces shared by the networks: norms, rotary embedding, segment attention.
 
+use indexmap::IndexMap;
 use tch::{Device, Kind, Tensor};
+use torch_ext::TorchError;
 
 use crate::input::Segment;
 
@@ -13,6 +15,16 @@ pub fn reduce_kind(kind: Kind) -> Kind {
     }
 }
 
+/// Whether the steps between the matrix products of `x` have kernels of their own: in float32 on the CPU.
+pub(crate) fn fuses(x: &Tensor) -> bool {
+    x.kind() == Kind::Float && x.device() == Device::Cpu
+}
+
+/// What a kernel computed; where it failed, for lack of memory say, that is told as tch's operators tell it.
+pub(crate) fn of_kernel<T>(computed: Result<T, TorchError>) -> T {
+    computed.unwrap_or_else(|error| std::panic::panic_any(error.to_string()))
+}
+
 /// RMS norm over the last dimension, reduced in float32 (float64 stays): `x [.., H]`, `weight [H]`.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
     let kind = x.kind();
@@ -20,6 +32,9 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
         .size()
         .last()
         .expect("a norm's weight has one dimension");
+    if fuses(x) && x.is_contiguous() {
+        return of_kernel(torch_ext::learn_rms_norm(x, weight, eps));
+    }
     if kind == Kind::Float || kind == Kind::Double {
         return x.rms_norm([size], Some(weight), eps);
     }
@@ -119,42 +134,70 @@ pub fn rotate(x: &Tensor, tables: &RotaryTables) -> Tensor {
 /// Attention of packed rows within their segments: `q [T, Hq, D]`, `k` and `v [T, Hkv, D]`; each
 /// row sees its segment's prefix whole and its own segment up to itself. Returns `[T, Hq * D]`.
 ///
-/// The query heads that share a key head are laid out as further rows of one attention, so
-/// keys and values are never repeated.
+/// Segments of one shape are computed together. The query heads that share a key head are laid out as
+/// further rows of one attention, so keys and values are never repeated.
 pub fn segment_attention(q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment]) -> Tensor {
     let (heads, dim) = (q.size()[1], q.size()[2]);
-    let shared = heads / k.size()[1];
+    let kv_heads = k.size()[1];
+    let shared = heads / kv_heads;
     let lengths: Vec<i64> = segments.iter().map(|segment| segment.rows.len).collect();
     let pieces =
         |x: &Tensor| -> Vec<Tensor> { x.transpose(0, 1).split_with_sizes(lengths.as_slice(), 1) };
     let (q, k, v) = (pieces(q), pieces(k), pieces(v));
     let mut masks = Masks::new(q[0].device());
-    let out: Vec<Tensor> = segments
-        .iter()
-        .enumerate()
-        .map(|(index, segment)| {
-            let rows = segment.rows.len;
-            let (keys, values) = match segment.prefix {
-                Some(prefix) => (
-                    Tensor::cat(&[&k[prefix], &k[index]], 1),
-                    Tensor::cat(&[&v[prefix], &v[index]], 1),
-                ),
-                None => (k[index].shallow_clone(), v[index].shallow_clone()),
-            };
-            let kv_heads = keys.size()[0];
-            let queries = q[index].reshape([1, kv_heads, shared * rows, dim]);
-            let (keys, values) = (keys.unsqueeze(0), values.unsqueeze(0));
-            let mask = (rows > 1).then(|| masks.get(rows, keys.size()[2], shared, queries.kind()));
-            let out = Tensor::scaled_dot_product_attention(
-                &queries, &keys, &values, mask, 0.0, false, None, false,
-            );
-            out.reshape([heads, rows, dim])
-        })
-        .collect();
+    let mut out: Vec<Option<Tensor>> = segments.iter().map(|_| None).collect();
+    for (shape, alike) in by_shape(segments) {
+        let stack = |all: &[Tensor], places: &mut dyn Iterator<Item = usize>| {
+            Tensor::stack(&places.map(|at| &all[at]).collect::<Vec<_>>(), 0)
+        };
+        let seen = |all: &[Tensor]| {
+            let own = stack(all, &mut alike.iter().copied());
+            if shape.prefix == 0 {
+                return own;
+            }
+            let prefixes = alike.iter().filter_map(|&at| segments[at].prefix);
+            Tensor::cat(&[stack(all, &mut prefixes.into_iter()), own], 2)
+        };
+        let count = alike.len() as i64;
+        let queries = stack(&q, &mut alike.iter().copied());
+        let queries = queries.view([count, kv_heads, shared * shape.rows, dim]);
+        let (keys, values) = (seen(&k), seen(&v));
+        let mask =
+            (shape.rows > 1).then(|| masks.get(shape.rows, keys.size()[2], shared, queries.kind()));
+        let mixed = Tensor::scaled_dot_product_attention(
+            &queries, &keys, &values, mask, 0.0, false, None, false,
+        );
+        let mixed = mixed.reshape([count, heads, shape.rows, dim]).unbind(0);
+        for (at, mixed) in alike.into_iter().zip(mixed) {
+            out[at] = Some(mixed);
+        }
+    }
+    let out: Vec<Tensor> = out.into_iter().flatten().collect();
     let total: i64 = lengths.iter().sum();
     Tensor::cat(&out, 1)
         .transpose(0, 1)
         .reshape([total, heads * dim])
+}
+
+/// What decides the work of a segment's attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct SegmentShape {
+    rows: i64,
+    /// Rows of the prefix; 0 without.
+    prefix: i64,
+}
+
+/// The places of segments of each shape, shapes in the order of their first one.
+fn by_shape(segments: &[Segment]) -> IndexMap<SegmentShape, Vec<usize>> {
+    let mut shapes: IndexMap<SegmentShape, Vec<usize>> = IndexMap::new();
+    for (at, segment) in segments.iter().enumerate() {
+        let shape = SegmentShape {
+            rows: segment.rows.len,
+            prefix: segment.prefix.map_or(0, |prefix| segments[prefix].rows.len),
+        };
+        shapes.entry(shape).or_default().push(at);
+    }
+    shapes
 }
 
 /// Additive causal masks, cut out of the largest one made so far.

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::{env, error::Error, fs};
 
 const SOURCES: &[&str] = &[
-    "error", "autograd", "optim", "context", "decode", "fused", "dispatch", "store", "group",
+    "error", "autograd", "optim", "context", "decode", "fused", "learn", "dispatch", "store",
+    "group",
 ];
 
 /// The kernels' tables and the instruction set that each is compiled for.

@@ -40,6 +40,15 @@ unsafe extern "C" {
     pub(crate) fn svgrl_limit_isa(level: c_int) -> c_int;
     pub(crate) fn svgrl_decode_attention(inputs: *const In, out: Out) -> c_int;
     pub(crate) fn svgrl_fused_qkv_post(inputs: *const In, eps: c_float, out: Out) -> c_int;
+    pub(crate) fn svgrl_learn_rms_norm(x: In, weight: In, eps: c_double, out: Out) -> c_int;
+    pub(crate) fn svgrl_learn_silu_mul(gate_up: In, out: Out) -> c_int;
+    pub(crate) fn svgrl_learn_turn_heads(
+        inputs: *const In,
+        q_heads: i64,
+        kv_heads: i64,
+        eps: c_double,
+        out: Out,
+    ) -> c_int;
     pub(crate) fn svgrl_silu_mul(gate_up: In, out: Out) -> c_int;
     pub(crate) fn svgrl_rms_norm(x: In, weight: In, eps: c_float, out: Out) -> c_int;
     pub(crate) fn svgrl_add_rms_norm(

@@ -20,6 +20,7 @@ mod fused;
 mod grad;
 mod group;
 mod heartbeat;
+mod learn;
 mod mapped;
 mod meeting;
 mod memory;
@@ -36,6 +37,7 @@ pub use fused::{
 };
 pub use grad::{backward, set_grad};
 pub use group::{Backend, C10dGroup, GroupOptions, ProcessGroup};
+pub use learn::{LearnHeads, learn_rms_norm, learn_silu_mul, learn_turn_heads};
 pub use mapped::MappedFile;
 pub use meeting::{Compare, Likeness, Meeting, Met};
 pub use memory::{MemoryStats, memory_stats};

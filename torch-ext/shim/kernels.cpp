@@ -10,6 +10,7 @@
 namespace {
 
 using svgrl::AttendTask;
+using svgrl::HeadsTask;
 using svgrl::QkvTask;
 using svgrl::Span;
 
@@ -202,8 +203,90 @@ void rms_norm(const float* __restrict x, const float* __restrict residual,
   for (int64_t i = 0; i < count; ++i) out[i] = x[i] * inverse * weight[i];
 }
 
+void heads_row(const HeadsTask& t) {
+  QkvTask row{};
+  row.qkv = t.qkv;
+  row.q_weight = t.q_weight;
+  row.k_weight = t.k_weight;
+  row.cos = t.cos;
+  row.sin = t.sin;
+  row.q_out = t.q;
+  row.k_out = t.k;
+  row.v_out = t.v;
+  row.q_heads = t.q_heads;
+  row.kv_heads = t.kv_heads;
+  row.dim = row.head_stride = t.dim;
+  row.eps = t.eps;
+  qkv_row(row);
+}
+
+// With y = x * r * w and r = 1 / rms(x): x's gradient is r * (w * g - x * mean(w * g * x) * r^2).
+void rms_norm_back(const float* __restrict x, const float* __restrict weight,
+                   const float* __restrict grad, float eps, int64_t count,
+                   float* __restrict x_grad, float* __restrict weight_grad) {
+  const float inverse = inverse_rms(x, count, eps);
+  const int64_t whole = count / LANES * LANES;
+  Vec acc = {};
+  for (int64_t i = 0; i < whole; i += LANES)
+    acc += load(grad + i) * load(weight + i) * load(x + i);
+  float along = sum(acc);
+  for (int64_t i = whole; i < count; ++i) along += grad[i] * weight[i] * x[i];
+  const float back = along / static_cast<float>(count) * inverse * inverse * inverse;
+  for (int64_t i = 0; i < count; ++i) {
+    x_grad[i] = grad[i] * weight[i] * inverse - x[i] * back;
+    weight_grad[i] += grad[i] * x[i] * inverse;
+  }
+}
+
+// The way back of place_head: undoes the rotation of the gradient, then the norm. `room` holds a head.
+INLINE void place_head_back(const HeadsTask& t, const float* __restrict x,
+                            const float* __restrict weight, const float* __restrict grad,
+                            float* __restrict x_grad, float* __restrict weight_grad,
+                            float* __restrict room) {
+  const int64_t half = t.dim / 2;
+  const float *__restrict cos = t.cos, *__restrict sin = t.sin;
+  float* turned = weight ? room : x_grad;
+  for (int64_t i = 0; i < half; ++i) {
+    const float a = grad[i], b = grad[i + half];
+    turned[i] = a * cos[i] + b * sin[i + half];
+    turned[i + half] = b * cos[i + half] - a * sin[i];
+  }
+  if (weight) rms_norm_back(x, weight, room, t.eps, t.dim, x_grad, weight_grad);
+}
+
+void heads_row_back(const HeadsTask& t) {
+  constexpr int64_t ROOM = 1024;  // the caller checks that a head is no wider
+  float room[ROOM];
+  const float* x = t.qkv;
+  float* out = t.qkv_grad;
+  for (int64_t h = 0; h < t.q_heads; ++h, x += t.dim, out += t.dim)
+    place_head_back(t, x, t.q_weight, t.q + h * t.dim, out, t.q_weight_grad, room);
+  for (int64_t h = 0; h < t.kv_heads; ++h, x += t.dim, out += t.dim)
+    place_head_back(t, x, t.k_weight, t.k + h * t.dim, out, t.k_weight_grad, room);
+  __builtin_memcpy(out, t.v, static_cast<unsigned long>(t.kv_heads * t.dim) * sizeof(float));
+}
+
+void silu_mul_back(const float* __restrict gate, const float* __restrict up,
+                   const float* __restrict grad, int64_t count, float* __restrict gate_grad,
+                   float* __restrict up_grad) {
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) {
+    Vec g = load(gate + i), d = load(grad + i);
+    Vec s = 1.0f / (1.0f + exp(-g));
+    store(up_grad + i, d * g * s);
+    store(gate_grad + i, d * load(up + i) * s * (1.0f + g * (1.0f - s)));
+  }
+  for (; i < count; ++i) {
+    Vec e = exp(broadcast(-gate[i]));
+    const float s = 1.0f / (1.0f + e[0]);
+    up_grad[i] = grad[i] * gate[i] * s;
+    gate_grad[i] = grad[i] * up[i] * s * (1.0f + gate[i] * (1.0f - s));
+  }
+}
+
 }  // namespace
 
 namespace svgrl {
-extern const Kernels ISA = {attend, qkv_row, silu_mul, rms_norm};
+extern const Kernels ISA = {attend,         qkv_row,       silu_mul,     rms_norm, heads_row,
+                            heads_row_back, silu_mul_back, rms_norm_back};
 }

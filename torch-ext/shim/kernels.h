@@ -36,6 +36,18 @@ struct QkvTask {
   float eps;
 };
 
+// One row of the projection on its way to attention in learning, or its gradient on the way back.
+struct HeadsTask {
+  const float* qkv;                  // [(q_heads + 2 kv_heads) * dim]
+  const float *q_weight, *k_weight;  // [dim] each, or null for no norm
+  const float *cos, *sin;            // [dim]
+  float *q, *k, *v;                  // [heads, dim]; on the way back their gradients, read alone
+  float* qkv_grad;                   // the way back: like qkv
+  float *q_weight_grad, *k_weight_grad;  // the way back: [dim] each, added to, or null
+  int64_t q_heads, kv_heads, dim;
+  float eps;
+};
+
 struct Kernels {
   void (*attend)(const AttendTask&);
   void (*qkv_row)(const QkvTask&);
@@ -44,6 +56,14 @@ struct Kernels {
   // sum = x + residual if residual is given, else x; out = sum / rms(sum) * weight
   void (*rms_norm)(const float* x, const float* residual, const float* weight, float eps,
                    int64_t count, float* sum, float* out);
+  void (*heads_row)(const HeadsTask&);
+  void (*heads_row_back)(const HeadsTask&);
+  // Gradients of silu(gate) * up, given that of the product.
+  void (*silu_mul_back)(const float* gate, const float* up, const float* grad, int64_t count,
+                        float* gate_grad, float* up_grad);
+  // Gradients of a row's RMSNorm: x's written, the weight's added to.
+  void (*rms_norm_back)(const float* x, const float* weight, const float* grad, float eps,
+                        int64_t count, float* x_grad, float* weight_grad);
 };
 
 extern const Kernels kernels_base;
