@@ -72,6 +72,18 @@ fn is_false(flag: &bool) -> bool {
 }
 
 impl ScoreRow {
+    /// The keys of a row.
+    pub const KEYS: &'static [&'static str] = &[
+        "id",
+        "task",
+        "prompt",
+        "completion",
+        "reference",
+        "truncated",
+        "step",
+        "measure",
+    ];
+
     /// The row of a job. Pictures stay as they are.
     pub fn of(job: &ScoreJob) -> Self {
         ScoreRow {

@@ -62,6 +62,10 @@ struct RowIn {
     token_ids: Option<Vec<i64>>,
 }
 
+impl rows::FileRow for RowIn {
+    const KEYS: &'static [&'static [&'static str]] = &[&["id", "text", "token_ids"]];
+}
+
 /// Items of one forward pass at most.
 const BATCH: usize = 16;
 
@@ -139,7 +143,7 @@ fn texts(
 ) -> Result<Vec<Tensor>, CliFailure> {
     let path = args.texts.as_deref().unwrap_or(args.out.as_path());
     let mut all = Vec::new();
-    for row in rows::read::<RowIn>(path)? {
+    for row in rows::read::<RowIn>(path, shared.quiet)? {
         let place =
             |error: &dyn std::fmt::Display| CliFailure::input(format!("{}: {error}", row.place));
         let ids = match (row.value.text, row.value.token_ids) {

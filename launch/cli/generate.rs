@@ -10,7 +10,7 @@ use rollout::{Completion, FinishReason, Request, Sampling, Submission};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::rows::{self, PromptFields, TextSide};
+use super::rows::{self, FileRow, PromptFields, TextSide};
 use super::{CliFailure, SharedFlags};
 use crate::progress::Bar;
 
@@ -69,6 +69,10 @@ struct RowIn {
     prompt: PromptFields,
 }
 
+impl FileRow for RowIn {
+    const KEYS: &'static [&'static [&'static str]] = &[&["id"], PromptFields::KEYS];
+}
+
 #[derive(Serialize)]
 struct RowOut<'a> {
     id: &'a Value,
@@ -87,7 +91,7 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     if args.n == 0 {
         return Err(CliFailure::input("--n: must be >= 1, got 0"));
     }
-    let rows: Vec<rows::Row<RowIn>> = rows::read(&args.prompts)?;
+    let rows: Vec<rows::Row<RowIn>> = rows::read(&args.prompts, shared.quiet)?;
     let device = shared.device()?;
     trainer::threads(0);
     let model = Rc::new(load_folder(&args.model, shared.kind(), device)?);

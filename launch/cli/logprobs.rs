@@ -10,7 +10,7 @@ use trainer::Learner;
 use trainer::config::Aggregation;
 use trainer::learn::{HeadOptions, LossNorm, Trajectory, micro_batches};
 
-use super::rows::{self, PromptFields, TextSide};
+use super::rows::{self, FileRow, PromptFields, TextSide};
 use super::{CliFailure, SharedFlags};
 use crate::progress::Bar;
 
@@ -40,6 +40,13 @@ struct RowIn {
     completion_token_ids: Option<Vec<i64>>,
 }
 
+impl FileRow for RowIn {
+    const KEYS: &'static [&'static [&'static str]] = &[
+        &["id", "completion", "completion_token_ids"],
+        PromptFields::KEYS,
+    ];
+}
+
 #[derive(Serialize)]
 struct RowOut<'a> {
     id: &'a Value,
@@ -54,7 +61,7 @@ const TOGETHER: usize = 256;
 
 /// Runs the command.
 pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
-    let rows: Vec<rows::Row<RowIn>> = rows::read(&args.data)?;
+    let rows: Vec<rows::Row<RowIn>> = rows::read(&args.data, shared.quiet)?;
     let device = shared.device()?;
     trainer::threads(0);
     let model = load_folder(&args.model, shared.kind(), device)?;

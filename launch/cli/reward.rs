@@ -73,7 +73,7 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     let scorer = scorer(&config, &config.rewards)?;
     let folder = args.data.parent().map(PathBuf::from).unwrap_or_default();
     let (mut ids, mut places, mut jobs) = (Vec::new(), Vec::new(), Vec::new());
-    for row in rows::read::<ScoreRow>(&args.data)? {
+    for row in rows::read::<ScoreRow>(&args.data, shared.quiet)? {
         let rows::Row { mut value, place } = row;
         if let Some(ImageSource::Path(path)) = &mut value.reference.image {
             *path = folder.join(&*path);

@@ -5,15 +5,15 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use models::image::PromptImages;
 use models::image::{ProcessedPicture, Processor, Rgb8};
 use models::{Decoder, Tokenizer};
-use rewards::ImageSource;
+use rewards::{ImageSource, ScoreRow};
 use rollout::data::{open_unpacked, row_messages, row_pictures, row_variables};
 use rollout::prompt::{Message, check_rendered};
 use rollout::template::ChatTemplate;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -27,11 +27,19 @@ pub struct Row<T> {
     pub place: String,
 }
 
-/// All rows of `path`, which may be packed or in UTF-16; empty lines and a byte order mark are passed over.
-pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<Row<T>>, CliFailure> {
+/// A row of a file that a command reads.
+pub trait FileRow: DeserializeOwned {
+    /// The keys that it uses; others are named once (`not used: ..`).
+    const KEYS: &'static [&'static [&'static str]];
+}
+
+/// All rows of `path`, which may be packed or in UTF-16; empty lines and a byte order mark are passed over. Keys that
+/// nothing uses are named on standard error, unless `quiet`.
+pub fn read<T: FileRow>(path: &Path, quiet: bool) -> Result<Vec<Row<T>>, CliFailure> {
     let file = open_unpacked(path)
         .map_err(|error| CliFailure::input(format!("{}: {error}", path.display())))?;
     let mut rows = Vec::new();
+    let mut unused = IndexSet::new();
     for (index, line) in BufReader::new(file).split(b'\n').enumerate() {
         let place = format!("{}:{}", path.display(), index + 1);
         let line = line.map_err(|error| CliFailure::input(format!("{place}: {error}")))?;
@@ -48,9 +56,29 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<Row<T>>, CliFailure>
             let read = mended.and_then(|line| serde_json::from_slice(&line).ok());
             read.ok_or_else(|| CliFailure::input(format!("{place}: {}", wrong::<T>(line, &error))))
         })?;
+        note_unused(line, T::KEYS, &mut unused);
         rows.push(Row { value, place });
     }
+    if !unused.is_empty() && !quiet {
+        let unused: Vec<String> = unused.into_iter().collect();
+        eprintln!("{}: not used: {}", path.display(), unused.join(", "));
+    }
     Ok(rows)
+}
+
+/// Adds the keys of a line that are not in `known`.
+fn note_unused(line: &[u8], known: &[&[&str]], unused: &mut IndexSet<String>) {
+    let keys = |line: &[u8]| serde_json::from_slice::<IndexMap<String, IgnoredAny>>(line).ok();
+    let mended = || keys(&rewards::mended_json(line)?);
+    for key in keys(line).or_else(mended).unwrap_or_default().into_keys() {
+        if !known.iter().any(|keys| keys.contains(&key.as_str())) {
+            unused.insert(key);
+        }
+    }
+}
+
+impl FileRow for ScoreRow {
+    const KEYS: &'static [&'static [&'static str]] = &[ScoreRow::KEYS];
 }
 
 /// What is wrong with a line, by key where one is to blame.
@@ -171,6 +199,17 @@ pub struct PromptFields {
 }
 
 impl PromptFields {
+    /// The keys that they are read from.
+    pub const KEYS: &'static [&'static str] = &[
+        "prompt",
+        "messages",
+        "token_ids",
+        "prompt_token_ids",
+        "images",
+        "tools",
+        "chat_template_kwargs",
+    ];
+
     /// The messages, and the pictures of the row: those under `images`, or those in the messages' parts.
     fn shown(
         &self,

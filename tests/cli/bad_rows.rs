@@ -1,8 +1,10 @@
 //! Rows of a JSONL source that are wrong: the run stops, or counts them and goes on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::program::{Told, program, scratch, told, write};
+use serde_json::json;
+
+use super::program::{Told, program, scratch, told, write, write_rows};
 use super::tiny;
 
 /// A tiny config whose drawings hold one bad line, the third.
@@ -139,4 +141,80 @@ fn pictures_that_are_none_are_bad_rows() {
         let check = told(program().arg("check").arg(&config));
         check.refused(2, &["drawings.jsonl:3", "broken.png", part]);
     }
+}
+
+#[test]
+fn keys_that_nothing_uses_are_named_once() {
+    let folder = scratch("unused_keys");
+    let model = tiny::tiny().model();
+    let data = write_rows(
+        &folder,
+        "rows.jsonl",
+        &[
+            json!({"id": 1, "prompt": "a", "completion": "b", "promptt": "c", "lang": "en"}),
+            json!({"id": 2, "prompt": "a", "completion": "b", "lang": "de"}),
+        ],
+    );
+    let config = folder.join("rewards.yaml");
+    std::fs::write(
+        &config,
+        "model: {init: {}}\ndata: {sources: {shapes: {format: shapes, task: draw}}}\n\
+         tasks: {draw: {rubric: {rewards: [{type: format}]}}}\nstages: [{algorithm: grpo}]\n",
+    )
+    .unwrap();
+    let out = folder.join("out.jsonl");
+    let paths = |args: &[&str], named: &[&Path]| {
+        let mut command = program();
+        told(command.args(args).args(named))
+    };
+    let logprobs = paths(
+        &["logprobs", "--model"],
+        &[&model, Path::new("--data"), &data, Path::new("--out"), &out],
+    )
+    .fine();
+    let generate = paths(
+        &["generate", "--max-new-tokens", "1", "--model"],
+        &[
+            &model,
+            Path::new("--prompts"),
+            &data,
+            Path::new("--out"),
+            &out,
+        ],
+    )
+    .fine();
+    let reward = paths(
+        &["reward", "--config"],
+        &[
+            &config,
+            Path::new("--data"),
+            &data,
+            Path::new("--out"),
+            &out,
+        ],
+    )
+    .fine();
+    let line = |named: &str| format!("{}: not used: {named}\n", data.display());
+    assert!(
+        logprobs.err.contains(&line("promptt, lang")),
+        "{logprobs:?}"
+    );
+    assert!(
+        generate.err.contains(&line("completion, promptt, lang")),
+        "{generate:?}"
+    );
+    assert!(reward.err.contains(&line("promptt, lang")), "{reward:?}");
+    // Asked to be quiet, it is.
+    let quiet = paths(
+        &["generate", "-q", "--max-new-tokens", "1", "--model"],
+        &[
+            &model,
+            Path::new("--prompts"),
+            &data,
+            Path::new("--out"),
+            &out,
+        ],
+    )
+    .fine();
+    assert!(!quiet.err.contains("not used"), "{quiet:?}");
 }

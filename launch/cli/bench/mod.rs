@@ -129,8 +129,11 @@ fn sources(args: &Args) -> Result<Vec<String>, CliFailure> {
     struct SvgRow {
         svg: String,
     }
+    impl rows::FileRow for SvgRow {
+        const KEYS: &'static [&'static [&'static str]] = &[&["svg"]];
+    }
     match &args.data {
-        Some(path) => Ok(rows::read::<SvgRow>(path)?
+        Some(path) => Ok(rows::read::<SvgRow>(path, true)?
             .into_iter()
             .map(|row| row.value.svg)
             .collect()),

@@ -22,6 +22,10 @@ pub struct PromptRow {
     pub prompt: String,
 }
 
+impl rows::FileRow for PromptRow {
+    const KEYS: &'static [&'static [&'static str]] = &[&["id", "prompt"]];
+}
+
 /// A prompt and its rounds.
 pub struct RefineItem {
     /// Its place in the input.

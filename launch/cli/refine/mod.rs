@@ -36,7 +36,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Runs the command.
 pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     let templates = RoleTemplates::read(args.templates.as_deref())?;
-    let prompts: Vec<rows::Row<PromptRow>> = rows::read(&args.prompts)?;
+    let prompts: Vec<rows::Row<PromptRow>> = rows::read(&args.prompts, shared.quiet)?;
     if fs::read_dir(&args.out).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(CliFailure::input(format!(
             "--out {}: is not empty; a loop gets a folder of its own",
