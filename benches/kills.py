@@ -8,6 +8,8 @@ continued run must end as the one that was never disturbed: weights, optimizer, 
     benches/kills.py                        every point; hours on a small machine
     benches/kills.py --seconds 150          as many as fit, spread evenly: the form that `make test` runs
     benches/kills.py --points 100,101 -v    these alone
+    benches/kills.py --ranks 2 --kills 50   a run of several ranks instead: one of them, drawn at random, is killed at a
+                                            random moment, some more than once; the rest end, the run is continued
 
 SVGRL names the program; else target/release/svgrl, else target/debug/svgrl. Results go to standard output as one
 JSON object, and with --out FILE to a file.
@@ -16,7 +18,9 @@ import argparse
 import json
 import os
 import pathlib
+import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -220,6 +224,95 @@ class Bench:
         return killed, [text for text in wrong if text]
 
 
+class RankBench(Bench):
+    """Runs of several ranks under `svgrl launch`."""
+
+    def __init__(self, work, verbose, ranks):
+        super().__init__(work, verbose)
+        self.ranks = ranks
+        # Batches that every rank has a part of.
+        self.config.write_text(self.config.read_text().replace("batch: {size: 2}", "batch: {size: 4}"))
+
+    def start(self, run):
+        environment = {k: v for k, v in os.environ.items() if k not in ("WORLD_SIZE", "RANK")}
+        environment.update(OMP_NUM_THREADS="1", GOMP_SPINCOUNT="1000")
+        launch = [self.program, "launch", "--nproc-per-node", str(self.ranks), "--grace-s", "20", "--"]
+        command = [*launch, "train", "-q", self.config, "--run-dir", run]
+        pipes = dict(stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(command, env=environment, **pipes)
+
+    def train(self, run, **variables):
+        process = self.start(run)
+        _, said = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, "", said)
+
+    def ranks_of(self, launcher):
+        """Process numbers of the ranks, in their order."""
+        found = {}
+        for entry in pathlib.Path("/proc").iterdir():
+            try:
+                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                if parent != launcher:
+                    continue
+                pairs = (entry / "environ").read_bytes().split(b"\0")
+            except (OSError, ValueError, IndexError):
+                continue
+            rank = next((pair[5:] for pair in pairs if pair.startswith(b"RANK=")), None)
+            if rank is not None:
+                found[int(rank)] = int(entry.name)
+        return found
+
+    def phase(self, run):
+        """Where the run stands: its newest metrics row and checkpoint."""
+        try:
+            row = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+            return f"{row['stage']} {row['step']}"
+        except (OSError, ValueError, IndexError):
+            return "start"
+
+    def kill(self, run, rank, after):
+        """Kills `rank` `after` seconds from the start; the status of the launcher, and what was going on."""
+        process = self.start(run)
+        time.sleep(after)
+        phase, number = self.phase(run), self.ranks_of(process.pid).get(rank)
+        if number is not None:
+            try:
+                os.kill(number, signal.SIGKILL)
+            except ProcessLookupError:
+                number = None
+        _, said = process.communicate()
+        return process.returncode, number is not None, phase, said
+
+    def random_kills(self, kills, seed):
+        """One report a kill."""
+        dice = random.Random(seed)
+        whole = self.fresh("whole", None)
+        begun = time.time()
+        done = self.train(whole)
+        if done.returncode != 0:
+            sys.exit(f"the run itself fails: {done.stderr}")
+        lasts = time.time() - begun
+        self.whole = self.outcome(whole)
+        while kills > 0:
+            run, told = self.fresh("run", None), []
+            # Up to three kills of one run, each at any moment that is left of it.
+            for _ in range(min(kills, dice.choice([1, 1, 1, 2, 3]))):
+                rank, after = dice.randrange(self.ranks), dice.uniform(0.0, lasts)
+                status, killed, phase, said = self.kill(run, rank, after)
+                kills -= 1
+                told.append({"rank": rank, "after_s": round(after, 2), "in": phase, "killed": killed, "status": status})
+                if killed and status == 0:
+                    told[-1]["note"] = "it had ended"
+                if not killed and status != 0:
+                    told[-1]["wrong"] = said.strip()[-300:]
+                if status == 0:
+                    break
+            told[-1]["end"] = self.check(run, f"rank {rank} after {after:.2f} s") or "equal"
+            if self.verbose:
+                print(told, file=sys.stderr, flush=True)
+            yield from told
+
+
 def spread(count):
     """1..count in an order of which every beginning is spread evenly."""
     step = max(1, round(count * 0.6180339887))
@@ -232,10 +325,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, help="stop taking new points after this long")
     parser.add_argument("--points", help="calls of the first run to kill at, separated by commas")
+    parser.add_argument("--ranks", type=int, help="a run of so many ranks, killed at random moments")
+    parser.add_argument("--kills", type=int, default=50, help="with --ranks: how many")
+    parser.add_argument("--seed", type=int, default=0, help="with --ranks: of the moments")
     parser.add_argument("--out", type=pathlib.Path)
     parser.add_argument("-v", "--verbose", action="store_true")
     args = parser.parse_args()
     begun = time.time()
+    if args.ranks:
+        with tempfile.TemporaryDirectory(prefix="kills") as work:
+            told = list(RankBench(pathlib.Path(work), args.verbose, args.ranks).random_kills(args.kills, args.seed))
+        wrong = [one for one in told if one.get("end", "equal") != "equal" or "wrong" in one]
+        counts = {"ranks": args.ranks, "tried": len(told), "killed": sum(one["killed"] for one in told)}
+        report(args, {**counts, "wrong": wrong, "seconds": round(time.time() - begun), "kills": told})
     with tempfile.TemporaryDirectory(prefix="kills") as work:
         bench = Bench(pathlib.Path(work), args.verbose)
         whole = bench.fresh("whole", None)
@@ -269,12 +371,16 @@ def main():
             wrong += found
             if args.verbose or found:
                 print(f"{where} {number}: {'killed' if killed else 'ended'}; {found or 'fine'}", file=sys.stderr, flush=True)
-    result = {"calls_of_run": first, "calls_of_resume": second, "points": tried, "wrong": wrong, "seconds": round(time.time() - begun)}
+    report(args, {"calls_of_run": first, "calls_of_resume": second, "points": tried, "wrong": wrong, "seconds": round(time.time() - begun)})
+
+
+def report(args, result):
+    """Writes the result and ends: with 1 if anything was wrong."""
     text = json.dumps(result, indent=1)
     print(text)
     if args.out:
         args.out.write_text(text + "\n")
-    sys.exit(1 if wrong else 0)
+    sys.exit(1 if result["wrong"] else 0)
 
 
 if __name__ == "__main__":
