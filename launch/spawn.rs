@@ -46,6 +46,20 @@ pub struct Args {
     pub command: Vec<String>,
 }
 
+impl Args {
+    /// `ranks` of `command` on this machine alone.
+    pub fn local(ranks: usize, command: Vec<String>) -> Self {
+        Self {
+            nproc_per_node: ranks,
+            nnodes: 1,
+            node_rank: 0,
+            rdzv: None,
+            grace_s: 30,
+            command,
+        }
+    }
+}
+
 /// Why no rank was started.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {

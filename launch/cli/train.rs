@@ -8,6 +8,7 @@ use trainer::{Interrupt, Observer, Resume, RunEnd, RunLock, RunOptions, World};
 
 use super::train_progress::TrainProgress;
 use super::{CliFailure, SharedFlags, config};
+use crate::spawn;
 use crate::telemetry::{self, RunOutputs, TOLD};
 
 /// `svgrl train`
@@ -17,6 +18,7 @@ Examples:
   svgrl train configs/quickstart.yaml
   svgrl train configs/quickstart.yaml --set stages.rl.steps=20 --set seed=1 --run-dir runs/short
   svgrl train configs/quickstart.yaml --dry-run
+  svgrl train configs/quickstart.yaml --gpus 8
   svgrl train configs/quickstart.yaml --accept-changes data,stages.rl.optimizer.learning_rate
   svgrl train configs/quickstart.yaml --resume runs/quickstart/checkpoints/rl/step_000100 --run-dir runs/other")]
 pub struct Args {
@@ -39,6 +41,10 @@ pub struct Args {
     /// Validate, print the resolved config and the plan, and stop.
     #[arg(long)]
     dry_run: bool,
+    /// Train on this many GPUs of this machine, or with so many ranks on its CPU: the same as `svgrl launch
+    /// --nproc-per-node N -- train ..`.
+    #[arg(long, value_name = "N")]
+    gpus: Option<usize>,
     /// Write a Chrome trace of the run's phases, decoding, renders, encoders and collectives: opens in
     /// Perfetto. Other ranks write beside it, their number in the name.
     #[arg(long, value_name = "FILE")]
@@ -47,6 +53,9 @@ pub struct Args {
 
 /// Runs the command; the exit status of a run that ended as it should, or was stopped.
 pub fn run(args: &Args, shared: &SharedFlags) -> Result<u8, CliFailure> {
+    if let Some(ranks) = args.gpus {
+        return launch(args, ranks);
+    }
     let loaded = config::load_to_run(&args.config, &args.set, shared)?;
     let config = &loaded.config;
     if args.dry_run {
@@ -123,6 +132,34 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<u8, CliFailure> {
     Ok(match end {
         RunEnd::Finished | RunEnd::AlreadyFinished => 0,
         RunEnd::Interrupted(signal) => u8::try_from(128 + signal).unwrap_or(1),
+    })
+}
+
+/// Starts `ranks` local ranks of this very command line, without its `--gpus`.
+fn launch(args: &Args, ranks: usize) -> Result<u8, CliFailure> {
+    if args.dry_run {
+        return Err(CliFailure::input(
+            "--gpus: with --dry-run nothing is started (svgrl plan CONFIG --gpus 8xH200 plans for other hardware)",
+        ));
+    }
+    if std::env::var_os("WORLD_SIZE").is_some() {
+        return Err(CliFailure::input(
+            "--gpus: this process is a rank already (WORLD_SIZE is set); what started it says how many there are",
+        ));
+    }
+    let mut words = std::env::args().skip(1);
+    let mut command = Vec::new();
+    while let Some(word) = words.next() {
+        match word.strip_prefix("--gpus") {
+            Some("") => drop(words.next()),
+            Some(rest) if rest.starts_with('=') => {}
+            _ => command.push(word),
+        }
+    }
+    let launched = spawn::run(&spawn::Args::local(ranks, command));
+    launched.map_err(|error| match error {
+        spawn::LaunchError::Usage(_) => CliFailure::input("--gpus: must be at least 1, got 0"),
+        other => other.into(),
     })
 }
 

@@ -190,3 +190,28 @@ fn judges_are_counted_over_both_ranks() {
     );
     assert_eq!(number(row, "judge/failed"), 0.0);
 }
+
+#[test]
+fn gpus_is_launch_in_one_flag() {
+    let folder = scratch("ranks_gpus");
+    let config = config(&folder);
+    let train = |flags: &[&str]| {
+        let mut command = program();
+        command.env("SVGRL_COLLECTIVE_TIMEOUT_S", "60");
+        command.arg("train").arg(&config).arg("--run-dir");
+        told(command.arg(folder.join("run")).args(flags))
+    };
+    let short = ["--set", "stages.sft.steps=3", "--set", "stages.rl.steps=1"];
+    // Wherever the flag stands, and in either spelling.
+    train(&[&["--gpus=2"], &short[..]].concat()).fine();
+    let environment = std::fs::read_to_string(folder.join("run/environment.json")).unwrap();
+    let environment: Value = serde_json::from_str(&environment).unwrap();
+    assert_eq!(environment["run"]["world_size"], 2);
+    assert!(folder.join("run/logs/rank_1.jsonl").exists());
+    train(&[&short[..], &["--gpus", "2"]].concat()).fine();
+    train(&["--gpus", "0"]).refused(2, &["--gpus: must be at least 1"]);
+    train(&["--gpus", "2", "--dry-run"]).refused(2, &["--gpus", "svgrl plan"]);
+    let mut inside = program();
+    inside.env("WORLD_SIZE", "2").arg("train").arg(&config);
+    told(inside.args(["--gpus", "2"])).refused(2, &["--gpus", "WORLD_SIZE"]);
+}

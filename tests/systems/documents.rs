@@ -1,7 +1,7 @@
 //! The systems' pages: every svgrl line in them is one that the program takes. The lines about twins are run by the twins'
 //! own tests; the others end at once, because the models that they name are not here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cli::program::{program, scratch, told};
 
@@ -22,7 +22,31 @@ fn commands(page: &str) -> Vec<&str> {
     let lines = blocks
         .filter_map(|block| block.split("```").next())
         .flat_map(str::lines);
-    lines.filter(|line| line.starts_with("svgrl ")).collect()
+    // Without what is said of them.
+    let bare = lines.map(|line| line.split("  #").next().unwrap_or(line).trim_end());
+    bare.filter(|line| line.starts_with("svgrl ")).collect()
+}
+
+/// Runs `line` where nothing that it names is; it must be a command that the program knows.
+fn is_taken(line: &str, folder: &Path, page: &Path) {
+    let words = line.split_whitespace().skip(1);
+    let said = told(program().args(words).current_dir(folder));
+    let page = page.display();
+    assert!(!said.err.contains("Usage:"), "{page}: {line}: {}", said.err);
+    assert_eq!(said.code, 2, "{page}: {line}: {}", said.err);
+}
+
+#[test]
+fn every_line_about_starting_a_run_is_taken() {
+    let folder = scratch("launching_page");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/launching.md");
+    let text = std::fs::read_to_string(&page).unwrap();
+    let lines = commands(&text);
+    assert!(lines.len() >= 3, "{lines:?}");
+    for line in lines {
+        // Eight ranks would say the same as two.
+        is_taken(&line.replace(" 8", " 2"), &folder, &page);
+    }
 }
 
 #[test]
@@ -37,15 +61,7 @@ fn every_line_of_the_systems_pages_is_taken() {
                 twins.push(line.to_owned());
                 continue;
             }
-            let words = line.split_whitespace().skip(1);
-            let said = told(program().args(words).current_dir(&folder));
-            assert!(
-                !said.err.contains("Usage:"),
-                "{}: {line}: {}",
-                path.display(),
-                said.err
-            );
-            assert_eq!(said.code, 2, "{}: {line}: {}", path.display(), said.err);
+            is_taken(line, &folder, &path);
         }
     }
     assert!(count >= 20, "{count}");
