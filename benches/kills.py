@@ -230,8 +230,13 @@ class RankBench(Bench):
     def __init__(self, work, verbose, ranks):
         super().__init__(work, verbose)
         self.ranks = ranks
-        # Batches that every rank has a part of.
-        self.config.write_text(self.config.read_text().replace("batch: {size: 2}", "batch: {size: 4}"))
+        # Batches that every rank has a part of, and steps enough to be met in every phase.
+        longer = [("batch: {size: 2}", "batch: {size: 4}"), ("steps: 2", "steps: 12"), ("steps: 3", "steps: 12"),
+                  ("max_new_tokens: 8", "max_new_tokens: 48")]
+        text = self.config.read_text()
+        for old, new in longer:
+            text = text.replace(old, new)
+        self.config.write_text(text)
 
     def start(self, run):
         environment = {k: v for k, v in os.environ.items() if k not in ("WORLD_SIZE", "RANK")}
@@ -299,7 +304,7 @@ class RankBench(Bench):
             for _ in range(min(kills, dice.choice([1, 1, 1, 2, 3]))):
                 rank, after = dice.randrange(self.ranks), dice.uniform(0.0, lasts)
                 status, killed, phase, said = self.kill(run, rank, after)
-                kills -= 1
+                kills -= killed
                 told.append({"rank": rank, "after_s": round(after, 2), "in": phase, "killed": killed, "status": status})
                 if killed and status == 0:
                     told[-1]["note"] = "it had ended"

@@ -24,6 +24,7 @@ pub fn completions(folder: &Path, prompt: &str) -> Result<Vec<Finished>, Box<dyn
             images: None,
             tokenizer: Some(tokenizer.clone()),
             slots: 0,
+            cache_tokens: 0,
         },
     )?;
     engine.submit(Submission {

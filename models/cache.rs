@@ -1,119 +1,186 @@
-//! Keys and values of sequences that are being decoded.
+//! Keys and values of sequences that are being decoded, in ranges of pages.
 //!
-//! A group's prompt is run once ([`KvCache::prefill`]) and its rows stay in one page, which all
-//! completions of the group read; a slot holds what one completion has generated. The cache is an
-//! argument of the model, never a part of it.
+//! A prompt or a completion has one range of neighbouring rows, in whole pages, of every block's one tensor. A group's
+//! prompt is run once ([`KvCache::prefill`]) and all its completions read that range; a completion's range grows with
+//! what it writes: in place where the next page is free, else into a range half as large again, so that at most two bytes
+//! are copied for each that is written. The cache is an argument of the model, never a part of it.
 
 use tch::Tensor;
 
 use crate::Decoder;
 use crate::input::LmInput;
+use crate::kv_room::KvRoom;
+
+/// Rows of a page.
+pub const KV_PAGE: i64 = 16;
 
 /// Keys and values of prompts and of completions.
 pub struct KvCache {
-    pub(crate) prompt_kv: KvPages,
-    pub(crate) completion_kv: KvPages,
-    capacity: KvCapacity,
-}
-
-/// How much a [`KvCache`] holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KvCapacity {
-    /// Prompts at a time.
-    pub prompts: i64,
-    /// Tokens of the longest prompt.
-    pub prompt_tokens: i64,
-    /// Completions at a time.
-    pub slots: i64,
-    /// Tokens of the longest completion.
-    pub new_tokens: i64,
-}
-
-impl KvCapacity {
-    /// Whether this much holds `other`.
-    pub fn holds(&self, other: &Self) -> bool {
-        self.prompts >= other.prompts
-            && self.prompt_tokens >= other.prompt_tokens
-            && self.slots >= other.slots
-            && self.new_tokens >= other.new_tokens
-    }
-}
-
-/// Keys and values `[pages, Hkv, capacity, D]` for every block.
-pub(crate) struct KvPages {
+    /// `[Hkv, C, D]` for every block.
     pub(crate) keys: Vec<Tensor>,
+    /// The same.
     pub(crate) values: Vec<Tensor>,
+    room: KvRoom,
+    moved: i64,
 }
 
-impl KvPages {
-    fn new(model: &Decoder, count: i64, capacity: i64) -> Self {
-        let config = &model.config;
-        let shape = [count, config.num_kv_heads, capacity, config.head_dim];
-        let options = (model.kind(), model.device());
-        let make = || {
-            (0..model.num_blocks())
-                .map(|_| Tensor::zeros(shape, options))
-                .collect()
-        };
-        Self {
-            keys: make(),
-            values: make(),
-        }
+/// The rows of one prompt or completion. It must be given back with [`KvCache::release`].
+#[derive(Debug)]
+pub struct KvRange {
+    page: i64,
+    pages: i64,
+}
+
+impl KvRange {
+    /// Its first row in the cache.
+    pub fn start(&self) -> i64 {
+        self.page * KV_PAGE
     }
+
+    /// How many rows it has.
+    pub fn rows(&self) -> i64 {
+        self.pages * KV_PAGE
+    }
+}
+
+/// How many pages hold `rows`.
+pub fn kv_pages(rows: i64) -> i64 {
+    (rows + KV_PAGE - 1) / KV_PAGE
 }
 
 /// The rows of one decoding step.
 pub struct DecodeRows {
     /// Token fed to each row, `[n]` int64.
     pub ids: Tensor,
-    /// The page of each row's prompt, `[n]` int64.
-    pub pages: Tensor,
+    /// Where the range of each row's prompt starts, `[n]` int64.
+    pub prompt_starts: Tensor,
     /// The length of that prompt, `[n]` int64.
-    pub prompts: Tensor,
-    /// The slot of each row, `[n]` int64, all different.
-    pub slots: Tensor,
-    /// Place of the token in the slot, `[n]` int64: how many were generated and fed before it.
+    pub prompt_lengths: Tensor,
+    /// Where each row's own range starts, `[n]` int64, all different.
+    pub starts: Tensor,
+    /// Place of the token in its range, `[n]` int64: how many were generated and fed before it.
     pub positions: Tensor,
     /// Its rotary position, `[n]` int64.
     pub position_ids: Tensor,
     /// The longest prompt.
     pub longest_prompt: i64,
-    /// The largest of the positions in slots.
+    /// The largest of the positions in ranges.
     pub largest_position: i64,
 }
 
 impl KvCache {
-    /// An empty cache.
-    pub fn new(model: &Decoder, capacity: KvCapacity) -> Self {
+    /// An empty cache of so many pages.
+    pub fn new(model: &Decoder, pages: i64) -> Self {
+        let config = &model.config;
+        let shape = [config.num_kv_heads, pages * KV_PAGE, config.head_dim];
+        // What was not written is not read: a machine gives it memory when it is touched.
+        let make = || {
+            let blocks = 0..model.num_blocks();
+            blocks
+                .map(|_| Tensor::empty(shape, (model.kind(), model.device())))
+                .collect()
+        };
         Self {
-            prompt_kv: KvPages::new(model, capacity.prompts, capacity.prompt_tokens),
-            completion_kv: KvPages::new(model, capacity.slots, capacity.new_tokens),
-            capacity,
+            keys: make(),
+            values: make(),
+            room: KvRoom::new(pages),
+            moved: 0,
         }
     }
 
-    /// How much it holds.
-    pub fn capacity(&self) -> KvCapacity {
-        self.capacity
+    /// A range of at least `rows`, if one is free.
+    pub fn reserve(&mut self, rows: i64) -> Option<KvRange> {
+        let pages = kv_pages(rows).max(1);
+        let page = self.room.take(pages)?;
+        Some(KvRange { page, pages })
     }
 
-    /// Runs the prompts of `input`, one segment each, and keeps the rows of segment `i` in page
-    /// `pages[i]`; returns for each the normalised hidden row `[1, H]` of its last token.
-    pub fn prefill(&mut self, model: &Decoder, input: &LmInput, pages: &[i64]) -> Vec<Tensor> {
-        let prompts = &self.prompt_kv;
+    /// Takes a range back.
+    pub fn release(&mut self, range: KvRange) {
+        self.room.give(range.page, range.pages);
+    }
+
+    /// Room for at least one row more in a range of which all rows are written; whether there was any.
+    pub fn extend(&mut self, range: &mut KvRange) -> bool {
+        if self.room.take_at(range.page + range.pages, 1) {
+            range.pages += 1;
+            return true;
+        }
+        let larger = [(3 * range.pages + 1) / 2, range.pages + 1];
+        for pages in larger {
+            if let Some(page) = self.room.take(pages) {
+                self.copy(range.page, page, range.pages);
+                self.moved += range.rows();
+                self.room.give(range.page, range.pages);
+                *range = KvRange { page, pages };
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Moves `ranges` together behind the page that starts at row `first` (the beginning without one): what is free is one
+    /// range afterwards, behind the last of them. They must be all that there are, but for that page.
+    pub fn compact(&mut self, mut ranges: Vec<&mut KvRange>, first: Option<i64>) {
+        ranges.sort_by_key(|range| range.page);
+        let mut next = first.map_or(0, |row| row / KV_PAGE + 1);
+        for range in ranges {
+            if range.page != next {
+                self.copy(range.page, next, range.pages);
+                self.moved += range.rows();
+                self.room.give(range.page, range.pages);
+                // It lies behind `next`, where all is free now as far as its end.
+                let taken = self.room.take_at(next, range.pages);
+                debug_assert!(taken, "all ranges were given");
+                range.page = next;
+            }
+            next += range.pages;
+        }
+    }
+
+    /// Copies `pages` of every block from one page on to another; they may overlap.
+    fn copy(&self, from: i64, to: i64, pages: i64) {
+        let (from, to, rows) = (from * KV_PAGE, to * KV_PAGE, pages * KV_PAGE);
+        let overlap = (from - to).abs() < rows;
+        for cache in self.keys.iter().chain(&self.values) {
+            let source = cache.narrow(1, from, rows);
+            let source = if overlap { source.copy() } else { source };
+            cache.narrow(1, to, rows).copy_(&source);
+        }
+    }
+
+    /// Pages that are free.
+    pub fn free_pages(&self) -> i64 {
+        self.room.left()
+    }
+
+    /// The most pages that were taken at a time.
+    pub fn peak_pages(&self) -> i64 {
+        self.room.peak()
+    }
+
+    /// Rows that were copied since this was asked last, because a range grew or all moved together.
+    pub fn take_moved_rows(&mut self) -> i64 {
+        std::mem::take(&mut self.moved)
+    }
+
+    /// Runs the prompts of `input`, one segment each, and keeps the rows of segment `i` in `ranges[i]`; returns for each
+    /// of these the normalised hidden row `[1, H]` of its last token. Further segments are run and forgotten.
+    pub fn prefill(
+        &mut self,
+        model: &Decoder,
+        input: &LmInput,
+        ranges: &[&KvRange],
+    ) -> Vec<Tensor> {
         let hidden = model.hidden_keeping(input, &mut |block, keys, values| {
-            let kept = [
-                (&prompts.keys[block], keys),
-                (&prompts.values[block], values),
-            ];
+            let kept = [(&self.keys[block], keys), (&self.values[block], values)];
             for (cache, rows) in kept {
                 // [T, Hkv, D] to [Hkv, T, D].
                 let rows = rows.transpose(0, 1);
-                for (segment, page) in input.segments.iter().zip(pages) {
+                for (segment, range) in input.segments.iter().zip(ranges) {
                     let (start, len) = (segment.rows.start, segment.rows.len);
                     cache
-                        .get(*page)
-                        .narrow(1, 0, len)
+                        .narrow(1, range.start(), len)
                         .copy_(&rows.narrow(1, start, len));
                 }
             }
@@ -122,6 +189,7 @@ impl KvCache {
             let at = segment.rows.start + segment.rows.len - 1;
             hidden.narrow(0, at, 1).contiguous()
         };
-        input.segments.iter().map(last).collect()
+        let kept = input.segments.iter().zip(ranges);
+        kept.map(|(segment, _)| last(segment)).collect()
     }
 }

@@ -20,8 +20,7 @@ impl KvCache {
             model,
             rows,
             tables: model.tables(&rows.position_ids),
-            prompt_kv: &self.prompt_kv,
-            completion_kv: &self.completion_kv,
+            cache: self,
         };
         match (model.device(), model.kind()) {
             (Device::Cpu, Kind::Float) => step(model, rows, &FusedOps::new(view)),

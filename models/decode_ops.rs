@@ -1,10 +1,10 @@
 //! What a decoding step does between its matrix products, in two ways that compute the same: plain
 //! operators on any device in any kind, and fused kernels on the CPU in float32.
 
-use tch::{IndexOp, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::ModelError;
-use crate::cache::{DecodeRows, KvPages};
+use crate::cache::{DecodeRows, KvCache};
 use crate::decoder::Decoder;
 use crate::decoder_block::gated;
 use crate::layers::{RotaryTables, reduce_kind, rms_norm, rotate};
@@ -14,8 +14,7 @@ pub(crate) struct StepView<'a> {
     pub(crate) model: &'a Decoder,
     pub(crate) rows: &'a DecodeRows,
     pub(crate) tables: RotaryTables,
-    pub(crate) prompt_kv: &'a KvPages,
-    pub(crate) completion_kv: &'a KvPages,
+    pub(crate) cache: &'a KvCache,
 }
 
 /// The steps between the products; `n` rows.
@@ -43,7 +42,16 @@ pub(crate) trait DecodeOps {
 }
 
 /// tch's operators.
-pub(crate) struct PlainOps<'a>(StepView<'a>);
+pub(crate) struct PlainOps<'a> {
+    view: StepView<'a>,
+    /// The rows of the cache that each row reads, `[n * (P + L)]`: its prompt's, then its own; where either is shorter than
+    /// the longest, its last one again.
+    read: Tensor,
+    /// Which of them do not count, `[n, P + L]` bool.
+    beyond: Tensor,
+    /// Where each row's new key and value go, `[n]`.
+    places: Tensor,
+}
 
 /// The kernels of torch-ext.
 pub(crate) struct FusedOps<'a> {
@@ -51,62 +59,77 @@ pub(crate) struct FusedOps<'a> {
     eps: f32,
     /// Tokens of each row's completion, this one included, `[n]`.
     lengths: Tensor,
+    /// Where each row's new key and value go, `[n]`.
+    places: Tensor,
 }
 
 impl<'a> PlainOps<'a> {
     pub(crate) fn new(view: StepView<'a>) -> Self {
-        Self(view)
+        let rows = view.rows;
+        let count = |len: i64| Tensor::arange(len, (Kind::Int64, rows.ids.device())).unsqueeze(0);
+        let column = |of: &Tensor| of.unsqueeze(1);
+        let (prompt, own) = (count(rows.longest_prompt), count(rows.largest_position + 1));
+        let last = column(&rows.prompt_lengths) - 1;
+        let read = [
+            prompt.minimum(&last.clamp_min(0)) + column(&rows.prompt_starts),
+            own.minimum(&column(&rows.positions)) + column(&rows.starts),
+        ];
+        let beyond = [
+            prompt.gt_tensor(&last),
+            own.gt_tensor(&column(&rows.positions)),
+        ];
+        Self {
+            read: Tensor::cat(&read, 1).view([-1]),
+            beyond: Tensor::cat(&beyond, 1),
+            places: &rows.starts + &rows.positions,
+            view,
+        }
     }
 
-    /// Keys or values of each row, `[n, Hkv, P + L, D]`: its prompt's to the longest one, then its
-    /// own.
-    fn gather(&self, prompts: &Tensor, completions: &Tensor) -> Tensor {
-        let rows = self.0.rows;
-        let (prompt, own) = (rows.longest_prompt, rows.largest_position + 1);
-        let prompts = prompts.i((.., .., ..prompt)).index_select(0, &rows.pages);
-        let own = completions.i((.., .., ..own)).index_select(0, &rows.slots);
-        Tensor::cat(&[prompts, own], 2)
+    /// Keys or values that each row reads, `[n, Hkv, P + L, D]`.
+    fn gather(&self, cache: &Tensor) -> Tensor {
+        let (heads, dim) = (cache.size()[0], cache.size()[2]);
+        let rows = cache.index_select(1, &self.read);
+        rows.view([heads, self.beyond.size()[0], -1, dim])
+            .transpose(0, 1)
     }
 }
 
 impl DecodeOps for PlainOps<'_> {
     fn norm(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor, ModelError> {
-        Ok(rms_norm(x, weight, self.0.model.config.rms_norm_eps))
+        Ok(rms_norm(x, weight, self.view.model.config.rms_norm_eps))
     }
 
     fn rotate_and_store(&self, index: usize, qkv: &Tensor) -> Result<Tensor, ModelError> {
-        let StepView { model, rows, .. } = &self.0;
+        let StepView {
+            model,
+            tables,
+            cache,
+            ..
+        } = &self.view;
         let (q, k, v) = model.blocks[index].attention.split(qkv);
-        let (q, k) = (rotate(&q, &self.0.tables), rotate(&k, &self.0.tables));
-        let kv = self.0.completion_kv;
-        for (cache, new) in [(&kv.keys[index], &k), (&kv.values[index], &v)] {
-            let mut by_position = cache.transpose(1, 2);
-            let _ = by_position.index_put_(&[Some(&rows.slots), Some(&rows.positions)], new, false);
+        let (q, k) = (rotate(&q, tables), rotate(&k, tables));
+        for (cache, new) in [(&cache.keys[index], &k), (&cache.values[index], &v)] {
+            let _ = cache
+                .shallow_clone()
+                .index_copy_(1, &self.places, &new.transpose(0, 1));
         }
         Ok(q)
     }
 
     /// Two batched products and a softmax.
     fn attend(&self, index: usize, q: &Tensor) -> Result<Tensor, ModelError> {
-        let (rows, prompts, own) = (self.0.rows, self.0.prompt_kv, self.0.completion_kv);
-        let keys = self.gather(&prompts.keys[index], &own.keys[index]);
-        let values = self.gather(&prompts.values[index], &own.values[index]);
+        let cache = self.view.cache;
+        let keys = self.gather(&cache.keys[index]);
+        let values = self.gather(&cache.values[index]);
         let (n, heads, dim) = (q.size()[0], q.size()[1], q.size()[2]);
         let kv_heads = keys.size()[1];
         let q = q.view([n, kv_heads, heads / kv_heads, dim]);
         let kind = q.kind();
         let scores =
             q.matmul(&keys.transpose(2, 3)).to_kind(reduce_kind(kind)) / (dim as f64).sqrt();
-        let count = |len: i64| Tensor::arange(len, (Kind::Int64, q.device())).unsqueeze(0);
-        let beyond = Tensor::cat(
-            &[
-                count(rows.longest_prompt).ge_tensor(&rows.prompts.unsqueeze(1)),
-                count(rows.largest_position + 1).gt_tensor(&rows.positions.unsqueeze(1)),
-            ],
-            1,
-        );
         let weights = scores
-            .masked_fill(&beyond.view([n, 1, 1, -1]), f64::NEG_INFINITY)
+            .masked_fill(&self.beyond.view([n, 1, 1, -1]), f64::NEG_INFINITY)
             .softmax(-1, None)
             .to_kind(kind);
         Ok(weights.matmul(&values).reshape([n, heads * dim]))
@@ -132,6 +155,7 @@ impl<'a> FusedOps<'a> {
         Self {
             eps: view.model.config.rms_norm_eps as f32,
             lengths: &view.rows.positions + 1,
+            places: &view.rows.starts + &view.rows.positions,
             view,
         }
     }
@@ -143,9 +167,8 @@ impl DecodeOps for FusedOps<'_> {
     }
 
     fn rotate_and_store(&self, index: usize, qkv: &Tensor) -> Result<Tensor, ModelError> {
-        let StepView { model, rows, .. } = &self.view;
+        let StepView { model, cache, .. } = &self.view;
         let norms = model.blocks[index].attention.norms.as_ref();
-        let kv = self.view.completion_kv;
         let q = torch_ext::fused_qkv_post(torch_ext::QkvPost {
             qkv,
             norms: norms.map(|norms| torch_ext::HeadNorms {
@@ -158,34 +181,24 @@ impl DecodeOps for FusedOps<'_> {
                 sin: &self.view.tables.sin,
             },
             cache: torch_ext::CachePlaces {
-                k: &kv.keys[index],
-                v: &kv.values[index],
-                slots: &rows.slots,
-                positions: &rows.positions,
+                k: &cache.keys[index],
+                v: &cache.values[index],
+                places: &self.places,
             },
         })?;
         Ok(q)
     }
 
     fn attend(&self, index: usize, q: &Tensor) -> Result<Tensor, ModelError> {
-        let StepView {
-            rows,
-            prompt_kv,
-            completion_kv,
-            ..
-        } = &self.view;
-        let prompts = torch_ext::CachedRows {
-            k: &prompt_kv.keys[index],
-            v: &prompt_kv.values[index],
-            slots: &rows.pages,
-            lengths: &rows.prompts,
+        let StepView { rows, cache, .. } = &self.view;
+        let part = |starts, lengths| torch_ext::CachedRows {
+            k: &cache.keys[index],
+            v: &cache.values[index],
+            starts,
+            lengths,
         };
-        let own = torch_ext::CachedRows {
-            k: &completion_kv.keys[index],
-            v: &completion_kv.values[index],
-            slots: &rows.slots,
-            lengths: &self.lengths,
-        };
+        let prompts = part(&rows.prompt_starts, &rows.prompt_lengths);
+        let own = part(&rows.starts, &self.lengths);
         let mixed = torch_ext::decode_attention(q, prompts, own)?;
         Ok(mixed.view([q.size()[0], -1]))
     }

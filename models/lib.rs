@@ -22,6 +22,7 @@ mod init;
 mod init_vision;
 mod input;
 mod json_section;
+mod kv_room;
 pub mod layers;
 mod linear;
 mod model_folder;
@@ -38,7 +39,7 @@ mod weights_folder;
 
 pub use architecture::Architecture;
 pub use aux_files::copy_aux_files;
-pub use cache::{DecodeRows, KvCache, KvCapacity};
+pub use cache::{DecodeRows, KV_PAGE, KvCache, KvRange, kv_pages};
 pub use config::DecoderConfig;
 pub use decoder::Decoder;
 pub use encoded_images::{EncodedImages, VisionFeatures};

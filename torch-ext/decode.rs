@@ -1,4 +1,4 @@
-//! Attention of one new token per row over a shared prompt and a cache of slots, on the CPU.
+//! Attention of one new token per row over a shared prompt and what it has generated, on the CPU.
 //!
 //! Reads each row's exact lengths, so that nothing is padded or masked. Float32
 //! and forward only: it serves sampling, where one query per row makes batched
@@ -9,16 +9,16 @@ use tch::Tensor;
 use crate::TorchError;
 use crate::ffi;
 
-/// What the rows have in one cache; several may have the same slot.
+/// What the rows have in a cache; several may have the same range.
 #[derive(Debug, Clone, Copy)]
 pub struct CachedRows<'a> {
-    /// Keys `[S, Hkv, Lmax, D]`.
+    /// Keys `[Hkv, C, D]`.
     pub k: &'a Tensor,
-    /// Values `[S, Hkv, Lmax, D]`.
+    /// Values `[Hkv, C, D]`.
     pub v: &'a Tensor,
-    /// Slot of each row, int64 `[n]`.
-    pub slots: &'a Tensor,
-    /// How many of its keys count, int64 `[n]`, at most `Lmax`.
+    /// Where each row's range starts, int64 `[n]`.
+    pub starts: &'a Tensor,
+    /// How many keys it has, int64 `[n]`; the range ends within the cache.
     pub lengths: &'a Tensor,
 }
 
@@ -30,7 +30,7 @@ pub struct CachedRows<'a> {
 /// contiguous, on the CPU.
 ///
 /// # Errors
-/// When a shape, type, slot or length is out of these bounds.
+/// When a shape, type, start or length is out of these bounds.
 pub fn decode_attention(
     q: &Tensor,
     prompts: CachedRows,
@@ -40,7 +40,7 @@ pub fn decode_attention(
         [
             rows.k.as_ptr(),
             rows.v.as_ptr(),
-            rows.slots.as_ptr(),
+            rows.starts.as_ptr(),
             rows.lengths.as_ptr(),
         ]
     };
@@ -64,20 +64,20 @@ mod tests {
     struct CachePart {
         k: Tensor,
         v: Tensor,
-        slots: Vec<i64>,
+        starts: Vec<i64>,
         lengths: Vec<i64>,
     }
 
     impl CachePart {
         fn call<T>(&self, work: impl FnOnce(CachedRows) -> T) -> T {
-            let (slots, lengths) = (
-                Tensor::from_slice(&self.slots),
+            let (starts, lengths) = (
+                Tensor::from_slice(&self.starts),
                 Tensor::from_slice(&self.lengths),
             );
             work(CachedRows {
                 k: &self.k,
                 v: &self.v,
-                slots: &slots,
+                starts: &starts,
                 lengths: &lengths,
             })
         }
@@ -94,10 +94,10 @@ mod tests {
     fn case(heads: (i64, i64), dim: i64, lengths: &[(i64, i64)]) -> Case {
         tch::manual_seed(7);
         let rows = lengths.len() as i64;
-        let part = |slots: Vec<i64>, lengths: Vec<i64>| CachePart {
-            k: Tensor::randn([rows + 2, heads.1, CAPACITY, dim], F32),
-            v: Tensor::randn([rows + 2, heads.1, CAPACITY, dim], F32),
-            slots,
+        let part = |places: Vec<i64>, lengths: Vec<i64>| CachePart {
+            k: Tensor::randn([heads.1, (rows + 2) * CAPACITY, dim], F32),
+            v: Tensor::randn([heads.1, (rows + 2) * CAPACITY, dim], F32),
+            starts: places.iter().map(|place| place * CAPACITY).collect(),
             lengths,
         };
         Case {
@@ -127,8 +127,7 @@ mod tests {
                 let rows = |cache: &Tensor, part: &CachePart| {
                     let at = row as usize;
                     cache
-                        .get(part.slots[at])
-                        .narrow(1, 0, part.lengths[at])
+                        .narrow(1, part.starts[at], part.lengths[at])
                         .repeat_interleave_self_int(q_heads / heads, 0, None)
                         .to_kind(Kind::Double)
                 };
@@ -175,20 +174,21 @@ mod tests {
     }
 
     #[test]
-    fn a_length_or_slot_beyond_a_cache_is_refused() {
+    fn a_range_beyond_a_cache_is_refused() {
+        // The cache holds three times 70.
         let call = |prompt: (i64, i64), own: (i64, i64)| {
             let mut c = case((2, 1), 32, &[(3, 3)]);
-            (c.prompts.slots, c.prompts.lengths) = (vec![prompt.0], vec![prompt.1]);
-            (c.own.slots, c.own.lengths) = (vec![own.0], vec![own.1]);
+            (c.prompts.starts, c.prompts.lengths) = (vec![prompt.0], vec![prompt.1]);
+            (c.own.starts, c.own.lengths) = (vec![own.0], vec![own.1]);
             run(&c)
         };
-        assert!(call((2, 70), (0, 70)).is_ok());
-        let told = call((0, 3), (0, 71)).unwrap_err().to_string();
-        assert!(told.contains("71"), "{told}");
-        let told = call((0, 71), (0, 3)).unwrap_err().to_string();
-        assert!(told.contains("prompts") && told.contains("71"), "{told}");
+        assert!(call((140, 70), (0, 210)).is_ok());
+        let told = call((0, 3), (0, 211)).unwrap_err().to_string();
+        assert!(told.contains("211"), "{told}");
+        let told = call((1, 210), (0, 3)).unwrap_err().to_string();
+        assert!(told.contains("prompts") && told.contains("210"), "{told}");
         assert!(call((0, 3), (0, 0)).is_err());
-        assert!(call((0, 3), (3, 5)).is_err());
-        assert!(call((3, 3), (0, 5)).is_err());
+        assert!(call((0, 3), (208, 5)).is_err());
+        assert!(call((-1, 3), (0, 5)).is_err());
     }
 }

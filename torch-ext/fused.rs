@@ -32,14 +32,12 @@ pub struct Rotation<'a> {
 /// Where each row's key and value go.
 #[derive(Debug, Clone, Copy)]
 pub struct CachePlaces<'a> {
-    /// Keys `[S, Hkv, Lmax, D]`, written in place.
+    /// Keys `[Hkv, C, D]`, written in place.
     pub k: &'a Tensor,
-    /// Values `[S, Hkv, Lmax, D]`, written in place.
+    /// Values `[Hkv, C, D]`, written in place.
     pub v: &'a Tensor,
-    /// Slot of each row, int64 `[n]`.
-    pub slots: &'a Tensor,
-    /// Position in the slot, int64 `[n]`; no two rows share slot and position.
-    pub positions: &'a Tensor,
+    /// Place of each row in the cache, int64 `[n]`, all different.
+    pub places: &'a Tensor,
 }
 
 /// The way of new tokens from the fused projection to attention.
@@ -59,7 +57,7 @@ pub struct QkvPost<'a> {
 /// returns the queries `[n, Hq, D]`.
 ///
 /// # Errors
-/// When a shape, type, slot or position is out of bounds; nothing is written then.
+/// When a shape, type or place is out of bounds; nothing is written then.
 pub fn fused_qkv_post(args: QkvPost) -> Result<Tensor, TorchError> {
     let none = std::ptr::null();
     let (q_weight, k_weight, eps) = match args.norms {
@@ -74,10 +72,9 @@ pub fn fused_qkv_post(args: QkvPost) -> Result<Tensor, TorchError> {
         args.rotation.sin.as_ptr(),
         args.cache.k.as_ptr(),
         args.cache.v.as_ptr(),
-        args.cache.slots.as_ptr(),
-        args.cache.positions.as_ptr(),
+        args.cache.places.as_ptr(),
     ];
-    // SAFETY: nine pointers as the shim reads them, null only for the norms.
+    // SAFETY: eight pointers as the shim reads them, null only for the norms.
     let [q] = ffi::receive("fused_qkv_post", |out| unsafe {
         ffi::svgrl_fused_qkv_post(inputs.as_ptr(), eps, out)
     })?;
@@ -181,7 +178,7 @@ mod tests {
     #[test]
     fn qkv_lands_normed_and_rotated_in_its_places_and_nowhere_else() {
         tch::manual_seed(3);
-        let (rows, q_heads, heads, dim, capacity) = (5i64, 6i64, 2i64, 32i64, 11i64);
+        let (rows, q_heads, heads, dim, capacity) = (5i64, 6i64, 2i64, 32i64, 72i64);
         let qkv = Tensor::randn([rows, (q_heads + 2 * heads) * dim], F32);
         let (wq, wk) = (Tensor::rand([dim], F32), Tensor::rand([dim], F32));
         let angle = Tensor::rand([rows, dim], F32) * 6.0;
@@ -190,8 +187,7 @@ mod tests {
             cos: &cos,
             sin: &sin,
         };
-        let slots = Tensor::from_slice(&[3i64, 0, 3, 6, 1]);
-        let positions = Tensor::from_slice(&[10i64, 0, 4, 5, 9]);
+        let places = Tensor::from_slice(&[43i64, 0, 37, 71, 20]);
         let parts = qkv.view([rows, -1, dim]);
         let part = |from: i64, count: i64| parts.narrow(1, from, count);
         for norms in [
@@ -202,8 +198,8 @@ mod tests {
                 eps: EPS,
             }),
         ] {
-            let k = Tensor::full([7, heads, capacity, dim], 9.0, F32);
-            let v = Tensor::full([7, heads, capacity, dim], 9.0, F32);
+            let k = Tensor::full([heads, capacity, dim], 9.0, F32);
+            let v = Tensor::full([heads, capacity, dim], 9.0, F32);
             let q = fused_qkv_post(QkvPost {
                 qkv: &qkv,
                 norms,
@@ -211,8 +207,7 @@ mod tests {
                 cache: CachePlaces {
                     k: &k,
                     v: &v,
-                    slots: &slots,
-                    positions: &positions,
+                    places: &places,
                 },
             })
             .unwrap();
@@ -223,17 +218,17 @@ mod tests {
             let want_q = rotate(&norm(part(0, q_heads), &wq), rotation);
             let want_k = rotate(&norm(part(q_heads, heads), &wk), rotation);
             assert!(gap(&q, &want_q) < 1e-6);
-            let places = [Some(slots.copy()), None, Some(positions.copy())];
-            assert!(gap(&k.index(&places), &want_k) < 1e-6);
-            assert_eq!(gap(&v.index(&places), &part(q_heads + heads, heads)), 0.0);
-            let touched = v.ne(9.0).any_dim(-1, false).any_dim(1, false);
+            let kept = |cache: &Tensor| cache.index_select(1, &places).transpose(0, 1);
+            assert!(gap(&kept(&k), &want_k) < 1e-6);
+            assert_eq!(gap(&kept(&v), &part(q_heads + heads, heads)), 0.0);
+            let touched = v.ne(9.0).any_dim(-1, false).any_dim(0, false);
             assert_eq!(touched.sum(Kind::Int64).int64_value(&[]), rows);
         }
     }
 
     #[test]
-    fn a_position_beyond_the_cache_is_refused_before_anything_is_written() {
-        let cache = Tensor::zeros([1, 1, 4, 2], F32);
+    fn a_place_beyond_the_cache_is_refused_before_anything_is_written() {
+        let cache = Tensor::zeros([1, 4, 2], F32);
         let one = Tensor::ones([1, 2], F32);
         let refused = fused_qkv_post(QkvPost {
             qkv: &Tensor::ones([1, 6], F32),
@@ -245,11 +240,10 @@ mod tests {
             cache: CachePlaces {
                 k: &cache,
                 v: &cache,
-                slots: &Tensor::from_slice(&[0i64]),
-                positions: &Tensor::from_slice(&[4i64]),
+                places: &Tensor::from_slice(&[4i64]),
             },
         });
-        assert!(refused.unwrap_err().to_string().contains("positions"));
+        assert!(refused.unwrap_err().to_string().contains("places"));
         assert_eq!(cache.sum(Kind::Float).double_value(&[]), 0.0);
     }
 }

@@ -197,6 +197,7 @@ fn scores(
             images: None,
             tokenizer: Some(tokenizer),
             slots: rollout.map_or(0, |rollout| rollout.slots),
+            cache_tokens: rollout.map_or(0, |rollout| rollout.cache_tokens),
         },
     )?;
     engine.sync(policy.as_ref(), 0)?;

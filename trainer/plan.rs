@@ -211,6 +211,10 @@ pub fn plan(config: &Config) -> Result<String, TrainError> {
             let prompt = rollout.max_prompt_tokens.min(shape.max_positions as usize);
             // A group's prompt once, and each completion.
             let tokens = size.min(slots) * prompt + slots * rollout.max_new_tokens;
+            let tokens = match rollout.cache_tokens {
+                0 => tokens,
+                bound => tokens.min(bound),
+            };
             let cache = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim;
             line(
                 "memory: KV cache, at most",

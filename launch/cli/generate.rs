@@ -118,6 +118,7 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
         images: None,
         tokenizer: text.tokenizer.clone(),
         slots: args.slots,
+        cache_tokens: 0,
     };
     let mut engine = engine::open(EngineConfig::Local, options)?;
     let folder = args.prompts.parent().unwrap_or(Path::new(""));

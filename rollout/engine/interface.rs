@@ -57,6 +57,12 @@ pub struct EngineStats {
     pub prefills: u64,
     /// Tokens that were drawn.
     pub tokens: u64,
+    /// Completions that gave way because the cache was full, and were drawn again.
+    pub put_back: u64,
+    /// The most pages of the cache that were taken at a time ([`models::KV_PAGE`] tokens each).
+    pub peak_pages: u64,
+    /// Tokens whose keys and values were copied within the cache.
+    pub moved_rows: u64,
 }
 
 /// What an engine can do.

@@ -28,4 +28,6 @@ pub struct EngineOptions {
     pub tokenizer: Option<Arc<Tokenizer>>,
     /// Sequences decoded at a time; 0: as many as are asked for.
     pub slots: usize,
+    /// Tokens whose keys and values the local engine holds at a time; 0: as many as may be needed.
+    pub cache_tokens: usize,
 }

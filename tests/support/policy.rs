@@ -21,6 +21,7 @@ pub fn engine(
         images: None,
         tokenizer: tokenizer.cloned(),
         slots,
+        cache_tokens: 0,
     };
     engine::open(EngineConfig::Local, options).unwrap()
 }
@@ -32,6 +33,7 @@ pub fn seeing_engine(model: &Rc<Decoder>, images: &Rc<ImageCache>) -> Box<dyn En
         images: Some(images.clone()),
         tokenizer: None,
         slots: 0,
+        cache_tokens: 0,
     };
     engine::open(EngineConfig::Local, options).unwrap()
 }

@@ -1,4 +1,4 @@
-// The attention of one new token per row over its prompt and its slot of the cache.
+// The attention of one new token per row over the ranges of its prompt and of its own tokens.
 #include "kernels.h"
 #include "shim.h"
 
@@ -25,35 +25,32 @@ void check_index(const at::Tensor& t, const char* name, int64_t rows) {
 // One cache and each row's part of it.
 struct Rows {
   const float *k, *v;
-  const int64_t *slots, *lengths;
+  const int64_t *starts, *lengths;
   int64_t heads, capacity, dim;
 
-  // parts: keys, values [S, Hkv, Lmax, D], slots [n], lengths [n].
+  // parts: keys, values [Hkv, C, D], starts [n], lengths [n].
   Rows(const TensorPtr* parts, const char* name, int64_t rows, int64_t shortest) {
     const at::Tensor &keys = *parts[0], &values = *parts[1];
-    check_float(keys, name, 4);
-    check_float(values, name, 4);
+    check_float(keys, name, 3);
+    check_float(values, name, 3);
     TORCH_CHECK(keys.sizes() == values.sizes(), name, ": keys are ", keys.sizes(), " but values ",
                 values.sizes());
-    check_index(*parts[2], "slots", rows);
+    check_index(*parts[2], "starts", rows);
     check_index(*parts[3], "lengths", rows);
     k = keys.const_data_ptr<float>();
     v = values.const_data_ptr<float>();
-    slots = parts[2]->const_data_ptr<int64_t>();
+    starts = parts[2]->const_data_ptr<int64_t>();
     lengths = parts[3]->const_data_ptr<int64_t>();
-    heads = keys.size(1);
-    capacity = keys.size(2);
-    dim = keys.size(3);
-    for (int64_t i = 0; i < rows; ++i) {
-      TORCH_CHECK(slots[i] >= 0 && slots[i] < keys.size(0), name, ": slot ", slots[i], " of ",
-                  keys.size(0));
-      TORCH_CHECK(lengths[i] >= shortest && lengths[i] <= capacity, name, ": length ", lengths[i],
-                  " in slots that hold ", capacity);
-    }
+    heads = keys.size(0);
+    capacity = keys.size(1);
+    dim = keys.size(2);
+    for (int64_t i = 0; i < rows; ++i)
+      TORCH_CHECK(starts[i] >= 0 && lengths[i] >= shortest && lengths[i] <= capacity - starts[i], name,
+                  ": length ", lengths[i], " from ", starts[i], " in a cache that holds ", capacity);
   }
 
   svgrl::Span span(int64_t row, int64_t head) const {
-    const int64_t place = (slots[row] * heads + head) * capacity * dim;
+    const int64_t place = (head * capacity + starts[row]) * dim;
     return {k + place, v + place, lengths[row]};
   }
 };
@@ -78,7 +75,7 @@ struct Shares {
 
 }  // namespace
 
-// inputs: q, then keys, values, slots and lengths of the prompts, then those of
+// inputs: q, then keys, values, starts and lengths of the prompts, then those of
 // what was generated.
 extern "C" int svgrl_decode_attention(const TensorPtr* inputs, TensorPtr* out_) {
   return svgrl::guarded([&] {

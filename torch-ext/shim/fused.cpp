@@ -95,20 +95,19 @@ extern "C" int svgrl_silu_mul(TensorPtr gate_up_, TensorPtr* out) {
   });
 }
 
-// inputs: qkv, q weight or null, k weight or null, cos, sin, k cache, v cache,
-// slots, positions.
+// inputs: qkv, q weight or null, k weight or null, cos, sin, k cache, v cache, places.
 extern "C" int svgrl_fused_qkv_post(const TensorPtr* inputs, float eps, TensorPtr* out) {
   return svgrl::guarded([&] {
     const at::Tensor &qkv = *inputs[0], &cos = *inputs[3], &sin = *inputs[4];
     const at::Tensor &k_cache = *inputs[5], &v_cache = *inputs[6];
-    const at::Tensor &slots = *inputs[7], &positions = *inputs[8];
+    const at::Tensor& places = *inputs[7];
     check_float(qkv, "qkv");
     check_float(k_cache, "k_cache");
     TORCH_CHECK(qkv.dim() == 2, "qkv must have 2 dimensions, got ", qkv.dim());
-    TORCH_CHECK(k_cache.dim() == 4, "k_cache must have 4 dimensions, got ", k_cache.dim());
+    TORCH_CHECK(k_cache.dim() == 3, "k_cache must have 3 dimensions, got ", k_cache.dim());
     check_shape(v_cache, "v_cache", k_cache.sizes());
     const int64_t rows = qkv.size(0), width = qkv.size(1);
-    const int64_t heads = k_cache.size(1), capacity = k_cache.size(2), dim = k_cache.size(3);
+    const int64_t heads = k_cache.size(0), capacity = k_cache.size(1), dim = k_cache.size(2);
     const int64_t q_heads = dim > 0 ? width / dim - 2 * heads : 0;
     TORCH_CHECK(dim > 0 && dim % 2 == 0 && q_heads > 0 && width == (q_heads + 2 * heads) * dim,
                 "qkv of shape ", qkv.sizes(), " does not split into heads of a cache of shape ",
@@ -117,8 +116,7 @@ extern "C" int svgrl_fused_qkv_post(const TensorPtr* inputs, float eps, TensorPt
     check_shape(sin, "sin", {rows, dim});
     for (int i = 1; i <= 2; ++i)
       if (inputs[i]) check_shape(*inputs[i], "a head norm's weight", {dim});
-    check_index(slots, "slots", rows, k_cache.size(0));
-    check_index(positions, "positions", rows, capacity);
+    check_index(places, "places", rows, capacity);
 
     auto q = at::empty({rows, q_heads, dim}, qkv.options());
     svgrl::QkvTask shared{};
@@ -129,8 +127,7 @@ extern "C" int svgrl_fused_qkv_post(const TensorPtr* inputs, float eps, TensorPt
     shared.dim = dim;
     shared.head_stride = capacity * dim;
     shared.eps = eps;
-    const int64_t* slot = slots.const_data_ptr<int64_t>();
-    const int64_t* position = positions.const_data_ptr<int64_t>();
+    const int64_t* places_data = places.const_data_ptr<int64_t>();
     const float *in = qkv.const_data_ptr<float>(), *cos_data = cos.const_data_ptr<float>(),
                 *sin_data = sin.const_data_ptr<float>();
     float *q_data = q.data_ptr<float>(), *k_data = k_cache.data_ptr<float>(),
@@ -138,7 +135,7 @@ extern "C" int svgrl_fused_qkv_post(const TensorPtr* inputs, float eps, TensorPt
     const auto& kernels = svgrl::kernels();
     at::parallel_for(0, rows, rows_per_thread(width), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t place = (slot[i] * heads * capacity + position[i]) * dim;
+        const int64_t place = places_data[i] * dim;
         svgrl::QkvTask task = shared;
         task.qkv = in + i * width;
         task.cos = cos_data + i * dim;

@@ -26,6 +26,7 @@ pub fn decode_rate(
         images: None,
         tokenizer: None,
         slots: 0,
+        cache_tokens: 0,
     };
     let mut engine = engine::open(EngineConfig::Local, options)?;
     let request = |group| -> Result<Request, TrainError> {

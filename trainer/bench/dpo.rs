@@ -183,6 +183,7 @@ pub fn dpo_times(bench: &DpoBench, count: usize) -> Result<Vec<StepTimes>, Train
         images: None,
         tokenizer: None,
         slots: 0,
+        cache_tokens: 0,
     };
     let mut engine = engine::open(EngineConfig::default(), options)?;
     let mut out = Vec::new();

@@ -191,6 +191,7 @@ pub fn step_times(bench: &StepBench, count: usize) -> Result<Vec<StepTimes>, Tra
         images: Some(learner.images.clone()),
         tokenizer: None,
         slots: 0,
+        cache_tokens: 0,
     };
     let mut engine = Forced {
         inner: engine::open(config.rollout.engine, options)?,

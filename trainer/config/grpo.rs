@@ -315,12 +315,7 @@ impl AlgorithmOptions for GrpoConfig {
                 rollout.group_size
             )
         })?;
-        at_least("rollout.max_prompt_tokens", rollout.max_prompt_tokens, 1)?;
-        positive("rollout.temperature", rollout.temperature)?;
-        rollout
-            .sampling()
-            .check()
-            .map_err(|error| format!("rollout.{error}"))?;
+        rollout.check()?;
         not_negative("advantage.epsilon", self.advantage.epsilon)?;
         let loss = &self.loss;
         for (key, value) in [

@@ -4,7 +4,7 @@ use rewards::rules::judge::Judge;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bounds::{BoundResult, at_least, ensure, not_negative, positive};
+use super::bounds::{BoundResult, at_least, ensure, not_negative};
 use super::sampling::RolloutConfig;
 
 /// Pairs that a stage makes before its first step: candidates are sampled from the policy that it starts
@@ -107,11 +107,6 @@ impl PairsConfig {
                 self.candidates
             )
         })?;
-        at_least("rollout.max_prompt_tokens", rollout.max_prompt_tokens, 1)?;
-        positive("rollout.temperature", rollout.temperature)?;
-        rollout
-            .sampling()
-            .check()
-            .map_err(|error| format!("rollout.{error}"))
+        rollout.check()
     }
 }

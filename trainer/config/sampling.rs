@@ -5,6 +5,8 @@ use rollout::engine::EngineConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::bounds::{BoundResult, at_least, ensure, positive};
+
 /// How completions are sampled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -15,6 +17,11 @@ pub struct RolloutConfig {
     pub group_size: usize,
     /// Sequences decoded at a time; 0: all of a step's.
     pub slots: usize,
+    /// Tokens, those of prompts included, whose keys and values the local engine holds at a time; 0: as many as a step may
+    /// need, all completions at their full length. Completions that find no room wait, and the youngest give way to older
+    /// ones and are drawn again, with the same result bit for bit whatever the bound (on the CPU; a bounded cache
+    /// rounds by a last bit otherwise than one without a bound). Must hold the longest prompt with its completion.
+    pub cache_tokens: usize,
     /// Prompts longer than this many tokens are left out and counted; >= 1.
     pub max_prompt_tokens: usize,
     /// Longest completion, in tokens; >= 1.
@@ -45,6 +52,7 @@ impl Default for RolloutConfig {
             engine: EngineConfig::default(),
             group_size: 8,
             slots: 0,
+            cache_tokens: 0,
             max_prompt_tokens: 4096,
             max_new_tokens: 512,
             longest_reference_plus: None,
@@ -65,6 +73,21 @@ impl RolloutConfig {
             Some(more) => longest.saturating_add(more).min(self.max_new_tokens),
             None => self.max_new_tokens,
         }
+    }
+
+    /// Whether its values are within their bounds.
+    pub(super) fn check(&self) -> BoundResult {
+        at_least("rollout.max_prompt_tokens", self.max_prompt_tokens, 1)?;
+        positive("rollout.temperature", self.temperature)?;
+        let sampling = self.sampling().check();
+        sampling.map_err(|error| format!("rollout.{error}"))?;
+        let least = 2 * models::KV_PAGE as usize + self.max_new_tokens;
+        ensure(self.cache_tokens == 0 || self.cache_tokens >= least, || {
+            format!(
+                "rollout.cache_tokens: must hold a prompt and a whole completion, >= {least}, got {}",
+                self.cache_tokens
+            )
+        })
     }
 
     /// The engine's view of it.

@@ -131,6 +131,7 @@ pub fn make_pairs(
                 images: None,
                 tokenizer: Some(tokenizer),
                 slots: job.pairs.rollout.slots,
+                cache_tokens: job.pairs.rollout.cache_tokens,
             },
         )?;
         engine.sync(policy.as_ref(), 0)?;

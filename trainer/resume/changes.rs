@@ -17,7 +17,7 @@ use crate::{TrainError, files};
 const RECORD: &str = "continued.jsonl";
 
 /// Last parts of keys that may differ between a run and its continuation.
-const LAST: [&str; 22] = [
+const LAST: [&str; 23] = [
     "steps",
     "epochs",
     "every",
@@ -35,6 +35,7 @@ const LAST: [&str; 22] = [
     "peak_tflops",
     "workers",
     "slots",
+    "cache_tokens",
     "micro_tokens",
     "logit_rows",
     "recompute",

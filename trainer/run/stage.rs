@@ -150,6 +150,7 @@ impl Run<'_> {
                 images: Some(learner.images.clone()),
                 tokenizer: Some(self.builder.tokenizer().clone()),
                 slots: rollout.map_or(0, |rollout| rollout.slots),
+                cache_tokens: rollout.map_or(0, |rollout| rollout.cache_tokens),
             },
         )?;
         engine.sync(learner.model.as_ref(), learner.optimizer.updates)?;

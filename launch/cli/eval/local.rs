@@ -48,6 +48,7 @@ impl LocalModel {
             images: None,
             tokenizer: text.tokenizer.clone(),
             slots,
+            cache_tokens: 0,
         };
         Ok(Self {
             text,

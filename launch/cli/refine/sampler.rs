@@ -54,6 +54,7 @@ impl RoleSampler {
             images: None,
             tokenizer: text.tokenizer.clone(),
             slots: args.slots,
+            cache_tokens: 0,
         };
         Ok(Self {
             engine: engine::open(EngineConfig::Local, options)?,

@@ -1,50 +1,37 @@
 //! One submission being decoded: prompts are prefilled once a group, completions take slots as they
 //! become free, every slot draws one token at a time.
 //!
-//! Requests are admitted in order, so the contents of the slots depend on the submission alone. Left
-//! out on purpose: paging, prefix trees over different prompts and preemption.
+//! Requests are admitted in order, so the contents of the slots depend on the submission and the cache's bound alone.
+//! Left out on purpose: prefix trees over different prompts.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use models::{
-    Decoder, EncodedImages, KvCache, KvCapacity, LmInput, LmInputBuilder, Tokenizer, VisionFeatures,
-};
+use models::{Decoder, EncodedImages, KvCache, LmInput, LmInputBuilder, Tokenizer, VisionFeatures};
 use tch::{Kind, Tensor};
 
+use super::admission::{Admission, Room};
 use super::sampler::Sampler;
 use super::slots::Slot;
 use super::stop::Stops;
-use crate::engine::{EngineStats, Finished, Request, Submission};
-use crate::{DrawKey, RolloutError};
+use crate::RolloutError;
+use crate::engine::{EngineStats, Finished, Submission};
 
 /// Prompt rows that are prefilled at once.
 const PREFILL_ROWS: usize = 16_384;
 
-/// A request whose completions are not all in slots yet.
-struct WaitingRequest {
-    request: Request,
-    /// The prompt's pictures, encoded.
-    view: Option<Rc<EncodedImages>>,
-    admitted: usize,
-    prompt: Option<Prefilled>,
-}
+/// Rows of every product where the cache is bounded: from here on MKL computes a row alike whatever stands beside it, so
+/// that a completion drawn again among others is the same bit for bit.
+const ALIKE: usize = 16;
 
-/// A prompt that was run.
-struct Prefilled {
-    /// Where its keys and values are.
-    page: usize,
-    /// What its last token predicts, `[1, H]`.
-    hidden: Tensor,
-}
-
-/// Prompts that are run together.
-struct Packed {
-    /// Their places in the queue.
-    waiting: Vec<usize>,
-    input: LmInputBuilder,
-    views: Vec<Rc<EncodedImages>>,
+/// How much is decoded at a time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Sequences; 0: all.
+    pub(super) slots: usize,
+    /// Tokens of the cache; 0: as many as may be needed.
+    pub(super) cache_tokens: usize,
 }
 
 /// A submission's sequences, and the cache that holds them.
@@ -52,32 +39,25 @@ pub(super) struct Decoding {
     sampler: Sampler,
     stops: Stops,
     seed: u64,
-    cache: Option<KvCache>,
+    cache: KvCache,
+    /// A page of the cache that rows without a sequence write to, where there are any.
+    spare: Option<i64>,
     slots: Vec<Option<Slot>>,
-    /// How many completions still need each page of prompts; 0 where it is free.
-    pages: Vec<usize>,
-    queue: Queue,
-}
-
-/// What is not in a slot: groups before, completions after.
-#[derive(Default)]
-struct Queue {
-    waiting: VecDeque<WaitingRequest>,
+    admission: Admission,
     done: VecDeque<Finished>,
 }
 
 impl Decoding {
-    /// Room for `submission`, whose pictures were encoded as `views`, one each request that has any; at
-    /// most `limit` sequences at a time (0: all).
+    /// Room for `submission`, whose pictures were encoded as `views`, one each request that has any.
     ///
     /// # Errors
-    /// Stop strings without a tokenizer, sampling values out of bounds.
+    /// Stop strings without a tokenizer, sampling values out of bounds, a cache that is too small.
     pub(super) fn new(
         model: &Decoder,
         tokenizer: Option<Arc<Tokenizer>>,
         submission: Submission,
         views: Vec<Rc<EncodedImages>>,
-        limit: usize,
+        bounds: Bounds,
     ) -> Result<Self, RolloutError> {
         // Image tokens, and rows of the head that are no tokens at all.
         let mut suppressed = model.suppress_tokens().to_vec();
@@ -85,185 +65,145 @@ impl Decoding {
             suppressed.extend(tokenizer.unused_ids(model.config.vocab_size));
         }
         let stops = Stops::new(tokenizer, &submission.sampling)?;
+        let requests = submission.requests;
+        let asked: usize = requests.iter().map(|request| request.samples).sum();
+        let slots = match bounds.slots {
+            0 => asked,
+            limit => asked.min(limit),
+        };
+        let longest = submission.sampling.max_new_tokens;
+        let room = Room::of(&requests, (slots, longest), bounds.cache_tokens)?;
+        let strict = bounds.cache_tokens > 0;
+        let mut cache = KvCache::new(model, room.pages + i64::from(strict));
+        let spare = strict.then(|| cache.reserve(1)).flatten();
         let mut views = views.into_iter();
-        let waiting = submission
-            .requests
-            .into_iter()
-            .map(|request| WaitingRequest {
-                view: request.images.as_ref().and_then(|_| views.next()),
-                request,
-                admitted: 0,
-                prompt: None,
-            });
-        let mut decoding = Self {
+        let requests = requests.into_iter().map(|request| {
+            let view = request.images.as_ref().and_then(|_| views.next());
+            (request, view)
+        });
+        Ok(Self {
             sampler: Sampler::suppressing(submission.sampling, &suppressed, model.device()),
             stops,
             seed: submission.seed,
-            cache: None,
-            slots: Vec::new(),
-            pages: Vec::new(),
-            queue: Queue {
-                waiting: waiting.collect(),
-                done: VecDeque::new(),
-            },
-        };
-        decoding.reserve(model, limit);
-        Ok(decoding)
+            cache,
+            spare: spare.map(|range| range.start()),
+            slots: (0..slots).map(|_| None).collect(),
+            admission: Admission::new(requests.collect(), room.first_rows),
+            done: VecDeque::new(),
+        })
     }
 
     /// A completion that has ended and was not handed out yet.
     pub(super) fn pop(&mut self) -> Option<Finished> {
-        self.queue.done.pop_front()
+        self.done.pop_front()
     }
 
     /// Whether nothing is left to decode or to hand out.
     pub(super) fn is_done(&self) -> bool {
-        self.queue.done.is_empty() && self.queue.waiting.is_empty() && self.idle()
+        self.done.is_empty() && self.admission.is_empty() && self.active() == 0
     }
 
-    fn max_new(&self) -> usize {
-        self.sampler.sampling.max_new_tokens
+    fn active(&self) -> usize {
+        self.slots.iter().flatten().count()
     }
 
-    /// Room for all that waits, at most `limit` sequences at a time (0: all).
-    fn reserve(&mut self, model: &Decoder, limit: usize) {
-        let requests = || self.queue.waiting.iter().map(|waiting| &waiting.request);
-        let asked: usize = requests().map(|request| request.samples).sum();
-        let longest = requests().map(|request| request.ids.len()).max();
-        let slots = match limit {
-            0 => asked,
-            limit => asked.min(limit),
-        };
-        // Whatever holds a page has a slot, or is about to get one.
-        let pages = requests().count().min(slots);
-        let room = KvCapacity {
-            prompts: pages as i64,
-            prompt_tokens: longest.unwrap_or(0) as i64,
-            slots: slots as i64,
-            new_tokens: self.max_new() as i64,
-        };
-        self.slots.resize_with(slots, || None);
-        self.pages.resize(pages, 0);
-        self.cache = Some(KvCache::new(model, room));
-    }
-
-    fn idle(&self) -> bool {
-        self.slots.iter().all(Option::is_none)
-    }
-
-    /// Fills free slots from the queue; freshly admitted sequences draw their first token.
+    /// Fills free slots from those that wait; freshly admitted sequences draw their first token.
     fn admit(&mut self, model: &Decoder, stats: &mut EngineStats) -> Result<(), RolloutError> {
-        let mut free: VecDeque<usize> = (0..self.slots.len())
-            .filter(|&index| self.slots[index].is_none())
-            .collect();
-        if free.is_empty() || self.queue.waiting.is_empty() {
-            return Ok(());
-        }
-        self.prefill(model, free.len(), stats)?;
+        let mut active = self.active();
         let mut rows = Vec::new();
-        let mut hidden = Vec::new();
-        while let Some(waiting) = self.queue.waiting.front_mut() {
-            let Some(prompt) = &waiting.prompt else {
-                break;
+        for index in 0..self.slots.len() {
+            if self.slots[index].is_some() {
+                continue;
+            }
+            let mut admitted = self.admission.admit(&mut self.cache, active);
+            if admitted.is_none() && active == 0 {
+                self.admission.free_idle_prompts(&mut self.cache);
+                admitted = self.admission.admit(&mut self.cache, active);
+            }
+            let Some((age, range)) = admitted else { break };
+            let asked = &self.admission.asked[age.0];
+            let next = match &asked.view {
+                Some(view) => view.images.positions.next,
+                None => asked.request.ids.len() as i64,
             };
-            while waiting.admitted < waiting.request.samples {
-                let Some(index) = free.pop_front() else { break };
-                let draw = DrawKey::new(self.seed, waiting.request.draw, waiting.admitted as u64);
-                let next = match &waiting.view {
-                    Some(view) => view.images.positions.next,
-                    None => waiting.request.ids.len() as i64,
-                };
-                self.slots[index] = Some(Slot::new(
-                    (&waiting.request, waiting.admitted),
-                    (prompt.page, next),
-                    draw,
-                ));
-                rows.push(index);
-                hidden.push(prompt.hidden.shallow_clone());
-                waiting.admitted += 1;
-            }
-            if waiting.admitted < waiting.request.samples {
-                break;
-            }
-            self.queue.waiting.pop_front();
+            let slot = Slot::new((&asked.request, age), (range, next), self.seed);
+            self.slots[index] = Some(slot);
+            rows.push(index);
+            active += 1;
         }
+        if rows.is_empty() {
+            return match active == 0 && !self.admission.is_empty() {
+                true => Err(RolloutError::Torch("the cache holds no completion".into())),
+                false => Ok(()),
+            };
+        }
+        self.prefill(model, stats)?;
+        let hidden: Vec<Tensor> = rows
+            .iter()
+            .filter_map(|&index| {
+                let slot = self.slots[index].as_ref()?;
+                let prompt = self.admission.asked[slot.age().0].prompt.as_ref()?;
+                Some(prompt.hidden.as_ref()?.shallow_clone())
+            })
+            .collect();
         self.sample_tokens(model, &rows, &Tensor::cat(&hidden, 0), stats)
     }
 
-    /// Runs the prompts at the head of the queue that will find one of `free` slots.
-    fn prefill(
-        &mut self,
-        model: &Decoder,
-        free: usize,
-        stats: &mut EngineStats,
-    ) -> Result<(), RolloutError> {
-        let mut room = free;
+    /// Runs the prompts that were given room and are not in the cache yet.
+    fn prefill(&mut self, model: &Decoder, stats: &mut EngineStats) -> Result<(), RolloutError> {
         let mut batch: Vec<usize> = Vec::new();
         let mut views: Vec<Rc<EncodedImages>> = Vec::new();
         let mut input = LmInput::builder();
-        for index in 0..self.queue.waiting.len() {
-            let waiting = &self.queue.waiting[index];
-            if room == 0 {
-                break;
-            }
-            room = room.saturating_sub(waiting.request.samples - waiting.admitted);
-            if waiting.prompt.is_some() {
+        for order in 0..self.admission.asked.len() {
+            let asked = &self.admission.asked[order];
+            let new = |prompt: &super::admission::PromptRange| prompt.hidden.is_none();
+            if !asked.prompt.as_ref().is_some_and(new) {
                 continue;
             }
-            if !batch.is_empty() && input.len() + waiting.request.ids.len() > PREFILL_ROWS {
-                let prompts = Packed {
-                    waiting: std::mem::take(&mut batch),
-                    input: std::mem::take(&mut input),
-                    views: std::mem::take(&mut views),
-                };
-                self.run_prefill(model, prompts, stats)?;
+            if !batch.is_empty() && input.len() + asked.request.ids.len() > PREFILL_ROWS {
+                self.run_prefill(model, &batch, (input, &views), stats)?;
+                (batch, views, input) = Default::default();
             }
-            batch.push(index);
-            let WaitingRequest { request, view, .. } = &self.queue.waiting[index];
-            match view {
-                None => input.push(&request.ids, None),
-                Some(view) => input.push_with_images(&request.ids, &view.images.positions),
+            let asked = &self.admission.asked[order];
+            match &asked.view {
+                None => input.push(&asked.request.ids, None),
+                Some(view) => input.push_with_images(&asked.request.ids, &view.images.positions),
             };
-            views.extend(view.clone());
+            views.extend(asked.view.clone());
+            batch.push(order);
         }
         match batch.is_empty() {
             true => Ok(()),
-            false => {
-                let prompts = Packed {
-                    waiting: batch,
-                    input,
-                    views,
-                };
-                self.run_prefill(model, prompts, stats)
-            }
+            false => self.run_prefill(model, &batch, (input, &views), stats),
         }
     }
 
+    /// Runs the prompts of the requests `batch`, packed as `input`.
     fn run_prefill(
         &mut self,
         model: &Decoder,
-        prompts: Packed,
+        batch: &[usize],
+        (mut input, views): (LmInputBuilder, &[Rc<EncodedImages>]),
         stats: &mut EngineStats,
     ) -> Result<(), RolloutError> {
-        let count = prompts.waiting.len();
-        let _span = tracing::trace_span!("prefill", prompts = count).entered();
-        stats.prefills += count as u64;
-        let features = model.features(&prompts.views, VisionFeatures::Cached)?;
-        let input = prompts.input.build(model.device()).with_features(features);
-        let free = (0..self.pages.len()).filter(|&page| self.pages[page] == 0);
-        let pages: Vec<i64> = free.take(count).map(|page| page as i64).collect();
-        let Some(cache) = self.cache.as_mut().filter(|_| pages.len() == count) else {
-            return Err(RolloutError::Torch("no page is left for a prompt".into()));
-        };
-        let hidden = cache.prefill(model, &input, &pages);
-        for (index, (page, hidden)) in prompts
-            .waiting
-            .into_iter()
-            .zip(pages.into_iter().zip(hidden))
-        {
-            let (waiting, page) = (&mut self.queue.waiting[index], page as usize);
-            self.pages[page] = waiting.request.samples;
-            waiting.prompt = Some(Prefilled { page, hidden });
+        let _span = tracing::trace_span!("prefill", prompts = batch.len()).entered();
+        stats.prefills += batch.len() as u64;
+        if self.spare.is_some() && input.len() < ALIKE {
+            input.push(&[0; ALIKE], None);
+        }
+        let features = model.features(views, VisionFeatures::Cached)?;
+        let input = input.build(model.device()).with_features(features);
+        let asked = &self.admission.asked;
+        let ranges = batch
+            .iter()
+            .filter_map(|&order| Some(&asked[order].prompt.as_ref()?.range));
+        let hidden = self
+            .cache
+            .prefill(model, &input, &ranges.collect::<Vec<_>>());
+        for (&order, hidden) in batch.iter().zip(hidden) {
+            if let Some(prompt) = &mut self.admission.asked[order].prompt {
+                prompt.hidden = Some(hidden);
+            }
         }
         Ok(())
     }
@@ -279,7 +219,13 @@ impl Decoding {
         if rows.is_empty() {
             return Ok(());
         }
-        let logits = model.logits(hidden).to_kind(Kind::Float);
+        let count = rows.len() as i64;
+        let missing = ALIKE as i64 - hidden.size()[0];
+        let logits = match self.spare.is_some() && missing > 0 {
+            true => model.logits(&hidden.constant_pad_nd([0, 0, 0, missing])),
+            false => model.logits(hidden),
+        };
+        let logits = logits.narrow(0, 0, count).to_kind(Kind::Float);
         let uniforms: Vec<f64> = rows
             .iter()
             .filter_map(|&index| self.slots[index].as_ref().map(Slot::uniform))
@@ -292,46 +238,89 @@ impl Decoding {
             };
             slot.push(&sampled, row, &self.stops);
             if let Some(finish) = slot.finish(&self.stops, self.sampler.sampling.max_new_tokens) {
-                let slot = self.slots[index].take().expect("it was there a line ago");
-                self.pages[slot.page()] -= 1;
-                self.queue
-                    .done
-                    .push_back(slot.finished(finish, &self.stops));
+                let mut slot = self.slots[index].take().expect("it was there a line ago");
+                self.admission.ended(&mut self.cache, &mut slot);
+                self.done.push_back(slot.finished(finish, &self.stops));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives every sequence a place for its next token, the oldest first; where there is none left, the youngest give way.
+    fn make_room(&mut self) -> Result<(), RolloutError> {
+        let mut order: Vec<usize> = (0..self.slots.len()).collect();
+        order.retain(|&index| self.slots[index].is_some());
+        order.sort_by_key(|&index| self.slots[index].as_ref().map(Slot::age));
+        let mut at = 0;
+        while let Some(&index) = order.get(at) {
+            let Some(slot) = self.slots[index].as_mut().filter(|slot| slot.is_full()) else {
+                at += 1;
+                continue;
+            };
+            let range = slot.range.as_mut();
+            if range.is_some_and(|range| self.cache.extend(range)) {
+                at += 1;
+                continue;
+            }
+            if self.admission.free_idle_prompts(&mut self.cache) {
+                continue;
+            }
+            if order.len() > 1 {
+                let youngest = order.pop().and_then(|index| self.slots[index].take());
+                if let Some(youngest) = youngest {
+                    self.admission.gives_way(&mut self.cache, youngest);
+                }
+                continue;
+            }
+            // It is alone, and what is free lies in pieces.
+            let own = self.slots.iter_mut().flatten();
+            let own = own.filter_map(|slot| slot.range.as_mut());
+            let prompts = self.admission.prompt_ranges();
+            self.cache.compact(prompts.chain(own).collect(), self.spare);
+            let slot = self.slots[index].as_mut();
+            let range = slot.and_then(|slot| slot.range.as_mut());
+            if !range.is_some_and(|range| self.cache.extend(range)) {
+                return Err(RolloutError::Torch("the cache is too small".into()));
             }
         }
         Ok(())
     }
 
     fn decode(&mut self, model: &Decoder, stats: &mut EngineStats) -> Result<(), RolloutError> {
-        let Some(cache) = &mut self.cache else {
-            return Ok(());
+        self.make_room()?;
+        let rows: Vec<usize> = (0..self.slots.len())
+            .filter(|&index| self.slots[index].is_some())
+            .collect();
+        let busy: Vec<&Slot> = self.slots.iter().flatten().collect();
+        let prompt_start = |slot: &Slot| {
+            let prompt = self.admission.asked[slot.age().0].prompt.as_ref();
+            prompt.map_or(0, |prompt| prompt.range.start())
         };
-        let busy = || {
-            self.slots
-                .iter()
-                .enumerate()
-                .filter_map(|(at, slot)| Some((at, slot.as_ref()?)))
+        // Rows without a sequence: each writes a place of its own, and reads that.
+        let idle = match self.spare {
+            Some(start) => (start..).take(ALIKE.saturating_sub(busy.len())).collect(),
+            None => Vec::new(),
         };
         let device = model.device();
-        let each = |number: fn(usize, &Slot) -> i64| {
-            let numbers: Vec<i64> = busy().map(|(at, slot)| number(at, slot)).collect();
+        let each = |number: &dyn Fn(&Slot) -> i64, without: &dyn Fn(i64) -> i64| {
+            let numbers = busy.iter().map(|slot| number(slot));
+            let numbers: Vec<i64> = numbers.chain(idle.iter().map(|at| without(*at))).collect();
             Tensor::from_slice(&numbers).to_device(device)
         };
-        let most =
-            |number: fn(&Slot) -> i64| busy().map(|(_, slot)| number(slot)).max().unwrap_or(0);
+        let most = |number: fn(&Slot) -> i64| busy.iter().map(|slot| number(slot)).max();
+        let none = |_: i64| 0;
         let step = models::DecodeRows {
-            ids: each(|_, slot| slot.last_token()),
-            pages: each(|_, slot| slot.page() as i64),
-            prompts: each(|_, slot| slot.prompt_len()),
-            slots: each(|at, _| at as i64),
-            positions: each(|_, slot| slot.position()),
-            position_ids: each(|_, slot| slot.turn()),
-            longest_prompt: most(Slot::prompt_len),
-            largest_position: most(Slot::position),
+            ids: each(&Slot::last_token, &none),
+            prompt_starts: each(&prompt_start, &none),
+            prompt_lengths: each(&Slot::prompt_len, &none),
+            starts: each(&Slot::start, &|at| at),
+            positions: each(&Slot::position, &none),
+            position_ids: each(&Slot::turn, &none),
+            longest_prompt: most(Slot::prompt_len).unwrap_or(0),
+            largest_position: most(Slot::position).unwrap_or(0),
         };
-        let rows: Vec<usize> = busy().map(|(at, _)| at).collect();
         let _span = tracing::trace_span!("decode", sequences = rows.len()).entered();
-        let hidden = cache.decode(model, &step)?;
+        let hidden = self.cache.decode(model, &step)?;
         self.sample_tokens(model, &rows, &hidden, stats)
     }
 
@@ -342,9 +331,12 @@ impl Decoding {
         stats: &mut EngineStats,
     ) -> Result<(), RolloutError> {
         self.admit(model, stats)?;
-        if self.queue.done.is_empty() && !self.idle() {
+        if self.done.is_empty() && self.active() > 0 {
             self.decode(model, stats)?;
         }
+        stats.put_back += std::mem::take(&mut self.admission.put_back);
+        stats.peak_pages = stats.peak_pages.max(self.cache.peak_pages() as u64);
+        stats.moved_rows += self.cache.take_moved_rows() as u64;
         Ok(())
     }
 }

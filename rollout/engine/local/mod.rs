@@ -3,6 +3,7 @@
 //!
 //! A submission's cache is freed when its last completion is handed out: the learner needs the memory.
 
+mod admission;
 mod decoding;
 mod sampler;
 mod slots;
@@ -17,7 +18,7 @@ use crate::RolloutError;
 use crate::engine::{
     Capabilities, Engine, EngineOptions, EngineStats, Finished, Request, Submission, WeightBlocks,
 };
-use decoding::Decoding;
+use decoding::{Bounds, Decoding};
 
 /// Samples with the learner's tensors in this process.
 pub(super) struct LocalEngine {
@@ -62,7 +63,11 @@ impl Engine for LocalEngine {
         let model = &self.options.policy;
         let begin = || {
             let views = self.encode_images(&submission.requests)?;
-            Decoding::new(model, tokenizer, submission, views, self.options.slots)
+            let bounds = Bounds {
+                slots: self.options.slots,
+                cache_tokens: self.options.cache_tokens,
+            };
+            Decoding::new(model, tokenizer, submission, views, bounds)
         };
         self.decoding = Some(catch_torch(|| tch::no_grad(begin)).map_err(RolloutError::Torch)??);
         Ok(())

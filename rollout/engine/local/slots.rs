@@ -1,17 +1,24 @@
 //! One sequence being decoded.
 
+use models::KvRange;
+
 use super::sampler::SampledTokens;
 use super::stop::Stops;
 use crate::engine::{Finished, Request};
 use crate::{Completion, DrawKey, FinishReason};
 
+/// A completion's place: its request's number in the submission, its own number among the siblings. The smaller, the
+/// older.
+pub(super) type Age = (usize, usize);
+
 /// A slot's sequence.
 pub(super) struct Slot {
     group: usize,
     index: usize,
+    age: Age,
     prompt_len: usize,
-    /// Where the prompt is.
-    page: usize,
+    /// Where its keys and values are, until it leaves.
+    pub(super) range: Option<KvRange>,
     /// Rotary position of the first token after the prompt.
     next: i64,
     draw: DrawKey,
@@ -24,17 +31,20 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Completion `index` of `request`, whose prompt is in `page` and is followed by position `next`.
+    /// The completion of `request` that is as old as `age`, its prompt followed by position `next`.
     pub(super) fn new(
-        (request, index): (&Request, usize),
-        (page, next): (usize, i64),
-        draw: DrawKey,
+        (request, age): (&Request, Age),
+        (range, next): (KvRange, i64),
+        seed: u64,
     ) -> Self {
+        let index = age.1;
+        let draw = DrawKey::new(seed, request.draw, index as u64);
         Self {
+            age,
             group: request.group,
             index,
             prompt_len: request.ids.len(),
-            page,
+            range: Some(range),
             next,
             draw,
             exact: request
@@ -57,8 +67,19 @@ impl Slot {
         self.ids.last().copied().unwrap_or_default()
     }
 
-    pub(super) fn page(&self) -> usize {
-        self.page
+    pub(super) fn age(&self) -> Age {
+        self.age
+    }
+
+    /// Its first row in the cache.
+    pub(super) fn start(&self) -> i64 {
+        self.range.as_ref().map_or(0, KvRange::start)
+    }
+
+    /// Whether its range is full: the next token has no place.
+    pub(super) fn is_full(&self) -> bool {
+        let rows = self.range.as_ref().map_or(0, KvRange::rows);
+        self.position() >= rows
     }
 
     /// Tokens of the prompt.
