@@ -195,6 +195,13 @@ impl SuiteTasks {
         let template = config.template.as_deref();
         let (questions, places) = self.questions(Some(&known), template);
         let total: usize = self.tasks().map(|(_, _, rows)| rows.len()).sum();
+        if total == 0 {
+            let why = format!("{}: nothing there to ask", self.suite);
+            return Err(TrainError::Input(format!(
+                "{}\n{why}",
+                self.notes.join("\n")
+            )));
+        }
         progress(EvalProgress::Begin(total));
         progress(EvalProgress::Judged(total - questions.len()));
         let judge = self.open_judge(config, device)?;
