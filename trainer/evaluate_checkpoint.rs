@@ -19,6 +19,7 @@ use crate::learn::Ranks;
 use crate::metrics::keys;
 use crate::prompt_builder::PromptBuilder;
 use crate::run::evaluate::{Evaluation, SetScores, sampling, subsample};
+use crate::run::suite_eval::{SuiteEvaluation, tasks_and_suites};
 use crate::samples::StepId;
 use crate::{TrainError, files};
 
@@ -57,7 +58,7 @@ struct CheckpointPlace {
 }
 
 /// Evaluates a checkpoint; writes `out/scores.json` and `out/items.jsonl`, a row for each completion with the keys of
-/// sample files and its `set`. `None`, with nothing written, when a signal cut it short.
+/// sample files and its `set`, and pictures of some of them (`out/pictures/<set>/<row of the set>.png`). `None`, with nothing written, when a signal cut it short.
 ///
 /// # Errors
 /// A stage that evaluates nothing, a folder that is no policy, whatever data, rewards and engine refuse.
@@ -73,6 +74,18 @@ pub fn evaluate_checkpoint(
         return Ok(None);
     };
     files::make_folder(out)?;
+    let pictures = out.join("pictures");
+    if pictures.exists() {
+        std::fs::remove_dir_all(&pictures).map_err(TrainError::io(&pictures))?;
+    }
+    for (set, kept) in sets
+        .iter()
+        .flat_map(|set| set.pictures.iter().map(move |kept| (set, kept)))
+    {
+        let folder = pictures.join(set.name);
+        files::make_folder(&folder)?;
+        files::write_whole(&folder.join(format!("{}.png", kept.row)), &kept.png)?;
+    }
     let mut all = Map::new();
     let mut items = String::new();
     for set in &sets {
@@ -123,7 +136,7 @@ fn stage_of<'a>(
     let stages = &args.config.stages;
     let named = |name: &str| stages.iter().find(|stage| stage.name() == name);
     let own = place.and_then(|place| named(&place.stage));
-    let evaluates = |stage: &&StageConfig| stage.common.eval.prompts > 0;
+    let evaluates = |stage: &&StageConfig| stage.common.eval.evaluates();
     let stage = match args.stage {
         Some(name) => named(name).ok_or_else(|| {
             let known: Vec<&str> = stages.iter().map(StageConfig::name).collect();
@@ -169,7 +182,7 @@ fn scores(
     let catalog = open_catalog(&config, &mut |_, _, _| {})?;
     let held_out = catalog.held_out(&stage.common.curriculum.sources)?;
     let examples = subsample(held_out, stage.common.eval.prompts);
-    if examples.is_empty() {
+    if examples.is_empty() && stage.common.eval.prompts > 0 {
         return Err(TrainError::Input(format!(
             "stages.{}.eval: no source of the stage holds rows out (data.sources.NAME.held_out)",
             stage.name()
@@ -177,7 +190,8 @@ fn scores(
     }
     let shape = config.model.shape(&tokenizer)?;
     let chat = chat.map(Arc::new);
-    let builder = PromptBuilder::new(&config.tasks, tokenizer.clone(), chat.as_ref(), config.seed)?
+    let tasks = tasks_and_suites(&config);
+    let builder = PromptBuilder::new(&tasks, tokenizer.clone(), chat.as_ref(), config.seed)?
         .with_vision(shape.vision);
     let counted = tokenizer.clone();
     let counter: TokenCounter = Arc::new(move |text| counted.encode(text).len());
@@ -202,11 +216,17 @@ fn scores(
     )?;
     engine.sync(policy.as_ref(), 0)?;
     let ranks = Ranks::single(args.device);
+    let own = sampling(stage);
+    let (stops, pictures) = (
+        (own.stop.clone(), own.include_stop),
+        stage.common.eval.pictures,
+    );
     let evaluation = Evaluation {
         config: &stage.common.eval,
-        sampling: sampling(stage),
+        sampling: own,
         examples: &examples,
         builder: &builder,
+        tasks: &config.tasks,
         scorer: &scorer,
         seed: config.seed,
         ranks: &ranks,
@@ -217,5 +237,26 @@ fn scores(
         step,
         policy_version: 0,
     };
-    evaluation.run(engine.as_mut(), &id)
+    let mut sets = Vec::new();
+    if !examples.is_empty() {
+        let Some(made) = evaluation.run(engine.as_mut(), &id)? else {
+            return Ok(None);
+        };
+        sets.extend(made);
+    }
+    if let Some(suite) = &stage.common.eval.suite {
+        let evaluation = SuiteEvaluation {
+            suite,
+            builder: &builder,
+            stops,
+            seed: config.seed,
+            world: (&ranks, args.interrupt),
+            pictures,
+        };
+        let Some(made) = evaluation.run(engine.as_mut(), &id)? else {
+            return Ok(None);
+        };
+        sets.push(made.set);
+    }
+    Ok(Some(sets))
 }

@@ -83,7 +83,7 @@ impl Inputs {
         let mut encoders = BTreeMap::new();
         for (name, encoder) in &config.encoders {
             if encoder.init.is_none() {
-                encoders.insert(name.clone(), folder_digest(&encoder.path, &encoder_files)?);
+                encoders.insert(name.clone(), encoder_digest(&encoder.path)?);
             }
         }
         let tokenizer = config.model.tokenizer_folder();
@@ -162,6 +162,14 @@ pub(crate) fn policy_digests(folder: &Path) -> Result<[String; 2], TrainError> {
         folder_digest(folder, &policy_files)?,
         tokenizer_digest(folder)?,
     ])
+}
+
+/// What tells a network's folder or file from others.
+///
+/// # Errors
+/// A file that is there and cannot be read.
+pub(crate) fn encoder_digest(path: &Path) -> Result<String, TrainError> {
+    folder_digest(path, &encoder_files)
 }
 
 /// Digest of the files that `choose` takes of a folder, or of `path` itself where it is a file.
@@ -291,6 +299,11 @@ fn digest<T: AsRef<str>>(parts: &[T]) -> String {
         hasher.update((part.len() as u64).to_le_bytes());
         hasher.update(part);
     }
+    hex_digest(hasher)
+}
+
+/// Sixteen hexadecimal digits of what was hashed.
+pub(crate) fn hex_digest(hasher: Sha256) -> String {
     let bytes = hasher.finalize();
     bytes[..8]
         .iter()

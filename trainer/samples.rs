@@ -213,6 +213,29 @@ pub fn write_held_out(
     write_step(&folder, step, rows)
 }
 
+/// Writes pictures of an evaluation's rows as `samples/<stage>/eval/<set>/step_NNNNNN/<row>.png` of the run, in the place of
+/// those that were there.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn write_pictures<'a>(
+    run: &Path,
+    (stage, set): (&str, &str),
+    step: u64,
+    pictures: impl Iterator<Item = (usize, &'a [u8])>,
+) -> Result<(), TrainError> {
+    let folder = run.join("samples").join(stage).join("eval").join(set);
+    let folder = folder.join(format!("step_{step:06}"));
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).map_err(TrainError::io(&folder))?;
+    }
+    for (row, png) in pictures {
+        files::make_folder(&folder)?;
+        files::write_whole(&folder.join(format!("{row}.png")), png)?;
+    }
+    Ok(())
+}
+
 fn write_step(folder: &Path, step: u64, rows: &[SampleRow]) -> Result<(), TrainError> {
     files::make_folder(folder)?;
     let path = folder.join(format!("step_{step:06}.jsonl"));
@@ -235,14 +258,21 @@ pub fn lines(rows: &[SampleRow]) -> Result<String, TrainError> {
     Ok(text)
 }
 
-/// Removes the sample files for which `keep(stage, step)` does not hold.
+/// Removes the sample files for which `keep(stage, step)` does not hold, their pictures among them.
 ///
 /// # Errors
 /// Whatever the file system says.
 pub fn cut(run: &Path, keep: &Keep) -> Result<(), TrainError> {
-    each(run, keep, &mut |_, file, kept| match kept {
-        true => Ok(()),
-        false => std::fs::remove_file(file).map_err(TrainError::io(file)),
+    each(run, keep, &mut |_, file, kept| {
+        if kept {
+            return Ok(());
+        }
+        std::fs::remove_file(file).map_err(TrainError::io(file))?;
+        // A folder of pictures goes with the last of them; others are not empty, or are filled again.
+        if file.extension().is_some_and(|ending| ending == "png") {
+            let _ = std::fs::remove_dir(files::parent(file));
+        }
+        Ok(())
     })
 }
 
@@ -276,7 +306,12 @@ fn each(run: &Path, keep: &Keep, visit: &mut VisitSample) -> Result<(), TrainErr
         let mut parts = inner.iter().skip(1).map(|part| part.to_string_lossy());
         let stage = parts.next().unwrap_or_default();
         let evaluation = parts.count() > 1;
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        // Pictures lie in a folder of their step's name.
+        let named = match path.extension().is_some_and(|ending| ending == "png") {
+            true => files::parent(&path),
+            false => &path,
+        };
+        let stem = named.file_stem().unwrap_or_default().to_string_lossy();
         let step = stem
             .strip_prefix("step_")
             .and_then(|step| step.parse().ok());

@@ -63,7 +63,8 @@ pub fn load_to_run(
 ) -> Result<RunConfig, CliFailure> {
     read(path, set, shared, |config, folder_of| {
         config.check_policy(folder_of)?;
-        config.check_encoders(folder_of)
+        config.check_encoders(folder_of)?;
+        config.check_suites(folder_of)
     })
 }
 
@@ -101,10 +102,11 @@ fn read(
 
 /// `svgrl check`: what `train` checks before it starts, data and tokenizer included.
 pub fn check(args: &CheckArgs, shared: &SharedFlags) -> Result<(), CliFailure> {
-    // Encoders may lie on the machine that trains alone: they are told of, not asked for.
+    // Encoders and benchmarks may lie on the machine that trains alone: they are told of, not asked for.
     let mut encoders = Ok(());
     let loaded = read(&args.config, &args.set, shared, |config, folder_of| {
         encoders = config.check_encoders(folder_of);
+        encoders = encoders.clone().and(config.check_suites(folder_of));
         config.check_policy(folder_of)
     })?;
     let left_out = trainer::check_inputs(&loaded.config).map_err(|error| loaded.failure(error))?;

@@ -80,7 +80,7 @@ fn wrong_components_are_named_by_file_and_key() {
 #[test]
 fn what_cannot_be_asked_says_what_can() {
     svgrl("eval sarena-icons --out x", &[]).refused(2, &["sarena-icon, sarena-illustration"]);
-    svgrl("eval sgp-genbench --out x", &[]).refused(2, &["sgp-genbench: not built yet"]);
+    svgrl("eval sgp-genbench --out x", &[]).refused(2, &["--config FILE: is needed"]);
     svgrl("eval sarena-icon --out x", &[]).refused(2, &["--config FILE: is needed"]);
     svgrl("eval compare --config c --out x", &[])
         .refused(2, &["--config: means nothing to `compare`"]);

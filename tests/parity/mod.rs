@@ -34,6 +34,8 @@ mod refusals;
 mod rewards;
 /// A tiny SArena judged as independent packages judge it.
 pub mod sarena;
+/// A tiny SGP-GenBench judged as transformers judges it.
+mod sgp_genbench;
 /// Folders with SVG tokens added equal what transformers makes of them.
 mod svg_tokens;
 /// Pictures cut as torchvision does.

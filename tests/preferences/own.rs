@@ -228,3 +228,97 @@ fn a_judge_scores_candidates_in_the_place_of_a_rubric() {
     );
     said.refused(2, &["none of 7 prompts gave a pair"]);
 }
+
+/// A judge that sees all candidates of a prompt in one question: each gets its own score, one that is left out has none, and
+/// an answer that is nonsense costs its prompt alone.
+#[test]
+fn a_judge_of_all_candidates_is_asked_once_a_prompt() {
+    let folder = scratch("dpo_jury");
+    let asked = Arc::new(AtomicU64::new(0));
+    let counted = asked.clone();
+    let address = crate::support::chat_server::chat_server(move |question| {
+        let at = counted.fetch_add(1, Ordering::Relaxed);
+        let content = question["messages"][0]["content"].as_array().unwrap();
+        let words = content[0]["text"].as_str().unwrap();
+        assert!(
+            words.contains("drawn for") && words.contains("\"image_1_score\": NUMBER"),
+            "{words}"
+        );
+        let pictures = content.len() - 1;
+        assert!(
+            words.contains(&format!("There are {pictures} pictures")),
+            "{words}"
+        );
+        match at {
+            1 => json!("I like none of them."),
+            // The first picture is left out.
+            2 => json!(
+                (2..=pictures)
+                    .map(|at| format!("\"image_{at}_score\": {}", 10 * at))
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            ),
+            _ => json!(
+                (1..=pictures)
+                    .map(|at| format!("\"image_{at}_score\": {}", 10 * at))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
+        }
+    });
+    let jury = format!(
+        "judge_sees: all, judge: {{endpoint: \"{address}\", model: m, retries: 0, connections: 1, range: [1, 100], question: \"Pictures drawn for {{text}}.\"}}"
+    );
+    let config = own(&folder, &STAGES.replace("rubric: draw", &jury));
+    let run = folder.join("run");
+    let said = told(&mut train(&config, &run)).fine().err;
+    let made = rows(&run.join("pairs/dpo.jsonl"));
+    assert_eq!(made.len(), 7);
+    made.iter().for_each(check_row);
+    let failed: Vec<&Value> = made
+        .iter()
+        .filter(|row| row["judge_failure"].is_string())
+        .collect();
+    assert_eq!(failed.len(), 2, "{made:#?}");
+    assert!(
+        failed[0]["judge_failure"]
+            .as_str()
+            .unwrap()
+            .contains("I like none of them")
+    );
+    assert!(
+        said.contains("of 2 prompts the judge gave some candidates no score"),
+        "{said}"
+    );
+    for row in &made {
+        let candidates = row["candidates"].as_array().unwrap();
+        let valid: Vec<&Value> = candidates
+            .iter()
+            .filter(|one| one["valid"] == true)
+            .collect();
+        for (at, one) in valid.iter().enumerate() {
+            match one["total"].as_f64() {
+                Some(total) => assert!(
+                    (total - (10.0 * (at + 1) as f64 - 1.0) / 99.0).abs() < 1e-12,
+                    "{row}"
+                ),
+                None => assert_eq!(one["unscored"], json!(["judge"]), "{row}"),
+            }
+        }
+        if row["judge_failure"].is_null() {
+            assert!(valid.iter().all(|one| one["total"].is_number()), "{row}");
+        }
+    }
+    let judged = made.iter().filter(|row| {
+        let candidates = row["candidates"].as_array().unwrap();
+        candidates.iter().any(|one| one["valid"] == true)
+    });
+    assert_eq!(asked.load(Ordering::Relaxed), judged.count() as u64);
+    // What has no use is refused.
+    let wrong = jury.replace("model: m", "model: m, with_reference: true");
+    let config = own(&folder, &STAGES.replace("rubric: draw", &wrong));
+    told(&mut train(&config, &folder.join("other"))).refused(
+        2,
+        &["judge.with_reference: has no use with judge_sees: all"],
+    );
+}

@@ -30,6 +30,33 @@ pub fn trained(system: &str, more: &[String]) -> (PathBuf, PathBuf) {
     (example, run)
 }
 
+/// The scores of a twin on its benchmark, from the run's last checkpoint.
+fn judged(suite: &str, (example, run): (&Path, &Path), more: &[String]) -> Value {
+    let out = example.join("scores");
+    let mut command = program();
+    command.args(["eval", suite, "--config"]);
+    command
+        .arg(example.join("suite.yaml"))
+        .arg("--run")
+        .arg(run);
+    told(command.arg("--out").arg(&out).args(more)).fine();
+    let text = std::fs::read_to_string(out.join("scores.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// A judge for a benchmark.
+fn with_judge() -> [String; 2] {
+    let judge = crate::support::chat_server::chat_server(|asked| {
+        let words = asked["messages"][0]["content"][0]["text"].to_string();
+        match words.contains("score: NUMBER") {
+            true => serde_json::json!("score: 5"),
+            false => serde_json::json!("SCORE: 50"),
+        }
+    });
+    let key = format!("judge={{endpoint: \"{judge}\", model: m}}");
+    ["--set".to_owned(), key]
+}
+
 /// A metric of every step of a stage that has it.
 fn metric(all: &[Value], stage: &str, name: &str) -> Vec<f64> {
     let of_stage = all.iter().filter(|row| row["stage"] == stage);
@@ -136,10 +163,15 @@ fn leaves(value: &Value, path: &str, out: &mut BTreeMap<String, Value>) {
 
 #[test]
 fn ctrl_s_goes_through_its_three_stages() {
-    let (_, run) = trained("ctrl-s", &[]);
+    let (example, run) = trained("ctrl-s", &[]);
     fitted(&run, "sft_sagoge", 0.5);
     fitted(&run, "sft_sophia", 0.5);
     reinforced(&run, "rl", &run.join("checkpoints/sft_sophia/final"));
+    let scores = judged("sophia-refine", (&example, &run), &[]);
+    assert_eq!(scores["tasks"]["refinement"]["items"], 6);
+    for metric in ["success_rate", "dino", "ssim", "lpips"] {
+        assert!(scores[metric].is_number(), "{metric}: {scores}");
+    }
 }
 
 #[test]
@@ -151,12 +183,21 @@ fn vectorgym_learns_four_tasks_at_once() {
         let name = format!("reward/{task}/total/mean");
         assert!(!metric(&all, "rl", &name).is_empty(), "{task}");
     }
+    let scores = judged("vectorgym", (&example, &run), &with_judge());
+    for score in ["sketch", "edit", "text", "caption", "overall"] {
+        assert!(scores[score].is_number(), "{score}: {scores}");
+    }
 }
 
 #[test]
 fn sgp_gen_learns_from_a_base_model() {
     let (example, run) = trained("sgp-gen", &[]);
     reinforced(&run, "rl", &example.join("models/tiny-qwen2.5"));
+    let scores = judged("sgp-genbench", (&example, &run), &with_judge());
+    for score in ["composition", "diversity", "siglip_small", "dino_small"] {
+        assert!(scores[score].is_number(), "{score}: {scores}");
+    }
+    assert!(scores["success_rate"].as_f64().unwrap() > 0.0, "{scores}");
 }
 
 #[test]
@@ -199,7 +240,10 @@ fn introsvg_makes_its_own_pairs_and_learns_from_them() {
 
 #[test]
 fn internsvg_goes_through_both_stages() {
-    let (_, run) = trained("internsvg", &[]);
+    let (example, run) = trained("internsvg", &[]);
     fitted(&run, "stage1", 0.6);
     fitted(&run, "stage2", 0.9);
+    let scores = judged("sarena-icon", (&example, &run), &[]);
+    assert!(scores["final"].is_number(), "{scores}");
+    assert!(scores["tasks"]["understanding"]["metrics"]["accuracy"]["value"].is_number());
 }

@@ -1,16 +1,12 @@
 //! The real DPO step over pairs whose lengths are given.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use indexmap::IndexMap;
-use models::Decoder;
-use rewards::Reference;
-use rollout::Prompt;
-use rollout::data::{CursorState, Spread};
 use rollout::engine::{self, EngineConfig, EngineOptions};
 use tch::{Device, Kind};
 
+use super::fixed_loader::{FixedLoader, FixedRows};
 use super::scoring::scorer;
 use super::shape::Shape;
 use super::step::{StepTimes, times};
@@ -20,8 +16,6 @@ use crate::algorithm::{
 use crate::config::{
     AlgorithmOptions, BatchConfig, DpoConfig, DpoReference, OptimizerConfig, StageCommon,
 };
-use crate::draw_stats::DrawStats;
-use crate::loader::{LoadedPrompts, Loader, PromptRequest};
 use crate::{Interrupt, Learner, LearnerOptions, Ranks, TrainError, telemetry};
 
 /// Pairs of a step.
@@ -38,76 +32,6 @@ pub struct DpoBench {
     pub lengths: Vec<usize>,
     /// Where the reference's log-probabilities come from.
     pub reference: DpoReference,
-}
-
-/// The same pairs at every step.
-struct FixedPairs {
-    shape: Shape,
-    model: Rc<Decoder>,
-    lengths: Vec<usize>,
-    draws: u64,
-}
-
-impl FixedPairs {
-    fn answer(&self, at: usize) -> Option<Vec<i64>> {
-        let len = self.lengths[at % self.lengths.len()];
-        Some(
-            (0..len)
-                .map(|n| ((at * 59 + n * n * 7 + 3) % 1000) as i64)
-                .collect(),
-        )
-    }
-}
-
-impl Loader for FixedPairs {
-    fn prompts(&mut self, request: PromptRequest) -> Result<LoadedPrompts, TrainError> {
-        let prompt = |index: usize| {
-            let asked = self.shape.prompt(&self.model, index)?;
-            Ok(Prompt {
-                id: index.to_string(),
-                task: "draw".into(),
-                text: Some("".into()),
-                asked: "".into(),
-                ids: asked.ids,
-                shown: asked.shown,
-                reference: Arc::new(Reference::default()),
-                draw: self.draws + index as u64,
-            })
-        };
-        let prompts: Result<Vec<Prompt>, TrainError> = (0..request.count).map(prompt).collect();
-        let answers = |side: usize| (0..request.count).map(move |pair| 2 * pair + side);
-        let (targets, rejected): (Vec<_>, Vec<_>) = (
-            answers(0).map(|at| self.answer(at)).collect(),
-            answers(1).map(|at| self.answer(at)).collect(),
-        );
-        self.draws += request.count as u64;
-        Ok(LoadedPrompts {
-            prompts: prompts?,
-            weights: vec![1.0; targets.len()],
-            targets,
-            rejected,
-            too_long: 0,
-            stats: DrawStats::default(),
-        })
-    }
-
-    fn state(&self) -> CursorState {
-        CursorState {
-            draws: self.draws,
-            streams: IndexMap::new(),
-        }
-    }
-
-    fn restore(&mut self, state: &CursorState) -> Result<(), TrainError> {
-        self.draws = state.draws;
-        Ok(())
-    }
-
-    fn observe(&mut self, _totals: &[(u64, &[f64])]) {}
-
-    fn spreads(&self) -> Vec<Spread> {
-        Vec::new()
-    }
 }
 
 /// The times of `count` steps.
@@ -154,12 +78,8 @@ pub fn dpo_times(bench: &DpoBench, count: usize) -> Result<Vec<StepTimes>, Train
         seed: 0,
         steps_before: 0,
     };
-    let mut loader = FixedPairs {
-        shape: bench.shape,
-        model: learner.model.clone(),
-        lengths: bench.lengths.clone(),
-        draws: 0,
-    };
+    let rows = FixedRows::Pairs(&bench.lengths);
+    let mut loader = FixedLoader::new(bench.shape, learner.model.clone(), rows);
     let run = std::env::temp_dir().join(format!("svgrl-bench-dpo-{}", std::process::id()));
     let policy = learner.model.clone();
     let prepared = config.prepare(&mut PrepareContext {

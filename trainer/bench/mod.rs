@@ -5,6 +5,7 @@
 mod decode;
 mod dpo;
 mod encoders;
+mod fixed_loader;
 mod scoring;
 mod shape;
 mod step;

@@ -1,16 +1,13 @@
 //! The real GRPO step over prompts, completion lengths and texts that are given.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use indexmap::IndexMap;
-use models::Decoder;
-use rewards::Reference;
-use rollout::data::{CursorState, Spread};
 use rollout::engine::{self, Capabilities, EngineOptions, EngineStats, WeightBlocks};
-use rollout::{Engine, Finished, Prompt, RolloutError, Submission};
+use rollout::{Engine, Finished, RolloutError, Submission};
 use tch::{Device, Kind};
 
+use super::fixed_loader::{FixedLoader, FixedRows};
 use super::scoring::{scorer, shapes};
 use super::shape::Shape;
 use crate::algorithm::{Algorithm, ReferencePolicy, StageContext, StepContext, StepEnd};
@@ -18,8 +15,6 @@ use crate::config::{
     AlgorithmOptions, BatchConfig, GrpoConfig, KlConfig, OptimizerConfig, RolloutConfig,
     StageCommon,
 };
-use crate::draw_stats::DrawStats;
-use crate::loader::{LoadedPrompts, Loader, PromptRequest};
 use crate::metrics::{Metrics, keys};
 use crate::{Interrupt, Learner, LearnerOptions, Ranks, TrainError, telemetry};
 
@@ -91,63 +86,6 @@ impl Engine for Forced<'_> {
     }
 }
 
-/// The same prompts at every step.
-struct FixedPrompts<'a> {
-    shape: Shape,
-    model: Rc<Decoder>,
-    texts: &'a [String],
-    draws: u64,
-}
-
-impl Loader for FixedPrompts<'_> {
-    fn prompts(&mut self, request: PromptRequest) -> Result<LoadedPrompts, TrainError> {
-        let prompt = |index: usize| {
-            let asked = self.shape.prompt(&self.model, index)?;
-            Ok(Prompt {
-                id: index.to_string(),
-                task: "draw".into(),
-                text: Some("".into()),
-                asked: "".into(),
-                ids: asked.ids,
-                shown: asked.shown,
-                reference: Arc::new(Reference {
-                    svg: self.texts.get(index).cloned(),
-                    ..Reference::default()
-                }),
-                draw: self.draws + index as u64,
-            })
-        };
-        let prompts: Result<Vec<Prompt>, TrainError> = (0..request.count).map(prompt).collect();
-        self.draws += request.count as u64;
-        Ok(LoadedPrompts {
-            prompts: prompts?,
-            targets: Vec::new(),
-            weights: Vec::new(),
-            rejected: Vec::new(),
-            too_long: 0,
-            stats: DrawStats::default(),
-        })
-    }
-
-    fn state(&self) -> CursorState {
-        CursorState {
-            draws: self.draws,
-            streams: IndexMap::new(),
-        }
-    }
-
-    fn restore(&mut self, state: &CursorState) -> Result<(), TrainError> {
-        self.draws = state.draws;
-        Ok(())
-    }
-
-    fn observe(&mut self, _totals: &[(u64, &[f64])]) {}
-
-    fn spreads(&self) -> Vec<Spread> {
-        Vec::new()
-    }
-}
-
 /// The times of `count` steps.
 ///
 /// # Errors
@@ -198,12 +136,8 @@ pub fn step_times(bench: &StepBench, count: usize) -> Result<Vec<StepTimes>, Tra
         lengths: &bench.lengths,
         texts: &texts,
     };
-    let mut loader = FixedPrompts {
-        shape: bench.shape,
-        model: learner.model.clone(),
-        texts: &texts,
-        draws: 0,
-    };
+    let rows = FixedRows::Prompts(&texts);
+    let mut loader = FixedLoader::new(bench.shape, learner.model.clone(), rows);
     let mut out = Vec::new();
     for step in 1..=count as u64 {
         let end = config.step(&mut StepContext {

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::optimizer::OptimizerConfig;
+use super::suite::StageSuite;
 
 /// What every stage has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -68,9 +69,9 @@ impl Default for BatchConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvalConfig {
-    /// Steps between evaluations; 0: only before the first step and after the last, if `prompts` > 0.
+    /// Steps between evaluations; 0: only before the first step and after the last, if there is anything to evaluate.
     pub every: u64,
-    /// Held-out prompts, evenly spread over the held-out rows and the same each time; 0 turns evaluation off.
+    /// Held-out prompts, evenly spread over the held-out rows and the same each time; 0: none.
     pub prompts: usize,
     /// Completions of each prompt, >= 1.
     pub samples: usize,
@@ -84,12 +85,24 @@ pub struct EvalConfig {
     pub swap_images: bool,
     /// Longest completion, in tokens; 0 takes the stage's (SFT, DPO: 512).
     pub max_new_tokens: usize,
+    /// Name of the task whose rubric and metrics score the completions; absent: each row's own task.
+    pub rubric: Option<String>,
+    /// A benchmark that is answered and judged besides, at the same times, with or without held-out prompts.
+    pub suite: Option<StageSuite>,
+    /// Of each set, how many drawings, from the first row that renders on, are kept as pictures beside the rows:
+    /// RUN/samples/STAGE/eval/SET/step_NNNNNN/ROW.png, ROW counting from 0, the longer side 256 pixels; 0: none.
+    pub pictures: usize,
     /// The stage ends early when this many evaluations in a row bring no better value of `checkpoint.best`'s metric than
     /// the best one so far; 0: it makes all its steps. The evaluation before the first step does not count.
     pub stop_after: u64,
 }
 
 impl EvalConfig {
+    /// Whether anything is evaluated.
+    pub fn evaluates(&self) -> bool {
+        self.prompts > 0 || self.suite.is_some()
+    }
+
     /// The names of the sets that it makes rows of, as far as the rows allow.
     pub fn sets(&self) -> Vec<&'static str> {
         let mut sets = vec![Self::SAMPLED];
@@ -118,6 +131,9 @@ impl Default for EvalConfig {
             greedy: true,
             swap_images: false,
             max_new_tokens: 0,
+            rubric: None,
+            suite: None,
+            pictures: 16,
             stop_after: 0,
         }
     }

@@ -17,9 +17,15 @@ impl Config {
                 )
             });
         };
-        ensure(common.eval.prompts > 0, || {
+        ensure(common.eval.evaluates(), || {
             "checkpoint.best: nothing is evaluated (eval.prompts is 0)".into()
         })?;
+        // What a suite measures is known when its folder is read, before the first step.
+        let set = keys::of_held_out(&best.metric).map(|(set, _)| set);
+        let suite = common.eval.suite.as_ref();
+        if suite.is_some_and(|suite| Some(suite.name.name()) == set) {
+            return Ok(());
+        }
         let names = self.held_out_metrics(stage);
         ensure(!names.is_empty(), || {
             "checkpoint.best: no source of the stage holds rows out (data.sources.NAME.held_out)"
@@ -45,8 +51,9 @@ impl Config {
             source.holds_out() && (sources.is_empty() || sources.contains(name))
         });
         let first = self.tasks.keys().next().map(String::as_str);
+        let other = stage.common.eval.rubric.as_deref();
         let asked: Vec<&str> = used
-            .filter_map(|(_, source)| source.task().or(first))
+            .filter_map(|(_, source)| other.or(source.task()).or(first))
             .collect();
         let mut names: Vec<String> = Vec::new();
         for (name, task) in &self.tasks {

@@ -18,6 +18,7 @@ mod ranks;
 mod sampling;
 mod sft;
 mod stage;
+mod suite;
 mod task;
 mod validate;
 
@@ -41,13 +42,14 @@ pub use grpo::{
 };
 pub use optimizer::{OptimizerConfig, Schedule};
 pub use options::{AlgorithmNeeds, AlgorithmOptions, LengthBounds};
-pub use pairs::PairsConfig;
 pub(crate) use pairs::ScoredBy;
+pub use pairs::{JudgeSees, PairsConfig};
 pub use paths::FolderOf;
 pub use ranks::RanksConfig;
 pub use sampling::RolloutConfig;
 pub use sft::{AnswerSelection, SftConfig};
 pub use stage::StageConfig;
+pub use suite::StageSuite;
 pub use task::{TaskConfig, TaskType, scoring};
 
 /// A whole run.

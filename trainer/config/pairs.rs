@@ -21,6 +21,10 @@ pub struct PairsConfig {
     pub rubric: Option<String>,
     /// A judge that scores them in the place of a rubric: the keys of the reward `judge`.
     pub judge: Option<Judge>,
+    /// Whether the judge is asked about each candidate alone (`one`) or about all of a prompt's in one question (`all`), as
+    /// IntroSVG's script asks it: then `question` is asked once, its end naming the pictures and the form of the answer,
+    /// `"image_2_score": NUMBER` for each; `score`, `with_reference`, `price` and `{svg}` have no use.
+    pub judge_sees: JudgeSees,
     /// Smallest difference of two totals that makes a pair, >= 0; equal ones make none in any case.
     pub min_margin: f64,
     /// How candidates are sampled, and what evaluations of the stage take over; `candidates` stands in the
@@ -35,10 +39,22 @@ impl Default for PairsConfig {
             prompts: 0,
             rubric: None,
             judge: None,
+            judge_sees: JudgeSees::One,
             min_margin: 0.0,
             rollout: RolloutConfig::default(),
         }
     }
+}
+
+/// What a judge of candidates sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JudgeSees {
+    /// One candidate a question.
+    #[default]
+    One,
+    /// All of a prompt's.
+    All,
 }
 
 /// What scores candidates.
@@ -80,6 +96,9 @@ impl PairsConfig {
             count => format!("{count} prompts"),
         };
         let by = match (&self.judge, &self.rubric) {
+            (Some(judge), _) if self.judge_sees == JudgeSees::All => {
+                format!("the judge {} together", judge.model)
+            }
             (Some(judge), _) => format!("the judge {}", judge.model),
             (None, Some(task)) => format!("the rubric of {task}"),
             (None, None) => "each row's own rubric".to_owned(),
@@ -99,6 +118,21 @@ impl PairsConfig {
         ensure(self.rubric.is_none() || self.judge.is_none(), || {
             "rubric, judge: one of them scores the candidates; leave the other out".into()
         })?;
+        if self.judge_sees == JudgeSees::All {
+            let judge = self.judge.as_ref();
+            let judge = judge.ok_or("judge_sees: `all` needs a judge")?;
+            let default = Judge::default();
+            for (key, given) in [
+                ("score", judge.score != default.score),
+                ("with_reference", judge.with_reference),
+                ("price", judge.price != default.price),
+                ("question", judge.question.contains("{svg}")),
+            ] {
+                ensure(!given, || {
+                    format!("judge.{key}: has no use with judge_sees: all")
+                })?;
+            }
+        }
         let other = RolloutConfig::default().group_size;
         let asked = rollout.group_size;
         ensure(asked == other || asked == self.candidates, || {

@@ -50,6 +50,12 @@ impl Config {
                 rule.resolve_paths(&folder(&format!("{key}.path")));
             }
         }
+        for (at, stage) in self.stages.iter_mut().enumerate() {
+            let suite = stage.common.eval.suite.iter_mut();
+            for (key, path) in suite.flat_map(|suite| suite.with.paths()) {
+                join(&format!("stages.{at}.eval.suite.with.{key}"), path);
+            }
+        }
         for (name, source) in &mut self.data.sources {
             if let Some(file) = source.file_mut() {
                 join(&format!("data.sources.{name}.path"), &mut file.path);
@@ -57,6 +63,24 @@ impl Config {
                 optional(&key, &mut file.media_root);
             }
         }
+    }
+
+    /// [`Self::check_policy`] of the folders of suites.
+    ///
+    /// # Errors
+    /// `key: problem`.
+    pub fn check_suites(&self, folder_of: &FolderOf) -> Result<(), String> {
+        for (at, stage) in self.stages.iter().enumerate() {
+            let Some(suite) = &stage.common.eval.suite else {
+                continue;
+            };
+            let key = format!("stages.{at}.eval.suite.with.data");
+            let data = &suite.with.data;
+            if !folder_of(&key).join(data).exists() {
+                return Err(format!("{key}: {}: no such folder", data.display()));
+            }
+        }
+        Ok(())
     }
 
     /// Whether the folders of policy and tokenizer are there and look like what they are wanted for;

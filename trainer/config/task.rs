@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
-use rewards::rules::{CodeEfficiency, MseForeground, Ssim};
+use rewards::rules::{CodeEfficiency, Format, MseForeground, Ssim};
 use rewards::{
     CompletionConfig, MeasureWhen, PlainText, RewardConfig, RubricConfig, TaskScoring, Variant,
     Weight,
@@ -13,7 +13,7 @@ use rollout::prompt::{ChatUse, PromptConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Config, StageConfig};
+use super::{Config, JudgeSees, StageConfig};
 
 /// What kind of work a task is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -198,10 +198,15 @@ impl Config {
         let sources = self.data.sources.iter().filter(|(name, _)| used(name));
         let first = self.tasks.keys().next().map(String::as_str);
         let names = sources.filter_map(|(_, source)| source.task().or(first));
+        // One who sees all is asked when they are all there; before, each is but drawn.
+        let reward = match pairs.judge_sees {
+            JudgeSees::One => RewardConfig::Judge(judge.clone()),
+            JudgeSees::All => RewardConfig::Format(Format::default()),
+        };
         let judged = names.filter_map(|name| {
             let scoring = TaskScoring {
                 rubric: RubricConfig {
-                    rewards: vec![RewardConfig::Judge(judge.clone())],
+                    rewards: vec![reward.clone()],
                     ..RubricConfig::default()
                 },
                 metrics: Vec::new(),

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use rewards::RewardConfig;
+
 use super::bounds::{BoundResult, at_least, ensure, not_negative, positive, within};
 use super::{Config, EvalConfig, OptimizerConfig, PairsConfig, Schedule, StageConfig, scoring};
 
@@ -113,7 +115,8 @@ impl Config {
         at_least("batch.micro_tokens", common.batch.micro_tokens, 1)?;
         at_least("checkpoint.keep_last", common.checkpoint.keep_last, 1)?;
         optimizer(&common.optimizer).map_err(|error| format!("optimizer.{error}"))?;
-        eval(&common.eval).map_err(|error| format!("eval.{error}"))?;
+        self.eval(&common.eval)
+            .map_err(|error| format!("eval.{error}"))?;
         common
             .curriculum
             .check()
@@ -131,6 +134,23 @@ impl Config {
         self.check_best(stage)?;
         stage.algorithm.options().check(common)?;
         self.pairs(stage).map_err(|error| format!("pairs.{error}"))
+    }
+
+    fn eval(&self, config: &EvalConfig) -> BoundResult {
+        at_least("samples", config.samples, 1)?;
+        positive("temperature", config.temperature)?;
+        let known: Vec<&String> = self.tasks.keys().collect();
+        if let Some(task) = &config.rubric {
+            ensure(self.tasks.contains_key(task), || {
+                format!("rubric: `{task}` is not in tasks {known:?}")
+            })?;
+        }
+        match &config.suite {
+            Some(suite) => suite
+                .check(&known)
+                .map_err(|error| format!("suite.{error}")),
+            None => Ok(()),
+        }
     }
 
     /// Checks the bounds of a making of pairs, and the name of what scores it.
@@ -158,7 +178,14 @@ impl Config {
             ensure(self.rewards.endpoint.is_none(), || {
                 "judge: with rewards.endpoint the service scores by its own tasks; name one of them as rubric".into()
             })?;
-            for scoring in self.judged_pairs(stage).values() {
+            // By the judge's own rules, whether it is asked as a reward or not.
+            for mut scoring in self.judged_pairs(stage).into_values() {
+                scoring.rubric.rewards = pairs
+                    .judge
+                    .clone()
+                    .map(RewardConfig::Judge)
+                    .into_iter()
+                    .collect();
                 scoring.validate().map_err(|error| {
                     match error.strip_prefix("rubric.rewards.0.") {
                         Some(own) => format!("judge.{own}"),
@@ -194,9 +221,4 @@ fn optimizer(config: &OptimizerConfig) -> BoundResult {
             })
         }
     }
-}
-
-fn eval(config: &EvalConfig) -> BoundResult {
-    at_least("samples", config.samples, 1)?;
-    positive("temperature", config.temperature)
 }

@@ -324,7 +324,7 @@ fn listed(words: &[&str]) -> String {
 }
 
 /// Keys and words that the documents promise and that are not built.
-const NOT_BUILT: [&str; 16] = [
+const NOT_BUILT: [&str; 15] = [
     "dpo",
     "vllm",
     "sglang",
@@ -338,7 +338,6 @@ const NOT_BUILT: [&str; 16] = [
     "engine",
     "placement",
     "max_staleness",
-    "suite",
     "pairs",
     "dedicated",
 ];

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use indexmap::IndexMap;
 use models::encoder::{Encoder, Pooling};
 use rewards::rules::rouge_l::rouge_l;
 use tch::{Device, Kind, Tensor};
 
 use super::item::EvalItem;
+use super::jsonl::{id_text, read_rows};
 use super::networks::cosine;
 use crate::TrainError;
 
@@ -24,6 +26,8 @@ pub struct CaptionTask {
 pub struct CaptionRow {
     /// Its id.
     pub id: String,
+    /// What a model is asked.
+    pub question: String,
     /// What was answered, or why nothing was.
     pub answer: Result<String, String>,
     /// What should have been.
@@ -31,6 +35,59 @@ pub struct CaptionRow {
 }
 
 impl CaptionTask {
+    /// Takes the answers of `folder/output.jsonl`, rows of `id`, `answer` and, where the task has no items of its own,
+    /// `reference`; the last row of an id counts. What cannot be used is said in `notes`.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn take_answers(&mut self, folder: &Path, notes: &mut Vec<String>) -> Result<(), String> {
+        let read = read_rows(&folder.join("output.jsonl"), notes)?;
+        let own = std::mem::take(&mut self.rows).into_iter();
+        let mut rows: IndexMap<String, CaptionRow> = own.map(|row| (row.id.clone(), row)).collect();
+        let (known, mut strangers) = (!rows.is_empty(), Vec::new());
+        for row in read {
+            let id = id_text(&row.value["id"]);
+            let Some(id) = id else {
+                notes.push(format!("{}: id is needed (the row is left out)", row.place));
+                continue;
+            };
+            let answer = row.value["answer"].as_str().map(str::to_owned);
+            let answer = answer.ok_or_else(|| {
+                let got = &row.value["answer"];
+                format!(
+                    "no_prediction: {}: answer: must be text, got {got}",
+                    row.place
+                )
+            });
+            match (rows.get_mut(&id), row.value["reference"].as_str()) {
+                (Some(own), _) if known => own.answer = answer,
+                (None, _) if known => strangers.push(id),
+                (_, Some(reference)) => {
+                    let own = CaptionRow {
+                        id: id.clone(),
+                        question: String::new(),
+                        answer,
+                        reference: reference.to_owned(),
+                    };
+                    rows.insert(id, own);
+                }
+                (_, None) => notes.push(format!(
+                    "{}: id and reference are needed (the row is left out)",
+                    row.place
+                )),
+            }
+        }
+        if let Some(first) = strangers.first() {
+            notes.push(format!(
+                "{}: {} answers belong to no item of the suite (the first: id {first})",
+                self.name,
+                strangers.len()
+            ));
+        }
+        self.rows = rows.into_values().collect();
+        Ok(())
+    }
+
     /// Each item with ROUGE-L's F1 and, where there is a network, the cosine of BGE-M3's features. One without an answer
     /// has 0 in both.
     ///

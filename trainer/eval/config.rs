@@ -13,7 +13,8 @@ use crate::config::DeviceName;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SuiteConfig {
-    /// The suite's folder as it is published; relative to this file, as all paths here. VectorGym needs none.
+    /// The suite's folder as it is published; relative to this file, as all paths here. Where predictions are judged,
+    /// VectorGym needs none: they bring their references.
     pub data: PathBuf,
     /// The networks that judge. Metrics whose network is absent are left out, and it is said.
     pub encoders: SuiteEncoders,
@@ -38,7 +39,8 @@ pub struct SuiteConfig {
     pub template: Option<String>,
     /// The server of --endpoint.
     pub server: ServerConfig,
-    /// VectorGym's judge; absent: nothing is judged by one, and scores that need it are null.
+    /// The judge of vectorgym and of sgp-genbench's compositions; absent: nothing is judged by one, and scores that need it
+    /// are null.
     pub judge: Option<EvalJudgeConfig>,
 }
 
@@ -46,12 +48,17 @@ pub struct SuiteConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvalSampling {
-    /// Divides the logits, >= 0; 0 is greedy. Absent: the suite's (0 for SArena, 0.6 for SVG-Sophia).
+    /// Divides the logits, >= 0; 0 is greedy. Absent: the suite's (0 for SArena and VectorGym, 0.6 for SVG-Sophia, 1 for
+    /// SGP-GenBench).
     pub temperature: Option<f64>,
-    /// Keeps the smallest set of tokens with this much probability, above 0, at most 1.
-    pub top_p: f64,
-    /// Longest answer, in tokens, >= 1. Absent: the suite's (4000 for SArena, 16384 for SVG-Sophia).
+    /// Keeps the smallest set of tokens with this much probability, above 0, at most 1. Absent: the suite's (0.9 for
+    /// VectorGym, else 1).
+    pub top_p: Option<f64>,
+    /// Longest answer, in tokens, >= 1. Absent: the suite's (4000 for SArena, 16384 for SVG-Sophia, 8096 for VectorGym,
+    /// 3000 for SGP-GenBench).
     pub max_new_tokens: Option<usize>,
+    /// Drawings of each object and scene of sgp-genbench, 1 to 64, of predictions as well. Absent: 8.
+    pub samples: Option<usize>,
     /// Sequences decoded at a time by a model of this process; 0: all.
     pub slots: usize,
 }
@@ -60,8 +67,9 @@ impl Default for EvalSampling {
     fn default() -> Self {
         Self {
             temperature: None,
-            top_p: 1.0,
+            top_p: None,
             max_new_tokens: None,
+            samples: None,
             slots: 64,
         }
     }
@@ -99,12 +107,23 @@ impl Default for ServerConfig {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SuiteEncoders {
-    /// CLIP ViT-L/14 (openai/clip-vit-large-patch14) in Hugging Face layout, or OpenAI's checkpoint: CLIP-T2I and CLIP-I2I.
+    /// CLIP ViT-L/14 (openai/clip-vit-large-patch14) in Hugging Face layout, or OpenAI's checkpoint: CLIP-T2I and CLIP-I2I;
+    /// SGP-GenBench's clip_large.
     pub clip_l14: Option<PathBuf>,
-    /// CLIP ViT-B/32 (openai/clip-vit-base-patch32) or OpenAI's checkpoint: FID-C; VectorGym's CLIP score.
+    /// CLIP ViT-B/32 (openai/clip-vit-base-patch32) or OpenAI's checkpoint: FID-C; VectorGym's CLIP score; clip_small.
     pub clip_b32: Option<PathBuf>,
-    /// DINOv2 base (facebook/dinov2-base).
+    /// SigLIP base (google/siglip-base-patch16-384): siglip_small.
+    pub siglip_base: Option<PathBuf>,
+    /// SigLIP large (google/siglip-large-patch16-384): siglip_large.
+    pub siglip_large: Option<PathBuf>,
+    /// DINOv2 base (facebook/dinov2-base): DINO; dino_base.
     pub dinov2: Option<PathBuf>,
+    /// DINOv2 small (facebook/dinov2-small): dino_small.
+    pub dinov2_small: Option<PathBuf>,
+    /// DINOv2 large (facebook/dinov2-large): dino_large.
+    pub dinov2_large: Option<PathBuf>,
+    /// DINOv2 giant (facebook/dinov2-giant): dino_giant.
+    pub dinov2_giant: Option<PathBuf>,
     /// LPIPS' folder: torchvision's vgg16 beside the lpips package's vgg.pth.
     pub lpips: Option<PathBuf>,
     /// pytorch-fid's Inception (pt_inception-2015-12-05): FID.
@@ -178,25 +197,35 @@ impl Default for SuiteConfig {
 
 impl SuiteEncoders {
     /// Each by its key.
-    pub fn each(&self) -> [(&'static str, Option<&Path>); 6] {
+    pub fn each(&self) -> [(&'static str, Option<&Path>); 11] {
         [
             ("clip_l14", self.clip_l14.as_deref()),
             ("clip_b32", self.clip_b32.as_deref()),
+            ("siglip_base", self.siglip_base.as_deref()),
+            ("siglip_large", self.siglip_large.as_deref()),
             ("dinov2", self.dinov2.as_deref()),
+            ("dinov2_small", self.dinov2_small.as_deref()),
+            ("dinov2_large", self.dinov2_large.as_deref()),
+            ("dinov2_giant", self.dinov2_giant.as_deref()),
             ("lpips", self.lpips.as_deref()),
             ("inception", self.inception.as_deref()),
             ("bge_m3", self.bge_m3.as_deref()),
         ]
     }
 
-    fn each_mut(&mut self) -> [&mut Option<PathBuf>; 6] {
+    fn each_mut(&mut self) -> [(&'static str, &mut Option<PathBuf>); 11] {
         [
-            &mut self.clip_l14,
-            &mut self.clip_b32,
-            &mut self.dinov2,
-            &mut self.lpips,
-            &mut self.inception,
-            &mut self.bge_m3,
+            ("clip_l14", &mut self.clip_l14),
+            ("clip_b32", &mut self.clip_b32),
+            ("siglip_base", &mut self.siglip_base),
+            ("siglip_large", &mut self.siglip_large),
+            ("dinov2", &mut self.dinov2),
+            ("dinov2_small", &mut self.dinov2_small),
+            ("dinov2_large", &mut self.dinov2_large),
+            ("dinov2_giant", &mut self.dinov2_giant),
+            ("lpips", &mut self.lpips),
+            ("inception", &mut self.inception),
+            ("bge_m3", &mut self.bge_m3),
         ]
     }
 }
@@ -204,15 +233,23 @@ impl SuiteEncoders {
 impl SuiteConfig {
     /// Makes paths, which are relative to the config's `folder`, independent of it.
     pub fn resolve_paths(&mut self, folder: &Path) {
-        self.data = folder.join(&self.data);
-        let paths = self
-            .encoders
-            .each_mut()
-            .into_iter()
-            .chain([&mut self.tokenizer]);
-        for path in paths.flatten() {
+        for (_, path) in self.paths() {
             *path = folder.join(&*path);
         }
+    }
+
+    /// The paths that are given, by their keys.
+    pub fn paths(&mut self) -> Vec<(String, &mut PathBuf)> {
+        let mut all = Vec::new();
+        if !self.data.as_os_str().is_empty() {
+            all.push(("data".to_owned(), &mut self.data));
+        }
+        let encoders = self.encoders.each_mut().into_iter();
+        let encoders = encoders.map(|(key, path)| (format!("encoders.{key}"), path));
+        let tokenizer = ("tokenizer".to_owned(), &mut self.tokenizer);
+        let given = encoders.chain([tokenizer]);
+        all.extend(given.filter_map(|(key, path)| Some((key, path.as_mut()?))));
+        all
     }
 
     /// The first value out of bounds, as `key: rule, got value`.
@@ -245,6 +282,7 @@ impl SuiteConfig {
             temperature,
             top_p,
             max_new_tokens,
+            samples,
             ..
         } = self.sampling;
         if let Some(temperature) = temperature.filter(|t| !(t.is_finite() && *t >= 0.0)) {
@@ -252,9 +290,14 @@ impl SuiteConfig {
                 "sampling.temperature: must be >= 0, got {temperature}"
             ));
         }
-        if !(top_p > 0.0 && top_p <= 1.0) {
+        if let Some(top_p) = top_p.filter(|top_p| !(*top_p > 0.0 && *top_p <= 1.0)) {
             return Err(format!(
                 "sampling.top_p: must be above 0, at most 1, got {top_p}"
+            ));
+        }
+        if let Some(samples) = samples.filter(|samples| !(1..=64).contains(samples)) {
+            return Err(format!(
+                "sampling.samples: must be from 1 to 64, got {samples}"
             ));
         }
         if max_new_tokens == Some(0) {

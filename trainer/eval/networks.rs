@@ -53,11 +53,14 @@ impl SuiteNetworks {
                     own.lpips = Some(Lpips::load(path, place).map_err(refused)?);
                 }
                 network => {
-                    let encoder = Encoder::load(path, place).map_err(refused)?;
+                    let mut encoder = Encoder::load(path, place).map_err(refused)?;
                     let reads = metrics
                         .iter()
                         .any(|metric| metric.is_of_words() && metric.network() == Some(network));
                     check(network, &encoder, path, reads).map_err(TrainError::Input)?;
+                    if network.is_class_token() {
+                        encoder.use_torchvision().map_err(refused)?;
+                    }
                     own.encoders.push((network, encoder));
                 }
             }
@@ -70,6 +73,11 @@ impl SuiteNetworks {
         let mut all = self.encoders.iter();
         all.find(|(name, _)| *name == network)
             .map(|(_, encoder)| encoder)
+    }
+
+    /// The encoders.
+    pub fn all(&self) -> Vec<SuiteNetwork> {
+        self.encoders.iter().map(|(name, _)| *name).collect()
     }
 
     /// What pictures go through before an encoder, for other threads.
@@ -96,11 +104,15 @@ impl SuiteNetworks {
         let Some(encoder) = self.encoder(network) else {
             return Ok(Vec::new());
         };
+        let pooling = match network.is_class_token() {
+            true => Pooling::Cls,
+            false => Pooling::Mean,
+        };
         let side = |at: usize| -> Result<Vec<Vec<f32>>, ModelError> {
             let pictures: Vec<&Rgb8> = pairs.iter().map(|pair| &pair[at]).collect();
             let mut rows = Vec::with_capacity(pictures.len());
             for same in pictures.chunk_by(|a, b| (a.width, a.height) == (b.width, b.height)) {
-                rows.extend(plain(&encoder.embed_images(same, Pooling::Mean)?)?);
+                rows.extend(plain(&encoder.embed_images(same, pooling)?)?);
             }
             Ok(rows)
         };
@@ -159,10 +171,8 @@ fn check(network: SuiteNetwork, encoder: &Encoder, path: &Path, reads: bool) -> 
     }
     let tokens = encoder.default_pool().is_some();
     match network {
-        SuiteNetwork::Dinov2 if !tokens => problem("is no DINOv2"),
-        SuiteNetwork::ClipL14 | SuiteNetwork::ClipB32 | SuiteNetwork::Inception if tokens => {
-            problem("is a DINOv2")
-        }
+        network if network.is_dino() && !tokens => problem("is no DINOv2"),
+        network if !network.is_dino() && tokens => problem("is a DINOv2"),
         _ if reads && !encoder.reads() => {
             problem("encodes pictures alone; captions need the network of texts too")
         }

@@ -1,4 +1,5 @@
-//! Pictures judged by networks: items are prepared on all cores while the networks look at those before them.
+//! Pictures judged by networks: items are prepared on all cores while the networks look at those before them. What was
+//! judged before, of the same prediction by the same networks, is taken over from a journal.
 
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
@@ -12,9 +13,10 @@ use super::frechet::FeatureMoments;
 use super::item::EvalItem;
 use super::judging_time::JudgingTime;
 use super::networks::{FeaturePair, PicturePair, SuiteNetworks, cosine};
-use super::picture_metric::{PictureMetric, SuiteNetwork};
+use super::picture_metric::{FeatureRule, PictureMetric, SuiteNetwork};
 use super::picture_task::{PictureCase, PictureTask};
-use super::prepare::{Preparation, PreparedCase};
+use super::prepare::{JudgedPictures, Preparation, PreparedCase};
+use super::score_journal::{JudgedCase, KeptFeatures, ScoreJournal};
 use crate::TrainError;
 
 /// How far an evaluation is.
@@ -33,6 +35,8 @@ pub struct PictureScores {
     pub items: Vec<EvalItem>,
     /// Numbers of tasks as wholes, by task and metric.
     pub whole: IndexMap<(String, String), Result<f64, String>>,
+    /// Features of predictions by task, item and the metric that they are of, for how different drawings are.
+    pub features: Vec<(String, String, PictureMetric, Vec<f32>)>,
     /// What it took.
     pub spent: JudgingTime,
 }
@@ -49,6 +53,12 @@ pub struct PictureJudge {
     networks: SuiteNetworks,
     preparation: Preparation,
     batch: usize,
+}
+
+/// An item before networks see it: new, or judged before.
+enum CaseState {
+    New(PreparedCase, Option<String>),
+    Known((usize, usize), JudgedCase),
 }
 
 impl PictureJudge {
@@ -86,8 +96,8 @@ impl PictureJudge {
         }
     }
 
-    /// The pictures of cases as PNG files, reference and prediction, as they are drawn or given; none where there is no
-    /// reference.
+    /// What a judge elsewhere may be shown of cases, as they are drawn or given; none where there should be a reference and is
+    /// none.
     ///
     /// # Errors
     /// A machine that cannot draw.
@@ -95,46 +105,56 @@ impl PictureJudge {
         &self,
         tasks: &[PictureTask],
         cases: &[PictureCase],
-    ) -> Result<Vec<Option<[Vec<u8>; 2]>>, TrainError> {
+    ) -> Result<Vec<Option<JudgedPictures>>, TrainError> {
+        let preparation = &self.preparation;
         let of = |case: &PictureCase| {
             let task = &tasks[case.task];
-            self.preparation.files(
+            preparation.files(
                 task.canvas,
                 (&case.prediction, &task.rows[case.row].reference),
             )
         };
-        cases.iter().map(of).collect()
+        cases.par_iter().with_max_len(1).map(of).collect()
     }
 
-    /// Judges every case of `tasks`, as they come; items stand in the suite's order.
+    /// Judges every case of `tasks`, as they come, those in `journal` apart; items stand in the suite's order.
     ///
     /// # Errors
-    /// libtorch's, and a machine that cannot draw.
+    /// libtorch's, a machine that cannot draw, a journal that cannot be written.
     pub fn judge(
         &self,
         tasks: &[PictureTask],
         cases: impl Iterator<Item = PictureCase> + Send,
+        mut journal: Option<&mut ScoreJournal>,
         progress: &mut dyn FnMut(EvalProgress),
     ) -> Result<PictureScores, TrainError> {
         let started = Instant::now();
-        let mut spent = JudgingTime::default();
+        let mut scores = PictureScores::default();
         let mut items = Vec::new();
         let mut sets: IndexMap<(usize, PictureMetric), FeatureSets> = IndexMap::new();
+        let known = journal.as_deref().map(ScoreJournal::known);
         std::thread::scope(|scope| {
             let (sender, prepared) = sync_channel(2);
             let (preparation, batch) = (&self.preparation, self.batch);
+            let known = known.clone();
             scope.spawn(move || {
+                let state = |case: &PictureCase| {
+                    let task = &tasks[case.task];
+                    let key = known.as_ref().map(|known| known.key(task, case));
+                    let before = known.as_ref().zip(key.as_deref());
+                    if let Some(judged) = before.and_then(|(known, key)| known.find(key)) {
+                        return Ok(CaseState::Known((case.task, case.row), judged));
+                    }
+                    Ok(CaseState::New(preparation.prepare(task, case)?, key))
+                };
                 let mut cases = cases;
                 loop {
                     let chunk: Vec<PictureCase> = cases.by_ref().take(batch).collect();
                     if chunk.is_empty() {
                         break;
                     }
-                    let ready: Result<Vec<PreparedCase>, TrainError> = chunk
-                        .par_iter()
-                        .with_max_len(1)
-                        .map(|case| preparation.prepare(&tasks[case.task], case))
-                        .collect();
+                    let ready: Result<Vec<CaseState>, TrainError> =
+                        chunk.par_iter().with_max_len(1).map(state).collect();
                     let ended = ready.is_err();
                     // Nobody takes what comes after an error.
                     if sender.send(ready).is_err() || ended {
@@ -143,22 +163,40 @@ impl PictureJudge {
                 }
             });
             for ready in prepared {
-                let mut ready = ready?;
-                let looking = Instant::now();
-                self.look(tasks, &mut ready, &mut sets)?;
-                spent.networks += looking.elapsed();
-                progress(EvalProgress::Judged(ready.len()));
-                items.extend(ready.into_iter().map(|case| (case.place, case.item)));
+                let judged = self.chunk(tasks, ready?, &mut scores.spent)?;
+                progress(EvalProgress::Judged(judged.len()));
+                let new = judged
+                    .iter()
+                    .filter_map(|(_, judged, new)| new.then_some(judged));
+                if let Some(journal) = journal.as_deref_mut() {
+                    journal.add(new)?;
+                }
+                for (place, judged, _) in judged {
+                    let task = &tasks[place.0].name;
+                    for KeptFeatures { metric, sides } in judged.features {
+                        let mut sides = sides.into_iter();
+                        let (Some(own), reference) = (sides.next(), sides.next()) else {
+                            continue;
+                        };
+                        match reference {
+                            Some(reference) => sets
+                                .entry((place.0, metric))
+                                .or_default()
+                                .push(&[own, reference]),
+                            None => {
+                                let id = judged.item.id.clone();
+                                scores.features.push((task.clone(), id, metric, own));
+                            }
+                        }
+                    }
+                    items.push((place, judged.item));
+                }
             }
             Ok::<(), TrainError>(())
         })?;
-        spent.whole = started.elapsed();
+        scores.spent.whole = started.elapsed();
         items.sort_by_key(|(place, _)| *place);
-        let mut scores = PictureScores {
-            items: items.into_iter().map(|(_, item)| item).collect(),
-            spent,
-            ..PictureScores::default()
-        };
+        scores.items = items.into_iter().map(|(_, item)| item).collect();
         sets.sort_keys();
         for ((task, metric), sets) in sets {
             let key = (tasks[task].name.clone(), metric.name().to_owned());
@@ -167,50 +205,77 @@ impl PictureJudge {
         Ok(scores)
     }
 
-    /// Has the networks look at a batch.
+    /// Judges what of a chunk is new; all of it by place, with whether it is.
+    fn chunk(
+        &self,
+        tasks: &[PictureTask],
+        chunk: Vec<CaseState>,
+        spent: &mut JudgingTime,
+    ) -> Result<Vec<((usize, usize), JudgedCase, bool)>, TrainError> {
+        let (mut ready, mut keys, mut known) = (Vec::new(), Vec::new(), Vec::new());
+        for (at, state) in chunk.into_iter().enumerate() {
+            match state {
+                CaseState::New(case, key) => {
+                    ready.push(case);
+                    keys.push((at, key));
+                }
+                CaseState::Known(place, judged) => known.push((at, place, judged)),
+            }
+        }
+        let looking = Instant::now();
+        let features = self.look(tasks, &mut ready)?;
+        spent.networks += looking.elapsed();
+        let new = ready.into_iter().zip(features).zip(keys);
+        let mut all: Vec<_> = new
+            .map(|((case, features), (at, key))| {
+                let judged = JudgedCase {
+                    key: key.unwrap_or_default(),
+                    item: case.item,
+                    features,
+                };
+                (at, (case.place, judged, true))
+            })
+            .collect();
+        let known = known.into_iter();
+        all.extend(known.map(|(at, place, judged)| (at, (place, judged, false))));
+        all.sort_by_key(|(at, _)| *at);
+        Ok(all.into_iter().map(|(_, judged)| judged).collect())
+    }
+
+    /// Has the networks look at a batch; of each item the features that are wanted of all items together.
     fn look(
         &self,
         tasks: &[PictureTask],
         ready: &mut [PreparedCase],
-        sets: &mut IndexMap<(usize, PictureMetric), FeatureSets>,
-    ) -> Result<(), TrainError> {
-        use PictureMetric::{ClipImage, ClipText, ClipTextB32, Dino, Fid, FidClip};
-        use SuiteNetwork::{ClipB32, ClipL14, Dinov2, Inception};
-        let captions = [ClipL14, ClipB32].map(|network| self.captions(network, tasks, ready));
-        let [large, small] = captions;
-        let (large, small) = (large?, small?);
-        for network in [ClipL14, ClipB32, Dinov2, Inception] {
+    ) -> Result<Vec<Vec<KeptFeatures>>, TrainError> {
+        let mut kept: Vec<Vec<KeptFeatures>> = ready.iter().map(|_| Vec::new()).collect();
+        for network in self.networks.all() {
+            let words = self.captions(network, tasks, ready)?;
             for (at, pair) in self.features(network, ready)? {
                 let case = &mut ready[at];
-                for metric in tasks[case.place.0].metrics.iter().copied() {
-                    match metric {
-                        Fid if network == Inception => {
-                            sets.entry((case.place.0, Fid)).or_default().push(&pair)
-                        }
-                        FidClip if network == ClipB32 => {
-                            sets.entry((case.place.0, FidClip)).or_default().push(&pair);
-                        }
-                        ClipImage if network == ClipL14 => {
-                            case.item
-                                .put(ClipImage.name(), 100.0 * cosine(&pair[0], &pair[1]));
-                        }
-                        ClipText if network == ClipL14 => {
-                            if let Some(words) = &large[at] {
-                                case.item
-                                    .put(ClipText.name(), 100.0 * cosine(&pair[0], words));
+                let metrics = tasks[case.place.0].metrics.iter().copied();
+                for metric in metrics.filter(|metric| metric.network() == Some(network)) {
+                    let mut keep = |sides| kept[at].push(KeptFeatures { metric, sides });
+                    let like = |a: &[f32], b: &[f32]| cosine(a, b);
+                    let [own, reference] = &pair;
+                    match metric.rule() {
+                        Some(FeatureRule::Sets) => keep(pair.to_vec()),
+                        Some(FeatureRule::Words(scale)) => {
+                            if let Some(words) = &words[at] {
+                                case.item.put(metric.name(), scale * like(own, words));
                             }
                         }
-                        ClipTextB32 if network == ClipB32 => {
-                            if let Some(words) = &small[at] {
-                                case.item
-                                    .put(ClipTextB32.name(), 100.0 * cosine(&pair[0], words));
+                        Some(FeatureRule::Pair(scale)) => {
+                            case.item.put(metric.name(), scale * like(own, reference));
+                            if network.is_class_token() && case.item.valid {
+                                keep(vec![own.clone()]);
                             }
                         }
-                        Dino if network == Dinov2 => {
-                            case.item
-                                .put(Dino.name(), (cosine(&pair[0], &pair[1]) + 1.0) / 2.0);
+                        Some(FeatureRule::Halved) => {
+                            let halved = (like(own, reference) + 1.0) / 2.0;
+                            case.item.put(metric.name(), halved);
                         }
-                        _ => {}
+                        None => {}
                     }
                 }
             }
@@ -226,7 +291,7 @@ impl PictureJudge {
         for (at, distance) in at.into_iter().zip(distances) {
             ready[at].item.put(PictureMetric::Lpips.name(), distance);
         }
-        Ok(())
+        Ok(kept)
     }
 
     /// An encoder's features of those that were brought to its size, by their places.

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use rewards::ImageSource;
+
+use super::eval_canvas::EvalCanvas;
 use super::picture_metric::PictureMetric;
 use super::prediction::Prediction;
 
@@ -20,49 +23,6 @@ pub struct PictureTask {
     pub rows: Vec<PictureRow>,
 }
 
-/// Where predictions lie, and what becomes of those that cannot be drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EvalCanvas {
-    /// Pixels of a side.
-    pub side: u32,
-    /// Colour of the picture that stands for a missing one.
-    pub missing: [u8; 3],
-    /// Whether a given picture counts only beside its SVG.
-    pub needs_svg: bool,
-    /// Whether each item has a folder of its own, as VectorGym's code leaves them.
-    pub folder_each: bool,
-    /// Whether malformed SVGs are repaired before they are drawn.
-    pub repairs: bool,
-    /// Pixels of a side at which LPIPS compares; none: as they are.
-    pub lpips_side: Option<usize>,
-}
-
-impl EvalCanvas {
-    /// SArena's: 448 pixels, black where there is none.
-    pub const SARENA: Self = Self {
-        side: 448,
-        missing: [0; 3],
-        needs_svg: false,
-        folder_each: false,
-        repairs: false,
-        lpips_side: None,
-    };
-    /// SVG-Sophia's: the same, an SVG beside each picture.
-    pub const SOPHIA: Self = Self {
-        needs_svg: true,
-        ..Self::SARENA
-    };
-    /// VectorGym's: 512 pixels, white where there is none, LPIPS at 384.
-    pub const VECTORGYM: Self = Self {
-        side: 512,
-        missing: [255; 3],
-        needs_svg: false,
-        folder_each: true,
-        repairs: true,
-        lpips_side: Some(384),
-    };
-}
-
 /// One item of a task.
 #[derive(Debug, Clone)]
 pub struct PictureRow {
@@ -71,11 +31,22 @@ pub struct PictureRow {
     /// What a model is asked.
     pub question: String,
     /// The picture that it is shown.
-    pub shown: Option<PathBuf>,
-    /// The picture that answers are compared with, or its SVG.
-    pub reference: PathBuf,
+    pub shown: Option<ImageSource>,
+    /// What answers are compared with.
+    pub reference: EvalReference,
     /// Its description, or why there is none; for metrics of pictures and words.
     pub caption: Option<Result<String, String>>,
+}
+
+/// What an item's answer is compared with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EvalReference {
+    /// Nothing: a judge alone says what it is worth.
+    Absent,
+    /// A file: a picture, or an SVG by its ending.
+    File(PathBuf),
+    /// An SVG.
+    Svg(String),
 }
 
 /// An item with its prediction.

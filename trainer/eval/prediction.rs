@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::config::PredictedPictures;
+use super::eval_canvas::{AnswerShape, EvalCanvas, PredictionLayout};
 use super::jsonl::{id_text, read_rows};
 
 /// What was predicted for an item.
@@ -23,11 +24,11 @@ pub enum Prediction {
 }
 
 impl Prediction {
-    /// Of an answer: the first SVG of the whole of it, cut as the released scripts cut.
-    pub fn of_answer(answer: &str) -> Self {
-        match svg::extract::as_released::first_svg(answer) {
-            Some(svg) => Self::Svg(svg.to_owned()),
-            None => Self::Missing("no_svg: the answer holds no <svg .. </svg>".into()),
+    /// Of an answer of this shape.
+    pub fn of_answer(answer: &str, shape: AnswerShape) -> Self {
+        match shape.find(answer) {
+            Ok(svg) => Self::Svg(svg),
+            Err(why) => Self::Missing(why),
         }
     }
 }
@@ -36,6 +37,7 @@ impl Prediction {
 #[derive(Debug, Default)]
 pub struct PredictionFolder {
     folder: PathBuf,
+    shape: AnswerShape,
     answers: HashMap<String, String>,
     /// Rows of `output.jsonl` that cannot be used, by their id.
     broken: HashMap<String, String>,
@@ -50,9 +52,15 @@ impl PredictionFolder {
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn open(folder: &Path, folder_each: bool, notes: &mut Vec<String>) -> Result<Self, String> {
+    pub fn open(
+        folder: &Path,
+        canvas: EvalCanvas,
+        notes: &mut Vec<String>,
+    ) -> Result<Self, String> {
+        let folder_each = canvas.layout == PredictionLayout::FolderEach;
         let mut own = Self {
             folder: folder.to_owned(),
+            shape: canvas.answers,
             has_images: folder_each || folder.join("images").is_dir(),
             folder_each,
             ..Self::default()
@@ -62,6 +70,18 @@ impl PredictionFolder {
             own.read_answers(&list, "answer", notes)?;
         }
         Ok(own)
+    }
+
+    /// Answers in the shape of `canvas` that lie in no folder.
+    pub fn shaped(mut self, canvas: EvalCanvas) -> Self {
+        self.shape = canvas.answers;
+        self
+    }
+
+    /// Keeps an answer, in the place of one that was there.
+    pub fn put(&mut self, id: &str, answer: String) {
+        self.broken.remove(id);
+        self.answers.insert(id.to_owned(), answer);
     }
 
     /// Reads the answers of one file, which stand under `key`.
@@ -152,11 +172,7 @@ impl PredictionFolder {
             }
             Err(_) => match self.answer(id) {
                 None => Err(self.why_none(id)),
-                Some(answer) => match Prediction::of_answer(answer) {
-                    Prediction::Svg(svg) => Ok(svg),
-                    Prediction::Missing(why) => Err(why),
-                    Prediction::Given(..) | Prediction::StandIn(..) => Err("no_svg".into()),
-                },
+                Some(answer) => self.shape.find(answer),
             },
         };
         if !given {
@@ -197,7 +213,7 @@ mod tests {
         let rows = "{\"id\": 1, \"answer\": \"<svg>a</svg>\"}\n{\"answer\": \"x\"}\nnot json\n{\"id\": \"1\", \"answer\": \"say <svg>b</svg>\"}\n\n{\"id\": 2, \"answer\": 5}\n{\"id\": 3, \"answer\": \"none\"}\n";
         std::fs::write(folder.path().join("output.jsonl"), rows).unwrap();
         let mut notes = Vec::new();
-        let own = PredictionFolder::open(folder.path(), false, &mut notes).unwrap();
+        let own = PredictionFolder::open(folder.path(), EvalCanvas::SARENA, &mut notes).unwrap();
         let of = |id| own.prediction(id, PredictedPictures::Auto);
         assert_eq!(of("1"), Prediction::Svg("<svg>b</svg>".into()));
         let missing = |id| match of(id) {
@@ -229,7 +245,8 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        let own = PredictionFolder::open(folder.path(), false, &mut Vec::new()).unwrap();
+        let own =
+            PredictionFolder::open(folder.path(), EvalCanvas::SARENA, &mut Vec::new()).unwrap();
         let picture = folder.path().join("images/1.png");
         let auto = PredictedPictures::Auto;
         assert_eq!(

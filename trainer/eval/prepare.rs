@@ -1,7 +1,6 @@
 //! What is done to an item on any core before networks see it: pictures read or drawn and brought to their sizes,
 //! metrics of pixels and tokens taken.
 
-use std::path::Path;
 use std::time::Duration;
 
 use models::Tokenizer;
@@ -9,15 +8,14 @@ use models::image::{ImageProcessor, Rgb8};
 use rewards::ImageSource;
 use rewards::rules::ssim::{Ssim, Window};
 use rewards::rules::{Mse, Psnr};
-use svg::{
-    CanvasRule, Failure, Filter, ParseMode, Raster, Reason, RenderConfig, Renderer, WorkerProgram,
-};
+use svg::{Failure, Filter, ParseMode, Raster, Reason, Renderer, WorkerProgram};
 
 use super::config::SuiteConfig;
+use super::eval_canvas::{EvalCanvas, MissingPicture};
 use super::item::EvalItem;
 use super::networks::{PicturePair, SuiteNetworks};
 use super::picture_metric::{PictureMetric, SuiteNetwork};
-use super::picture_task::{EvalCanvas, PictureCase, PictureTask};
+use super::picture_task::{EvalReference, PictureCase, PictureTask};
 use super::prediction::Prediction;
 use crate::TrainError;
 
@@ -27,6 +25,16 @@ pub struct Preparation {
     tokenizer: Option<Tokenizer>,
     processors: Vec<(SuiteNetwork, ImageProcessor)>,
     lpips: bool,
+}
+
+/// What a judge elsewhere may be shown of an item: PNG files.
+pub struct JudgedPictures {
+    /// The prediction, or what stands for it.
+    pub prediction: Vec<u8>,
+    /// Whether the prediction could be drawn.
+    pub drawn: bool,
+    /// The reference, where there is one.
+    pub reference: Option<Vec<u8>>,
 }
 
 /// An item ready for networks.
@@ -79,6 +87,7 @@ impl Preparation {
         let row = &task.rows[case.row];
         let (picture, svg, reason) = self.predicted(task.canvas, &case.prediction)?;
         let mut item = EvalItem::new(&task.name, &row.id, reason);
+        let of_pictures = task.metrics.iter().filter(|metric| metric.is_of_pictures());
         let has = |metric| task.metrics.contains(&metric);
         if let (Some(tokenizer), true, true) =
             (&self.tokenizer, has(PictureMetric::Tokens), item.valid)
@@ -95,10 +104,17 @@ impl Preparation {
             whole: None,
             caption: None,
         };
+        if !prepared.item.valid && task.canvas.missing == MissingPicture::Zero {
+            of_pictures.for_each(|metric| prepared.item.put(metric.name(), 0.0));
+            return Ok(prepared);
+        }
+        if row.reference == EvalReference::Absent {
+            return Ok(prepared);
+        }
         let reference = match self.reference(task.canvas, &row.reference)? {
             Ok(reference) => reference,
             Err(why) => {
-                for metric in task.metrics.iter().filter(|metric| metric.is_of_pictures()) {
+                for metric in of_pictures {
                     prepared
                         .item
                         .fail(metric.name(), format!("the reference: {why}"));
@@ -135,7 +151,15 @@ impl Preparation {
         canvas: EvalCanvas,
         prediction: &Prediction,
     ) -> Result<(Rgb8, Option<String>, Option<String>), TrainError> {
-        let missing = |why: String| Ok((filled(canvas), None, Some(why)));
+        let filled = |failed| {
+            let side = canvas.side();
+            Rgb8 {
+                width: side,
+                height: side,
+                data: canvas.missing_picture(failed),
+            }
+        };
+        let missing = |why: String| Ok((filled(None), None, Some(why)));
         match prediction {
             Prediction::Missing(why) => missing(why.clone()),
             Prediction::Given(file, svg) => match read_picture(file) {
@@ -148,37 +172,57 @@ impl Preparation {
             },
             Prediction::Svg(source) => match self.drawn(canvas, source)? {
                 Ok(drawn) => Ok((drawn, Some(source.clone()), None)),
-                Err(failure) => missing(failure.to_string()),
+                Err(failure) => Ok((
+                    filled(Some(failure.reason)),
+                    None,
+                    Some(failure.to_string()),
+                )),
             },
         }
     }
 
-    /// Reference and prediction as PNG files; none without a reference.
+    /// Prediction as a PNG file, and the reference where there is one; none where there should be one and is not.
     ///
     /// # Errors
     /// A machine that cannot draw.
     pub fn files(
         &self,
         canvas: EvalCanvas,
-        (prediction, reference): (&Prediction, &Path),
-    ) -> Result<Option<[Vec<u8>; 2]>, TrainError> {
-        let (predicted, _, _) = self.predicted(canvas, prediction)?;
-        let Ok(reference) = self.reference(canvas, reference)? else {
-            return Ok(None);
-        };
+        (prediction, reference): (&Prediction, &EvalReference),
+    ) -> Result<Option<JudgedPictures>, TrainError> {
+        let (predicted, _, reason) = self.predicted(canvas, prediction)?;
         let png = |picture: &Rgb8| {
             let bytes = raster(picture).to_png();
             bytes.map_err(|error| TrainError::Other(error.to_string()))
         };
-        Ok(Some([png(&reference)?, png(&predicted)?]))
+        let reference = match reference {
+            EvalReference::Absent => None,
+            reference => match self.reference(canvas, reference)? {
+                Ok(reference) => Some(png(&reference)?),
+                Err(_) => return Ok(None),
+            },
+        };
+        Ok(Some(JudgedPictures {
+            prediction: png(&predicted)?,
+            drawn: reason.is_none(),
+            reference,
+        }))
     }
 
     /// A reference's picture.
     fn reference(
         &self,
         canvas: EvalCanvas,
-        path: &Path,
+        reference: &EvalReference,
     ) -> Result<Result<Rgb8, String>, TrainError> {
+        let path = match reference {
+            EvalReference::Absent => return Ok(Err("there is none".into())),
+            EvalReference::Svg(source) => {
+                let drawn = self.drawn(canvas, source)?;
+                return Ok(drawn.map_err(|error| error.to_string()));
+            }
+            EvalReference::File(path) => path,
+        };
         if path.extension().is_none_or(|ending| ending != "svg") {
             return Ok(read_picture(path));
         }
@@ -191,23 +235,18 @@ impl Preparation {
 
     /// An SVG's picture, or why it has none.
     fn drawn(&self, canvas: EvalCanvas, source: &str) -> Result<Result<Rgb8, Failure>, TrainError> {
-        let config = |mode| RenderConfig {
-            canvas: CanvasRule::Fixed,
-            size: canvas.side,
-            mode,
-            ..RenderConfig::default()
-        };
-        let draw = |config: RenderConfig| {
+        let draw = |mode| {
+            let config = canvas.render(mode);
             let drawn = self.renderer.render(source, config.own_target(), &config);
             drawn.map(|drawn| rgb(&drawn.raster))
         };
-        let mut drawn = draw(config(ParseMode::Strict));
+        let mut drawn = draw(ParseMode::Strict);
         if canvas.repairs
             && drawn
                 .as_ref()
                 .is_err_and(|failure| failure.reason == Reason::MalformedXml)
         {
-            drawn = draw(config(ParseMode::Recover));
+            drawn = draw(ParseMode::Recover);
         }
         match drawn {
             Err(failure) if failure.reason == Reason::WorkerUnavailable => {
@@ -272,9 +311,13 @@ impl Preparation {
             if needed.peek().is_none() {
                 continue;
             }
+            let reference = match task.canvas.squash {
+                Some(side) => pair[1].resized(side, side, Filter::Bilinear),
+                None => std::borrow::Cow::Borrowed(&pair[1]),
+            };
             let fitted = processor
                 .fit(&pair[0])
-                .and_then(|a| Ok([a, processor.fit(&pair[1])?]));
+                .and_then(|a| Ok([a, processor.fit(&reference)?]));
             match fitted {
                 Ok(fitted) => prepared.fitted.push((*network, fitted)),
                 Err(error) => {
@@ -287,17 +330,7 @@ impl Preparation {
     }
 }
 
-/// What stands for a picture that is missing.
-fn filled(canvas: EvalCanvas) -> Rgb8 {
-    let side = canvas.side as usize;
-    Rgb8 {
-        width: side,
-        height: side,
-        data: canvas.missing.repeat(side * side),
-    }
-}
-
-fn read_picture(path: &Path) -> Result<Rgb8, String> {
+fn read_picture(path: &std::path::Path) -> Result<Rgb8, String> {
     let bytes = ImageSource::Path(path.to_owned()).read();
     let bytes = bytes.map_err(|error| error.to_string())?;
     Rgb8::decode(&bytes).map_err(|error| format!("{}: {error}", path.display()))

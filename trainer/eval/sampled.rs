@@ -1,21 +1,23 @@
 //! A suite's questions, answered by a model and judged while others are still asked. Answers are kept in the published
-//! layout as they come, so that an evaluation that was interrupted goes on where it was.
+//! layout as they come, so that an evaluation that was interrupted goes on where it was; inside training nothing is kept
+//! but what the result says.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 
+use rewards::ImageSource;
 use serde_json::{Value, json};
 use tch::Device;
 
-use super::choice::ChoiceTask;
 use super::config::{PredictedPictures, SuiteConfig};
 use super::picture_scores::EvalProgress;
 use super::picture_task::PictureCase;
 use super::prediction::{Prediction, PredictionFolder};
 use super::result::SuiteResult;
+use super::score_journal::ScoreJournal;
 use super::suite::SuiteTasks;
 use crate::TrainError;
 use crate::files::{make_folder, open_log, write_whole};
@@ -23,10 +25,14 @@ use crate::files::{make_folder, open_log, write_whole};
 /// What a model is asked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EvalQuestion {
+    /// The item, as `<task>/<id>`.
+    pub item: String,
     /// The user's words; `<image>` is the picture's place.
     pub text: String,
     /// The picture that is shown.
-    pub picture: Option<PathBuf>,
+    pub picture: Option<ImageSource>,
+    /// Whether the words are the whole prompt, without a chat template, for models whose prompts are ids.
+    pub raw: bool,
     /// The question's place in the suite, which keys what is drawn for it.
     pub draw: u64,
 }
@@ -47,91 +53,194 @@ pub trait Answerer {
     ) -> Result<(), TrainError>;
 }
 
-/// Where a question is from: its task (pictures first, then choices) and its row.
+/// Where a question is from: its task (pictures first, then choices, then captions) and its row.
 type QuestionPlace = (usize, usize);
+
+/// A task's questions: its name, whether they are of drawings, and of each row id, words and picture.
+type TaskQuestions<'a> = (
+    &'a str,
+    bool,
+    Vec<(&'a str, &'a str, Option<&'a ImageSource>)>,
+);
 
 /// Answers that are kept: a file a task.
 struct AnswerFiles {
     files: Vec<(File, PathBuf, &'static str)>,
 }
 
+/// What an evaluation begins with and where its answers go.
+struct AnswerSink<'a> {
+    /// Answers from before, by task.
+    known: Vec<PredictionFolder>,
+    /// Hears of each answer: task, id, words.
+    keep: &'a mut dyn FnMut(usize, &str, &str) -> Result<(), TrainError>,
+    /// The result's folder, where there is one.
+    out: Option<&'a Path>,
+    progress: &'a mut dyn FnMut(EvalProgress),
+}
+
 impl AnswerFiles {
-    fn keep(&mut self, task: usize, id: &str, answer: &str) -> Result<(), TrainError> {
+    /// Those of `tasks` in `folder`, with what they hold.
+    fn open(
+        tasks: &SuiteTasks,
+        folder: &Path,
+    ) -> Result<(Self, Vec<PredictionFolder>), TrainError> {
+        let pictures = tasks.pictures.iter();
+        let pictures = pictures.map(|task| (task.folder.clone(), "answer"));
+        let choices = tasks.choices.iter();
+        let choices = choices.map(|task| (PathBuf::from(&task.name), "result"));
+        let captions = tasks.captions.iter();
+        let captions = captions.map(|task| (PathBuf::from(&task.name), "answer"));
+        let mut own = Self { files: Vec::new() };
+        let mut known = Vec::new();
+        for (at, (name, key)) in pictures.chain(choices).chain(captions).enumerate() {
+            let folder = folder.join(name);
+            make_folder(&folder)?;
+            let path = folder.join("output.jsonl");
+            let file = open_log(&path)?;
+            // A torn line belongs to a question that is asked again.
+            let read = PredictionFolder::of_file(&path, key, &mut Vec::new());
+            let read = read.map_err(TrainError::Input)?;
+            known.push(match tasks.pictures.get(at) {
+                Some(task) => read.shaped(task.canvas),
+                None => read,
+            });
+            own.files.push((file, path, key));
+        }
+        Ok((own, known))
+    }
+
+    fn keep(&mut self, row: Value, task: usize, answer: &str) -> Result<(), TrainError> {
         let (file, path, key) = &mut self.files[task];
-        let line = format!("{}\n", json!({"id": id, *key: answer}));
-        file.write_all(line.as_bytes())
+        let mut row = row;
+        row[*key] = json!(answer);
+        file.write_all(format!("{row}\n").as_bytes())
             .map_err(TrainError::io(&*path))
     }
 }
 
 impl SuiteTasks {
-    /// Has `answerer` answer what `folder` holds no answer to yet, and judges all answers. `asked` says who is asked and
-    /// how: answers of others are refused.
+    /// Has `answerer` answer what `out/predictions` holds no answer to yet, and judges all answers. `asked` says who is asked
+    /// and how: answers of others are refused.
     ///
     /// # Errors
     /// A folder with answers to something else; the answerer's; those of judging.
     pub fn sample(
-        mut self,
-        (config, device): (&SuiteConfig, Device),
-        (folder, asked): (&Path, &Value),
+        self,
+        place: (&SuiteConfig, Device),
+        (out, asked): (&Path, &Value),
         answerer: &mut dyn Answerer,
         progress: &mut dyn FnMut(EvalProgress),
     ) -> Result<SuiteResult, TrainError> {
-        check_asked(folder, asked)?;
-        let names = self
-            .pictures
-            .iter()
-            .map(|task| (task.folder.clone(), "answer"));
-        let choices = self
-            .choices
-            .iter()
-            .map(|task| (PathBuf::from(&task.name), "result"));
-        let mut files = AnswerFiles { files: Vec::new() };
-        let mut known = Vec::new();
-        for (name, key) in names.chain(choices) {
-            let own = folder.join(name);
-            make_folder(&own)?;
-            let path = own.join("output.jsonl");
-            let file = open_log(&path)?;
-            // A torn line belongs to a question that is asked again.
-            let read = PredictionFolder::of_file(&path, key, &mut Vec::new());
-            known.push(read.map_err(TrainError::Input)?);
-            files.files.push((file, path, key));
-        }
+        let folder = out.join("predictions");
+        check_asked(&folder, asked)?;
+        let (mut files, known) = AnswerFiles::open(&self, &folder)?;
+        // What captions are compared with stands beside them, so that the folder can be judged alone.
+        let references: HashMap<(usize, String), String> = self.caption_references();
+        let mut keep = |task: usize, id: &str, answer: &str| {
+            let mut row = json!({"id": id});
+            if let Some(reference) = references.get(&(task, id.to_owned())) {
+                row["reference"] = json!(reference);
+            }
+            files.keep(row, task, answer)
+        };
+        let sink = AnswerSink {
+            known,
+            keep: &mut keep,
+            out: Some(out),
+            progress,
+        };
+        self.answered(place, sink, answerer)
+    }
+
+    /// Has `answerer` answer everything, and judges it; nothing is written.
+    ///
+    /// # Errors
+    /// The answerer's; those of judging.
+    pub fn sample_afresh(
+        self,
+        place: (&SuiteConfig, Device),
+        answerer: &mut dyn Answerer,
+    ) -> Result<SuiteResult, TrainError> {
+        let shapes = self.pictures.iter();
+        let shapes = shapes.map(|task| PredictionFolder::default().shaped(task.canvas));
+        let others = self.choices.len() + self.captions.len();
+        let others = (0..others).map(|_| PredictionFolder::default());
+        let sink = AnswerSink {
+            known: shapes.chain(others).collect(),
+            keep: &mut |_, _, _| Ok(()),
+            out: None,
+            progress: &mut |_| (),
+        };
+        self.answered(place, sink, answerer)
+    }
+
+    /// Every question of the suite, in order, in a template's words.
+    pub fn all_questions(&self, template: Option<&str>) -> Vec<EvalQuestion> {
+        self.questions(None, template).0
+    }
+
+    fn answered(
+        mut self,
+        (config, device): (&SuiteConfig, Device),
+        sink: AnswerSink,
+        answerer: &mut dyn Answerer,
+    ) -> Result<SuiteResult, TrainError> {
+        let AnswerSink {
+            mut known,
+            keep,
+            out,
+            progress,
+        } = sink;
         let template = config.template.as_deref();
-        let (questions, places) = self.questions(&known, template);
-        let total: usize = self
-            .pictures
-            .iter()
-            .map(|task| task.rows.len())
-            .sum::<usize>()
-            + self
-                .choices
-                .iter()
-                .map(|task| task.rows.len())
-                .sum::<usize>();
+        let (questions, places) = self.questions(Some(&known), template);
+        let total: usize = self.tasks().map(|(_, _, rows)| rows.len()).sum();
+        if total == 0 {
+            let why = format!("{}: nothing there to ask", self.suite);
+            return Err(TrainError::Input(format!(
+                "{}\n{why}",
+                self.notes.join("\n")
+            )));
+        }
         progress(EvalProgress::Begin(total));
         progress(EvalProgress::Judged(total - questions.len()));
         let judge = self.open_judge(config, device)?;
+        let mut journal = out.map(|out| ScoreJournal::open(out, config)).transpose()?;
+        let asks = self.asks(config);
         let tasks = &self.pictures;
         let mut failed: HashMap<QuestionPlace, String> = HashMap::new();
-        let scores = std::thread::scope(|scope| {
+        let mut asked: Vec<PictureCase> = Vec::new();
+        let own_journal = journal.as_mut();
+        let (judge, scores) = std::thread::scope(|scope| {
             let (sender, cases) = channel::<PictureCase>();
-            let judged = scope.spawn(move || judge.judge(tasks, cases.into_iter(), &mut |_| ()));
-            send_known(&self, &known, &places, &sender);
+            let judged = scope.spawn(move || {
+                let scores = judge.judge(tasks, cases.into_iter(), own_journal, &mut |_| ());
+                (judge, scores)
+            });
+            let mut send = |case: PictureCase| {
+                if asks {
+                    asked.push(case.clone());
+                }
+                // Judging has ended in an error, which is told below.
+                let _ = sender.send(case);
+            };
+            self.send_known(&known, &places, &mut send);
             let mut take = |at: usize, answer: Result<String, String>| {
                 let (task, row) = places[at];
                 match &answer {
-                    Ok(answer) => files.keep(task, self.id((task, row)), answer)?,
+                    Ok(answer) => {
+                        let id = self.id((task, row));
+                        keep(task, id, answer)?;
+                        known[task].put(id, answer.clone());
+                    }
                     Err(why) => drop(failed.insert((task, row), why.clone())),
                 }
-                if task < self.pictures.len() {
+                if let Some(own) = self.pictures.get(task) {
                     let prediction = match answer {
-                        Ok(answer) => Prediction::of_answer(&answer),
+                        Ok(answer) => Prediction::of_answer(&answer, own.canvas.answers),
                         Err(why) => Prediction::Missing(format!("no_answer: {why}")),
                     };
-                    // Judging has ended in an error, which is told below.
-                    let _ = sender.send(PictureCase {
+                    send(PictureCase {
                         task,
                         row,
                         prediction,
@@ -142,18 +251,16 @@ impl SuiteTasks {
             };
             let answered = answerer.answer(&questions, &mut take);
             drop(sender);
-            let judged = judged.join().unwrap_or_else(|_| {
-                Err(TrainError::Other("the thread that judges has ended".into()))
-            });
+            let ended = || TrainError::Other("the thread that judges has ended".into());
+            let (judge, judged) = judged.join().map_err(|_| ended())?;
             answered?;
-            judged
+            Ok::<_, TrainError>((judge, judged?))
         })?;
         let mut items = Vec::new();
+        let pictures = self.pictures.len();
         for (at, task) in self.choices.iter().enumerate() {
-            let at = at + self.pictures.len();
-            let (_, path, key) = &files.files[at];
-            let answers = PredictionFolder::of_file(path, key, &mut Vec::new());
-            let mut own = task.judge(&answers.map_err(TrainError::Input)?);
+            let at = at + pictures;
+            let mut own = task.judge(&known[at]);
             for (row, item) in own.iter_mut().enumerate() {
                 if let Some(why) = failed.get(&(at, row)) {
                     item.reason = Some(format!("no_answer: {why}"));
@@ -161,41 +268,65 @@ impl SuiteTasks {
             }
             items.extend(own);
         }
+        let first = pictures + self.choices.len();
+        for (at, task) in self.captions.iter_mut().enumerate() {
+            for (row, caption) in task.rows.iter_mut().enumerate() {
+                let known = known[first + at].answer(&caption.id).map(str::to_owned);
+                let why = failed.get(&(first + at, row));
+                let why = why.map_or("no_prediction".into(), |why| format!("no_answer: {why}"));
+                caption.answer = known.ok_or(why);
+            }
+        }
+        items.extend(self.judged_captions(config, device)?);
+        self.notes
+            .extend(journal.as_ref().and_then(ScoreJournal::told));
         if !failed.is_empty() {
             self.notes.push(format!(
                 "{} questions have no answer (`reason` in items.jsonl); the same command asks them again",
                 failed.len()
             ));
         }
-        Ok(self.result(config, scores, items))
+        self.finished((config, out), (&judge, asked), (scores, items))
     }
 
-    /// The questions without an answer, and where they are from.
-    fn questions(
-        &self,
-        known: &[PredictionFolder],
-        template: Option<&str>,
-    ) -> (Vec<EvalQuestion>, Vec<QuestionPlace>) {
+    /// The tasks' questions, in order.
+    fn tasks(&self) -> impl Iterator<Item = TaskQuestions<'_>> {
         let pictures = self.pictures.iter().map(|task| {
             let rows = task.rows.iter();
-            rows.map(|row| (row.id.as_str(), row.question.as_str(), row.shown.clone()))
-                .collect::<Vec<_>>()
+            let rows = rows.map(|row| (row.id.as_str(), row.question.as_str(), row.shown.as_ref()));
+            (task.name.as_str(), true, rows.collect())
         });
-        let choices = self.choices.iter().map(|task: &ChoiceTask| {
+        let choices = self.choices.iter().map(|task| {
             let rows = task.rows.iter();
-            rows.map(|row| (row.id.as_str(), row.question.as_str(), None))
-                .collect()
+            let rows = rows.map(|row| (row.id.as_str(), row.question.as_str(), None));
+            (task.name.as_str(), false, rows.collect())
         });
+        let captions = self.captions.iter().map(|task| {
+            let rows = task.rows.iter();
+            let rows = rows.map(|row| (row.id.as_str(), row.question.as_str(), None));
+            (task.name.as_str(), false, rows.collect())
+        });
+        pictures.chain(choices).chain(captions)
+    }
+
+    /// The questions without an answer among those that are `known`, and where they are from.
+    fn questions(
+        &self,
+        known: Option<&[PredictionFolder]>,
+        template: Option<&str>,
+    ) -> (Vec<EvalQuestion>, Vec<QuestionPlace>) {
         let (mut questions, mut places) = (Vec::new(), Vec::new());
         let mut draw = 0;
-        for (task, rows) in pictures.chain(choices).enumerate() {
+        for (task, (name, draws, rows)) in self.tasks().enumerate() {
             // A template is for drawings.
-            let template = template.filter(|_| task < self.pictures.len());
+            let template = template.filter(|_| draws);
             for (row, (id, text, picture)) in rows.into_iter().enumerate() {
-                if known[task].answer(id).is_none() {
+                if known.is_none_or(|known| known[task].answer(id).is_none()) {
                     questions.push(EvalQuestion {
+                        item: format!("{name}/{id}"),
                         text: worded(text, template),
-                        picture,
+                        picture: picture.cloned(),
+                        raw: self.raw_prompts,
                         draw,
                     });
                     places.push((task, row));
@@ -207,30 +338,43 @@ impl SuiteTasks {
     }
 
     fn id(&self, (task, row): QuestionPlace) -> &str {
-        match self.pictures.get(task) {
-            Some(own) => &own.rows[row].id,
-            None => &self.choices[task - self.pictures.len()].rows[row].id,
+        let pictures = self.pictures.len();
+        let words = pictures + self.choices.len();
+        match task {
+            task if task < pictures => &self.pictures[task].rows[row].id,
+            task if task < words => &self.choices[task - pictures].rows[row].id,
+            task => &self.captions[task - words].rows[row].id,
         }
     }
-}
 
-/// Hands over the answers that were there before.
-fn send_known(
-    tasks: &SuiteTasks,
-    known: &[PredictionFolder],
-    asked: &[QuestionPlace],
-    sender: &Sender<PictureCase>,
-) {
-    let open: std::collections::HashSet<&QuestionPlace> = asked.iter().collect();
-    for (task, own) in tasks.pictures.iter().enumerate() {
-        for (row, item) in own.rows.iter().enumerate() {
-            if !open.contains(&(task, row)) {
-                let prediction = known[task].prediction(&item.id, PredictedPictures::Drawn);
-                let _ = sender.send(PictureCase {
-                    task,
-                    row,
-                    prediction,
-                });
+    /// What each caption is compared with, by task and id.
+    fn caption_references(&self) -> HashMap<(usize, String), String> {
+        let first = self.pictures.len() + self.choices.len();
+        let all = self.captions.iter().enumerate().flat_map(|(at, task)| {
+            let rows = task.rows.iter();
+            rows.map(move |row| ((first + at, row.id.clone()), row.reference.clone()))
+        });
+        all.collect()
+    }
+
+    /// Hands over the answers that were there before.
+    fn send_known(
+        &self,
+        known: &[PredictionFolder],
+        asked: &[QuestionPlace],
+        send: &mut dyn FnMut(PictureCase),
+    ) {
+        let open: std::collections::HashSet<&QuestionPlace> = asked.iter().collect();
+        for (task, own) in self.pictures.iter().enumerate() {
+            for (row, item) in own.rows.iter().enumerate() {
+                if !open.contains(&(task, row)) {
+                    let prediction = known[task].prediction(&item.id, PredictedPictures::Drawn);
+                    send(PictureCase {
+                        task,
+                        row,
+                        prediction,
+                    });
+                }
             }
         }
     }

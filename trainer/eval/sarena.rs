@@ -12,13 +12,15 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
+use rewards::ImageSource;
 use serde_json::Value;
 
 use super::choice::{ChoiceRow, ChoiceTask};
+use super::eval_canvas::EvalCanvas;
 use super::item::Mix;
 use super::jsonl::{SuiteRow, id_text, read_rows};
 use super::picture_metric::PictureMetric;
-use super::picture_task::{EvalCanvas, PictureRow, PictureTask};
+use super::picture_task::{EvalReference, PictureRow, PictureTask};
 use super::result::SuiteResult;
 use super::suite::{SUCCESS, SuiteTasks};
 
@@ -93,7 +95,7 @@ impl Sarena {
                 let picture = format!("{id}.png");
                 let shown = match (from_text, &row.value["image"]) {
                     (true, _) => None,
-                    (false, Value::String(image)) => Some(folder.join(image)),
+                    (false, Value::String(image)) => Some(ImageSource::Path(folder.join(image))),
                     (false, other) => {
                         let got = format!("{}: image: must be a path, got {other}", row.place);
                         tasks.notes.push(got);
@@ -108,7 +110,7 @@ impl Sarena {
                     captions.get(&picture).cloned().ok_or_else(none)
                 });
                 items.push(PictureRow {
-                    reference: folder.join("images").join(&picture),
+                    reference: EvalReference::File(folder.join("images").join(&picture)),
                     id,
                     question: question.to_owned(),
                     shown,
@@ -268,7 +270,7 @@ fn editing(folder: &Path, tasks: &mut SuiteTasks) {
             if let Some(question) = said(&row, 0, &mut tasks.notes) {
                 let images = data.join(&*stem).join("images");
                 items.push(PictureRow {
-                    reference: images.join(format!("{id}.png")),
+                    reference: EvalReference::File(images.join(format!("{id}.png"))),
                     id,
                     question: question.to_owned() + ONLY_CODE,
                     shown: None,

@@ -9,12 +9,14 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
+use rewards::ImageSource;
 use serde_json::Value;
 
+use super::eval_canvas::EvalCanvas;
 use super::item::Mix;
 use super::jsonl::{SuiteRow, read_rows};
 use super::picture_metric::PictureMetric;
-use super::picture_task::{EvalCanvas, PictureRow, PictureTask};
+use super::picture_task::{EvalReference, PictureRow, PictureTask};
 use super::suite::{SUCCESS, SuiteTasks};
 
 /// The task's name.
@@ -96,8 +98,8 @@ fn item(row: &SuiteRow, index: usize, folder: &Path) -> Result<PictureRow, Strin
             Some(input) => format!("{instruction}{input}"),
             None => instruction.clone(),
         },
-        shown: Some(picture.clone()),
-        reference: picture,
+        shown: Some(ImageSource::Path(picture.clone())),
+        reference: EvalReference::File(picture),
         caption: None,
     })
 }

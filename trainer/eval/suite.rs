@@ -1,21 +1,25 @@
-//! From a suite's tasks to a result, of predictions in a folder or as they are sampled; what every suite of pictures and
-//! choices shares.
+//! From a suite's tasks to a result, of predictions in a folder; what every suite of pictures, choices and captions
+//! shares.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tch::Device;
 
-use super::caption_task::{CaptionRow, CaptionTask, open_bge};
+use super::caption_task::{CaptionTask, open_bge};
 use super::choice::{ChoiceTask, answers_file};
 use super::config::SuiteConfig;
-use super::eval_judge::{JudgedItem, ask_judge};
+use super::eval_canvas::PredictionLayout;
 use super::item::EvalItem;
+use super::judge_questions::{AskedItems, JudgeQuestions};
 use super::picture_metric::PictureMetric;
 use super::picture_scores::{EvalProgress, PictureJudge, PictureScores};
 use super::picture_task::{PictureCase, PictureTask};
 use super::prediction::{Prediction, PredictionFolder};
 use super::result::SuiteResult;
+use super::score_journal::ScoreJournal;
+use super::sgp_published;
+use super::variety;
 use crate::TrainError;
 
 /// A suite as its folder holds it.
@@ -27,35 +31,34 @@ pub struct SuiteTasks {
     pub pictures: Vec<PictureTask>,
     /// Tasks of choices; answers lie in a folder of the task's name.
     pub choices: Vec<ChoiceTask>,
-    /// Tasks of captions, which come with their answers.
+    /// Tasks of captions.
     pub captions: Vec<CaptionTask>,
-    /// Whether drawings and captions are judged by a model elsewhere too, where the config names one.
-    pub asks_judge: bool,
+    /// What is asked of a judge elsewhere, where the config names one.
+    pub asked: JudgeQuestions,
+    /// Whether its questions are whole prompts, without a chat template.
+    pub raw_prompts: bool,
     /// What was left out, a sentence each.
     pub notes: Vec<String>,
 }
-
-/// What a judge elsewhere says of an item, 0 to 100.
-const JUDGE: &str = "judge";
 
 /// What a picture task's items say of being drawn at all: 100 or 0.
 pub const SUCCESS: &str = "success_rate";
 
 impl SuiteTasks {
-    /// Judges `predictions`.
+    /// Judges `predictions`; what the result's folder `out` holds of an evaluation that was interrupted is taken over.
     ///
     /// # Errors
     /// Predictions of none of the tasks; networks that cannot be read; libtorch's.
     pub fn judge(
         mut self,
         (config, device): (&SuiteConfig, Device),
-        predictions: &Path,
+        (predictions, out): (&Path, &Path),
         progress: &mut dyn FnMut(EvalProgress),
     ) -> Result<SuiteResult, TrainError> {
         let notes = &mut self.notes;
         let mut folders = Vec::new();
         self.pictures.retain(|task| {
-            let opened = opened(&predictions.join(&task.folder), task, notes);
+            let opened = opened(predictions, task, notes);
             let kept = opened.is_some();
             folders.extend(opened);
             kept
@@ -67,18 +70,21 @@ impl SuiteTasks {
             answered.extend(items.into_iter().flatten());
             kept
         });
+        self.captions.retain_mut(|task| {
+            match task.take_answers(&predictions.join(&task.name), notes) {
+                Ok(()) => true,
+                Err(error) => {
+                    notes.push(format!("{}: {error}: the task is left out", task.name));
+                    false
+                }
+            }
+        });
         if self.pictures.is_empty() && self.choices.is_empty() && self.captions.is_empty() {
             let why = format!("{}: nothing there to judge", predictions.display());
             return Err(TrainError::Input(format!("{}\n{why}", notes.join("\n"))));
         }
         let judge = self.open_judge(config, device)?;
-        let bge = match (&config.encoders.bge_m3, self.captions.is_empty()) {
-            (Some(path), false) => Some(open_bge(path, device)?),
-            _ => None,
-        };
-        for task in &self.captions {
-            answered.extend(task.judge(bge.as_ref())?);
-        }
+        answered.extend(self.judged_captions(config, device)?);
         let tasks = &self.pictures;
         let cases = tasks.iter().enumerate().flat_map(|(at, task)| {
             let folder = &folders[at];
@@ -89,7 +95,9 @@ impl SuiteTasks {
                     task: at,
                     row,
                     prediction: match folder.prediction(&item.id, config.pictures) {
-                        Prediction::Given(_, None) if task.canvas.needs_svg => {
+                        Prediction::Given(_, None)
+                            if task.canvas.layout == PredictionLayout::FlatWithSvg =>
+                        {
                             Prediction::Missing("no_svg: the picture's SVG is missing".into())
                         }
                         prediction => prediction,
@@ -103,80 +111,15 @@ impl SuiteTasks {
             true => cases.clone().collect(),
             false => Vec::new(),
         };
-        let mut scores = judge.judge(tasks, cases, progress)?;
-        if let Some(asker) = config.judge.as_ref().filter(|_| self.asks_judge) {
-            let pictures = judge.pictures(tasks, &asked)?;
-            let mut judged = self.drawings(&asked, pictures);
-            judged.extend(self.words());
-            let answers = ask_judge(
-                asker,
-                &judged
-                    .iter()
-                    .map(|(item, _)| item.clone())
-                    .collect::<Vec<_>>(),
-            )?;
-            for ((item, id), answer) in judged.iter().zip(answers) {
-                let mut all = scores.items.iter_mut().chain(&mut answered);
-                let own = all.find(|own| own.task == item.task && own.id == *id);
-                match (own, answer) {
-                    (Some(own), Ok(score)) => own.put(JUDGE, score),
-                    (Some(own), Err(why)) => own.fail(JUDGE, why),
-                    (None, _) => {}
-                }
-            }
-        }
-        Ok(self.result(config, scores, answered))
+        let mut journal = ScoreJournal::open(out, config)?;
+        let scores = judge.judge(tasks, cases, Some(&mut journal), progress)?;
+        self.notes.extend(journal.told());
+        self.finished((config, Some(out)), (&judge, asked), (scores, answered))
     }
 
     /// Whether a judge elsewhere is asked.
-    fn asks(&self, config: &SuiteConfig) -> bool {
-        self.asks_judge && config.judge.is_some()
-    }
-
-    /// What a judge is asked about drawings, and their ids.
-    fn drawings(
-        &self,
-        cases: &[PictureCase],
-        pictures: Vec<Option<[Vec<u8>; 2]>>,
-    ) -> Vec<(JudgedItem, String)> {
-        let pairs = cases.iter().zip(pictures);
-        let item = |(case, pictures): (&PictureCase, Option<[Vec<u8>; 2]>)| {
-            let task = &self.pictures[case.task];
-            let row = &task.rows[case.row];
-            let [reference, predicted] = pictures?;
-            // A drawing of words is judged by the words alone.
-            let shown = match task.name.as_str() {
-                "text" => vec![predicted],
-                _ => vec![reference, predicted],
-            };
-            let words = row.caption.as_ref()?.as_ref().ok()?;
-            let item = JudgedItem {
-                task: task.name.clone(),
-                words: words.clone(),
-                answer: None,
-                pictures: shown.into_iter().map(Into::into).collect(),
-            };
-            Some((item, row.id.clone()))
-        };
-        pairs.filter_map(item).collect()
-    }
-
-    /// What a judge is asked about captions, and their ids.
-    fn words(&self) -> Vec<(JudgedItem, String)> {
-        let rows = self
-            .captions
-            .iter()
-            .flat_map(|task| task.rows.iter().map(move |row| (task, row)));
-        let item = |(task, row): (&CaptionTask, &CaptionRow)| {
-            let item = JudgedItem {
-                task: task.name.clone(),
-                words: row.reference.clone(),
-                answer: Some(row.answer.clone().unwrap_or_default()),
-                pictures: Vec::new(),
-            };
-            (item, row.id.clone())
-        };
-        rows.map(item).collect()
+    pub(super) fn asks(&self, config: &SuiteConfig) -> bool {
+        self.asked.any() && config.judge.is_some()
     }
 
     /// What judges the pictures; metrics that nothing is there to compute are taken away, and it is said.
@@ -205,15 +148,61 @@ impl SuiteTasks {
         Ok(judge)
     }
 
+    /// The captions' items.
+    pub(super) fn judged_captions(
+        &self,
+        config: &SuiteConfig,
+        device: Device,
+    ) -> Result<Vec<EvalItem>, TrainError> {
+        let bge = match (&config.encoders.bge_m3, self.captions.is_empty()) {
+            (Some(path), false) => Some(open_bge(path, device)?),
+            _ => None,
+        };
+        let judged = self.captions.iter().map(|task| task.judge(bge.as_ref()));
+        let judged: Vec<Vec<EvalItem>> = judged.collect::<Result<_, TrainError>>()?;
+        Ok(judged.concat())
+    }
+
+    /// The result of all that was judged, after the judge elsewhere has been asked about `asked`; what that answers is kept
+    /// in the result's folder, where there is one.
+    pub(super) fn finished(
+        mut self,
+        (config, out): (&SuiteConfig, Option<&Path>),
+        (judge, asked): (&PictureJudge, Vec<PictureCase>),
+        (mut scores, mut answered): (PictureScores, Vec<EvalItem>),
+    ) -> Result<SuiteResult, TrainError> {
+        if let Some(asker) = config.judge.as_ref().filter(|_| self.asked.any()) {
+            let pictures = judge.pictures(&self.pictures, &asked)?;
+            let cases: Vec<_> = asked.into_iter().zip(pictures).collect();
+            let about = AskedItems {
+                pictures: &self.pictures,
+                captions: &self.captions,
+                cases: &cases,
+            };
+            let items = scores.items.iter_mut().chain(&mut answered);
+            let mut items: Vec<&mut EvalItem> = items.collect();
+            let told = self.asked.ask((asker, out), &about, &mut items)?;
+            self.notes.extend(told);
+        }
+        Ok(self.result(config, scores, answered))
+    }
+
     /// The result of all that was judged.
-    pub(super) fn result(
+    fn result(
         self,
         config: &SuiteConfig,
         scores: PictureScores,
         answered: Vec<EvalItem>,
     ) -> SuiteResult {
-        let asks = self.asks(config);
-        let judge = || asks.then(|| JUDGE.to_owned());
+        let judged = match self.asks(config) {
+            true => self.asked.metrics(),
+            false => Vec::new(),
+        };
+        let of_judge = |task: &str| match (&self.asked, task) {
+            (JudgeQuestions::Composition(_), task) if task != "composition" => Vec::new(),
+            _ => judged.clone(),
+        };
+        let variety = variety::of(&self.pictures, &scores.features);
         let mut result = SuiteResult {
             suite: self.suite,
             items: scores.items,
@@ -227,25 +216,45 @@ impl SuiteTasks {
             item.values.shift_insert(0, SUCCESS.to_owned(), rate);
         }
         result.items.extend(answered);
-        for task in self.pictures {
+        for task in &self.pictures {
             let names = task.metrics.iter().map(|metric| metric.name().to_owned());
             let metrics = std::iter::once(SUCCESS.to_owned())
                 .chain(names)
-                .chain(judge());
-            result.tasks.insert(task.name, metrics.collect());
+                .chain(of_judge(&task.name));
+            result.tasks.insert(task.name.clone(), metrics.collect());
         }
         for task in self.captions {
             let bge = config.encoders.bge_m3.as_ref().map(|_| "bge_m3".to_owned());
             let metrics = std::iter::once("rouge_l".to_owned())
                 .chain(bge)
-                .chain(judge());
+                .chain(of_judge(&task.name));
             result.tasks.insert(task.name, metrics.collect());
         }
         for task in self.choices {
             let metrics = task.metrics();
             result.tasks.insert(task.name, metrics);
         }
+        for (task, metrics, items) in variety {
+            result.tasks.insert(task, metrics);
+            result.items.extend(items);
+        }
         result
+    }
+
+    /// Keeps `count` items of each task, evenly spread over them; 0 keeps all.
+    pub fn keep(&mut self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        for task in &mut self.pictures {
+            thin(&mut task.rows, count);
+        }
+        for task in &mut self.choices {
+            thin(&mut task.rows, count);
+        }
+        for task in &mut self.captions {
+            thin(&mut task.rows, count);
+        }
     }
 
     /// The keys of a config that the suite has no use for; `samples` where a model answers.
@@ -253,10 +262,17 @@ impl SuiteTasks {
         let default = SuiteConfig::default();
         let encoders = self.unused_encoders(config).into_iter();
         let mut unused: Vec<String> = encoders.map(|key| format!("encoders.{key}")).collect();
+        // How many answers there are is told of predictions as well.
+        let mut sampling = config.sampling.clone();
+        let count = sampling.samples.take();
         let keys = [
-            ("judge", config.judge.is_some() && !self.asks_judge),
+            ("judge", config.judge.is_some() && !self.asked.any()),
             ("pictures", config.pictures != default.pictures && samples),
-            ("sampling", config.sampling != default.sampling && !samples),
+            ("sampling", sampling != default.sampling && !samples),
+            (
+                "sampling.samples",
+                count.is_some() && self.suite != "sgp-genbench",
+            ),
             ("template", config.template.is_some() && !samples),
             ("server", config.server != default.server && !samples),
         ];
@@ -284,9 +300,32 @@ impl SuiteTasks {
     }
 }
 
+/// Keeps `count` of `rows`, evenly spread.
+fn thin<T>(rows: &mut Vec<T>, count: usize) {
+    let total = rows.len();
+    let count = count.min(total);
+    let chosen: HashSet<usize> = (0..count).map(|at| at * total / count.max(1)).collect();
+    let mut at = 0;
+    rows.retain(|_| {
+        at += 1;
+        chosen.contains(&(at - 1))
+    });
+}
+
 /// A task's predictions, if there are any.
-fn opened(folder: &Path, task: &PictureTask, notes: &mut Vec<String>) -> Option<PredictionFolder> {
+fn opened(
+    predictions: &Path,
+    task: &PictureTask,
+    notes: &mut Vec<String>,
+) -> Option<PredictionFolder> {
     let name = &task.name;
+    let mut folder = predictions.join(&task.folder);
+    if let (false, Some(released)) = (folder.is_dir(), sgp_published::folder_of(task)) {
+        let released: PathBuf = predictions.join(released);
+        if released.is_dir() {
+            folder = released;
+        }
+    }
     if !folder.is_dir() {
         notes.push(format!(
             "{name}: no folder {}: the task is left out",
@@ -294,7 +333,9 @@ fn opened(folder: &Path, task: &PictureTask, notes: &mut Vec<String>) -> Option<
         ));
         return None;
     }
-    match PredictionFolder::open(folder, task.canvas.folder_each, notes) {
+    let opened = PredictionFolder::open(&folder, task.canvas, notes)
+        .and_then(|opened| sgp_published::with_released(opened, &folder, task, notes));
+    match opened {
         Ok(opened) => {
             let known = task.rows.iter().map(|row| row.id.as_str()).collect();
             tell_strangers(&opened, &known, name, notes);

@@ -1,7 +1,8 @@
 //! VectorGym (arXiv 2603.29852) from the folders that its released evaluation code leaves: `sketch/`, `edit/` and `text/`, each
 //! with a folder an item that holds `{id}.svg`, `{id}_generated.png`, `{id}_original.png` (or `{id}_gt.svg`, which is drawn),
 //! `{id}_input_prompt.txt` and `metadata.json`; and `caption/output.jsonl` with `{"id", "answer", "reference"}`, for which there is no
-//! released code.
+//! released code. Or from the published table, where a model is asked: in the released words, the sketch alone being shown, as the
+//! released code edits by text alone; what is answered lies in `sketch/output.jsonl` and so on.
 //!
 //! `variant: as_released`: pictures of 512 pixels, white where nothing compiles, MSE in 0..1, LPIPS at 384 pixels, DINO over all
 //! tokens, CLIP ViT-B/32, a judge from 1 to 10. The scores are on the paper's scale, 0 to 100. As there, rows of one id
@@ -10,12 +11,15 @@
 use std::path::Path;
 
 use indexmap::IndexMap;
+use rollout::data::{Catalog, DataConfig, Example};
+use serde_json::json;
 
 use super::caption_task::{CaptionRow, CaptionTask};
+use super::eval_canvas::EvalCanvas;
 use super::item::Mix;
-use super::jsonl::{id_text, read_rows};
+use super::judge_questions::JudgeQuestions;
 use super::picture_metric::PictureMetric;
-use super::picture_task::{EvalCanvas, PictureRow, PictureTask};
+use super::picture_task::{EvalReference, PictureRow, PictureTask};
 use super::suite::SuiteTasks;
 
 /// The words of the released prompts before a caption and an instruction.
@@ -25,28 +29,8 @@ const ORIGINAL: &str = "\n\nOriginal SVG:";
 
 /// Reads what predictions hold of the suite.
 pub fn read(predictions: &Path) -> SuiteTasks {
-    let mut tasks = SuiteTasks {
-        suite: "vectorgym".into(),
-        asks_judge: true,
-        ..SuiteTasks::default()
-    };
-    let pictures = [
-        PictureMetric::Mse,
-        PictureMetric::Lpips,
-        PictureMetric::Dino,
-        PictureMetric::Ssim,
-        PictureMetric::Tokens,
-    ];
-    let words = [
-        PictureMetric::ClipTextB32,
-        PictureMetric::Dino,
-        PictureMetric::Tokens,
-    ];
-    for (name, metrics) in [
-        ("sketch", &pictures[..]),
-        ("edit", &pictures),
-        ("text", &words),
-    ] {
+    let mut tasks = empty();
+    for name in DRAWN {
         let folder = predictions.join(name);
         if !folder.is_dir() {
             tasks.notes.push(format!(
@@ -56,21 +40,141 @@ pub fn read(predictions: &Path) -> SuiteTasks {
             continue;
         }
         let rows = items(&folder, &mut tasks.notes);
-        tasks.pictures.push(PictureTask {
-            name: name.into(),
-            folder: name.into(),
-            canvas: EvalCanvas::VECTORGYM,
-            metrics: metrics.to_vec(),
-            rows,
-        });
+        tasks.pictures.push(of_drawings(name, rows));
     }
-    match captions(&predictions.join("caption/output.jsonl"), &mut tasks.notes) {
-        Ok(task) => tasks.captions.push(task),
-        Err(error) => tasks
-            .notes
-            .push(format!("caption: {error}: the task is left out")),
+    tasks.captions.push(CaptionTask {
+        name: "caption".into(),
+        rows: Vec::new(),
+    });
+    tasks
+}
+
+/// Reads the published table: `data/test-*.parquet` in its folder, or the folder's own files.
+pub fn read_table(data: &Path) -> SuiteTasks {
+    let mut tasks = empty();
+    let inner = data.join("data");
+    let folder = if inner.is_dir() {
+        inner
+    } else {
+        data.to_owned()
+    };
+    let path = folder.join("test-*.parquet");
+    for name in DRAWN.into_iter().chain(["caption"]) {
+        let rows = match view(&path, name, &mut tasks.notes) {
+            Ok(rows) => rows,
+            Err(error) => {
+                tasks
+                    .notes
+                    .push(format!("{name}: {error}: the task is left out"));
+                continue;
+            }
+        };
+        // An edit is told from others of its drawing by its number.
+        let id = |example: &Example| {
+            let own = example
+                .id
+                .split_once('/')
+                .map_or(&*example.id, |(_, id)| id);
+            own.to_owned()
+        };
+        if name == "caption" {
+            let row = |example: &Example| CaptionRow {
+                id: id(example),
+                question: question(name, example),
+                answer: Err("no_prediction".into()),
+                reference: example.reference.text.clone().unwrap_or_default(),
+            };
+            tasks.captions.push(CaptionTask {
+                name: name.into(),
+                rows: distinct(rows.iter().map(|e| (id(e), row(e)))),
+            });
+            continue;
+        }
+        let row = |example: &Example| PictureRow {
+            id: id(example),
+            question: question(name, example),
+            shown: example.images.first().cloned(),
+            reference: EvalReference::Svg(example.reference.svg.clone().unwrap_or_default()),
+            caption: Some(Ok(example.reference.text.clone().unwrap_or_default())),
+        };
+        let rows = distinct(rows.iter().map(|e| (id(e), row(e))));
+        tasks.pictures.push(of_drawings(name, rows));
     }
     tasks
+}
+
+/// The first of each id: one drawing stands in a row for each of its edits.
+fn distinct<T>(rows: impl Iterator<Item = (String, T)>) -> Vec<T> {
+    let mut seen: IndexMap<String, T> = IndexMap::new();
+    for (id, row) in rows {
+        seen.entry(id).or_insert(row);
+    }
+    seen.into_values().collect()
+}
+
+/// A view of the table's rows; those that are no samples of it are said.
+fn view(path: &Path, name: &str, notes: &mut Vec<String>) -> Result<Vec<Example>, String> {
+    let source = json!({
+        "format": "vectorgym", "view": name, "task": name, "path": path, "split": "held_out",
+    });
+    let config = json!({"on_bad_row": "skip", "sources": {name: source}});
+    let config: DataConfig = serde_json::from_value(config).map_err(|error| error.to_string())?;
+    let catalog = Catalog::open(&config, Path::new(""), name).map_err(|error| error.to_string())?;
+    let skipped = catalog.skipped();
+    if let Some(first) = skipped.first() {
+        notes.push(format!(
+            "{name}: {} rows are no samples of it (the first: {first})",
+            skipped.len()
+        ));
+    }
+    catalog.held_out(&[]).map_err(|error| error.to_string())
+}
+
+/// What a model is asked: the released words, and for captions, which the released code does not ask for, those of
+/// configs/vectorgym.yaml.
+fn question(task: &str, example: &Example) -> String {
+    let field = |name: &str| example.fields.get(name).map_or("", String::as_str);
+    match task {
+        "sketch" => "Convert the input sketch image into an SVG".to_owned(),
+        "edit" => format!("{EDIT}{}{ORIGINAL}\n{}", field("prompt"), field("draft")),
+        "text" => format!("{TEXT}{}", field("prompt")),
+        _ => format!("Describe this drawing: {}", field("draft")),
+    }
+}
+
+fn empty() -> SuiteTasks {
+    SuiteTasks {
+        suite: "vectorgym".into(),
+        asked: JudgeQuestions::VectorGym,
+        ..SuiteTasks::default()
+    }
+}
+
+/// Tasks of drawings.
+const DRAWN: [&str; 3] = ["sketch", "edit", "text"];
+
+fn of_drawings(name: &str, rows: Vec<PictureRow>) -> PictureTask {
+    let metrics = match name {
+        "text" => vec![
+            PictureMetric::ClipTextB32,
+            PictureMetric::Dino,
+            PictureMetric::Tokens,
+        ],
+        _ => vec![
+            PictureMetric::Mse,
+            PictureMetric::Lpips,
+            PictureMetric::Dino,
+            PictureMetric::Ssim,
+            PictureMetric::Tokens,
+        ],
+    };
+    PictureTask {
+        name: name.into(),
+        folder: name.into(),
+        canvas: EvalCanvas::VECTORGYM,
+        metrics,
+        rows,
+    }
 }
 
 /// The items of a task's folder, by name.
@@ -104,7 +208,7 @@ fn items(folder: &Path, notes: &mut Vec<String>) -> Vec<PictureRow> {
             id,
             question: String::new(),
             shown: None,
-            reference,
+            reference: EvalReference::File(reference),
             caption: Some(caption),
         });
     }
@@ -120,39 +224,6 @@ fn asked(prompt: &str) -> &str {
         Some((_, rest)) => rest.split_once(ORIGINAL).map_or(rest, |(wish, _)| wish),
         None => prompt,
     }
-}
-
-fn captions(path: &Path, notes: &mut Vec<String>) -> Result<CaptionTask, String> {
-    let mut rows: IndexMap<String, CaptionRow> = IndexMap::new();
-    for row in read_rows(path, notes)? {
-        let id = id_text(&row.value["id"]);
-        let words = ["answer", "reference"].map(|key| row.value[key].as_str().map(str::to_owned));
-        let (Some(id), [answer, Some(reference)]) = (id, words) else {
-            notes.push(format!(
-                "{}: id and reference are needed (the row is left out)",
-                row.place
-            ));
-            continue;
-        };
-        let answer = answer.ok_or_else(|| {
-            format!(
-                "no_prediction: {}: answer: must be text, got {}",
-                row.place, row.value["answer"]
-            )
-        });
-        rows.insert(
-            id.clone(),
-            CaptionRow {
-                id,
-                answer,
-                reference,
-            },
-        );
-    }
-    Ok(CaptionTask {
-        name: "caption".into(),
-        rows: rows.into_values().collect(),
-    })
 }
 
 /// The four tasks' scores and their mean, 0 to 100.

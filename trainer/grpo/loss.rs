@@ -173,3 +173,47 @@ pub fn grpo_loss(terms: &TokenTerms, options: &LossOptions) -> LossOutput {
         sums,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RLRF's clip of 0.4 on both sides, against the formula by hand: `-min(rho A, clip(rho, 0.6, 1.4) A)`.
+    #[test]
+    fn a_clip_of_two_fifths_bounds_the_ratio_at_0_6_and_1_4() {
+        let ratios = [0.5, 0.61, 1.0, 1.39, 1.5, 0.5, 1.5];
+        let advantages = [2.0, 2.0, 2.0, 2.0, 2.0, -1.0, -1.0];
+        let wanted = [-1.0, -1.22, -2.0, -2.78, -2.8, 0.6, 1.5];
+        let slopes = [-1.0, -1.22, -2.0, -2.78, 0.0, 0.0, 1.5];
+        let zeros = Tensor::from_slice(&[0.0f64; 7]);
+        let logprobs = Tensor::from_slice(&ratios.map(f64::ln)).set_requires_grad(true);
+        let options = LossOptions {
+            clip: (Some(0.4), Some(0.4)),
+            dual_clip: None,
+            entropy: 0.0,
+            kl: None,
+            tis_cap: None,
+        };
+        let loss = grpo_loss(
+            &TokenTerms {
+                logprobs: &logprobs,
+                entropy: &zeros,
+                old: Some(&zeros),
+                sampler: &zeros,
+                reference: None,
+                advantage: &Tensor::from_slice(&advantages),
+                weight: &Tensor::from_slice(&[1.0f64; 7]),
+            },
+            &options,
+        )
+        .loss;
+        let found = loss.double_value(&[]);
+        let want: f64 = wanted.iter().sum();
+        assert!((found - want).abs() < 1e-12, "{found} {want}");
+        loss.backward();
+        let gradient = Vec::<f64>::try_from(logprobs.grad()).unwrap();
+        for (found, want) in gradient.iter().zip(slopes) {
+            assert!((found - want).abs() < 1e-12, "{gradient:?}");
+        }
+    }
+}

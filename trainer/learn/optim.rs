@@ -195,6 +195,28 @@ mod tests {
             .map(|step| learning_rate(&config, step, 5))
             .collect();
         assert_eq!(rates, [1.0, 1.0, 0.3, 0.3, 0.09]);
+        // RLRF's: 1e-5, times 0.7 after each 100 of 500 steps.
+        let rlrf = OptimizerConfig {
+            learning_rate: 1e-5,
+            schedule: Schedule::Step {
+                every: 100,
+                factor: 0.7,
+            },
+            ..OptimizerConfig::default()
+        };
+        for (step, want) in [
+            (1, 1e-5),
+            (100, 1e-5),
+            (101, 7e-6),
+            (200, 7e-6),
+            (201, 4.9e-6),
+            (301, 3.43e-6),
+            (401, 2.401e-6),
+            (500, 2.401e-6),
+        ] {
+            let rate = learning_rate(&rlrf, step, 500);
+            assert!((rate / want - 1.0).abs() < 1e-12, "{step}: {rate}");
+        }
         let share = OptimizerConfig {
             learning_rate: 1.0,
             warmup: 0.5,

@@ -112,11 +112,14 @@ metrics! {
     JUDGE_ASKED = "judge/asked", "completions that the judges of all ranks were asked about since the run was started or resumed";
     JUDGE_FAILED = "judge/failed", "of them, those without an answer that could be understood";
     JUDGE_COST = "judge/cost", "their price so far";
-    EVAL = "eval/<set>/<metric>", "the metric on held-out prompts, in a row of its own";
+    EVAL = "eval/<set>/<metric>", "the metric on held-out prompts, in a row of its own; for a benchmark, by its name as the set, its own numbers (`eval/sarena-icon/final`) and those of its tasks (`eval/sarena-icon/text2svg/clip_t2i`)";
 }
 
 /// How evaluations' names begin.
 const HELD_OUT: &str = "eval/";
+
+/// How the names of sets of held-out prompts begin; others are benchmarks'.
+const HELD_OUT_SETS: &str = "heldout";
 
 /// Whether a metric of this name stands in an evaluation's row.
 pub fn is_evaluation(name: &str) -> bool {
@@ -136,6 +139,8 @@ pub fn of_held_out(name: &str) -> Option<(&str, &str)> {
 /// The declared metric that a name of metrics.jsonl belongs to: one written out whole before a pattern.
 pub fn declared(name: &str) -> Option<&'static Metric> {
     let name = match of_held_out(name) {
+        // A benchmark's numbers have names of their own.
+        Some((set, _)) if !set.starts_with(HELD_OUT_SETS) => return Some(&EVAL),
         Some((_, metric)) => metric,
         None => name,
     };
@@ -160,6 +165,8 @@ mod tests {
         assert_eq!(declared("reward/draw/total/mean"), Some(&REWARD_TASK));
         assert_eq!(declared("reward/total/mean"), Some(&REWARD_MEAN));
         assert_eq!(declared("eval/heldout/svg/valid_frac"), Some(&VALID));
+        assert_eq!(declared("eval/heldout/text2svg/fid"), None);
+        assert_eq!(declared("eval/sarena-icon/text2svg/fid"), Some(&EVAL));
         assert_eq!(declared("reward/a/b/c/mean"), None);
         assert_eq!(declared("policy/los"), None);
     }

@@ -14,9 +14,10 @@ use tch::Device;
 
 use super::counts::PairCounts;
 use super::journal::{MadeWith, PairJournal};
+use super::jury::CandidateJury;
 use super::make::{MakingPlan, PairMaking};
 use crate::TrainError;
-use crate::config::{Config, PairsConfig, StageConfig};
+use crate::config::{Config, JudgeSees, PairsConfig, StageConfig};
 use crate::data::open_catalog;
 use crate::interrupt::Interrupt;
 use crate::learn::Ranks;
@@ -135,12 +136,17 @@ pub fn make_pairs(
             },
         )?;
         engine.sync(policy.as_ref(), 0)?;
+        let jury = match (&job.pairs.judge, job.pairs.judge_sees) {
+            (Some(judge), JudgeSees::All) => Some(CandidateJury::open(judge, scorings)?),
+            _ => None,
+        };
         let mut making = PairMaking {
             config: job.pairs,
             plan: &plan,
             builder: &builder,
             engine: engine.as_mut(),
             scorer: &scorer,
+            jury: jury.as_ref(),
             ranks: &ranks,
             interrupt: &Interrupt::never(),
         };

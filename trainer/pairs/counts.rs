@@ -19,6 +19,8 @@ pub struct PairCounts {
     pub candidates: usize,
     /// Those whose form is not the asked one, or that do not render.
     pub invalid: usize,
+    /// Prompts of which a judge of all candidates scored some not, or none.
+    pub misjudged: usize,
 }
 
 impl PairCounts {
@@ -31,6 +33,7 @@ impl PairCounts {
                 None => counts.pairs += 1,
                 Some(why) => *counts.dropped.entry(why.to_owned()).or_default() += 1,
             }
+            counts.misjudged += usize::from(row[row::JUDGE_FAILURE].is_string());
             let candidates = row[row::CANDIDATES].as_array();
             for candidate in candidates.into_iter().flatten() {
                 counts.candidates += 1;
@@ -49,6 +52,7 @@ impl std::fmt::Display for PairCounts {
             dropped,
             candidates,
             invalid,
+            misjudged,
         } = self;
         write!(f, "{pairs} pairs of {prompts} prompts")?;
         let words = |why: &str| match why {
@@ -67,6 +71,13 @@ impl std::fmt::Display for PairCounts {
         if !listed.is_empty() {
             write!(f, "; dropped {}", listed.join(", "))?;
         }
-        write!(f, "; {invalid} of {candidates} candidates do not render")
+        write!(f, "; {invalid} of {candidates} candidates do not render")?;
+        match misjudged {
+            0 => Ok(()),
+            _ => write!(
+                f,
+                "; of {misjudged} prompts the judge gave some candidates no score (`judge_failure` in their rows)"
+            ),
+        }
     }
 }

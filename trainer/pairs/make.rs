@@ -6,6 +6,7 @@ use rollout::{Engine, Prompt};
 use serde_json::Value;
 
 use super::journal::PairJournal;
+use super::jury::CandidateJury;
 use super::row;
 use crate::TrainError;
 use crate::config::{PairsConfig, ScoredBy};
@@ -41,6 +42,8 @@ pub(crate) struct PairMaking<'a> {
     pub(crate) engine: &'a mut dyn Engine,
     /// Scores completions.
     pub(crate) scorer: &'a Scorer,
+    /// Scores all completions of a prompt together, where one does.
+    pub(crate) jury: Option<&'a CandidateJury>,
     /// The ranks that share the prompts.
     pub(crate) ranks: &'a Ranks,
     /// Ends the making early.
@@ -107,12 +110,20 @@ impl PairMaking<'_> {
             measure: false,
             interrupt: self.interrupt,
         };
-        let Some(scored) = sample_and_score(self.engine, self.scorer, prompts, &args)? else {
+        let Some(mut scored) = sample_and_score(self.engine, self.scorer, prompts, &args)? else {
             return Ok(None);
         };
-        let scored = asked.iter().zip(&scored).map(|((draw, question), scored)| {
+        let mut failures = vec![None; scored.len()];
+        if let Some(jury) = self.jury {
+            let Some(told) = jury.score(&mut scored, self.interrupt)? else {
+                return Ok(None);
+            };
+            failures = told;
+        }
+        let scored = asked.iter().zip(&scored).zip(failures);
+        let scored = scored.map(|(((draw, question), scored), failure)| {
             let row = row::scored(draw, question, scored, self.config.min_margin);
-            (draw.draw, row)
+            (draw.draw, row::with_failure(row, failure))
         });
         rows.extend(scored);
         Ok(Some(rows))

@@ -11,6 +11,8 @@ use crate::rollouts::ScoredGroup;
 pub(super) const DROPPED: &str = "dropped";
 /// All completions with their scores.
 pub(super) const CANDIDATES: &str = "candidates";
+/// Why a judge of all candidates gave some no score.
+pub(super) const JUDGE_FAILURE: &str = "judge_failure";
 /// The task that the question belongs to.
 pub(super) const TASK: &str = "task";
 
@@ -47,6 +49,14 @@ pub(super) fn scored(draw: &Draw, question: &str, scored: &ScoredGroup, min_marg
         .collect();
     end(&mut row, pair, &candidates);
     Value::Object(row)
+}
+
+/// The row with why a judge of all candidates left some without a score.
+pub(super) fn with_failure(mut row: Value, failure: Option<String>) -> Value {
+    if let Some(why) = failure {
+        row[JUDGE_FAILURE] = json!(why);
+    }
+    row
 }
 
 fn begin(draw: &Draw, question: &str) -> Map<String, Value> {

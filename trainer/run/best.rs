@@ -142,9 +142,8 @@ mod tests {
             metrics.set(&keys::REWARD_MEAN, value);
         }
         let set = |name: &'static str| SetScores {
-            name,
             metrics: metrics.clone().held_out(name),
-            rows: Vec::new(),
+            ..SetScores::none(name)
         };
         vec![set("heldout_greedy"), set("heldout")]
     }

@@ -1,11 +1,13 @@
 //! Held-out evaluation: completions of rows that are never trained on, scored by their tasks.
 
+use indexmap::IndexMap;
 use rewards::Scorer;
 use rollout::data::{Draw, Example};
 use rollout::{Engine, Prompt, Sampling};
 
+use super::kept_pictures::{KeptPicture, KeptPictures};
 use crate::TrainError;
-use crate::config::{EvalConfig, RolloutConfig, StageConfig};
+use crate::config::{EvalConfig, RolloutConfig, StageConfig, TaskConfig};
 use crate::interrupt::Interrupt;
 use crate::learn::Ranks;
 use crate::metrics::Metrics;
@@ -39,6 +41,8 @@ pub struct Evaluation<'a> {
     pub examples: &'a [Example],
     /// Makes prompts.
     pub builder: &'a PromptBuilder,
+    /// What the tasks' completions look like.
+    pub tasks: &'a IndexMap<String, TaskConfig>,
     /// Scores completions.
     pub scorer: &'a Scorer,
     /// The run's seed.
@@ -57,6 +61,20 @@ pub struct SetScores {
     pub metrics: Metrics,
     /// Its completions.
     pub rows: Vec<SampleRow>,
+    /// Pictures of the first of them that render.
+    pub pictures: Vec<KeptPicture>,
+}
+
+impl SetScores {
+    /// Of a rank that has none.
+    pub(crate) fn none(name: &'static str) -> Self {
+        Self {
+            name,
+            metrics: Metrics::new(),
+            rows: Vec::new(),
+            pictures: Vec::new(),
+        }
+    }
 }
 
 /// One set of completions.
@@ -119,13 +137,33 @@ impl Evaluation<'_> {
                 return Ok(None);
             };
             let metrics = reward_metrics(&rows, &|task| self.builder.draws(task));
+            let pictures = self.kept(&rows)?;
             out.push(SetScores {
                 name: set.name,
                 metrics: metrics.held_out(set.name),
                 rows,
+                pictures,
             });
         }
         Ok(Some(out))
+    }
+
+    /// Pictures of the first drawings that render.
+    fn kept(&self, rows: &[SampleRow]) -> Result<Vec<KeptPicture>, TrainError> {
+        let drawn = |row: &&SampleRow| row.valid && self.builder.draws(&row.task);
+        if !rows.iter().any(|row| drawn(&row)) {
+            return Ok(Vec::new());
+        }
+        let mut kept = KeptPictures::new(self.config.pictures)?;
+        for (at, row) in rows.iter().enumerate().filter(|(_, row)| drawn(row)) {
+            let task = self.tasks.get(&row.task);
+            let completion = task.and_then(|task| task.completion.as_ref());
+            let svg = completion.and_then(|shape| shape.extract(&row.completion).ok());
+            if svg.is_some_and(|svg| !kept.add(at, svg)) {
+                break;
+            }
+        }
+        Ok(kept.pictures)
     }
 
     fn sets(&self) -> Vec<HeldOutSet> {
@@ -168,11 +206,15 @@ impl Evaluation<'_> {
         let own = own.skip(self.ranks.rank()).step_by(self.ranks.size());
         let prompts: Vec<Prompt> = own
             .map(|(index, example)| {
-                self.builder.prompt(&Draw {
+                let mut prompt = self.builder.prompt(&Draw {
                     example: example.clone(),
                     draw: HELD_OUT + index as u64,
                     bucket: None,
-                })
+                })?;
+                if let Some(task) = &self.config.rubric {
+                    prompt.task.clone_from(task);
+                }
+                Ok::<_, TrainError>(prompt)
             })
             .collect::<Result<_, _>>()?;
         let args = RolloutArgs {

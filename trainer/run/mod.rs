@@ -2,13 +2,17 @@
 
 mod best;
 pub(crate) mod evaluate;
+pub(crate) mod kept_pictures;
 mod observer;
 mod options;
 mod output;
 mod own_pairs;
 mod progress;
 mod stage;
+mod stage_evaluation;
 mod start;
+mod suite_answers;
+pub(crate) mod suite_eval;
 mod verdict;
 
 use std::path::{Path, PathBuf};
@@ -34,6 +38,7 @@ use crate::{TrainError, agreement, extended, files, policy_check, telemetry};
 use observer::Throttle;
 use output::RunOutput;
 use start::Start;
+use suite_eval::tasks_and_suites;
 
 pub use observer::Observer;
 pub use options::RunOptions;
@@ -143,7 +148,7 @@ pub fn run(
         .iter()
         .for_each(|line| observer.notice(line));
     let builder = PromptBuilder::new(
-        &config.tasks,
+        &tasks_and_suites(config),
         tokenizer.clone(),
         opened.chat.map(Arc::new).as_ref(),
         config.seed,

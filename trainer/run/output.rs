@@ -110,7 +110,11 @@ impl<'a> RunOutput<'a> {
         };
         file.check_place()?;
         for set in sets {
-            samples::write_held_out(self.folder, (&stage.name, set.name), step, &set.rows)?;
+            let place = (stage.name.as_str(), set.name);
+            let pictures = set.pictures.iter();
+            let pictures = pictures.map(|kept| (kept.row, kept.png.as_slice()));
+            samples::write_pictures(self.folder, place, step, pictures)?;
+            samples::write_held_out(self.folder, place, step, &set.rows)?;
         }
         for set in sets {
             file.write(&stage.name, step, &set.metrics)?;

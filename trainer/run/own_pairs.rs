@@ -13,9 +13,9 @@ use super::Run;
 use super::output::RunOutput;
 use crate::TrainError;
 use crate::checkpoint::Checkpoint;
-use crate::config::{PairsConfig, StageConfig};
+use crate::config::{JudgeSees, PairsConfig, StageConfig};
 use crate::learn::PhaseKind;
-use crate::pairs::{MadeWith, MakingPlan, PairCounts, PairJournal, PairMaking};
+use crate::pairs::{CandidateJury, MadeWith, MakingPlan, PairCounts, PairJournal, PairMaking};
 use crate::weights_digest::weights_digest;
 
 /// Sets the numbers of candidates apart from those of the stage's evaluations.
@@ -62,12 +62,19 @@ impl Run<'_> {
             if !same || !journal.is_whole(plan.prompts) {
                 journal.begin(&made, !same, self.ranks.is_leader())?;
                 let mut cursor = Cursor::new(self.catalog.clone(), &stage.common.curriculum, seed)?;
+                let jury = match (&pairs.judge, pairs.judge_sees) {
+                    (Some(judge), JudgeSees::All) => {
+                        Some(CandidateJury::open(judge, self.config.scorings())?)
+                    }
+                    _ => None,
+                };
                 let mut making = PairMaking {
                     config: pairs,
                     plan: &plan,
                     builder: &self.builder,
                     engine,
                     scorer: &self.scorer,
+                    jury: jury.as_ref(),
                     ranks: &self.ranks,
                     interrupt: &self.options.interrupt,
                 };

@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use models::Decoder;
 use rollout::Engine;
-use rollout::data::{Cursor, CursorState, Example};
+use rollout::data::{Cursor, CursorState};
 use rollout::engine::{self, EngineOptions};
 
 use super::best::BestTracker;
-use super::evaluate::{Evaluation, SetScores, sampling, subsample};
+use super::evaluate::subsample;
 use super::output::RunOutput;
 use super::progress::{StageProgress, is_due};
 use super::{Run, RunEnd, ends_whole};
@@ -23,13 +23,14 @@ use crate::learn::{Learner, LearnerOptions, PhaseKind, flops};
 use crate::loader::{DataLoader, Loader, Share};
 use crate::metrics::keys;
 use crate::peak_memory::peak_memory_gib;
-use crate::samples::StepId;
 
 /// What a stage computes with.
-struct StageWorkers {
-    learner: Learner,
-    engine: Box<dyn Engine>,
+pub(super) struct StageWorkers {
+    pub(super) learner: Learner,
+    pub(super) engine: Box<dyn Engine>,
     loader: DataLoader,
+    /// Whether it was told what of a suite is left out.
+    pub(super) suite_told: bool,
 }
 
 impl Run<'_> {
@@ -196,6 +197,7 @@ impl Run<'_> {
             learner,
             engine,
             loader,
+            suite_told: false,
         };
         Ok(Some((workers, progress)))
     }
@@ -345,46 +347,6 @@ impl Run<'_> {
         }
         output.step(stage, &progress, metrics, &rows)?;
         Ok(Some(progress))
-    }
-
-    /// Evaluates and writes the rows; `None` when a signal cut it short and nothing is written.
-    fn evaluate(
-        &self,
-        output: &mut RunOutput,
-        stage: &StageConfig,
-        workers: &mut StageWorkers,
-        examples: &[Example],
-        step: u64,
-    ) -> Result<Option<Vec<SetScores>>, TrainError> {
-        if examples.is_empty() {
-            return Ok(Some(Vec::new()));
-        }
-        let evaluation = Evaluation {
-            config: &stage.common.eval,
-            sampling: sampling(stage),
-            examples,
-            builder: &self.builder,
-            scorer: &self.scorer,
-            seed: self.config.seed,
-            ranks: &self.ranks,
-            interrupt: &self.options.interrupt,
-        };
-        let id = StepId {
-            stage: stage.name().to_owned(),
-            step,
-            policy_version: workers.learner.optimizer.updates,
-        };
-        self.ranks.enter_phase(
-            PhaseKind::Evaluation,
-            &format!("{} evaluation", stage.name()),
-        )?;
-        let sets = evaluation.run(workers.engine.as_mut(), &id)?;
-        // Nobody learns from what was encoded for it.
-        workers.learner.images.clear();
-        if let Some(sets) = &sets {
-            output.evaluation(&stage.common, step, sets)?;
-        }
-        Ok(sets)
     }
 
     fn checkpoint(

@@ -1,9 +1,10 @@
 //! A model folder that answers a suite's questions in this process.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use models::{GenerationConfig, load_folder};
+use rewards::ImageSource;
 use rollout::engine::{self, Engine, EngineConfig, EngineOptions};
 use rollout::{Request, Sampling, Submission};
 use serde_json::{Value, json};
@@ -62,11 +63,7 @@ impl LocalModel {
     fn request(&self, group: usize, question: &EvalQuestion) -> Result<Request, CliFailure> {
         let fields: PromptFields =
             serde_json::from_value(self.fields(question)).map_err(CliFailure::other)?;
-        let place = match &question.picture {
-            Some(picture) => picture.display().to_string(),
-            None => format!("question {}", question.draw),
-        };
-        let (ids, images) = self.text.prompt(fields, (Path::new(""), &place))?;
+        let (ids, images) = self.text.prompt(fields, (Path::new(""), &question.item))?;
         Ok(Request {
             group,
             ids: ids.into(),
@@ -77,10 +74,11 @@ impl LocalModel {
         })
     }
 
-    /// The question as a row of `svgrl generate`: a user's turn where the folder has a chat template, else the words.
+    /// The question as a row of `svgrl generate`: a user's turn where the folder has a chat template and the words are no
+    /// whole prompt, else the words.
     fn fields(&self, question: &EvalQuestion) -> Value {
-        let images: Vec<&PathBuf> = question.picture.iter().collect();
-        if !self.text.chats() {
+        let images: Vec<&ImageSource> = question.picture.iter().collect();
+        if question.raw || !self.text.chats() {
             return json!({"prompt": question.text, "images": images});
         }
         if images.is_empty() {

@@ -7,13 +7,12 @@ mod server;
 
 use std::path::{Path, PathBuf};
 
-use rollout::Sampling;
 use serde_json::{Value, json};
 use tch::Device;
 use trainer::config::DeviceName;
 use trainer::eval::{
     Answerer, Benchmark, Bootstrap, BootstrapConfig, EvalProgress, SideBySide, StoredResult,
-    SuiteConfig, VectorGymScores, write_json, write_tables,
+    SuiteConfig, SuiteSource, VectorGymScores, write_json, write_tables,
 };
 use trainer::{config_check, files};
 
@@ -44,13 +43,16 @@ The config of a suite:
   sampling: {temperature: 0, max_new_tokens: 4000}   # of --model, --run, --endpoint; absent: the suite's published values
   template: \"Think first. {instruction}\"             # in place of a drawing's own words ({question})
   server: {model: NAME, api_key_env: VARIABLE, connections: 32}        # of --endpoint
-  judge: {endpoint: URL, model: NAME, variant: as_released}            # of vectorgym; paper: a scale of 0 to 5
+  judge: {endpoint: URL, model: NAME, variant: as_released}            # of vectorgym; paper: a scale of 0 to 5; of sgp-genbench
 Predictions lie as the released scripts leave them: text2svg/, img2svg/, edit/TASK/ with output.jsonl, svg/ and images/;
 understanding/ with rows {\"id\", \"result\"}; of sophia-refine in the folder itself; of vectorgym in sketch/, edit/ and text/, a
-folder an item, and caption/output.jsonl with rows {\"id\", \"answer\", \"reference\"}.
+folder an item, and caption/output.jsonl with rows {\"id\", \"answer\", \"reference\"}; of sgp-genbench in object/, scene/ and
+composition/, as the released scripts leave them or with rows {\"id\", \"answer\"}, ids of the first two being PROMPT/SAMPLE.
+An evaluation that was interrupted goes on where it was: items and judges' answers of before, in scored.jsonl and judged.jsonl
+of --out, are taken over where prediction, reference, networks and judge are the same.
 A result is scores.json, items.jsonl, table.md and table.csv in --out; what was left out is told, and stands in scores.json.")]
 pub struct Args {
-    /// sarena-icon, sarena-illustration, sarena-chemistry, sophia-refine or vectorgym; a config, for its own
+    /// sarena-icon, sarena-illustration, sarena-chemistry, sophia-refine, vectorgym or sgp-genbench; a config, for its own
     /// held-out evaluation; or `compare`, for results side by side.
     suite: String,
     /// With `compare`: folders of results; the first is what the others are compared with.
@@ -90,17 +92,8 @@ pub struct Args {
     stage: Option<String>,
 }
 
-/// Suites that are promised and cannot be judged yet.
-const NOT_YET: [&str; 1] = ["sgp-genbench"];
-
 /// Runs the command; the exit status of an evaluation that was made, or stopped by a signal.
 pub fn run(args: &Args, shared: &SharedFlags) -> Result<u8, CliFailure> {
-    if NOT_YET.contains(&args.suite.as_str()) {
-        let suite = &args.suite;
-        return Err(CliFailure::input(format!(
-            "svgrl eval {suite}: not built yet"
-        )));
-    }
     if args.out.exists() && !args.out.is_dir() {
         let out = args.out.display();
         return Err(CliFailure::input(format!(
@@ -272,28 +265,22 @@ fn suite(suite: Benchmark, args: &Args, shared: &SharedFlags) -> Result<(), CliF
         named,
     } = asked(path, args, shared)?;
     let data = config.data.as_path();
-    let folder = match (&args.predictions, suite.has_data()) {
-        (_, true) if !named => {
-            let said = "data: is needed: the suite's folder as it is published";
-            return Err(CliFailure::input(said));
-        }
-        (_, true) if !data.exists() => {
-            let said = format!("data: {}: no such folder", data.display());
-            return Err(CliFailure::input(said));
-        }
-        (_, true) => data,
-        (Some(predictions), false) => predictions,
-        (None, false) => {
-            return Err(CliFailure::input(format!(
-                "svgrl eval {name} without --predictions or --components: not built yet"
-            )));
-        }
-    };
+    if !named && (suite.needs_data() || args.predictions.is_none()) {
+        let said = "data: is needed: the suite's folder as it is published";
+        return Err(CliFailure::input(said));
+    }
+    if named && !data.exists() {
+        let said = format!("data: {}: no such folder", data.display());
+        return Err(CliFailure::input(said));
+    }
     telemetry::start_command(shared.verbosity())?;
     trainer::threads(config.threads);
-    let mut tasks = suite.read(folder);
-    let mut unused = tasks.unused(&config, args.predictions.is_none());
-    unused.extend((named && !suite.has_data()).then(|| "data".to_owned()));
+    let mut tasks = suite.read(SuiteSource {
+        data: named.then_some(data),
+        predictions: args.predictions.as_deref(),
+        samples: config.sampling.samples,
+    });
+    let unused = tasks.unused(&config, args.predictions.is_none());
     for key in unused {
         tasks.notes.push(format!("{key}: has no use here"));
     }
@@ -309,14 +296,13 @@ fn suite(suite: Benchmark, args: &Args, shared: &SharedFlags) -> Result<(), CliF
                 let said = format!("--predictions {}: no such folder", predictions.display());
                 return Err(CliFailure::input(said));
             }
-            tasks.judge((&config, device), predictions, &mut progress)?
+            tasks.judge((&config, device), (predictions, &args.out), &mut progress)?
         }
         None => {
             let (asked, mut model) = answerer(suite, (&config, device), args, shared)?;
-            let folder = args.out.join("predictions");
             tasks.sample(
                 (&config, device),
-                (&folder, &asked),
+                (&args.out, &asked),
                 &mut *model,
                 &mut progress,
             )?
@@ -345,17 +331,7 @@ fn answerer(
     args: &Args,
     shared: &SharedFlags,
 ) -> Result<(Value, Box<dyn Answerer>), CliFailure> {
-    let (temperature, longest) = suite.published_sampling();
-    let sampling = Sampling {
-        temperature: config.sampling.temperature.unwrap_or(temperature),
-        top_p: config.sampling.top_p,
-        top_k: 0,
-        min_p: 0.0,
-        max_new_tokens: config.sampling.max_new_tokens.unwrap_or(longest),
-        stop: Vec::new(),
-        include_stop: false,
-        stop_token_ids: Vec::new(),
-    };
+    let sampling = suite.sampling(&config.sampling);
     let seed = shared.seed.unwrap_or(0);
     let mut noted = json!({
         "suite": suite.name(),

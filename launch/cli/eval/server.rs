@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use rewards::{ChatQuestion, ChatServer, ImageSource};
+use rewards::{ChatQuestion, ChatServer};
 use rollout::Sampling;
 use trainer::TrainError;
 use trainer::eval::{Answerer, EvalQuestion, ServerConfig, TakeAnswer};
@@ -48,12 +48,7 @@ impl ServerModel {
     fn question(&self, question: &EvalQuestion) -> ChatQuestion {
         ChatQuestion {
             text: question.text.clone(),
-            pictures: question
-                .picture
-                .clone()
-                .map(ImageSource::Path)
-                .into_iter()
-                .collect(),
+            pictures: question.picture.clone().into_iter().collect(),
             temperature: self.sampling.temperature,
             top_p: self.sampling.top_p,
             max_tokens: self.sampling.max_new_tokens,

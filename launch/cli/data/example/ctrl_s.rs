@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::super::CliFailure;
+use super::benchmarks;
 use super::drawings::{ExampleDrawing, drawings};
 use super::folder::ExampleFolder;
 use super::policy::PolicyFamily;
@@ -71,12 +72,7 @@ fn write(folder: &ExampleFolder) -> Result<(), CliFailure> {
             folder.lines(&format!("{sophia}/cot_{task}_{split}.jsonl"), &rows)?;
         }
     }
-    let test: Vec<Value> = drawn[..8]
-        .iter()
-        .enumerate()
-        .map(|(i, d)| refinement(i, d))
-        .collect();
-    folder.lines(&format!("{sophia}/cot_refinement_test.jsonl"), &test)
+    benchmarks::sophia(folder, &drawn[..6], refinement)
 }
 
 /// Thoughts, then the drawing in a fence.

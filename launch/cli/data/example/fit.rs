@@ -17,12 +17,38 @@ const RENDERED: f64 = 0.3;
 /// Times that the fit is made twice as long before it is given up.
 const TRIES: usize = 3;
 
-/// How the policy of a system is fitted.
+/// How the policy of a system is fitted: 200 steps of supervised training in the place of the system's own stages.
 pub struct FitPlan {
-    /// The stage, which replaces the system's own: YAML.
-    pub stage: &'static str,
+    /// Longest row, in tokens.
+    pub max_tokens: usize,
+    /// Longest completion of the evaluation that says which share renders, and how many there are.
+    pub evaluated: (usize, usize),
     /// A source for it, by the name `answers`, where the system's own rows hold nothing to imitate: YAML.
     pub answers: Option<&'static str>,
+}
+
+impl FitPlan {
+    /// The stage: YAML.
+    fn stage(&self) -> String {
+        let (max_tokens, (longest, prompts)) = (self.max_tokens, self.evaluated);
+        let sources = match self.answers {
+            Some(_) => "[answers]",
+            None => "[]",
+        };
+        format!(
+            "\
+name: fit
+algorithm: sft
+steps: 200
+max_tokens: {max_tokens}
+batch: {{size: 16}}
+curriculum: {{sources: {sources}}}
+optimizer: {{learning_rate: 4.0e-3, warmup: 0.05}}
+eval: {{prompts: {prompts}, greedy: false, max_new_tokens: {longest}, pictures: 0}}
+checkpoint: {{every: 0}}
+"
+        )
+    }
 }
 
 /// Keeps the share of held-out completions that rendered last.
@@ -50,7 +76,8 @@ impl Observer for LastShare {
 /// A policy that still does not draw; the run's.
 pub fn fit(folder: &ExampleFolder, plan: &FitPlan, shared: &SharedFlags) -> Result<(), CliFailure> {
     let mut config = config::load(&folder.join("config.yaml"), &[], shared)?.config;
-    let mut stage: StageConfig = serde_saphyr::from_str(plan.stage).map_err(CliFailure::other)?;
+    let mut stage: StageConfig =
+        serde_saphyr::from_str(&plan.stage()).map_err(CliFailure::other)?;
     if let Some(answers) = plan.answers {
         let source = serde_saphyr::from_str(answers).map_err(CliFailure::other)?;
         config.data.sources.insert("answers".to_owned(), source);

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::super::CliFailure;
+use super::benchmarks::sarena;
 use super::drawings::drawings;
 use super::folder::ExampleFolder;
 use super::policy;
@@ -75,6 +76,7 @@ fn write(folder: &ExampleFolder) -> Result<(), CliFailure> {
             folder.lines(&format!("{root}/understanding/train.jsonl"), &questions)?;
         }
     }
+    sarena(folder, &drawings(4, folder.seed + 7)?)?;
     // Animations: one from words, one from a video, which is not read.
     let still = &drawings(1, folder.seed)?[0];
     let moving = still.svg.replace(

@@ -1,10 +1,12 @@
 //! `svgrl data example`: a small copy of everything that one of the five systems needs. Data in the published layout,
 //! tiny checkpoints and encoders with random weights in Hugging Face's layout, the system's own config, and a
-//! `config.yaml` with that config as its `base:` that changes sizes and paths alone.
+//! `config.yaml` with that config as its `base:` that changes sizes and paths alone; and a few rows of the benchmark that the system is
+//! reported on, with `suite.yaml` to judge by.
 //!
 //! Random weights write no SVG. Systems that begin with supervised training need none of it; the policies of the
 //! others are fitted to the example's own rows first (`fit`).
 
+mod benchmarks;
 mod byte_tokenizer;
 mod ctrl_s;
 mod drawings;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use svg::Raster;
 
 use super::super::super::CliFailure;
+use super::benchmarks;
 use super::drawings::drawings;
 use super::fit::FitPlan;
 use super::folder::ExampleFolder;
@@ -38,17 +39,8 @@ stages:
 
 /// How the policy is fitted: on answers to the same raw prompt, which the published rows do not have.
 const FIT: FitPlan = FitPlan {
-    stage: "\
-name: fit
-algorithm: sft
-steps: 200
-max_tokens: 500
-batch: {size: 16}
-curriculum: {sources: [answers]}
-optimizer: {learning_rate: 4.0e-3, warmup: 0.05}
-eval: {prompts: 8, greedy: false, max_new_tokens: 160}
-checkpoint: {every: 0}
-",
+    max_tokens: 500,
+    evaluated: (160, 8),
     answers: Some("{format: jsonl, task: draw, path: fit/answers.jsonl, weight: 1, held_out: 8}"),
 };
 
@@ -92,7 +84,8 @@ fn write(folder: &ExampleFolder) -> Result<(), CliFailure> {
         captions.push(json!({"id": index, "image_id": index, "caption": drawing.words}));
     }
     let captions = json!({"info": {}, "licenses": [], "images": images, "annotations": captions});
-    folder.json("data/coco/annotations/captions_train2017.json", &captions)
+    folder.json("data/coco/annotations/captions_train2017.json", &captions)?;
+    benchmarks::genbench(folder, &drawings(6, folder.seed + 7)?)
 }
 
 /// A picture as a camera stores it: JPEG.

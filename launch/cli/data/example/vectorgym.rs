@@ -8,6 +8,7 @@ use arrow_schema::{DataType, Field, Fields};
 use parquet::arrow::ArrowWriter;
 
 use super::super::super::CliFailure;
+use super::benchmarks;
 use super::drawings::{ExampleDrawing, drawings};
 use super::fit::FitPlan;
 use super::folder::ExampleFolder;
@@ -44,16 +45,8 @@ stages:
 
 /// How the policy is fitted.
 const FIT: FitPlan = FitPlan {
-    stage: "\
-name: fit
-algorithm: sft
-steps: 200
-max_tokens: 400
-batch: {size: 16}
-optimizer: {learning_rate: 4.0e-3, warmup: 0.05}
-eval: {prompts: 16, greedy: false, max_new_tokens: 128}
-checkpoint: {every: 0}
-",
+    max_tokens: 400,
+    evaluated: (128, 16),
     answers: None,
 };
 
@@ -64,7 +57,7 @@ fn write(folder: &ExampleFolder) -> Result<(), CliFailure> {
     encoders::lpips(folder, "encoders/lpips-alex")?;
     encoders::dreamsim(folder, "encoders/dreamsim")?;
     encoders::bge_m3(folder, "encoders/bge-m3")?;
-    let drawn = drawings(ROWS + 8, folder.seed)?;
+    let drawn = drawings(ROWS + 4, folder.seed)?;
     let (train, test) = drawn.split_at(ROWS);
     for (split, rows) in [("train", train), ("test", test)] {
         let table = table(split, rows).map_err(CliFailure::other)?;
@@ -76,7 +69,7 @@ fn write(folder: &ExampleFolder) -> Result<(), CliFailure> {
         let file = format!("data/VectorGym/data/{split}-00000-of-00001.parquet");
         folder.bytes(&file, &bytes)?;
     }
-    Ok(())
+    benchmarks::vectorgym(folder)
 }
 
 /// The published columns. An edit turns the flawed drawing into the exact one.

@@ -152,14 +152,20 @@ pub(super) fn reference_of(answer: &str, question: &str) -> Reference {
     }
 }
 
-/// The caption within a wrapped question: what follows the last "Instruction: ", as SVG-Sophia and
-/// SArena mark it, without picture placeholders; the whole question when it is not marked.
+/// What stands before a caption in wrapped questions.
+pub(super) const INSTRUCTION: &str = "Instruction:";
+
+/// The caption within a wrapped question, as CTRL-S' released code takes it: what stands between "Instruction:" and "Draft
+/// Code:", else what follows the first "Instruction: ", without picture placeholders; the whole question when it is not
+/// marked.
 pub(super) fn instruction(question: &str) -> &str {
-    const MARK: &str = "Instruction: ";
-    let tail = question
-        .rfind(MARK)
-        .map_or(question, |at| &question[at + MARK.len()..]);
-    tail.trim().trim_start_matches("<image>").trim()
+    const DRAFT: &str = "Draft Code:";
+    let refined = question.split_once(INSTRUCTION);
+    let refined = refined.and_then(|(_, behind)| Some(behind.split_once(DRAFT)?.0));
+    let mark = question.find(&*format!("{INSTRUCTION} "));
+    let behind = mark.map(|at| &question[at + INSTRUCTION.len() + 1..]);
+    let caption = refined.or(behind).unwrap_or(question);
+    caption.trim().trim_start_matches("<image>").trim()
 }
 
 /// Checks that a conversation has a placeholder `<image>` in its questions for each of its pictures.
@@ -189,4 +195,23 @@ pub(super) fn place_pictures(talk: &mut Talk, question: &str, images: usize) -> 
 pub(super) fn stem(path: &Path) -> String {
     let stem: PathBuf = path.file_stem().unwrap_or_default().into();
     stem.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caption_is_cut_out_of_its_wrapping() {
+        assert_eq!(instruction("Think.\nInstruction: a red dot"), "a red dot");
+        assert_eq!(
+            instruction("Instruction: draw the word Instruction: here"),
+            "draw the word Instruction: here"
+        );
+        let refined =
+            "Image: <image>\nInstruction:a star \nDraft Code:\n<svg>Instruction: no</svg>";
+        assert_eq!(instruction(refined), "a star");
+        assert_eq!(instruction("Instruction: <image>\nit"), "it");
+        assert_eq!(instruction("a plain wish"), "a plain wish");
+    }
 }

@@ -5,7 +5,7 @@ use rewards::{ImageSource, Reference};
 use serde_json::{Map, Value};
 
 use super::super::container::{Record, kind};
-use super::builder::{ExampleBuilder, RowContext, place_pictures};
+use super::builder::{ExampleBuilder, INSTRUCTION, RowContext, instruction, place_pictures};
 use super::conversation::{hear_answer, variables};
 use super::pictures::pictures;
 use super::turns::{CHAT, hear};
@@ -131,9 +131,16 @@ impl FieldMap {
         }
         let id = fields.shift_remove("id");
         let target = fields.shift_remove("target");
+        let svg = fields.shift_remove("svg");
+        let mut text = fields.shift_remove("text");
+        // A wrapped question is about its caption, whoever wrote the row.
+        if text.is_none() && (svg.is_some() || !reference.is_empty()) {
+            let question = fields.get("prompt").filter(|own| own.contains(INSTRUCTION));
+            text = question.map(|question| instruction(question).to_owned());
+        }
         let reference = Reference {
-            svg: fields.shift_remove("svg"),
-            text: fields.shift_remove("text"),
+            svg,
+            text,
             image: reference.into_iter().next(),
             draft: None,
         };
