@@ -6,6 +6,8 @@ mod engines;
 mod freezing;
 /// Packing, micro-batches, blocks of logits and recomputation change neither log-probabilities nor gradients.
 mod learning;
+/// Adapters: dropout, memory, the base without them, merging.
+mod lora;
 /// Slots and neighbours change no completion; sampler and learner agree on probabilities.
 mod sampling;
 /// Prompts with pictures are looked at and run once a group; image tokens are never sampled.

@@ -1,6 +1,6 @@
 //! What every stage has: batch, evaluation, checkpoints, cadence.
 
-use models::Recompute;
+use models::{LoraConfig, Recompute};
 use rollout::data::CurriculumConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,9 @@ pub struct StageCommon {
     /// they begin anew. Evaluations are always scored with the weights that a schedule ends with.
     #[serde(default)]
     pub continue_schedules: bool,
+    /// Low-rank adapters learn in place of the policy's own weights.
+    #[serde(default)]
+    pub lora: Option<LoraConfig>,
 }
 
 /// How much is learnt from at once.

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use models::{Component, LoraConfig};
+
 use super::bounds::{BoundResult, at_least, ensure, not_negative, positive, within};
 use super::{Config, EvalConfig, OptimizerConfig, PairsConfig, Schedule, StageConfig, scoring};
 
@@ -115,6 +117,10 @@ impl Config {
         optimizer(&common.optimizer).map_err(|error| format!("optimizer.{error}"))?;
         eval(&common.eval).map_err(|error| format!("eval.{error}"))?;
         common
+            .lora
+            .as_ref()
+            .map_or(Ok(()), |lora| self.lora(lora))?;
+        common
             .curriculum
             .check()
             .map_err(|error| format!("curriculum.{error}"))?;
@@ -131,6 +137,19 @@ impl Config {
         self.check_best(stage)?;
         stage.algorithm.options().check(common)?;
         self.pairs(stage).map_err(|error| format!("pairs.{error}"))
+    }
+
+    /// Bounds of adapters, and parts that are to stay as they are and to get adapters.
+    fn lora(&self, lora: &LoraConfig) -> BoundResult {
+        lora.check().map_err(|error| format!("lora.{error}"))?;
+        let frozen = |part: Component| self.model.freeze.contains(&part);
+        ensure(!frozen(Component::Decoder), || {
+            "lora: the decoder's adapters learn, and model.freeze says that the decoder stays as it is: take `decoder` out of model.freeze (the weights beside adapters never learn)".into()
+        })?;
+        let seeing = frozen(Component::Vision) || frozen(Component::Projector);
+        ensure(!(lora.vision && seeing), || {
+            "lora.vision: tower and projector get adapters, and model.freeze says that they stay as they are: take `vision` and `projector` out of model.freeze (the weights beside adapters never learn), or set lora.vision to false".into()
+        })
     }
 
     /// Checks the bounds of a making of pairs, and the name of what scores it.

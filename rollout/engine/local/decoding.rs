@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use models::{
-    Decoder, EncodedImages, KvCache, KvCapacity, LmInput, LmInputBuilder, Tokenizer, VisionFeatures,
+    AdapterMode, Decoder, EncodedImages, KvCache, KvCapacity, LmInput, LmInputBuilder, Tokenizer, VisionFeatures,
 };
 use tch::{Kind, Tensor};
 
@@ -248,7 +248,7 @@ impl Decoding {
         let count = prompts.waiting.len();
         let _span = tracing::trace_span!("prefill", prompts = count).entered();
         stats.prefills += count as u64;
-        let features = model.features(&prompts.views, VisionFeatures::Cached)?;
+        let features = model.features(&prompts.views, VisionFeatures::Cached, AdapterMode::On)?;
         let input = prompts.input.build(model.device()).with_features(features);
         let free = (0..self.pages.len()).filter(|&page| self.pages[page] == 0);
         let pages: Vec<i64> = free.take(count).map(|page| page as i64).collect();
