@@ -143,13 +143,14 @@ impl AdapterStack {
         let parts: Vec<Tensor> = self
             .parts
             .iter()
-            .map(|part| match (&part.adapter, &part.adapter.as_ref().and_then(|_| inner.next())) {
-                (Some((_, b)), Some(inner)) => inner.linear(b, None::<&Tensor>),
-                _ => {
+            .map(|part| {
+                let own = part.adapter.as_ref();
+                let own = own.and_then(|(_, b)| Some(inner.next()?.linear(b, None::<&Tensor>)));
+                own.unwrap_or_else(|| {
                     let mut size = y.size();
                     size[y.dim() - 1] = part.out;
                     Tensor::zeros(size, (self.a.kind(), self.a.device()))
-                }
+                })
             })
             .collect();
         let delta = match parts.as_slice() {
