@@ -242,9 +242,9 @@ impl Decoder {
         let adapter = self.params.adapters().iter().find(of_spec);
         match self.adapters.as_ref().zip(adapter) {
             None => self.params.view(spec),
-            Some((all, adapter)) => tch::no_grad(|| {
-                merged(&self.params, (spec, adapter), all.config.scale())
-            }),
+            Some((all, adapter)) => {
+                tch::no_grad(|| merged(&self.params, (spec, adapter), all.config.scale()))
+            }
         }
     }
 

@@ -24,7 +24,9 @@ impl GenerationConfig {
     /// A malformed file or an id that is no integer.
     pub fn read(folder: &Path) -> Result<Self, ModelError> {
         // An adapter that has neither goes with its base's.
-        let base = is_adapter(folder).then(|| adapter_base(folder).ok()).flatten();
+        let base = is_adapter(folder)
+            .then(|| adapter_base(folder).ok())
+            .flatten();
         let folders = std::iter::once(folder.to_owned()).chain(base);
         let files = ["generation_config.json", "config.json"];
         let files = folders.flat_map(|folder| files.map(|name| folder.join(name)));

@@ -50,11 +50,12 @@ pub use generation::GenerationConfig;
 pub use init::{InitConfig, ModelConfig};
 pub use init_vision::InitVision;
 pub use input::{Features, ImagePositions, LmInput, LmInputBuilder, Segment, Span};
+pub use lora::{
+    AdapterMode, Adapters, AllLinear, LoraConfig, LoraTargets, adapter_base, is_adapter,
+    text_folder,
+};
 pub use model_folder::{FolderUse, folder_problem};
 pub use open_folder::{load_folder, load_folder_frozen, merge_folder};
-pub use lora::{
-    AdapterMode, Adapters, AllLinear, LoraConfig, LoraTargets, adapter_base, is_adapter, text_folder,
-};
 pub use params::{AdapterSpec, Buffer, Component, Leaf, ParamSpec, ParamTable};
 pub use tape::{Recompute, Tape};
 pub use tensor_file::{SafeTensorsFile, read_tensors, write_tensors};

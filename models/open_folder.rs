@@ -101,16 +101,17 @@ pub(crate) fn load_adapted(
         None => (&peft.lora, 0),
     };
     let base = peft.base.clone();
-    let model = Decoder::with_adapters(config, lora, (&absolute(&base), seed), place).map_err(
-        |error| match start {
-            Some(_) => error,
-            // The names are the folder's own.
-            None => ModelError::Tensors {
-                path: folder.to_owned(),
-                reason: error.to_string(),
-            },
-        },
-    )?;
+    let model =
+        Decoder::with_adapters(config, lora, (&absolute(&base), seed), place).map_err(|error| {
+            match start {
+                Some(_) => error,
+                // The names are the folder's own.
+                None => ModelError::Tensors {
+                    path: folder.to_owned(),
+                    reason: error.to_string(),
+                },
+            }
+        })?;
     fill(&model.params, &base, model.config.tied, ignore)?;
     peft.fill(&model.params)?;
     Ok(model)

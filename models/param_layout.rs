@@ -103,7 +103,10 @@ impl ParamLayout {
 
     /// Every linear map's name in transformers, and which of them have adapters.
     pub(crate) fn modules(&self) -> (&[String], impl Iterator<Item = &str>) {
-        let all = self.adapters.as_ref().map_or(&[][..], AdapterLayout::modules);
+        let all = self
+            .adapters
+            .as_ref()
+            .map_or(&[][..], AdapterLayout::modules);
         (all, self.pairs.iter().map(|pair| pair.module.as_str()))
     }
 

@@ -159,10 +159,7 @@ impl Inputs {
 /// # Errors
 /// A file that is there and cannot be read.
 pub(crate) fn policy_digests(folder: &Path) -> Result<[String; 2], TrainError> {
-    Ok([
-        policy_digest(folder)?,
-        tokenizer_digest(folder)?,
-    ])
+    Ok([policy_digest(folder)?, tokenizer_digest(folder)?])
 }
 
 /// Digest of a policy's shape and weights; of an adapter with how it counts and its base's.

@@ -195,7 +195,10 @@ pub fn plan(config: &Config) -> Result<String, TrainError> {
         None => TrainingMemory::of(&shape, frozen, config.dtype),
     };
     // Stages come one after the other: the largest counts.
-    let memory = adapters.iter().map(of_stage).max_by_key(TrainingMemory::total);
+    let memory = adapters
+        .iter()
+        .map(of_stage)
+        .max_by_key(TrainingMemory::total);
     let memory = memory.unwrap_or_else(|| of_stage(&None));
     line("parameters", format!("{:.1} M", parameters / 1e6));
     if !frozen.is_empty() {
@@ -242,12 +245,18 @@ pub fn plan(config: &Config) -> Result<String, TrainError> {
         if let (Some(lora), Some(learn)) = (&stage.common.lora, adapters) {
             let learn = learn as f64 / 1e6;
             let rank = lora.rank;
-            line("adapters", format!("{learn:.1} M learn, rank {rank}, the weights stay as they are"));
+            line(
+                "adapters",
+                format!("{learn:.1} M learn, rank {rank}, the weights stay as they are"),
+            );
         }
         match (options.needs().reference_policy, adapters) {
             (false, _) => {}
             (true, None) => line("memory: reference policy", gib(parameters * width)),
-            (true, Some(_)) => line("memory: reference policy", "none: the policy without its adapters".into()),
+            (true, Some(_)) => line(
+                "memory: reference policy",
+                "none: the policy without its adapters".into(),
+            ),
         }
     }
     Ok(out)

@@ -31,7 +31,10 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     let kind = shared.dtype.map(Dtype::kind);
     let kind = merge_folder(&args.model, &args.out, (kind, device))?;
     if !shared.quiet {
-        println!("{}: {kind:?} weights with the adapter in them", args.out.display());
+        println!(
+            "{}: {kind:?} weights with the adapter in them",
+            args.out.display()
+        );
     }
     Ok(())
 }

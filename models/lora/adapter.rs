@@ -75,10 +75,8 @@ impl AdapterParams {
         parts: &[(String, i64)],
         wide: i64,
     ) -> Option<Self> {
-        let modules: Vec<Option<String>> = parts
-            .iter()
-            .map(|(name, _)| layout.adapted(name))
-            .collect();
+        let modules: Vec<Option<String>> =
+            parts.iter().map(|(name, _)| layout.adapted(name)).collect();
         let lora = layout.lora()?.clone();
         let chosen = || modules.iter().flatten();
         chosen().next()?;

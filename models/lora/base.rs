@@ -31,7 +31,8 @@ pub fn adapter_base(folder: &Path) -> Result<PathBuf, String> {
     let config: Value = serde_json::from_str(&text).map_err(|error| said(error.to_string()))?;
     let Some(named) = config["base_model_name_or_path"].as_str() else {
         return Err(said(
-            "base_model_name_or_path names no base model: write the path of its folder there".into(),
+            "base_model_name_or_path names no base model: write the path of its folder there"
+                .into(),
         ));
     };
     let given = Path::new(named);
@@ -84,9 +85,15 @@ mod tests {
         adapter(&at("adapter"), "\"../base\"");
         assert!(is_adapter(&at("adapter")) && !is_adapter(&at("base")));
         let found = adapter_base(&at("adapter")).unwrap();
-        assert_eq!(found.canonicalize().unwrap(), at("base").canonicalize().unwrap());
+        assert_eq!(
+            found.canonicalize().unwrap(),
+            at("base").canonicalize().unwrap()
+        );
         fs::create_dir_all(at("run/checkpoints/sft/final")).unwrap();
-        adapter(&at("run/checkpoints/rl/final"), "\"/gone/run/checkpoints/sft/final\"");
+        adapter(
+            &at("run/checkpoints/rl/final"),
+            "\"/gone/run/checkpoints/sft/final\"",
+        );
         let found = adapter_base(&at("run/checkpoints/rl/final")).unwrap();
         assert!(found.ends_with("run/checkpoints/sft/final"), "{found:?}");
         // A folder with weights of its own is no adapter.
@@ -100,7 +107,10 @@ mod tests {
         let folder = root.path().join("adapter");
         for (base, named) in [
             ("\"/gone/base\"", "/gone/base is not there"),
-            ("\"/gone/checkpoints/a\"", "/gone/checkpoints/a is not there"),
+            (
+                "\"/gone/checkpoints/a\"",
+                "/gone/checkpoints/a is not there",
+            ),
             ("null", "names no base"),
         ] {
             adapter(&folder, base);

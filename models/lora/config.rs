@@ -163,7 +163,9 @@ mod tests {
         assert!(wrong(&|config| config.dropout = 1.0).starts_with("dropout"));
         let twice = LoraTargets::Names(vec!["a".into(), "a".into()]);
         assert!(wrong(&|config| config.targets = twice.clone()).contains("twice"));
-        assert!(wrong(&|config| config.targets = LoraTargets::Names(Vec::new())).contains("no layer"));
+        assert!(
+            wrong(&|config| config.targets = LoraTargets::Names(Vec::new())).contains("no layer")
+        );
     }
 
     #[test]

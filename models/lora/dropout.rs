@@ -57,7 +57,8 @@ fn keep(rows: &Tensor, wide: i64, key: u64, p: f64) -> Tensor {
 
 /// Murmur3's finaliser over numbers of 32 bits: every bit of the input moves every bit of the output.
 fn word(x: &Tensor) -> Tensor {
-    let shifted = |x: &Tensor, by: i64| x.bitwise_xor_tensor(&x.bitwise_right_shift_tensor_scalar(by));
+    let shifted =
+        |x: &Tensor, by: i64| x.bitwise_xor_tensor(&x.bitwise_right_shift_tensor_scalar(by));
     let spread = |x: &Tensor, by: i64, factor: i64| {
         // The product wraps around, which its low word does not see.
         let mut product = shifted(x, by) * factor;
@@ -82,8 +83,14 @@ mod tests {
         let share = kept.mean(Kind::Double).double_value(&[]);
         // 200,000 draws: a standard deviation of 0.0007.
         assert!((share - 0.9).abs() < 0.003, "{share}");
-        let by_row = kept.mean_dim(1, false, Kind::Double).std(true).double_value(&[]);
-        let by_column = kept.mean_dim(0, false, Kind::Double).std(true).double_value(&[]);
+        let by_row = kept
+            .mean_dim(1, false, Kind::Double)
+            .std(true)
+            .double_value(&[]);
+        let by_column = kept
+            .mean_dim(0, false, Kind::Double)
+            .std(true)
+            .double_value(&[]);
         // sqrt(0.09 / 400) and sqrt(0.09 / 500).
         assert!((by_row - 0.015).abs() < 0.003, "{by_row}");
         assert!((by_column - 0.0134).abs() < 0.003, "{by_column}");

@@ -18,8 +18,8 @@ mod merge;
 mod peft;
 mod read;
 
-pub(crate) use adapter::{AdapterParams, AdapterPass, AdapterStack};
 pub use adapter::AdapterMode;
+pub(crate) use adapter::{AdapterParams, AdapterPass, AdapterStack};
 pub use base::{adapter_base, is_adapter, text_folder};
 pub(crate) use config::is_called;
 pub use config::{AllLinear, LoraConfig, LoraTargets};

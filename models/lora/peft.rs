@@ -109,7 +109,10 @@ mod tests {
     #[test]
     fn short_names_are_taken_where_they_mean_no_other_layer() {
         let all = ["text.0.q_proj", "text.0.up", "tower.0.qkv"].map(str::to_owned);
-        assert_eq!(target_modules(&all, &["text.0.q_proj", "text.0.up"]), ["q_proj", "up"]);
+        assert_eq!(
+            target_modules(&all, &["text.0.q_proj", "text.0.up"]),
+            ["q_proj", "up"]
+        );
         let all = ["text.0.up", "text.1.up", "tower.0.up"].map(str::to_owned);
         let adapted = ["text.0.up", "text.1.up"];
         assert_eq!(target_modules(&all, &adapted), adapted);

@@ -22,11 +22,26 @@ const OFF: [(&str, &str); 10] = [
     ("use_dora", "DoRA is not built"),
     ("lora_bias", "adapters with biases are not built"),
     ("fan_in_fan_out", "transposed weights are not built"),
-    ("modules_to_save", "whole layers that are saved beside adapters are not built"),
-    ("rank_pattern", "ranks that differ between layers are not built"),
-    ("alpha_pattern", "alphas that differ between layers are not built"),
-    ("trainable_token_indices", "tokens that learn beside adapters are not built"),
-    ("target_parameters", "adapters on bare parameters are not built"),
+    (
+        "modules_to_save",
+        "whole layers that are saved beside adapters are not built",
+    ),
+    (
+        "rank_pattern",
+        "ranks that differ between layers are not built",
+    ),
+    (
+        "alpha_pattern",
+        "alphas that differ between layers are not built",
+    ),
+    (
+        "trainable_token_indices",
+        "tokens that learn beside adapters are not built",
+    ),
+    (
+        "target_parameters",
+        "adapters on bare parameters are not built",
+    ),
     ("layer_replication", "replicated layers are not built"),
     ("alora_invocation_tokens", "activated LoRA is not built"),
 ];
@@ -121,7 +136,9 @@ impl PeftFolder {
         };
         if tensor.size() != spec.shape {
             let (size, shape) = (tensor.size(), &spec.shape);
-            return Some(format!("{name} has shape {size:?}, rank and layer ask for {shape:?}"));
+            return Some(format!(
+                "{name} has shape {size:?}, rank and layer ask for {shape:?}"
+            ));
         }
         if tensor.isfinite().all().int64_value(&[]) == 0 {
             return Some(format!("{name} has numbers that are not finite"));
@@ -139,7 +156,10 @@ fn taken_apart(name: &str) -> Option<(&str, &str)> {
     let name = name.strip_prefix(PREFIX).unwrap_or(name);
     let (module, rest) = name.split_once(".lora_")?;
     let (matrix, rest) = rest.split_once('.')?;
-    let plain = rest == "weight" || rest.strip_suffix(".weight").is_some_and(|own| !own.contains('.'));
+    let plain = rest == "weight"
+        || rest
+            .strip_suffix(".weight")
+            .is_some_and(|own| !own.contains('.'));
     (["A", "B"].contains(&matrix) && plain).then_some((module, matrix))
 }
 
@@ -147,7 +167,10 @@ fn described(path: &Path, config: &Map<String, Value>) -> Result<LoraConfig, Mod
     let bad = |key: &str, reason: String| Err(ModelError::unsupported(path, key, reason));
     let value = |key: &str| config.get(key).filter(|value| !value.is_null());
     if let Some(kind) = value("peft_type").filter(|kind| *kind != "LORA") {
-        return bad("peft_type", format!("only \"LORA\" is supported, got {kind}"));
+        return bad(
+            "peft_type",
+            format!("only \"LORA\" is supported, got {kind}"),
+        );
     }
     for (key, value) in config {
         let off = match value {
@@ -161,7 +184,9 @@ fn described(path: &Path, config: &Map<String, Value>) -> Result<LoraConfig, Mod
         match known {
             _ if off => {}
             Some((_, why)) => return bad(key, (*why).into()),
-            None if kind && !READ.contains(&key.as_str()) => return bad(key, "is not built".into()),
+            None if kind && !READ.contains(&key.as_str()) => {
+                return bad(key, "is not built".into());
+            }
             None => {}
         }
     }
@@ -235,7 +260,10 @@ mod tests {
             (r#"{"modules_to_save": ["lm_head"]}"#, "modules_to_save"),
             (r#"{"rank_pattern": {"q_proj": 2}}"#, "rank_pattern"),
             (r#"{"bias": "all"}"#, "bias"),
-            (r#"{"kasa_config": {"beta": 1}}"#, "kasa_config: is not built"),
+            (
+                r#"{"kasa_config": {"beta": 1}}"#,
+                "kasa_config: is not built",
+            ),
             (r#"{"init_lora_weights": "pissa"}"#, "init_lora_weights"),
             (r#"{"r": 0}"#, "rank: must be >= 1"),
         ] {

@@ -312,7 +312,10 @@ impl InternTower {
 impl InternBlock {
     fn forward(&self, x: &Tensor, lengths: &[i64], pass: AdapterPass) -> Tensor {
         let rows = x.size()[0];
-        let qkv = self.qkv.forward(&self.norms[0].forward(x), pass).chunk(3, -1);
+        let qkv = self
+            .qkv
+            .forward(&self.norms[0].forward(x), pass)
+            .chunk(3, -1);
         let heads = |x: &Tensor| x.reshape([rows, self.heads, -1]);
         let (q, k) = match &self.head_norms {
             None => (heads(&qkv[0]), heads(&qkv[1])),

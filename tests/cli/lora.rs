@@ -84,7 +84,10 @@ fn a_run_with_adapters_leaves_its_base_alone_and_resumes_bitwise() {
     std::fs::write(&stop, first.replace("steps: 4", "steps: 2")).unwrap();
     train(&stop, &parts, &[]).fine();
     let (two, _) = text.split_once("  - name: full").unwrap();
-    let shorter = two.replace("steps: 4\n    batch: {size: 3}", "steps: 2\n    batch: {size: 3}");
+    let shorter = two.replace(
+        "steps: 4\n    batch: {size: 3}",
+        "steps: 2\n    batch: {size: 3}",
+    );
     assert_ne!(shorter, two);
     std::fs::write(&stop, shorter).unwrap();
     train(&stop, &parts, &[]).fine();
@@ -95,17 +98,26 @@ fn a_run_with_adapters_leaves_its_base_alone_and_resumes_bitwise() {
     }
     for stage in ["sft", "rl"] {
         let name = format!("checkpoints/{stage}/final/trainer/optimizer.safetensors");
-        assert!(bytes(&whole.join(&name)) == bytes(&parts.join(&name)), "{name}");
+        assert!(
+            bytes(&whole.join(&name)) == bytes(&parts.join(&name)),
+            "{name}"
+        );
     }
     let steps = |run: &Path| -> Vec<_> {
         let all = preferences::told_rows(run).into_iter();
-        all.filter(|row| row["stage"] == "rl" && row.contains_key("policy/loss")).collect()
+        all.filter(|row| row["stage"] == "rl" && row.contains_key("policy/loss"))
+            .collect()
     };
     assert_eq!(steps(&whole).len(), 4);
     assert_eq!(steps(&whole), steps(&parts));
-    assert!(bytes(&model.join("model.safetensors")) == weights, "the base is as it was");
+    assert!(
+        bytes(&model.join("model.safetensors")) == weights,
+        "the base is as it was"
+    );
     let moved = rows(&whole.join("metrics.jsonl"));
-    let kl = moved.iter().filter_map(|row| row.get("policy/kl_ref")?.as_f64());
+    let kl = moved
+        .iter()
+        .filter_map(|row| row.get("policy/kl_ref")?.as_f64());
     let kl: Vec<f64> = kl.collect();
     // Two updates a step: the second one of the first step has left the base.
     assert!(kl.len() == 4 && kl[3] > kl[0] && kl[3] > 1e-4, "{kl:?}");
@@ -116,17 +128,39 @@ fn a_checkpoint_is_peft_s_and_a_stage_begins_with_the_last_one_merged() {
     let folder = scratch("lora_stages");
     let config = config(&folder, &tiny().model(), STAGES);
     let run = folder.join("run");
-    train(&config, &run, &["--set", "stages.rl.steps=1", "--set", "stages.full.optimizer.learning_rate=1e-9"]).fine();
+    train(
+        &config,
+        &run,
+        &[
+            "--set",
+            "stages.rl.steps=1",
+            "--set",
+            "stages.full.optimizer.learning_rate=1e-9",
+        ],
+    )
+    .fine();
     let sft = run.join("checkpoints/sft/final");
-    for name in ["adapter_config.json", "adapter_model.safetensors", "config.json", "tokenizer.json", "trainer/state.json"] {
+    for name in [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "trainer/state.json",
+    ] {
         assert!(sft.join(name).exists(), "{name}");
     }
     assert!(!sft.join("model.safetensors").exists());
-    let described: Value = serde_json::from_slice(&bytes(&sft.join("adapter_config.json"))).unwrap();
+    let described: Value =
+        serde_json::from_slice(&bytes(&sft.join("adapter_config.json"))).unwrap();
     let base = described["base_model_name_or_path"].as_str().unwrap();
     assert_eq!(Path::new(base), tiny().model().canonicalize().unwrap());
     assert_eq!(
-        (&described["r"], &described["lora_alpha"], &described["lora_dropout"], &described["peft_type"]),
+        (
+            &described["r"],
+            &described["lora_alpha"],
+            &described["lora_dropout"],
+            &described["peft_type"]
+        ),
         (&json!(4), &json!(8), &json!(0.2), &json!("LORA"))
     );
     let tensors = read_tensors(&sft.join("adapter_model.safetensors")).unwrap();
@@ -138,7 +172,10 @@ fn a_checkpoint_is_peft_s_and_a_stage_begins_with_the_last_one_merged() {
     let described: Value = serde_json::from_slice(&bytes(&rl.join("adapter_config.json"))).unwrap();
     let base = PathBuf::from(described["base_model_name_or_path"].as_str().unwrap());
     assert!(base.ends_with("lora_base/rl"), "{base:?}");
-    assert_eq!((&described["use_rslora"], &described["target_modules"]), (&json!(true), &json!(["down_proj", "q_proj", "v_proj"])));
+    assert_eq!(
+        (&described["use_rslora"], &described["target_modules"]),
+        (&json!(true), &json!(["down_proj", "q_proj", "v_proj"]))
+    );
     let open = |folder: &Path| load_folder(folder, Kind::Float, Device::Cpu).unwrap();
     let ids: Vec<i64> = (0..40).map(|at| at * 11 % 260).collect();
     let of = |model: &Decoder, mode: AdapterMode| {
@@ -150,7 +187,10 @@ fn a_checkpoint_is_peft_s_and_a_stage_begins_with_the_last_one_merged() {
         assert!(worst < 1e-4, "{worst:e}");
     };
     let (sft, rl) = (open(&sft), open(&rl));
-    close(&of(&open(&base), AdapterMode::On), &of(&sft, AdapterMode::On));
+    close(
+        &of(&open(&base), AdapterMode::On),
+        &of(&sft, AdapterMode::On),
+    );
     close(&of(&rl, AdapterMode::Off), &of(&sft, AdapterMode::On));
     assert!(gap(&of(&rl, AdapterMode::On), &of(&rl, AdapterMode::Off)) > 1e-3);
     // The third one learns all weights, from the second one merged; its rate is next to nothing.
@@ -162,14 +202,22 @@ fn a_checkpoint_is_peft_s_and_a_stage_begins_with_the_last_one_merged() {
     std::fs::rename(&run, &moved).unwrap();
     let again = open(&moved.join("checkpoints/rl/final"));
     assert!(again.params.trainable() == rl.params.trainable());
-    assert!(again.adapters().unwrap().base.starts_with(moved.canonicalize().unwrap()));
+    assert!(
+        again
+            .adapters()
+            .unwrap()
+            .base
+            .starts_with(moved.canonicalize().unwrap())
+    );
 }
 
 /// A finished run of one stage with adapters, without dropout.
 fn finished(name: &str) -> (PathBuf, PathBuf) {
     let folder = scratch(name);
     let (stages, _) = STAGES.split_once("  - name: rl").unwrap();
-    let stages = stages.replace(", dropout: 0.2", "").replace("steps: 4", "steps: 2");
+    let stages = stages
+        .replace(", dropout: 0.2", "")
+        .replace("steps: 4", "steps: 2");
     let config = config(&folder, &tiny().model(), &stages);
     let run = folder.join("run");
     train(&config, &run, &[]).fine();
@@ -177,10 +225,24 @@ fn finished(name: &str) -> (PathBuf, PathBuf) {
 }
 
 fn asked(folder: &Path, model: &Path, out: &str) -> Vec<Value> {
-    let prompts = write_rows(folder, "prompts.jsonl", &[json!({"id": 0, "prompt": "a red circle"})]);
+    let prompts = write_rows(
+        folder,
+        "prompts.jsonl",
+        &[json!({"id": 0, "prompt": "a red circle"})],
+    );
     let out = folder.join(out);
     let mut command = program();
-    command.args(["generate", "-q", "--n", "3", "--max-new-tokens", "24", "--model"]).arg(model);
+    command
+        .args([
+            "generate",
+            "-q",
+            "--n",
+            "3",
+            "--max-new-tokens",
+            "24",
+            "--model",
+        ])
+        .arg(model);
     told(command.arg("--prompts").arg(prompts).arg("--out").arg(&out)).fine();
     rows(&out)
 }
@@ -199,10 +261,22 @@ fn commands_take_an_adapter_s_folder_with_its_base() {
         let mut command = program();
         command.args(["logprobs", "-q", "--model"]).arg(model);
         told(command.arg("--data").arg(&data).arg("--out").arg(&out)).fine();
-        rows(&out).iter().flat_map(|row| numbers(&row["logprobs"])).collect()
+        rows(&out)
+            .iter()
+            .flat_map(|row| numbers(&row["logprobs"]))
+            .collect()
     };
-    let sampled: Vec<f64> = drawn.iter().flat_map(|row| numbers(&row["logprobs"])).collect();
-    let apart = |others: &[f64]| sampled.iter().zip(others).map(|(a, b)| (a - b).abs()).fold(0.0, larger);
+    let sampled: Vec<f64> = drawn
+        .iter()
+        .flat_map(|row| numbers(&row["logprobs"]))
+        .collect();
+    let apart = |others: &[f64]| {
+        sampled
+            .iter()
+            .zip(others)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, larger)
+    };
     let own = apart(&scored(&adapter));
     assert!(own < 1e-5, "{own:e}");
     let base = apart(&scored(&tiny().model()));
@@ -218,7 +292,11 @@ fn commands_take_an_adapter_s_folder_with_its_base() {
     let merged = folder.join("merged");
     let merge = |from: &Path, to: &Path, flags: &[&str]| {
         let mut command = program();
-        command.args(["merge", "--model"]).arg(from).arg("--out").arg(to);
+        command
+            .args(["merge", "--model"])
+            .arg(from)
+            .arg("--out")
+            .arg(to);
         told(command.args(["--device", "cpu"]).args(flags))
     };
     merge(&bare, &merged, &[]).fine();
@@ -233,11 +311,24 @@ fn commands_take_an_adapter_s_folder_with_its_base() {
     let narrow = folder.join("narrow");
     merge(&adapter, &narrow, &["--dtype", "bfloat16"]).fine();
     let stored = read_tensors(&narrow.join("model.safetensors")).unwrap();
-    assert!(stored.values().all(|tensor| tensor.kind() == Kind::BFloat16));
+    assert!(
+        stored
+            .values()
+            .all(|tensor| tensor.kind() == Kind::BFloat16)
+    );
     let wide = read_tensors(&merged.join("model.safetensors")).unwrap();
-    assert!(stored.iter().all(|(name, tensor)| *tensor == wide[name].to_kind(Kind::BFloat16)), "rounded once");
+    assert!(
+        stored
+            .iter()
+            .all(|(name, tensor)| *tensor == wide[name].to_kind(Kind::BFloat16)),
+        "rounded once"
+    );
     // A run that starts from it starts from the merged weights.
-    let config = config(&folder, &bare, "stages: [{algorithm: sft, steps: 1, batch: {size: 4}, optimizer: {learning_rate: 1.0e-9}, lora: {}}]");
+    let config = config(
+        &folder,
+        &bare,
+        "stages: [{algorithm: sft, steps: 1, batch: {size: 4}, optimizer: {learning_rate: 1.0e-9}, lora: {}}]",
+    );
     let run = folder.join("from_adapter");
     train(&config, &run, &[]).fine();
     let end = apart(&scored(&run.join("checkpoints/sft/final")));
@@ -251,7 +342,13 @@ fn what_is_wrong_with_an_adapter_or_its_section_is_said() {
         let prompts = write_rows(&folder, "p.jsonl", &[json!({"id": 0, "prompt": "a"})]);
         let mut command = program();
         command.args(["generate", "-q", "--model"]).arg(model);
-        told(command.arg("--prompts").arg(prompts).arg("--out").arg(folder.join("o.jsonl")))
+        told(
+            command
+                .arg("--prompts")
+                .arg(prompts)
+                .arg("--out")
+                .arg(folder.join("o.jsonl")),
+        )
     };
     let changed = |change: &dyn Fn(&mut Value)| {
         let bad = folder.join("bad");
@@ -262,13 +359,18 @@ fn what_is_wrong_with_an_adapter_or_its_section_is_said() {
         std::fs::write(&path, described.to_string()).unwrap();
         bad
     };
-    generate(&changed(&|one| one["base_model_name_or_path"] = json!("/gone/base")))
-        .refused(2, &["/gone/base is not there", "adapter_config.json"]);
-    generate(&changed(&|one| one["use_dora"] = json!(true))).refused(2, &["use_dora", "DoRA is not built"]);
+    generate(&changed(&|one| {
+        one["base_model_name_or_path"] = json!("/gone/base")
+    }))
+    .refused(2, &["/gone/base is not there", "adapter_config.json"]);
+    generate(&changed(&|one| one["use_dora"] = json!(true)))
+        .refused(2, &["use_dora", "DoRA is not built"]);
     generate(&changed(&|one| one["r"] = json!(7))).refused(2, &["lora_A", "shape"]);
     let checked = |set: &[&str]| {
         let mut command = program();
-        command.arg("check").arg(config(&folder, &tiny().model(), STAGES));
+        command
+            .arg("check")
+            .arg(config(&folder, &tiny().model(), STAGES));
         for value in set {
             command.args(["--set", value]);
         }
@@ -290,8 +392,10 @@ fn what_is_wrong_with_an_adapter_or_its_section_is_said() {
         }
         told(&mut command)
     };
-    seeing(&["model.freeze=[decoder]", "stages.0.lora={rank: 2}"]).refused(2, &["lora", "model.freeze"]);
-    seeing(&["model.freeze=[vision]", "stages.0.lora={vision: true}"]).refused(2, &["lora.vision", "model.freeze"]);
+    seeing(&["model.freeze=[decoder]", "stages.0.lora={rank: 2}"])
+        .refused(2, &["lora", "model.freeze"]);
+    seeing(&["model.freeze=[vision]", "stages.0.lora={vision: true}"])
+        .refused(2, &["lora.vision", "model.freeze"]);
     seeing(&["model.freeze=[vision]", "stages.0.lora={rank: 2}"]).fine();
 }
 
@@ -301,10 +405,22 @@ fn a_plan_counts_adapters_and_needs_no_second_network_for_kl() {
     let config = config(&folder, &tiny().model(), STAGES);
     let mut command = program();
     let told = told(command.arg("train").arg(config).arg("--dry-run")).fine();
-    let lines: Vec<&str> = told.out.lines().filter(|line| line.contains("adapters")).collect();
+    let lines: Vec<&str> = told
+        .out
+        .lines()
+        .filter(|line| line.contains("adapters"))
+        .collect();
     assert_eq!(lines.len(), 3, "{}", told.out);
-    assert!(lines.iter().any(|line| line.contains("rank 4")), "{lines:?}");
-    assert!(lines.iter().any(|line| line.contains("none: the policy without its adapters")), "{lines:?}");
+    assert!(
+        lines.iter().any(|line| line.contains("rank 4")),
+        "{lines:?}"
+    );
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("none: the policy without its adapters")),
+        "{lines:?}"
+    );
 }
 
 #[test]
@@ -321,7 +437,10 @@ fn a_fresh_network_and_pairs_have_adapters_too() {
         .filter_map(|row| row.get("dpo/loss")?.as_f64())
         .collect();
     // The reference is the policy's own base, from which fresh adapters have not moved it.
-    assert!(loss.len() == 4 && (loss[0] - 2f64.ln()).abs() < 1e-6 && loss[3] < loss[0], "{loss:?}");
+    assert!(
+        loss.len() == 4 && (loss[0] - 2f64.ln()).abs() < 1e-6 && loss[3] < loss[0],
+        "{loss:?}"
+    );
     train(&config, &parts, &["--set", "stages.dpo.steps=2"]).fine();
     train(&config, &parts, &[]).fine();
     let name = "checkpoints/dpo/final/adapter_model.safetensors";

@@ -90,11 +90,18 @@ fn dropout_depends_on_tokens_and_update_alone() {
     let whole = gradient(0.3, Recompute::None, &micros(true, 1000), 0);
     assert!(whole.norm().double_value(&[]) > 0.0);
     let again = gradient(0.3, Recompute::Blocks, &micros(true, 1000), 0);
-    assert!(whole == again, "a block that is run again has the same mask");
+    assert!(
+        whole == again,
+        "a block that is run again has the same mask"
+    );
     for (shared, budget) in [(false, 1000), (true, 6), (false, 1)] {
         let micros = micros(shared, budget);
         let worst = relative(&gradient(0.3, Recompute::None, &micros, 0), &whole);
-        assert!(worst < 1e-12, "{} micro-batches, shared {shared}: {worst:e}", micros.len());
+        assert!(
+            worst < 1e-12,
+            "{} micro-batches, shared {shared}: {worst:e}",
+            micros.len()
+        );
     }
     let mut reversed = micros(true, 6);
     reversed.reverse();
@@ -193,11 +200,18 @@ fn the_base_costs_its_weights_alone_and_the_formula_knows() {
     ] {
         let model = adapted(0.0, kind);
         let shape = model.config.clone();
-        let matrices = model.params.adapters().iter().flat_map(|one| [&one.a, &one.b]);
+        let matrices = model
+            .params
+            .adapters()
+            .iter()
+            .flat_map(|one| [&one.a, &one.b]);
         let count: i64 = matrices.map(|spec| spec.numel()).sum();
         assert_eq!(shape.adapter_parameters(&lora(0.0)).unwrap(), count);
         let leaves = model.params.leaves();
-        let (all, learning) = (leaves.len() as i64, leaves.iter().filter(|leaf| leaf.trains()).count() as i64);
+        let (all, learning) = (
+            leaves.len() as i64,
+            leaves.iter().filter(|leaf| leaf.trains()).count() as i64,
+        );
         let learner = policy::learner(model, Recompute::None);
         let told = TrainingMemory::with_adapters(&shape, count, dtype);
         let held = learner.memory();
@@ -209,7 +223,10 @@ fn the_base_costs_its_weights_alone_and_the_formula_knows() {
             (told.gradients, held.gradients, 15 * 4 * learning),
             (told.optimizer, held.optimizer, 15 * 8 * learning),
         ] {
-            assert!((0..=most).contains(&(held - told)), "{kind:?}: {held} for {told}");
+            assert!(
+                (0..=most).contains(&(held - told)),
+                "{kind:?}: {held} for {told}"
+            );
         }
     }
 }
@@ -221,7 +238,9 @@ fn an_update_moves_adapters_and_no_bit_of_the_base() {
     let before = learner.model.params.trainable().copy();
     for micro in micros(true, 6) {
         learner
-            .forward_backward(&micro, &HEAD, &mut |_, logprobs, _| logprobs.sum(logprobs.kind()).neg())
+            .forward_backward(&micro, &HEAD, &mut |_, logprobs, _| {
+                logprobs.sum(logprobs.kind()).neg()
+            })
             .unwrap();
     }
     assert!(learner.optimizer_step(1e-2, Some(1.0)).unwrap().applied);
@@ -249,9 +268,17 @@ fn merged_weights_are_the_network_with_adapters() {
         assert!(worst < 1e-12, "{name}: {worst:e}");
         // An engine elsewhere is given the same numbers.
         for spec in merged.params.specs() {
-            let own = beside.params.specs().iter().find(|one| one.name == spec.name);
+            let own = beside
+                .params
+                .specs()
+                .iter()
+                .find(|one| one.name == spec.name);
             let given = beside.weight(own.unwrap());
-            assert!(relative(&given, &merged.params.view(spec)) < 1e-14, "{}", spec.name);
+            assert!(
+                relative(&given, &merged.params.view(spec)) < 1e-14,
+                "{}",
+                spec.name
+            );
         }
     }
 }
@@ -269,11 +296,16 @@ fn fresh_adapters_have_no_effect_and_a_layer_s_numbers_are_its_own() {
             .unwrap()
     };
     let all = of(lora(0.0).targets, 1);
-    let named = |names: &[&str]| LoraTargets::Names(names.iter().map(|name| (*name).to_owned()).collect());
+    let named =
+        |names: &[&str]| LoraTargets::Names(names.iter().map(|name| (*name).to_owned()).collect());
     let some = of(named(&["k_proj"]), 1);
     assert_eq!(some.params.adapters().len(), all.config.num_layers as usize);
     for own in some.params.adapters() {
-        let same = all.params.adapters().iter().find(|one| one.module == own.module);
+        let same = all
+            .params
+            .adapters()
+            .iter()
+            .find(|one| one.module == own.module);
         assert!(all.params.view(&same.unwrap().a) == some.params.view(&own.a));
         let bound = 1.0 / (own.a.shape[1] as f64).sqrt();
         let a = some.params.view(&own.a);
@@ -294,8 +326,21 @@ fn fresh_adapters_have_no_effect_and_a_layer_s_numbers_are_its_own() {
         path: Some(fixture("parity/vlm/qwen3_vl")),
         ..ModelConfig::default()
     };
-    let seeing = seeing.open(&fixture("parity/vlm/qwen3_vl"), (Kind::Float, Device::Cpu)).unwrap();
-    let said = |lora: &LoraConfig| seeing.config.adapter_parameters(lora).unwrap_err().to_string();
+    let seeing = seeing
+        .open(&fixture("parity/vlm/qwen3_vl"), (Kind::Float, Device::Cpu))
+        .unwrap();
+    let said = |lora: &LoraConfig| {
+        seeing
+            .config
+            .adapter_parameters(lora)
+            .unwrap_err()
+            .to_string()
+    };
     assert!(said(&lora(named(&["linear_fc1"]), false)).contains("`vision: true`"));
-    assert!(seeing.config.adapter_parameters(&lora(named(&["linear_fc1"]), true)).is_ok());
+    assert!(
+        seeing
+            .config
+            .adapter_parameters(&lora(named(&["linear_fc1"]), true))
+            .is_ok()
+    );
 }

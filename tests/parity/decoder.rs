@@ -67,7 +67,11 @@ pub(super) enum Path {
 }
 
 /// The loss and the flat gradients `[N]`.
-pub(super) fn gradients(model: &mut Decoder, sequences: &[Vec<i64>], path: Path) -> (Tensor, Tensor) {
+pub(super) fn gradients(
+    model: &mut Decoder,
+    sequences: &[Vec<i64>],
+    path: Path,
+) -> (Tensor, Tensor) {
     model.params.train().unwrap();
     let input = packed(sequences);
     let value = match path {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use models::image::{ProcessedPicture, Rgb8};
 use models::{
-    AdapterMode, Component, Decoder, Features, ImagePositions, LmInput, Recompute, Tape, load_folder,
-    load_folder_frozen, read_tensors, save_folder,
+    AdapterMode, Component, Decoder, Features, ImagePositions, LmInput, Recompute, Tape,
+    load_folder, load_folder_frozen, read_tensors, save_folder,
 };
 use rollout::{Request, Sampling, Submission};
 
@@ -179,7 +179,11 @@ pub(super) fn loss(model: &Decoder, hidden: &Tensor, rows: &[Row]) -> Tensor {
 }
 
 /// The loss and the flat gradients, the tower run before the tape and pulled after it.
-pub(super) fn gradients(model: &mut Decoder, expected: &Expected, recompute: Recompute) -> (Tensor, Tensor) {
+pub(super) fn gradients(
+    model: &mut Decoder,
+    expected: &Expected,
+    recompute: Recompute,
+) -> (Tensor, Tensor) {
     model.params.train().unwrap();
     let rows = rows(model, expected);
     let shown = features(model, &rows).unwrap();

@@ -9,7 +9,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use models::{
-    AdapterMode, Decoder, EncodedImages, KvCache, KvCapacity, LmInput, LmInputBuilder, Tokenizer, VisionFeatures,
+    AdapterMode, Decoder, EncodedImages, KvCache, KvCapacity, LmInput, LmInputBuilder, Tokenizer,
+    VisionFeatures,
 };
 use tch::{Kind, Tensor};
 

@@ -96,7 +96,11 @@ fn logits_equal_peft_and_without_adapters_the_base() {
 
 /// The largest relative difference of the adapters' gradients.
 fn gradient_gap(model: &Decoder, want: &Expected) -> f64 {
-    let matrices = model.params.adapters().iter().flat_map(|one| [&one.a, &one.b]);
+    let matrices = model
+        .params
+        .adapters()
+        .iter()
+        .flat_map(|one| [&one.a, &one.b]);
     let mut count = 0;
     let gaps = matrices.map(|spec| {
         count += 1;
@@ -104,7 +108,10 @@ fn gradient_gap(model: &Decoder, want: &Expected) -> f64 {
         relative(&got, &want[&format!("grad.{}", spec.name)])
     });
     let gap = gaps.fold(0.0, larger);
-    assert_eq!(count, want.keys().filter(|key| key.starts_with("grad.")).count());
+    assert_eq!(
+        count,
+        want.keys().filter(|key| key.starts_with("grad.")).count()
+    );
     gap
 }
 
@@ -118,7 +125,13 @@ fn gradients_equal_peft_and_reach_adapters_alone() {
             let sequences = decoder::sequences(&sequences);
             let (value, flat) = decoder::gradients(&mut model, &sequences, path);
             assert_eq!(flat.size(), model.params.trainable().size());
-            assert!(model.params.specs().iter().all(|spec| model.params.grad_view(spec).is_none()));
+            assert!(
+                model
+                    .params
+                    .specs()
+                    .iter()
+                    .all(|spec| model.params.grad_view(spec).is_none())
+            );
             let gap = larger(relative(&value, &want["loss"]), gradient_gap(&model, &want));
             println!("{name} {recompute:?}: {gap:e}");
             assert!(gap < 1e-9, "{name} {recompute:?}: {gap:e}");
@@ -150,7 +163,12 @@ fn names_with_an_adapter_s_name_and_of_older_networks_mean_the_same() {
         let read = load_folder(&folder.join("peft"), Kind::Double, Device::Cpu);
         read.map(|model| model.params.trainable().copy())
     };
-    let plain = |name: &str| model(&adapter(name), Kind::Double).params.trainable().copy();
+    let plain = |name: &str| {
+        model(&adapter(name), Kind::Double)
+            .params
+            .trainable()
+            .copy()
+    };
     let named = |name: &str| name.replace(".weight", ".default.weight");
     assert!(renamed("qwen3", &named).unwrap() == plain("qwen3"));
     let bare = |name: &str| name.replace("base_model.model.", "");
@@ -203,7 +221,11 @@ fn peft_loads_what_is_written_and_merges_to_what_merge_writes() {
         skip!("{NO_PYTHON}");
     };
     let all = LoraTargets::All(AllLinear::AllLinear);
-    let some = LoraTargets::Names(["v_proj", "mlp.gate_proj", "o_proj"].map(str::to_owned).to_vec());
+    let some = LoraTargets::Names(
+        ["v_proj", "mlp.gate_proj", "o_proj"]
+            .map(str::to_owned)
+            .to_vec(),
+    );
     let cases = [
         ("networks/qwen3_tied", lora(all.clone(), false, false)),
         ("networks/qwen2_untied", lora(some.clone(), false, true)),
@@ -219,8 +241,16 @@ fn peft_loads_what_is_written_and_merges_to_what_merge_writes() {
         let sequences = expected_of(&base(of));
         let mut out: Vec<(String, Tensor)> = sequences
             .iter()
-            .filter(|(name, _)| ["ids.", "image."].iter().any(|start| name.starts_with(start)))
-            .chain(sequences.iter().filter(|(name, _)| name.starts_with("images.")))
+            .filter(|(name, _)| {
+                ["ids.", "image."]
+                    .iter()
+                    .any(|start| name.starts_with(start))
+            })
+            .chain(
+                sequences
+                    .iter()
+                    .filter(|(name, _)| name.starts_with("images.")),
+            )
             .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
             .collect();
         for (mode, name) in [(AdapterMode::On, "logits"), (AdapterMode::Off, "off")] {
@@ -230,7 +260,11 @@ fn peft_loads_what_is_written_and_merges_to_what_merge_writes() {
         let file = folder.join("logits.safetensors");
         write_tensors(&file, &out).unwrap();
         let adapter = folder.join("adapter");
-        let worst = difference(&python, SCRIPT, &[Path::new("--check"), &base(of), &adapter, &file]);
+        let worst = difference(
+            &python,
+            SCRIPT,
+            &[Path::new("--check"), &base(of), &adapter, &file],
+        );
         println!("{of}: logits of PeftModel {worst:e}");
         assert!(worst < 1e-9, "{of}: {worst:e}");
         if at == 0 {
@@ -256,9 +290,16 @@ fn peft_loads_what_is_written_and_merges_to_what_merge_writes() {
 #[test]
 fn a_narrow_base_has_adapters_in_float32() {
     let all = LoraTargets::All(AllLinear::AllLinear);
-    let narrow = fresh("networks/qwen3_tied", &lora(all.clone(), false, false), Kind::BFloat16);
+    let narrow = fresh(
+        "networks/qwen3_tied",
+        &lora(all.clone(), false, false),
+        Kind::BFloat16,
+    );
     assert_eq!(narrow.params.trainable().kind(), Kind::Float);
-    assert_eq!((narrow.kind(), narrow.params.frozen().kind()), (Kind::BFloat16, Kind::BFloat16));
+    assert_eq!(
+        (narrow.kind(), narrow.params.frozen().kind()),
+        (Kind::BFloat16, Kind::BFloat16)
+    );
     let wide = fresh("networks/qwen3_tied", &lora(all, false, false), Kind::Float);
     let sequences = expected_of(&base("networks/qwen3_tied"));
     let of = |model: &Decoder| logits(model, &sequences, AdapterMode::On)[0].to_kind(Kind::Double);
