@@ -449,3 +449,23 @@ fn a_fresh_network_and_pairs_have_adapters_too() {
     assert!(base.contains_key("model.embed_tokens.weight"));
     assert!(whole.join("lora_base/dpo/tokenizer.json").exists());
 }
+
+#[test]
+fn two_ranks_with_dropout_are_one() {
+    let folder = scratch("lora_ranks");
+    write_rows(&folder, "pairs.jsonl", &preferences::pairs());
+    let stage = "  - {name: sft, algorithm: sft, steps: 3, batch: {size: 4}, lora: {rank: 2, dropout: 0.3}, optimizer: {learning_rate: 1.0e-2, epsilon: 1.0e-3}}\n";
+    let source = "pairs: {format: dpo, path: pairs.jsonl}";
+    let config = preferences::config(&folder, source, stage);
+    let [one, two] = ["one", "two"].map(|name| folder.join(name));
+    told(&mut preferences::train(&config, &one)).fine();
+    told(&mut preferences::two(&config, &two)).fine();
+    let [a, b] = [&one, &two].map(|run| {
+        let path = run.join("checkpoints/sft/final/adapter_model.safetensors");
+        read_tensors(&path).unwrap()
+    });
+    let worst = a.iter().map(|(name, tensor)| gap(tensor, &b[name])).fold(0.0, larger);
+    assert!(worst < 1e-6, "{worst:e}");
+    let moved = a.iter().filter(|(name, _)| name.contains("lora_B"));
+    assert!(moved.into_iter().all(|(_, tensor)| tensor.abs().max().double_value(&[]) > 1e-5));
+}
