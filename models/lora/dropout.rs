@@ -97,6 +97,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_makes_up_for_what_is_not() {
+        let keys = rows(&chain_keys(None, &(0..64).collect::<Vec<_>>()));
+        let x = Tensor::ones([64, 64], (Kind::Double, tch::Device::Cpu)) * 3.0;
+        let all = (0..400).map(|update| dropout(&x, &keys, mix(update, 7), 0.3));
+        let mean = all.fold(x.zeros_like(), |sum, one| sum + one) / 400.0;
+        assert!((mean.mean(Kind::Double).double_value(&[]) - 3.0).abs() < 0.01);
+        // 3 sqrt(0.3 / 0.7 / 400) = 0.098 for each number.
+        let spread = mean.std(true).double_value(&[]);
+        assert!((spread - 0.098).abs() < 0.01, "{spread}");
+        assert!((mean - 3.0).abs().max().double_value(&[]) < 0.6);
+    }
+
+    #[test]
     fn layers_and_updates_have_masks_of_their_own() {
         let keys = chain_keys(None, &[5; 64]);
         let of = |key: u64| keep(&rows(&keys), 64, key, 0.5).to_kind(Kind::Double);

@@ -115,23 +115,8 @@ fn dropout_depends_on_tokens_and_update_alone() {
 }
 
 #[test]
-fn dropout_is_unbiased_over_updates() {
-    let micros = micros(true, 1000);
-    let plain = gradient(0.0, Recompute::None, &micros, 0);
-    let count = 400;
-    let mut mean = plain.zeros_like();
-    for update in 0..count {
-        mean += gradient(0.02, Recompute::None, &micros, update) / count as f64;
-    }
-    // The network is not linear; a share of 2 % leaves little of that, and of chance.
-    let apart = (&mean - &plain).norm().double_value(&[]) / plain.norm().double_value(&[]);
-    println!("mean of {count} updates: {apart:e}");
-    assert!(apart < 0.05, "{apart:e}");
-}
-
-#[test]
 fn sampler_and_learner_agree_with_adapters_whether_they_learn_with_dropout_or_not() {
-    for (kind, most) in [(Kind::Float, 1e-5), (Kind::Double, 1e-10)] {
+    for (kind, most) in [(Kind::Float, 1e-5), (Kind::Double, 1e-6)] {
         let model = adapted(0.5, kind);
         tch::no_grad(|| {
             // As in tests/invariants/sampling.rs: the fixtures stretch rounding.
@@ -187,7 +172,7 @@ fn sampler_and_learner_agree_with_adapters_whether_they_learn_with_dropout_or_no
         }
         println!("{kind:?}: {worst:e}, without adapters {off:e}");
         // The sampler's are float32.
-        assert!(worst < most.max(1e-6), "{kind:?}: {worst:e}");
+        assert!(worst < most, "{kind:?}: {worst:e}");
         assert!(off > 0.1, "{kind:?}: adapters count: {off:e}");
     }
 }

@@ -3,8 +3,8 @@ PEFT says of them.
 
     python make.py                              rewrites the fixtures (torch, transformers and peft needed)
     python make.py --check BASE ADAPTER LOGITS  loads ADAPTER with PeftModel.from_pretrained on BASE and prints the
-                                                largest difference of its logits from LOGITS, a file with ids.N and
-                                                logits.N; with `off.N` also that of the logits without adapters
+                                                largest difference of its logits of BASE's sequences from logits.N in
+                                                LOGITS, and without adapters from off.N
     python make.py --merged BASE ADAPTER FOLDER the largest difference of merge_and_unload's weights, in float32, from
                                                 FOLDER's, relative to each weight's largest number
     python make.py --auto ADAPTER LOGITS        as --check, with the base that adapter_config.json names
@@ -87,7 +87,7 @@ def make(name, base, seed, **config):
         described["target_modules"].sort()
     path.write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
     # Read back: what counts is the file.
-    model = PeftModel.from_pretrained(load(base), folder, is_trainable=True).double()
+    model = PeftModel.from_pretrained(load(base), folder, is_trainable=True).double().eval()
     out, total = {}, 0.0
     for index, (ids, inputs) in enumerate(fed(base, load_file(base / "expected.safetensors"))):
         logits = model(**inputs).logits[0]
@@ -109,7 +109,7 @@ def check(base, adapter, logits):
     assert stored == set(names(model)), stored ^ set(names(model))
     worst = 0.0
     with torch.no_grad():
-        for index, (_, inputs) in enumerate(fed(base, expected)):
+        for index, (_, inputs) in enumerate(fed(base, load_file(base / "expected.safetensors"))):
             own = model(**inputs).logits[0]
             worst = max(worst, (own - expected[f"logits.{index}"]).abs().max().item())
             if f"off.{index}" in expected:
