@@ -117,7 +117,7 @@ mod tests {
         }
         let said = |files: &[&str], wanted| problem(scratch.path(), files, wanted);
         let lora = ["adapter_config.json", "adapter_model.safetensors"];
-        assert!(said(&lora, FolderUse::Policy).contains("names no base model"));
+        assert!(said(&lora, FolderUse::Policy).contains("names no base"));
         let bin = ["config.json", "pytorch_model-00001-of-00002.bin"];
         assert!(said(&bin, FolderUse::Policy).contains(".bin"));
         assert!(said(&["config.json", "q4.gguf"], FolderUse::Policy).contains("GGUF"));

@@ -218,9 +218,7 @@ impl TextSide {
     /// Reads what the folder has, for its `model`.
     pub fn read(folder: &Path, model: &Decoder) -> Result<Self, CliFailure> {
         let has_tokenizer = text_folder(folder).join("tokenizer.json").exists();
-        let tokenizer = has_tokenizer
-            .then(|| Tokenizer::read(folder))
-            .transpose()?;
+        let tokenizer = has_tokenizer.then(|| Tokenizer::read(folder)).transpose()?;
         let chat = ChatTemplate::load(folder).map_err(CliFailure::input)?;
         Ok(Self {
             tokenizer: tokenizer.map(Arc::new),

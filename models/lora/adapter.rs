@@ -4,43 +4,15 @@
 use tch::{Kind, Tensor};
 
 use super::dropout::{dropout, mix, name_key};
+use super::pass::{AdapterMode, AdapterPass};
 use crate::param_layout::ParamLayout;
 use crate::params::{ParamId, ParamTable};
-
-/// What adapters do in a pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum AdapterMode {
-    /// They take part, without dropout.
-    #[default]
-    On,
-    /// They are left out: the base alone.
-    Off,
-    /// They take part and learn: where the section asks for dropout, its masks belong to this key.
-    Learn(u64),
-}
-
-/// What adapters need to know of a pass.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct AdapterPass<'a> {
-    /// What they do.
-    pub(crate) mode: AdapterMode,
-    /// Keys of the rows `[n]` int64, >= 0, for dropout; without them a row is known by its place.
-    pub(crate) rows: Option<&'a Tensor>,
-}
-
-impl AdapterPass<'_> {
-    /// They take part, without dropout.
-    pub(crate) const ON: Self = Self {
-        mode: AdapterMode::On,
-        rows: None,
-    };
-}
 
 /// The adapters of a map, before the buffers exist.
 #[derive(Debug, Clone)]
 pub(crate) struct AdapterParams {
     a: ParamId,
-    parts: Vec<Part<ParamId>>,
+    parts: Vec<AdapterPart<ParamId>>,
     scale: f64,
     dropout: f64,
     rank: i64,
@@ -48,7 +20,7 @@ pub(crate) struct AdapterParams {
 
 /// A part of a map's output, with the matrix B of its adapter where it has one.
 #[derive(Debug, Clone)]
-struct Part<T> {
+struct AdapterPart<T> {
     /// Rows of the map's matrix.
     out: i64,
     /// Hash of its name, and B.
@@ -61,7 +33,7 @@ pub(crate) struct AdapterStack {
     /// `[n r, in]`, one below the other.
     a: Tensor,
     /// B `[out, r]` each.
-    parts: Vec<Part<Tensor>>,
+    parts: Vec<AdapterPart<Tensor>>,
     scale: f64,
     dropout: f64,
     rank: i64,
@@ -91,7 +63,7 @@ impl AdapterParams {
                 stacked += 1;
                 (name_key(module), b)
             });
-            own.push(Part { out: *out, adapter });
+            own.push(AdapterPart { out: *out, adapter });
         }
         Some(Self {
             a,
@@ -103,7 +75,7 @@ impl AdapterParams {
     }
 
     pub(crate) fn bind(self, params: &ParamTable) -> AdapterStack {
-        let parts = self.parts.into_iter().map(|part| Part {
+        let parts = self.parts.into_iter().map(|part| AdapterPart {
             out: part.out,
             adapter: part.adapter.map(|(key, b)| (key, params.tensor(b))),
         });

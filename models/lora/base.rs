@@ -31,7 +31,7 @@ pub fn adapter_base(folder: &Path) -> Result<PathBuf, String> {
     let config: Value = serde_json::from_str(&text).map_err(|error| said(error.to_string()))?;
     let Some(named) = config["base_model_name_or_path"].as_str() else {
         return Err(said(
-            "base_model_name_or_path names no base model: write the path of its folder there"
+            "base_model_name_or_path names no base of the LoRA adapter: write the path of its folder there"
                 .into(),
         ));
     };
@@ -40,7 +40,7 @@ pub fn adapter_base(folder: &Path) -> Result<PathBuf, String> {
     let found = places.into_iter().find(|place| place.is_dir());
     found.or_else(|| moved(given, folder)).ok_or_else(|| {
         said(format!(
-            "base_model_name_or_path: the base model {named} is not there; svgrl does not download: write the path of its folder there"
+            "base_model_name_or_path: the LoRA adapter's base {named} is not there; svgrl does not download: write the path of its folder there"
         ))
     })
 }

@@ -3,10 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Low-rank adapters (LoRA) in place of full training: the policy's own weights stay as they are, and small matrices
-/// beside its linear layers learn. They begin with no effect, drawn anew in each stage. A checkpoint's root then holds
-/// PEFT's adapter_config.json and adapter_model.safetensors and no weights; the next stage begins with the adapters
-/// merged into the weights, and `svgrl merge` writes such a folder.
+/// Which linear layers get adapters, and of what size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LoraConfig {
@@ -18,7 +15,8 @@ pub struct LoraConfig {
     /// takes them (`[q_proj, v_proj]`).
     pub targets: LoraTargets,
     /// Share of an adapter's inputs that are zero while it learns, the others scaled up, in [0, 1). Which ones depends on
-    /// the tokens before them and the update's number alone, not on micro-batches or ranks.
+    /// the tokens before them and the update's number alone, not on micro-batches or ranks; for `vision` on the place of a
+    /// picture's row in its micro-batch.
     pub dropout: f64,
     /// Whether the tower that sees pictures and the projector behind it get adapters too.
     pub vision: bool,
