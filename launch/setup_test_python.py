@@ -3,7 +3,7 @@
 
     python3 launch/setup_test_python.py
 
-Makes a virtual environment with PyTorch, transformers and what they need, at
+Makes a virtual environment with PyTorch, transformers, PEFT and what they need, at
 fixed versions from the Python package index, in the user's cache folder (shared
 by all clones, made aside and renamed when whole). A SVGRL_TEST_PYTHON set by the
 user is taken as it is; `none` leaves those tests out. Needs Python 3.11 to 3.14
@@ -27,13 +27,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-# Without the requirements of torch and torchvision themselves, which are CUDA's.
-BARE = ["torch==2.11.0", "torchvision==0.26.0"]
+# Without the requirements of torch and torchvision themselves, which are CUDA's; peft and accelerate, the reference of LoRA,
+# ask for torch and for what is below.
+BARE = ["torch==2.11.0", "torchvision==0.26.0", "peft==0.21.2", "accelerate==1.15.0"]
 PACKAGES = [
     "transformers==5.23.0", "tokenizers==0.23.3", "safetensors==0.8.0", "huggingface-hub==1.33.0",
     "numpy==2.4.6", "pillow==13.0.0", "sympy==1.14.0", "networkx==3.6.1", "jinja2==3.1.6", "fsspec==2026.9.0",
     "filelock==4.3.1", "setuptools==81.0.0", "typing-extensions==4.16.0", "regex==2026.11.19",
     "nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85",
+    "psutil==7.2.2",
 ]
 # What torch's libraries name and a CPU never calls.
 EMPTY = [
@@ -107,7 +109,7 @@ def make(folder, final):
             compiler = os.environ.get("CC", "cc")
             run([compiler, "-shared", "-o", str(library), f"-Wl,-soname,{name}", source.name], f"compile an empty {name}")
     (packages / "lazy_binding.pth").write_text(LAZY)
-    run([str(folder / "bin/python"), "-c", "import torch, torchvision, transformers"], "import what was installed")
+    run([str(folder / "bin/python"), "-c", "import torch, torchvision, transformers, peft"], "import what was installed")
     # Scripts name the interpreter by its path, which is about to change.
     for script in (folder / "bin").iterdir():
         if script.is_file() and not script.is_symlink():

@@ -9,6 +9,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::ModelError;
+use crate::lora::{adapter_base, is_adapter};
 
 /// Files of processors, and what belongs to generation.
 const FILES: [&str; 6] = [
@@ -55,7 +56,11 @@ pub fn copy_aux_files(source: &Path, folder: &Path) -> Result<(), ModelError> {
             fs::copy(&from, &to).map_err(ModelError::io(&from))?;
         }
     }
-    Ok(())
+    // An adapter goes with its base's.
+    match is_adapter(source).then(|| adapter_base(source)) {
+        Some(Ok(base)) if !is_adapter(&base) => copy_aux_files(&base, folder),
+        _ => Ok(()),
+    }
 }
 
 /// The modules that any `auto_map` in a configuration names.

@@ -6,6 +6,7 @@ use crate::ModelError;
 use crate::cache::{DecodeRows, KvCache};
 use crate::decode_ops::{DecodeOps, FusedOps, PlainOps, StepView};
 use crate::decoder::Decoder;
+use crate::lora::AdapterPass;
 
 impl KvCache {
     /// Feeds one token to each row; returns the hidden rows `[n, H]` that predict the next.
@@ -31,19 +32,20 @@ impl KvCache {
 
 /// The blocks' arithmetic; a norm is taken together with the sum before it.
 fn step(model: &Decoder, rows: &DecodeRows, ops: &impl DecodeOps) -> Result<Tensor, ModelError> {
+    let pass = AdapterPass::ON;
     let mut x = model.embed(&rows.ids);
     let mut normed = ops.norm(&x, &model.blocks[0].input_norm)?;
     for (index, block) in model.blocks.iter().enumerate() {
         let attention = &block.attention;
-        let q = ops.rotate_and_store(index, &attention.qkv.forward(&normed))?;
+        let q = ops.rotate_and_store(index, &attention.qkv.forward(&normed, pass))?;
         let mixed = ops.attend(index, &q)?;
-        (normed, x) = ops.add_norm(&attention.out.forward(&mixed), &x, &block.post_norm)?;
-        let inner = ops.gate(&block.gate_up.forward(&normed))?;
+        (normed, x) = ops.add_norm(&attention.out.forward(&mixed, pass), &x, &block.post_norm)?;
+        let inner = ops.gate(&block.gate_up.forward(&normed, pass))?;
         let next = model
             .blocks
             .get(index + 1)
             .map_or(&model.norm, |block| &block.input_norm);
-        (normed, x) = ops.add_norm(&block.down.forward(&inner), &x, next)?;
+        (normed, x) = ops.add_norm(&block.down.forward(&inner, pass), &x, next)?;
     }
     Ok(normed)
 }

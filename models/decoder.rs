@@ -4,14 +4,23 @@
 //! and v; gate and up. Training runs over packed segments; decoding, over a cache, is a file of
 //! its own.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use tch::{Device, Kind, Tensor};
 
+use crate::ModelError;
 use crate::config::DecoderConfig;
 use crate::decoder_block::{BlockContext, DecoderBlock, DecoderBlockParams, KvSink};
 use crate::input::LmInput;
 use crate::layers::{Rotary, RotaryTables, rms_norm};
 use crate::linear::Linear;
-use crate::params::{Component, ParamId, ParamLayout, ParamTable};
+use crate::lora::{
+    AdapterLayout, AdapterMode, Adapters, LoraConfig, LoraTargets, draw_adapters, is_called,
+    merge_adapters, merged, mix,
+};
+use crate::param_layout::ParamLayout;
+use crate::params::{AdapterSpec, Component, ParamId, ParamSpec, ParamTable};
 use crate::vision::{TowerParams, Vision};
 
 /// A decoder-only language model.
@@ -26,6 +35,7 @@ pub struct Decoder {
     head: Linear,
     rotary: Rotary,
     vision: Option<Vision>,
+    adapters: Option<Adapters>,
 }
 
 /// All parameters, before the buffers exist.
@@ -79,6 +89,58 @@ impl DecoderConfig {
         DecoderParams::declare(&mut layout, self);
         layout.numel_without(frozen)
     }
+
+    /// Number of the adapters' weights that `lora` asks for.
+    ///
+    /// # Errors
+    /// A target that no layer is called; a tower's adapters where there is none.
+    pub fn adapter_parameters(&self, lora: &LoraConfig) -> Result<i64, ModelError> {
+        let mut layout = self.adapter_layout(lora)?;
+        DecoderParams::declare(&mut layout, self);
+        check_targets(&layout, lora)?;
+        Ok(layout.adapter_numel())
+    }
+
+    fn adapter_layout(&self, lora: &LoraConfig) -> Result<ParamLayout, ModelError> {
+        let refuse = |key: &str, reason: &str| Err(ModelError::unsupported("lora", key, reason));
+        if let Err(reason) = lora.check() {
+            let (key, rule) = reason.split_once(": ").unwrap_or(("rank", &reason));
+            return refuse(key, rule);
+        }
+        if lora.vision && self.vision.is_none() {
+            return refuse("vision", "this model reads text only");
+        }
+        Ok(ParamLayout::with_adapters(AdapterLayout::new(
+            lora,
+            self.names.module_prefixes(),
+        )))
+    }
+}
+
+/// Whether every target of `lora` is a layer that got an adapter.
+fn check_targets(layout: &ParamLayout, lora: &LoraConfig) -> Result<(), ModelError> {
+    let LoraTargets::Names(names) = &lora.targets else {
+        return Ok(());
+    };
+    let (all, adapted) = layout.modules();
+    let adapted: Vec<&str> = adapted.collect();
+    let meant = |name: &&String| adapted.iter().any(|module| is_called(module, name));
+    let Some(name) = names.iter().find(|name| !meant(name)) else {
+        return Ok(());
+    };
+    let reason = match all.iter().any(|module| is_called(module, name)) {
+        true => format!("`{name}` is a layer of the part that sees: `vision: true` adapts it"),
+        false => {
+            let ends = all.iter().filter_map(|module| module.rsplit('.').next());
+            let ends: BTreeSet<&str> = ends.collect();
+            let ends: Vec<&str> = ends.into_iter().collect();
+            format!(
+                "no linear layer is called `{name}`; names end in {}",
+                ends.join(", ")
+            )
+        }
+    };
+    Err(ModelError::unsupported("lora", "targets", reason))
 }
 
 impl Decoder {
@@ -97,6 +159,38 @@ impl Decoder {
         let mut layout = ParamLayout::default();
         let declared = DecoderParams::declare(&mut layout, &config);
         let params = layout.build(frozen, kind, device);
+        Self::bind(config, declared, params)
+    }
+
+    /// [`Self::new`] with the adapters of `lora`, which alone can learn: A and B of zeros. The weights beside them are
+    /// those of the folder `base`; `seed` is what [`Self::draw_adapters`] and dropout begin from.
+    ///
+    /// # Errors
+    /// A target that no layer is called.
+    pub fn with_adapters(
+        config: DecoderConfig,
+        lora: &LoraConfig,
+        (base, seed): (&Path, u64),
+        (kind, device): (Kind, Device),
+    ) -> Result<Self, ModelError> {
+        let mut layout = config.adapter_layout(lora)?;
+        let declared = DecoderParams::declare(&mut layout, &config);
+        check_targets(&layout, lora)?;
+        let modules = layout.modules().0.to_vec();
+        let params = layout.build(&[], kind, device);
+        Ok(Self {
+            adapters: Some(Adapters {
+                config: lora.clone(),
+                base: base.to_owned(),
+                seed,
+                modules,
+            }),
+            ..Self::bind(config, declared, params)
+        })
+    }
+
+    fn bind(config: DecoderConfig, declared: DecoderParams, params: ParamTable) -> Self {
+        let device = params.device();
         let blocks = declared.blocks.into_iter();
         Self {
             blocks: blocks.map(|block| block.bind(&params, &config)).collect(),
@@ -116,9 +210,50 @@ impl Decoder {
                 .vision
                 .zip(config.vision.as_ref())
                 .map(|(tower, setup)| tower.bind(&params, setup)),
+            adapters: None,
             config,
             params,
         }
+    }
+
+    /// Its adapters, where it has any.
+    pub fn adapters(&self) -> Option<&Adapters> {
+        self.adapters.as_ref()
+    }
+
+    /// Fresh adapters, without effect yet, from the seed that they were made with.
+    pub fn draw_adapters(&self) {
+        if let Some(adapters) = &self.adapters {
+            draw_adapters(&self.params, adapters.seed);
+        }
+    }
+
+    /// Folds the adapters into the weights beside them, in float32 (float64 stays), rounded once; then they have no
+    /// effect.
+    pub fn merge_adapters(&self) {
+        if let Some(adapters) = &self.adapters {
+            merge_adapters(&self.params, adapters.config.scale());
+        }
+    }
+
+    /// The numbers of one of the checkpoint's tensors, with the adapter that stands beside it.
+    pub fn weight(&self, spec: &ParamSpec) -> Tensor {
+        let of_spec = |adapter: &&AdapterSpec| adapter.base == spec.name;
+        let adapter = self.params.adapters().iter().find(of_spec);
+        match self.adapters.as_ref().zip(adapter) {
+            None => self.params.view(spec),
+            Some((all, adapter)) => {
+                tch::no_grad(|| merged(&self.params, (spec, adapter), all.config.scale()))
+            }
+        }
+    }
+
+    /// What adapters do while gradients of update number `update` are made.
+    pub fn learning(&self, update: u64) -> AdapterMode {
+        let adapters = self.adapters.as_ref();
+        adapters.map_or(AdapterMode::On, |adapters| {
+            AdapterMode::Learn(mix(adapters.seed, update))
+        })
     }
 
     /// The kind it computes in.
@@ -162,6 +297,7 @@ impl Decoder {
         BlockContext {
             input,
             tables: self.tables(&input.positions),
+            adapters: input.adapter_pass(),
         }
     }
 

@@ -6,8 +6,10 @@ use tch::Tensor;
 use crate::config::{DecoderConfig, HeadCounts};
 use crate::input::LmInput;
 use crate::layers::{RotaryTables, fuses, of_kernel, rms_norm, rotate, segment_attention};
-use crate::linear::{Linear, LinearParams};
-use crate::params::{ParamId, ParamLayout, ParamTable};
+use crate::linear::{LinearParams, Projection};
+use crate::lora::AdapterPass;
+use crate::param_layout::ParamLayout;
+use crate::params::{ParamId, ParamTable};
 
 /// One transformer block.
 #[derive(Debug)]
@@ -18,9 +20,9 @@ pub(crate) struct DecoderBlock {
     /// `[H]`
     pub(crate) post_norm: Tensor,
     /// The gate above what it gates, `[2 I, H]`.
-    pub(crate) gate_up: Linear,
+    pub(crate) gate_up: Projection,
     /// `[H, I]`
-    pub(crate) down: Linear,
+    pub(crate) down: Projection,
     pub(crate) eps: f64,
 }
 
@@ -28,11 +30,11 @@ pub(crate) struct DecoderBlock {
 #[derive(Debug)]
 pub(crate) struct GroupedAttention {
     /// `[(Hq + 2 Hkv) * D, H]`, with biases in Qwen2.
-    pub(crate) qkv: Linear,
+    pub(crate) qkv: Projection,
     /// Over the heads of q and k in Qwen3.
     pub(crate) norms: Option<HeadNormWeights>,
     /// `[H, Hq * D]`
-    pub(crate) out: Linear,
+    pub(crate) out: Projection,
     pub(crate) heads: HeadCounts,
     pub(crate) eps: f64,
 }
@@ -48,6 +50,7 @@ pub(crate) struct HeadNormWeights {
 pub struct BlockContext<'a> {
     pub(crate) input: &'a LmInput,
     pub(crate) tables: RotaryTables,
+    pub(crate) adapters: AdapterPass<'a>,
 }
 
 /// Is handed a block's number, its rotated keys and its values, `[T, Hkv, D]` each.
@@ -112,14 +115,16 @@ impl DecoderBlock {
         context: &BlockContext,
         kv_sink: &mut KvSink,
     ) -> Tensor {
-        let attention = &self.attention;
+        let (attention, pass) = (&self.attention, context.adapters);
         let normed = rms_norm(x, &self.input_norm, self.eps);
-        let [q, k, v] = attention.turned(&attention.qkv.forward(&normed), &context.tables);
+        let [q, k, v] = attention.turned(&attention.qkv.forward(&normed, pass), &context.tables);
         kv_sink(index, &k, &v);
         let mixed = segment_attention(&q, &k, &v, &context.input.segments);
-        let x = x + attention.out.forward(&mixed);
+        let x = x + attention.out.forward(&mixed, pass);
         let normed = rms_norm(&x, &self.post_norm, self.eps);
-        let x = x + self.down.forward(&gated(&self.gate_up.forward(&normed)));
+        let x = x + self
+            .down
+            .forward(&gated(&self.gate_up.forward(&normed, pass)), pass);
         let features = context.input.features.as_ref();
         match features.and_then(|features| features.deep.get(index)) {
             None => x,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::image::{ProcessedPicture, PromptImages};
 use crate::input::Features;
+use crate::lora::AdapterMode;
 use crate::vision::VisionHidden;
 use crate::{Decoder, ModelError};
 
@@ -51,7 +52,7 @@ impl Decoder {
             let count = rest.iter().take_while(fits).count();
             let (now, later) = rest.split_at(count);
             rest = later;
-            let hidden = tch::no_grad(|| self.hidden_states(now))?;
+            let hidden = tch::no_grad(|| self.hidden_states(now, AdapterMode::On))?;
             let lengths: Vec<i64> = now.iter().map(|one| one.rows()).collect();
             views.extend(
                 now.iter()
@@ -67,17 +68,22 @@ impl Decoder {
         Ok(views)
     }
 
-    fn hidden_states(&self, images: &[Arc<PromptImages>]) -> Result<VisionHidden, ModelError> {
+    fn hidden_states(
+        &self,
+        images: &[Arc<PromptImages>],
+        mode: AdapterMode,
+    ) -> Result<VisionHidden, ModelError> {
         let vision = self.vision().ok_or_else(|| {
             ModelError::Image("a picture for a model that reads text only".into())
         })?;
         let pictures: Vec<&ProcessedPicture> =
             images.iter().flat_map(|one| &one.pictures).collect();
-        Ok(vision.encode(&vision.pixels(&pictures, (self.kind(), self.device()))))
+        let pixels = vision.pixels(&pictures, (self.kind(), self.device()));
+        Ok(vision.encode(&pixels, mode))
     }
 
     /// What `views` show the decoder, with gradients where tower or projector learn; `None` of
-    /// none.
+    /// none. Adapters do as `mode` says.
     ///
     /// # Errors
     /// Pictures for a network without a tower.
@@ -85,6 +91,7 @@ impl Decoder {
         &self,
         views: &[Rc<EncodedImages>],
         source: VisionFeatures,
+        mode: AdapterMode,
     ) -> Result<Option<Features>, ModelError> {
         if views.is_empty() {
             return Ok(None);
@@ -96,12 +103,12 @@ impl Decoder {
             _ => {
                 let images: Vec<Arc<PromptImages>> =
                     views.iter().map(|view| view.images.clone()).collect();
-                Some(self.hidden_states(&images)?)
+                Some(self.hidden_states(&images, mode)?)
             }
         };
         Ok(self
             .vision()
             .zip(hidden)
-            .map(|(vision, hidden)| vision.project(&hidden)))
+            .map(|(vision, hidden)| vision.project(&hidden, mode)))
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::ModelError;
 use crate::json_section::read_object;
+use crate::lora::{adapter_base, is_adapter};
 
 /// What `generation_config.json` says: only the ids that end a completion.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -17,13 +18,19 @@ pub struct GenerationConfig {
 
 impl GenerationConfig {
     /// Reads the end-of-sequence ids of `folder`: generation_config.json's if it names any, else
-    /// config.json's.
+    /// config.json's, and of an adapter the same of its base.
     ///
     /// # Errors
     /// A malformed file or an id that is no integer.
     pub fn read(folder: &Path) -> Result<Self, ModelError> {
-        for name in ["generation_config.json", "config.json"] {
-            let path = folder.join(name);
+        // An adapter that has neither goes with its base's.
+        let base = is_adapter(folder)
+            .then(|| adapter_base(folder).ok())
+            .flatten();
+        let folders = std::iter::once(folder.to_owned()).chain(base);
+        let files = ["generation_config.json", "config.json"];
+        let files = folders.flat_map(|folder| files.map(|name| folder.join(name)));
+        for path in files {
             if !path.exists() {
                 continue;
             }

@@ -8,16 +8,21 @@ use tch::{Device, Kind, Tensor};
 
 use crate::image::ImageBounds;
 use crate::init_vision::InitVision;
+use crate::lora::{LoraConfig, adapter_base, is_adapter};
+use crate::open_folder::{
+    AdapterStart, load_adapted, load_merged, load_with_fresh_adapters, policy_config,
+};
 use crate::svg_tokens::SvgVocabulary;
 use crate::vision::WeightNaming;
-use crate::weights_folder::{LoadOptions, load_weights, read_config};
+use crate::weights_folder::LoadOptions;
 use crate::{Architecture, Component, Decoder, DecoderConfig, ModelError, Tokenizer};
 
 /// Where the policy comes from: `path`, or `init` and `tokenizer`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
-    /// Folder in Hugging Face layout: config.json, safetensors and tokenizer files.
+    /// Folder in Hugging Face layout: config.json, safetensors and tokenizer files; or a LoRA adapter as PEFT or a run
+    /// writes it, whose base is merged with it.
     pub path: Option<PathBuf>,
     /// Shape of a freshly initialised network, in place of `path`.
     pub init: Option<InitConfig>,
@@ -223,7 +228,7 @@ impl ModelConfig {
     /// of pictures that the network's processor does not have.
     pub fn shape(&self, tokenizer: &Tokenizer) -> Result<DecoderConfig, ModelError> {
         let mut shape = match (&self.path, &self.init) {
-            (Some(path), _) => DecoderConfig::read(path)?,
+            (Some(path), _) => DecoderConfig::read(&shape_folder(path)?)?,
             (None, Some(init)) => init.shape(tokenizer)?,
             (None, None) => {
                 return Err(ModelError::unsupported(
@@ -290,18 +295,60 @@ impl ModelConfig {
         }
     }
 
-    /// Loads a folder that this section's network was written to.
+    /// Loads a folder that this section's network was written to, to learn from there: an adapter is merged into its
+    /// base's weights.
     ///
     /// # Errors
     /// Whatever [`crate::load_folder`] and [`Self::shape`] refuse.
     pub fn reload(&self, folder: &Path, place: (Kind, Device)) -> Result<Decoder, ModelError> {
-        let mut shape = read_config(folder)?;
-        self.apply_overrides(&mut shape)?;
         let options = LoadOptions {
             frozen: &self.freeze,
             ignore: &self.ignore,
         };
-        load_weights(shape, folder, options, place)
+        load_merged(self.shape_of(folder)?, folder, options, place)
+    }
+
+    /// [`Self::reload`] to sample from: an adapter stays beside its base's weights, as it was trained.
+    ///
+    /// # Errors
+    /// Whatever [`crate::load_folder`] and [`Self::shape`] refuse.
+    pub fn open(&self, folder: &Path, place: (Kind, Device)) -> Result<Decoder, ModelError> {
+        match is_adapter(folder) {
+            false => self.reload(folder, place),
+            true => load_adapted(self.shape_of(folder)?, folder, None, (&self.ignore, place)),
+        }
+    }
+
+    /// The weights of `folder` with adapters to learn: those that are in it, else fresh ones from `seed`.
+    ///
+    /// # Errors
+    /// Whatever [`crate::load_folder`] and [`Self::shape`] refuse; a target that no layer is called.
+    pub fn adapted(
+        &self,
+        folder: &Path,
+        (lora, seed): (&LoraConfig, u64),
+        place: (Kind, Device),
+    ) -> Result<Decoder, ModelError> {
+        let (shape, start) = (self.shape_of(folder)?, AdapterStart { lora, seed });
+        match is_adapter(folder) {
+            true => load_adapted(shape, folder, Some(start), (&self.ignore, place)),
+            false => load_with_fresh_adapters(shape, folder, start, (&self.ignore, place)),
+        }
+    }
+
+    /// The shape of the policy in `folder`, with what this section says of it.
+    fn shape_of(&self, folder: &Path) -> Result<DecoderConfig, ModelError> {
+        let mut shape = policy_config(folder)?;
+        self.apply_overrides(&mut shape)?;
+        Ok(shape)
+    }
+}
+
+/// The folder whose config.json describes the policy in `folder`.
+fn shape_folder(folder: &Path) -> Result<PathBuf, ModelError> {
+    match is_adapter(folder) {
+        true => adapter_base(folder).map_err(ModelError::Folder),
+        false => Ok(folder.to_owned()),
     }
 }
 

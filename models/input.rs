@@ -2,6 +2,8 @@
 
 use tch::{Device, Kind, Tensor};
 
+use crate::lora::{AdapterMode, AdapterPass, chain_keys};
+
 /// `len` consecutive rows from `start` in a packed batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
@@ -37,6 +39,10 @@ pub struct LmInput {
     pub image_rows: Tensor,
     /// What these rows show; `None` for text, and until [`Self::with_features`] gave it.
     pub features: Option<Features>,
+    /// What adapters do with these rows.
+    pub adapters: AdapterMode,
+    /// A hash of the tokens up to each row, its own included, `[T]` int64: what dropout is keyed by.
+    pub row_keys: Tensor,
 }
 
 /// What a vision tower says of pictures, in the decoder's width.
@@ -91,6 +97,25 @@ impl LmInput {
             segments: self.segments.clone(),
             image_rows: self.image_rows.shallow_clone(),
             features,
+            adapters: self.adapters,
+            row_keys: self.row_keys.shallow_clone(),
+        }
+    }
+
+    /// What adapters are told of its rows.
+    pub(crate) fn adapter_pass(&self) -> AdapterPass<'_> {
+        AdapterPass {
+            mode: self.adapters,
+            rows: Some(&self.row_keys),
+        }
+    }
+
+    /// The same rows, with which adapters do as `mode` says.
+    #[must_use]
+    pub fn with_adapters(self, mode: AdapterMode) -> Self {
+        Self {
+            adapters: mode,
+            ..self
         }
     }
 }
@@ -126,6 +151,8 @@ pub struct LmInputBuilder {
     segments: Vec<Segment>,
     /// Position of what follows each segment.
     next: Vec<i64>,
+    /// A hash of the tokens up to each row.
+    row_keys: Vec<i64>,
 }
 
 impl LmInputBuilder {
@@ -157,6 +184,10 @@ impl LmInputBuilder {
             len: ids.len() as i64,
         };
         self.ids.extend_from_slice(ids);
+        let before = prefix.map(|index| self.segments[index].rows);
+        let before = before.filter(|rows| rows.len > 0);
+        let before = before.map(|rows| self.row_keys[(rows.start + rows.len - 1) as usize]);
+        self.row_keys.extend(chain_keys(before, ids));
         self.positions.extend_from_slice(&images.positions);
         self.image_rows
             .extend(images.rows.iter().map(|row| rows.start + row));
@@ -201,8 +232,10 @@ impl LmInputBuilder {
             ids: ints(&self.ids),
             positions,
             image_rows: ints(&self.image_rows),
+            row_keys: ints(&self.row_keys),
             segments: self.segments,
             features: None,
+            adapters: AdapterMode::On,
         }
     }
 }

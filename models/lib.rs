@@ -25,7 +25,10 @@ mod json_section;
 mod kv_room;
 pub mod layers;
 mod linear;
+mod lora;
 mod model_folder;
+mod open_folder;
+mod param_layout;
 mod params;
 mod pickle;
 mod shards;
@@ -48,13 +51,18 @@ pub use generation::GenerationConfig;
 pub use init::{InitConfig, ModelConfig};
 pub use init_vision::InitVision;
 pub use input::{Features, ImagePositions, LmInput, LmInputBuilder, Segment, Span};
+pub use lora::{
+    AdapterMode, Adapters, AllLinear, LoraConfig, LoraTargets, adapter_base, is_adapter,
+    text_folder,
+};
 pub use model_folder::{FolderUse, folder_problem};
-pub use params::{Buffer, Component, Leaf, ParamSpec, ParamTable};
+pub use open_folder::{load_folder, load_folder_frozen, merge_folder};
+pub use params::{AdapterSpec, Buffer, Component, Leaf, ParamSpec, ParamTable};
 pub use tape::{Recompute, Tape};
 pub use tensor_file::{SafeTensorsFile, read_tensors, write_tensors};
 pub use tokenizer::Tokenizer;
 pub use torch_ext::catch_torch;
 pub use weights::write_random_tensors;
 pub use weights_folder::{
-    LoadOptions, load_folder, load_folder_frozen, matching_tensors, save_folder, write_fresh_policy,
+    LoadOptions, matching_tensors, save_folder, save_weights, write_fresh_policy,
 };

@@ -1,11 +1,11 @@
-//! A linear map: the one projection of decoder, towers and encoders.
-//!
-//! The place of an adapter (LoRA), when there is one: [`Linear::forward`] alone multiplies by the
-//! weight.
+//! A linear map: of encoders as it is ([`Linear`]), of policies with the adapters (LoRA) that it may
+//! have ([`Projection`]).
 
 use tch::Tensor;
 
-use crate::params::{ParamId, ParamLayout, ParamTable};
+use crate::lora::{AdapterParams, AdapterPass, AdapterStack};
+use crate::param_layout::ParamLayout;
+use crate::params::{ParamId, ParamTable};
 
 /// `y = x W^T + b`.
 #[derive(Debug)]
@@ -33,11 +33,30 @@ impl Linear {
     }
 }
 
+/// A linear map that may have adapters.
+#[derive(Debug)]
+pub(crate) struct Projection {
+    linear: Linear,
+    adapters: Option<AdapterStack>,
+}
+
+impl Projection {
+    /// `x [.., in]` to `[.., out]`, in the weights' kind.
+    pub(crate) fn forward(&self, x: &Tensor, pass: AdapterPass) -> Tensor {
+        let y = self.linear.forward(x);
+        match &self.adapters {
+            None => y,
+            Some(adapters) => adapters.add(y, x, pass),
+        }
+    }
+}
+
 /// A linear map's parameters, before the buffers exist.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct LinearParams {
     weight: ParamId,
     bias: Option<ParamId>,
+    adapters: Option<AdapterParams>,
 }
 
 impl LinearParams {
@@ -61,21 +80,30 @@ impl LinearParams {
             .iter()
             .map(|(name, out)| (format!("{name}.bias"), vec![*out]));
         let bias = bias.then(|| layout.stacked(biases.collect()));
-        Self { weight, bias }
-    }
-
-    /// A convolution over patches, `name.weight [out, ..]`.
-    pub(crate) fn patches(layout: &mut ParamLayout, name: &str, shape: &[i64], bias: bool) -> Self {
         Self {
-            weight: layout.one(format!("{name}.weight"), shape),
-            bias: bias.then(|| layout.one(format!("{name}.bias"), &shape[..1])),
+            weight,
+            bias,
+            adapters: AdapterParams::declare(layout, parts, wide),
         }
     }
 
-    pub(crate) fn bind(self, params: &ParamTable) -> Linear {
-        Linear {
-            weight: params.tensor(self.weight),
-            bias: self.bias.map(|bias| params.tensor(bias)),
+    /// A convolution over patches, `name.weight [out, ..]`, which never has adapters.
+    pub(crate) fn patches(layout: &mut ParamLayout, name: &str, shape: &[i64], bias: bool) -> Self {
+        layout.never_adapted(name);
+        Self {
+            weight: layout.one(format!("{name}.weight"), shape),
+            bias: bias.then(|| layout.one(format!("{name}.bias"), &shape[..1])),
+            adapters: None,
+        }
+    }
+
+    pub(crate) fn bind(self, params: &ParamTable) -> Projection {
+        Projection {
+            linear: Linear {
+                weight: params.tensor(self.weight),
+                bias: self.bias.map(|bias| params.tensor(bias)),
+            },
+            adapters: self.adapters.map(|adapters| adapters.bind(params)),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::lora::{adapter_base, is_adapter};
+
 /// What a folder is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FolderUse {
@@ -41,12 +43,25 @@ pub fn folder_problem(given: &Path, folder: &Path, wanted: FolderUse) -> Option<
         let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
         names.any(|name| name.ends_with(end))
     };
+    let lacks = match wanted {
+        FolderUse::Policy => true,
+        FolderUse::Tokenizer => !has("tokenizer.json"),
+        FolderUse::Encoder => false,
+    };
+    if lacks && is_adapter(folder) {
+        return match adapter_base(folder) {
+            Err(problem) => Some(problem),
+            Ok(base) if is_adapter(&base) => Some(format!(
+                "{text}: is a LoRA adapter on {}, which is one as well: `svgrl merge --model {} --out DIR` writes that one's plain folder",
+                base.display(),
+                base.display()
+            )),
+            Ok(base) => folder_problem(&base, &base, wanted),
+        };
+    }
     let problem = match wanted {
         FolderUse::Tokenizer if !has("tokenizer.json") => {
             "holds no tokenizer.json; in Python, AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) writes it"
-        }
-        FolderUse::Policy if has("adapter_config.json") && !has("config.json") => {
-            "is a LoRA adapter, which is not read alone; merge it in Python: AutoPeftModelForCausalLM.from_pretrained(DIR).merge_and_unload().save_pretrained(OUT), and name OUT"
         }
         FolderUse::Policy if !has("config.json") => "holds no config.json",
         FolderUse::Policy if !has("model.safetensors") && !has("model.safetensors.index.json") => {
@@ -102,7 +117,7 @@ mod tests {
         }
         let said = |files: &[&str], wanted| problem(scratch.path(), files, wanted);
         let lora = ["adapter_config.json", "adapter_model.safetensors"];
-        assert!(said(&lora, FolderUse::Policy).contains("LoRA"));
+        assert!(said(&lora, FolderUse::Policy).contains("names no base"));
         let bin = ["config.json", "pytorch_model-00001-of-00002.bin"];
         assert!(said(&bin, FolderUse::Policy).contains(".bin"));
         assert!(said(&["config.json", "q4.gguf"], FolderUse::Policy).contains("GGUF"));

@@ -9,9 +9,12 @@
 //! Matrices that are multiplied with the same input lie next to each other and form one *leaf*
 //! (q, k and v; gate and up): the network computes with the leaf, files see the parts.
 //!
-//! Left out, and prepared for: adapters (LoRA) are leaves declared beside the projection that they
-//! change, with the decoder frozen; a share of the optimizer (ZeRO) is a range of the trainable
-//! buffer, which may begin and end within a leaf.
+//! Adapters (LoRA) are leaves declared beside the projection that they change. With them all else is
+//! frozen, and the trainable buffer is float32 where the network is in a narrower kind. They are no
+//! tensors of the checkpoint's list and have a list of their own.
+//!
+//! Left out, and prepared for: a share of the optimizer (ZeRO) is a range of the trainable buffer,
+//! which may begin and end within a leaf.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -88,14 +91,28 @@ impl Leaf {
     }
 }
 
+/// The adapter of one linear map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdapterSpec {
+    /// What transformers calls the map.
+    pub module: String,
+    /// The checkpoint's name of its weight.
+    pub base: String,
+    /// The matrix that is applied first, `[r, in]`.
+    pub a: ParamSpec,
+    /// The second one, `[out, r]`.
+    pub b: ParamSpec,
+}
+
 /// A leaf's number in its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ParamId(usize);
+pub(crate) struct ParamId(pub(crate) usize);
 
 /// Elements to which a leaf's start is aligned: 64 bytes in float32.
 const ALIGN: i64 = 16;
 
-fn aligned(end: i64) -> i64 {
+/// The first place from `end` on where a leaf may begin.
+pub(crate) fn aligned(end: i64) -> i64 {
     (end + ALIGN - 1) / ALIGN * ALIGN
 }
 
@@ -103,6 +120,7 @@ fn aligned(end: i64) -> i64 {
 #[derive(Debug)]
 pub struct ParamTable {
     specs: Vec<ParamSpec>,
+    adapters: Vec<AdapterSpec>,
     leaves: Vec<Leaf>,
     tensors: Vec<Tensor>,
     trainable: Tensor,
@@ -110,103 +128,12 @@ pub struct ParamTable {
     grad: Option<Tensor>,
 }
 
-/// A leaf before the buffers exist.
-#[derive(Debug)]
-struct Declared {
-    component: Component,
-    /// Name and shape of each spec, stacked along the first dimension.
-    specs: Vec<(String, Vec<i64>)>,
-}
-
-impl Declared {
-    fn shape(&self) -> Vec<i64> {
-        let mut shape = self.specs[0].1.clone();
-        shape[0] = self.specs.iter().map(|(_, shape)| shape[0]).sum();
-        shape
-    }
-
-    fn numel(&self) -> i64 {
-        self.shape().iter().product()
-    }
-}
-
-/// Collects leaves before the buffers exist.
+/// What a table lists.
 #[derive(Debug, Default)]
-pub(crate) struct ParamLayout {
-    leaves: Vec<Declared>,
-    component: Component,
-}
-
-impl ParamLayout {
-    /// The leaves added from here on belong to `component`.
-    pub(crate) fn component(&mut self, component: Component) {
-        self.component = component;
-    }
-
-    /// A leaf of one tensor.
-    pub(crate) fn one(&mut self, name: impl Into<String>, shape: &[i64]) -> ParamId {
-        self.stacked(vec![(name.into(), shape.to_vec())])
-    }
-
-    /// A leaf of several tensors `(name, shape)`, stacked along the first dimension.
-    pub(crate) fn stacked(&mut self, specs: Vec<(String, Vec<i64>)>) -> ParamId {
-        self.leaves.push(Declared {
-            component: self.component,
-            specs,
-        });
-        ParamId(self.leaves.len() - 1)
-    }
-
-    /// Number of weights outside of `frozen`.
-    pub(crate) fn numel_without(&self, frozen: &[Component]) -> i64 {
-        let trains = |leaf: &&Declared| !frozen.contains(&leaf.component);
-        self.leaves.iter().filter(trains).map(Declared::numel).sum()
-    }
-
-    /// Zeros of `kind` on `device` in this layout, `frozen` apart from the rest.
-    pub(crate) fn build(self, frozen: &[Component], kind: Kind, device: Device) -> ParamTable {
-        let (mut specs, mut leaves) = (Vec::new(), Vec::new());
-        let (mut trainable_end, mut frozen_end) = (0, 0);
-        for declared in self.leaves {
-            let (buffer, end) = match frozen.contains(&declared.component) {
-                true => (Buffer::Frozen, &mut frozen_end),
-                false => (Buffer::Trainable, &mut trainable_end),
-            };
-            *end = aligned(*end);
-            let shape = declared.shape();
-            leaves.push(Leaf {
-                decay: shape.len() > 1,
-                shape,
-                buffer,
-                offset: *end,
-                component: declared.component,
-            });
-            for (name, shape) in declared.specs {
-                let spec = ParamSpec {
-                    name,
-                    shape,
-                    buffer,
-                    offset: *end,
-                };
-                *end += spec.numel();
-                specs.push(spec);
-            }
-        }
-        let zeros = |len: i64| Tensor::zeros([len], (kind, device));
-        let (trainable, frozen) = (zeros(trainable_end), zeros(frozen_end));
-        let tensors = leaves.iter().map(|leaf| match leaf.buffer {
-            Buffer::Trainable => slice(&trainable, leaf),
-            Buffer::Frozen => slice(&frozen, leaf),
-        });
-        ParamTable {
-            tensors: tensors.collect(),
-            specs,
-            leaves,
-            trainable,
-            frozen,
-            grad: None,
-        }
-    }
+pub(crate) struct ParamLists {
+    pub(crate) specs: Vec<ParamSpec>,
+    pub(crate) adapters: Vec<AdapterSpec>,
+    pub(crate) leaves: Vec<Leaf>,
 }
 
 fn slice(flat: &Tensor, leaf: &Leaf) -> Tensor {
@@ -216,9 +143,43 @@ fn slice(flat: &Tensor, leaf: &Leaf) -> Tensor {
 }
 
 impl ParamTable {
+    /// A table over zeros: `lengths` of the two buffers, what learns in `kinds.0`, what is frozen in `kinds.1`.
+    pub(crate) fn zeros(
+        lists: ParamLists,
+        lengths: (i64, i64),
+        kinds: (Kind, Kind),
+        device: Device,
+    ) -> Self {
+        let trainable = Tensor::zeros([lengths.0], (kinds.0, device));
+        let frozen = Tensor::zeros([lengths.1], (kinds.1, device));
+        let ParamLists {
+            specs,
+            adapters,
+            leaves,
+        } = lists;
+        let tensors = leaves.iter().map(|leaf| match leaf.buffer {
+            Buffer::Trainable => slice(&trainable, leaf),
+            Buffer::Frozen => slice(&frozen, leaf),
+        });
+        Self {
+            tensors: tensors.collect(),
+            specs,
+            adapters,
+            leaves,
+            trainable,
+            frozen,
+            grad: None,
+        }
+    }
+
     /// The checkpoint's tensors in order.
     pub fn specs(&self) -> &[ParamSpec] {
         &self.specs
+    }
+
+    /// The adapters, in order; their tensors are none of [`Self::specs`].
+    pub fn adapters(&self) -> &[AdapterSpec] {
+        &self.adapters
     }
 
     /// The leaves in order.
@@ -231,9 +192,9 @@ impl ParamTable {
         self.tensors[id.0].shallow_clone()
     }
 
-    /// The kind of all parameters.
+    /// The kind of all parameters but adapters.
     pub fn kind(&self) -> Kind {
-        self.trainable.kind()
+        self.frozen.kind()
     }
 
     /// Where they lie.
@@ -343,6 +304,7 @@ impl ParamTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::param_layout::ParamLayout;
 
     fn table(frozen: &[Component]) -> ParamTable {
         let mut layout = ParamLayout::default();

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::json_section::read_object;
+use crate::lora::text_folder;
 use crate::model_folder::{FolderUse, folder_problem};
 use crate::svg_tokens::{SvgVocabulary, extend_tokenizer, is_markup};
 use crate::{ModelError, added_tokens};
@@ -56,6 +57,7 @@ impl Tokenizer {
         if let Some(problem) = folder_problem(folder, folder, FolderUse::Tokenizer) {
             return Err(ModelError::Folder(problem));
         }
+        let folder = &text_folder(folder);
         let path = folder.join("tokenizer.json");
         let bytes = std::fs::read(&path).map_err(ModelError::io(&path))?;
         let mut inner = tokenizers::Tokenizer::from_bytes(&bytes)

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use tch::{Device, Kind};
 
+use crate::lora::write_adapter;
 use crate::model_folder::{FolderUse, folder_problem};
 use crate::params::Component;
 use crate::shards::locate;
@@ -29,32 +30,6 @@ pub struct LoadOptions<'a> {
     pub frozen: &'a [Component],
     /// Patterns (`*` stands for anything) of tensors that are left out where the network has none of that name.
     pub ignore: &'a [String],
-}
-
-/// Reads `config.json` and the weights of `folder` into a decoder of `kind` on `device`, all of
-/// which can learn.
-///
-/// # Errors
-/// As [`load_folder_frozen`].
-pub fn load_folder(folder: &Path, kind: Kind, device: Device) -> Result<Decoder, ModelError> {
-    load_folder_frozen(folder, &[], (kind, device))
-}
-
-/// [`load_folder`] with the parts `frozen`, whose weights lie apart from those that can learn.
-///
-/// # Errors
-/// Missing, unknown or misshapen tensors, all by name, and whatever
-/// [`DecoderConfig::read`] refuses.
-pub fn load_folder_frozen(
-    folder: &Path,
-    frozen: &[Component],
-    place: (Kind, Device),
-) -> Result<Decoder, ModelError> {
-    let options = LoadOptions {
-        frozen,
-        ignore: &[],
-    };
-    load_weights(read_config(folder)?, folder, options, place)
 }
 
 /// The tensors of `folder` that one of `patterns` means.
@@ -114,7 +89,11 @@ pub(crate) fn load_weights(
     Ok(model)
 }
 
-fn fill(
+/// Fills `params` from the weights of `folder`.
+///
+/// # Errors
+/// Missing, unknown or misshapen tensors, all by name.
+pub(crate) fn fill(
     params: &ParamTable,
     folder: &Path,
     tied: bool,
@@ -230,11 +209,22 @@ fn not_there(path: &Path, name: &str) -> ModelError {
 }
 
 /// Writes `config.json` and safetensors (sharded above 5 GB) that transformers' `from_pretrained`
-/// loads, the weights converted to `kind`.
+/// loads, the weights converted to `kind`; of a policy with adapters these in PEFT's layout, and no weights.
 ///
 /// # Errors
 /// Whatever the file system says.
 pub fn save_folder(model: &Decoder, kind: Kind, folder: &Path) -> Result<(), ModelError> {
+    match model.adapters() {
+        None => save_weights(model, kind, folder),
+        Some(adapters) => {
+            save_shape(model, kind, folder)?;
+            write_adapter(&model.params, adapters, folder)
+        }
+    }
+}
+
+/// Writes `config.json`, and what the processor says of itself.
+fn save_shape(model: &Decoder, kind: Kind, folder: &Path) -> Result<(), ModelError> {
     std::fs::create_dir_all(folder).map_err(ModelError::io(folder))?;
     let config =
         serde_json::to_string_pretty(&model.config.export(kind)).expect("JSON values serialise");
@@ -244,6 +234,15 @@ pub fn save_folder(model: &Decoder, kind: Kind, folder: &Path) -> Result<(), Mod
         let text = serde_json::to_string_pretty(&processor).expect("JSON values serialise");
         write_text(&folder.join("preprocessor_config.json"), &text)?;
     }
+    Ok(())
+}
+
+/// [`save_folder`] of the weights that adapters stand beside, or of all where there are none.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn save_weights(model: &Decoder, kind: Kind, folder: &Path) -> Result<(), ModelError> {
+    save_shape(model, kind, folder)?;
     let (_, width) = dtype_name(kind);
     let mut shards: Vec<Vec<&ParamSpec>> = vec![Vec::new()];
     let mut filled = 0;

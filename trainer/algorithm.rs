@@ -5,15 +5,16 @@ use std::path::Path;
 use std::rc::Rc;
 
 use indexmap::IndexMap;
-use models::Decoder;
+use models::{AdapterMode, Decoder};
 use rewards::Scorer;
 use rollout::Engine;
 use rollout::data::CursorState;
+use tch::Tensor;
 
 use crate::TrainError;
 use crate::config::{AlgorithmConfig, AlgorithmOptions, StageCommon, TaskConfig};
 use crate::interrupt::Interrupt;
-use crate::learn::{Learner, Ranks, Update, learning_rate};
+use crate::learn::{HeadOptions, Learner, MicroBatch, Ranks, Update, learning_rate};
 use crate::loader::Loader;
 use crate::metrics::Metrics;
 use crate::reference_logprobs::ReferenceLogprobs;
@@ -52,7 +53,7 @@ pub struct PrepareContext<'a> {
     pub done: u64,
     /// Whether the run goes on with something that is not as it began, and was accepted.
     pub changed: bool,
-    /// Gives the stage's first policy.
+    /// Gives the stage's first policy; of one with adapters, the policy whose adapters are to be switched off.
     pub first_policy: &'a dyn Fn() -> Result<Rc<Decoder>, TrainError>,
     /// Hears how far it is: what, done, all.
     pub progress: &'a mut dyn FnMut(&str, u64, u64),
@@ -75,17 +76,31 @@ pub enum ReferencePolicy<'a> {
     Absent,
     /// The stage's first policy, frozen.
     Network(&'a Decoder),
+    /// The same without a copy: the policy's own weights, its adapters switched off.
+    WithoutAdapters,
     /// What that policy said of the stage's rows.
     Logprobs(&'a ReferenceLogprobs),
 }
 
-impl<'a> ReferencePolicy<'a> {
-    /// The frozen policy, where it is at hand.
-    pub fn network(self) -> Option<&'a Decoder> {
-        match self {
-            Self::Network(policy) => Some(policy),
-            Self::Absent | Self::Logprobs(_) => None,
-        }
+impl ReferencePolicy<'_> {
+    /// Its log-probability `[n]` of each completion token of `micro`, without gradient; none where it computes
+    /// nothing.
+    ///
+    /// # Errors
+    /// libtorch ending an operation (out of memory).
+    pub fn log_probs(
+        self,
+        learner: &Learner,
+        micro: &MicroBatch,
+        head: &HeadOptions,
+    ) -> Result<Option<Tensor>, TrainError> {
+        let source = learner.vision_features();
+        let (policy, mode): (&Decoder, AdapterMode) = match self {
+            Self::Absent | Self::Logprobs(_) => return Ok(None),
+            Self::Network(policy) => (policy, AdapterMode::On),
+            Self::WithoutAdapters => (&learner.model, AdapterMode::Off),
+        };
+        Learner::log_probs(policy, micro, head, source, mode).map(Some)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Checkpoint folders: a plain Hugging Face folder with the trainer's state inside.
+//! Checkpoint folders: a plain Hugging Face folder, or PEFT's adapter, with the trainer's state inside.
 //!
 //! A folder is written aside, synced and renamed, so that it is whole or not there; one that is written anew
 //! keeps the old one until the new one has its name. A manifest of sizes and checksums tells damage; equal
@@ -152,7 +152,10 @@ impl Checkpoint {
         let manifest = read("trainer/manifest.json")?;
         let expected: Map<String, Value> = serde_json::from_slice(&manifest)
             .map_err(|error| damaged("trainer/manifest.json", error.to_string()))?;
-        let weights = |part: &String| part.starts_with("model") && part.ends_with(".safetensors");
+        let weights = |part: &String| {
+            let own = part.starts_with("model") || part.starts_with("adapter_model");
+            own && part.ends_with(".safetensors")
+        };
         let lacks = match expected.keys().any(weights) {
             true => PARTS.into_iter().find(|part| !expected.contains_key(*part)),
             false => Some("model.safetensors"),

@@ -202,7 +202,7 @@ fn scores(
         &config.encoder_set(args.device),
     )?;
     let place = (config.dtype.kind(), args.device);
-    let policy = Rc::new(config.model.reload(args.checkpoint, place)?);
+    let policy = Rc::new(config.model.open(args.checkpoint, place)?);
     let rollout = stage.algorithm.options().rollout();
     let mut engine = engine::open(
         rollout.map(|rollout| rollout.engine).unwrap_or_default(),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use models::{adapter_base, is_adapter, text_folder};
 use rayon::prelude::*;
 use rollout::data::Catalog;
 use serde::{Deserialize, Serialize};
@@ -90,7 +91,7 @@ impl Inputs {
         Ok(Self {
             data: data.collect(),
             model: match &config.model.path {
-                Some(path) => Some(folder_digest(path, &policy_files)?),
+                Some(path) => Some(policy_digest(path)?),
                 None => None,
             },
             tokenizer: tokenizer.map_or_else(|| Ok(String::new()), tokenizer_digest)?,
@@ -158,10 +159,22 @@ impl Inputs {
 /// # Errors
 /// A file that is there and cannot be read.
 pub(crate) fn policy_digests(folder: &Path) -> Result<[String; 2], TrainError> {
-    Ok([
-        folder_digest(folder, &policy_files)?,
-        tokenizer_digest(folder)?,
-    ])
+    Ok([policy_digest(folder)?, tokenizer_digest(folder)?])
+}
+
+/// Digest of a policy's shape and weights; of an adapter with how it counts and its base's.
+fn policy_digest(folder: &Path) -> Result<String, TrainError> {
+    let own = folder_digest(folder, &policy_files)?;
+    if !is_adapter(folder) {
+        return Ok(own);
+    }
+    let base = adapter_base(folder).map_err(TrainError::Input)?;
+    let described = fs::read(folder.join("adapter_config.json")).ok();
+    let described = described.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    let described = described.unwrap_or_default();
+    let counts = ["r", "lora_alpha", "use_rslora"].map(|key| described[key].to_string());
+    let base = folder_digest(&base, &policy_files)?;
+    Ok(digest(&[own, counts.concat(), base]))
 }
 
 /// What tells a network's folder or file from others.
@@ -239,6 +252,7 @@ fn tokenizer_digest(folder: &Path) -> Result<String, TrainError> {
         "added_tokens.json",
         "special_tokens_map.json",
     ];
+    let folder = &text_folder(folder);
     let mut sums = Vec::new();
     for name in FILES {
         let path = folder.join(name);
@@ -265,9 +279,9 @@ fn templates(config: &Config) -> BTreeMap<String, String> {
         (name.clone(), digest(&prompt.templates))
     });
     let mut all: BTreeMap<String, String> = tasks.collect();
-    if let Some(folder) = config.model.tokenizer_folder() {
+    if let Some(folder) = config.model.tokenizer_folder().map(text_folder) {
         let mut parts = vec![
-            settings(folder)
+            settings(&folder)
                 .get("chat_template")
                 .unwrap_or(&json!(null))
                 .to_string(),

@@ -35,4 +35,23 @@ impl TrainingMemory {
             },
         }
     }
+
+    /// For a policy of this shape, beside whose weights `adapters` numbers learn; these are float32, and so have neither
+    /// a sum of gradients nor master weights of their own.
+    pub fn with_adapters(shape: &DecoderConfig, adapters: i64, dtype: Dtype) -> Self {
+        let width = match dtype {
+            Dtype::Float32 => 4,
+            Dtype::Bfloat16 => 2,
+        };
+        Self {
+            weights: width * shape.parameters() + 4 * adapters,
+            gradients: 4 * adapters,
+            optimizer: (4 + 4) * adapters,
+        }
+    }
+
+    /// All of them.
+    pub fn total(&self) -> i64 {
+        self.weights + self.gradients + self.optimizer
+    }
 }

@@ -9,7 +9,7 @@ use rollout::data::{Catalog, Cursor, Draw, SourceSummary, Split};
 use rollout::template::ChatTemplate;
 
 use crate::TrainError;
-use crate::config::{Config, Dtype};
+use crate::config::{Config, Dtype, StageConfig};
 use crate::data::{left_out, open_catalog};
 use crate::epochs::count_steps;
 use crate::memory::TrainingMemory;
@@ -26,6 +26,8 @@ struct PlanInputs {
     config: Config,
     catalog: Arc<Catalog>,
     shape: DecoderConfig,
+    /// Numbers that learn beside the policy's weights, of each stage that has adapters.
+    adapters: Vec<Option<i64>>,
     /// What is to be said of it.
     notes: Vec<String>,
 }
@@ -82,9 +84,22 @@ fn inputs(config: &Config) -> Result<PlanInputs, TrainError> {
     Ok(PlanInputs {
         config: config.clone(),
         catalog,
+        adapters: adapters(config, &shape)?,
         shape,
         notes,
     })
+}
+
+/// Number of the adapters' weights of each stage that has any.
+fn adapters(config: &Config, shape: &DecoderConfig) -> Result<Vec<Option<i64>>, TrainError> {
+    let of = |stage: &StageConfig| {
+        let Some(lora) = &stage.common.lora else {
+            return Ok(None);
+        };
+        let said = |error| TrainError::Input(format!("stages.{}: {error}", stage.name()));
+        shape.adapter_parameters(lora).map(Some).map_err(said)
+    };
+    config.stages.iter().map(of).collect()
 }
 
 /// The rows that embedding and head have with the tokens that a run adds, where it adds any.
@@ -162,6 +177,7 @@ pub fn plan(config: &Config) -> Result<String, TrainError> {
         catalog,
         shape,
         notes,
+        adapters,
     } = inputs(config)?;
     let parameters = shape.parameters() as f64;
     let width = if config.dtype == Dtype::Bfloat16 {
@@ -174,7 +190,16 @@ pub fn plan(config: &Config) -> Result<String, TrainError> {
         let _ = writeln!(out, "  {name:<28} {text}");
     };
     let frozen = &config.model.freeze;
-    let memory = TrainingMemory::of(&shape, frozen, config.dtype);
+    let of_stage = |learn: &Option<i64>| match learn {
+        Some(learn) => TrainingMemory::with_adapters(&shape, *learn, config.dtype),
+        None => TrainingMemory::of(&shape, frozen, config.dtype),
+    };
+    // Stages come one after the other: the largest counts.
+    let memory = adapters
+        .iter()
+        .map(of_stage)
+        .max_by_key(TrainingMemory::total);
+    let memory = memory.unwrap_or_else(|| of_stage(&None));
     line("parameters", format!("{:.1} M", parameters / 1e6));
     if !frozen.is_empty() {
         let learn = shape.parameters_without(frozen) as f64;
@@ -195,7 +220,7 @@ pub fn plan(config: &Config) -> Result<String, TrainError> {
     for note in notes {
         line("note", note);
     }
-    for stage in &config.stages {
+    for (stage, adapters) in config.stages.iter().zip(adapters) {
         let options = stage.algorithm.options();
         let size = stage.common.batch.size;
         line(
@@ -221,8 +246,21 @@ pub fn plan(config: &Config) -> Result<String, TrainError> {
                 gib(tokens as f64 * cache as f64 * width),
             );
         }
-        if options.needs().reference_policy {
-            line("memory: reference policy", gib(parameters * width));
+        if let (Some(lora), Some(learn)) = (&stage.common.lora, adapters) {
+            let learn = learn as f64 / 1e6;
+            let rank = lora.rank;
+            line(
+                "adapters",
+                format!("{learn:.1} M learn, rank {rank}, the weights stay as they are"),
+            );
+        }
+        match (options.needs().reference_policy, adapters) {
+            (false, _) => {}
+            (true, None) => line("memory: reference policy", gib(parameters * width)),
+            (true, Some(_)) => line(
+                "memory: reference policy",
+                "none: the policy without its adapters".into(),
+            ),
         }
     }
     Ok(out)

@@ -10,13 +10,14 @@ use crate::TrainError;
 /// Elements that are brought to memory at a time.
 const CHUNK: i64 = 32 << 20;
 
-/// Sixteen hexadecimal digits for the weights of `model`, in the kind that it computes in.
+/// Sixteen hexadecimal digits for the weights of `model`, in the kind that it computes in; adapters do not count.
 ///
 /// # Errors
 /// libtorch ending an operation.
 pub(crate) fn weights_digest(model: &Decoder) -> Result<String, TrainError> {
     let mut hasher = Sha256::new();
-    for flat in [model.params.trainable(), model.params.frozen()] {
+    let base = model.adapters().is_none().then(|| model.params.trainable());
+    for flat in base.into_iter().chain([model.params.frozen()]) {
         let total = flat.numel() as i64;
         hasher.update(total.to_le_bytes());
         for start in (0..total).step_by(CHUNK as usize) {

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use models::VisionFeatures;
-use models::{Decoder, load_folder};
+use models::{AdapterMode, Decoder, VisionFeatures, load_folder};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use trainer::Learner;
@@ -132,7 +131,13 @@ fn log_probs(model: &Decoder, sequences: &[Trajectory]) -> Result<Vec<f32>, CliF
     };
     let mut all = Vec::new();
     for micro in micro_batches(sequences, &norm, ROWS, model.device()) {
-        let logprobs = Learner::log_probs(model, &micro, &head, VisionFeatures::Cached)?;
+        let logprobs = Learner::log_probs(
+            model,
+            &micro,
+            &head,
+            VisionFeatures::Cached,
+            AdapterMode::On,
+        )?;
         all.extend(
             Vec::<f32>::try_from(logprobs.to_kind(tch::Kind::Float)).map_err(CliFailure::other)?,
         );

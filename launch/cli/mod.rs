@@ -9,6 +9,7 @@ mod extend_tokens;
 mod failure;
 mod generate;
 mod logprobs;
+mod merge;
 mod panics;
 mod refine;
 mod render;
@@ -59,6 +60,8 @@ enum Command {
     Embed(embed::Args),
     /// Judge predictions by a benchmark or a checkpoint by its config, compare results.
     Eval(eval::Args),
+    /// Fold a LoRA checkpoint into its base: a plain model folder.
+    Merge(merge::Args),
     /// Add SVG tokens to a model folder.
     ExtendTokens(extend_tokens::Args),
     /// Prepare SVG corpora, look at a config's data.
@@ -104,7 +107,6 @@ pub fn main() -> ExitCode {
 /// Commands and flags that the documents promise and that are not built.
 const NOT_BUILT: &[(&str, &str)] = &[
     ("plan", "svgrl plan"),
-    ("merge", "svgrl merge"),
     ("watch", "svgrl watch"),
     ("samples", "svgrl samples"),
     ("export", "svgrl export"),
@@ -150,6 +152,7 @@ fn dispatch(cli: &Cli) -> Result<u8, CliFailure> {
         Command::Logprobs(args) => logprobs::run(args, shared).map(|()| 0),
         Command::Embed(args) => embed::run(args, shared).map(|()| 0),
         Command::Eval(args) => eval::run(args, shared),
+        Command::Merge(args) => merge::run(args, shared).map(|()| 0),
         Command::ExtendTokens(args) => extend_tokens::run(args, shared).map(|()| 0),
         Command::Data(args) => data::run(args, shared).map(|()| 0),
         Command::Refine(args) => refine::run(args, shared).map(|()| 0),
@@ -172,7 +175,7 @@ mod tests {
             let error = Cli::try_parse_from(line.split(' ')).err().unwrap();
             not_built(&error)
         };
-        assert_eq!(asked("svgrl merge --model x --out y"), Some("svgrl merge"));
+        assert_eq!(asked("svgrl watch runs/x"), Some("svgrl watch"));
         for line in ["svgrl report r --serve", "svgrl report r --serve=8000"] {
             assert_eq!(asked(line), Some("--serve"), "{line}");
         }

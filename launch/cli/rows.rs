@@ -8,7 +8,7 @@ use std::sync::Arc;
 use indexmap::{IndexMap, IndexSet};
 use models::image::PromptImages;
 use models::image::{ProcessedPicture, Processor, Rgb8};
-use models::{Decoder, Tokenizer};
+use models::{Decoder, Tokenizer, text_folder};
 use rewards::{ImageSource, ScoreRow};
 use rollout::data::{open_unpacked, row_messages, row_pictures, row_variables};
 use rollout::prompt::{Message, check_rendered};
@@ -256,11 +256,8 @@ pub struct TextSide {
 impl TextSide {
     /// Reads what the folder has, for its `model`.
     pub fn read(folder: &Path, model: &Decoder) -> Result<Self, CliFailure> {
-        let tokenizer = folder
-            .join("tokenizer.json")
-            .exists()
-            .then(|| Tokenizer::read(folder))
-            .transpose()?;
+        let has_tokenizer = text_folder(folder).join("tokenizer.json").exists();
+        let tokenizer = has_tokenizer.then(|| Tokenizer::read(folder)).transpose()?;
         let chat = ChatTemplate::load(folder).map_err(CliFailure::input)?;
         Ok(Self {
             tokenizer: tokenizer.map(Arc::new),

@@ -19,6 +19,7 @@ use tokenizers::AddedToken;
 pub use list::{SvgTokenKind, SvgVocabulary, is_markup, svg_tokens};
 
 use crate::json_section::read_object;
+use crate::lora::{is_adapter, text_folder};
 use crate::model_folder::{FolderUse, folder_problem};
 use crate::shards::{WeightFiles, weight_files};
 use crate::tensor_file::{read_tensors, write_tensors};
@@ -76,6 +77,10 @@ pub fn extend_folder(
     if let Some(problem) = folder_problem(from, from, FolderUse::Policy) {
         return Err(ModelError::Folder(problem));
     }
+    if is_adapter(from) {
+        let reason = "is a LoRA adapter, which has no embedding to extend: `svgrl merge` writes a plain folder";
+        return Err(ModelError::malformed(from, reason));
+    }
     let mut tokenizer = tokenizers::Tokenizer::from_file(&path)
         .map_err(|error| ModelError::malformed(&path, error))?;
     added_tokens::complete(&mut tokenizer, from)?;
@@ -117,6 +122,7 @@ pub fn extend_folder(
 /// # Errors
 /// A folder without a tokenizer.
 pub fn lacking_tokens(folder: &Path, vocabulary: SvgVocabulary) -> Result<usize, ModelError> {
+    let folder = &text_folder(folder);
     let path = folder.join("tokenizer.json");
     if let Some(problem) = folder_problem(folder, folder, FolderUse::Tokenizer) {
         return Err(ModelError::Folder(problem));

@@ -55,6 +55,21 @@ impl WeightNaming {
         }
     }
 
+    /// How tensors' names begin in the layouts of transformers' networks, and how their modules are called in memory,
+    /// which is what adapters' names are made of. The code that came with InternVL has its own names.
+    pub(crate) fn module_prefixes(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Text | Self::Chat => &[],
+            Self::Nested | Self::Flat | Self::Split => &[
+                ("language_model.model.", "model.language_model."),
+                ("model.layers.", "model.language_model.layers."),
+                ("visual.", "model.visual."),
+                ("vision_tower.", "model.vision_tower."),
+                ("multi_modal_projector.", "model.multi_modal_projector."),
+            ],
+        }
+    }
+
     /// The layout that a folder with these tensors has, for a network of `vision`.
     pub(crate) fn detect<'a>(
         vision: &VisionNetwork,

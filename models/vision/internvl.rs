@@ -10,8 +10,10 @@ use super::layers::{Norm, NormKind, NormParams, run_attention};
 use super::types::Pixels;
 use crate::input::Features;
 use crate::layers::Activation;
-use crate::linear::{Linear, LinearParams};
-use crate::params::{Component, ParamId, ParamLayout, ParamTable};
+use crate::linear::{LinearParams, Projection};
+use crate::lora::AdapterPass;
+use crate::param_layout::ParamLayout;
+use crate::params::{Component, ParamId, ParamTable};
 
 /// Epsilon of the projector's norm.
 const EPS: f64 = 1e-5;
@@ -28,10 +30,10 @@ struct InternBlockParams {
 struct InternBlock {
     norms: [Norm; 2],
     /// q, k and v stacked.
-    qkv: Linear,
+    qkv: Projection,
     head_norms: Option<[Norm; 2]>,
-    out: Linear,
-    feed: [Linear; 2],
+    out: Projection,
+    feed: [Projection; 2],
     /// `[D]` each
     scales: [Tensor; 2],
     heads: i64,
@@ -55,7 +57,7 @@ pub(super) struct InternTower {
     class: Tensor,
     /// `[1, 1 + patches, D]`
     positions: Tensor,
-    patches: Linear,
+    patches: Projection,
     blocks: Vec<InternBlock>,
     last: Option<Norm>,
     projector: Projector,
@@ -65,7 +67,7 @@ pub(super) struct InternTower {
 
 struct Projector {
     norm: Norm,
-    maps: [Linear; 2],
+    maps: [Projection; 2],
 }
 
 /// What a layout calls the parts.
@@ -260,7 +262,7 @@ impl InternBlockParams {
 
 impl InternTower {
     /// The last state alone, `[tiles, patches, D]`, the class row left out.
-    pub(super) fn run(&self, pixels: &Pixels) -> Vec<Tensor> {
+    pub(super) fn run(&self, pixels: &Pixels, pass: AdapterPass) -> Vec<Tensor> {
         let (across, patch) = (self.across(), self.patch_size);
         let tiles = pixels.data.size()[0];
         let patches = pixels
@@ -269,12 +271,12 @@ impl InternTower {
             .permute([0, 2, 4, 1, 3, 5])
             .reshape([tiles, across * across, 3 * patch * patch]);
         let class = self.class.expand([tiles, 1, -1], false);
-        let x = Tensor::cat(&[&class, &self.patches.forward(&patches)], 1) + &self.positions;
+        let x = Tensor::cat(&[&class, &self.patches.forward(&patches, pass)], 1) + &self.positions;
         let (rows, wide) = (x.size()[1], x.size()[2]);
         let mut x = x.view([tiles * rows, wide]);
         let lengths = vec![rows; tiles as usize];
         for block in &self.blocks {
-            x = block.forward(&x, &lengths);
+            x = block.forward(&x, &lengths, pass);
         }
         let x = match &self.last {
             None => x,
@@ -284,7 +286,7 @@ impl InternTower {
     }
 
     /// Squares of patches joined by pixel shuffle, then the projector.
-    pub(super) fn project(&self, states: &[Tensor]) -> Features {
+    pub(super) fn project(&self, states: &[Tensor], pass: AdapterPass) -> Features {
         let state = &states[0];
         let (tiles, wide) = (state.size()[0], state.size()[2]);
         let (merge, side) = (self.merge, self.across() / self.merge);
@@ -294,9 +296,9 @@ impl InternTower {
             .permute([0, 1, 3, 2, 4, 5])
             .reshape([tiles * side * side, merge * merge * wide]);
         let [first, second] = &self.projector.maps;
-        let x = first.forward(&self.projector.norm.forward(&joined));
+        let x = first.forward(&self.projector.norm.forward(&joined), pass);
         Features {
-            main: second.forward(&x.gelu("none")),
+            main: second.forward(&x.gelu("none"), pass),
             deep: Vec::new(),
         }
     }
@@ -308,18 +310,21 @@ impl InternTower {
 }
 
 impl InternBlock {
-    fn forward(&self, x: &Tensor, lengths: &[i64]) -> Tensor {
+    fn forward(&self, x: &Tensor, lengths: &[i64], pass: AdapterPass) -> Tensor {
         let rows = x.size()[0];
-        let qkv = self.qkv.forward(&self.norms[0].forward(x)).chunk(3, -1);
+        let qkv = self
+            .qkv
+            .forward(&self.norms[0].forward(x), pass)
+            .chunk(3, -1);
         let heads = |x: &Tensor| x.reshape([rows, self.heads, -1]);
         let (q, k) = match &self.head_norms {
             None => (heads(&qkv[0]), heads(&qkv[1])),
             Some([q, k]) => (heads(&q.forward(&qkv[0])), heads(&k.forward(&qkv[1]))),
         };
         let mixed = run_attention(&q, &k, &heads(&qkv[2]), lengths);
-        let x = self.out.forward(&mixed) * &self.scales[0] + x;
-        let inner = self.feed[0].forward(&self.norms[1].forward(&x));
-        let fed = self.feed[1].forward(&self.activation.apply(&inner));
+        let x = self.out.forward(&mixed, pass) * &self.scales[0] + x;
+        let inner = self.feed[0].forward(&self.norms[1].forward(&x), pass);
+        let fed = self.feed[1].forward(&self.activation.apply(&inner), pass);
         fed * &self.scales[1] + x
     }
 }

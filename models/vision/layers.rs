@@ -3,7 +3,8 @@
 use tch::{Kind, Tensor};
 
 use crate::layers::{RotaryTables, reduce_kind, rms_norm};
-use crate::params::{ParamId, ParamLayout, ParamTable};
+use crate::param_layout::ParamLayout;
+use crate::params::{ParamId, ParamTable};
 
 /// Which norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,7 +27,9 @@ pub use types::{Pixels, VisionHidden};
 
 use crate::image::{ProcessedPicture, Processor};
 use crate::input::Features;
-use crate::params::{ParamLayout, ParamTable};
+use crate::lora::{AdapterMode, AdapterPass};
+use crate::param_layout::ParamLayout;
+use crate::params::ParamTable;
 
 /// What sees pictures for a policy.
 pub struct Vision {
@@ -88,24 +90,26 @@ impl Vision {
         }
     }
 
-    /// Runs the tower.
-    pub fn encode(&self, pixels: &Pixels) -> VisionHidden {
+    /// Runs the tower, whose adapters do as `mode` says.
+    pub fn encode(&self, pixels: &Pixels, mode: AdapterMode) -> VisionHidden {
+        let pass = AdapterPass { mode, rows: None };
         self.encoded
             .set(self.encoded.get() + pixels.grids.len() as u64);
         let states = match &self.tower {
-            Tower::Qwen3(tower) => tower.run(pixels),
-            Tower::Qwen25(tower) => tower.run(pixels),
-            Tower::Intern(tower) => tower.run(pixels),
+            Tower::Qwen3(tower) => tower.run(pixels, pass),
+            Tower::Qwen25(tower) => tower.run(pixels, pass),
+            Tower::Intern(tower) => tower.run(pixels, pass),
         };
         VisionHidden::new(states)
     }
 
-    /// Runs the projector.
-    pub fn project(&self, hidden: &VisionHidden) -> Features {
+    /// Runs the projector, whose adapters do as `mode` says.
+    pub fn project(&self, hidden: &VisionHidden, mode: AdapterMode) -> Features {
+        let pass = AdapterPass { mode, rows: None };
         match &self.tower {
-            Tower::Qwen3(tower) => tower.project(hidden.states()),
-            Tower::Qwen25(tower) => tower.project(hidden.states()),
-            Tower::Intern(tower) => tower.project(hidden.states()),
+            Tower::Qwen3(tower) => tower.project(hidden.states(), pass),
+            Tower::Qwen25(tower) => tower.project(hidden.states(), pass),
+            Tower::Intern(tower) => tower.project(hidden.states(), pass),
         }
     }
 

@@ -5,8 +5,10 @@ use tch::{Device, Kind, Tensor};
 
 use super::layers::{Norm, NormKind, NormParams, axial_tables, run_attention};
 use crate::layers::{Activation, RotaryTables, inverse_frequencies, reduce_kind, rotate};
-use crate::linear::{Linear, LinearParams};
-use crate::params::{ParamLayout, ParamTable};
+use crate::linear::{LinearParams, Projection};
+use crate::lora::AdapterPass;
+use crate::param_layout::ParamLayout;
+use crate::params::ParamTable;
 
 /// Epsilon of all norms.
 const EPS: f64 = 1e-6;
@@ -28,8 +30,8 @@ enum FeedParams {
 /// feed-forward.
 pub(super) struct QwenBlock {
     norms: [Norm; 2],
-    qkv: Linear,
-    out: Linear,
+    qkv: Projection,
+    out: Projection,
     heads: i64,
     feed: FeedForward,
     activation: Activation,
@@ -37,9 +39,9 @@ pub(super) struct QwenBlock {
 
 enum FeedForward {
     /// Up and down.
-    Plain([Linear; 2]),
+    Plain([Projection; 2]),
     /// Gate above up as one, and down.
-    Gated([Linear; 2]),
+    Gated([Projection; 2]),
 }
 
 /// A block to be declared.
@@ -112,24 +114,34 @@ impl QwenBlockParams {
 
 impl QwenBlock {
     /// `x [n, D]`, each row seeing its run of `lengths`.
-    pub(super) fn forward(&self, x: &Tensor, tables: &RotaryTables, lengths: &[i64]) -> Tensor {
-        let x = x + self.attend(&self.norms[0].forward(x), tables, lengths);
+    pub(super) fn forward(
+        &self,
+        x: &Tensor,
+        (tables, lengths): (&RotaryTables, &[i64]),
+        pass: AdapterPass,
+    ) -> Tensor {
+        let x = x + self.attend(&self.norms[0].forward(x), (tables, lengths), pass);
         let normed = self.norms[1].forward(&x);
         let fed = match &self.feed {
             FeedForward::Plain([up, down]) => {
-                down.forward(&self.activation.apply(&up.forward(&normed)))
+                down.forward(&self.activation.apply(&up.forward(&normed, pass)), pass)
             }
             FeedForward::Gated([gate_up, down]) => {
-                let halves = gate_up.forward(&normed).chunk(2, -1);
-                down.forward(&(self.activation.apply(&halves[0]) * &halves[1]))
+                let halves = gate_up.forward(&normed, pass).chunk(2, -1);
+                down.forward(&(self.activation.apply(&halves[0]) * &halves[1]), pass)
             }
         };
         &x + fed
     }
 
-    fn attend(&self, x: &Tensor, tables: &RotaryTables, lengths: &[i64]) -> Tensor {
+    fn attend(
+        &self,
+        x: &Tensor,
+        (tables, lengths): (&RotaryTables, &[i64]),
+        pass: AdapterPass,
+    ) -> Tensor {
         let (rows, kind) = (x.size()[0], x.kind());
-        let qkv = self.qkv.forward(x).view([rows, 3, self.heads, -1]);
+        let qkv = self.qkv.forward(x, pass).view([rows, 3, self.heads, -1]);
         let rotated = |part: i64| {
             let x = qkv.select(1, part).to_kind(reduce_kind(kind));
             rotate(&x, tables).to_kind(kind)
@@ -140,7 +152,7 @@ impl QwenBlock {
             &qkv.select(1, 2).contiguous(),
             lengths,
         );
-        self.out.forward(&mixed)
+        self.out.forward(&mixed, pass)
     }
 }
 
@@ -155,7 +167,7 @@ pub(super) struct MergerParams {
 /// Joins the patches of a square into one row of the decoder's width.
 pub(super) struct Merger {
     norm: Norm,
-    feed: [Linear; 2],
+    feed: [Projection; 2],
     normed: Normed,
     /// Width of the joined patches.
     joined: i64,
@@ -217,12 +229,12 @@ impl MergerParams {
 
 impl Merger {
     /// `x [n, D]`, merged patches next to each other, to `[n / merge^2, out]`.
-    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
+    pub(super) fn forward(&self, x: &Tensor, pass: AdapterPass) -> Tensor {
         let x = match self.normed {
             Normed::Joined => self.norm.forward(&x.view([-1, self.joined])),
             Normed::Patch => self.norm.forward(x).view([-1, self.joined]),
         };
-        self.feed[1].forward(&self.feed[0].forward(&x).gelu("none"))
+        self.feed[1].forward(&self.feed[0].forward(&x, pass).gelu("none"), pass)
     }
 }
 

@@ -14,8 +14,10 @@ use super::qwen::{
 use super::types::Pixels;
 use crate::input::Features;
 use crate::layers::RotaryTables;
-use crate::linear::{Linear, LinearParams};
-use crate::params::{Component, ParamLayout, ParamTable};
+use crate::linear::{LinearParams, Projection};
+use crate::lora::AdapterPass;
+use crate::param_layout::ParamLayout;
+use crate::params::{Component, ParamTable};
 
 /// The tower's parameters, before the buffers exist.
 pub(crate) struct Qwen25Params {
@@ -26,7 +28,7 @@ pub(crate) struct Qwen25Params {
 
 /// The tower.
 pub(super) struct Qwen25Tower {
-    patches: Linear,
+    patches: Projection,
     blocks: Vec<QwenBlock>,
     merger: Merger,
     head_dim: i64,
@@ -125,8 +127,8 @@ fn windows(grids: &[(i64, i64)], merge: i64, side: i64) -> (Vec<i64>, Vec<i64>) 
 
 impl Qwen25Tower {
     /// The last state alone, `[n, D]`, in merge order.
-    pub(super) fn run(&self, pixels: &Pixels) -> Vec<Tensor> {
-        let x = self.patches.forward(&pixels.data);
+    pub(super) fn run(&self, pixels: &Pixels, pass: AdapterPass) -> Vec<Tensor> {
+        let x = self.patches.forward(&pixels.data, pass);
         let (kind, device) = (x.kind(), x.device());
         let (order, within) = windows(&pixels.grids, self.merge, self.window);
         let across = patch_counts(&pixels.grids);
@@ -150,15 +152,15 @@ impl Qwen25Tower {
                 true => &across,
                 false => &within,
             };
-            x = block.forward(&x, &tables, lengths);
+            x = block.forward(&x, (&tables, lengths), pass);
         }
         vec![moved(&x, &order.argsort(0, false))]
     }
 
     /// Behind the tower.
-    pub(super) fn project(&self, states: &[Tensor]) -> Features {
+    pub(super) fn project(&self, states: &[Tensor], pass: AdapterPass) -> Features {
         Features {
-            main: self.merger.forward(&states[0]),
+            main: self.merger.forward(&states[0], pass),
             deep: Vec::new(),
         }
     }

@@ -13,8 +13,10 @@ use super::qwen::{
 };
 use super::types::Pixels;
 use crate::input::Features;
-use crate::linear::{Linear, LinearParams};
-use crate::params::{Component, ParamId, ParamLayout, ParamTable};
+use crate::linear::{LinearParams, Projection};
+use crate::lora::AdapterPass;
+use crate::param_layout::ParamLayout;
+use crate::params::{Component, ParamId, ParamTable};
 
 /// The tower's parameters, before the buffers exist.
 pub(crate) struct Qwen3Params {
@@ -27,7 +29,7 @@ pub(crate) struct Qwen3Params {
 
 /// The tower.
 pub(super) struct Qwen3Tower {
-    patches: Linear,
+    patches: Projection,
     /// `[side * side, D]`
     positions: Tensor,
     blocks: Vec<QwenBlock>,
@@ -123,16 +125,16 @@ impl Qwen3Params {
 
 impl Qwen3Tower {
     /// The states at the taps, then the last, `[n, D]` each.
-    pub(super) fn run(&self, pixels: &Pixels) -> Vec<Tensor> {
+    pub(super) fn run(&self, pixels: &Pixels, pass: AdapterPass) -> Vec<Tensor> {
         let place = (self.positions.kind(), self.positions.device());
         let positions = patch_positions(&pixels.grids, self.merge);
         let lengths = patch_counts(&pixels.grids);
         let tables = patch_tables(&positions, self.head_dim, place);
         let mut x =
-            self.patches.forward(&pixels.data) + self.interpolated(&positions, &pixels.grids);
+            self.patches.forward(&pixels.data, pass) + self.interpolated(&positions, &pixels.grids);
         let mut states = Vec::new();
         for (index, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&x, &tables, &lengths);
+            x = block.forward(&x, (&tables, &lengths), pass);
             if self.taps.iter().any(|(tapped, _)| *tapped == index as i64) {
                 states.push(x.shallow_clone());
             }
@@ -142,15 +144,15 @@ impl Qwen3Tower {
     }
 
     /// Behind the tower and behind each tap.
-    pub(super) fn project(&self, states: &[Tensor]) -> Features {
+    pub(super) fn project(&self, states: &[Tensor], pass: AdapterPass) -> Features {
         let (last, tapped) = states.split_last().expect("the tower's output at least");
         Features {
-            main: self.merger.forward(last),
+            main: self.merger.forward(last, pass),
             deep: self
                 .taps
                 .iter()
                 .zip(tapped)
-                .map(|((_, merger), state)| merger.forward(state))
+                .map(|((_, merger), state)| merger.forward(state, pass))
                 .collect(),
         }
     }

@@ -1,4 +1,4 @@
-//! A policy's weights by the names of its checkpoint, a block at a time.
+//! A policy's weights by the names of its checkpoint, a block at a time; adapters merged into them.
 
 use models::{Decoder, ParamSpec};
 use tch::Tensor;
@@ -33,7 +33,7 @@ impl WeightBlocks for Decoder {
         take: &mut dyn FnMut(&str, &Tensor) -> Result<(), RolloutError>,
     ) -> Result<(), RolloutError> {
         for spec in by_layer(self.params.specs()).nth(index).unwrap_or_default() {
-            take(&spec.name, &self.params.view(spec))?;
+            take(&spec.name, &self.weight(spec))?;
         }
         Ok(())
     }

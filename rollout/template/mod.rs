@@ -85,6 +85,7 @@ impl ChatTemplate {
     /// # Errors
     /// An unreadable or malformed file, or a template that does not compile.
     pub fn load(folder: &Path) -> Result<Option<Self>, TemplateError> {
+        let folder = &models::text_folder(folder);
         let mut special = IndexMap::new();
         let mut source = None;
         let config_path = folder.join("tokenizer_config.json");

@@ -19,6 +19,7 @@ mod inspect;
 pub mod judges;
 mod logprobs;
 mod looked_at;
+mod lora;
 mod nested;
 mod own_rewards;
 mod pictures;

@@ -56,7 +56,7 @@ fn a_path_that_is_no_policy_s_folder_says_what_to_do() {
             "tokenizer.json",
         ],
     );
-    refused(&folder, "lora", &["LoRA", "merge_and_unload"]);
+    refused(&folder, "lora", &["LoRA", "base_model_name_or_path"]);
     made(
         "bin",
         &["config.json", "pytorch_model.bin", "tokenizer.json"],

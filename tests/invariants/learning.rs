@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use models::Recompute;
-use models::VisionFeatures;
+use models::{AdapterMode, Recompute, VisionFeatures};
 use tch::{Device, Kind, Tensor};
 use trainer::Learner;
 use trainer::config::Aggregation;
@@ -124,7 +123,8 @@ fn outcome(kind: Kind, pieces: Pieces) -> Outcome {
     let logprobs: Vec<Tensor> = micros
         .iter()
         .map(|micro| {
-            Learner::log_probs(&learner.model, micro, &head, VisionFeatures::Cached).unwrap()
+            let (look, on) = (VisionFeatures::Cached, AdapterMode::On);
+            Learner::log_probs(&learner.model, micro, &head, look, on).unwrap()
         })
         .collect();
     Outcome {

@@ -6,6 +6,8 @@ mod engines;
 mod freezing;
 /// Packing, micro-batches, blocks of logits and recomputation change neither log-probabilities nor gradients.
 mod learning;
+/// Adapters: dropout, memory, the base without them, merging.
+mod lora;
 /// A bounded cache changes no completion, and holds what was written.
 mod paging;
 /// Slots and neighbours change no completion; sampler and learner agree on probabilities.

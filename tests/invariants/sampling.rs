@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use models::Decoder;
-use models::VisionFeatures;
+use models::{AdapterMode, Decoder, VisionFeatures};
 use rollout::{Completion, Request, Sampling, Submission};
 use tch::{Device, Kind, Tensor};
 use trainer::Learner;
@@ -111,6 +110,7 @@ fn sampler_and_learner_give_the_same_log_probabilities() {
                     rows: 0,
                 },
                 VisionFeatures::Cached,
+                AdapterMode::On,
             )
             .unwrap();
             worst = larger(worst, gap(&own, &micro.sampler));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use models::image::PromptImages;
 use models::image::Rgb8;
-use models::{Component, Decoder, Recompute, load_folder_frozen};
+use models::{AdapterMode, Component, Decoder, Recompute, load_folder_frozen};
 use models::{EncodedImages, VisionFeatures};
 use rollout::engine::ImageCache;
 use rollout::{Completion, Request, Sampling, Submission};
@@ -168,7 +168,8 @@ fn sampler_logprobs_of_prompts_with_pictures_are_the_learners() {
                 let all = trajectories(&sampled, shared);
                 for micro in micro_batches(&all, &COUNTED, 100, Device::Cpu) {
                     for look in [VisionFeatures::Cached, VisionFeatures::Recompute] {
-                        let own = Learner::log_probs(&model, &micro, &HEAD, look).unwrap();
+                        let on = AdapterMode::On;
+                        let own = Learner::log_probs(&model, &micro, &HEAD, look, on).unwrap();
                         let worst = gap(&own, &micro.sampler);
                         assert!(
                             worst < 1e-5,
@@ -213,8 +214,8 @@ fn a_group_costs_one_look_and_one_prefill_and_a_frozen_tower_none_more() {
             // A tower that learns runs once more, with gradients, for the whole group.
             assert_eq!(looked(&learner.model), if frozen { 1 } else { 2 }, "{name}");
             let reference = network(name, Kind::Double);
-            let _ = Learner::log_probs(&reference, &micros[0], &HEAD, learner.vision_features())
-                .unwrap();
+            let (look, on) = (learner.vision_features(), AdapterMode::On);
+            let _ = Learner::log_probs(&reference, &micros[0], &HEAD, look, on).unwrap();
             assert_eq!(looked(&reference), u64::from(!frozen), "{name}");
         }
     }

@@ -10,9 +10,9 @@ use tch::{Kind, Tensor};
 
 use crate::support::{NETWORKS, expected, gap, ints, larger, network, packed, policy, relative};
 
-type Expected = BTreeMap<String, Tensor>;
+pub(super) type Expected = BTreeMap<String, Tensor>;
 
-fn sequences(expected: &Expected) -> Vec<Vec<i64>> {
+pub(super) fn sequences(expected: &Expected) -> Vec<Vec<i64>> {
     (0..2)
         .map(|index| ints(&expected[&format!("ids.{index}")]))
         .collect()
@@ -41,7 +41,7 @@ fn logits_equal_transformers() {
 }
 
 /// The sum of the log-probabilities of each next token; `hidden [T, H]` of both sequences.
-fn loss(model: &Decoder, hidden: &Tensor, sequences: &[Vec<i64>]) -> Tensor {
+pub(super) fn loss(model: &Decoder, hidden: &Tensor, sequences: &[Vec<i64>]) -> Tensor {
     let mut start = 0;
     let parts: Vec<Tensor> = sequences
         .iter()
@@ -61,13 +61,17 @@ fn loss(model: &Decoder, hidden: &Tensor, sequences: &[Vec<i64>]) -> Tensor {
 
 /// How the gradients are computed.
 #[derive(Debug, Clone, Copy)]
-enum Path {
+pub(super) enum Path {
     Autograd,
     Tape(Recompute),
 }
 
 /// The loss and the flat gradients `[N]`.
-fn gradients(model: &mut Decoder, sequences: &[Vec<i64>], path: Path) -> (Tensor, Tensor) {
+pub(super) fn gradients(
+    model: &mut Decoder,
+    sequences: &[Vec<i64>],
+    path: Path,
+) -> (Tensor, Tensor) {
     model.params.train().unwrap();
     let input = packed(sequences);
     let value = match path {

@@ -22,6 +22,8 @@ mod export;
 mod folders;
 /// Encoders in float16 keep cosines and distances of float32 within a thousandth.
 pub mod half_precision;
+/// Networks with LoRA adapters, their gradients and files equal PEFT's.
+mod lora;
 /// The policy loss and its gradients under every option equal the formulas in NumPy.
 mod losses;
 /// Distances and features of networks of fixed width equal those of their packages.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use models::image::{ProcessedPicture, Rgb8};
 use models::{
-    Component, Decoder, Features, ImagePositions, LmInput, Recompute, Tape, load_folder,
-    load_folder_frozen, read_tensors, save_folder,
+    AdapterMode, Component, Decoder, Features, ImagePositions, LmInput, Recompute, Tape,
+    load_folder, load_folder_frozen, read_tensors, save_folder,
 };
 use rollout::{Request, Sampling, Submission};
 
@@ -19,7 +19,7 @@ use crate::support::python::{NO_PYTHON, difference, python};
 use crate::support::skip::skip;
 use crate::support::{fixture, gap, ints, larger, policy, relative};
 
-type Expected = BTreeMap<String, Tensor>;
+pub(super) type Expected = BTreeMap<String, Tensor>;
 
 /// The folders of tests/parity/vlm with answers of their own.
 const NETWORKS: [&str; 4] = ["qwen3_vl", "qwen2_5_vl", "internvl", "internvl_qk_norm"];
@@ -44,7 +44,7 @@ fn expected(name: &str) -> Expected {
     .unwrap()
 }
 
-fn count(expected: &Expected, prefix: &str) -> usize {
+pub(super) fn count(expected: &Expected, prefix: &str) -> usize {
     expected
         .keys()
         .filter(|key| key.starts_with(prefix))
@@ -71,13 +71,13 @@ fn pictures(model: &Decoder, expected: &Expected) -> Vec<ProcessedPicture> {
 }
 
 /// One prompt of the fixture.
-struct Row {
+pub(super) struct Row {
     ids: Vec<i64>,
     pictures: Vec<ProcessedPicture>,
     sight: ImagePositions,
 }
 
-fn rows(model: &Decoder, expected: &Expected) -> Vec<Row> {
+pub(super) fn rows(model: &Decoder, expected: &Expected) -> Vec<Row> {
     let all = pictures(model, expected);
     (0..count(expected, "ids."))
         .map(|index| {
@@ -98,15 +98,20 @@ fn rows(model: &Decoder, expected: &Expected) -> Vec<Row> {
 
 /// What the pictures of `rows` show, through tower and projector.
 fn features(model: &Decoder, rows: &[Row]) -> Option<Features> {
+    features_in(model, rows, AdapterMode::On)
+}
+
+/// The same, where adapters do as `mode` says.
+pub(super) fn features_in(model: &Decoder, rows: &[Row], mode: AdapterMode) -> Option<Features> {
     let pictures: Vec<&ProcessedPicture> = rows.iter().flat_map(|row| &row.pictures).collect();
     let vision = model.vision().unwrap();
     (!pictures.is_empty()).then(|| {
         let pixels = vision.pixels(&pictures, (model.kind(), model.device()));
-        vision.project(&vision.encode(&pixels))
+        vision.project(&vision.encode(&pixels, mode), mode)
     })
 }
 
-fn packed(rows: &[Row]) -> LmInput {
+pub(super) fn packed(rows: &[Row]) -> LmInput {
     let mut input = LmInput::builder();
     for row in rows {
         input.push_with_images(&row.ids, &row.sight);
@@ -159,7 +164,7 @@ fn logits_of_text_and_pictures_equal_transformers() {
 }
 
 /// The sum of the log-probabilities of each next token of each sequence.
-fn loss(model: &Decoder, hidden: &Tensor, rows: &[Row]) -> Tensor {
+pub(super) fn loss(model: &Decoder, hidden: &Tensor, rows: &[Row]) -> Tensor {
     let mut start = 0;
     let mut parts = Vec::new();
     for row in rows {
@@ -174,7 +179,11 @@ fn loss(model: &Decoder, hidden: &Tensor, rows: &[Row]) -> Tensor {
 }
 
 /// The loss and the flat gradients, the tower run before the tape and pulled after it.
-fn gradients(model: &mut Decoder, expected: &Expected, recompute: Recompute) -> (Tensor, Tensor) {
+pub(super) fn gradients(
+    model: &mut Decoder,
+    expected: &Expected,
+    recompute: Recompute,
+) -> (Tensor, Tensor) {
     model.params.train().unwrap();
     let rows = rows(model, expected);
     let shown = features(model, &rows).unwrap();

@@ -1,6 +1,6 @@
 //! What every stage has: batch, evaluation, checkpoints, cadence.
 
-use models::Recompute;
+use models::{LoraConfig, Recompute};
 use rollout::data::CurriculumConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,14 @@ pub struct StageCommon {
     /// they begin anew. Evaluations are always scored with the weights that a schedule ends with.
     #[serde(default)]
     pub continue_schedules: bool,
+    /// Low-rank adapters (LoRA) in place of full training: the policy's own weights stay as they are, and small matrices
+    /// beside its linear layers learn, float32 whatever `dtype` says. They begin without effect, drawn anew in each stage.
+    /// Where a loss compares with the stage's first policy, that is the policy without its adapters: no second copy is held.
+    /// A checkpoint's root holds PEFT's adapter_config.json and adapter_model.safetensors and no weights; the weights
+    /// beside them are `model.path`, the last stage's `final/`, or else written once as RUN/lora_base/STAGE. The next
+    /// stage begins with the adapters merged into the weights, and `svgrl merge` writes such a folder.
+    #[serde(default)]
+    pub lora: Option<LoraConfig>,
 }
 
 /// How much is learnt from at once.

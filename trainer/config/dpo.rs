@@ -116,6 +116,7 @@ impl AlgorithmOptions for DpoConfig {
             eval: EvalConfig::default(),
             checkpoint: CheckpointConfig::default(),
             continue_schedules: false,
+            lora: None,
         }
     }
 

@@ -268,6 +268,7 @@ impl AlgorithmOptions for GrpoConfig {
             eval: EvalConfig::default(),
             checkpoint: CheckpointConfig::default(),
             continue_schedules: false,
+            lora: None,
         }
     }
 

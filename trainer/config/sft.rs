@@ -57,6 +57,7 @@ impl AlgorithmOptions for SftConfig {
             eval: EvalConfig::default(),
             checkpoint: CheckpointConfig::default(),
             continue_schedules: false,
+            lora: None,
         }
     }
 

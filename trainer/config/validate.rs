@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use models::{Component, LoraConfig};
 use rewards::RewardConfig;
 
 use super::bounds::{BoundResult, at_least, ensure, not_negative, positive, within};
@@ -118,6 +119,10 @@ impl Config {
         self.eval(&common.eval)
             .map_err(|error| format!("eval.{error}"))?;
         common
+            .lora
+            .as_ref()
+            .map_or(Ok(()), |lora| self.lora(lora))?;
+        common
             .curriculum
             .check()
             .map_err(|error| format!("curriculum.{error}"))?;
@@ -151,6 +156,19 @@ impl Config {
                 .map_err(|error| format!("suite.{error}")),
             None => Ok(()),
         }
+    }
+
+    /// Bounds of adapters, and parts that are to stay as they are and to get adapters.
+    fn lora(&self, lora: &LoraConfig) -> BoundResult {
+        lora.check().map_err(|error| format!("lora.{error}"))?;
+        let frozen = |part: Component| self.model.freeze.contains(&part);
+        ensure(!frozen(Component::Decoder), || {
+            "lora: the decoder's adapters learn, and model.freeze says that the decoder stays as it is: take `decoder` out of model.freeze (the weights beside adapters never learn)".into()
+        })?;
+        let seeing = frozen(Component::Vision) || frozen(Component::Projector);
+        ensure(!(lora.vision && seeing), || {
+            "lora.vision: tower and projector get adapters, and model.freeze says that they stay as they are: take `vision` and `projector` out of model.freeze (the weights beside adapters never learn), or set lora.vision to false".into()
+        })
     }
 
     /// Checks the bounds of a making of pairs, and the name of what scores it.

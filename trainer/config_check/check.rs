@@ -334,7 +334,7 @@ const NOT_BUILT: [&str; 15] = [
     "ignore",
     "endpoints",
     "unscored_steps",
-    "lora",
+    "dora",
     "engine",
     "placement",
     "max_staleness",

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use models::Decoder;
+use models::{AdapterMode, Decoder};
 
 use super::draw::DrawnPairs;
 use super::loss::{PairNorm, sequence_sums};
@@ -86,7 +86,9 @@ impl DpoConfig {
         let mut sums: Vec<f64> = Vec::new();
         for part in new.micros(batch.micro_tokens, &norm, cx.learner.device()) {
             let source = cx.learner.vision_features();
-            let logprobs = Learner::log_probs(policy, &part.micro, &head, source)?;
+            // Adapters, where there are any, are the stage's own.
+            let mode = AdapterMode::Off;
+            let logprobs = Learner::log_probs(policy, &part.micro, &head, source, mode)?;
             let own = Vec::<f64>::try_from(sequence_sums(&logprobs, &part.micro.lengths));
             sums.extend(own.map_err(|error| TrainError::Learner(error.to_string()))?);
         }

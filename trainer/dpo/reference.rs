@@ -7,7 +7,7 @@ use super::draw::DrawnPairs;
 use super::loss::sequence_sums;
 use crate::TrainError;
 use crate::algorithm::{ReferencePolicy, StepContext};
-use crate::learn::{HeadOptions, Learner, MicroBatch, flops};
+use crate::learn::{HeadOptions, MicroBatch, flops};
 
 /// The cached log-probabilities of the drawn pairs, `[P, 2]` float64; none where a policy computes them.
 ///
@@ -39,12 +39,11 @@ pub(super) fn policy_logprobs(
     micro: &MicroBatch,
     head: &HeadOptions,
 ) -> Result<Tensor, TrainError> {
-    let policy = cx.stage.reference.network().ok_or_else(|| {
+    let learner = &mut *cx.learner;
+    learner.flops += flops::forward(&learner.model, micro, learner.vision_features());
+    let logprobs = cx.stage.reference.log_probs(learner, micro, head)?;
+    let logprobs = logprobs.ok_or_else(|| {
         TrainError::Other("the stage has no reference policy to compare with".into())
     })?;
-    let learner = &mut *cx.learner;
-    let source = learner.vision_features();
-    learner.flops += flops::forward(&learner.model, micro, source);
-    let logprobs = Learner::log_probs(policy, micro, head, source)?;
     Ok(sequence_sums(&logprobs, &micro.lengths))
 }

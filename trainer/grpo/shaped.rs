@@ -11,7 +11,7 @@ use super::loss::kl_estimate;
 use crate::TrainError;
 use crate::algorithm::StepContext;
 use crate::config::{GrpoConfig, KlPlace};
-use crate::learn::{Learner, Trajectory, micro_batches};
+use crate::learn::{Trajectory, micro_batches};
 use crate::rollouts::ScoredGroup;
 
 /// A scored group with the rewards that its advantages are made of.
@@ -89,9 +89,6 @@ fn kl_penalties(
     cx: &StepContext,
     group: &ShapedGroup,
 ) -> Result<Vec<f64>, TrainError> {
-    let Some(reference) = cx.stage.reference.network() else {
-        return Ok(Vec::new());
-    };
     let zeros = vec![0.0; group.shaped.len()];
     let trajectories: Vec<_> = group
         .clone()
@@ -107,7 +104,10 @@ fn kl_penalties(
     );
     for micro in micros {
         let head = config.head(cx.stage.common);
-        let theirs = Learner::log_probs(reference, &micro, &head, cx.learner.vision_features())?;
+        let theirs = cx.stage.reference.log_probs(cx.learner, &micro, &head)?;
+        let Some(theirs) = theirs else {
+            return Ok(Vec::new());
+        };
         let kl = kl_estimate(&(theirs - &micro.sampler), config.kl.estimator).to_kind(Kind::Double);
         let lengths: Vec<i64> = micro.lengths.iter().map(|len| *len as i64).collect();
         penalties.extend(

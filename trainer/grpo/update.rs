@@ -1,6 +1,6 @@
 //! From minibatches to optimizer updates: loss norms, old log-probabilities, gradients.
 
-use models::VisionFeatures;
+use models::{AdapterMode, VisionFeatures};
 use tch::{Kind, Tensor};
 
 use super::loss::{LossOptions, SUMS, TokenTerms, grpo_loss};
@@ -146,7 +146,8 @@ fn old_logprobs(
         OldLogprobs::Recomputed => {
             let head = config.head(cx.stage.common);
             // Before the first update: the rollout's tower is the learner's.
-            Learner::log_probs(&cx.learner.model, micro, &head, VisionFeatures::Cached).map(Some)
+            let own = (VisionFeatures::Cached, AdapterMode::On);
+            Learner::log_probs(&cx.learner.model, micro, &head, own.0, own.1).map(Some)
         }
     }
 }
@@ -185,18 +186,10 @@ fn forward_backward(
     old: Option<&Tensor>,
 ) -> Result<Vec<f64>, TrainError> {
     let head = config.head(stage.common);
-    let reference = match stage.reference.network() {
-        None => None,
-        Some(policy) => {
-            learner.flops += flops::forward(&learner.model, micro, learner.vision_features());
-            Some(Learner::log_probs(
-                policy,
-                micro,
-                &head,
-                learner.vision_features(),
-            )?)
-        }
-    };
+    let reference = stage.reference.log_probs(learner, micro, &head)?;
+    if reference.is_some() {
+        learner.flops += flops::forward(&learner.model, micro, learner.vision_features());
+    }
     // In the reward the term is not part of the loss; the statistic is reported all the same.
     let coefficient = match config.kl.place {
         KlPlace::Loss => config.kl.coefficient,

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use models::image::PromptImages;
-use models::{Component, Decoder, EncodedImages, Recompute, Tape, VisionFeatures};
+use models::{AdapterMode, Component, Decoder, EncodedImages, Recompute, Tape, VisionFeatures};
 use rollout::Prompt;
 use rollout::engine::ImageCache;
 use tch::{Device, Kind, Tensor};
@@ -144,16 +144,17 @@ impl Learner {
     ) -> Result<(), TrainError> {
         let _span = tracing::trace_span!("micro_batch", rows = micro.computed_rows()).entered();
         let source = self.vision_features();
-        self.flops += flops::TRAINING * flops::forward(&self.model, micro, source);
+        self.flops += flops::training(&self.model) * flops::forward(&self.model, micro, source);
+        let mode = self.model.learning(self.optimizer.updates);
         catch_torch(|| -> Result<(), TrainError> {
-            let features = self.model.features(&micro.views, source)?;
+            let features = self.model.features(&micro.views, source, mode)?;
             let leaf = |tensor: &Tensor| tensor.detach().set_requires_grad(tensor.requires_grad());
             let leaves = features.as_ref().map(|features| features.map(leaf));
             let kept: Vec<Tensor> = leaves
                 .iter()
                 .flat_map(|leaves| leaves.tensors().map(Tensor::shallow_clone))
                 .collect();
-            let input = micro.input.with_features(leaves);
+            let input = micro.input.with_features(leaves).with_adapters(mode);
             let tape = Tape::forward(&self.model, &input, self.recompute);
             let hidden = tape.hidden().detach();
             let chosen = hidden.index_select(0, &micro.rows);
@@ -225,7 +226,8 @@ impl Learner {
     }
 
     /// Log-probability `[n]` of each completion token of `micro` under `model`, without gradient.
-    /// `source` says whether what the rollout's tower made of pictures is `model`'s as well.
+    /// `source` says whether what the rollout's tower made of pictures is `model`'s as well, and `mode` what its
+    /// adapters do.
     ///
     /// # Errors
     /// libtorch ending an operation (out of memory).
@@ -234,12 +236,12 @@ impl Learner {
         micro: &MicroBatch,
         options: &HeadOptions,
         source: VisionFeatures,
+        mode: AdapterMode,
     ) -> Result<Tensor, TrainError> {
         catch_torch(|| {
             tch::no_grad(|| {
-                let input = micro
-                    .input
-                    .with_features(model.features(&micro.views, source)?);
+                let features = model.features(&micro.views, source, mode)?;
+                let input = micro.input.with_features(features).with_adapters(mode);
                 let hidden = model.hidden(&input).index_select(0, &micro.rows);
                 Ok(head::log_probs(model, &hidden, &micro.targets, options))
             })

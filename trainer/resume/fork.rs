@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::changes::{Continued, record, recorded};
 use super::cut::keeps;
-use super::found::{Chosen, stage_folder};
+use super::found::{Chosen, lora_base, stage_folder};
 use crate::TrainError;
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, StageConfig};
@@ -107,8 +107,16 @@ pub(crate) fn keep_final(folder: &Path, step: u64) -> Result<(), TrainError> {
     copy_as(&folder.join("final"), folder, &name).map(drop)
 }
 
-/// Copies what stages had made before their first step: their pairs, and what the reference policy said.
+/// Copies what stages had made before their first step: their pairs, what the reference policy said, and the weights
+/// that adapters stand beside.
 fn copy_prepared(from: &Path, run: &Path, stages: &[StageConfig]) -> Result<(), TrainError> {
+    for stage in stages {
+        let [source, target] = [from, run].map(|run| lora_base(run, stage.name()));
+        if source.is_dir() && !target.exists() {
+            files::make_folder(files::parent(&target))?;
+            files::copy_folder(&source, &target)?;
+        }
+    }
     for folder in ["pairs", "reference"] {
         for stage in stages {
             for end in ["jsonl", "jsonl.made.json"] {

@@ -30,6 +30,11 @@ pub(crate) fn stage_folder(run: &Path, stage: &str) -> PathBuf {
     run.join("checkpoints").join(stage)
 }
 
+/// Where a run keeps the weights that a stage's adapters stand beside, where no plain folder holds them.
+pub(crate) fn lora_base(run: &Path, stage: &str) -> PathBuf {
+    run.join("lora_base").join(stage)
+}
+
 /// The run's checkpoint folders, oldest first.
 pub(crate) fn found(run: &Path, config: &Config) -> Vec<Found> {
     let mut all = Vec::new();

@@ -19,7 +19,7 @@ pub(crate) use cut::cut_back;
 use fork::Copied;
 pub(crate) use fork::keep_final;
 use found::found;
-pub(crate) use found::{Chosen, checkpoint_of, holds_run, stage_folder};
+pub(crate) use found::{Chosen, checkpoint_of, holds_run, lora_base, stage_folder};
 
 /// Where a run continues.
 #[derive(Debug, Clone, PartialEq, Eq)]

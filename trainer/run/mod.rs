@@ -7,6 +7,7 @@ mod observer;
 mod options;
 mod output;
 mod own_pairs;
+mod policy;
 mod progress;
 mod stage;
 mod stage_evaluation;
@@ -15,11 +16,11 @@ mod suite_answers;
 pub(crate) mod suite_eval;
 mod verdict;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use models::{Decoder, Tokenizer};
+use models::Tokenizer;
 use rewards::{Scorer, TokenCounter};
 use rollout::data::Catalog;
 use rollout::template::ChatTemplate;
@@ -273,7 +274,8 @@ impl Run<'_> {
         }
         for index in first..self.config.stages.len() {
             let here = start.filter(|start| start.state.stage_index == index);
-            let end = self.stage(output, index, self.model(weights.as_deref())?, here)?;
+            let model = self.policy(index, weights.as_deref(), here.is_some())?;
+            let end = self.stage(output, index, model, here)?;
             if matches!(end, RunEnd::Interrupted(_)) {
                 return Ok(end);
             }
@@ -341,29 +343,5 @@ impl Run<'_> {
     /// Where a stage's checkpoints are.
     fn stage_folder(&self, stage: &str) -> PathBuf {
         resume::stage_folder(self.options.folder, stage)
-    }
-
-    /// The policy from a checkpoint, or the run's first one.
-    fn model(&self, weights: Option<&Path>) -> Result<Decoder, TrainError> {
-        let place = (self.config.dtype.kind(), self.options.device);
-        let tokenizer = self.builder.tokenizer();
-        let model = match weights {
-            Some(folder) => self.config.model.reload(folder, place)?,
-            None => self.config.model.load(self.config.seed, tokenizer, place)?,
-        };
-        let rows = model.config.vocab_size;
-        if rows < tokenizer.len() as i64 {
-            return Err(TrainError::Input(format!(
-                "model: {} embedding rows for a tokenizer of {} ids",
-                model.config.vocab_size,
-                tokenizer.len()
-            )));
-        }
-        if let Some(id) = tokenizer.eos().iter().find(|id| **id >= rows) {
-            return Err(TrainError::Input(format!(
-                "model: eos_token_id {id} (generation_config.json, config.json) is none of the {rows} embedding rows"
-            )));
-        }
-        Ok(model)
     }
 }

@@ -51,7 +51,10 @@ impl Run<'_> {
         else {
             return Ok(RunEnd::Interrupted(self.options.interrupt.signal()));
         };
-        let reference = match stage.algorithm.options().needs().reference_policy {
+        // Without its adapters the policy is the one that the stage began with.
+        let adapted = stage.common.lora.is_some();
+        let compares = stage.algorithm.options().needs().reference_policy;
+        let reference = match compares && !adapted {
             true => Some(self.first_policy(index)?),
             false => None,
         };
@@ -62,9 +65,11 @@ impl Run<'_> {
             common: &stage.common,
             tasks: &config.tasks,
             scorer: &self.scorer,
-            reference: reference
-                .as_ref()
-                .map_or(ReferencePolicy::Absent, ReferencePolicy::Network),
+            reference: match &reference {
+                Some(policy) => ReferencePolicy::Network(policy),
+                None if compares => ReferencePolicy::WithoutAdapters,
+                None => ReferencePolicy::Absent,
+            },
             interrupt: &self.options.interrupt,
             ranks: self.ranks.clone(),
             seed,
@@ -226,9 +231,9 @@ impl Run<'_> {
             .enter_phase(PhaseKind::Once, &format!("{name} preparation"))?;
         let algorithm = &self.config.stages[progress.index].algorithm;
         let policy = workers.learner.model.clone();
-        let first_policy = || match progress.step {
-            0 => Ok(policy.clone()),
-            _ => self.first_policy(progress.index).map(Rc::new),
+        let first_policy = || match progress.step == 0 || stage.common.lora.is_some() {
+            true => Ok(policy.clone()),
+            false => self.first_policy(progress.index).map(Rc::new),
         };
         let prepared = algorithm.algorithm().prepare(&mut PrepareContext {
             stage,

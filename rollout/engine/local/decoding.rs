@@ -8,7 +8,10 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use models::{Decoder, EncodedImages, KvCache, LmInput, LmInputBuilder, Tokenizer, VisionFeatures};
+use models::{
+    AdapterMode, Decoder, EncodedImages, KvCache, LmInput, LmInputBuilder, Tokenizer,
+    VisionFeatures,
+};
 use tch::{Kind, Tensor};
 
 use super::admission::{Admission, Room};
@@ -191,7 +194,7 @@ impl Decoding {
         if self.spare.is_some() && input.len() < ALIKE {
             input.push(&[0; ALIKE], None);
         }
-        let features = model.features(views, VisionFeatures::Cached)?;
+        let features = model.features(views, VisionFeatures::Cached, AdapterMode::On)?;
         let input = input.build(model.device()).with_features(features);
         let asked = &self.admission.asked;
         let ranges = batch
