@@ -137,8 +137,8 @@ impl JudgeScale {
 fn step(answer: &str) -> Option<f64> {
     let named = answer.split_once("SCORE:");
     let named = named.and_then(|(_, rest)| rest.split_whitespace().next());
-    let numbers = answer.split(|c: char| !c.is_ascii_digit());
-    let last = numbers.filter(|number| STEPS.contains(number)).next_back();
+    let mut numbers = answer.split(|c: char| !c.is_ascii_digit());
+    let last = numbers.rfind(|number| STEPS.contains(number));
     let found = named.filter(|word| STEPS.contains(word)).or(last)?;
     found.parse().ok()
 }

@@ -55,6 +55,9 @@ pub struct PictureJudge {
     batch: usize,
 }
 
+/// A judged item with its task's and its own place, and whether it is new.
+type PlacedCase = ((usize, usize), JudgedCase, bool);
+
 /// An item before networks see it: new, or judged before.
 enum CaseState {
     New(PreparedCase, Option<String>),
@@ -211,7 +214,7 @@ impl PictureJudge {
         tasks: &[PictureTask],
         chunk: Vec<CaseState>,
         spent: &mut JudgingTime,
-    ) -> Result<Vec<((usize, usize), JudgedCase, bool)>, TrainError> {
+    ) -> Result<Vec<PlacedCase>, TrainError> {
         let (mut ready, mut keys, mut known) = (Vec::new(), Vec::new(), Vec::new());
         for (at, state) in chunk.into_iter().enumerate() {
             match state {
