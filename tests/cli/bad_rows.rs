@@ -158,7 +158,8 @@ fn keys_that_nothing_uses_are_named_once() {
     let config = folder.join("rewards.yaml");
     std::fs::write(
         &config,
-        "model: {init: {}}\ndata: {sources: {shapes: {format: shapes, task: draw}}}\n\
+        format!("model: {{tokenizer: {}, init: {{}}}}\n", tiny::TOKENIZER)
+            + "data: {sources: {shapes: {format: shapes, task: draw}}}\n\
          tasks: {draw: {rubric: {rewards: [{type: format}]}}}\nstages: [{algorithm: grpo}]\n",
     )
     .unwrap();

@@ -15,7 +15,7 @@ use crate::RolloutError;
 use crate::engine::Request;
 
 /// A request, and its prompt while it is in the cache.
-pub(super) struct Asked {
+pub(super) struct AskedRequest {
     /// The request.
     pub(super) request: Request,
     /// The prompt's pictures, encoded; until the last completion has ended.
@@ -36,8 +36,8 @@ pub(super) struct PromptRange {
 }
 
 /// The requests of a submission.
-pub(super) struct Admission {
-    pub(super) asked: Vec<Asked>,
+pub(super) struct AdmissionQueue {
+    pub(super) asked: Vec<AskedRequest>,
     waiting: BTreeSet<Age>,
     /// Rows that a completion is given at first.
     first_rows: i64,
@@ -47,7 +47,7 @@ pub(super) struct Admission {
     pub(super) put_back: u64,
 }
 
-impl Admission {
+impl AdmissionQueue {
     /// All completions of `requests` wait; each is given `first_rows` at first.
     pub(super) fn new(
         requests: Vec<(Request, Option<Rc<EncodedImages>>)>,
@@ -63,7 +63,7 @@ impl Admission {
             waiting: ages.collect(),
             asked: requests
                 .into_iter()
-                .map(|(request, view)| Asked {
+                .map(|(request, view)| AskedRequest {
                     unfinished: request.samples,
                     request,
                     view,

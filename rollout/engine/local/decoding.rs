@@ -14,7 +14,7 @@ use models::{
 };
 use tch::{Kind, Tensor};
 
-use super::admission::{Admission, Room};
+use super::admission::{AdmissionQueue, Room};
 use super::sampler::Sampler;
 use super::slots::Slot;
 use super::stop::Stops;
@@ -30,7 +30,7 @@ const ALIKE: usize = 16;
 
 /// How much is decoded at a time.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub(super) struct DecodeBounds {
     /// Sequences; 0: all.
     pub(super) slots: usize,
     /// Tokens of the cache; 0: as many as may be needed.
@@ -46,7 +46,7 @@ pub(super) struct Decoding {
     /// A page of the cache that rows without a sequence write to, where there are any.
     spare: Option<i64>,
     slots: Vec<Option<Slot>>,
-    admission: Admission,
+    admission: AdmissionQueue,
     done: VecDeque<Finished>,
 }
 
@@ -60,7 +60,7 @@ impl Decoding {
         tokenizer: Option<Arc<Tokenizer>>,
         submission: Submission,
         views: Vec<Rc<EncodedImages>>,
-        bounds: Bounds,
+        bounds: DecodeBounds,
     ) -> Result<Self, RolloutError> {
         // Image tokens, and rows of the head that are no tokens at all.
         let mut suppressed = model.suppress_tokens().to_vec();
@@ -91,7 +91,7 @@ impl Decoding {
             cache,
             spare: spare.map(|range| range.start()),
             slots: (0..slots).map(|_| None).collect(),
-            admission: Admission::new(requests.collect(), room.first_rows),
+            admission: AdmissionQueue::new(requests.collect(), room.first_rows),
             done: VecDeque::new(),
         })
     }

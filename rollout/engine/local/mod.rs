@@ -18,7 +18,7 @@ use crate::RolloutError;
 use crate::engine::{
     Capabilities, Engine, EngineOptions, EngineStats, Finished, Request, Submission, WeightBlocks,
 };
-use decoding::{Bounds, Decoding};
+use decoding::{DecodeBounds, Decoding};
 
 /// Samples with the learner's tensors in this process.
 pub(super) struct LocalEngine {
@@ -63,7 +63,7 @@ impl Engine for LocalEngine {
         let model = &self.options.policy;
         let begin = || {
             let views = self.encode_images(&submission.requests)?;
-            let bounds = Bounds {
+            let bounds = DecodeBounds {
                 slots: self.options.slots,
                 cache_tokens: self.options.cache_tokens,
             };
