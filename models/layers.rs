@@ -21,6 +21,10 @@ pub(crate) fn fuses(x: &Tensor) -> bool {
 }
 
 /// What a kernel computed; where it failed, for lack of memory say, that is told as tch's operators tell it.
+#[expect(
+    clippy::panic,
+    reason = "networks fail as tch's operators do; catch_torch turns that into an error"
+)]
 pub(crate) fn of_kernel<T>(computed: Result<T, TorchError>) -> T {
     computed.unwrap_or_else(|error| std::panic::panic_any(error.to_string()))
 }

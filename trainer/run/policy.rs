@@ -104,10 +104,9 @@ impl Run<'_> {
         let model = self.model(weights)?;
         save_weights(&model, model.kind(), &aside).map_err(failed)?;
         self.builder.tokenizer().export(&aside).map_err(failed)?;
-        for origin in [weights, self.config.model.path.as_deref()] {
-            if let Some(origin) = origin {
-                copy_aux_files(origin, &aside).map_err(failed)?;
-            }
+        let origins = [weights, self.config.model.path.as_deref()];
+        for origin in origins.into_iter().flatten() {
+            copy_aux_files(origin, &aside).map_err(failed)?;
         }
         sync_folder(&aside).map_err(TrainError::io(&aside))?;
         gone(folder)?;
