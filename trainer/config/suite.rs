@@ -8,7 +8,7 @@ use crate::eval::{Benchmark, SuiteConfig};
 
 /// A benchmark that the policy answers at every evaluation of the stage, judged as by `svgrl eval SUITE`: its numbers are
 /// `eval/<suite>/<number>` and `eval/<suite>/<task>/<metric>` in metrics.jsonl, its answers the rows of
-/// RUN/samples/STAGE/eval/<suite>/step_NNNNNN.jsonl. The networks that judge are loaded for each evaluation.
+/// `RUN/samples/STAGE/eval/SUITE/step_NNNNNN.jsonl`. The networks that judge are loaded for each evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StageSuite {
