@@ -121,7 +121,7 @@ mod tests {
 
     /// Row by row in float64 with plain operators.
     fn reference(c: &Case) -> Tensor {
-        let (q_heads, heads) = (c.q.size()[1], c.own.k.size()[1]);
+        let (q_heads, heads) = (c.q.size()[1], c.own.k.size()[0]);
         let outs: Vec<Tensor> = (0..c.q.size()[0])
             .map(|row| {
                 let rows = |cache: &Tensor, part: &CachePart| {
