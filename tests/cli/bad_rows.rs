@@ -163,59 +163,44 @@ fn keys_that_nothing_uses_are_named_once() {
          tasks: {draw: {rubric: {rewards: [{type: format}]}}}\nstages: [{algorithm: grpo}]\n",
     )
     .unwrap();
-    let out = folder.join("out.jsonl");
-    let paths = |args: &[&str], named: &[&Path]| {
+    let encoder = crate::support::fixture("parity/encoders/bge_m3");
+    let texts = write_rows(
+        &folder,
+        "texts.jsonl",
+        &[json!({"id": 1, "token_ids": [0, 5, 2], "lang": "en"})],
+    );
+    let tell = |words: &str, (flag, value): (&str, &Path), (rows, file): (&str, &Path)| {
         let mut command = program();
-        told(command.args(args).args(named))
+        command.args(words.split_whitespace()).arg(flag).arg(value);
+        command.arg(rows).arg(file).arg("--out");
+        let out = folder.join(words.replace(' ', "_"));
+        told(command.arg(out)).err
     };
-    let logprobs = paths(
-        &["logprobs", "--model"],
-        &[&model, Path::new("--data"), &data, Path::new("--out"), &out],
-    )
-    .fine();
-    let generate = paths(
-        &["generate", "--max-new-tokens", "1", "--model"],
-        &[
-            &model,
-            Path::new("--prompts"),
-            &data,
-            Path::new("--out"),
-            &out,
-        ],
-    )
-    .fine();
-    let reward = paths(
-        &["reward", "--config"],
-        &[
-            &config,
-            Path::new("--data"),
-            &data,
-            Path::new("--out"),
-            &out,
-        ],
-    )
-    .fine();
-    let line = |named: &str| format!("{}: not used: {named}\n", data.display());
-    assert!(
-        logprobs.err.contains(&line("promptt, lang")),
-        "{logprobs:?}"
-    );
-    assert!(
-        generate.err.contains(&line("completion, promptt, lang")),
-        "{generate:?}"
-    );
-    assert!(reward.err.contains(&line("promptt, lang")), "{reward:?}");
+    let (model, config) = (("--model", model.as_path()), ("--config", config.as_path()));
+    let short = "generate --max-new-tokens 1";
+    for (words, by, of, named) in [
+        ("logprobs", model, ("--data", &data), "promptt, lang"),
+        (
+            short,
+            model,
+            ("--prompts", &data),
+            "completion, promptt, lang",
+        ),
+        ("reward", config, ("--data", &data), "promptt, lang"),
+        ("embed", ("--model", &*encoder), ("--texts", &texts), "lang"),
+        // It goes on to refuse a model that sees nothing.
+        (
+            "refine --rounds 1 --max-new-tokens 1",
+            model,
+            ("--prompts", &data),
+            "completion, promptt, lang",
+        ),
+    ] {
+        let said = tell(words, by, (of.0, of.1));
+        let line = format!("{}: not used: {named}\n", of.1.display());
+        assert!(said.contains(&line), "{words}: {said}");
+    }
     // Asked to be quiet, it is.
-    let quiet = paths(
-        &["generate", "-q", "--max-new-tokens", "1", "--model"],
-        &[
-            &model,
-            Path::new("--prompts"),
-            &data,
-            Path::new("--out"),
-            &out,
-        ],
-    )
-    .fine();
-    assert!(!quiet.err.contains("not used"), "{quiet:?}");
+    let said = tell(&format!("{short} -q"), model, ("--prompts", &data));
+    assert!(!said.contains("not used"), "{said}");
 }

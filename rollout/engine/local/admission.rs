@@ -39,8 +39,7 @@ pub(super) struct PromptRange {
 pub(super) struct AdmissionQueue {
     pub(super) asked: Vec<AskedRequest>,
     waiting: BTreeSet<Age>,
-    /// Rows that a completion is given at first.
-    first_rows: i64,
+    room: Room,
     /// Whether completions gave way, and none has ended since: none is admitted then.
     full: bool,
     /// How many gave way.
@@ -48,11 +47,8 @@ pub(super) struct AdmissionQueue {
 }
 
 impl AdmissionQueue {
-    /// All completions of `requests` wait; each is given `first_rows` at first.
-    pub(super) fn new(
-        requests: Vec<(Request, Option<Rc<EncodedImages>>)>,
-        first_rows: i64,
-    ) -> Self {
+    /// All completions of `requests` wait for their part of `room`.
+    pub(super) fn new(requests: Vec<(Request, Option<Rc<EncodedImages>>)>, room: Room) -> Self {
         let ages = requests
             .iter()
             .enumerate()
@@ -70,7 +66,7 @@ impl AdmissionQueue {
                     prompt: None,
                 })
                 .collect(),
-            first_rows,
+            room,
             full: false,
             put_back: 0,
         }
@@ -88,11 +84,11 @@ impl AdmissionQueue {
             return None;
         }
         let age = *self.waiting.first()?;
-        // Each that is active may need a page before one ends.
-        let spare = |cache: &KvCache, pages: i64| {
-            active == 0 || cache.free_pages() >= pages + active as i64
-        };
-        let own = kv_pages(self.first_rows);
+        // Each that is active may need a page before one ends, unless it was given all that it may need.
+        let growing = if self.room.grows { active as i64 } else { 0 };
+        let spare =
+            |cache: &KvCache, pages: i64| active == 0 || cache.free_pages() >= pages + growing;
+        let own = kv_pages(self.room.first_rows);
         let asked = &mut self.asked[age.0];
         if asked.prompt.is_none() {
             let rows = asked.request.ids.len() as i64;
@@ -107,7 +103,7 @@ impl AdmissionQueue {
         } else if !spare(cache, own) {
             return None;
         }
-        let range = cache.reserve(self.first_rows);
+        let range = cache.reserve(self.room.first_rows);
         let prompt = asked.prompt.as_mut().expect("it was given room above");
         match range {
             Some(range) => {
@@ -184,11 +180,14 @@ impl AdmissionQueue {
 }
 
 /// How much of the cache a submission gets.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Room {
     /// Pages of the cache.
     pub(super) pages: i64,
     /// Rows that a completion is given at first.
-    pub(super) first_rows: i64,
+    first_rows: i64,
+    /// Whether it may need more than these.
+    grows: bool,
 }
 
 impl Room {
@@ -214,6 +213,7 @@ impl Room {
             return Ok(Self {
                 pages: whole,
                 first_rows: longest as i64,
+                grows: false,
             });
         }
         let alone = prompts.first().copied().unwrap_or(0) + own;
@@ -226,6 +226,7 @@ impl Room {
         Ok(Self {
             pages: bound,
             first_rows: KV_PAGE.min(longest as i64),
+            grows: true,
         })
     }
 }

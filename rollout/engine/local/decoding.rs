@@ -91,7 +91,7 @@ impl Decoding {
             cache,
             spare: spare.map(|range| range.start()),
             slots: (0..slots).map(|_| None).collect(),
-            admission: AdmissionQueue::new(requests.collect(), room.first_rows),
+            admission: AdmissionQueue::new(requests.collect(), room),
             done: VecDeque::new(),
         })
     }
