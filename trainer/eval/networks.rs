@@ -16,6 +16,8 @@ use crate::TrainError;
 pub struct SuiteNetworks {
     encoders: Vec<(SuiteNetwork, Encoder)>,
     lpips: Option<Lpips>,
+    /// Pairs that LPIPS sees at a time; 0: all that it is given.
+    pairs: usize,
 }
 
 /// Two pictures that are compared: prediction and reference.
@@ -34,7 +36,12 @@ impl SuiteNetworks {
         metrics: &[PictureMetric],
         device: Device,
     ) -> Result<Self, TrainError> {
-        let mut own = Self::default();
+        // Its maps are as large as the pictures: on the CPU several pairs would only leave the caches.
+        let pairs = usize::from(device == Device::Cpu);
+        let mut own = Self {
+            pairs,
+            ..Self::default()
+        };
         let wanted = |key: &str| {
             let mut networks = metrics.iter().filter_map(|metric| metric.network());
             networks.find(|network| network.key() == key)
@@ -150,7 +157,13 @@ impl SuiteNetworks {
             return Ok(Vec::new());
         };
         let mut all = Vec::with_capacity(pairs.len());
-        for same in pairs.chunk_by(|[a, _], [b, _]| (a.width, a.height) == (b.width, b.height)) {
+        let most = if self.pairs == 0 {
+            pairs.len()
+        } else {
+            self.pairs
+        };
+        let alike = pairs.chunk_by(|[a, _], [b, _]| (a.width, a.height) == (b.width, b.height));
+        for same in alike.flat_map(|alike| alike.chunks(most)) {
             let [a, b] = [0, 1].map(|side| {
                 let pictures: Vec<&Rgb8> = same.iter().map(|pair| &pair[side]).collect();
                 lpips.features(&pictures, DistanceInput::Imagenet)
