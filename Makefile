@@ -4,18 +4,25 @@ SETUP = python3 launch/setup_libtorch.py $(if $(CUDA),--cuda)
 step = @printf '== %s\n' "$(1)"; begun=$$(date +%s); { $(2); } && printf '== %s: %s s\n' "$(1)" $$(($$(date +%s) - begun))
 SKIPPED = $(CURDIR)/target/skipped.txt
 
-.PHONY: setup quickstart test check bench gpu-check
+.PHONY: setup quickstart package book test check bench gpu-check engine-test
 
 setup: ## prepare libtorch and .cargo/config.toml
 	$(call step,set-up,$(SETUP))
 
-quickstart: setup ## build, then train a small policy: SFT, then GRPO
-	cargo build --release && target/release/svgrl train configs/quickstart.yaml
+quickstart: ## say how long it takes, set up, build, then train a small policy: SFT, then GRPO
+	@launch/quickstart.sh
 
-check: setup ## formatting, lints and documentation
+package: setup ## a folder that runs on a machine without Rust: target/package/svgrl
+	cargo build --release && python3 launch/package.py
+
+book: ## docs/ as HTML in book/
+	docs/book.py
+
+check: setup ## formatting, lints, documentation and the book
 	$(call step,formatting,cargo fmt --all --check)
 	$(call step,lints,cargo clippy --workspace --all-targets -- -D warnings && cargo clippy -p svgrl-rewards -- -D warnings)
 	$(call step,documentation,RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps)
+	$(call step,book,docs/book.py)
 
 test: check ## everything that must pass before a commit; needs the Python packages of launch/setup_test_python.py
 	$(call step,set-up of the tests' Python,python3 launch/setup_test_python.py)
@@ -29,3 +36,6 @@ bench: setup ## figures for this machine
 
 gpu-check: setup ## what only a GPU can show; figures to benches/runs
 	cargo build --release && benches/gpu_check.sh
+
+engine-test: setup ## a real vLLM and a real SGLang on this CPU, installed from PyPI: an hour or two on two cores, 5.5 GB of disk
+	cargo build --release && tests/engines/real.py all

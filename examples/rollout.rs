@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use models::{Tokenizer, load_folder};
-use rollout::engine::{EngineConfig, EngineOptions, open};
+use rollout::engine::{EngineConfig, EngineOptions, ServersOptions, open};
 use rollout::{Finished, Request, Sampling, Submission};
 use tch::{Device, Kind};
 
@@ -25,6 +25,7 @@ pub fn completions(folder: &Path, prompt: &str) -> Result<Vec<Finished>, Box<dyn
             tokenizer: Some(tokenizer.clone()),
             slots: 0,
             cache_tokens: 0,
+            servers: ServersOptions::default(),
         },
     )?;
     engine.submit(Submission {

@@ -7,11 +7,13 @@
 mod console;
 
 mod cli;
+mod live;
 mod openmp;
 mod progress;
 mod report;
 mod spawn;
 mod telemetry;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -158,7 +158,7 @@ def make_cpu(folder):
         if name.startswith("torch/include/") and not name.endswith("/"):
             return Path(name[len("torch/"):])
         base = name.rsplit("/", 1)[-1]
-        return Path("lib") / base if base in CPU_LIBRARIES else None
+        return Path("lib") / base if base in CPU_LIBRARIES else licence(name)
 
     for wheel in wheels:
         unpack(wheel, folder, place)
@@ -178,7 +178,7 @@ def make_cuda(folder):
     # The wheels' libraries find each other by paths relative to these folders.
     def place(name):
         wanted = name.startswith(("torch/include/", "torch/lib/", "nvidia/")) and not name.endswith("/")
-        return Path(name) if wanted else None
+        return Path(name) if wanted else licence(name)
 
     for wheel in wheels:
         unpack(wheel, folder, place)
@@ -187,6 +187,13 @@ def make_cuda(folder):
     shutil.rmtree(folder / "wheels")
     shutil.rmtree(folder / "wheels-cuda")
     return [wheel.name for wheel in wheels]
+
+
+def licence(name):
+    """Where a wheel's licence texts go, which whoever passes the libraries on has to pass on too (launch/package.py)."""
+    wheel, inside, rest = name.partition(".dist-info/")
+    is_text = rest.rsplit("/", 1)[-1].upper().startswith(("LICENSE", "LICENCE", "NOTICE"))
+    return Path("licenses") / wheel / rest if inside and is_text else None
 
 
 def cuda_requirements(torch_wheel):

@@ -3,7 +3,7 @@
 //! A prompt or a completion has one range of neighbouring rows, in whole pages, of every block's one tensor. A group's
 //! prompt is run once ([`KvCache::prefill`]) and all its completions read that range; a completion's range grows with
 //! what it writes: in place where the next page is free, else into a range half as large again, so that at most two bytes
-//! are copied for each that is written. The cache is an argument of the model, never a part of it.
+//! are copied for each that is written. On a GPU attention reads the ranges in place. The cache is an argument of the model, never a part of it.
 
 use tch::Tensor;
 
@@ -16,10 +16,14 @@ pub const KV_PAGE: i64 = 16;
 
 /// Keys and values of prompts and of completions.
 pub struct KvCache {
-    /// `[Hkv, C, D]` for every block.
+    /// Keys and then values, `[2 Hkv, C, D]` for every block.
+    pub(crate) both: Vec<Tensor>,
+    /// The keys of these, `[Hkv, C, D]`.
     pub(crate) keys: Vec<Tensor>,
-    /// The same.
+    /// The values of these, `[Hkv, C, D]`.
     pub(crate) values: Vec<Tensor>,
+    /// Whether attention reads it where it lies; else a GPU's keys and values are gathered.
+    pub(crate) in_place: bool,
     room: KvRoom,
     moved: i64,
 }
@@ -66,23 +70,27 @@ pub struct DecodeRows {
     pub longest_prompt: i64,
     /// The largest of the positions in ranges.
     pub largest_position: i64,
+    /// No prompt and no completion is ever longer: the same number for all steps of a cache.
+    pub most_rows: i64,
 }
 
 impl KvCache {
     /// An empty cache of so many pages.
     pub fn new(model: &Decoder, pages: i64) -> Self {
         let config = &model.config;
-        let shape = [config.num_kv_heads, pages * KV_PAGE, config.head_dim];
+        let heads = config.num_kv_heads;
+        let shape = [2 * heads, pages * KV_PAGE, config.head_dim];
+        let (kind, device) = (model.kind(), model.device());
         // What was not written is not read: a machine gives it memory when it is touched.
-        let make = || {
-            let blocks = 0..model.num_blocks();
-            blocks
-                .map(|_| Tensor::empty(shape, (model.kind(), model.device())))
-                .collect()
-        };
+        let both: Vec<Tensor> = (0..model.num_blocks())
+            .map(|_| Tensor::empty(shape, (kind, device)))
+            .collect();
+        let half = |first| both.iter().map(move |both| both.narrow(0, first, heads));
         Self {
-            keys: make(),
-            values: make(),
+            keys: half(0).collect(),
+            values: half(heads).collect(),
+            in_place: torch_ext::flash_available(device, kind, config.head_dim),
+            both,
             room: KvRoom::new(pages),
             moved: 0,
         }
@@ -142,11 +150,16 @@ impl KvCache {
     fn copy(&self, from: i64, to: i64, pages: i64) {
         let (from, to, rows) = (from * KV_PAGE, to * KV_PAGE, pages * KV_PAGE);
         let overlap = (from - to).abs() < rows;
-        for cache in self.keys.iter().chain(&self.values) {
+        for cache in &self.both {
             let source = cache.narrow(1, from, rows);
             let source = if overlap { source.copy() } else { source };
             cache.narrow(1, to, rows).copy_(&source);
         }
+    }
+
+    /// Whether a step reads it where it lies and asks the host for nothing, so that a graph may hold the step.
+    pub fn is_read_in_place(&self) -> bool {
+        self.in_place
     }
 
     /// Pages that are free.

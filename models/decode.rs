@@ -6,13 +6,14 @@ use crate::ModelError;
 use crate::cache::{DecodeRows, KvCache};
 use crate::decode_ops::{DecodeOps, FusedOps, PlainOps, StepView};
 use crate::decoder::Decoder;
+use crate::flash_ops::FlashOps;
 use crate::lora::AdapterPass;
 
 impl KvCache {
     /// Feeds one token to each row; returns the hidden rows `[n, H]` that predict the next.
     ///
     /// On the CPU in float32 the steps between the matrix products run fused, since at a handful
-    /// of rows the time goes into starting operators.
+    /// of rows the time goes into starting operators. On a GPU with flash attention the cache is read in place.
     ///
     /// # Errors
     /// The fused kernels refusing a shape.
@@ -25,6 +26,7 @@ impl KvCache {
         };
         match (model.device(), model.kind()) {
             (Device::Cpu, Kind::Float) => step(model, rows, &FusedOps::new(view)),
+            (Device::Cuda(_), _) if view.cache.in_place => step(model, rows, &FlashOps::new(view)),
             _ => step(model, rows, &PlainOps::new(view)),
         }
     }
@@ -39,13 +41,13 @@ fn step(model: &Decoder, rows: &DecodeRows, ops: &impl DecodeOps) -> Result<Tens
         let attention = &block.attention;
         let q = ops.rotate_and_store(index, &attention.qkv.forward(&normed, pass))?;
         let mixed = ops.attend(index, &q)?;
-        (normed, x) = ops.add_norm(&attention.out.forward(&mixed, pass), &x, &block.post_norm)?;
+        (normed, x) = ops.add_norm((&attention.out, &mixed), x, &block.post_norm)?;
         let inner = ops.gate(&block.gate_up.forward(&normed, pass))?;
         let next = model
             .blocks
             .get(index + 1)
             .map_or(&model.norm, |block| &block.input_norm);
-        (normed, x) = ops.add_norm(&block.down.forward(&inner, pass), &x, next)?;
+        (normed, x) = ops.add_norm((&block.down, &inner), x, next)?;
     }
     Ok(normed)
 }

@@ -1,5 +1,6 @@
 //! What a decoding step does between its matrix products, in two ways that compute the same: plain
-//! operators on any device in any kind, and fused kernels on the CPU in float32.
+//! operators on any device in any kind, and fused kernels on the CPU in float32. A third, for GPUs with
+//! flash attention, is a file of its own.
 
 use tch::{Kind, Tensor};
 
@@ -8,6 +9,8 @@ use crate::cache::{DecodeRows, KvCache};
 use crate::decoder::Decoder;
 use crate::decoder_block::gated;
 use crate::layers::{RotaryTables, reduce_kind, rms_norm, rotate};
+use crate::linear::Projection;
+use crate::lora::AdapterPass;
 
 /// What a step looks at.
 pub(crate) struct StepView<'a> {
@@ -29,11 +32,11 @@ pub(crate) trait DecodeOps {
     /// Attention of `q [n, Hq, D]` over each row's prompt and completion so far, `[n, Hq * D]`.
     fn attend(&self, index: usize, q: &Tensor) -> Result<Tensor, ModelError>;
 
-    /// The RMS norm of `x + y`, and that sum, `[n, H]` each.
+    /// The RMS norm of `x` plus the map of its input, and that sum, `[n, H]` each.
     fn add_norm(
         &self,
-        y: &Tensor,
-        x: &Tensor,
+        mapped: (&Projection, &Tensor),
+        x: Tensor,
         weight: &Tensor,
     ) -> Result<(Tensor, Tensor), ModelError>;
 
@@ -137,11 +140,11 @@ impl DecodeOps for PlainOps<'_> {
 
     fn add_norm(
         &self,
-        y: &Tensor,
-        x: &Tensor,
+        (map, input): (&Projection, &Tensor),
+        x: Tensor,
         weight: &Tensor,
     ) -> Result<(Tensor, Tensor), ModelError> {
-        let sum = x + y;
+        let sum = x + map.forward(input, AdapterPass::ON);
         Ok((self.norm(&sum, weight)?, sum))
     }
 
@@ -205,11 +208,12 @@ impl DecodeOps for FusedOps<'_> {
 
     fn add_norm(
         &self,
-        y: &Tensor,
-        x: &Tensor,
+        (map, input): (&Projection, &Tensor),
+        x: Tensor,
         weight: &Tensor,
     ) -> Result<(Tensor, Tensor), ModelError> {
-        Ok(torch_ext::add_rms_norm(y, x, weight, self.eps)?)
+        let y = map.forward(input, AdapterPass::ON);
+        Ok(torch_ext::add_rms_norm(&y, &x, weight, self.eps)?)
     }
 
     fn gate(&self, gate_up: &Tensor) -> Result<Tensor, ModelError> {

@@ -13,14 +13,16 @@ use crate::ModelError;
 use crate::config::DecoderConfig;
 use crate::decoder_block::{BlockContext, DecoderBlock, DecoderBlockParams, KvSink};
 use crate::input::LmInput;
-use crate::layers::{Rotary, RotaryTables, rms_norm};
+use crate::layers::{CausalMasks, Rotary, RotaryTables, rms_norm};
 use crate::linear::Linear;
 use crate::lora::{
     AdapterLayout, AdapterMode, Adapters, LoraConfig, LoraTargets, draw_adapters, is_called,
     merge_adapters, merged, mix,
 };
+use crate::packed_attention::PackedSegments;
 use crate::param_layout::ParamLayout;
 use crate::params::{AdapterSpec, Component, ParamId, ParamSpec, ParamTable};
+use crate::units::{EMBEDDING_UNIT, FIRST_BLOCK_UNIT};
 use crate::vision::{TowerParams, Vision};
 
 /// A decoder-only language model.
@@ -54,17 +56,25 @@ impl DecoderParams {
             TowerParams::declare(layout, setup.tower.before(names, config.hidden_size))
         });
         let table = [config.vocab_size, config.hidden_size];
+        layout.next_unit();
         let embedding = layout.one(format!("{}.embed_tokens.weight", names.text()), &table);
         let blocks = (0..config.num_layers)
-            .map(|index| DecoderBlockParams::declare(layout, config, index))
+            .map(|index| {
+                layout.next_unit();
+                DecoderBlockParams::declare(layout, config, index)
+            })
             .collect();
+        layout.next_unit();
         let norm = layout.one(
             format!("{}.norm.weight", names.text()),
             &[config.hidden_size],
         );
         let head = match config.tied {
             true => embedding,
-            false => layout.one(names.head(), &table),
+            false => {
+                layout.next_unit();
+                layout.one(names.head(), &table)
+            }
         };
         Self {
             vision,
@@ -90,15 +100,22 @@ impl DecoderConfig {
         layout.numel_without(frozen)
     }
 
-    /// Number of the adapters' weights that `lora` asks for.
+    /// Number of weights of each unit that learn, outside of the parts `frozen`.
+    pub fn unit_sizes(&self, frozen: &[Component]) -> Vec<i64> {
+        let mut layout = ParamLayout::default();
+        DecoderParams::declare(&mut layout, self);
+        layout.unit_sizes(frozen)
+    }
+
+    /// Number of the adapters' weights that `lora` asks for, of each unit.
     ///
     /// # Errors
     /// A target that no layer is called; a tower's adapters where there is none.
-    pub fn adapter_parameters(&self, lora: &LoraConfig) -> Result<i64, ModelError> {
+    pub fn adapter_units(&self, lora: &LoraConfig) -> Result<Vec<i64>, ModelError> {
         let mut layout = self.adapter_layout(lora)?;
         DecoderParams::declare(&mut layout, self);
         check_targets(&layout, lora)?;
-        Ok(layout.adapter_numel())
+        Ok(layout.adapter_units())
     }
 
     fn adapter_layout(&self, lora: &LoraConfig) -> Result<ParamLayout, ModelError> {
@@ -298,6 +315,12 @@ impl Decoder {
             input,
             tables: self.tables(&input.positions),
             adapters: input.adapter_pass(),
+            masks: CausalMasks::default(),
+            packed: PackedSegments::new(
+                &input.segments,
+                self.config.head_dim,
+                (self.kind(), self.device()),
+            ),
         }
     }
 
@@ -339,11 +362,15 @@ impl Decoder {
     /// [`Self::hidden`], handing out every block's keys and values.
     pub fn hidden_keeping(&self, input: &LmInput, kv_sink: &mut KvSink) -> Tensor {
         let context = self.context(input);
-        let mut x = self.embed_inputs(input);
+        let (params, first) = (&self.params, Some(FIRST_BLOCK_UNIT));
+        let mut x = params.within(EMBEDDING_UNIT, first, || self.embed_inputs(input));
         for index in 0..self.num_blocks() {
-            x = self.block(index, &x, &context, kv_sink);
+            let unit = FIRST_BLOCK_UNIT + index;
+            x = params.within(unit, Some(unit + 1), || {
+                self.block(index, &x, &context, kv_sink)
+            });
         }
-        self.final_norm(&x)
+        params.within(self.config.norm_unit(), None, || self.final_norm(&x))
     }
 
     /// Logits `[.., V]` of hidden rows `[.., H]`.

@@ -5,9 +5,12 @@ use tch::Tensor;
 
 use crate::config::{DecoderConfig, HeadCounts};
 use crate::input::LmInput;
-use crate::layers::{RotaryTables, fuses, of_kernel, rms_norm, rotate, segment_attention};
+use crate::layers::{
+    CausalMasks, RotaryTables, fuses, of_kernel, rms_norm, rotate, segment_attention,
+};
 use crate::linear::{LinearParams, Projection};
 use crate::lora::AdapterPass;
+use crate::packed_attention::PackedSegments;
 use crate::param_layout::ParamLayout;
 use crate::params::{ParamId, ParamTable};
 
@@ -51,6 +54,9 @@ pub struct BlockContext<'a> {
     pub(crate) input: &'a LmInput,
     pub(crate) tables: RotaryTables,
     pub(crate) adapters: AdapterPass<'a>,
+    pub(crate) masks: CausalMasks,
+    /// On a GPU with flash attention.
+    pub(crate) packed: Option<PackedSegments>,
 }
 
 /// Is handed a block's number, its rotated keys and its values, `[T, Hkv, D]` each.
@@ -119,7 +125,10 @@ impl DecoderBlock {
         let normed = rms_norm(x, &self.input_norm, self.eps);
         let [q, k, v] = attention.turned(&attention.qkv.forward(&normed, pass), &context.tables);
         kv_sink(index, &k, &v);
-        let mixed = segment_attention(&q, &k, &v, &context.input.segments);
+        let mixed = match &context.packed {
+            Some(packed) => packed.attend(&q, &k, &v),
+            None => segment_attention([&q, &k, &v], &context.input.segments, &context.masks),
+        };
         let x = x + attention.out.forward(&mixed, pass);
         let normed = rms_norm(&x, &self.post_norm, self.eps);
         let x = x + self

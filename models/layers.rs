@@ -1,5 +1,8 @@
 //! Pieces shared by the networks: norms, rotary embedding, segment attention.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use indexmap::IndexMap;
 use tch::{Device, Kind, Tensor};
 use torch_ext::TorchError;
@@ -39,7 +42,8 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
     if fuses(x) && x.is_contiguous() {
         return of_kernel(torch_ext::learn_rms_norm(x, weight, eps));
     }
-    if kind == Kind::Float || kind == Kind::Double {
+    // A GPU's one kernel reduces in float32 whatever the kind.
+    if kind == Kind::Float || kind == Kind::Double || x.device().is_cuda() {
         return x.rms_norm([size], Some(weight), eps);
     }
     let wide = x.to_kind(Kind::Float);
@@ -131,6 +135,15 @@ impl Rotary {
 /// Rotates the halves of each head: `x [T, heads, D]`, tables `[T, D]`.
 pub fn rotate(x: &Tensor, tables: &RotaryTables) -> Tensor {
     let half = x.size()[2] / 2;
+    if x.device().is_cuda() {
+        // The same with fewer passes over memory: the minus goes to the sines.
+        let sin = &tables.sin;
+        let sin = Tensor::cat(
+            &[sin.narrow(1, 0, half).neg(), sin.narrow(1, half, half)],
+            1,
+        );
+        return (x * tables.cos.unsqueeze(1)).addcmul(&x.roll(half, 2), &sin.unsqueeze(1));
+    }
     let turned = Tensor::cat(&[&x.narrow(2, half, half).neg(), &x.narrow(2, 0, half)], 2);
     x * tables.cos.unsqueeze(1) + turned * tables.sin.unsqueeze(1)
 }
@@ -140,7 +153,11 @@ pub fn rotate(x: &Tensor, tables: &RotaryTables) -> Tensor {
 ///
 /// Segments of one shape are computed together. The query heads that share a key head are laid out as
 /// further rows of one attention, so keys and values are never repeated.
-pub fn segment_attention(q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment]) -> Tensor {
+pub fn segment_attention(
+    [q, k, v]: [&Tensor; 3],
+    segments: &[Segment],
+    masks: &CausalMasks,
+) -> Tensor {
     let (heads, dim) = (q.size()[1], q.size()[2]);
     let kv_heads = k.size()[1];
     let shared = heads / kv_heads;
@@ -148,7 +165,6 @@ pub fn segment_attention(q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment
     let pieces =
         |x: &Tensor| -> Vec<Tensor> { x.transpose(0, 1).split_with_sizes(lengths.as_slice(), 1) };
     let (q, k, v) = (pieces(q), pieces(k), pieces(v));
-    let mut masks = Masks::new(q[0].device());
     let mut out: Vec<Option<Tensor>> = segments.iter().map(|_| None).collect();
     for (shape, alike) in by_shape(segments) {
         let stack = |all: &[Tensor], places: &mut dyn Iterator<Item = usize>| {
@@ -166,8 +182,8 @@ pub fn segment_attention(q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment
         let queries = stack(&q, &mut alike.iter().copied());
         let queries = queries.view([count, kv_heads, shared * shape.rows, dim]);
         let (keys, values) = (seen(&k), seen(&v));
-        let mask =
-            (shape.rows > 1).then(|| masks.get(shape.rows, keys.size()[2], shared, queries.kind()));
+        let seen_rows = (shape.rows, keys.size()[2], shared);
+        let mask = (shape.rows > 1).then(|| masks.get(seen_rows, &queries));
         let mixed = Tensor::scaled_dot_product_attention(
             &queries, &keys, &values, mask, 0.0, false, None, false,
         );
@@ -204,28 +220,28 @@ fn by_shape(segments: &[Segment]) -> IndexMap<SegmentShape, Vec<usize>> {
     shapes
 }
 
-/// Additive causal masks, cut out of the largest one made so far.
-struct Masks {
-    device: Device,
-    last: Option<(i64, i64, Tensor)>,
+/// Additive causal masks of the shapes met in a pass; all its blocks read the same.
+#[derive(Debug, Default)]
+pub struct CausalMasks {
+    /// By rows, keys, and query heads that share a key head.
+    made: RefCell<HashMap<(i64, i64, i64), Tensor>>,
 }
 
-impl Masks {
-    fn new(device: Device) -> Self {
-        Self { device, last: None }
-    }
-
-    /// `[shared * rows, keys]`: 0 where the key is seen, minus infinity elsewhere.
-    fn get(&mut self, rows: i64, keys: i64, shared: i64, kind: Kind) -> Tensor {
-        if let Some((last_rows, last_keys, mask)) = &self.last
-            && (*last_rows, *last_keys) == (rows, keys)
-        {
+impl CausalMasks {
+    /// `[shared * rows, keys]` for `q`: 0 where the key is seen, minus infinity elsewhere.
+    fn get(&self, (rows, keys, shared): (i64, i64, i64), q: &Tensor) -> Tensor {
+        let mut made = self.made.borrow_mut();
+        if let Some(mask) = made.get(&(rows, keys, shared)) {
             return mask.shallow_clone();
         }
-        let mask = Tensor::full([rows, keys], f64::NEG_INFINITY, (kind, self.device))
+        // A graph holds each mask until its way back, whoever else does.
+        if !q.requires_grad() {
+            made.clear();
+        }
+        let mask = Tensor::full([rows, keys], f64::NEG_INFINITY, (q.kind(), q.device()))
             .triu(keys - rows + 1)
             .repeat([shared, 1]);
-        self.last = Some((rows, keys, mask.shallow_clone()));
+        made.insert((rows, keys, shared), mask.shallow_clone());
         mask
     }
 }

@@ -49,6 +49,18 @@ impl Projection {
             Some(adapters) => adapters.add(y, x, pass),
         }
     }
+
+    /// `sum [n, out]` plus the map of `x [n, in]`, in `sum`'s own memory: where nothing stands beside the matrix its
+    /// product adds to what is there, with no operator more. Not for graphs.
+    pub(crate) fn forward_onto(&self, x: &Tensor, pass: AdapterPass, mut sum: Tensor) -> Tensor {
+        let Linear { weight, bias } = &self.linear;
+        let bare = self.adapters.is_none() && bias.is_none() && weight.dim() == 2;
+        if bare && x.kind() == weight.kind() {
+            return sum.addmm_(x, &weight.tr());
+        }
+        sum += self.forward(x, pass);
+        sum
+    }
 }
 
 /// A linear map's parameters, before the buffers exist.

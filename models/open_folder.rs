@@ -4,9 +4,10 @@ use std::path::Path;
 
 use tch::{Device, Kind};
 
+use crate::folder_export::save_weights;
 use crate::lora::{LoraConfig, PeftFolder, adapter_base, is_adapter};
 use crate::params::Component;
-use crate::weights_folder::{LoadOptions, fill, load_weights, read_config, save_weights};
+use crate::weights_folder::{LoadOptions, fill, load_weights, read_config};
 use crate::{Decoder, DecoderConfig, ModelError, Tokenizer, copy_aux_files, text_folder};
 
 /// Adapters to begin with.

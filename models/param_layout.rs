@@ -15,6 +15,7 @@ use crate::params::{
 #[derive(Debug)]
 struct Declared {
     component: Component,
+    unit: usize,
     adapter: bool,
     /// Name and shape of each spec, stacked along the first dimension.
     specs: Vec<(String, Vec<i64>)>,
@@ -47,6 +48,7 @@ struct DeclaredPair {
 pub(crate) struct ParamLayout {
     leaves: Vec<Declared>,
     component: Component,
+    pub(crate) unit: usize,
     adapters: Option<AdapterLayout>,
     pairs: Vec<DeclaredPair>,
 }
@@ -95,10 +97,9 @@ impl ParamLayout {
         });
     }
 
-    /// Number of the adapters' weights.
-    pub(crate) fn adapter_numel(&self) -> i64 {
-        let adapters = self.leaves.iter().filter(|leaf| leaf.adapter);
-        adapters.map(Declared::numel).sum()
+    /// Number of the adapters' weights of each unit.
+    pub(crate) fn adapter_units(&self) -> Vec<i64> {
+        self.count_by_unit(&|leaf| leaf.adapter)
     }
 
     /// Every linear map's name in transformers, and which of them have adapters.
@@ -124,6 +125,7 @@ impl ParamLayout {
     pub(crate) fn stacked(&mut self, specs: Vec<(String, Vec<i64>)>) -> ParamId {
         self.leaves.push(Declared {
             component: self.component,
+            unit: self.unit,
             adapter: false,
             specs,
         });
@@ -134,6 +136,19 @@ impl ParamLayout {
     pub(crate) fn numel_without(&self, frozen: &[Component]) -> i64 {
         let trains = |leaf: &&Declared| !frozen.contains(&leaf.component);
         self.leaves.iter().filter(trains).map(Declared::numel).sum()
+    }
+
+    /// Number of weights of each unit, outside of `frozen`.
+    pub(crate) fn unit_sizes(&self, frozen: &[Component]) -> Vec<i64> {
+        self.count_by_unit(&|leaf| !frozen.contains(&leaf.component))
+    }
+
+    fn count_by_unit(&self, counts: &dyn Fn(&Declared) -> bool) -> Vec<i64> {
+        let mut sizes = vec![0; self.unit + 1];
+        for leaf in self.leaves.iter().filter(|leaf| counts(leaf)) {
+            sizes[leaf.unit] += leaf.numel();
+        }
+        sizes
     }
 
     /// Zeros of `kind` on `device` in this layout, `frozen` apart from the rest; with adapters, all but these.
@@ -159,6 +174,7 @@ impl ParamLayout {
                 buffer,
                 offset: *end,
                 component: declared.component,
+                unit: declared.unit,
             });
             for (name, shape) in declared.specs {
                 let spec = ParamSpec {

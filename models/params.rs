@@ -9,18 +9,21 @@
 //! Matrices that are multiplied with the same input lie next to each other and form one *leaf*
 //! (q, k and v; gate and up): the network computes with the leaf, files see the parts.
 //!
+//! Leaves that a forward pass uses together are a *unit* (see `units`), a range of the trainable buffer. A
+//! rank's share of the optimizer (ZeRO) is a range of each unit, which may begin and end within a leaf.
+//!
 //! Adapters (LoRA) are leaves declared beside the projection that they change. With them all else is
 //! frozen, and the trainable buffer is float32 where the network is in a narrower kind. They are no
 //! tensors of the checkpoint's list and have a list of their own.
-//!
-//! Left out, and prepared for: a share of the optimizer (ZeRO) is a range of the trainable buffer,
-//! which may begin and end within a leaf.
+
+use std::rc::Rc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::ModelError;
+use crate::unit_keeper::UnitKeeper;
 
 /// Which flat buffer a parameter lies in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +80,8 @@ pub struct Leaf {
     pub decay: bool,
     /// The component of the policy it belongs to.
     pub component: Component,
+    /// The unit it belongs to.
+    pub unit: usize,
 }
 
 impl Leaf {
@@ -121,11 +126,12 @@ pub(crate) fn aligned(end: i64) -> i64 {
 pub struct ParamTable {
     specs: Vec<ParamSpec>,
     adapters: Vec<AdapterSpec>,
-    leaves: Vec<Leaf>,
-    tensors: Vec<Tensor>,
-    trainable: Tensor,
+    pub(crate) leaves: Vec<Leaf>,
+    pub(crate) tensors: Vec<Tensor>,
+    pub(crate) trainable: Tensor,
     frozen: Tensor,
-    grad: Option<Tensor>,
+    pub(crate) grad: Option<Tensor>,
+    pub(crate) keeper: Option<Rc<dyn UnitKeeper>>,
 }
 
 /// What a table lists.
@@ -169,6 +175,7 @@ impl ParamTable {
             trainable,
             frozen,
             grad: None,
+            keeper: None,
         }
     }
 
@@ -217,10 +224,18 @@ impl ParamTable {
         self.grad.as_ref()
     }
 
-    /// A view of one checkpoint tensor.
+    /// A view of one checkpoint tensor, which must be in memory.
     pub fn view(&self, spec: &ParamSpec) -> Tensor {
-        self.buffer(spec.buffer)
-            .narrow(0, spec.offset, spec.numel())
+        let holds = |leaf: &Leaf| {
+            let inner = leaf.offset..leaf.offset + leaf.numel();
+            leaf.buffer == spec.buffer && inner.contains(&spec.offset)
+        };
+        let leaf = self.leaves.iter().position(holds);
+        let leaf = leaf.expect("every spec lies in a leaf");
+        self.tensors[leaf]
+            .detach()
+            .view([-1])
+            .narrow(0, spec.offset - self.leaves[leaf].offset, spec.numel())
             .view(spec.shape.as_slice())
     }
 
@@ -232,13 +247,6 @@ impl ParamTable {
             grad.narrow(0, spec.offset, spec.numel())
                 .view(spec.shape.as_slice())
         })
-    }
-
-    fn buffer(&self, buffer: Buffer) -> &Tensor {
-        match buffer {
-            Buffer::Trainable => &self.trainable,
-            Buffer::Frozen => &self.frozen,
-        }
     }
 
     /// Slices a buffer `[N]` laid out as [`Self::trainable`]: each leaf that learns, and its part.

@@ -1,12 +1,15 @@
 //! Forward and backward through the blocks, with activation recomputation by block.
 //!
 //! With [`Recompute::Blocks`] only the residual stream between blocks is kept; each block is run
-//! again in the backward pass. The arithmetic is the same either way.
+//! again in the backward pass. Where weights or gradients come and go by units, each block has a graph of its
+//! own, so that its gradients are complete when its turn is over. The arithmetic is the same either way.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+use crate::decoder_block::BlockContext;
+use crate::units::{EMBEDDING_UNIT, FIRST_BLOCK_UNIT};
 use crate::{Decoder, Features, LmInput};
 
 /// Which activations the backward pass computes anew.
@@ -24,46 +27,62 @@ pub enum Recompute {
 pub struct Tape<'a> {
     model: &'a Decoder,
     input: &'a LmInput,
-    /// The residual stream before each block and after the last, detached; empty without recomputation.
-    stream: Vec<Tensor>,
+    /// What lies between the parts of the network; none where one graph holds it all.
+    stream: Option<CutStream>,
     hidden: Tensor,
+}
+
+/// The residual stream, cut between the parts.
+struct CutStream {
+    /// With the graph of the embedding.
+    embedded: Tensor,
+    /// Before each block and after the last, a leaf each; without a graph behind it.
+    inputs: Vec<Tensor>,
+    /// After each block, with that block's graph; empty where blocks are computed anew.
+    outputs: Vec<Tensor>,
 }
 
 impl<'a> Tape<'a> {
     /// Runs the blocks over `input`.
     pub fn forward(model: &'a Decoder, input: &'a LmInput, recompute: Recompute) -> Self {
-        match recompute {
-            Recompute::None => Self {
+        if recompute == Recompute::None && !model.params.is_taken_by_units() {
+            return Self {
                 model,
                 input,
-                stream: Vec::new(),
+                stream: None,
                 hidden: model.hidden(input),
-            },
-            Recompute::Blocks => {
-                let stream = tch::no_grad(|| {
-                    let context = model.context(input);
-                    let mut stream = vec![model.embed_inputs(input)];
-                    for index in 0..model.num_blocks() {
-                        let next = model.block(index, &stream[index], &context, &mut |_, _, _| {});
-                        stream.push(next);
-                    }
-                    stream
-                });
-                let last = stream
-                    .last()
-                    .expect("the embedding at least")
-                    .detach()
-                    .set_requires_grad(true);
-                let hidden = model.final_norm(&last);
-                let mut tape = Self {
-                    model,
-                    input,
-                    stream,
-                    hidden,
-                };
-                *tape.stream.last_mut().expect("the embedding at least") = last;
-                tape
+            };
+        }
+        let params = &model.params;
+        let context = model.context(input);
+        let first = Some(FIRST_BLOCK_UNIT);
+        let embedded = params.within(EMBEDDING_UNIT, first, || model.embed_inputs(input));
+        let leaf = |x: &Tensor| x.detach().set_requires_grad(true);
+        let mut inputs = vec![leaf(&embedded)];
+        let mut outputs = Vec::new();
+        for index in 0..model.num_blocks() {
+            let unit = FIRST_BLOCK_UNIT + index;
+            let run = || run_block(model, index, &inputs[index], &context);
+            let next = params.within(unit, Some(unit + 1), || match recompute {
+                Recompute::Blocks => tch::no_grad(run),
+                Recompute::None => run(),
+            });
+            inputs.push(leaf(&next));
+            if recompute == Recompute::None {
+                outputs.push(next);
             }
+        }
+        let last = &inputs[model.num_blocks()];
+        let hidden = params.within(model.config.norm_unit(), None, || model.final_norm(last));
+        Self {
+            model,
+            input,
+            stream: Some(CutStream {
+                embedded,
+                inputs,
+                outputs,
+            }),
+            hidden,
         }
     }
 
@@ -75,22 +94,75 @@ impl<'a> Tape<'a> {
     /// Accumulates the gradients of every parameter that learns, and of the input's features where
     /// these are leaves, given that of the hidden rows, `[T, H]`.
     pub fn backward(self, gradient: &Tensor) {
-        vjp(&self.hidden, gradient);
-        if self.stream.is_empty() {
-            return;
-        }
-        let context = self.model.context(self.input);
-        let mut gradient = self.stream[self.model.num_blocks()].grad();
-        for index in (0..self.model.num_blocks()).rev() {
-            let x = self.stream[index].detach().set_requires_grad(true);
-            vjp(
-                &self.model.block(index, &x, &context, &mut |_, _, _| {}),
-                &gradient,
-            );
-            gradient = x.grad();
-        }
-        vjp(&self.model.embed_inputs(self.input), &gradient);
+        let Some(mut stream) = self.stream else {
+            return vjp(&self.hidden, gradient);
+        };
+        let (model, hidden) = (self.model, self.hidden);
+        let context = model.context(self.input);
+        backward_units(model, &mut |part| match part {
+            TapePart::Norm => vjp(&hidden, gradient),
+            TapePart::Block(index) => {
+                let above = stream.inputs[index + 1].grad();
+                stream.inputs.truncate(index + 1);
+                match stream.outputs.pop() {
+                    Some(output) => vjp(&output, &above),
+                    None => {
+                        let output = run_block(model, index, &stream.inputs[index], &context);
+                        vjp(&output, &above);
+                    }
+                }
+            }
+            TapePart::Embedding => vjp(&stream.embedded, &stream.inputs[0].grad()),
+        });
     }
+
+    /// Takes part in what all ranks do for the forward pass of one of them, of [`Decoder::hidden`] too, without
+    /// computing.
+    pub fn idle_forward(model: &Decoder) {
+        let params = &model.params;
+        params.within(EMBEDDING_UNIT, Some(FIRST_BLOCK_UNIT), || ());
+        for unit in FIRST_BLOCK_UNIT..model.config.norm_unit() {
+            params.within(unit, Some(unit + 1), || ());
+        }
+        params.within(model.config.norm_unit(), None, || ());
+    }
+
+    /// Takes part in what all ranks do for the backward pass of one of them, without computing.
+    pub fn idle_backward(model: &Decoder) {
+        backward_units(model, &mut |_| ());
+    }
+}
+
+/// What is run backward at a time.
+enum TapePart {
+    Norm,
+    Block(usize),
+    Embedding,
+}
+
+/// The units in the order of the backward pass, the head's apart: each with its weights and room for its gradients.
+fn backward_units(model: &Decoder, run: &mut dyn FnMut(TapePart)) {
+    let params = &model.params;
+    let mut unit = model.config.norm_unit();
+    for index in (0..=model.num_blocks()).rev() {
+        params.gradient_room(unit);
+        let next = Some(unit - 1).filter(|next| *next >= FIRST_BLOCK_UNIT);
+        let part = match index == model.num_blocks() {
+            true => TapePart::Norm,
+            false => TapePart::Block(index),
+        };
+        params.within(unit, next, || run(part));
+        params.gradient_ready(unit);
+        unit -= 1;
+    }
+    // An embedding's gradient needs no weights.
+    params.gradient_room(EMBEDDING_UNIT);
+    run(TapePart::Embedding);
+    params.gradient_ready(EMBEDDING_UNIT);
+}
+
+fn run_block(model: &Decoder, index: usize, x: &Tensor, context: &BlockContext) -> Tensor {
+    model.block(index, x, context, &mut |_, _, _| {})
 }
 
 /// Back-propagates `gradient` from `y`: the derivative of `sum(y * gradient)`, exactly.

@@ -47,6 +47,40 @@ impl SafeTensorsFile {
     }
 }
 
+impl SafeTensorsFile {
+    /// The shape of one of its tensors.
+    ///
+    /// # Errors
+    /// A malformed file, or one that lacks it.
+    pub fn shape(&self, name: &str) -> Result<Vec<i64>, ModelError> {
+        let tensors = self.tensors()?;
+        let view = tensors.tensor(name).map_err(|_| self.lacks(name))?;
+        Ok(view.shape().iter().map(|&dim| dim as i64).collect())
+    }
+
+    /// A copy of `len` elements of one of its tensors on the CPU, flat, from element `first` on.
+    ///
+    /// # Errors
+    /// A malformed file, or one that lacks them.
+    pub fn part(&self, name: &str, first: i64, len: i64) -> Result<Tensor, ModelError> {
+        let tensors = self.tensors()?;
+        let view = tensors.tensor(name).map_err(|_| self.lacks(name))?;
+        let kind = supported_kind(&self.path, name, &view)?;
+        let width = kind.elt_size_in_bytes() as i64;
+        let range = (first * width) as usize..((first + len) * width) as usize;
+        let bytes = view.data().get(range).ok_or_else(|| {
+            let shape = view.shape();
+            let reason = format!("{name} of {shape:?} has no {len} numbers from {first} on");
+            ModelError::malformed(&self.path, reason)
+        })?;
+        Ok(Tensor::from_data_size(bytes, &[len], kind))
+    }
+
+    fn lacks(&self, name: &str) -> ModelError {
+        ModelError::malformed(&self.path, format!("{name} is missing"))
+    }
+}
+
 fn kind_of(dtype: safetensors::Dtype) -> Option<Kind> {
     use safetensors::Dtype;
     Some(match dtype {
@@ -85,20 +119,35 @@ pub fn read_tensors(path: &Path) -> Result<NamedTensors, ModelError> {
         .collect()
 }
 
+fn supported_kind(
+    path: &Path,
+    name: &str,
+    view: &safetensors::tensor::TensorView,
+) -> Result<Kind, ModelError> {
+    kind_of(view.dtype()).ok_or_else(|| {
+        ModelError::malformed(
+            path,
+            format!("{name}: dtype {:?} is not supported", view.dtype()),
+        )
+    })
+}
+
 /// A copy of one tensor on the CPU.
 pub(crate) fn to_tensor(
     path: &Path,
     name: &str,
     view: &safetensors::tensor::TensorView,
 ) -> Result<Tensor, ModelError> {
-    let kind = kind_of(view.dtype()).ok_or_else(|| {
-        ModelError::malformed(
-            path,
-            format!("{name}: dtype {:?} is not supported", view.dtype()),
-        )
-    })?;
+    let kind = supported_kind(path, name, view)?;
     let shape: Vec<i64> = view.shape().iter().map(|&dim| dim as i64).collect();
     Ok(Tensor::from_data_size(view.data(), &shape, kind))
+}
+
+/// A copy in the host's memory, converted to `kind`.
+pub(crate) fn host_copy(tensor: &Tensor, kind: Kind) -> Tensor {
+    let out = Tensor::empty(tensor.size(), (kind, Device::Cpu));
+    tch::no_grad(|| out.shallow_clone().copy_(tensor));
+    out
 }
 
 /// Writes named tensors to `path` in the given order, then flushes it to disk.
@@ -106,11 +155,20 @@ pub(crate) fn to_tensor(
 /// # Errors
 /// Whatever the file system says.
 pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), ModelError> {
+    write_tensors_as(path, tensors, None)
+}
+
+/// [`write_tensors`] with the numbers converted to `kind`, a tensor at a time, so that no second copy of all is held.
+pub(crate) fn write_tensors_as(
+    path: &Path,
+    tensors: &[(String, Tensor)],
+    kind: Option<Kind>,
+) -> Result<(), ModelError> {
     let mut header = serde_json::Map::new();
     header.insert("__metadata__".into(), json!({"format": "pt"}));
     let mut end = 0usize;
     for (name, tensor) in tensors {
-        let (dtype, width) = dtype_name(tensor.kind());
+        let (dtype, width) = dtype_name(kind.unwrap_or(tensor.kind()));
         let start = end;
         end += tensor.numel() * width;
         header.insert(
@@ -125,7 +183,7 @@ pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), Mo
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
         for (_, tensor) in tensors {
-            file.write_all(&bytes_of(tensor))?;
+            file.write_all(&bytes_of(tensor, kind.unwrap_or(tensor.kind())))?;
         }
         file.flush()?;
         file.get_ref().sync_all()
@@ -133,8 +191,9 @@ pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), Mo
     write().map_err(ModelError::io(path))
 }
 
-fn bytes_of(tensor: &Tensor) -> Vec<u8> {
-    let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
+fn bytes_of(tensor: &Tensor, kind: Kind) -> Vec<u8> {
+    let tensor = tensor.detach().to_kind(kind).to_device(Device::Cpu);
+    let tensor = tensor.contiguous();
     let (_, width) = dtype_name(tensor.kind());
     let mut bytes = vec![0u8; tensor.numel() * width];
     tensor.copy_data_u8(&mut bytes, tensor.numel());

@@ -1,27 +1,21 @@
-//! A policy in and out of a Hugging Face folder: config.json and weights, single or sharded.
-//!
-//! Writing gives equal bytes for equal weights: tensors in the table's order.
+//! A policy out of a Hugging Face folder: config.json and weights, single or sharded.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
 use tch::{Device, Kind};
 
-use crate::lora::write_adapter;
+use crate::folder_export::save_folder;
 use crate::model_folder::{FolderUse, folder_problem};
 use crate::params::Component;
 use crate::shards::locate;
-use crate::tensor_file::{SafeTensorsFile, dtype_name, to_tensor, write_tensors, write_text};
+use crate::tensor_file::{SafeTensorsFile, to_tensor};
 use crate::vision::WeightNaming;
 use crate::{Decoder, DecoderConfig, ModelError, ParamSpec, ParamTable};
 
 /// How the names of a tied pair end.
 const HEAD: &str = "lm_head.weight";
 const EMBEDDING: &str = "embed_tokens.weight";
-
-/// Largest shard written, in bytes.
-const SHARD_BYTES: usize = 5_000_000_000;
 
 /// How a folder is read.
 #[derive(Debug, Clone, Copy, Default)]
@@ -206,83 +200,6 @@ fn other_head(
 
 fn not_there(path: &Path, name: &str) -> ModelError {
     ModelError::malformed(path, format!("{name} is no longer in the file"))
-}
-
-/// Writes `config.json` and safetensors (sharded above 5 GB) that transformers' `from_pretrained`
-/// loads, the weights converted to `kind`; of a policy with adapters these in PEFT's layout, and no weights.
-///
-/// # Errors
-/// Whatever the file system says.
-pub fn save_folder(model: &Decoder, kind: Kind, folder: &Path) -> Result<(), ModelError> {
-    match model.adapters() {
-        None => save_weights(model, kind, folder),
-        Some(adapters) => {
-            save_shape(model, kind, folder)?;
-            write_adapter(&model.params, adapters, folder)
-        }
-    }
-}
-
-/// Writes `config.json`, and what the processor says of itself.
-fn save_shape(model: &Decoder, kind: Kind, folder: &Path) -> Result<(), ModelError> {
-    std::fs::create_dir_all(folder).map_err(ModelError::io(folder))?;
-    let config =
-        serde_json::to_string_pretty(&model.config.export(kind)).expect("JSON values serialise");
-    write_text(&folder.join("config.json"), &config)?;
-    let processor = model.vision().and_then(|vision| vision.processor.export());
-    if let Some(processor) = processor {
-        let text = serde_json::to_string_pretty(&processor).expect("JSON values serialise");
-        write_text(&folder.join("preprocessor_config.json"), &text)?;
-    }
-    Ok(())
-}
-
-/// [`save_folder`] of the weights that adapters stand beside, or of all where there are none.
-///
-/// # Errors
-/// Whatever the file system says.
-pub fn save_weights(model: &Decoder, kind: Kind, folder: &Path) -> Result<(), ModelError> {
-    save_shape(model, kind, folder)?;
-    let (_, width) = dtype_name(kind);
-    let mut shards: Vec<Vec<&ParamSpec>> = vec![Vec::new()];
-    let mut filled = 0;
-    for spec in model.params.specs() {
-        let bytes = spec.numel() as usize * width;
-        if filled + bytes > SHARD_BYTES && filled > 0 {
-            shards.push(Vec::new());
-            filled = 0;
-        }
-        filled += bytes;
-        shards.last_mut().expect("one shard at least").push(spec);
-    }
-    let write = |name: &str, shard: &[&ParamSpec]| {
-        let tensors = shard.iter().map(|spec| {
-            let view = model.params.view(spec).to_kind(kind);
-            (spec.name.clone(), view)
-        });
-        write_tensors(&folder.join(name), &tensors.collect::<Vec<_>>())
-    };
-    if let [single] = shards.as_slice() {
-        return write("model.safetensors", single);
-    }
-    let count = shards.len();
-    let mut weight_map = serde_json::Map::new();
-    for (index, shard) in shards.iter().enumerate() {
-        let name = format!("model-{:05}-of-{count:05}.safetensors", index + 1);
-        write(&name, shard)?;
-        weight_map.extend(shard.iter().map(|spec| (spec.name.clone(), json!(name))));
-    }
-    let total: i64 = model
-        .params
-        .specs()
-        .iter()
-        .map(|spec| spec.numel() * width as i64)
-        .sum();
-    let index = json!({"metadata": {"total_size": total}, "weight_map": weight_map});
-    write_text(
-        &folder.join("model.safetensors.index.json"),
-        &index.to_string(),
-    )
 }
 
 /// Fresh weights for the policy that `config.json` of `folder` describes, beside it; the same for the same `seed`.

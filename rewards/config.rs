@@ -1,6 +1,6 @@
 //! How scoring runs: the top-level `rewards` section.
 
-use crate::endpoint::check_endpoint;
+use crate::endpoint::{check_address, check_endpoint};
 use crate::remote::RemoteConfig;
 use crate::service::ServiceConfig;
 use schemars::JsonSchema;
@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 pub struct RewardsConfig {
     /// Address of a scoring service (`svgrl serve-rewards`, started with this config), such as `http://host:8700`; absent: this process scores itself.
     pub endpoint: Option<String>,
-    /// How the service at `endpoint` is called.
+    /// Addresses of several such services, in place of `endpoint`: work goes to all of them, and what one does not answer is
+    /// sent to another.
+    pub endpoints: Vec<String>,
+    /// How the services are called.
     pub remote: RemoteConfig,
     /// What a scoring service started from this config takes in.
     pub service: ServiceConfig,
@@ -33,6 +36,7 @@ impl Default for RewardsConfig {
     fn default() -> Self {
         RewardsConfig {
             endpoint: None,
+            endpoints: Vec::new(),
             remote: RemoteConfig::default(),
             service: ServiceConfig::default(),
             workers: 0,
@@ -45,10 +49,27 @@ impl Default for RewardsConfig {
 }
 
 impl RewardsConfig {
+    /// The addresses of the services that score; none where this process does.
+    pub fn services(&self) -> Vec<&str> {
+        let all = self.endpoint.iter().chain(&self.endpoints);
+        all.map(String::as_str).collect()
+    }
+
     /// The first value out of bounds, as `key: rule, got value`.
     pub fn validate(&self) -> Result<(), String> {
         if let Some(endpoint) = &self.endpoint {
             check_endpoint(endpoint)?;
+        }
+        for (at, endpoint) in self.endpoints.iter().enumerate() {
+            check_address("endpoints", endpoint)?;
+            if self.endpoints[..at].contains(endpoint) {
+                return Err(format!("endpoints: {endpoint} stands there twice"));
+            }
+        }
+        if self.endpoint.is_some() && !self.endpoints.is_empty() {
+            return Err(
+                "endpoints: must hold all services when it is there; leave `endpoint` out".into(),
+            );
         }
         self.remote.validate().map_err(|e| format!("remote.{e}"))?;
         self.service

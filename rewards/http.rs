@@ -15,7 +15,7 @@ const LONGEST_ASKED: Duration = Duration::from_secs(120);
 const MAX_ANSWER: u64 = 256 << 20;
 
 /// Where calls go and how patient they are.
-pub(crate) struct Caller {
+pub struct Caller {
     agent: Agent,
     base: String,
     token: Option<String>,
@@ -26,15 +26,33 @@ pub(crate) struct Caller {
 
 /// A call that failed for good.
 #[derive(Debug)]
-pub(crate) struct CallError {
+pub struct CallError {
     /// The HTTP status, when there was an answer.
     pub status: Option<u16>,
+    /// The address, and what went wrong.
     pub message: String,
     /// How often it was sent.
     pub sent: u32,
+    /// The pause that the other side asked for.
+    pub asked: Option<Duration>,
 }
 
 impl CallError {
+    /// One that was never sent.
+    pub(crate) fn unsent(message: String) -> Self {
+        Self {
+            status: None,
+            message,
+            sent: 0,
+            asked: None,
+        }
+    }
+
+    /// Whether the same call may well succeed later: no answer, 408, 425, 429, 5xx, or an answer that was cut off.
+    pub fn may_pass(&self) -> bool {
+        !matches!(self.status, Some(status) if !(200..300).contains(&status) && !passes(status))
+    }
+
     fn sent(self, sent: u32) -> Self {
         Self { sent, ..self }
     }
@@ -47,7 +65,7 @@ impl Caller {
         let mut config = Agent::config_builder()
             .timeout_global(Some(timeout))
             .http_status_as_error(false)
-            .max_idle_connections_per_host(16);
+            .max_idle_connections_per_host(64);
         if is_local(&base) {
             config = config.proxy(None);
         }
@@ -62,15 +80,47 @@ impl Caller {
 
     /// Sends `body` (or gets, without one) until it is answered or patience ends; `go_on` is asked
     /// before each further try.
+    ///
+    /// # Errors
+    /// What the last try met.
     pub fn call(
         &self,
         path: &str,
         body: Option<&Value>,
         go_on: &dyn Fn() -> bool,
     ) -> Result<Value, CallError> {
+        self.persist(path, body, go_on, &|text| serde_json::from_str(text))
+    }
+
+    /// [`Self::call`] for answers that may be blank (null) or plain words (a string).
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn tell(
+        &self,
+        path: &str,
+        body: Option<&Value>,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Value, CallError> {
+        self.persist(path, body, go_on, &|text| {
+            let words = || Value::from(text.trim());
+            Ok(match text.trim().is_empty() {
+                true => Value::Null,
+                false => serde_json::from_str(text).unwrap_or_else(|_| words()),
+            })
+        })
+    }
+
+    fn persist(
+        &self,
+        path: &str,
+        body: Option<&Value>,
+        go_on: &dyn Fn() -> bool,
+        read: &AnswerReader,
+    ) -> Result<Value, CallError> {
         let mut tried = 0;
         loop {
-            let (error, asked) = match self.once(path, body) {
+            let (error, asked) = match self.once(path, body, read) {
                 Ok(answer) => return Ok(answer),
                 Err(Failed::Final(error)) => return Err(error.sent(tried + 1)),
                 Err(Failed::Again(error, asked)) => (error, asked),
@@ -80,14 +130,14 @@ impl Caller {
             }
             if !self.told.swap(true, Ordering::Relaxed) {
                 let message = &error.message;
-                tracing::warn!(target: "svgrl::rewards", "{message}: trying again (told once)");
+                tracing::warn!(target: "svgrl::http", "{message}: trying again (told once)");
             }
             std::thread::sleep(pause(tried, asked));
             tried += 1;
         }
     }
 
-    fn once(&self, path: &str, body: Option<&Value>) -> Result<Value, Failed> {
+    fn once(&self, path: &str, body: Option<&Value>, read: &AnswerReader) -> Result<Value, Failed> {
         let url = format!("{}{path}", self.base);
         let again = |error: ureq::Error| {
             let message = format!("{url}: {error}");
@@ -96,6 +146,7 @@ impl Caller {
                     status: None,
                     message,
                     sent: 1,
+                    asked: None,
                 },
                 None,
             )
@@ -128,7 +179,7 @@ impl Caller {
             .read_to_string();
         let text = text.map_err(again)?;
         if (200..300).contains(&status) {
-            return serde_json::from_str(&text).map_err(|error| {
+            return read(&text).map_err(|error| {
                 let message = format!(
                     "{url}: status {status}, but the answer is not JSON: {error} (a proxy in between answers in its place, or cuts it off)"
                 );
@@ -138,6 +189,7 @@ impl Caller {
                         status,
                         message,
                         sent: 1,
+                        asked,
                     },
                     asked,
                 )
@@ -147,12 +199,21 @@ impl Caller {
             status: Some(status),
             message: format!("{url}: status {status}: {}", said(&text)),
             sent: 1,
+            asked,
         };
         Err(match status {
-            408 | 425 | 429 | 500..=599 => Failed::Again(error, asked),
+            status if passes(status) => Failed::Again(error, asked),
             _ => Failed::Final(error),
         })
     }
+}
+
+/// Makes a value of an answer's text.
+type AnswerReader<'a> = dyn Fn(&str) -> serde_json::Result<Value> + 'a;
+
+/// Whether a status may be another one next time.
+fn passes(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429 | 500..=599)
 }
 
 enum Failed {
@@ -161,7 +222,7 @@ enum Failed {
 }
 
 /// A fifth of a second, doubling, unless the other side asks for longer.
-fn pause(tried: u32, asked: Option<Duration>) -> Duration {
+pub(crate) fn pause(tried: u32, asked: Option<Duration>) -> Duration {
     let own = Duration::from_millis(200u64 << tried.min(10));
     let asked = asked.unwrap_or_default().min(LONGEST_ASKED);
     own.min(LONGEST_PAUSE).max(asked)
@@ -191,8 +252,8 @@ fn said(text: &str) -> String {
     sentence.chars().take(300).collect()
 }
 
-/// Whether the address is this machine, which no proxy reaches.
-fn is_local(base: &str) -> bool {
+/// Whether the address is this machine by a loopback address, which no proxy reaches.
+pub fn is_local(base: &str) -> bool {
     let host = base.split("://").nth(1).unwrap_or(base);
     let host = host.split('/').next().unwrap_or(host);
     let with_port = if host

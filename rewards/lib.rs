@@ -62,6 +62,8 @@ pub use encode::{
 };
 pub use error::RewardError;
 pub use failures::PartFailures;
+#[cfg(feature = "client")]
+pub use http::{CallError, Caller, is_local};
 pub use invalid::{Invalid, ReferenceFault};
 pub use judge::{JsonRule, JudgeCount, RegexRule, ScoreRule};
 pub use options::Common;

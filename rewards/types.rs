@@ -3,7 +3,7 @@
 use crate::invalid::Invalid;
 use crate::reference::Reference;
 use indexmap::IndexMap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Counts the tokens of an SVG, for lengths in tokens.
@@ -49,7 +49,7 @@ pub struct Scored {
 }
 
 /// What a completion earned.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reward {
     /// The number that training sees; none where the completion could not be scored.
     pub total: Option<f64>,

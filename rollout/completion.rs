@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use models::image::PromptImages;
-use rewards::Reference;
+use rewards::{ImageSource, Reference};
+use serde::{Deserialize, Serialize};
 
 /// A prompt ready for sampling.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub struct Prompt {
     pub ids: Arc<[i64]>,
     /// Its pictures, in their places among the ids.
     pub shown: Option<Arc<PromptImages>>,
+    /// The same pictures as the row has them, for the record.
+    pub images: Arc<[ImageSource]>,
     /// What its completions are compared with.
     pub reference: Arc<Reference>,
     /// The number of this draw in the run: it keys the random numbers of its completions.
@@ -27,7 +30,7 @@ pub struct Prompt {
 }
 
 /// Why a completion ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// A stop token or stop string.
@@ -36,19 +39,38 @@ pub enum FinishReason {
     Length,
 }
 
+/// Tokens that the same weights wrote: those before `end` that no span before it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionSpan {
+    /// Version of the weights, as the engine was told at its last sync.
+    pub version: u64,
+    /// Where its tokens end within the completion.
+    pub end: usize,
+}
+
 /// One sampled completion.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Completion {
     /// Token ids, the stop token that ended it included.
     pub ids: Vec<i64>,
     /// Per token: natural log of its probability under temperature alone, full vocabulary.
     pub logprobs: Vec<f32>,
-    /// Per token: the same under the distribution it was drawn from (after top-k, top-p, min-p).
+    /// Per token: the same under the distribution it was drawn from (after top-k, top-p, min-p); servers elsewhere do not
+    /// tell it, and `logprobs` stand here again.
     pub drawn_logprobs: Vec<f32>,
     /// The text without the stop token; `None` without a tokenizer.
     pub text: Option<String>,
     /// Why it ended.
     pub finish: FinishReason,
+    /// Which weights wrote it, in order: one span, or several where new weights came while it was written.
+    pub spans: Vec<VersionSpan>,
+}
+
+impl Completion {
+    /// Version of the weights that wrote its first token: the oldest of its versions.
+    pub fn version(&self) -> u64 {
+        self.spans.first().map_or(0, |span| span.version)
+    }
 }
 
 /// A prompt with its sibling completions.
@@ -58,6 +80,4 @@ pub struct Group {
     pub prompt: Prompt,
     /// Its completions.
     pub completions: Vec<Completion>,
-    /// Version of the policy that wrote them.
-    pub policy_version: u64,
 }

@@ -12,6 +12,12 @@ pub enum RolloutError {
     /// The caller asked for no more, see `Engine::next_unless`.
     #[error("decoding was stopped")]
     Stopped,
+    /// A server that samples is gone, or does not do what it is asked.
+    #[error("rollout.endpoints: {0}")]
+    Server(String),
+    /// Samplers of this run are gone, or cannot be given weights.
+    #[error("{0}")]
+    Samplers(String),
     /// The user's data, configuration or template is wrong; the text names where.
     #[error("{0}")]
     Input(String),

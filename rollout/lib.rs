@@ -12,7 +12,7 @@ pub mod prompt;
 mod random;
 pub mod template;
 
-pub use completion::{Completion, FinishReason, Group, Prompt};
+pub use completion::{Completion, FinishReason, Group, Prompt, VersionSpan};
 pub use engine::{Engine, Finished, Request, Sampling, Submission};
 pub use error::RolloutError;
 pub use random::{DrawKey, mix};

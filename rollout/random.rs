@@ -24,6 +24,11 @@ impl DrawKey {
         }
     }
 
+    /// One word of its own, for whoever draws elsewhere.
+    pub fn word(&self) -> u64 {
+        mix(self.key, 0x7365_7276_6572)
+    }
+
     /// The uniform number in [0, 1) of token `position` of the completion.
     pub fn uniform(&self, position: u64) -> f64 {
         (mix(mix(self.key, position), 0x0074_6f6b_656e) >> 11) as f64 / (1u64 << 53) as f64

@@ -9,6 +9,10 @@ mod cli;
 mod config;
 /// A GPU, or a pretended one, against the CPU.
 mod devices;
+/// The book: its links, what it says of rewards and messages, and the lines that it tells to type.
+mod docs;
+/// Sampling by servers elsewhere: stand-ins for vLLM and SGLang, and how a run bears what they do.
+mod engines;
 /// Using the crates without the program.
 mod examples;
 /// Short files, no circles of files, documents that name what there is.
@@ -17,12 +21,18 @@ mod house;
 mod invariants;
 /// Networks, losses, advantages and the optimizer equal their references in Python.
 mod parity;
+/// What a plan foretells.
+mod plan;
 /// Stages on pairs of answers, given or made.
 mod preferences;
 /// Several ranks against one, and ranks that are lost.
 mod ranks;
+/// The report as a reader has it, in a browser.
+mod report;
 /// A run that is killed, stopped or damaged, and continued.
 mod resume;
+/// Samplers that are processes of their own, alive, killed and stopped.
+mod samplers;
 /// The scoring service, its clients, and runs that use it.
 mod service;
 /// Which libtorch `make setup` takes, and what it says when it can have none.

@@ -1,15 +1,27 @@
 //! Compiles the C++ shim against the libtorch that torch-sys was built with.
 //!
 //! With SVGRL_CUDA=1, which `make setup` writes into `.cargo/config.toml` when
-//! it finds a CUDA libtorch with its headers, NCCL groups are compiled in and
+//! it finds a CUDA libtorch with its headers, NCCL groups and CUDA graphs are compiled in and
 //! the CUDA libraries linked; the code sees it as `cfg(svgrl_cuda)`.
 
 use std::path::{Path, PathBuf};
 use std::{env, error::Error, fs};
 
 const SOURCES: &[&str] = &[
-    "error", "autograd", "optim", "context", "decode", "fused", "learn", "dispatch", "store",
+    "error",
+    "autograd",
+    "optim",
+    "context",
+    "decode",
+    "flash",
+    "fused",
+    "learn",
+    "stream",
+    "dispatch",
+    "store",
     "group",
+    "storage",
+    "allocations",
 ];
 
 /// The kernels' tables and the instruction set that each is compiled for.

@@ -25,6 +25,17 @@ pub fn device_name(device: Device) -> Result<Option<String>, TorchError> {
     }
 }
 
+/// Bytes of a GPU's memory; `None` for a CPU.
+///
+/// # Errors
+/// A build without CUDA; a GPU that is not there.
+pub fn device_bytes(device: Device) -> Result<Option<i64>, TorchError> {
+    match device {
+        Device::Cuda(index) => cuda::device_bytes(index).map(Some),
+        _ => Ok(None),
+    }
+}
+
 /// Asks for kernels whose results repeat bit for bit; an operator that has none
 /// warns once, and may differ from run to run. To be called before the GPU is used.
 ///

@@ -56,6 +56,7 @@ pub fn decode_attention(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::closeness::{FLOAT32, relative_gap};
     use tch::{Device, Kind};
 
     const F32: (Kind, Device) = (Kind::Float, Device::Cpu);
@@ -163,12 +164,8 @@ mod tests {
             unsafe { ffi::svgrl_limit_isa(level) };
             for (heads, dim, lengths) in &cases {
                 let c = case(*heads, *dim, lengths);
-                let gap = (reference(&c) - run(&c).unwrap())
-                    .abs()
-                    .max()
-                    .double_value(&[]);
-                // float32 rounding; values reach 4
-                assert!(gap < 2e-6, "level {level}, head size {dim}: {gap}");
+                let gap = relative_gap(&run(&c).unwrap(), &reference(&c));
+                assert!(gap < FLOAT32, "level {level}, head size {dim}: {gap}");
             }
         }
     }

@@ -18,6 +18,9 @@ unsafe extern "C" {
     pub(crate) fn svgrl_set_grad(param: In, grad: In) -> c_int;
     pub(crate) fn svgrl_backward(output: In, output_grad: In, keep_graph: c_int) -> c_int;
 
+    pub(crate) fn svgrl_storage_release(tensor: In) -> c_int;
+    pub(crate) fn svgrl_storage_allocate(tensor: In) -> c_int;
+
     pub(crate) fn svgrl_fused_adamw(
         params: *const In,
         grads: *const In,
@@ -32,9 +35,21 @@ unsafe extern "C" {
     pub(crate) fn svgrl_version() -> *const c_char;
     #[cfg(svgrl_cuda)]
     pub(crate) fn svgrl_device_name(device: c_int, out: *mut c_char, size: usize) -> c_int;
+    #[cfg(svgrl_cuda)]
+    pub(crate) fn svgrl_device_bytes(device: c_int, out: *mut i64) -> c_int;
     pub(crate) fn svgrl_set_deterministic(on: c_int) -> c_int;
     pub(crate) fn svgrl_disable_reduced_precision() -> c_int;
+    pub(crate) fn svgrl_count_cpu_memory() -> c_int;
+    pub(crate) fn svgrl_cpu_memory(reset: c_int, out: *mut i64) -> c_int;
     pub(crate) fn svgrl_memory_stats(device: c_int, out: *mut i64, known: *mut c_int) -> c_int;
+
+    pub(crate) fn svgrl_own_stream(device: c_int) -> c_int;
+    pub(crate) fn svgrl_flash_attention(
+        inputs: *const In,
+        bounds: *const i64,
+        causal: c_int,
+        out: Out,
+    ) -> c_int;
 
     #[cfg(test)]
     pub(crate) fn svgrl_limit_isa(level: c_int) -> c_int;

@@ -16,8 +16,15 @@ pub(crate) struct RawGroup {
     _private: [u8; 0],
 }
 
+/// A reference to a `c10d::Work`, on the C++ heap.
+#[repr(C)]
+pub(crate) struct RawWork {
+    _private: [u8; 0],
+}
+
 pub(crate) type StorePtr = *mut RawStore;
 pub(crate) type GroupPtr = *mut RawGroup;
+pub(crate) type WorkPtr = *mut RawWork;
 
 unsafe extern "C" {
     pub(crate) fn svgrl_prefer_interface(address: *const c_char) -> c_int;
@@ -83,6 +90,20 @@ unsafe extern "C" {
     pub(crate) fn svgrl_group_broadcast(group: GroupPtr, tensor: In, root: c_int) -> c_int;
     pub(crate) fn svgrl_group_reduce_scatter(group: GroupPtr, output: In, input: In) -> c_int;
     pub(crate) fn svgrl_group_all_gather(group: GroupPtr, output: In, input: In) -> c_int;
+    pub(crate) fn svgrl_group_reduce_scatter_start(
+        group: GroupPtr,
+        output: In,
+        input: In,
+        out: *mut WorkPtr,
+    ) -> c_int;
+    pub(crate) fn svgrl_group_all_gather_start(
+        group: GroupPtr,
+        output: In,
+        input: In,
+        out: *mut WorkPtr,
+    ) -> c_int;
+    pub(crate) fn svgrl_work_wait(work: WorkPtr) -> c_int;
+    pub(crate) fn svgrl_work_free(work: WorkPtr);
     pub(crate) fn svgrl_group_gather(group: GroupPtr, output: In, input: In, root: c_int) -> c_int;
     pub(crate) fn svgrl_group_barrier(group: GroupPtr, cuda_device: c_int) -> c_int;
 }

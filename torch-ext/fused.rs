@@ -126,14 +126,11 @@ pub fn add_rms_norm(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::closeness::{FLOAT32, relative_gap};
     use tch::{Device, Kind};
 
     const F32: (Kind, Device) = (Kind::Float, Device::Cpu);
     const EPS: f32 = 1e-6;
-
-    fn gap(a: &Tensor, b: &Tensor) -> f64 {
-        (a - b).abs().max().double_value(&[])
-    }
 
     fn plain_norm(x: &Tensor, weight: &Tensor) -> Tensor {
         let mean = x.square().mean_dim([-1i64].as_slice(), true, Kind::Float);
@@ -153,7 +150,8 @@ mod tests {
             let x = Tensor::randn([9, 2 * width], F32) * 3.0;
             let halves = x.chunk(2, -1);
             let plain = halves[0].silu() * &halves[1];
-            assert!(gap(&silu_mul(&x).unwrap(), &plain) < 2e-6, "width {width}");
+            let gap = relative_gap(&silu_mul(&x).unwrap(), &plain);
+            assert!(gap < FLOAT32, "width {width}: {gap}");
         }
         let ends = Tensor::from_slice(&[-100.0f32, 100.0, 1.0, 1.0]).view([1, 4]);
         let out = Vec::<f32>::try_from(silu_mul(&ends).unwrap().view([2])).unwrap();
@@ -168,10 +166,10 @@ mod tests {
             let rest = Tensor::randn([5, width], F32);
             let weight = Tensor::rand([width], F32);
             let normed = rms_norm(&x, &weight, EPS).unwrap();
-            assert!(gap(&normed, &plain_norm(&x, &weight)) < 1e-6);
+            assert!(relative_gap(&normed, &plain_norm(&x, &weight)) < FLOAT32);
             let (normed, sum) = add_rms_norm(&x, &rest, &weight, EPS).unwrap();
-            assert_eq!(gap(&sum, &(&x + &rest)), 0.0);
-            assert!(gap(&normed, &plain_norm(&sum, &weight)) < 1e-6);
+            assert_eq!(relative_gap(&sum, &(&x + &rest)), 0.0);
+            assert!(relative_gap(&normed, &plain_norm(&sum, &weight)) < FLOAT32);
         }
     }
 
@@ -217,10 +215,10 @@ mod tests {
             };
             let want_q = rotate(&norm(part(0, q_heads), &wq), rotation);
             let want_k = rotate(&norm(part(q_heads, heads), &wk), rotation);
-            assert!(gap(&q, &want_q) < 1e-6);
+            assert!(relative_gap(&q, &want_q) < FLOAT32);
             let kept = |cache: &Tensor| cache.index_select(1, &places).transpose(0, 1);
-            assert!(gap(&kept(&k), &want_k) < 1e-6);
-            assert_eq!(gap(&kept(&v), &part(q_heads + heads, heads)), 0.0);
+            assert!(relative_gap(&kept(&k), &want_k) < FLOAT32);
+            assert_eq!(relative_gap(&kept(&v), &part(q_heads + heads, heads)), 0.0);
             let touched = v.ne(9.0).any_dim(-1, false).any_dim(0, false);
             assert_eq!(touched.sum(Kind::Int64).int64_value(&[]), rows);
         }

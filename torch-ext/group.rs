@@ -1,9 +1,8 @@
 //! Collectives among the ranks of a run, each with a deadline.
 //!
-//! PyTorch's own process groups: Gloo between CPUs, NCCL between GPUs. A group
-//! is made from a store, a prefix, a rank and a size, never from the
-//! environment, so that several may live side by side. A call blocks until this
-//! rank's part is done; asynchronous overlap is left out.
+//! PyTorch's own process groups: Gloo between CPUs, NCCL between GPUs. A group is made from a store, a prefix, a
+//! rank and a size, never from the environment, so that several may live side by side. A call blocks until this rank's
+//! part is done; those that overlap with other work are in `pending`.
 
 use std::cell::Cell;
 use std::ffi::{CString, c_int};
@@ -60,8 +59,7 @@ pub struct GroupOptions {
     pub timeout: Duration,
     /// What carries the collectives.
     pub backend: Backend,
-    /// Time between signs of life; a failed collective takes four of them to say
-    /// who is missing.
+    /// Time between signs of life; a failed collective takes four of them to say who is missing.
     pub heartbeat: Duration,
     /// The address that this rank listens on; without one the store's host decides.
     pub address: Option<IpAddr>,
@@ -79,7 +77,7 @@ pub enum ProcessGroup {
 /// A group of several processes; made by [`ProcessGroup::connect`].
 #[derive(Debug)]
 pub struct C10dGroup {
-    raw: GroupPtr,
+    pub(crate) raw: GroupPtr,
     options: GroupOptions,
     heartbeat: Heartbeat,
     /// For reading the others' hearts when a collective has failed.
@@ -136,12 +134,32 @@ impl ProcessGroup {
                 cuda::connect(&meeting, &options, device)?
             }
         };
-        let watch = Arc::new(store.reconnect()?);
+        Self::joined(raw, options, (&store, heartbeat))
+    }
+
+    /// Joins a group of other PyTorch processes: `meeting` has all prefixes of their store. They tell no signs of life.
+    ///
+    /// # Errors
+    /// Others that do not come within the timeout.
+    pub fn join_foreign(meeting: &Store, options: GroupOptions) -> Result<Self, TorchError> {
+        let heartbeat = Heartbeat::start(meeting.reconnect()?, options.rank, options.heartbeat)?;
+        let raw = match options.backend {
+            Backend::Gloo => gloo(meeting, &options)?,
+            Backend::Nccl { device } => cuda::connect(meeting, &options, device)?,
+        };
+        Self::joined(raw, options, (meeting, heartbeat))
+    }
+
+    fn joined(
+        raw: GroupPtr,
+        options: GroupOptions,
+        (store, heartbeat): (&Store, Heartbeat),
+    ) -> Result<Self, TorchError> {
         Ok(Self::C10d(C10dGroup {
             raw,
             options,
             heartbeat,
-            watch,
+            watch: Arc::new(store.reconnect()?),
             pace: Cell::new((options.timeout, Instant::now())),
         }))
     }
@@ -316,7 +334,7 @@ impl ProcessGroup {
 }
 
 impl C10dGroup {
-    fn collective(
+    pub(crate) fn collective(
         &self,
         call: &'static str,
         body: impl FnOnce(GroupPtr) -> c_int,
@@ -449,7 +467,12 @@ fn dense(call: &'static str, tensor: &Tensor) -> Result<(), TorchError> {
     ))
 }
 
-fn parts(call: &'static str, whole: &Tensor, part: &Tensor, size: usize) -> Result<(), TorchError> {
+pub(crate) fn parts(
+    call: &'static str,
+    whole: &Tensor,
+    part: &Tensor,
+    size: usize,
+) -> Result<(), TorchError> {
     dense(call, whole)?;
     dense(call, part)?;
     if whole.numel() == part.numel() * size && whole.kind() == part.kind() {
@@ -467,7 +490,7 @@ fn parts(call: &'static str, whole: &Tensor, part: &Tensor, size: usize) -> Resu
     ))
 }
 
-fn copy(output: &Tensor, input: &Tensor) -> Result<(), TorchError> {
+pub(crate) fn copy(output: &Tensor, input: &Tensor) -> Result<(), TorchError> {
     no_grad(|| output.view_as(input).shallow_clone().copy_(input));
     Ok(())
 }

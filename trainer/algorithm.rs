@@ -17,8 +17,11 @@ use crate::interrupt::Interrupt;
 use crate::learn::{HeadOptions, Learner, MicroBatch, Ranks, Update, learning_rate};
 use crate::loader::Loader;
 use crate::metrics::Metrics;
+use crate::queue::BatchQueue;
 use crate::reference_logprobs::ReferenceLogprobs;
-use crate::samples::{SampleRow, StepId};
+use crate::rollouts::RolloutWorkers;
+use crate::samples::StepId;
+use crate::step_samples::StepSamples;
 
 /// What a stage does at each step.
 pub trait Algorithm: AlgorithmOptions {
@@ -82,7 +85,7 @@ pub enum ReferencePolicy<'a> {
     Logprobs(&'a ReferenceLogprobs),
 }
 
-impl ReferencePolicy<'_> {
+impl<'a> ReferencePolicy<'a> {
     /// Its log-probability `[n]` of each completion token of `micro`, without gradient; none where it computes
     /// nothing.
     ///
@@ -94,13 +97,31 @@ impl ReferencePolicy<'_> {
         micro: &MicroBatch,
         head: &HeadOptions,
     ) -> Result<Option<Tensor>, TrainError> {
-        let source = learner.vision_features();
-        let (policy, mode): (&Decoder, AdapterMode) = match self {
-            Self::Absent | Self::Logprobs(_) => return Ok(None),
-            Self::Network(policy) => (policy, AdapterMode::On),
-            Self::WithoutAdapters => (&learner.model, AdapterMode::Off),
+        let Some((policy, mode)) = self.network(learner) else {
+            return Ok(None);
         };
+        let source = learner.vision_features();
         Learner::log_probs(policy, micro, head, source, mode).map(Some)
+    }
+
+    /// The pass of [`Self::log_probs`] without rows, where other ranks have some.
+    ///
+    /// # Errors
+    /// A lost rank, named.
+    pub fn idle(self, learner: &Learner) -> Result<(), TrainError> {
+        match self.network(learner) {
+            None => Ok(()),
+            Some((policy, _)) => Learner::idle_log_probs(policy),
+        }
+    }
+
+    /// What computes it, if anything does, and what its adapters do then.
+    fn network(self, learner: &'a Learner) -> Option<(&'a Decoder, AdapterMode)> {
+        match self {
+            Self::Absent | Self::Logprobs(_) => None,
+            Self::Network(policy) => Some((policy, AdapterMode::On)),
+            Self::WithoutAdapters => Some((&learner.model, AdapterMode::Off)),
+        }
     }
 }
 
@@ -145,6 +166,8 @@ pub struct StepContext<'a> {
     pub engine: &'a mut dyn Engine,
     /// Draws prompts.
     pub loader: &'a mut dyn Loader,
+    /// Batches that are sampled ahead.
+    pub queue: &'a mut BatchQueue,
     /// The step's number, from 1.
     pub step: u64,
 }
@@ -162,12 +185,25 @@ impl StepContext<'_> {
     /// A lost rank, or libtorch refusing the tensors.
     pub fn update(&mut self, loss: f64) -> Result<Update, TrainError> {
         if !loss.is_finite() {
-            self.learner.zero_grad();
+            self.learner.zero_grad()?;
             return Ok(Update::default());
         }
         let clip_norm = self.stage.common.optimizer.clip_norm;
         let lr = self.learning_rate();
         self.learner.optimizer_step(lr, clip_norm)
+    }
+
+    /// Takes what has ended of batches ahead, and has it scored, while the learner learns.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn look_ahead(&mut self) -> Result<(), TrainError> {
+        let mut workers = RolloutWorkers {
+            engine: &mut *self.engine,
+            scorer: self.stage.scorer,
+            interrupt: self.stage.interrupt,
+        };
+        self.queue.look(&mut workers)
     }
 
     /// Where the schedules of reward weights are.
@@ -187,9 +223,9 @@ impl StepContext<'_> {
     /// Ends the step as if it had never begun.
     ///
     /// # Errors
-    /// A state that is not this loader's.
+    /// A state that is not this loader's; a lost rank.
     pub fn drop_step(&mut self, before: &CursorState) -> Result<StepEnd, TrainError> {
-        self.learner.zero_grad();
+        self.learner.zero_grad()?;
         self.loader.restore(before)?;
         Ok(StepEnd::Dropped)
     }
@@ -201,8 +237,8 @@ pub enum StepEnd {
     Done {
         /// Its metrics.
         metrics: Metrics,
-        /// Its completions, all ranks' on rank 0 (none in SFT).
-        rows: Vec<SampleRow>,
+        /// Its completions, or the answers that it has learnt from, all ranks' on rank 0.
+        rows: StepSamples,
         /// Tokens learnt from.
         tokens: u64,
     },

@@ -4,64 +4,23 @@
 //! keeps the old one until the new one has its name. A manifest of sizes and checksums tells damage; equal
 //! states are equal bytes.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
-use models::{Decoder, Tokenizer, copy_aux_files, read_tensors, save_folder, write_tensors};
-use rollout::data::CursorState;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use models::Decoder;
+use serde_json::{Map, Value};
 
+use crate::agreement::decide;
+use crate::checkpoint_job::{CheckpointJob, PROVENANCE};
+pub use crate::checkpoint_parts::{Contents, Provenance, State};
 use crate::files::{make_folder, sync_folder};
-use crate::inputs::Inputs;
-use crate::learn::AdamW;
-use crate::{TrainError, files};
+use crate::learn::{AdamW, Ranks};
+use crate::optimizer_files::{FileSums, gather_sums};
+use crate::{TrainError, files, optimizer_files};
 
-/// What every checkpoint holds besides its weights.
-const PARTS: [&str; 3] = [
-    "config.json",
-    "trainer/optimizer.safetensors",
-    "trainer/state.json",
-];
-
-/// The file of a checkpoint's [`Provenance`].
-const PROVENANCE: &str = "provenance.json";
-
-/// Where a run stands, besides its tensors.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct State {
-    /// Stage name.
-    pub stage: String,
-    /// Its place in the config.
-    pub stage_index: usize,
-    /// Steps of the stage done.
-    pub step: u64,
-    /// Whether the evaluation that belongs after that step is still to be made: a signal cut it short.
-    #[serde(default)]
-    pub evaluation_owed: bool,
-    /// The `eval.stop_after` that ended the stage at that step; 0: none did.
-    #[serde(default)]
-    pub stopped_after: u64,
-    /// Updates the optimizer has applied in the stage.
-    pub updates: u64,
-    /// Place in the data.
-    pub cursor: CursorState,
-    /// Completion tokens learnt from in the stage.
-    pub tokens: u64,
-    /// Ranks that ran.
-    pub world_size: usize,
-    /// libtorch's threads on the CPU, per rank.
-    pub threads: usize,
-}
-
-/// What a checkpoint's run was made of.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Provenance {
-    /// The resolved config without what a continuation may change.
-    pub config: Value,
-    /// The rows, the first weights, the tokenizer, the encoders, the templates.
-    pub inputs: Inputs,
-}
+/// What every checkpoint holds besides its weights and the optimizer's state.
+const PARTS: [&str; 2] = ["config.json", "trainer/state.json"];
 
 /// A checkpoint folder that was found.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,59 +35,65 @@ pub struct Checkpoint {
     pub sum: u32,
 }
 
-/// What is written.
-pub struct Contents<'a> {
-    /// Weights and shape.
-    pub model: &'a Decoder,
-    /// Moments and master weights.
-    pub optimizer: &'a AdamW,
-    /// Tokenizer files.
-    pub tokenizer: &'a Tokenizer,
-    /// The folder that the policy came from, if it came from one: what else is in it travels along.
-    pub origin: Option<&'a Path>,
-    /// What the run is made of.
-    pub provenance: &'a Provenance,
+/// A checkpoint that is being written, by a thread on every rank that has a part in it.
+pub(crate) struct WritingCheckpoint {
+    folder: PathBuf,
+    thread: JoinHandle<Result<FileSums, TrainError>>,
+}
+
+impl WritingCheckpoint {
+    /// Begins to write `contents` and `state` as `folder`. All ranks call it: each writes its share of the
+    /// optimizer's state, rank 0 all else. With `copies` threads write copies, so that learning may go on; otherwise
+    /// nothing may change before [`Self::finish`].
+    ///
+    /// # Errors
+    /// Whatever the file system says; a lost rank.
+    pub(crate) fn begin(
+        folder: &Path,
+        (contents, state): (&Contents, &State),
+        (ranks, copies): (&Ranks, bool),
+    ) -> Result<Self, TrainError> {
+        let aside = hidden(folder, PARTIAL);
+        decide(ranks, || {
+            make_folder(files::parent(folder))?;
+            remove(&aside)?;
+            let inner = aside.join("trainer");
+            fs::create_dir_all(&inner).map_err(TrainError::io(&inner))
+        })?;
+        let job = CheckpointJob::of(aside, (contents, state), (ranks, copies))?;
+        let thread = std::thread::Builder::new()
+            .name("checkpoint".into())
+            .spawn(move || job.run())
+            .map_err(|error| TrainError::Other(format!("writing a checkpoint: {error}")))?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            thread,
+        })
+    }
+
+    /// Whether this rank has written its part.
+    pub(crate) fn is_done(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for all ranks' parts and gives the folder its name.
+    ///
+    /// # Errors
+    /// Whatever the file system said to any rank; a lost rank.
+    pub(crate) fn finish(self, ranks: &Ranks) -> Result<(), TrainError> {
+        let broken = |_| Err(TrainError::Other("writing a checkpoint panicked".into()));
+        let own = self.thread.join().unwrap_or_else(broken);
+        let all = gather_sums(&own, ranks)?;
+        decide(ranks, || {
+            own?;
+            let aside = hidden(&self.folder, PARTIAL);
+            write_manifest(&aside, all?)?;
+            replace(&aside, &self.folder)
+        })
+    }
 }
 
 impl Checkpoint {
-    /// Writes `contents` and `state` as `folder`, whole.
-    ///
-    /// # Errors
-    /// Whatever the file system says.
-    pub fn write(folder: &Path, contents: &Contents, state: &State) -> Result<(), TrainError> {
-        let parent = folder.parent().unwrap_or(Path::new("."));
-        let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        make_folder(parent)?;
-        let aside = parent.join(format!(".{name}.partial"));
-        remove(&aside)?;
-        let inner = aside.join("trainer");
-        fs::create_dir_all(&inner).map_err(TrainError::io(&inner))?;
-        // A disk that is full is nobody's input.
-        let failed = |error: models::ModelError| TrainError::Other(error.to_string());
-        save_folder(contents.model, contents.model.kind(), &aside).map_err(failed)?;
-        contents.tokenizer.export(&aside).map_err(failed)?;
-        if let Some(origin) = contents.origin {
-            copy_aux_files(origin, &aside).map_err(failed)?;
-        }
-        write_generation_config(&aside, contents.tokenizer)?;
-        write_tensors(
-            &inner.join("optimizer.safetensors"),
-            &contents.optimizer.tensors(),
-        )
-        .map_err(failed)?;
-        let wrong = |error: serde_json::Error| TrainError::Other(error.to_string());
-        let text = serde_json::to_string_pretty(state).map_err(wrong)?;
-        files::write_whole(&inner.join("state.json"), text.as_bytes())?;
-        let text = serde_json::to_string_pretty(contents.provenance).map_err(wrong)?;
-        files::write_whole(&inner.join(PROVENANCE), text.as_bytes())?;
-        let manifest = Value::Object(manifest(&aside)?).to_string();
-        files::write_whole(&inner.join("manifest.json"), manifest.as_bytes())?;
-        for folder in [&inner, &aside] {
-            sync_folder(folder).map_err(TrainError::io(folder))?;
-        }
-        replace(&aside, folder)
-    }
-
     /// Reads and verifies `folder`.
     ///
     /// # Errors
@@ -156,23 +121,29 @@ impl Checkpoint {
             let own = part.starts_with("model") || part.starts_with("adapter_model");
             own && part.ends_with(".safetensors")
         };
+        let state = [optimizer_files::SINGLE, optimizer_files::INDEX];
+        let state = state.map(|name| format!("trainer/{name}"));
         let lacks = match expected.keys().any(weights) {
-            true => PARTS.into_iter().find(|part| !expected.contains_key(*part)),
             false => Some("model.safetensors"),
+            true if !state.iter().any(|name| expected.contains_key(name)) => {
+                Some("trainer/optimizer.safetensors")
+            }
+            true => PARTS.into_iter().find(|part| !expected.contains_key(*part)),
         };
         if let Some(part) = lacks {
             let what = format!("does not list {part}");
             return Err(damaged("trainer/manifest.json", what));
         }
         for (part, entry) in &expected {
-            let bytes = read(part)?;
-            if entry["bytes"] != json!(bytes.len()) {
+            let found = files::checksum(&folder.join(part));
+            let found = found.map_err(|error| damaged(part, error.to_string()))?;
+            if entry["bytes"] != found["bytes"] {
                 return Err(damaged(
                     part,
-                    format!("has {} bytes instead of {}", bytes.len(), entry["bytes"]),
+                    format!("has {} bytes instead of {}", found["bytes"], entry["bytes"]),
                 ));
             }
-            if entry["crc32"] != json!(crc32fast::hash(&bytes)) {
+            if entry["crc32"] != found["crc32"] {
                 return Err(damaged(part, "its checksum does not match".into()));
             }
         }
@@ -192,67 +163,33 @@ impl Checkpoint {
         })
     }
 
-    /// Fills `optimizer`, of `model`, from the folder.
+    /// Fills `optimizer`, of `model`, from the folder: this rank's share of it, whatever ranks wrote it.
     ///
     /// # Errors
     /// Tensors that are not there or do not fit the network.
     pub fn load_optimizer(&self, optimizer: &mut AdamW, model: &Decoder) -> Result<(), TrainError> {
-        let path = self.path.join("trainer/optimizer.safetensors");
-        optimizer
-            .restore(read_tensors(&path)?, &model.params)
-            .map_err(|error| TrainError::Input(format!("{}: {error}", path.display())))?;
+        optimizer_files::restore(&self.path.join("trainer"), optimizer, model)?;
         optimizer.updates = self.state.updates;
         Ok(())
     }
 }
 
-/// Sizes and checksums of every file below `folder`, the manifest itself apart.
-fn manifest(folder: &Path) -> Result<Map<String, Value>, TrainError> {
-    let mut entries = Map::new();
-    for part in ["", "trainer"] {
-        let inner = folder.join(part);
-        let mut names: Vec<PathBuf> = fs::read_dir(&inner)
-            .and_then(|read| read.map(|entry| entry.map(|entry| entry.path())).collect())
-            .map_err(TrainError::io(&inner))?;
-        names.retain(|path| path.is_file());
-        names.sort();
-        for path in names {
-            let bytes = fs::read(&path).map_err(TrainError::io(&path))?;
-            File::open(&path)
-                .and_then(|file| file.sync_all())
-                .map_err(TrainError::io(&path))?;
-            let name = path
-                .strip_prefix(folder)
-                .unwrap_or(&path)
-                .to_string_lossy()
-                .into_owned();
-            entries.insert(
-                name,
-                json!({"bytes": bytes.len(), "crc32": crc32fast::hash(&bytes)}),
-            );
-        }
+/// Writes the manifest of the files whose `sums` are given into `folder`, and makes it durable.
+fn write_manifest(folder: &Path, mut sums: FileSums) -> Result<(), TrainError> {
+    if let Some(name) = sums.keys().find(|name| !folder.join(name).is_file()) {
+        return Err(TrainError::Input(format!(
+            "{name} is not in {}, though a rank wrote it: the run folder must be one folder that all machines share",
+            folder.display()
+        )));
     }
-    Ok(entries)
-}
-
-/// transformers stops generating at the ids of generation_config.json.
-fn write_generation_config(folder: &Path, tokenizer: &Tokenizer) -> Result<(), TrainError> {
-    let path = folder.join("generation_config.json");
-    if path.exists() {
-        return Ok(());
+    sums.sort_keys();
+    let inner = folder.join("trainer");
+    let manifest = Value::Object(sums).to_string();
+    files::write_whole(&inner.join("manifest.json"), manifest.as_bytes())?;
+    for folder in [&inner, folder] {
+        sync_folder(folder).map_err(TrainError::io(folder))?;
     }
-    let mut map = Map::new();
-    match tokenizer.eos() {
-        [] => {}
-        [id] => drop(map.insert("eos_token_id".into(), json!(id))),
-        ids => drop(map.insert("eos_token_id".into(), json!(ids))),
-    }
-    map.extend(
-        tokenizer
-            .pad()
-            .map(|pad| ("pad_token_id".to_owned(), json!(pad))),
-    );
-    files::write_whole(&path, Value::Object(map).to_string().as_bytes())
+    Ok(())
 }
 
 /// Gives `aside` the name of `folder`, which is removed after it, if it is there.
@@ -349,6 +286,8 @@ pub fn remove(folder: &Path) -> Result<(), TrainError> {
 
 #[cfg(test)]
 mod tests {
+    use rollout::data::CursorState;
+
     use super::*;
 
     /// Something that opens as a checkpoint of `step`.
@@ -364,10 +303,12 @@ mod tests {
             cursor: CursorState {
                 draws: 0,
                 streams: Default::default(),
+                pending: Vec::new(),
             },
             tokens: 0,
             world_size: 1,
             threads: 1,
+            sharding: 0,
         };
         for part in [
             "model.safetensors",
@@ -378,8 +319,15 @@ mod tests {
         }
         let text = serde_json::to_string(&state).unwrap();
         fs::write(folder.join("trainer/state.json"), text).unwrap();
-        let manifest = Value::Object(manifest(folder).unwrap()).to_string();
-        fs::write(folder.join("trainer/manifest.json"), manifest).unwrap();
+        let files = [
+            "model.safetensors",
+            "config.json",
+            "trainer/optimizer.safetensors",
+            "trainer/state.json",
+        ];
+        let sum = |name: &str| files::checksum(&folder.join(name)).unwrap();
+        let sums = files.map(|name| (name.to_owned(), sum(name)));
+        write_manifest(folder, FileSums::from_iter(sums)).unwrap();
     }
 
     fn names(folder: &Path) -> Vec<String> {

@@ -64,6 +64,9 @@ impl TrainError {
         matches!(
             self,
             Self::Service(_)
+                | Self::Rollout(
+                    rollout::RolloutError::Server(_) | rollout::RolloutError::Samplers(_)
+                )
                 | Self::Torch(
                     TorchError::Collective { .. }
                         | TorchError::NotJoined { .. }

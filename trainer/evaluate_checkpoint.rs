@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tch::Device;
 
-use crate::config::{Config, StageConfig, scoring};
+use crate::config::{Config, RolloutConfig, StageConfig, scoring};
 use crate::data::open_catalog;
 use crate::interrupt::Interrupt;
 use crate::learn::Ranks;
@@ -212,6 +212,7 @@ fn scores(
             tokenizer: Some(tokenizer),
             slots: rollout.map_or(0, |rollout| rollout.slots),
             cache_tokens: rollout.map_or(0, |rollout| rollout.cache_tokens),
+            servers: rollout.map(RolloutConfig::servers).unwrap_or_default(),
         },
     )?;
     engine.sync(policy.as_ref(), 0)?;

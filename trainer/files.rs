@@ -5,6 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
+
 use crate::TrainError;
 
 /// Writes `bytes` beside `path`, syncs, and renames.
@@ -27,11 +29,17 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     })
 }
 
-/// Removes what a kill within [`write_whole`] left in `folder`.
+/// Removes what kills within [`write_whole`] left in `folder` and below it. Hidden folders are not looked into, links
+/// not followed.
 pub fn sweep(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') && name.ends_with(".partial") && entry.path().is_file() {
+        let Ok(kind) = entry.file_type() else {
+            continue;
+        };
+        if kind.is_dir() && !name.starts_with('.') {
+            sweep(&entry.path());
+        } else if kind.is_file() && name.starts_with('.') && name.ends_with(".partial") {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -133,6 +141,25 @@ pub fn copy_file(from: &Path, to: &Path) -> Result<(), TrainError> {
     fs::copy(from, to)
         .and_then(|_| File::open(to)?.sync_all())
         .map_err(TrainError::io(from))
+}
+
+/// Size and CRC-32 of a file, read a part at a time.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn checksum(path: &Path) -> io::Result<Value> {
+    let mut file = File::open(path)?;
+    let mut hasher = crc32fast::Hasher::new();
+    let mut part = vec![0; 1 << 20];
+    let mut bytes = 0;
+    loop {
+        let count = file.read(&mut part)?;
+        if count == 0 {
+            return Ok(json!({"bytes": bytes, "crc32": hasher.finalize()}));
+        }
+        hasher.update(&part[..count]);
+        bytes += count;
+    }
 }
 
 /// The folder that holds `path`.

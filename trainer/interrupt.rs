@@ -25,6 +25,11 @@ pub struct Interrupt {
     begun: Arc<AtomicBool>,
     /// The newest whole checkpoint.
     newest: Arc<Mutex<Option<PathBuf>>>,
+    /// What the run does, and whether it is a step.
+    doing: Arc<Mutex<(String, bool)>>,
+    /// Steps that this process has done, and how many of them the newest checkpoint has.
+    done: Arc<AtomicU64>,
+    kept: Arc<AtomicU64>,
     start: Instant,
     grace: Duration,
 }
@@ -37,6 +42,9 @@ impl Interrupt {
             signal: Arc::default(),
             begun: Arc::default(),
             newest: Arc::default(),
+            doing: Arc::default(),
+            done: Arc::default(),
+            kept: Arc::default(),
             start: Instant::now(),
             grace: Duration::MAX,
         }
@@ -83,14 +91,18 @@ impl Interrupt {
         }
         let left = self.left();
         if first.is_ok() {
+            let (doing, lost) = self.at_stake();
             self.say(Level::WARN, &format!(
-                "{name}: the step in flight may end within {} s (grace_s), else it is dropped; then the state is written and the run ends with status {status}. A second SIGINT (Ctrl-C) stops at once; {left}",
+                "{name}: finishing {doing} within {} s (grace_s), or dropping it; then the state is written and the run ends with status {status}. Ctrl-C again to stop now and lose {lost}; {left}",
                 self.grace.as_secs()
             ));
         } else if signal == SIGINT {
             self.say(
                 Level::ERROR,
-                &format!("{name} again: stopping at once, the step in flight is lost; {left}"),
+                &format!(
+                    "{name} again: stopping now, {} lost; {left}",
+                    self.at_stake().1
+                ),
             );
             signal_hook::low_level::exit(status);
         } else {
@@ -124,8 +136,43 @@ impl Interrupt {
         }
     }
 
-    /// A checkpoint lies whole at `path`.
-    pub fn wrote(&self, path: &Path) {
+    /// What the run does now, and how many steps are lost if it stops at once.
+    fn at_stake(&self) -> (String, String) {
+        let doing = self.doing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (what, is_step) = &*doing;
+        let kept = self.kept.load(Ordering::SeqCst);
+        let done = self.done.load(Ordering::SeqCst);
+        let lost = done.saturating_sub(kept) + u64::from(*is_step);
+        let lost = match lost {
+            0 => "no step".to_owned(),
+            1 => "1 step".to_owned(),
+            more => format!("{more} steps"),
+        };
+        match what.is_empty() {
+            true => ("what is under way".to_owned(), lost),
+            false => (what.clone(), lost),
+        }
+    }
+
+    /// The run begins `what`, which a signal's line names: a step or something else.
+    pub fn doing(&self, what: &str, is_step: bool) {
+        let mut doing = self.doing.lock().unwrap_or_else(PoisonError::into_inner);
+        *doing = (what.to_owned(), is_step);
+    }
+
+    /// A step is done.
+    pub fn stepped(&self) {
+        self.done.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How many steps this process has done.
+    pub fn steps_done(&self) -> u64 {
+        self.done.load(Ordering::SeqCst)
+    }
+
+    /// A checkpoint lies whole at `path`, with so many of the steps that this process has done.
+    pub fn wrote(&self, path: &Path, steps: u64) {
+        self.kept.store(steps, Ordering::SeqCst);
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         *newest = Some(path.to_owned());
     }

@@ -1,5 +1,5 @@
 //! Draws a step's rows and makes prompts of them. Every rank draws the whole list, so that all go through
-//! the data alike, and cuts the pictures of its own share alone.
+//! the data alike, and cuts the pictures of its own share alone. Where answers are given, shares are balanced by tokens.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -30,11 +30,14 @@ pub trait Loader {
     /// A state of other sources or another curriculum.
     fn restore(&mut self, state: &CursorState) -> Result<(), TrainError>;
 
-    /// Tells the curriculum the total rewards of groups, by draw.
-    fn observe(&mut self, totals: &[(u64, &[f64])]);
+    /// Tells the curriculum the total rewards of groups, by draw: of all draws below `end` that it has not been told of.
+    fn observe(&mut self, totals: &[(u64, &[f64])], end: u64);
 
     /// What the curriculum has learnt from rewards.
     fn spreads(&self) -> Vec<Spread>;
+
+    /// The text of an answer's tokens, without the one that ends it; empty where there is no tokenizer.
+    fn answer_text(&self, ids: &[i64]) -> String;
 }
 
 /// A stage's place in its data, and what makes prompts of rows.
@@ -44,7 +47,8 @@ pub struct DataLoader {
     share: Share,
 }
 
-/// Which of a step's prompts are a rank's own: every `size`th, from its own number on.
+/// Which of a step's prompts are a rank's own: every `size`th, from its own number on; or where lengths are known,
+/// those that give every rank about as many tokens.
 #[derive(Debug, Clone, Copy)]
 pub struct Share {
     /// The rank, below `size`.
@@ -64,6 +68,8 @@ pub struct PromptRequest {
     pub longest: usize,
     /// How often the step asked before: the same row may come again, under another id.
     pub attempt: usize,
+    /// Whether ranks share the rows by the tokens of prompts and answers, all of which are known.
+    pub balanced: bool,
 }
 
 /// Prompts of one step, and how many rows were passed over for their length.
@@ -107,20 +113,23 @@ impl Loader for DataLoader {
         Ok(self.cursor.restore(state)?)
     }
 
-    fn observe(&mut self, totals: &[(u64, &[f64])]) {
-        self.cursor.observe(totals.iter().copied());
+    fn observe(&mut self, totals: &[(u64, &[f64])], end: u64) {
+        self.cursor.observe(totals.iter().copied(), end);
     }
 
     fn spreads(&self) -> Vec<Spread> {
         self.cursor.spreads()
     }
 
-    /// Draws until `request.count` examples have a prompt that fits; each rank keeps every `size`th from
-    /// its own number on. A thousand draws in a row that are all too long are an error.
+    fn answer_text(&self, ids: &[i64]) -> String {
+        self.builder.answer_text(ids)
+    }
+
+    /// Draws until `request.count` examples have a prompt that fits; each rank keeps its share. A thousand draws in a row that are all too long are an error.
     fn prompts(&mut self, request: PromptRequest) -> Result<LoadedPrompts, TrainError> {
         let longest = request.longest;
         let mut seen: HashMap<String, usize> = HashMap::new();
-        let mut own: Vec<(Prompt, Draw)> = Vec::new();
+        let mut drawn: Vec<(Prompt, Draw)> = Vec::new();
         let (mut too_long, mut stats) = (0, DrawStats::default());
         let (mut kept, mut streak, mut all) = (0, 0, 0);
         while kept < request.count {
@@ -140,8 +149,9 @@ impl Loader for DataLoader {
                     if request.attempt > 0 {
                         prompt.id = format!("{}#refill{}", prompt.id, request.attempt);
                     }
-                    if all % self.share.size == self.share.rank {
-                        own.push((prompt, turn));
+                    // Of the others nothing is asked where their lengths do not matter.
+                    if request.balanced || all % self.share.size == self.share.rank {
+                        drawn.push((prompt, turn));
                     }
                     all += 1;
                 }
@@ -160,14 +170,31 @@ impl Loader for DataLoader {
             }
         }
         let builder = self.builder.as_ref();
-        let shown: Vec<Result<_, TrainError>> = own
+        let answered: Vec<Result<Answered, TrainError>> = drawn
             .into_par_iter()
             .map(|(prompt, draw)| {
-                let answers = (builder.target(&draw)?, builder.rejected(&draw)?);
-                let weight = draw.example.talk.answer_weight.unwrap_or(1.0);
+                Ok(Answered {
+                    prompt,
+                    target: builder.target(&draw)?,
+                    rejected: builder.rejected(&draw)?,
+                    draw,
+                })
+            })
+            .collect();
+        let answered: Result<Vec<Answered>, TrainError> = answered.into_iter().collect();
+        let mut answered = answered?;
+        if request.balanced {
+            let owners = owners(answered.iter().map(Answered::tokens), self.share.size);
+            let mut owners = owners.into_iter();
+            answered.retain(|_| owners.next() == Some(self.share.rank));
+        }
+        let shown: Vec<Result<_, TrainError>> = answered
+            .into_par_iter()
+            .map(|row| {
+                let weight = row.draw.example.talk.answer_weight.unwrap_or(1.0);
                 Ok((
-                    builder.with_images(prompt, &draw.example)?,
-                    (answers, weight),
+                    builder.with_images(row.prompt, &row.draw.example)?,
+                    ((row.target, row.rejected), weight),
                 ))
             })
             .collect();
@@ -184,6 +211,37 @@ impl Loader for DataLoader {
             stats,
         })
     }
+}
+
+/// A drawn row with its answers.
+struct Answered {
+    prompt: Prompt,
+    draw: Draw,
+    target: Option<Vec<i64>>,
+    rejected: Option<Vec<i64>>,
+}
+
+impl Answered {
+    fn tokens(&self) -> usize {
+        let answers = self.target.iter().chain(&self.rejected);
+        self.prompt.ids.len() + answers.map(Vec::len).sum::<usize>()
+    }
+}
+
+/// Which of `size` ranks has each row, so that all have about as many tokens: the longest first, each to the rank with
+/// the fewest so far.
+fn owners(tokens: impl Iterator<Item = usize>, size: usize) -> Vec<usize> {
+    let tokens: Vec<usize> = tokens.collect();
+    let mut order: Vec<usize> = (0..tokens.len()).collect();
+    order.sort_by_key(|row| std::cmp::Reverse(tokens[*row]));
+    let mut loads = vec![0; size];
+    let mut owners = vec![0; tokens.len()];
+    for row in order {
+        let least = (0..size).min_by_key(|rank| loads[*rank]).unwrap_or(0);
+        owners[row] = least;
+        loads[least] += tokens[row];
+    }
+    owners
 }
 
 /// A draw as it is asked: with each of its answers to come, or with the last one.
@@ -243,6 +301,7 @@ mod tests {
                 answers: AnswerSelection::Last,
                 longest: 4096,
                 attempt: 0,
+                balanced: false,
             };
             (loader.prompts(request).unwrap(), builder.cut())
         };
@@ -261,6 +320,42 @@ mod tests {
             }
         }
         assert_eq!(of_ranks, cut);
+    }
+
+    #[test]
+    fn ranks_have_about_as_many_tokens_of_answered_rows() {
+        let (config, tokenizer) = tiny_vlm();
+        let drawn = |rank: usize, size: usize| {
+            let builder = Rc::new(builder(&config, &tokenizer));
+            let mut loader = DataLoader::new(cursor(&config), builder, Share { rank, size });
+            let request = PromptRequest {
+                count: 24,
+                answers: AnswerSelection::Last,
+                longest: 4096,
+                attempt: 0,
+                balanced: true,
+            };
+            let loaded = loader.prompts(request).unwrap();
+            let rows = loaded.prompts.into_iter().zip(loaded.targets);
+            let row = |(prompt, target): (Prompt, Option<Vec<i64>>)| {
+                (prompt.id, prompt.ids.len() + target.unwrap().len())
+            };
+            rows.map(row).collect::<Vec<_>>()
+        };
+        let all = drawn(0, 1);
+        let longest = all.iter().map(|(_, tokens)| *tokens).max().unwrap();
+        for size in [2, 3] {
+            let shares: Vec<_> = (0..size).map(|rank| drawn(rank, size)).collect();
+            let sum = |share: &Vec<(String, usize)>| share.iter().map(|row| row.1).sum::<usize>();
+            let (most, least) = (shares.iter().map(sum).max(), shares.iter().map(sum).min());
+            assert!(most.unwrap() - least.unwrap() <= longest);
+            let mut rows: Vec<_> = shares.into_iter().flatten().collect();
+            let mut expected = all.clone();
+            rows.sort();
+            expected.sort();
+            assert_eq!(rows, expected, "{size} ranks");
+        }
+        assert_eq!(owners([5, 1, 4, 3].into_iter(), 2), [0, 0, 1, 1]);
     }
 
     #[test]

@@ -110,6 +110,14 @@ impl PromptBuilder {
         }))
     }
 
+    /// The text of an answer's tokens, without the one that ends it.
+    pub(crate) fn answer_text(&self, ids: &[i64]) -> String {
+        let eos = self.tokenizer.eos();
+        let ended = ids.last().is_some_and(|id| eos.contains(id));
+        self.tokenizer
+            .decode(&ids[..ids.len() - usize::from(ended)])
+    }
+
     /// The tokens of the answer that a pair rejects, ended like [`Self::target`]'s; `None` where the row is no pair.
     ///
     /// # Errors
@@ -184,6 +192,7 @@ impl PromptBuilder {
             text: Some(text.into()),
             ids: ids.into(),
             shown: None,
+            images: Arc::default(),
             reference: Arc::new(example.reference.clone()),
             draw: draw.draw,
         })
@@ -227,7 +236,12 @@ impl PromptBuilder {
         let shown = eyes
             .prompt_images(&prompt.ids, pictures)
             .map_err(of(example))?;
-        Ok(Prompt { shown, ..prompt })
+        let images = example.images.as_slice().into();
+        Ok(Prompt {
+            shown,
+            images,
+            ..prompt
+        })
     }
 }
 

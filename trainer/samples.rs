@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use indexmap::IndexMap;
-use rewards::{Invalid, Reference, Reward};
-use rollout::{Completion, FinishReason};
+use rewards::{ImageSource, Invalid, Reference, Reward};
+use rollout::{Completion, FinishReason, VersionSpan};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::grpo::advantage;
 use crate::learn::Ranks;
 use crate::metrics::{Keep, Metrics, keys};
-use crate::rollouts::ScoredGroup;
+use crate::rollout_batch::ScoredGroup;
 use crate::{TrainError, files};
 
 /// One completion as the sample files hold it.
@@ -49,8 +50,11 @@ pub struct SampleRow {
     pub total: Option<f64>,
     /// The formula's number; 0 in a zero-spread group, and where it could not be scored.
     pub advantage: f64,
-    /// Updates of the policy in this stage before it was written.
+    /// Updates of the policy in this stage before it was written: before its first token, where several versions wrote it.
     pub policy_version: u64,
+    /// Which versions wrote which of its tokens, where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policy_spans: Vec<VersionSpan>,
     /// The rewards that could not be had, where there are such.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unscored: Vec<String>,
@@ -60,6 +64,9 @@ pub struct SampleRow {
     pub reward_text: String,
     /// What it was compared with.
     pub reference: Reference,
+    /// The pictures that the prompt shows, as the row has them: paths, or base64; on the first row of a group alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageSource>,
     /// Milliseconds spent rendering it.
     pub render_ms: f64,
     /// Whether the renderer's deadline ended it.
@@ -77,15 +84,26 @@ pub struct StepId {
     pub policy_version: u64,
 }
 
-/// A group's rows under the draw number that orders groups.
+/// A prompt's rows under what orders prompts: the draw's number, and a place among the draw's own prompts.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct GroupRows {
-    draw: u64,
-    rows: Vec<SampleRow>,
+pub struct GroupRows<R> {
+    order: (u64, usize),
+    rows: Vec<R>,
+}
+
+impl<R> GroupRows<R> {
+    /// Of `rows`, which stand where `order` says.
+    pub fn new(order: (u64, usize), rows: Vec<R>) -> Self {
+        Self { order, rows }
+    }
 }
 
 /// The rows of a group's completions, with their advantages where the step has any.
-pub fn sample_rows(id: &StepId, scored: &ScoredGroup, advantages: Option<&[f64]>) -> GroupRows {
+pub fn sample_rows(
+    id: &StepId,
+    scored: &ScoredGroup,
+    advantages: Option<&[f64]>,
+) -> GroupRows<SampleRow> {
     let prompt = &scored.group.prompt;
     let completions = scored.group.completions.iter().zip(&scored.rewards);
     let row = |(index, (completion, reward)): (usize, (&Completion, &Reward))| SampleRow {
@@ -108,32 +126,40 @@ pub fn sample_rows(id: &StepId, scored: &ScoredGroup, advantages: Option<&[f64]>
         total: reward.total,
         unscored: reward.unscored.clone(),
         advantage: advantages.map_or(0.0, |advantages| advantages[index]),
-        policy_version: id.policy_version,
+        policy_version: completion.version(),
+        policy_spans: match completion.spans.len() {
+            0 | 1 => Vec::new(),
+            _ => completion.spans.clone(),
+        },
         reference: (*prompt.reference).clone(),
+        images: match index {
+            0 => prompt.images.to_vec(),
+            _ => Vec::new(),
+        },
         render_ms: reward.render_ms,
         deadline_hit: reward.deadline_hit(),
     };
-    GroupRows {
-        draw: prompt.draw,
-        rows: completions.enumerate().map(row).collect(),
-    }
+    GroupRows::new((prompt.draw, 0), completions.enumerate().map(row).collect())
 }
 
-/// The rows of all ranks' groups in the order of their draws, on rank 0; none on the others.
+/// The rows of all ranks' prompts in the order of their draws, on rank 0; none on the others.
 ///
 /// # Errors
 /// A lost rank.
-pub fn to_leader(ranks: &Ranks, own: Vec<GroupRows>) -> Result<Vec<SampleRow>, TrainError> {
+pub fn to_leader<R: Serialize + DeserializeOwned>(
+    ranks: &Ranks,
+    own: Vec<GroupRows<R>>,
+) -> Result<Vec<R>, TrainError> {
     let mut all = own;
     if ranks.size() > 1 {
         let bad = |error: serde_json::Error| TrainError::Other(format!("sample rows: {error}"));
         let bytes = serde_json::to_vec(&all).map_err(bad)?;
         all = Vec::new();
         for part in ranks.gather_to_leader(&bytes)? {
-            all.extend(serde_json::from_slice::<Vec<GroupRows>>(&part).map_err(bad)?);
+            all.extend(serde_json::from_slice::<Vec<GroupRows<R>>>(&part).map_err(bad)?);
         }
     }
-    all.sort_by_key(|group| group.draw);
+    all.sort_by_key(|group| group.order);
     Ok(all.into_iter().flat_map(|group| group.rows).collect())
 }
 
@@ -152,11 +178,8 @@ pub fn reward_metrics(rows: &[SampleRow], draws: &dyn Fn(&str) -> bool) -> Metri
         metrics.set(&keys::REWARD_STD, advantage::deviation(&totals, true));
     }
     metrics.set(&keys::UNSCORED, 1.0 - totals.len() as f64 / count);
-    let mut sums: IndexMap<String, (f64, f64)> = IndexMap::new();
-    let mut add = |name: String, value: f64| {
-        let entry = sums.entry(name).or_default();
-        *entry = (entry.0 + value, entry.1 + 1.0);
-    };
+    let mut values: IndexMap<String, Vec<f64>> = IndexMap::new();
+    let mut add = |name: String, value: f64| values.entry(name).or_default().push(value);
     for row in rows {
         let task = row.task.as_str();
         if let Some(total) = row.total {
@@ -175,8 +198,28 @@ pub fn reward_metrics(rows: &[SampleRow], draws: &dyn Fn(&str) -> bool) -> Metri
             add(keys::VALID_TASK.of(&[task]), f64::from(row.valid));
         }
     }
-    for (name, (sum, count)) in sums {
-        metrics.set_name(name, sum / count);
+    let drawn = rows.iter().filter(|row| draws(&row.task));
+    let (mut drawings, mut reasons) = (0.0, IndexMap::<String, f64>::new());
+    for row in drawn {
+        drawings += 1.0;
+        if let Some(reason) = &row.reason {
+            *reasons.entry(reason.word().into_owned()).or_default() += 1.0;
+        }
+    }
+    for (reason, count) in reasons {
+        metrics.set_of(
+            &keys::REASON,
+            &[&format!("{reason}_frac")],
+            count / drawings,
+        );
+    }
+    for (name, values) in values {
+        let spread = [&keys::REWARD_TASK, &keys::REWARD_PART];
+        if keys::declared(&name).is_some_and(|metric| spread.contains(&metric)) {
+            let std = name.trim_end_matches("mean").to_owned() + "std";
+            metrics.set_name(std, advantage::deviation(&values, true));
+        }
+        metrics.set_name(name, advantage::mean(&values));
     }
     let share = |holds: &dyn Fn(&SampleRow) -> bool| mean_of(&|row| f64::from(holds(row)));
     let hits = rows.iter().filter(|row| row.deadline_hit).count();
@@ -195,7 +238,12 @@ pub fn reward_metrics(rows: &[SampleRow], draws: &dyn Fn(&str) -> bool) -> Metri
 ///
 /// # Errors
 /// Whatever the file system says.
-pub fn write(run: &Path, stage: &str, step: u64, rows: &[SampleRow]) -> Result<(), TrainError> {
+pub fn write<R: Serialize>(
+    run: &Path,
+    stage: &str,
+    step: u64,
+    rows: &[R],
+) -> Result<(), TrainError> {
     write_step(&run.join("samples").join(stage), step, rows)
 }
 
@@ -236,7 +284,7 @@ pub fn write_pictures<'a>(
     Ok(())
 }
 
-fn write_step(folder: &Path, step: u64, rows: &[SampleRow]) -> Result<(), TrainError> {
+fn write_step<R: Serialize>(folder: &Path, step: u64, rows: &[R]) -> Result<(), TrainError> {
     files::make_folder(folder)?;
     let path = folder.join(format!("step_{step:06}.jsonl"));
     files::write_whole(&path, lines(rows)?.as_bytes())
@@ -246,7 +294,7 @@ fn write_step(folder: &Path, step: u64, rows: &[SampleRow]) -> Result<(), TrainE
 ///
 /// # Errors
 /// A row that is no JSON.
-pub fn lines(rows: &[SampleRow]) -> Result<String, TrainError> {
+pub fn lines<R: Serialize>(rows: &[R]) -> Result<String, TrainError> {
     let mut text = String::new();
     for row in rows {
         text.push_str(
@@ -376,6 +424,14 @@ mod tests {
             [of("draw"), of("edit"), of("caption")],
             [Some(0.5), Some(1.0), None]
         );
+        let mut lacking = rows.clone();
+        for row in &mut lacking[..3] {
+            row.reason = Some("no_svg: more".parse().unwrap());
+        }
+        let metrics = reward_metrics(&lacking, &draws);
+        let name = "svg/reason/no_svg_frac";
+        let share = metrics.iter().find(|(own, _)| *own == name);
+        assert_eq!(share.map(|(_, value)| value), Some(0.75));
         let words = reward_metrics(&rows[4..], &draws);
         assert_eq!(words.get(&keys::VALID), None);
     }

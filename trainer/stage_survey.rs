@@ -23,10 +23,21 @@ pub struct StageSurvey {
     pub prompts: Bound,
     /// Of answers, the ending token included.
     pub answers: Bound,
+    /// The longest prompt and the longest answer that it works with.
+    pub longest: LongestTokens,
     /// Whether the bound on answers is on prompt and answer together, and cuts off what is over it.
     pub cuts: bool,
     /// Whether its rows are pairs, whose longer answer counts.
     pairs: bool,
+}
+
+/// The longest parts of the rows that a stage works with, in tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LongestTokens {
+    /// Prompts.
+    pub prompt: usize,
+    /// Answers, the ending token included.
+    pub answer: usize,
 }
 
 /// What a row measures, in tokens.
@@ -51,6 +62,7 @@ impl StageSurvey {
             rows: 0,
             prompts: bound(bounds.prompt),
             answers: bound(bounds.answer),
+            longest: LongestTokens::default(),
             cuts: bounds.cuts,
             pairs: stage.algorithm.options().needs().pair,
         }
@@ -72,6 +84,10 @@ impl StageSurvey {
             false => row.answer,
         };
         let over = answer.is_some_and(|answer| before + answer + 1 > self.answers.most);
+        let most = self.answers.most.saturating_sub(before);
+        let answer = answer.map_or(0, |answer| (answer + 1).min(most));
+        self.longest.prompt = self.longest.prompt.max(row.prompt);
+        self.longest.answer = self.longest.answer.max(answer);
         self.answers.over += usize::from(over);
     }
 

@@ -16,6 +16,14 @@ use crate::metrics::{Metric, Metrics, keys};
 /// Target of the spans that are metrics.
 pub const PHASES: &str = "svgrl::phase";
 
+/// Target of the events that say how far the phase is.
+pub const PROGRESS: &str = "svgrl::progress";
+
+/// Says how much of the phase under way is done, and of how much.
+pub fn progress(done: usize, all: usize) {
+    tracing::trace!(target: PROGRESS, done, all);
+}
+
 macro_rules! phases {
     ($($(#[$about:meta])* $phase:ident = $span:literal => $key:ident;)*) => {
         /// A phase of a step. Phases follow one another: none is entered within another.

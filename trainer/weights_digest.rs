@@ -1,5 +1,7 @@
 //! What tells a policy's weights from others.
 
+use std::ops::Range;
+
 use models::Decoder;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -10,22 +12,21 @@ use crate::TrainError;
 /// Elements that are brought to memory at a time.
 const CHUNK: i64 = 32 << 20;
 
-/// Sixteen hexadecimal digits for the weights of `model`, in the kind that it computes in; adapters do not count.
+/// Sixteen hexadecimal digits for the weights of `model`, which must be in memory, in the kind that it computes in;
+/// adapters do not count.
 ///
 /// # Errors
 /// libtorch ending an operation.
 pub(crate) fn weights_digest(model: &Decoder) -> Result<String, TrainError> {
-    let mut hasher = Sha256::new();
-    let base = model.adapters().is_none().then(|| model.params.trainable());
-    for flat in base.into_iter().chain([model.params.frozen()]) {
-        let total = flat.numel() as i64;
-        hasher.update(total.to_le_bytes());
-        for start in (0..total).step_by(CHUNK as usize) {
-            let bytes = bytes(flat, start, CHUNK.min(total - start))?;
-            let sums: Vec<u32> = bytes.par_chunks(1 << 20).map(crc32fast::hash).collect();
-            sums.iter().for_each(|sum| hasher.update(sum.to_le_bytes()));
-        }
+    let (mut hasher, params) = (Sha256::new(), &model.params);
+    if model.adapters().is_none() {
+        let learn = params.trainable_len();
+        add(&mut hasher, learn, &|range| params.trainable_part(range))?;
     }
+    let frozen = params.frozen();
+    add(&mut hasher, frozen.numel() as i64, &|range| {
+        frozen.narrow(0, range.start, range.end - range.start)
+    })?;
     let digest = hasher.finalize();
     Ok(digest[..8]
         .iter()
@@ -33,8 +34,23 @@ pub(crate) fn weights_digest(model: &Decoder) -> Result<String, TrainError> {
         .collect())
 }
 
-fn bytes(flat: &Tensor, start: i64, len: i64) -> Result<Vec<u8>, TrainError> {
-    let part = flat.detach().narrow(0, start, len).to_device(Device::Cpu);
+/// Adds `total` numbers, which `part` gives a range of.
+fn add(
+    hasher: &mut Sha256,
+    total: i64,
+    part: &dyn Fn(Range<i64>) -> Tensor,
+) -> Result<(), TrainError> {
+    hasher.update(total.to_le_bytes());
+    for start in (0..total).step_by(CHUNK as usize) {
+        let bytes = bytes(&part(start..total.min(start + CHUNK)))?;
+        let sums: Vec<u32> = bytes.par_chunks(1 << 20).map(crc32fast::hash).collect();
+        sums.iter().for_each(|sum| hasher.update(sum.to_le_bytes()));
+    }
+    Ok(())
+}
+
+fn bytes(part: &Tensor) -> Result<Vec<u8>, TrainError> {
+    let part = part.detach().to_device(Device::Cpu);
     let raw = part.contiguous().f_view_dtype(Kind::Uint8);
     let raw = raw.map_err(|error| TrainError::Learner(error.to_string()))?;
     let count = raw.numel();

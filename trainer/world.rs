@@ -1,7 +1,7 @@
 //! The ranks of a run, from torchrun's variables.
 
 use std::env;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tch::Device;
-use torch_ext::{Backend, GroupOptions, Likeness, Meeting, Met, ProcessGroup, Store, TorchError};
+use torch_ext::{
+    Backend, GroupOptions, Likeness, Meeting, Met, ProcessGroup, Store, TorchError, route,
+};
 
 use crate::TrainError;
 use crate::config::Config;
-use crate::resume::differing_ranks;
+use crate::resume::differing_processes;
 use crate::run_lock::host;
 
 /// Seconds between signs of life.
@@ -56,6 +58,10 @@ impl World {
             }
         };
         let size = number("WORLD_SIZE")?.unwrap_or(1);
+        let address = || match (env::var("MASTER_ADDR"), number("MASTER_PORT")) {
+            (Ok(host), Ok(Some(port))) => u16::try_from(port).ok().map(|port| (host, port)),
+            _ => None,
+        };
         let restarts = ["TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"];
         let attempt = restarts
             .iter()
@@ -67,7 +73,7 @@ impl World {
                 local_rank: 0,
                 size: 1,
                 attempt,
-                address: None,
+                address: address(),
             });
         }
         let need = |name: &str| {
@@ -94,6 +100,12 @@ impl World {
         })
     }
 
+    /// Where rank 0 is met.
+    pub fn address(&self) -> Option<(&str, u16)> {
+        let (host, port) = self.address.as_ref()?;
+        Some((host, *port))
+    }
+
     /// Joins the other ranks of the run in `folder`, which are given the same config.
     ///
     /// # Errors
@@ -104,7 +116,7 @@ impl World {
         folder: &Path,
         device: Device,
     ) -> Result<ProcessGroup, TrainError> {
-        let Some((host, port)) = &self.address else {
+        let Some((host, port)) = self.address.as_ref().filter(|_| self.size > 1) else {
             return Ok(ProcessGroup::Solo);
         };
         let timeout = deadline(config)?;
@@ -198,6 +210,11 @@ impl About {
 
     /// What rank 0, which this is, makes of another rank.
     fn compare(&self, rank: usize, other: &Self) -> Likeness {
+        self.compare_with(&format!("rank {rank}"), other)
+    }
+
+    /// What rank 0, which this is, makes of a process called `name`.
+    fn compare_with(&self, name: &str, other: &Self) -> Likeness {
         if (&self.run, &self.folder) != (&other.run, &other.folder) {
             return Likeness::Stranger(format!(
                 "the ranks that meet here are those of the run `{}` in {} (rank 0 on {}), this process was started for the run `{}` in {}: give every rank of a run the same config and --run-dir, and every run a MASTER_PORT of its own",
@@ -207,25 +224,43 @@ impl About {
         let mut said = Vec::new();
         if self.size != other.size {
             said.push(format!(
-                "WORLD_SIZE: rank 0 has {}, rank {rank} has {}",
+                "WORLD_SIZE: rank 0 has {}, {name} has {}",
                 self.size, other.size
             ));
         }
         if self.version != other.version {
             said.push(format!(
-                "svgrl: rank 0 is {}, rank {rank} is {}",
+                "svgrl: rank 0 is {}, {name} is {}",
                 self.version, other.version
             ));
         }
-        let changes = differing_ranks((0, &self.config), (rank, &other.config));
+        let changes = differing_processes(("rank 0", &self.config), (name, &other.config));
         said.extend(changes.iter().map(ToString::to_string));
         match said.is_empty() {
             true => Likeness::Same,
             false => Likeness::Unlike(format!(
-                "the ranks were not given the same: {}",
+                "the processes of the run were not given the same: {}",
                 said.join("; ")
             )),
         }
+    }
+}
+
+/// What a process besides the ranks says of itself to rank 0.
+pub(crate) fn about_beside(config: &Config, folder: &Path) -> String {
+    // It has no place in the world.
+    serde_json::to_string(&About::of(config, folder, 0)).unwrap_or_default()
+}
+
+/// Why a process called `name` may not take part beside the ranks, if it may not; both from [`about_beside`].
+pub(crate) fn refusal_beside(own: &str, (name, other): (&str, &str)) -> Option<String> {
+    let read = |text| serde_json::from_str::<About>(text);
+    match (read(own), read(other)) {
+        (Ok(own), Ok(other)) => match own.compare_with(name, &other) {
+            Likeness::Same => None,
+            Likeness::Unlike(why) | Likeness::Stranger(why) => Some(format!("{name}: {why}")),
+        },
+        _ => Some(format!("{name}: it is not of the program that rank 0 is")),
     }
 }
 
@@ -320,17 +355,6 @@ impl MeetingPlace {
     }
 }
 
-/// The address of the interface that packets to `host` leave by; nothing is sent.
-fn route(host: &str, port: u16) -> Option<IpAddr> {
-    let to: Vec<SocketAddr> = (host, port).to_socket_addrs().ok()?.collect();
-    // IPv4 first, as the backends do.
-    let to = to.iter().find(|address| address.is_ipv4()).or(to.first())?;
-    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = UdpSocket::bind(any).ok()?;
-    socket.connect(to).ok()?;
-    socket.local_addr().ok().map(|address| address.ip())
-}
-
 /// Sets libtorch's threads on the CPU: `wanted`, or with 0 the cores shared among the local ranks.
 pub fn threads(wanted: usize) -> usize {
     let local: usize = env::var("LOCAL_WORLD_SIZE")
@@ -381,11 +405,5 @@ mod tests {
             ..about("/runs/a", 1)
         };
         assert!(matches!(own.compare(1, &older), Likeness::Unlike(told) if told.contains("0.0.1")));
-    }
-
-    #[test]
-    fn the_way_to_this_machine_is_the_loopback_and_nothing_leads_nowhere() {
-        assert_eq!(route("127.0.0.1", 1), "127.0.0.1".parse().ok());
-        assert_eq!(route("no.such.host.invalid", 1), None);
     }
 }

@@ -130,8 +130,16 @@ pub fn reference() -> Result<(), CliFailure> {
 
 /// `svgrl schema`
 pub fn schema() -> Result<(), CliFailure> {
-    let schema = serde_json::to_string_pretty(&config_check::schema::<Config>())
-        .map_err(CliFailure::other)?;
-    println!("{schema}");
+    print!("{}", schema_text()?);
     Ok(())
+}
+
+/// The schema that editors complete configs by.
+///
+/// # Errors
+/// None that is known.
+pub fn schema_text() -> Result<String, CliFailure> {
+    let schema = config_check::editor_schema::<Config>();
+    let text = serde_json::to_string_pretty(&schema).map_err(CliFailure::other)?;
+    Ok(text + "\n")
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use models::{GenerationConfig, load_folder};
-use rollout::engine::{self, EngineConfig, EngineOptions};
+use rollout::engine::{self, EngineConfig, EngineOptions, ServersOptions};
 use rollout::{Completion, FinishReason, Request, Sampling, Submission};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -119,6 +119,7 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
         tokenizer: text.tokenizer.clone(),
         slots: args.slots,
         cache_tokens: 0,
+        servers: ServersOptions::default(),
     };
     let mut engine = engine::open(EngineConfig::Local, options)?;
     let folder = args.prompts.parent().unwrap_or(Path::new(""));

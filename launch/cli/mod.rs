@@ -3,27 +3,34 @@
 mod bench;
 mod config;
 mod data;
+#[cfg(test)]
+mod documented_tests;
 mod embed;
 mod eval;
+mod export;
 mod extend_tokens;
 mod failure;
 mod generate;
 mod logprobs;
 mod merge;
 mod panics;
+mod plan;
 mod refine;
 mod render;
 mod report;
 mod reward;
 mod rows;
+mod samples;
 mod serve;
 mod shared;
+mod shell;
 mod train;
 mod train_progress;
+mod watch;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 pub use failure::{CliFailure, SMALLER};
 pub use shared::SharedFlags;
@@ -44,6 +51,8 @@ struct Cli {
 enum Command {
     /// Run a config's stages in order, or continue a run.
     Train(train::Args),
+    /// What a run would do and need: memory by part, disk, on this or other hardware.
+    Plan(plan::Args),
     /// Validate a config.
     Check(config::CheckArgs),
     /// Print the reference of the config's keys in Markdown.
@@ -74,12 +83,22 @@ enum Command {
     Reward(reward::Args),
     /// Score completions over HTTP, for other trainers or another machine's run.
     ServeRewards(serve::Args),
-    /// Write a run's report as one HTML file.
+    /// Write the report of a run, or of several side by side, as one HTML file, or serve it while they go on.
     Report(report::Args),
+    /// Follow a run in the terminal.
+    Watch(watch::Args),
+    /// Write a run's samples as a Parquet table.
+    Samples(samples::Args),
+    /// Replay a run's metrics into another tracker: W&B, MLflow, Trackio.
+    Export(export::Args),
     /// Start several ranks of a command on this machine.
     Launch(spawn::Args),
     /// Measure this machine.
     Bench(bench::Args),
+    /// Print what completes commands and flags in a shell.
+    Completions(shell::CompletionsArgs),
+    /// Write manual pages, one a command.
+    Man(shell::ManArgs),
 }
 
 /// Parses the command line and runs the command.
@@ -104,37 +123,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Commands and flags that the documents promise and that are not built.
-const NOT_BUILT: &[(&str, &str)] = &[
-    ("plan", "svgrl plan"),
-    ("watch", "svgrl watch"),
-    ("samples", "svgrl samples"),
-    ("export", "svgrl export"),
-    ("--learners", "--learners"),
-    ("--samplers", "--samplers"),
-    ("--serve", "--serve"),
-];
-
-/// What of [`NOT_BUILT`] a command line asked for.
-fn not_built(error: &clap::Error) -> Option<&'static str> {
-    use clap::error::{ContextKind, ContextValue};
-    let asked = [ContextKind::InvalidSubcommand, ContextKind::InvalidArg];
-    asked.into_iter().find_map(|kind| {
-        let Some(ContextValue::String(asked)) = error.get(kind) else {
-            return None;
-        };
-        let word = asked.split(['=', ' ']).next()?;
-        let known = NOT_BUILT.iter().find(|(name, _)| *name == word)?;
-        Some(known.1)
-    })
-}
-
 /// Says what is wrong with the command line (or what its help is), and the exit status for it.
 fn refused(error: &clap::Error) -> ExitCode {
-    if let Some(what) = not_built(error) {
-        eprintln!("error: {what}: not built yet");
-        return ExitCode::from(2);
-    }
     // Whoever closed the output does not want it.
     let _ = error.print();
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
@@ -145,6 +135,7 @@ fn dispatch(cli: &Cli) -> Result<u8, CliFailure> {
     let shared = &cli.shared;
     match &cli.command {
         Command::Train(args) => train::run(args, shared),
+        Command::Plan(args) => plan::run(args, shared).map(|()| 0),
         Command::Check(args) => config::check(args, shared).map(|()| 0),
         Command::Reference => config::reference().map(|()| 0),
         Command::Schema => config::schema().map(|()| 0),
@@ -160,31 +151,15 @@ fn dispatch(cli: &Cli) -> Result<u8, CliFailure> {
         Command::Reward(args) => reward::run(args, shared).map(|()| 0),
         Command::ServeRewards(args) => serve::run(args, shared).map(|()| 0),
         Command::Report(args) => report::run(args).map(|()| 0),
+        Command::Watch(args) => watch::run(args).map(|()| 0),
+        Command::Samples(args) => samples::run(args).map(|()| 0),
+        Command::Export(args) => export::run(args).map(|()| 0),
         Command::Launch(args) => spawn::run(args).map_err(CliFailure::from),
         Command::Bench(args) => bench::run(args, shared).map(|()| 0),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_built_is_told_from_what_is_not_known() {
-        let asked = |line: &str| {
-            let error = Cli::try_parse_from(line.split(' ')).err().unwrap();
-            not_built(&error)
-        };
-        assert_eq!(asked("svgrl watch runs/x"), Some("svgrl watch"));
-        for line in ["svgrl report r --serve", "svgrl report r --serve=8000"] {
-            assert_eq!(asked(line), Some("--serve"), "{line}");
+        Command::Completions(args) => {
+            shell::completions(args, Cli::command());
+            Ok(0)
         }
-        for line in [
-            "svgrl evil",
-            "svgrl data draughts",
-            "svgrl train c.yaml --gpu 2",
-        ] {
-            assert_eq!(asked(line), None, "{line}");
-        }
+        Command::Man(args) => shell::man(args, Cli::command()).map(|()| 0),
     }
 }

@@ -19,7 +19,7 @@ Examples:
 Clients for slime, verl, EasyR1 and TRL stand in launch/clients. SIGTERM and SIGINT end it after
 what is in flight is answered.")]
 pub struct Args {
-    /// The config whose tasks score; its `rewards.endpoint` is passed over.
+    /// The config whose tasks score; its `rewards.endpoint` and `rewards.endpoints` are passed over.
     config: PathBuf,
     /// Where to listen; port 0 takes a free one, which the log names.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8700")]
@@ -46,6 +46,7 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     let config = config::load(&args.config, &args.set, shared)?.config;
     let here = RewardsConfig {
         endpoint: None,
+        endpoints: Vec::new(),
         ..config.rewards.clone()
     };
     let tasks = trainer::scoring(&config.tasks);

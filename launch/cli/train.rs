@@ -3,13 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rollout::engine::SamplerEnd;
 use serde_json::{Value, json};
-use trainer::{Interrupt, Observer, Resume, RunEnd, RunLock, RunOptions, World};
+use trainer::config::{Config, WandbConfig};
+use trainer::plan::Hardware;
+use trainer::{Interrupt, Observer, Resume, RunEnd, RunLock, RunOptions, SamplerSeat, World};
 
+use super::export::{self, Tracker};
 use super::train_progress::TrainProgress;
-use super::{CliFailure, SharedFlags, config};
+use super::{CliFailure, SharedFlags, config, plan};
 use crate::spawn;
-use crate::telemetry::{self, RunOutputs, TOLD};
+use crate::telemetry::{self, LINES, RunOutputs, RunProcess, TOLD};
 
 /// `svgrl train`
 #[derive(Debug, Clone, clap::Args)]
@@ -59,14 +63,23 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<u8, CliFailure> {
     let loaded = config::load_to_run(&args.config, &args.set, shared)?;
     let config = &loaded.config;
     if args.dry_run {
+        if SamplerSeat::from_env()?.is_some() {
+            // The ranks beside it say what it would take.
+            return Ok(0);
+        }
         let mut config = config.clone();
         trainer::settle_steps(&mut config).map_err(|error| loaded.failure(error))?;
-        let plan = trainer::plan(&config).map_err(|error| loaded.failure(error))?;
+        let here = Hardware::here(&loaded.config, 0)?;
+        let plan = plan::made(&loaded, here, false)?;
         let resolved = serde_json::to_value(&config).map_err(CliFailure::other)?;
         println!("{}", to_yaml(&resolved)?);
-        println!("{plan}");
-        return Ok(0);
+        println!("{}", plan.text);
+        return plan::fits(&plan).map(|()| 0);
     }
+    if let Some(seat) = SamplerSeat::from_env()? {
+        return sample(args, shared, &loaded, &seat);
+    }
+    trainer::check_placement(config, trainer::samplers_beside()?)?;
     let grace = Duration::try_from_secs_f64(config.grace_s).unwrap_or(Duration::MAX);
     let interrupt = Interrupt::listen(grace)?;
     let world = World::from_env()?;
@@ -75,10 +88,7 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<u8, CliFailure> {
         .resolve(world.local_rank)
         .map_err(CliFailure::input)?;
     let threads = trainer::threads(config.threads);
-    let folder = args
-        .run_dir
-        .clone()
-        .unwrap_or_else(|| config.output_dir.0.join(&config.name));
+    let folder = args.folder(config);
     let leader = world.rank == 0;
     let documents = match leader {
         true => documents(
@@ -100,13 +110,21 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<u8, CliFailure> {
     if config.deterministic && device != tch::Device::Cpu {
         torch_ext::set_deterministic(true).map_err(CliFailure::other)?;
     }
-    let group = world.connect(config, &folder, device)?;
-    let _outputs = telemetry::start_run(&RunOutputs {
+    let outputs = RunOutputs {
         folder: &folder,
-        rank: world.rank,
+        process: RunProcess::Rank(world.rank),
         verbosity: shared.verbosity(),
         trace: args.trace.as_deref(),
-    })?;
+    };
+    let open = || telemetry::start_run(&outputs);
+    // Rank 0 has the folder already, and says in its log who is missing; others touch it once they belong to its run.
+    let first = leader.then(open).transpose()?;
+    let group = world.connect(config, &folder, device).map_err(recorded)?;
+    let samplers = trainer::open_pool(config, &world, &folder).map_err(recorded)?;
+    let _outputs = match first {
+        Some(outputs) => outputs,
+        None => open()?,
+    };
     let mut progress = TrainProgress::new(&folder);
     if let Some(aside) = aside {
         progress.notice(&format!(
@@ -122,17 +140,40 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<u8, CliFailure> {
         threads,
         accept: &args.accept_changes,
         documents: &documents,
+        samplers,
         interrupt,
     };
-    let end = trainer::run(config, &options, group, &mut progress).map_err(|error| {
-        tracing::error!(target: TOLD, "{error}");
-        loaded.failure(error)
-    })?;
+    let end = trainer::run(config, &options, group, &mut progress)
+        .map_err(|error| recorded(loaded.failure(error)))?;
     progress.end(end);
+    if let (RunEnd::Finished, true, Some(wandb)) = (end, leader, &config.tracking.wandb) {
+        track(&folder, wandb);
+    }
     Ok(match end {
         RunEnd::Finished | RunEnd::AlreadyFinished => 0,
         RunEnd::Interrupted(signal) => u8::try_from(128 + signal).unwrap_or(1),
     })
+}
+
+/// What ends the run, after a word in its logs.
+fn recorded(failure: impl Into<CliFailure>) -> CliFailure {
+    let failure = failure.into();
+    tracing::error!(target: TOLD, "{failure}");
+    failure
+}
+
+/// Replays a finished run into W&B, or says how to do it later: what a tracker lacks is no fault of the run.
+fn track(folder: &Path, wandb: &WandbConfig) {
+    let told = export::replay(Tracker::Wandb, folder, &wandb.project, &wandb.python);
+    match told {
+        Ok(said) => tracing::info!(target: LINES, "tracking.{said}"),
+        Err(failure) => tracing::warn!(
+            target: LINES,
+            "tracking.wandb: {failure}; later: svgrl export wandb {} --project {}",
+            folder.display(),
+            wandb.project
+        ),
+    }
 }
 
 /// Starts `ranks` local ranks of this very command line, without its `--gpus`.
@@ -163,7 +204,52 @@ fn launch(args: &Args, ranks: usize) -> Result<u8, CliFailure> {
     })
 }
 
+/// Samples for the ranks of the run until that ends; the process's exit status. Signals end it at once: it has nothing to
+/// write.
+fn sample(
+    args: &Args,
+    shared: &SharedFlags,
+    loaded: &config::RunConfig,
+    seat: &SamplerSeat,
+) -> Result<u8, CliFailure> {
+    let config = &loaded.config;
+    let device = config.device.resolve(seat.local_rank);
+    let device = device.map_err(CliFailure::input)?;
+    trainer::threads(config.threads);
+    let folder = args.folder(config);
+    // The run folder is in order once rank 0 can be reached.
+    let desk = seat.reach(config)?;
+    if config.deterministic && device != tch::Device::Cpu {
+        torch_ext::set_deterministic(true).map_err(CliFailure::other)?;
+    }
+    let _outputs = telemetry::start_run(&RunOutputs {
+        folder: &folder,
+        process: RunProcess::Sampler(seat.number),
+        verbosity: shared.verbosity(),
+        trace: args.trace.as_deref(),
+    })?;
+    let end = seat.sample(desk, config, &folder, device);
+    let end = end.map_err(|error| {
+        tracing::error!(target: TOLD, "sampler {}: {error}", seat.number);
+        loaded.failure(error)
+    })?;
+    match end {
+        SamplerEnd::RunEnded => Ok(0),
+        SamplerEnd::GivenUp => {
+            tracing::warn!(target: TOLD, "sampler {}: rank 0 has given it up", seat.number);
+            Ok(LOST)
+        }
+        SamplerEnd::TurnedAway(why) => Err(CliFailure::other(why)),
+    }
+}
+
 impl Args {
+    /// The run folder.
+    fn folder(&self, config: &Config) -> PathBuf {
+        let own = || config.output_dir.0.join(&config.name);
+        self.run_dir.clone().unwrap_or_else(own)
+    }
+
     /// Where to continue. What the flag says is said to the first attempt: one that torchrun or Slurm starts after
     /// it goes on from where that came.
     fn resume(&self, attempt: u64) -> Resume {
@@ -175,6 +261,9 @@ impl Args {
         }
     }
 }
+
+/// The exit status of a sampler that another one may take the place of.
+const LOST: u8 = 75;
 
 /// How long a restart waits for the attempt before it to leave the run folder.
 const ATTEMPT: Duration = Duration::from_secs(120);

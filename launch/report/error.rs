@@ -16,6 +16,9 @@ pub enum ReportError {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// TensorBoard's files.
+    #[error(transparent)]
+    Media(trainer::TrainError),
     /// A line that is not what the run folder's format says.
     #[error("{}:{line}: {problem}", path.display())]
     Line {

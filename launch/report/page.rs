@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 /// Characters of a prompt or completion that are shown.
-const MOST_CHARACTERS: usize = 6000;
+pub(crate) const MOST_CHARACTERS: usize = 6000;
 
 /// A whole page; `body` is markup, `title` is text.
 pub(crate) fn document(title: &str, body: &str) -> String {

@@ -5,6 +5,7 @@
 //! no filter acts on metrics. Spans and events are made where things happen; nothing else prints.
 
 mod console;
+mod live;
 mod service;
 mod trace;
 
@@ -19,13 +20,33 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::cli::CliFailure;
 use console::ConsoleLayer;
 pub use console::{LINES, TOLD, Verbosity};
+use live::LiveBar;
+
+/// A process of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunProcess {
+    /// This rank.
+    Rank(usize),
+    /// This sampler.
+    Sampler(usize),
+}
+
+impl RunProcess {
+    /// What its files are called by.
+    fn name(self) -> String {
+        match self {
+            Self::Rank(number) => format!("rank_{number}"),
+            Self::Sampler(number) => format!("sampler_{number}"),
+        }
+    }
+}
 
 /// What a run's outputs are.
 pub struct RunOutputs<'a> {
     /// The run folder, which exists.
     pub folder: &'a Path,
-    /// This process's rank.
-    pub rank: usize,
+    /// Which process of the run this is.
+    pub process: RunProcess,
     /// What the console shows.
     pub verbosity: Verbosity,
     /// A Chrome trace, if one is asked for.
@@ -36,9 +57,18 @@ pub struct RunOutputs<'a> {
 #[must_use]
 pub struct Outputs {
     _trace: Option<trace::Guard>,
+    live: Option<LiveBar>,
 }
 
-/// Sends a run's events to the console, `train.log` (rank 0) and `logs/rank_N.jsonl`, its phases to the
+impl Drop for Outputs {
+    fn drop(&mut self) {
+        if let Some(live) = &self.live {
+            live.clear();
+        }
+    }
+}
+
+/// Sends a run's events to the console, `train.log` (rank 0) and `logs/rank_N.jsonl` or `logs/sampler_N.jsonl`, its phases to the
 /// metrics, and everything to the trace file.
 ///
 /// # Errors
@@ -47,15 +77,15 @@ pub fn start_run(outputs: &RunOutputs) -> Result<Outputs, CliFailure> {
     let append = |path: &Path| trainer::files::open_log(path).map_err(CliFailure::from);
     let logs = outputs.folder.join("logs");
     trainer::files::make_folder(&logs)?;
-    let file = append(&logs.join(format!("rank_{}.jsonl", outputs.rank)))?;
-    let leader = outputs.rank == 0;
+    let file = append(&logs.join(format!("{}.jsonl", outputs.process.name())))?;
+    let leader = outputs.process == RunProcess::Rank(0);
     let record = leader
         .then(|| append(&outputs.folder.join("train.log")))
         .transpose()?;
     let (trace, guard) = match outputs.trace {
         None => (None, None),
         Some(path) => {
-            let (layer, guard) = trace::layer(path, outputs.rank)?;
+            let (layer, guard) = trace::layer(path, &outputs.process.name())?;
             (Some(layer), Some(guard))
         }
     };
@@ -68,14 +98,19 @@ pub fn start_run(outputs: &RunOutputs) -> Result<Outputs, CliFailure> {
         .with_writer(Mutex::new(file))
         .with_filter(log_filter()?);
     let console = ConsoleLayer::new(outputs.verbosity, leader, record);
+    let live = console.live();
     Registry::default()
         .with(trainer::telemetry::PhaseClock::layer())
         .with(json)
         .with(console.with_filter(log_filter()?.or(filter_fn(|event| event.target() == LINES))))
         .with(trace)
+        .with(live.as_ref().map(LiveBar::layer))
         .try_init()
         .map_err(CliFailure::other)?;
-    Ok(Outputs { _trace: guard })
+    Ok(Outputs {
+        _trace: guard,
+        live,
+    })
 }
 
 /// Sends the warnings of a command that keeps no log to standard error, as lines.

@@ -16,15 +16,15 @@ pub(super) type Guard = FlushGuard;
 /// The layer, seeing spans alone.
 pub(super) type TraceLayer<S> = Filtered<ChromeLayer<S>, FilterFn, S>;
 
-/// The layer that writes `path` (rank 0), or beside it `path` with the rank in its name.
+/// The layer that writes `path` (rank 0), or beside it `path` with the process's name in its own.
 ///
 /// # Errors
 /// A file that cannot be made.
-pub(super) fn layer<S>(path: &Path, rank: usize) -> Result<(TraceLayer<S>, Guard), CliFailure>
+pub(super) fn layer<S>(path: &Path, process: &str) -> Result<(TraceLayer<S>, Guard), CliFailure>
 where
     S: tracing::Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
 {
-    let path = of_rank(path, rank);
+    let path = of_process(path, process);
     // The builder would panic where the file cannot be made.
     let file = std::fs::File::create(&path)
         .map_err(|error| CliFailure::input(format!("--trace {}: {error}", path.display())))?;
@@ -37,12 +37,12 @@ where
 }
 
 /// `trace.json` for rank 0, `trace.rank_1.json` for rank 1.
-fn of_rank(path: &Path, rank: usize) -> PathBuf {
-    if rank == 0 {
+fn of_process(path: &Path, process: &str) -> PathBuf {
+    if process == "rank_0" {
         return path.to_owned();
     }
     let mut name = OsString::from(path.file_stem().unwrap_or_default());
-    name.push(format!(".rank_{rank}"));
+    name.push(format!(".{process}"));
     if let Some(extension) = path.extension() {
         name.push(".");
         name.push(extension);
@@ -56,9 +56,9 @@ mod tests {
 
     #[test]
     fn ranks_write_beside_one_another() {
-        let named = |path: &str, rank| of_rank(Path::new(path), rank);
-        assert_eq!(named("a/t.json", 0), Path::new("a/t.json"));
-        assert_eq!(named("a/t.json", 2), Path::new("a/t.rank_2.json"));
-        assert_eq!(named("t", 1), Path::new("t.rank_1"));
+        let named = |path: &str, process| of_process(Path::new(path), process);
+        assert_eq!(named("a/t.json", "rank_0"), Path::new("a/t.json"));
+        assert_eq!(named("a/t.json", "rank_2"), Path::new("a/t.rank_2.json"));
+        assert_eq!(named("t", "rank_1"), Path::new("t.rank_1"));
     }
 }

@@ -1,6 +1,7 @@
 //! Pictures on their way into a network: decoded 8-bit sRGB, resized as Pillow does, cropped. What
 //! one network's processor does with them lies in its own file.
 
+mod carried;
 mod encoder;
 mod exif_orientation;
 mod patches;

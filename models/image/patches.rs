@@ -75,6 +75,32 @@ impl Patches {
     }
 }
 
+impl Patches {
+    /// The resized picture that was cut into these patches.
+    pub(super) fn whole(&self, picture: &ProcessedPicture) -> Rgb8 {
+        let (patch, merge) = (self.patch as usize, self.merge as usize);
+        let (rows, columns) = (picture.grid.0 as usize, picture.grid.1 as usize);
+        let (width, height) = (columns * patch, rows * patch);
+        let mut data = vec![0; 3 * width * height];
+        for (index, planes) in picture.pixels.chunks_exact(3 * patch * patch).enumerate() {
+            let (block, within) = (index / (merge * merge), index % (merge * merge));
+            let across = columns / merge;
+            let row = block / across * merge + within / merge;
+            let column = block % across * merge + within % merge;
+            for (at, value) in planes.iter().enumerate() {
+                let (channel, place) = (at / (patch * patch), at % (patch * patch));
+                let (y, x) = (row * patch + place / patch, column * patch + place % patch);
+                data[3 * (y * width + x) + channel] = *value;
+            }
+        }
+        Rgb8 {
+            width,
+            height,
+            data,
+        }
+    }
+}
+
 /// Cuts a picture whose sides are multiples of `patch * merge`.
 fn cut(rgb: &Rgb8, patch: usize, merge: usize) -> ProcessedPicture {
     let (rows, columns) = (rgb.height / patch, rgb.width / patch);
@@ -95,5 +121,32 @@ fn cut(rgb: &Rgb8, patch: usize, merge: usize) -> ProcessedPicture {
         rows: (rows * columns) as i64,
         grid: (rows as i64, columns as i64),
         tokens: (rows * columns / merge / merge) as i64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_picture_is_put_together_again() {
+        let (width, height) = (24, 16);
+        let data: Vec<u8> = (0..3 * width * height)
+            .map(|at| (at * 7 % 251) as u8)
+            .collect();
+        let rgb = Rgb8 {
+            width,
+            height,
+            data,
+        };
+        let patches = Patches {
+            patch: 4,
+            merge: 2,
+            min_pixels: 1,
+            max_pixels: 1 << 20,
+        };
+        let picture = cut(&rgb, 4, 2);
+        assert_ne!(picture.pixels, rgb.data);
+        assert_eq!(patches.whole(&picture), rgb);
     }
 }

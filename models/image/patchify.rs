@@ -31,6 +31,14 @@ impl Patchify {
         }
     }
 
+    /// The resized picture that [`Self::apply`] cut; `None` where it was cut into tiles.
+    pub fn whole(&self, picture: &ProcessedPicture) -> Option<Rgb8> {
+        match self {
+            Self::Patches(patches) => Some(patches.whole(picture)),
+            Self::Tiles(_) => None,
+        }
+    }
+
     /// Image tokens of a picture of `(width, height)` pixels.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ pub struct PromptImages {
 
 impl PromptImages {
     /// Patches or tiles of all its pictures.
-    pub(crate) fn rows(&self) -> i64 {
+    pub fn rows(&self) -> i64 {
         self.pictures.iter().map(|picture| picture.rows).sum()
     }
 }

@@ -29,6 +29,6 @@ pub(crate) use layout::AdapterLayout;
 pub(crate) use merge::{merge_adapters, merged};
 pub use pass::AdapterMode;
 pub(crate) use pass::AdapterPass;
+pub(crate) use peft::AdapterExport;
 pub use peft::Adapters;
-pub(crate) use peft::write_adapter;
 pub(crate) use read::PeftFolder;

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use tch::Tensor;
 
 use super::base::{CONFIG, WEIGHTS};
 use super::config::{LoraConfig, is_called};
 use crate::ModelError;
 use crate::params::ParamTable;
-use crate::tensor_file::{write_tensors, write_text};
+use crate::tensor_file::{host_copy, write_tensors, write_text};
 
 /// What PEFT puts before transformers' names.
 pub(super) const PREFIX: &str = "base_model.model.";
@@ -27,30 +28,47 @@ pub struct Adapters {
     pub(crate) modules: Vec<String>,
 }
 
-/// Writes the adapters of `params` in PEFT's layout beside what `folder` holds; equal numbers give equal bytes.
-///
-/// # Errors
-/// Whatever the file system says.
-pub(crate) fn write_adapter(
-    params: &ParamTable,
-    adapters: &Adapters,
-    folder: &Path,
-) -> Result<(), ModelError> {
-    let adapted: Vec<&str> = params
-        .adapters()
-        .iter()
-        .map(|adapter| adapter.module.as_str())
-        .collect();
-    let text = serde_json::to_string_pretty(&description(adapters, &adapted));
-    let text = text.expect("JSON values serialise");
-    write_text(&folder.join(CONFIG), &format!("{text}\n"))?;
-    let tensors: Vec<_> = params
-        .adapters()
-        .iter()
-        .flat_map(|adapter| [&adapter.a, &adapter.b])
-        .map(|spec| (format!("{PREFIX}{}", spec.name), params.view(spec)))
-        .collect();
-    write_tensors(&folder.join(WEIGHTS), &tensors)
+/// What PEFT's two files are written from.
+pub(crate) struct AdapterExport {
+    config: String,
+    /// By PEFT's names, in the kind that they learn in.
+    tensors: Vec<(String, Tensor)>,
+}
+
+impl AdapterExport {
+    /// Of the adapters of `params`, which must be in memory and stay as they are until [`Self::write`].
+    pub(crate) fn of(params: &ParamTable, adapters: &Adapters) -> Self {
+        let all = params.adapters();
+        let adapted: Vec<&str> = all.iter().map(|adapter| adapter.module.as_str()).collect();
+        let text = serde_json::to_string_pretty(&description(adapters, &adapted));
+        let specs = all.iter().flat_map(|adapter| [&adapter.a, &adapter.b]);
+        let named = specs.map(|spec| (format!("{PREFIX}{}", spec.name), params.view(spec)));
+        Self {
+            config: text.expect("JSON values serialise"),
+            tensors: named.collect(),
+        }
+    }
+
+    /// The same with numbers of its own in the host's memory.
+    pub(crate) fn copied(self) -> Self {
+        let copies = self.tensors.into_iter().map(|(name, tensor)| {
+            let copy = host_copy(&tensor, tensor.kind());
+            (name, copy)
+        });
+        Self {
+            tensors: copies.collect(),
+            ..self
+        }
+    }
+
+    /// Writes them in PEFT's layout beside what `folder` holds; equal numbers give equal bytes.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub(crate) fn write(&self, folder: &Path) -> Result<(), ModelError> {
+        write_text(&folder.join(CONFIG), &format!("{}\n", self.config))?;
+        write_tensors(&folder.join(WEIGHTS), &self.tensors)
+    }
 }
 
 fn description(adapters: &Adapters, adapted: &[&str]) -> Value {

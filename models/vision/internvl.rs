@@ -12,6 +12,7 @@ use crate::input::Features;
 use crate::layers::Activation;
 use crate::linear::{LinearParams, Projection};
 use crate::lora::AdapterPass;
+use crate::packed_attention::Runs;
 use crate::param_layout::ParamLayout;
 use crate::params::{Component, ParamId, ParamTable};
 
@@ -274,9 +275,11 @@ impl InternTower {
         let x = Tensor::cat(&[&class, &self.patches.forward(&patches, pass)], 1) + &self.positions;
         let (rows, wide) = (x.size()[1], x.size()[2]);
         let mut x = x.view([tiles * rows, wide]);
-        let lengths = vec![rows; tiles as usize];
+        let heads = self.blocks.first().map_or(1, |block| block.heads);
+        let place = (x.kind(), x.device());
+        let runs = Runs::new(vec![rows; tiles as usize], wide / heads, place);
         for block in &self.blocks {
-            x = block.forward(&x, &lengths, pass);
+            x = block.forward(&x, &runs, pass);
         }
         let x = match &self.last {
             None => x,
@@ -310,7 +313,7 @@ impl InternTower {
 }
 
 impl InternBlock {
-    fn forward(&self, x: &Tensor, lengths: &[i64], pass: AdapterPass) -> Tensor {
+    fn forward(&self, x: &Tensor, runs: &Runs, pass: AdapterPass) -> Tensor {
         let rows = x.size()[0];
         let qkv = self
             .qkv
@@ -321,7 +324,7 @@ impl InternBlock {
             None => (heads(&qkv[0]), heads(&qkv[1])),
             Some([q, k]) => (heads(&q.forward(&qkv[0])), heads(&k.forward(&qkv[1]))),
         };
-        let mixed = run_attention(&q, &k, &heads(&qkv[2]), lengths);
+        let mixed = run_attention(&q, &k, &heads(&qkv[2]), runs);
         let x = self.out.forward(&mixed, pass) * &self.scales[0] + x;
         let inner = self.feed[0].forward(&self.norms[1].forward(&x), pass);
         let fed = self.feed[1].forward(&self.activation.apply(&inner), pass);

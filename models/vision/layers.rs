@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::layers::{RotaryTables, reduce_kind, rms_norm};
+use crate::packed_attention::Runs;
 use crate::param_layout::ParamLayout;
 use crate::params::{ParamId, ParamTable};
 
@@ -75,9 +76,13 @@ pub(crate) fn axial_tables(inv_freq: &Tensor, places: &Tensor, kind: Kind) -> Ro
     }
 }
 
-/// Attention of `q`, `k`, `v [n, heads, D]` within consecutive runs of `lengths` rows, each row
-/// seeing all of its run: `[n, heads * D]`.
-pub(crate) fn run_attention(q: &Tensor, k: &Tensor, v: &Tensor, lengths: &[i64]) -> Tensor {
+/// Attention of `q`, `k`, `v [n, heads, D]` within consecutive runs of rows, each row seeing all of
+/// its run: `[n, heads * D]`. On a GPU one call, whatever their lengths.
+pub(crate) fn run_attention(q: &Tensor, k: &Tensor, v: &Tensor, runs: &Runs) -> Tensor {
+    if let Some(mixed) = runs.attend(q, k, v) {
+        return mixed;
+    }
+    let lengths = runs.lengths.as_slice();
     let size = q.size();
     let (rows, heads, dim) = (size[0], size[1], size[2]);
     let attend = |q: &Tensor, k: &Tensor, v: &Tensor| {

@@ -7,6 +7,7 @@ use super::layers::{Norm, NormKind, NormParams, axial_tables, run_attention};
 use crate::layers::{Activation, RotaryTables, inverse_frequencies, reduce_kind, rotate};
 use crate::linear::{LinearParams, Projection};
 use crate::lora::AdapterPass;
+use crate::packed_attention::Runs;
 use crate::param_layout::ParamLayout;
 use crate::params::ParamTable;
 
@@ -113,14 +114,14 @@ impl QwenBlockParams {
 }
 
 impl QwenBlock {
-    /// `x [n, D]`, each row seeing its run of `lengths`.
+    /// `x [n, D]`, each row seeing its run.
     pub(super) fn forward(
         &self,
         x: &Tensor,
-        (tables, lengths): (&RotaryTables, &[i64]),
+        (tables, runs): (&RotaryTables, &Runs),
         pass: AdapterPass,
     ) -> Tensor {
-        let x = x + self.attend(&self.norms[0].forward(x), (tables, lengths), pass);
+        let x = x + self.attend(&self.norms[0].forward(x), (tables, runs), pass);
         let normed = self.norms[1].forward(&x);
         let fed = match &self.feed {
             FeedForward::Plain([up, down]) => {
@@ -137,7 +138,7 @@ impl QwenBlock {
     fn attend(
         &self,
         x: &Tensor,
-        (tables, lengths): (&RotaryTables, &[i64]),
+        (tables, runs): (&RotaryTables, &Runs),
         pass: AdapterPass,
     ) -> Tensor {
         let (rows, kind) = (x.size()[0], x.kind());
@@ -150,7 +151,7 @@ impl QwenBlock {
             &rotated(0),
             &rotated(1),
             &qkv.select(1, 2).contiguous(),
-            lengths,
+            runs,
         );
         self.out.forward(&mixed, pass)
     }

@@ -16,6 +16,7 @@ use crate::input::Features;
 use crate::layers::RotaryTables;
 use crate::linear::{LinearParams, Projection};
 use crate::lora::AdapterPass;
+use crate::packed_attention::Runs;
 use crate::param_layout::ParamLayout;
 use crate::params::{Component, ParamTable};
 
@@ -131,7 +132,8 @@ impl Qwen25Tower {
         let x = self.patches.forward(&pixels.data, pass);
         let (kind, device) = (x.kind(), x.device());
         let (order, within) = windows(&pixels.grids, self.merge, self.window);
-        let across = patch_counts(&pixels.grids);
+        let runs = |lengths| Runs::new(lengths, self.head_dim, (kind, device));
+        let (within, across) = (runs(within), runs(patch_counts(&pixels.grids)));
         let order = Tensor::from_slice(&order).to_device(device);
         let unit = self.merge * self.merge;
         let moved = |x: &Tensor, order: &Tensor| {
@@ -148,11 +150,11 @@ impl Qwen25Tower {
         };
         let mut x = moved(&x, &order);
         for (index, block) in self.blocks.iter().enumerate() {
-            let lengths = match self.whole.contains(&(index as i64)) {
+            let runs = match self.whole.contains(&(index as i64)) {
                 true => &across,
                 false => &within,
             };
-            x = block.forward(&x, (&tables, lengths), pass);
+            x = block.forward(&x, (&tables, runs), pass);
         }
         vec![moved(&x, &order.argsort(0, false))]
     }

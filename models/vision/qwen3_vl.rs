@@ -15,6 +15,7 @@ use super::types::Pixels;
 use crate::input::Features;
 use crate::linear::{LinearParams, Projection};
 use crate::lora::AdapterPass;
+use crate::packed_attention::Runs;
 use crate::param_layout::ParamLayout;
 use crate::params::{Component, ParamId, ParamTable};
 
@@ -128,13 +129,13 @@ impl Qwen3Tower {
     pub(super) fn run(&self, pixels: &Pixels, pass: AdapterPass) -> Vec<Tensor> {
         let place = (self.positions.kind(), self.positions.device());
         let positions = patch_positions(&pixels.grids, self.merge);
-        let lengths = patch_counts(&pixels.grids);
+        let runs = Runs::new(patch_counts(&pixels.grids), self.head_dim, place);
         let tables = patch_tables(&positions, self.head_dim, place);
         let mut x =
             self.patches.forward(&pixels.data, pass) + self.interpolated(&positions, &pixels.grids);
         let mut states = Vec::new();
         for (index, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&x, (&tables, &lengths), pass);
+            x = block.forward(&x, (&tables, &runs), pass);
             if self.taps.iter().any(|(tapped, _)| *tapped == index as i64) {
                 states.push(x.shallow_clone());
             }

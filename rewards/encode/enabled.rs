@@ -203,7 +203,13 @@ impl Handle {
         let (ended, counter) = (server.ended.clone(), server.counter.clone());
         let handle = std::thread::Builder::new()
             .name(format!("encode-{}", server.name))
-            .spawn(move || server.run(&mut worker, offloader, &inbox))?;
+            .spawn(move || {
+                // On a GPU it computes beside the policy, not behind it; answers are read into host memory.
+                if let Err(error) = models::use_own_stream(device) {
+                    tracing::debug!("an encoder shares the policy's stream: {error}");
+                }
+                server.run(&mut worker, offloader, &inbox);
+            })?;
         Ok(Handle {
             thread: Thread {
                 jobs: Some(jobs),

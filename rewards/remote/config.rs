@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// How the service at `rewards.endpoint` is called.
+/// How the services at `rewards.endpoint` or `rewards.endpoints` are called.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RemoteConfig {
@@ -12,13 +12,13 @@ pub struct RemoteConfig {
     pub token_file: Option<PathBuf>,
     /// Completions in one request, at least 1.
     pub batch: usize,
-    /// Requests under way at the same time, at least 1.
+    /// Requests under way at the same time at each service, at least 1.
     pub connections: usize,
     /// Milliseconds, at least 1, to wait for an answer before the request counts as failed; never less than
     /// `rewards.deadline_ms` and two seconds.
     pub timeout_ms: u64,
     /// How often a failed request, or one of whose completions none was judged in time, is sent again (with growing
-    /// pauses where it failed) before the run stops.
+    /// pauses where it failed) before the run stops; with several services, so often to each.
     pub retries: u32,
 }
 

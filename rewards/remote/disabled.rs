@@ -16,11 +16,7 @@ use std::sync::atomic::AtomicBool;
 pub(crate) enum Remote {}
 
 impl Remote {
-    pub fn connect(
-        _: &RewardsConfig,
-        _: &str,
-        _: IndexMap<String, String>,
-    ) -> Result<Remote, RewardError> {
+    pub fn connect(_: &RewardsConfig, _: IndexMap<String, String>) -> Result<Remote, RewardError> {
         Err(RewardError::Config(
             "rewards.endpoint: this build scores in its own process only (build with the feature `client`)".into(),
         ))

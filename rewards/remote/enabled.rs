@@ -13,6 +13,8 @@ use crate::reference::{ImageSource, Reference};
 use crate::request::ScoreRequest;
 use crate::types::{Reward, ScoreJob};
 use crate::wire::{ScoreRow, ScoredRow};
+
+use super::services::Services;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use indexmap::IndexMap;
 use serde_json::{Value, json};
@@ -23,9 +25,9 @@ use std::time::Duration;
 /// What a completion may take beside its drawing, and an answer on its way, milliseconds.
 const SLACK_MS: u64 = 1000;
 
-/// The service at the other end.
+/// The services at the other end.
 pub(crate) struct Remote {
-    caller: Caller,
+    services: Services,
     /// What is sent beside the rows of each request: the tasks' digests, and how long the answer may take.
     terms: Value,
     /// Completions in one request: as the config has it, or fewer where the service takes no more.
@@ -49,7 +51,6 @@ impl Remote {
     /// scores in another way, less time for a completion than drawing it may take.
     pub fn connect(
         config: &RewardsConfig,
-        endpoint: &str,
         tasks: IndexMap<String, String>,
     ) -> Result<Remote, RewardError> {
         let how = &config.remote;
@@ -61,38 +62,43 @@ impl Remote {
             text.map(|text| text.trim().to_owned())
         };
         let token = how.token_file.as_ref().map(read).transpose()?;
-        let caller = |timeout_ms: u64| {
+        let addresses = config.services();
+        let open = |timeout_ms: u64| {
             let timeout = Duration::from_millis(timeout_ms);
-            Caller::new(endpoint, token.clone(), timeout, how.retries)
+            let caller =
+                |address: &str, retries| Caller::new(address, token.clone(), timeout, retries);
+            Services::new(&addresses, how.retries, caller)
         };
-        let health = caller(how.timeout_ms).call("/health", None, &|| true);
-        let health = health.map_err(|error| {
-            RewardError::Service(format!("rewards.endpoint: {}", error.message))
-        })?;
-        for (name, own) in &tasks {
-            let theirs = health["tasks"][name].as_str();
-            let problem = match theirs {
-                Some(digest) if digest == own => continue,
-                Some(_) => "is scored in another way there",
-                None => "is unknown there",
-            };
-            return Err(RewardError::Config(format!(
-                "rewards.endpoint: {endpoint}: the task {name:?} {problem} (start the service with this config)"
+        let told = open(how.timeout_ms).ask_each("/health");
+        let mut needed = 0;
+        let mut silent = Vec::new();
+        for (endpoint, health) in addresses.iter().zip(told) {
+            match health {
+                Ok(health) => {
+                    needed = check_health(config, (endpoint, &health), &tasks)?.max(needed)
+                }
+                Err(error) if error.may_pass() => silent.push(error.message),
+                Err(error) => {
+                    return Err(RewardError::Service(format!(
+                        "rewards.endpoint: {}",
+                        error.message
+                    )));
+                }
+            }
+        }
+        if silent.len() == addresses.len() {
+            return Err(RewardError::Service(format!(
+                "rewards.endpoint: {}",
+                silent.join("; ")
             )));
         }
-        let drawing = config
-            .deadline_ms
-            .max(health["drawing_ms"].as_u64().unwrap_or(0));
-        let needed = drawing.saturating_add(SLACK_MS);
-        if let Some(theirs) = health["deadline_ms"].as_u64().filter(|&ms| ms < needed) {
-            return Err(RewardError::Config(format!(
-                "rewards.endpoint: {endpoint}: the service gives a completion {theirs} ms (rewards.service.deadline_ms there), but drawing one may take {drawing} ms (rewards.deadline_ms), and one that does would end the run (start the service with rewards.service.deadline_ms >= {needed}, or lower rewards.deadline_ms here and there)"
-            )));
+        for message in silent {
+            tracing::warn!(target: "svgrl::rewards", "{message}: the other services do its work until it answers");
         }
         // What a single completion may take is always waited for.
         let patience = how.timeout_ms.max(needed.saturating_add(SLACK_MS));
         Ok(Remote {
-            caller: caller(patience),
+            services: open(patience),
             terms: json!({"tasks": tasks, "deadline_ms": patience - SLACK_MS}),
             batch: AtomicUsize::new(how.batch),
             retries: how.retries,
@@ -131,7 +137,7 @@ impl Remote {
         let content = serde_json::to_vec(&sent).map_err(|error| fault(error.to_string()))?;
         self.checked.get(key(&[task.as_bytes(), &content]), || {
             let body = self.body(vec![json!({"task": task, "reference": sent})]);
-            let answer = self.caller.call("/check", Some(&body), &|| true);
+            let answer = self.services.call("/check", &body, &|| true);
             let answer = answer.map_err(|error| fault(self.give_up(error)))?;
             match answer["items"][0].as_str() {
                 Some(problem) => Err(fault(problem.to_owned())),
@@ -191,6 +197,11 @@ impl Remote {
             _ if error.sent == 1 => {
                 " (sent once; rewards.remote.retries says how often)".to_owned()
             }
+            _ if self.services.count() > 1 => format!(
+                " (sent {} times to {} services; rewards.remote.retries says how often)",
+                error.sent,
+                self.services.count()
+            ),
             _ => format!(
                 " (sent {} times; rewards.remote.retries says how often)",
                 error.sent
@@ -278,12 +289,7 @@ impl Remote {
             return Err(Unanswered::Lost);
         }
         let lose = |message: String| {
-            let status = None;
-            self.give_up(CallError {
-                status,
-                message,
-                sent: 0,
-            });
+            self.give_up(CallError::unsent(message));
             Unanswered::Lost
         };
         let rows: Result<Vec<Value>, String> =
@@ -291,7 +297,7 @@ impl Remote {
         let mut body = self.body(rows.map_err(lose)?);
         body["last_try"] = last_try.into();
         let judged = self.judged.load(Ordering::SeqCst);
-        let answer = self.caller.call("/score_batch", Some(&body), &go_on);
+        let answer = self.services.call("/score_batch", &body, &go_on);
         let mut answer = answer.map_err(|error| match error.status {
             Some(413) if requests.len() > 1 => Unanswered::TooMuch,
             Some(429) if self.judged.load(Ordering::SeqCst) > judged => Unanswered::Busy,
@@ -306,6 +312,34 @@ impl Remote {
             true => Ok(rows),
             false => Err(lose("the service answered another number of items".into())),
         }
+    }
+}
+
+/// Whether a service scores these tasks alike, and gives a completion time enough: how much it needs, milliseconds.
+fn check_health(
+    config: &RewardsConfig,
+    (endpoint, health): (&str, &Value),
+    tasks: &IndexMap<String, String>,
+) -> Result<u64, RewardError> {
+    for (name, own) in tasks {
+        let problem = match health["tasks"][name].as_str() {
+            Some(digest) if digest == own => continue,
+            Some(_) => "is scored in another way there",
+            None => "is unknown there",
+        };
+        return Err(RewardError::Config(format!(
+            "rewards.endpoint: {endpoint}: the task {name:?} {problem} (start the service with this config)"
+        )));
+    }
+    let drawing = config
+        .deadline_ms
+        .max(health["drawing_ms"].as_u64().unwrap_or(0));
+    let needed = drawing.saturating_add(SLACK_MS);
+    match health["deadline_ms"].as_u64().filter(|&ms| ms < needed) {
+        Some(theirs) => Err(RewardError::Config(format!(
+            "rewards.endpoint: {endpoint}: the service gives a completion {theirs} ms (rewards.service.deadline_ms there), but drawing one may take {drawing} ms (rewards.deadline_ms), and one that does would end the run (start the service with rewards.service.deadline_ms >= {needed}, or lower rewards.deadline_ms here and there)"
+        ))),
+        None => Ok(needed),
     }
 }
 

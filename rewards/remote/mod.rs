@@ -6,6 +6,8 @@ mod config;
 mod disabled;
 #[cfg(feature = "client")]
 mod enabled;
+#[cfg(feature = "client")]
+mod services;
 
 pub use config::RemoteConfig;
 #[cfg(not(feature = "client"))]

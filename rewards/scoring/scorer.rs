@@ -89,8 +89,8 @@ impl Scorer {
         config
             .validate()
             .map_err(|e| RewardError::Config(format!("rewards.{e}")))?;
-        if let Some(endpoint) = &config.endpoint {
-            return Scorer::remote(config, endpoint, &tasks);
+        if !config.services().is_empty() {
+            return Scorer::remote(config, &tasks);
         }
         let deadline = Duration::from_millis(config.deadline_ms);
         let renderer = Arc::new(Renderer::new(worker, deadline)?);
@@ -191,10 +191,9 @@ impl Scorer {
         Ok(())
     }
 
-    /// A scorer whose threads call the service at `endpoint`.
+    /// A scorer whose threads call services elsewhere.
     fn remote(
         config: &RewardsConfig,
-        endpoint: &str,
         tasks: &IndexMap<String, TaskScoring>,
     ) -> Result<Scorer, RewardError> {
         for (name, scoring) in tasks {
@@ -205,12 +204,12 @@ impl Scorer {
         let digests = tasks
             .iter()
             .map(|(name, scoring)| (name.clone(), scoring.digest()));
-        let remote = Arc::new(Remote::connect(config, endpoint, digests.collect())?);
+        let remote = Arc::new(Remote::connect(config, digests.collect())?);
         let mut scorer = Scorer::without_threads(IndexMap::new(), config, remote.failures());
         scorer.remote = Some(remote.clone());
         let (sender, requests) = unbounded();
         scorer.requests = Some(sender);
-        for i in 0..config.remote.connections {
+        for i in 0..config.remote.connections * config.services().len() {
             let (remote, stopped) = (remote.clone(), scorer.stopped.clone());
             let requests: Receiver<ScoreRequest> = requests.clone();
             let call = move || remote.serve(&requests, &stopped);
@@ -239,6 +238,11 @@ impl Scorer {
     /// [`Stopped`].
     pub fn next_unless(&self, stop: &dyn Fn() -> bool) -> Result<Option<Scored>, Stopped> {
         self.submitted.next_unless(stop)
+    }
+
+    /// A finished judgement of those submitted, if there is one by now.
+    pub fn ready(&self) -> Option<Scored> {
+        self.submitted.ready()
     }
 
     /// Gives up all judgements that were submitted and have not come.

@@ -58,6 +58,14 @@ impl Submitted {
         }
     }
 
+    /// A judgement that has come by now.
+    pub fn ready(&self) -> Option<Scored> {
+        let mut submitted = self.lock();
+        let scored = submitted.results.1.try_recv().ok()?;
+        submitted.count = submitted.count.saturating_sub(1);
+        Some(scored)
+    }
+
     /// Gives up all that is outstanding.
     pub fn abandon(&self) {
         let old = std::mem::take(&mut *self.lock());

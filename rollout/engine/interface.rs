@@ -49,7 +49,7 @@ pub struct Finished {
 }
 
 /// What an engine has done since it was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct EngineStats {
     /// Version of the weights it samples with, see [`Engine::sync`].
     pub policy_version: u64,
@@ -63,6 +63,27 @@ pub struct EngineStats {
     pub peak_pages: u64,
     /// Tokens whose keys and values were copied within the cache.
     pub moved_rows: u64,
+    /// Kernels and copies that one launch of the largest captured decoding step starts; 0 where none was captured.
+    pub graph_nodes: u64,
+    /// What servers elsewhere have done.
+    pub servers: Option<ServerStats>,
+}
+
+/// What servers elsewhere have done since the engine was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct ServerStats {
+    /// Seconds of the last sync, its probes among them.
+    pub sync_s: f64,
+    /// Bytes that it wrote or sent.
+    pub sync_bytes: u64,
+    /// The largest gap between a server's log-probability and the learner's in the probes after it.
+    pub probe_gap: f64,
+    /// Completions that were asked for again because a server failed.
+    pub retried: u64,
+    /// Completions that were drawn anew because they held an id that the policy never draws.
+    pub redrawn: u64,
+    /// Completions that new weights dropped and that were asked for again.
+    pub dropped: u64,
 }
 
 /// What an engine can do.
@@ -72,6 +93,11 @@ pub struct Capabilities {
     pub pictures: bool,
     /// Whether [`Request::lengths`] is honoured.
     pub exact_lengths: bool,
+    /// Whether it works while nobody waits for it: several submissions may be under way, and [`Engine::poll`] says what
+    /// has ended. An engine without this decodes when it is asked, one submission after the other.
+    pub ahead: bool,
+    /// Whether it decodes with the learner's own tensors, all of which must be in memory then.
+    pub shares_weights: bool,
 }
 
 impl Submission {
@@ -104,7 +130,7 @@ impl Submission {
 /// Samples completions. What it holds is decided by the submissions alone, never by when the caller
 /// asks for the next completion.
 pub trait Engine {
-    /// Queues requests, once all earlier ones are answered.
+    /// Queues requests; once all earlier ones are answered, unless it samples [ahead](Capabilities::ahead).
     ///
     /// # Errors
     /// A prompt that is empty or cannot fit, sampling values out of bounds, pictures for a policy
@@ -126,12 +152,52 @@ pub trait Engine {
     /// [`RolloutError::Stopped`]; those of [`Self::next`].
     fn next_unless(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Finished>, RolloutError>;
 
+    /// The next completion that has ended by now, without waiting; nothing where an engine decodes only when asked.
+    ///
+    /// # Errors
+    /// Those of [`Self::next`].
+    fn poll(&mut self) -> Result<Option<Finished>, RolloutError> {
+        Ok(None)
+    }
+
+    /// Waits for what is being written with the last weights and must not go on with others; every rank does so before
+    /// [`Self::sync`].
+    ///
+    /// # Errors
+    /// Those of [`Self::next`].
+    fn settle(&mut self) -> Result<(), RolloutError> {
+        Ok(())
+    }
+
     /// Samples with these weights from now on and calls them `version`. An engine elsewhere takes them
     /// block by block; one that shares the learner's tensors notes the number.
     ///
     /// # Errors
     /// Weights that do not arrive.
     fn sync(&mut self, weights: &dyn WeightBlocks, version: u64) -> Result<(), RolloutError>;
+
+    /// Another rank is about to give the servers of this engine `version`, until [`Self::follow`] says that it has:
+    /// completions that are under way may be written by it, and no others begin meanwhile.
+    fn announce(&mut self, version: u64) {
+        let _ = version;
+    }
+
+    /// What another rank's engine over the same servers has to know of the last [`Self::sync`]; nothing where each has
+    /// weights of its own.
+    fn synced(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// Samples with what another rank's engine has synced as `version`, by what its [`Self::synced`] says.
+    ///
+    /// # Errors
+    /// Words that are none of this engine's.
+    fn follow(&mut self, note: &[u8], version: u64) -> Result<(), RolloutError> {
+        let _ = (note, version);
+        Err(RolloutError::Input(
+            "this engine's weights are its own rank's".into(),
+        ))
+    }
 
     /// What it has done so far.
     fn stats(&self) -> EngineStats;

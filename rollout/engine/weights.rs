@@ -39,6 +39,27 @@ impl WeightBlocks for Decoder {
     }
 }
 
+/// A policy's weights without the adapters that stand beside them.
+pub(super) struct Unadapted<'a>(pub(super) &'a Decoder);
+
+impl WeightBlocks for Unadapted<'_> {
+    fn blocks(&self) -> usize {
+        self.0.blocks()
+    }
+
+    fn block(
+        &self,
+        index: usize,
+        take: &mut dyn FnMut(&str, &Tensor) -> Result<(), RolloutError>,
+    ) -> Result<(), RolloutError> {
+        let params = &self.0.params;
+        for spec in by_layer(params.specs()).nth(index).unwrap_or_default() {
+            take(&spec.name, &params.view(spec))?;
+        }
+        Ok(())
+    }
+}
+
 fn by_layer(specs: &[ParamSpec]) -> impl Iterator<Item = &[ParamSpec]> {
     specs.chunk_by(|a, b| layer(&a.name) == layer(&b.name))
 }

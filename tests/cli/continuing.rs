@@ -178,7 +178,7 @@ fn a_signal_drops_a_step_that_cannot_end_in_its_grace() {
     let output = first.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(143), "{said}");
-    assert!(said.contains("may end within 0 s"), "{said}");
+    assert!(said.contains("rl step 1 within 0 s (grace_s)"), "{said}");
     assert!(
         run.join("checkpoints/rl/step_000000").exists()
             && !run.join("samples/rl/step_000001.jsonl").exists()

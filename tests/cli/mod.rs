@@ -3,6 +3,7 @@
 
 mod bad_rows;
 mod bench;
+mod console;
 mod continuing;
 mod embed;
 mod encoders;
@@ -17,6 +18,7 @@ mod help;
 mod hostile;
 mod inspect;
 pub mod judges;
+mod learnt_samples;
 mod logprobs;
 mod looked_at;
 mod lora;

@@ -45,6 +45,8 @@ pub fn program() -> Command {
         "MASTER_ADDR",
         "MASTER_PORT",
         "SVGRL_COLLECTIVE_TIMEOUT_S",
+        "SVGRL_SAMPLER",
+        "SVGRL_SAMPLERS",
     ] {
         command.env_remove(name);
     }

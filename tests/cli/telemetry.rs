@@ -8,6 +8,7 @@ use trainer::metrics::keys;
 
 use super::program::{keys as names, program, rows, scratch, svgrl, told};
 use super::tiny::{self, tiny};
+use crate::engines::training::served_run;
 use crate::preferences::short_run;
 
 /// Trains the tiny config in `folder` with `set`, and answers with its run folder.
@@ -43,12 +44,14 @@ fn every_declared_metric_is_written_and_every_written_one_declared() {
         &[],
     );
     let pairs = short_run("every_metric_of_pairs");
+    let served = served_run("every_metric_of_servers");
     let mut written: BTreeMap<&str, u64> = BTreeMap::new();
     let mut held_out = 0;
     for row in rows(&run.join("metrics.jsonl"))
         .iter()
         .chain(&rows(&tiny().run.join("metrics.jsonl")))
         .chain(&rows(&pairs.join("metrics.jsonl")))
+        .chain(&rows(&served.join("metrics.jsonl")))
     {
         for name in names(row).iter().skip(3) {
             let metric = keys::declared(name).unwrap_or_else(|| panic!("{name} is not declared"));

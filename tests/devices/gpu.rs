@@ -6,7 +6,16 @@ use std::sync::OnceLock;
 
 use crate::cli::program::program;
 
-const SOURCE: &str = include_str!("pretend_gpu.cpp");
+/// The library's sources, the header first.
+const SOURCES: [(&str, &str); 4] = [
+    ("pretend_gpu.h", include_str!("pretend_gpu.h")),
+    ("pretend_gpu.cpp", include_str!("pretend_gpu.cpp")),
+    (
+        "pretend_operators.cpp",
+        include_str!("pretend_operators.cpp"),
+    ),
+    ("pretend_kernels.cpp", include_str!("pretend_kernels.cpp")),
+];
 
 /// Where `cuda` leads.
 pub enum Gpu {
@@ -33,6 +42,14 @@ impl Gpu {
                 (false, false) => Self::Pretended(compiled(&libtorch)),
             }
         })
+    }
+
+    /// What a process sees that was given one: a pretended one is a real one to it, but for its sums.
+    pub fn seen() -> Self {
+        match std::env::var("LD_PRELOAD") {
+            Ok(library) => Self::Pretended(library.into()),
+            Err(_) => Self::Real,
+        }
     }
 
     /// The program where `cuda` is this GPU.
@@ -82,7 +99,7 @@ fn libtorch() -> PathBuf {
         .into()
 }
 
-/// pretend_gpu.cpp as a library, made once for each text of it and each libtorch.
+/// The sources as a library, made once for each text of them and each libtorch.
 fn compiled(libtorch: &Path) -> PathBuf {
     let name = format!("pretend_gpu-{:08x}", named(libtorch));
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -90,11 +107,11 @@ fn compiled(libtorch: &Path) -> PathBuf {
     if library.exists() {
         return library;
     }
-    let (source, aside) = (
-        folder.join(format!("{name}.cpp")),
-        folder.join(format!("{name}.part")),
-    );
-    std::fs::write(&source, SOURCE).unwrap();
+    let (sources, aside) = (folder.join(&name), folder.join(format!("{name}.part")));
+    std::fs::create_dir_all(&sources).unwrap();
+    for (file, text) in SOURCES {
+        std::fs::write(sources.join(file), text).unwrap();
+    }
     let include = match std::env::var_os("LIBTORCH_INCLUDE") {
         Some(folder) => PathBuf::from(folder).join("include"),
         None => libtorch.join("include"),
@@ -106,7 +123,7 @@ fn compiled(libtorch: &Path) -> PathBuf {
         .arg("-isystem")
         .arg(include.join("torch/csrc/api/include"))
         .arg("-D_GLIBCXX_USE_CXX11_ABI=1")
-        .arg(&source)
+        .args(SOURCES[1..].iter().map(|(file, _)| sources.join(file)))
         .arg("-o")
         .arg(&aside)
         .arg(format!("-L{}", libtorch.join("lib").display()))
@@ -114,15 +131,16 @@ fn compiled(libtorch: &Path) -> PathBuf {
         .arg(format!("-Wl,-rpath,{}", libtorch.join("lib").display()))
         .status()
         .expect("a C++ compiler, which the build needs too");
-    assert!(status.success(), "{} does not compile", source.display());
+    assert!(status.success(), "{} does not compile", sources.display());
     std::fs::rename(aside, &library).unwrap();
     library
 }
 
-/// FNV-1a of the source and the libtorch's place.
+/// FNV-1a of the sources and the libtorch's place.
 fn named(libtorch: &Path) -> u32 {
-    let bytes = SOURCE
-        .bytes()
+    let bytes = SOURCES
+        .iter()
+        .flat_map(|(_, text)| text.bytes())
         .chain(libtorch.as_os_str().as_encoded_bytes().iter().copied());
     bytes.fold(0x811C_9DC5, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)

@@ -12,11 +12,6 @@ use crate::parity::perceptual;
 use crate::support::skip::skip;
 use crate::support::{fixture, gap, ints, relative};
 
-mod gpu;
-mod run;
-
-use gpu::Gpu;
-
 /// The GPU, or a return where there can be none.
 macro_rules! gpu {
     () => {
@@ -27,12 +22,31 @@ macro_rules! gpu {
     };
 }
 
+mod decoding;
+mod gpu;
+mod run;
+
+use gpu::Gpu;
+
 #[test]
 fn a_run_on_a_gpu_samples_and_learns_what_the_cpu_does() {
     let gpu = gpu!();
     let run = run::drawn("gpu", Some(gpu), &["device=cuda:0"]);
     assert_eq!(run::sampled(&run), run::sampled(run::on_the_cpu()));
     run::alike(run::on_the_cpu(), &run, gpu.tolerance());
+}
+
+#[test]
+fn optimizer_and_reference_policy_may_lie_on_the_host() {
+    let gpu = gpu!();
+    for stage in [0, 1, 3] {
+        let key = format!(
+            "sharding={{stage: {stage}, offload_optimizer: true, offload_reference: true}}"
+        );
+        let set = ["device=cuda:0", &key];
+        let run = run::drawn(&format!("host{stage}"), Some(gpu), &set);
+        run::alike(run::on_the_cpu(), &run, gpu.tolerance());
+    }
 }
 
 #[test]
@@ -45,6 +59,12 @@ fn encoders_sit_on_another_gpu_and_leave_it_while_the_learner_works() {
     let stayed = run::drawn("stayed", Some(gpu), &set[..2]);
     run::alike(run::on_the_cpu(), &stayed, gpu.tolerance());
     if let Gpu::Pretended(_) = gpu {
+        let counted = run::counted(&stayed);
+        assert!(counted("beside") > 0, "the encoder has a stream of its own");
+        assert!(
+            counted("waits") > 0,
+            "which waits for what was asked before"
+        );
         // At the end, and in the offloaded run after each of the four rollouts but the last.
         assert_eq!((run::emptied(&run)[1], run::emptied(&stayed)[1]), (4, 1));
     }

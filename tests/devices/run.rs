@@ -86,6 +86,7 @@ pub fn drawn(run: &str, gpu: Option<&Gpu>, set: &[&str]) -> PathBuf {
     let folder = taught();
     let mut command = gpu.map_or_else(program, Gpu::program);
     command.env("PRETEND_GPU_REPORT", folder.join(format!("{run}.report")));
+    command.env("PRETEND_GPU_COUNTS", folder.join(format!("{run}.counts")));
     train(command, folder, "rl.yaml", run, set).fine();
     folder.join(run)
 }
@@ -109,6 +110,16 @@ pub fn emptied(run: &Path) -> Vec<u64> {
     let report = std::fs::read_to_string(run.with_extension("report")).unwrap();
     let number = |line: &str| line.split(' ').nth(1).unwrap().parse().unwrap();
     report.lines().map(number).collect()
+}
+
+/// What the pretended GPUs counted while `run` ran, by name.
+pub fn counted(run: &Path) -> impl Fn(&str) -> u64 {
+    let counts = std::fs::read_to_string(run.with_extension("counts")).unwrap();
+    move |name| {
+        let lines = counts.lines().filter_map(|line| line.split_once(' '));
+        let mut numbers = lines.filter(|line| line.0 == name);
+        numbers.next().unwrap().1.parse().unwrap()
+    }
 }
 
 /// Fails where a number of the runs' metrics is further apart than `tolerance`, relative to the larger

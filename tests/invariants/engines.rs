@@ -4,12 +4,11 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use models::{Decoder, InitConfig, ModelConfig, Recompute, Tokenizer};
+use models::{Decoder, Recompute};
 use rewards::rules::Chrf;
 use rewards::{
     CompletionConfig, Reference, RewardConfig, RewardsConfig, RubricConfig, Scorer, TaskScoring,
@@ -17,40 +16,17 @@ use rewards::{
 use rollout::data::{CursorState, Spread};
 use rollout::engine::{Capabilities, EngineStats, WeightBlocks};
 use rollout::{Completion, Engine, FinishReason, Finished, Prompt, Request, RolloutError};
-use rollout::{Sampling, Submission};
+use rollout::{Sampling, Submission, VersionSpan};
 use serde_json::{Value, json};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 use trainer::config::{AlgorithmOptions, GrpoConfig, RolloutConfig};
+use trainer::queue::BatchQueue;
 use trainer::{Algorithm, Interrupt, LoadedPrompts, Loader, PromptRequest, ReferencePolicy};
-use trainer::{DrawStats, Ranks, StageContext, StepContext, StepEnd, TrainError};
+use trainer::{DrawStats, Ranks, StageContext, StepContext, StepEnd, StepSamples, TrainError};
 
 use crate::support::policy;
 
 const WORDS: [&str; 3] = ["a red circle", "two blue squares", "a green star"];
-
-fn tokenizer() -> Arc<Tokenizer> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/quickstart_tokenizer");
-    Arc::new(Tokenizer::read(&folder).unwrap())
-}
-
-fn network(seed: u64) -> Decoder {
-    tch::set_num_threads(1);
-    let init = InitConfig {
-        hidden_size: 32,
-        intermediate_size: 64,
-        num_hidden_layers: 2,
-        num_attention_heads: 2,
-        num_key_value_heads: 1,
-        ..InitConfig::default()
-    };
-    let config = ModelConfig {
-        init: Some(init),
-        ..ModelConfig::default()
-    };
-    config
-        .load(seed, &tokenizer(), (Kind::Float, Device::Cpu))
-        .unwrap()
-}
 
 /// The engine's side of the wire.
 struct HttpEngine {
@@ -79,7 +55,8 @@ impl Engine for HttpEngine {
         let answer = self.post("/completions", &body)?;
         assert_eq!(answer["version"], self.stats.policy_version);
         for finished in answer["completions"].as_array().unwrap() {
-            self.arrived.push_back(finished_of(finished));
+            self.arrived
+                .push_back(finished_of(finished, self.stats.policy_version));
         }
         Ok(())
     }
@@ -115,6 +92,8 @@ impl Engine for HttpEngine {
         Capabilities {
             pictures: false,
             exact_lengths: false,
+            ahead: false,
+            shares_weights: false,
         }
     }
 }
@@ -148,7 +127,7 @@ fn read_message(stream: &mut impl BufRead) -> Option<(String, Value)> {
     Some((first, serde_json::from_slice(&body).unwrap()))
 }
 
-fn finished_of(value: &Value) -> Finished {
+fn finished_of(value: &Value, version: u64) -> Finished {
     let number = |name: &str| value[name].as_u64().unwrap() as usize;
     let logprobs = |name: &str| serde_json::from_value(value[name].clone()).unwrap();
     Finished {
@@ -160,13 +139,17 @@ fn finished_of(value: &Value) -> Finished {
             drawn_logprobs: logprobs("drawn_logprobs"),
             text: value["text"].as_str().map(String::from),
             finish: serde_json::from_value::<FinishReason>(value["finish"].clone()).unwrap(),
+            spans: vec![VersionSpan {
+                version,
+                end: value["ids"].as_array().unwrap().len(),
+            }],
         },
     }
 }
 
 /// Another process in all but name: it shares nothing, and begins with weights of its own.
 fn serve(listener: &TcpListener) {
-    let (model, tokenizer) = (Rc::new(network(99)), tokenizer());
+    let (model, tokenizer) = (Rc::new(policy::random(99, 0)), policy::tokenizer());
     let mut engine = policy::engine(&model, Some(&tokenizer), 0);
     let mut version = 0;
     loop {
@@ -239,7 +222,7 @@ struct FewWords {
 
 impl Loader for FewWords {
     fn prompts(&mut self, request: PromptRequest) -> Result<LoadedPrompts, TrainError> {
-        let tokenizer = tokenizer();
+        let tokenizer = policy::tokenizer();
         let prompts = (0..request.count).map(|index| Prompt {
             id: index.to_string(),
             task: "words".into(),
@@ -247,6 +230,7 @@ impl Loader for FewWords {
             asked: WORDS[index].into(),
             ids: tokenizer.encode(WORDS[index]).into(),
             shown: None,
+            images: Arc::default(),
             reference: Arc::new(Reference {
                 text: Some(WORDS[index].into()),
                 ..Reference::default()
@@ -269,6 +253,7 @@ impl Loader for FewWords {
         CursorState {
             draws: self.draws,
             streams: IndexMap::new(),
+            pending: Vec::new(),
         }
     }
 
@@ -277,10 +262,14 @@ impl Loader for FewWords {
         Ok(())
     }
 
-    fn observe(&mut self, _totals: &[(u64, &[f64])]) {}
+    fn observe(&mut self, _totals: &[(u64, &[f64])], _end: u64) {}
 
     fn spreads(&self) -> Vec<Spread> {
         Vec::new()
+    }
+
+    fn answer_text(&self, _ids: &[i64]) -> String {
+        String::new()
     }
 }
 
@@ -314,7 +303,7 @@ fn train(
     let mut common = config.common_defaults();
     common.batch.size = WORDS.len();
     // Other tests draw from libtorch's generator at the same time: a seed alone would not do.
-    let model = network(3);
+    let model = policy::random(3, 0);
     tch::no_grad(|| model.params.trainable().shallow_clone().copy_(start));
     let mut learner = policy::learner(model, Recompute::None);
     let mut engine = open(&learner.model);
@@ -330,7 +319,7 @@ fn train(
         steps_before: 0,
     };
     let mut loader = FewWords { draws: 0 };
-    let mut told = Vec::new();
+    let (mut told, mut queue) = (Vec::new(), BatchQueue::default());
     for step in 1..=3 {
         let version = learner.optimizer.updates;
         engine.sync(learner.model.as_ref(), version).unwrap();
@@ -339,10 +328,14 @@ fn train(
             learner: &mut learner,
             engine: engine.as_mut(),
             loader: &mut loader,
+            queue: &mut queue,
             step,
         });
         let StepEnd::Done { metrics, rows, .. } = end.unwrap() else {
             unreachable!("nobody interrupts it")
+        };
+        let StepSamples::Sampled(rows) = rows else {
+            unreachable!("it samples")
         };
         let timed = |name: &str| {
             ["time/", "perf/", "svg/render_ms"]
@@ -362,8 +355,10 @@ fn a_step_cannot_tell_an_engine_behind_http_from_the_one_beside_it() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let server = std::thread::spawn(move || serve(&listener));
-    let start = network(3).params.trainable().copy();
-    let (here, weights) = train(&start, |model| policy::engine(model, Some(&tokenizer()), 0));
+    let start = policy::random(3, 0).params.trainable().copy();
+    let (here, weights) = train(&start, |model| {
+        policy::engine(model, Some(&policy::tokenizer()), 0)
+    });
     let (there, same) = train(&start, |_| {
         Box::new(HttpEngine {
             host: host.clone(),

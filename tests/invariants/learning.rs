@@ -39,7 +39,7 @@ struct Outcome {
 }
 
 /// Three prompts with 3, 2 and 3 completions of 1 to 9 tokens.
-fn trajectories(shared: bool) -> Vec<Trajectory> {
+pub fn trajectories(shared: bool) -> Vec<Trajectory> {
     let token = |n: usize| (n * 37 + 11) as i64 % 64;
     let families = [(5, [4, 1, 9].as_slice()), (1, &[6, 2]), (11, &[1, 1, 7])];
     let mut out = Vec::new();
@@ -69,10 +69,11 @@ const LOSS: LossOptions = LossOptions {
     entropy: 0.05,
     kl: None,
     tis_cap: None,
+    correction: None,
 };
 
 /// The loss of the tokens from `start` of a micro-batch.
-fn terms_loss(micro: &MicroBatch, start: i64, logprobs: &Tensor, entropy: &Tensor) -> Tensor {
+pub fn terms_loss(micro: &MicroBatch, start: i64, logprobs: &Tensor, entropy: &Tensor) -> Tensor {
     let cut = |tensor: &Tensor| tensor.narrow(0, start, logprobs.size()[0]);
     let sampler = cut(&micro.sampler);
     let terms = TokenTerms {
@@ -83,6 +84,7 @@ fn terms_loss(micro: &MicroBatch, start: i64, logprobs: &Tensor, entropy: &Tenso
         reference: None,
         advantage: &cut(&micro.advantage),
         weight: &cut(&micro.weight),
+        correction: None,
     };
     grpo_loss(&terms, &LOSS).loss
 }

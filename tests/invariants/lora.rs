@@ -9,9 +9,9 @@ use models::{
 };
 use rollout::{Request, Sampling, Submission};
 use tch::{Device, Kind, Tensor};
-use trainer::config::{Aggregation, Dtype};
+use trainer::config::{Aggregation, Dtype, ShardingConfig};
 use trainer::learn::{HeadOptions, LossNorm, MicroBatch, Trajectory, micro_batches};
-use trainer::{Learner, TrainingMemory};
+use trainer::{Learner, Learning, TrainingMemory};
 
 use crate::support::{fixture, gap, larger, network_folder, policy, relative};
 
@@ -20,7 +20,8 @@ const HEAD: HeadOptions = HeadOptions {
     rows: 0,
 };
 
-fn lora(dropout: f64) -> LoraConfig {
+/// Adapters on all linear maps.
+pub fn lora(dropout: f64) -> LoraConfig {
     LoraConfig {
         rank: 4,
         alpha: 8.0,
@@ -30,7 +31,7 @@ fn lora(dropout: f64) -> LoraConfig {
 }
 
 /// The adapters of tests/parity/lora/qwen3, narrowed for log-probabilities of a trained network's size.
-fn adapted(dropout: f64, kind: Kind) -> Decoder {
+pub fn adapted(dropout: f64, kind: Kind) -> Decoder {
     tch::set_num_threads(1);
     let folder = fixture("parity/lora/qwen3");
     ModelConfig::default()
@@ -191,14 +192,16 @@ fn the_base_costs_its_weights_alone_and_the_formula_knows() {
             .iter()
             .flat_map(|one| [&one.a, &one.b]);
         let count: i64 = matrices.map(|spec| spec.numel()).sum();
-        assert_eq!(shape.adapter_parameters(&lora(0.0)).unwrap(), count);
+        let units = shape.adapter_units(&lora(0.0)).unwrap();
+        assert_eq!(units.iter().sum::<i64>(), count);
         let leaves = model.params.leaves();
         let (all, learning) = (
             leaves.len() as i64,
             leaves.iter().filter(|leaf| leaf.trains()).count() as i64,
         );
         let learner = policy::learner(model, Recompute::None);
-        let told = TrainingMemory::with_adapters(&shape, count, dtype);
+        let learns = Learning::adapters(&shape, units, dtype);
+        let told = TrainingMemory::of_rank(&shape, &learns, (&ShardingConfig::default(), 1));
         let held = learner.memory();
         let element = kind.elt_size_in_bytes() as i64;
         assert_eq!(told.weights, element * shape.parameters() + 4 * count);
@@ -304,7 +307,7 @@ fn fresh_adapters_have_no_effect_and_a_layer_s_numbers_are_its_own() {
         vision,
         ..lora(0.0)
     };
-    let said = |lora: &LoraConfig| all.config.adapter_parameters(lora).unwrap_err().to_string();
+    let said = |lora: &LoraConfig| all.config.adapter_units(lora).unwrap_err().to_string();
     assert!(said(&lora(named(&["k_prok"]), false)).contains("`k_prok`"));
     assert!(said(&lora(named(&["k_proj"]), true)).contains("reads text only"));
     let seeing = ModelConfig {
@@ -314,18 +317,12 @@ fn fresh_adapters_have_no_effect_and_a_layer_s_numbers_are_its_own() {
     let seeing = seeing
         .open(&fixture("parity/vlm/qwen3_vl"), (Kind::Float, Device::Cpu))
         .unwrap();
-    let said = |lora: &LoraConfig| {
-        seeing
-            .config
-            .adapter_parameters(lora)
-            .unwrap_err()
-            .to_string()
-    };
+    let said = |lora: &LoraConfig| seeing.config.adapter_units(lora).unwrap_err().to_string();
     assert!(said(&lora(named(&["linear_fc1"]), false)).contains("`vision: true`"));
     assert!(
         seeing
             .config
-            .adapter_parameters(&lora(named(&["linear_fc1"]), true))
+            .adapter_units(&lora(named(&["linear_fc1"]), true))
             .is_ok()
     );
 }

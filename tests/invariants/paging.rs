@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use models::{Decoder, KV_PAGE, kv_pages};
-use rollout::engine::{self, EngineConfig, EngineOptions, EngineStats};
+use rollout::engine::{self, EngineConfig, EngineOptions, EngineStats, ServersOptions};
 use rollout::{Engine, Request, Sampling, Submission};
 use tch::Kind;
 
@@ -41,6 +41,7 @@ fn engine(model: &Rc<Decoder>, slots: usize, cache_tokens: usize) -> Box<dyn Eng
         tokenizer: None,
         slots,
         cache_tokens,
+        servers: ServersOptions::default(),
     };
     engine::open(EngineConfig::Local, options).unwrap()
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{config, curve, pairs, train};
-use crate::cli::program::{program, scratch, told, write, write_rows};
+use crate::cli::program::{numbers, program, rows, scratch, told, write, write_rows};
 
-const STAGE: &str = "  - {name: dpo, algorithm: dpo, steps: 8, batch: {size: 4, micro_tokens: 300}, optimizer: {learning_rate: 2.0e-3}}\n";
+const STAGE: &str = "  - {name: dpo, algorithm: dpo, steps: 8, batch: {size: 4, micro_tokens: 300}, samples: {every: 4}, optimizer: {learning_rate: 2.0e-3}}\n";
 
 /// Runs a stage on `rows` and gives its losses and margins.
 fn learnt(name: &str, file: &str, rows: &[Value], stage: &str) -> [Vec<f64>; 3] {
@@ -38,6 +38,39 @@ fn a_policy_learns_to_prefer_what_was_chosen() {
     assert!((loss[0] - 2f64.ln()).abs() < 1e-5, "{loss:?}");
     assert!(margin[0].abs() < 1e-4 && margin[7] > 0.5, "{margin:?}");
     assert!(loss[7] < 0.5 && accuracy[7] == 1.0, "{loss:?} {accuracy:?}");
+    // What each step learnt from is written: the pairs, with the numbers that the metrics are means of.
+    let written = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dpo_plain/run/samples/dpo");
+    for step in [1, 4, 8] {
+        let learnt = rows(&written.join(format!("step_{step:06}.jsonl")));
+        assert_eq!(learnt.len(), 8);
+        let mean = |key: &str| {
+            learnt
+                .iter()
+                .map(|row| row[key].as_f64().unwrap())
+                .sum::<f64>()
+                / 8.0
+        };
+        close(&[mean("loss")], &[loss[step - 1]], 1e-5);
+        close(&[mean("margin")], &[margin[step - 1]], 1e-4);
+        for both in learnt.chunks(2) {
+            let known = pairs();
+            let pair = known
+                .iter()
+                .find(|pair| pair["chosen"] == both[0]["completion"])
+                .unwrap();
+            assert_eq!(pair["rejected"], both[1]["completion"]);
+            assert_eq!([&both[0]["chosen"], &both[1]["chosen"]], [true, false]);
+            assert_eq!(both[0]["prompt_id"], both[1]["prompt_id"]);
+            // 0.1 is beta.
+            let ratio = |row: &Value| {
+                numbers(&row["learner_logprobs"]).iter().sum::<f64>()
+                    - row["reference_logp"].as_f64().unwrap()
+            };
+            let margin = 0.1 * (ratio(&both[0]) - ratio(&both[1]));
+            assert!((margin - both[0]["margin"].as_f64().unwrap()).abs() < 1e-4);
+        }
+    }
+    assert_eq!(std::fs::read_dir(&written).unwrap().count(), 3);
     // Another layout, and a list of them: the same pairs, the same numbers.
     let said = |words: &Value, role: &str| json!([{"role": role, "content": words}]);
     let chat: Vec<Value> = pairs()

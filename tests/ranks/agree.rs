@@ -41,7 +41,7 @@ fn a_rank_with_another_key_ends_the_start_of_all() {
             assert_eq!(code, Some(2), "{told}");
             assert!(told.contains(said), "{told}");
         }
-        assert!(begun.elapsed() < Duration::from_secs(20));
+        assert!(begun.elapsed() < Duration::from_secs(90));
     }
     assert!(!config.with_file_name("run").join("metrics.jsonl").exists());
     for (code, told) in ends(&config, &["--set", "threads=2"]) {
@@ -225,7 +225,7 @@ fn a_listener_that_never_answers_is_given_up() {
         .spawn()
         .unwrap());
     assert!(
-        begun.elapsed() < Duration::from_secs(20),
+        begun.elapsed() < Duration::from_secs(90),
         "{:?}",
         begun.elapsed()
     );
@@ -261,7 +261,7 @@ fn a_launcher_that_is_killed_in_its_first_moments_leaves_no_rank() {
         let begun = Instant::now();
         while left() > 0 {
             assert!(
-                begun.elapsed() < Duration::from_secs(30),
+                begun.elapsed() < Duration::from_secs(90),
                 "{} ranks are left after {pause} ms",
                 left()
             );

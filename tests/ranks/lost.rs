@@ -136,7 +136,7 @@ fn a_killed_rank_is_named_and_the_other_ends() {
     let killed = Instant::now();
     second.wait().unwrap();
     let (code, told) = end(first);
-    assert!(killed.elapsed() < Duration::from_secs(30));
+    assert!(killed.elapsed() < Duration::from_secs(90));
     assert_eq!(code, Some(75), "{told}");
     assert!(
         told.lines().last().unwrap_or_default().contains("rank 1"),
@@ -208,7 +208,7 @@ fn launch_ends_all_ranks_when_one_is_killed() {
     );
     let killed = Instant::now();
     let (code, told) = end(launcher);
-    assert!(killed.elapsed() < Duration::from_secs(30));
+    assert!(killed.elapsed() < Duration::from_secs(90));
     assert_eq!(code, Some(128 + 9), "{told}");
     assert!(
         told.contains("launch: rank 1 of 2 ended with signal: 9"),
@@ -231,6 +231,11 @@ fn a_rank_that_never_comes_is_named() {
     let (code, told) = end(command.spawn().unwrap());
     assert_eq!(code, Some(75), "{told}");
     assert!(told.contains("have not joined within 2 s: 1"), "{told}");
+    let log = std::fs::read_to_string(folder.join("run/train.log")).unwrap();
+    assert!(
+        log.starts_with("error: ") && log.contains("have not joined within 2 s: 1"),
+        "{log}"
+    );
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! Two ranks do what one does; a lost rank ends them all, with its name.
 
 mod agree;
-mod lost;
+mod ahead;
+pub mod lost;
+mod nodes;
 mod same;
+mod sharded;
 
 use std::path::{Path, PathBuf};
 

@@ -215,7 +215,7 @@ fn completions_of_evaluations_are_kept_and_cut_back_with_the_run() {
         .unwrap();
     assert_eq!(written["eval/heldout/completion/tokens/mean"], mean);
     let report = std::fs::read_to_string(run.join("report.html")).unwrap();
-    assert!(report.contains("Held-out samples of step 3, heldout_greedy"));
+    assert!(report.contains(r#""set":"heldout_greedy","step":3"#));
     // What lies behind the checkpoint that is continued goes.
     let later = samples.join("heldout/step_000009.jsonl");
     std::fs::copy(samples.join("heldout/step_000003.jsonl"), &later).unwrap();

@@ -34,9 +34,19 @@ fn a_killed_runs_lock_stops_no_resume() {
     wait_for(&mut first, || tiny.lines() >= 3);
     first.kill().unwrap();
     first.wait().unwrap();
-    assert!(tiny.run_folder().join("lock").exists());
+    let run = tiny.run_folder();
+    assert!(run.join("lock").exists());
+    // And what kills within a write leave, wherever a run writes.
+    let folders = folders_below(&run);
+    assert!(folders.len() > 6, "{folders:?}");
+    for folder in &folders {
+        std::fs::write(folder.join(".torn.partial"), "x").unwrap();
+    }
     tiny.finish();
     tiny.outcome().assert_whole("a lock left behind");
+    for folder in folders {
+        assert!(!folder.join(".torn.partial").exists(), "{folder:?}");
+    }
 }
 
 #[test]
@@ -189,7 +199,7 @@ fn closed_outputs_end_nothing() {
     let log = std::fs::read_to_string(tiny.run_folder().join("train.log")).unwrap();
     assert!(log.contains("rl 4/4"), "{log}");
     // Nothing but the program's own status says anything of a reader that left.
-    for command in ["schema", "reference"] {
+    for command in ["schema", "reference", "completions zsh", "train --help"] {
         let script = format!(
             "{} {command} | head -n 1 >/dev/null",
             env!("CARGO_BIN_EXE_svgrl")
@@ -217,4 +227,15 @@ fn closed_outputs_end_nothing() {
         "{}",
         told(&output)
     );
+}
+
+/// The folder itself and every folder below it.
+fn folders_below(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = vec![folder.to_path_buf()];
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(folders_below(&entry.path()));
+        }
+    }
+    found
 }

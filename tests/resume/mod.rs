@@ -1,5 +1,9 @@
 //! The `svgrl` process itself: killed or stopped at any moment, and continued.
 
+/// Batches that are sampled ahead of the learner.
+mod ahead;
+/// Checkpoints that are written while learning goes on.
+mod background;
 /// The best checkpoint, an early end, and the samples of evaluations.
 mod best;
 /// What may differ between a run and its continuation.

@@ -22,7 +22,8 @@ fn sigterm_writes_the_state_and_ends_with_status_143() {
         terminate(&child);
         assert_eq!(child.wait().unwrap().code(), Some(143));
         let log = std::fs::read_to_string(tiny.run_folder().join("train.log")).unwrap();
-        assert!(log.contains("SIGTERM: the step in flight"), "{log}");
+        assert!(log.contains("SIGTERM: finishing "), "{log}");
+        assert!(log.contains("again to stop now and lose "), "{log}");
         let stage = if rows < 10 { "sft" } else { "rl" };
         let states = std::fs::read_dir(tiny.run_folder().join("checkpoints").join(stage)).unwrap();
         assert!(

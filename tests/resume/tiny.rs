@@ -41,6 +41,7 @@ stages:
     batch: {{size: 4}}
     curriculum: {{order: {{type: staged, buckets: 2, draws: [9, 9]}}}}
     optimizer: {{learning_rate: 2.0e-3, schedule: {{type: cosine}}, warmup: 0.3}}
+    samples: {{every: 2}}
     eval: {{prompts: 4, max_new_tokens: 16}}
     checkpoint: {{every: 2}}
   - name: rl
@@ -76,6 +77,16 @@ impl Tiny {
             .replace("tasks:", &encoders)
             .replace("type: ssim, window_size: 7", "type: dino, encoder: dino");
         assert!(text.contains("encoder: dino") && text.contains("batch: 3}"));
+        Self::of(&text)
+    }
+
+    /// The run with six steps of GRPO whose batches are sampled as far ahead.
+    pub fn ahead(staleness: usize) -> Self {
+        let text = config().replace("steps: 4\n", "steps: 6\n").replace(
+            "group_size: 4,",
+            &format!("max_staleness: {staleness}, group_size: 4,"),
+        );
+        assert!(text.contains("max_staleness") && text.contains("steps: 6\n    batch: {size: 3"));
         Self::of(&text)
     }
 
@@ -276,6 +287,15 @@ impl Outcome {
         );
         self.samples
             .retain(|name, _| !(name.starts_with(&folder) && name.ends_with(&file)));
+    }
+
+    /// The row of metrics of a training step.
+    pub fn step(&self, stage: &str, step: u64) -> &Map<String, Value> {
+        let is_step = |row: &&Map<String, Value>| {
+            let here = row["stage"] == stage && row["step"] == step;
+            here && row.contains_key("optim/grad_norm")
+        };
+        self.rows.iter().find(is_step).unwrap()
     }
 
     /// Asserts that `self` is the run that was never interrupted.

@@ -8,4 +8,5 @@ mod machine;
 mod process;
 mod refusals;
 mod remote;
+mod several;
 mod shutdown;

@@ -267,14 +267,14 @@ fn slow_senders_keep_nobody_out() {
         let mut answer = server.post("/score", &good);
         while answer.status == 429 {
             assert!(answer.head.contains("retry-after: "), "{answer:?}");
-            assert!(started.elapsed() < Duration::from_secs(30), "kept out");
+            assert!(started.elapsed() < Duration::from_secs(90), "kept out");
             std::thread::sleep(Duration::from_millis(50));
             answer = server.post("/score", &good);
         }
         assert_eq!(answer.fine()["valid"], true);
     }
     // Far below what a slow caller may take.
-    assert!(started.elapsed() < Duration::from_secs(30));
+    assert!(started.elapsed() < Duration::from_secs(90));
     drop(slow);
 }
 

@@ -1,6 +1,9 @@
 //! `make setup` with a pip that makes wheels of a few bytes (fake/pip): which libtorch is chosen,
 //! what cargo is told, and what is said when something is missing. No network is used.
 
+mod package;
+mod quickstart;
+
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;

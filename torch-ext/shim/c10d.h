@@ -5,6 +5,7 @@
 
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <torch/csrc/distributed/c10d/Store.hpp>
+#include <torch/csrc/distributed/c10d/Work.hpp>
 
 #include <chrono>
 
@@ -13,3 +14,6 @@ using StorePtr = StoreRef*;
 
 using GroupRef = c10::intrusive_ptr<c10d::Backend>;
 using GroupPtr = GroupRef*;
+
+using WorkRef = c10::intrusive_ptr<c10d::Work>;
+using WorkPtr = WorkRef*;

@@ -1,5 +1,6 @@
 // Process groups over Gloo, and the collectives of any group. Every call
-// returns when this rank's part is done, or fails after the group's timeout.
+// returns when this rank's part is done, or fails after the group's timeout;
+// those called `_start` return at once, with what is to be waited for.
 #define USE_C10D_GLOO
 #include "c10d.h"
 
@@ -73,6 +74,30 @@ extern "C" int svgrl_group_all_gather(GroupPtr group, TensorPtr output, TensorPt
     at::Tensor out = flat(output), in = flat(input);
     finish((*group)->_allgather_base(out, in));
   });
+}
+
+extern "C" int svgrl_group_reduce_scatter_start(GroupPtr group, TensorPtr output, TensorPtr input,
+                                                WorkPtr* work) {
+  return svgrl::guarded([&] {
+    at::Tensor out = flat(output), in = flat(input);
+    *work = new WorkRef((*group)->_reduce_scatter_base(out, in));
+  });
+}
+
+extern "C" int svgrl_group_all_gather_start(GroupPtr group, TensorPtr output, TensorPtr input,
+                                            WorkPtr* work) {
+  return svgrl::guarded([&] {
+    at::Tensor out = flat(output), in = flat(input);
+    *work = new WorkRef((*group)->_allgather_base(out, in));
+  });
+}
+
+extern "C" int svgrl_work_wait(WorkPtr work) {
+  return svgrl::guarded([&] { finish(*work); });
+}
+
+extern "C" void svgrl_work_free(WorkPtr work) {
+  svgrl::guarded([&] { delete work; });
 }
 
 // `output` holds the ranks' parts one after the other on `root`; elsewhere it is not looked at.

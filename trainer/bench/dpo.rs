@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use indexmap::IndexMap;
-use rollout::engine::{self, EngineConfig, EngineOptions};
+use rollout::engine::{self, EngineConfig, EngineOptions, ServersOptions};
 use tch::{Device, Kind};
 
 use super::fixed_loader::{FixedLoader, FixedRows};
@@ -14,8 +14,10 @@ use crate::algorithm::{
     Algorithm, PrepareContext, Prepared, ReferencePolicy, StageContext, StepContext, StepEnd,
 };
 use crate::config::{
-    AlgorithmOptions, BatchConfig, DpoConfig, DpoReference, OptimizerConfig, StageCommon,
+    AlgorithmOptions, BatchConfig, DpoConfig, DpoReference, OptimizerConfig, ShardingConfig,
+    StageCommon,
 };
+use crate::queue::BatchQueue;
 use crate::{Interrupt, Learner, LearnerOptions, Ranks, TrainError, telemetry};
 
 /// Pairs of a step.
@@ -58,6 +60,7 @@ pub fn dpo_times(bench: &DpoBench, count: usize) -> Result<Vec<StepTimes>, Train
             optimizer: &common.optimizer,
             recompute: common.batch.recompute,
             ranks: ranks.clone(),
+            sharding: &ShardingConfig::default(),
         },
     )?;
     let frozen = match bench.reference {
@@ -104,15 +107,18 @@ pub fn dpo_times(bench: &DpoBench, count: usize) -> Result<Vec<StepTimes>, Train
         tokenizer: None,
         slots: 0,
         cache_tokens: 0,
+        servers: ServersOptions::default(),
     };
     let mut engine = engine::open(EngineConfig::default(), options)?;
     let mut out = Vec::new();
+    let mut queue = BatchQueue::default();
     for step in 1..=count as u64 {
         let end = config.step(&mut StepContext {
             stage: &stage,
             learner: &mut learner,
             engine: engine.as_mut(),
             loader: &mut loader,
+            queue: &mut queue,
             step,
         })?;
         if let StepEnd::Done { metrics, .. } = end {

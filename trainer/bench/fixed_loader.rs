@@ -54,6 +54,7 @@ impl<'a> FixedLoader<'a> {
             asked: "".into(),
             ids: asked.ids,
             shown: asked.shown,
+            images: Arc::default(),
             reference: Arc::new(Reference {
                 svg,
                 ..Reference::default()
@@ -100,6 +101,7 @@ impl Loader for FixedLoader<'_> {
         CursorState {
             draws: self.draws,
             streams: IndexMap::new(),
+            pending: Vec::new(),
         }
     }
 
@@ -108,9 +110,13 @@ impl Loader for FixedLoader<'_> {
         Ok(())
     }
 
-    fn observe(&mut self, _totals: &[(u64, &[f64])]) {}
+    fn observe(&mut self, _totals: &[(u64, &[f64])], _end: u64) {}
 
     fn spreads(&self) -> Vec<Spread> {
         Vec::new()
+    }
+
+    fn answer_text(&self, _ids: &[i64]) -> String {
+        String::new()
     }
 }

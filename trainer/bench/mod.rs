@@ -10,7 +10,7 @@ mod scoring;
 mod shape;
 mod step;
 
-pub use decode::decode_rate;
+pub use decode::{DecodeBench, DecodeRate, decode_rate};
 pub use dpo::{DpoBench, dpo_times};
 pub use encoders::measure;
 pub use scoring::{scoring_jobs, scoring_tasks, shapes};

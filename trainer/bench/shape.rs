@@ -1,10 +1,11 @@
 //! Networks to measure with, of real shapes and fresh weights, and prompts for them.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use models::image::PromptImages;
 use models::image::Rgb8;
-use models::{Architecture, Decoder, InitConfig, InitVision};
+use models::{Architecture, Decoder, InitConfig, InitVision, LoraConfig};
 use tch::{Device, Kind};
 
 use crate::TrainError;
@@ -108,7 +109,19 @@ impl Shape {
     ///
     /// # Errors
     /// None in practice: the shapes are given here.
-    pub(crate) fn model(self, (kind, device): (Kind, Device)) -> Result<Decoder, TrainError> {
+    pub(crate) fn model(self, place: (Kind, Device)) -> Result<Decoder, TrainError> {
+        self.adapted(0, place)
+    }
+
+    /// The network with fresh weights, and adapters of `rank` in all linear layers that alone learn; 0: without.
+    ///
+    /// # Errors
+    /// As above.
+    pub(crate) fn adapted(
+        self,
+        rank: i64,
+        (kind, device): (Kind, Device),
+    ) -> Result<Decoder, TrainError> {
         let init = self.init();
         let mut config = init.decoder(0, &[]);
         if let Some(vision) = &init.vision {
@@ -116,8 +129,18 @@ impl Shape {
             let last = config.vocab_size;
             vision.attach(&mut config, [last - 4, last - 3, last - 2, last - 1])?;
         }
-        let model = Decoder::new(config, kind, device);
+        let model = match rank {
+            0 => Decoder::new(config, kind, device),
+            _ => {
+                let lora = LoraConfig {
+                    rank,
+                    ..LoraConfig::default()
+                };
+                Decoder::with_adapters(config, &lora, (Path::new(""), 0), (kind, device))?
+            }
+        };
         model.randomise(0);
+        model.draw_adapters();
         Ok(model)
     }
 
@@ -126,7 +149,19 @@ impl Shape {
     /// # Errors
     /// None in practice: the picture is given here.
     pub(crate) fn prompt(self, model: &Decoder, index: usize) -> Result<BenchPrompt, TrainError> {
-        let words = (0..PROMPT).map(|at| ((index * 131 + at * 17) % 1000) as i64);
+        self.prompt_of(model, (index, PROMPT))
+    }
+
+    /// Prompt `index` with so many words.
+    ///
+    /// # Errors
+    /// As above.
+    pub(crate) fn prompt_of(
+        self,
+        model: &Decoder,
+        (index, words): (usize, usize),
+    ) -> Result<BenchPrompt, TrainError> {
+        let words = (0..words).map(|at| ((index * 131 + at * 17) % 1000) as i64);
         let (Some(eyes), Some(vision)) = (model.vision(), &model.config.vision) else {
             return Ok(BenchPrompt {
                 ids: words.collect(),

@@ -3,7 +3,9 @@
 use std::rc::Rc;
 
 use indexmap::IndexMap;
-use rollout::engine::{self, Capabilities, EngineOptions, EngineStats, WeightBlocks};
+use rollout::engine::{
+    self, Capabilities, EngineOptions, EngineStats, ServersOptions, WeightBlocks,
+};
 use rollout::{Engine, Finished, RolloutError, Submission};
 use tch::{Device, Kind};
 
@@ -13,9 +15,11 @@ use super::shape::Shape;
 use crate::algorithm::{Algorithm, ReferencePolicy, StageContext, StepContext, StepEnd};
 use crate::config::{
     AlgorithmOptions, BatchConfig, GrpoConfig, KlConfig, OptimizerConfig, RolloutConfig,
-    StageCommon,
+    ShardingConfig, StageCommon,
 };
+use crate::learn::flops;
 use crate::metrics::{Metrics, keys};
+use crate::queue::BatchQueue;
 use crate::{Interrupt, Learner, LearnerOptions, Ranks, TrainError, telemetry};
 
 /// Completions of a prompt.
@@ -32,6 +36,8 @@ pub struct StepBench {
     pub kl: f64,
     /// Length of each completion, cyclically.
     pub lengths: Vec<usize>,
+    /// Rank of the adapters that alone learn; 0: all weights learn.
+    pub lora: i64,
 }
 
 /// Seconds of one step.
@@ -45,6 +51,10 @@ pub struct StepTimes {
     pub score_exposed: f64,
     /// Forward and backward passes, reduction and optimizer.
     pub learn: f64,
+    /// Model FLOPs of the learner's forward and backward passes, per second of these, in 10^12; 0 where none were counted.
+    pub learn_tflops: f64,
+    /// These over what the device does at most; `None` where that is not known.
+    pub mfu: Option<f64>,
 }
 
 /// An engine whose completions have given lengths, and given texts to score.
@@ -105,11 +115,12 @@ pub fn step_times(bench: &StepBench, count: usize) -> Result<Vec<StepTimes>, Tra
         .then(|| bench.shape.model(bench.place))
         .transpose()?;
     let mut learner = Learner::new(
-        bench.shape.model(bench.place)?,
+        bench.shape.adapted(bench.lora, bench.place)?,
         LearnerOptions {
             optimizer: &common.optimizer,
             recompute: common.batch.recompute,
             ranks: ranks.clone(),
+            sharding: &ShardingConfig::default(),
         },
     )?;
     let stage = StageContext {
@@ -130,6 +141,7 @@ pub fn step_times(bench: &StepBench, count: usize) -> Result<Vec<StepTimes>, Tra
         tokenizer: None,
         slots: 0,
         cache_tokens: 0,
+        servers: ServersOptions::default(),
     };
     let mut engine = Forced {
         inner: engine::open(config.rollout.engine, options)?,
@@ -139,16 +151,26 @@ pub fn step_times(bench: &StepBench, count: usize) -> Result<Vec<StepTimes>, Tra
     let rows = FixedRows::Prompts(&texts);
     let mut loader = FixedLoader::new(bench.shape, learner.model.clone(), rows);
     let mut out = Vec::new();
+    let mut queue = BatchQueue::default();
     for step in 1..=count as u64 {
+        let before = learner.flops;
         let end = config.step(&mut StepContext {
             stage: &stage,
             learner: &mut learner,
             engine: &mut engine,
             loader: &mut loader,
+            queue: &mut queue,
             step,
         })?;
         if let StepEnd::Done { metrics, .. } = end {
-            out.push(times(&metrics));
+            let mut times = times(&metrics);
+            let seconds = metrics.get(&keys::TIME_FORWARD_BACKWARD).unwrap_or(0.0);
+            if seconds > 0.0 {
+                let done = (learner.flops - before) / seconds;
+                times.learn_tflops = done / 1e12;
+                times.mfu = flops::peak(0.0, bench.place.1, bench.place.0).map(|peak| done / peak);
+            }
+            out.push(times);
         }
     }
     Ok(out)
@@ -192,5 +214,7 @@ pub(super) fn times(metrics: &Metrics) -> StepTimes {
         learn: seconds(&keys::TIME_FORWARD_BACKWARD)
             + seconds(&keys::TIME_REDUCE)
             + seconds(&keys::TIME_OPTIM),
+        learn_tflops: 0.0,
+        mfu: None,
     }
 }

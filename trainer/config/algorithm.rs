@@ -14,7 +14,7 @@ macro_rules! algorithms {
     ($($(#[$about:meta])* $variant:ident($options:ty) = $tag:literal;)*) => {
         /// What a stage does, by the key `algorithm`.
         #[derive(Debug, Clone, PartialEq)]
-        #[expect(clippy::large_enum_variant, reason = "a run has a handful of stages")]
+        #[allow(clippy::large_enum_variant, reason = "a run has a handful of stages")]
         pub enum AlgorithmConfig {
             $($(#[$about])* $variant($options),)*
         }

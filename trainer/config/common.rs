@@ -159,6 +159,9 @@ pub struct CheckpointConfig {
     pub keep_every: u64,
     /// Whether the stage's end is written as `final/`; one with a successor always is.
     pub at_end: bool,
+    /// Whether learning goes on while a checkpoint is written, from a copy in the host's memory: of the weights on rank
+    /// 0, of each rank's part of the optimizer's state. `final/` is waited for.
+    pub background: bool,
     /// Which checkpoint is the stage's best one: it is written when an evaluation after a step is better than all before
     /// it, kept whatever `keep_last` says until a better one is there, and named in checkpoints/STAGE/best.json. The
     /// evaluation before the first step does not count.
@@ -205,6 +208,7 @@ impl Default for CheckpointConfig {
             keep_last: 2,
             keep_every: 0,
             at_end: true,
+            background: true,
             best: None,
         }
     }

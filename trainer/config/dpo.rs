@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounds::{BoundResult, at_least, ensure, not_negative, positive};
 use super::common::{BatchConfig, CheckpointConfig, EvalConfig, StageCommon};
+use super::learnt_samples::LearntSamplesConfig;
 use super::optimizer::OptimizerConfig;
 use super::options::{AlgorithmNeeds, AlgorithmOptions, LengthBounds};
 use super::pairs::PairsConfig;
@@ -36,6 +37,8 @@ pub struct DpoConfig {
     pub max_prompt_tokens: usize,
     /// Answers are cut off where prompt and answer together are longer, in tokens; >= 2.
     pub max_tokens: usize,
+    /// What is written of the answers that are learnt from.
+    pub samples: LearntSamplesConfig,
     /// Pairs of its own making, in the place of its sources' ones: the sources then give prompts, and
     /// references to score by.
     pub pairs: Option<PairsConfig>,
@@ -80,6 +83,7 @@ impl Default for DpoConfig {
             reference: DpoReference::default(),
             max_prompt_tokens: 0,
             max_tokens: 4096,
+            samples: LearntSamplesConfig::default(),
             pairs: None,
         }
     }
@@ -176,8 +180,8 @@ impl AlgorithmOptions for DpoConfig {
         )
     }
 
-    fn samples_every(&self) -> u64 {
-        0
+    fn writes_samples(&self, step: u64) -> bool {
+        self.samples.writes(step)
     }
 
     fn check(&self, stage: &StageCommon) -> BoundResult {

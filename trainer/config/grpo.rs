@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounds::{BoundResult, at_least, ensure, not_negative, positive, within};
 use super::common::{BatchConfig, CheckpointConfig, EvalConfig, StageCommon};
+use super::correction::{CorrectionConfig, OldLogprobs};
 use super::optimizer::OptimizerConfig;
 use super::options::{AlgorithmNeeds, AlgorithmOptions, LengthBounds};
 use super::sampling::RolloutConfig;
@@ -20,6 +21,9 @@ pub struct GrpoConfig {
     pub advantage: AdvantageConfig,
     /// The policy loss.
     pub loss: LossConfig,
+    /// What corrects for completions of other weights than those that learn, or of a server that computes otherwise; null:
+    /// nothing with `rollout.max_staleness: 0`, else the defaults of this section.
+    pub correction: Option<CorrectionConfig>,
     /// Distance to the reference policy, the stage's first weights.
     pub kl: KlConfig,
     /// Sample files.
@@ -128,7 +132,7 @@ pub struct LossConfig {
     pub updates: usize,
     /// Passes over each rollout batch, >= 1.
     pub epochs: usize,
-    /// With several updates: what the ratio's denominator is.
+    /// With several updates: what the ratio's denominator is. A `correction` has an `anchor` in its place.
     #[serde(alias = "denominator")]
     #[schemars(extend("x-aliases" = ["denominator"]))]
     pub old_logprobs: OldLogprobs,
@@ -180,17 +184,6 @@ pub enum Truncated {
     Keep,
     /// They count in the group's statistics but are not learnt from.
     Mask,
-}
-
-/// The denominator of the importance ratio when a batch has several updates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OldLogprobs {
-    /// The sampler's log-probabilities.
-    #[default]
-    Sampler,
-    /// The learner's own before the first update: one more forward pass.
-    Recomputed,
 }
 
 /// KL divergence to the reference policy.
@@ -253,6 +246,40 @@ impl Default for SamplesConfig {
     }
 }
 
+impl GrpoConfig {
+    /// The correction in effect, if there is one.
+    pub fn correction(&self) -> Option<CorrectionConfig> {
+        let ahead = self.rollout.max_staleness > 0;
+        let given = self.correction.clone();
+        given.or_else(|| ahead.then(CorrectionConfig::default))
+    }
+
+    /// Whether the correction, and sampling ahead, fit the rest.
+    fn check_correction(&self) -> BoundResult {
+        let ahead = self.rollout.max_staleness > 0;
+        ensure(
+            !ahead || self.advantage.zero_spread != ZeroSpread::Refill,
+            || {
+                "advantage.zero_spread: `refill` draws further prompts when a step's rewards are known, and with rollout.max_staleness the batches after it are drawn by then: drop or keep, or max_staleness 0".into()
+            },
+        )?;
+        let Some(correction) = self.correction() else {
+            return Ok(());
+        };
+        correction.check()?;
+        ensure(self.loss.tis_cap.is_none(), || {
+            "loss.tis_cap: `correction` (which rollout.max_staleness implies) weighs tokens in its place: method truncated, high: the cap".into()
+        })?;
+        ensure(
+            self.loss.old_logprobs == OldLogprobs::Sampler
+                || correction.anchor == OldLogprobs::Recomputed,
+            || {
+                "loss.old_logprobs: `recomputed` contradicts correction.anchor `sampler`, which counts: leave it out".into()
+            },
+        )
+    }
+}
+
 impl AlgorithmOptions for GrpoConfig {
     fn common_defaults(&self) -> StageCommon {
         StageCommon {
@@ -304,8 +331,9 @@ impl AlgorithmOptions for GrpoConfig {
         )
     }
 
-    fn samples_every(&self) -> u64 {
-        self.samples.every
+    fn writes_samples(&self, step: u64) -> bool {
+        let every = self.samples.every;
+        every > 0 && step.is_multiple_of(every)
     }
 
     fn check(&self, stage: &StageCommon) -> BoundResult {
@@ -341,6 +369,7 @@ impl AlgorithmOptions for GrpoConfig {
             )
         })?;
         at_least("loss.epochs", loss.epochs, 1)?;
+        self.check_correction()?;
         loss.tis_cap
             .map_or(Ok(()), |value| positive("loss.tis_cap", value))?;
         not_negative("kl.coefficient", self.kl.coefficient)?;

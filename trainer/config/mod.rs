@@ -6,9 +6,11 @@
 mod algorithm;
 mod bounds;
 mod common;
+mod correction;
 mod dpo;
 mod grpo;
 mod held_out;
+mod learnt_samples;
 mod metrics;
 mod optimizer;
 mod options;
@@ -17,9 +19,11 @@ mod paths;
 mod ranks;
 mod sampling;
 mod sft;
+mod sharding;
 mod stage;
 mod suite;
 mod task;
+mod tracking;
 mod validate;
 
 use std::path::PathBuf;
@@ -35,11 +39,13 @@ pub use algorithm::AlgorithmConfig;
 pub use common::{
     BatchConfig, BestCheckpoint, BestMode, CheckpointConfig, EvalConfig, StageCommon,
 };
+pub use correction::{CorrectionConfig, CorrectionLevel, CorrectionMethod, OldLogprobs};
 pub use dpo::{DpoConfig, DpoLoss, DpoReference};
 pub use grpo::{
     AdvantageConfig, Aggregation, GrpoConfig, KlConfig, KlEstimator, KlPlace, LossConfig, MeanOver,
-    OldLogprobs, SamplesConfig, StdOf, StdOver, Truncated, ZeroSpread,
+    SamplesConfig, StdOf, StdOver, Truncated, ZeroSpread,
 };
+pub use learnt_samples::LearntSamplesConfig;
 pub use optimizer::{OptimizerConfig, Schedule};
 pub use options::{AlgorithmNeeds, AlgorithmOptions, LengthBounds};
 pub(crate) use pairs::ScoredBy;
@@ -48,9 +54,11 @@ pub use paths::FolderOf;
 pub use ranks::RanksConfig;
 pub use sampling::RolloutConfig;
 pub use sft::{AnswerSelection, SftConfig};
+pub use sharding::ShardingConfig;
 pub use stage::StageConfig;
 pub use suite::StageSuite;
 pub use task::{TaskConfig, TaskType, scoring};
+pub use tracking::{MetricsConfig, TrackingConfig, WandbConfig};
 
 /// A whole run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -92,8 +100,14 @@ pub struct Config {
     pub encoders: IndexMap<String, EncoderConfig>,
     /// The processes of a run of several.
     pub ranks: RanksConfig,
+    /// What they share out among them.
+    pub sharding: ShardingConfig,
     /// How scoring runs.
     pub rewards: RewardsConfig,
+    /// How metrics are written.
+    pub metrics: MetricsConfig,
+    /// Trackers that the finished run is replayed into.
+    pub tracking: TrackingConfig,
     /// The tasks by name: how a prompt is put and how a completion is scored.
     pub tasks: IndexMap<String, TaskConfig>,
     /// What is done, in order, each stage from the last one's weights.
@@ -117,7 +131,10 @@ impl Default for Config {
             data: DataConfig::default(),
             encoders: IndexMap::new(),
             ranks: RanksConfig::default(),
+            sharding: ShardingConfig::default(),
             rewards: RewardsConfig::default(),
+            metrics: MetricsConfig::default(),
+            tracking: TrackingConfig::default(),
             tasks: IndexMap::new(),
             stages: Vec::new(),
         }

@@ -31,8 +31,8 @@ pub trait AlgorithmOptions {
     /// One sentence of what a stage does, for the plan.
     fn describe(&self, stage: &StageCommon) -> String;
 
-    /// Every how many steps all samples are written; 0: never.
-    fn samples_every(&self) -> u64;
+    /// Whether the samples of `step` are written, or the answers that it learns from.
+    fn writes_samples(&self, step: u64) -> bool;
 
     /// Checks the bounds of its own keys.
     ///

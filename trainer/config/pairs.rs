@@ -133,6 +133,9 @@ impl PairsConfig {
                 })?;
             }
         }
+        ensure(rollout.max_staleness == 0, || {
+            "rollout.max_staleness: pairs are made before the first step, there is nothing to be ahead of".into()
+        })?;
         let other = RolloutConfig::default().group_size;
         let asked = rollout.group_size;
         ensure(asked == other || asked == self.candidates, || {

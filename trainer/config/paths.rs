@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use models::{FolderUse, folder_problem};
 
-use super::{Config, metrics};
+use super::{AlgorithmConfig, Config, metrics};
 
 /// The folder that the path at a dotted key is relative to.
 pub type FolderOf<'a> = dyn Fn(&str) -> &'a Path + 'a;
@@ -51,6 +51,20 @@ impl Config {
             }
         }
         for (at, stage) in self.stages.iter_mut().enumerate() {
+            let (key, rollout) = match &mut stage.algorithm {
+                AlgorithmConfig::Sft(_) => ("", None),
+                AlgorithmConfig::Grpo(options) => ("rollout", Some(&mut options.rollout)),
+                AlgorithmConfig::Dpo(options) => {
+                    let pairs = options.pairs.as_mut();
+                    ("pairs.rollout", pairs.map(|pairs| &mut pairs.rollout))
+                }
+            };
+            if let Some(rollout) = rollout {
+                let key = format!("stages.{at}.{key}.servers");
+                let servers = &mut rollout.servers;
+                optional(&format!("{key}.token_file"), &mut servers.token_file);
+                optional(&format!("{key}.weights"), &mut servers.weights);
+            }
             let suite = stage.common.eval.suite.iter_mut();
             for (key, path) in suite.flat_map(|suite| suite.with.paths()) {
                 join(&format!("stages.{at}.eval.suite.with.{key}"), path);

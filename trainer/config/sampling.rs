@@ -1,7 +1,10 @@
 //! How a stage samples.
 
 use rollout::Sampling;
-use rollout::engine::EngineConfig;
+use rollout::engine::{
+    AheadOptions, EngineConfig, PartialCompletions, Placement, SamplersConfig, ServersConfig,
+    ServersOptions,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +16,24 @@ use super::bounds::{BoundResult, at_least, ensure, positive};
 pub struct RolloutConfig {
     /// What samples.
     pub engine: EngineConfig,
+    /// Addresses of the servers that sample, such as http://127.0.0.1:8000, with `engine: vllm` or `sglang`; work goes to
+    /// those that are free.
+    pub endpoints: Vec<String>,
+    /// How the servers of `endpoints` are used.
+    pub servers: ServersConfig,
+    /// How many steps old the weights may be that a batch is sampled with: the batch of step k by those after step
+    /// k - 1 - max_staleness at the least. 0: each step waits for its own completions. 1: servers sample the next batch
+    /// while the learner learns this one. So many batches are drawn, sampled and scored ahead, never more. The local
+    /// engine, which shares the learner's tensors, samples them in that order without doing both at a time: the same
+    /// numbers each time, no gain of time; so it does by dedicated samplers, which sample meanwhile. What is learnt from is corrected as `correction` says.
+    pub max_staleness: usize,
+    /// With `max_staleness` and servers: what becomes of completions that are being written when new weights come; null:
+    /// they go on. Elsewhere no weights come while a completion is written, and a value is refused.
+    pub partial: Option<PartialCompletions>,
+    /// Where `engine: local` samples.
+    pub placement: Placement,
+    /// How the samplers of `placement: dedicated` are used.
+    pub samplers: SamplersConfig,
     /// Completions of each prompt, >= 2.
     pub group_size: usize,
     /// Sequences decoded at a time; 0: all of a step's.
@@ -50,6 +71,12 @@ impl Default for RolloutConfig {
     fn default() -> Self {
         Self {
             engine: EngineConfig::default(),
+            endpoints: Vec::new(),
+            servers: ServersConfig::default(),
+            max_staleness: 0,
+            partial: None,
+            placement: Placement::default(),
+            samplers: SamplersConfig::default(),
             group_size: 8,
             slots: 0,
             cache_tokens: 0,
@@ -79,6 +106,9 @@ impl RolloutConfig {
     pub(super) fn check(&self) -> BoundResult {
         at_least("rollout.max_prompt_tokens", self.max_prompt_tokens, 1)?;
         positive("rollout.temperature", self.temperature)?;
+        self.check_servers()?;
+        self.check_ahead()?;
+        self.check_samplers()?;
         let sampling = self.sampling().check();
         sampling.map_err(|error| format!("rollout.{error}"))?;
         let least = 2 * models::KV_PAGE as usize + self.max_new_tokens;
@@ -88,6 +118,93 @@ impl RolloutConfig {
                 self.cache_tokens
             )
         })
+    }
+
+    /// The servers that sample, if any do.
+    pub fn servers(&self) -> ServersOptions {
+        ServersOptions {
+            endpoints: self.endpoints.clone(),
+            config: self.servers.clone(),
+            ahead: (self.max_staleness > 0).then_some(AheadOptions {
+                steps: self.max_staleness,
+                partial: self.partial.unwrap_or_default(),
+            }),
+        }
+    }
+
+    /// Whether what samples can do so ahead of the learner.
+    fn check_ahead(&self) -> BoundResult {
+        let ahead = self.max_staleness > 0;
+        if ahead && self.servers.sleep {
+            return Err("rollout.max_staleness: servers that sleep while the learner learns (servers.sleep) sample nothing meanwhile: max_staleness 0, or servers that stay awake".into());
+        }
+        let under_way = ahead && self.engine != EngineConfig::Local;
+        ensure(under_way || self.partial.is_none(), || {
+            "rollout.partial: new weights meet no completion without servers (engine: vllm or sglang) and max_staleness >= 1; dedicated samplers finish what they write first. Leave the key out".into()
+        })
+    }
+
+    /// Whether others than the learners' own processes sample.
+    pub fn is_elsewhere(&self) -> bool {
+        self.engine != EngineConfig::Local || self.placement == Placement::Dedicated
+    }
+
+    /// Whether engine, placement and samplers fit each other.
+    fn check_samplers(&self) -> BoundResult {
+        let dedicated = self.placement == Placement::Dedicated;
+        if dedicated && self.engine != EngineConfig::Local {
+            return Err("rollout.placement: `dedicated` samplers are processes of this program (engine: local); vllm and sglang sample elsewhere as it is".into());
+        }
+        if !dedicated && self.samplers != SamplersConfig::default() {
+            return Err(
+                "rollout.samplers: `placement: colocated` has no samplers (placement: dedicated)"
+                    .into(),
+            );
+        }
+        self.samplers
+            .check()
+            .map_err(|error| format!("rollout.samplers.{error}"))
+    }
+
+    /// Whether engine and servers fit each other.
+    fn check_servers(&self) -> BoundResult {
+        let elsewhere = self.engine != EngineConfig::Local;
+        if elsewhere && self.endpoints.is_empty() {
+            return Err("rollout.endpoints: `engine: vllm` and `sglang` need the address of a server at least".into());
+        }
+        if !elsewhere && !self.endpoints.is_empty() {
+            return Err("rollout.endpoints: `engine: local` samples in this process (engine: vllm or sglang)".into());
+        }
+        if !elsewhere && self.servers != ServersConfig::default() {
+            return Err("rollout.servers: `engine: local` has no servers".into());
+        }
+        ensure(
+            !elsewhere || (self.slots == 0 && self.cache_tokens == 0),
+            || {
+                "rollout.slots: slots and cache_tokens are the local engine's; servers have rollout.servers.in_flight and flags of their own".into()
+            },
+        )?;
+        for address in &self.endpoints {
+            let host = ["http://", "https://"]
+                .iter()
+                .find_map(|scheme| address.strip_prefix(scheme));
+            ensure(
+                host.is_some_and(|host| !host.is_empty() && !host.starts_with('/')),
+                || {
+                    format!(
+                        "rollout.endpoints: must be addresses such as http://127.0.0.1:8000, got {address:?}"
+                    )
+                },
+            )?;
+        }
+        let mut each = self.endpoints.iter().enumerate();
+        let twice = each.any(|(at, address)| self.endpoints[..at].contains(address));
+        ensure(!twice, || {
+            "rollout.endpoints: an address stands there twice".into()
+        })?;
+        self.servers
+            .check()
+            .map_err(|error| format!("rollout.servers.{error}"))
     }
 
     /// The engine's view of it.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounds::{BoundResult, at_least, ensure};
 use super::common::{BatchConfig, CheckpointConfig, EvalConfig, StageCommon};
+use super::learnt_samples::LearntSamplesConfig;
 use super::optimizer::OptimizerConfig;
 use super::options::{AlgorithmNeeds, AlgorithmOptions, LengthBounds};
 use super::sampling::RolloutConfig;
@@ -20,6 +21,8 @@ pub struct SftConfig {
     /// the turns before it being its prompt.
     #[serde(rename = "turns")]
     pub train_on: AnswerSelection,
+    /// What is written of the answers that are learnt.
+    pub samples: LearntSamplesConfig,
 }
 
 impl Default for SftConfig {
@@ -27,6 +30,7 @@ impl Default for SftConfig {
         Self {
             max_tokens: 4096,
             train_on: AnswerSelection::default(),
+            samples: LearntSamplesConfig::default(),
         }
     }
 }
@@ -91,8 +95,8 @@ impl AlgorithmOptions for SftConfig {
         )
     }
 
-    fn samples_every(&self) -> u64 {
-        0
+    fn writes_samples(&self, step: u64) -> bool {
+        self.samples.writes(step)
     }
 
     fn check(&self, stage: &StageCommon) -> BoundResult {

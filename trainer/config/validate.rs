@@ -37,6 +37,10 @@ impl Config {
         not_negative("peak_tflops", self.peak_tflops)?;
         not_negative("grace_s", self.grace_s)?;
         at_least("ranks.timeout_s", self.ranks.timeout_s as usize, 1)?;
+        let stage = self.sharding.stage;
+        ensure(stage <= 3, || {
+            format!("sharding.stage: must be 0, 1, 2 or 3, got {stage}")
+        })?;
         self.rewards
             .validate()
             .map_err(|error| format!("rewards.{error}"))?;
@@ -193,7 +197,7 @@ impl Config {
         };
         self.check_pairs(pairs)?;
         if pairs.judge.is_some() {
-            ensure(self.rewards.endpoint.is_none(), || {
+            ensure(self.rewards.services().is_empty(), || {
                 "judge: with rewards.endpoint the service scores by its own tasks; name one of them as rubric".into()
             })?;
             // By the judge's own rules, whether it is asked as a reward or not.

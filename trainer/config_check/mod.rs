@@ -26,7 +26,7 @@ pub use error::ConfigError;
 pub use layers::GivenFile;
 pub(crate) use nearest::nearest;
 pub use reference::reference_markdown;
-pub use schema::schema;
+pub use schema::{editor_schema, schema};
 
 use layers::Layers;
 use yaml::{Node, Origin};

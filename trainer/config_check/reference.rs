@@ -1,13 +1,18 @@
 //! configs/REFERENCE.md: every key with type, default and meaning, from the schema. The
 //! sentences are the doc comments of the config types.
+//!
+//! A table stands once: where a type is met again its key links to the first place, and what all kinds of a section have in
+//! common stands above the tables of the kinds.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use schemars::JsonSchema;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::schema::{alternatives, properties, resolve, schema, sections, tagged, types, words};
+use super::schema::{
+    Branch, alternatives, properties, resolve, schema, sections, tagged, types, words,
+};
 
 /// The reference of all keys of `T` in Markdown. `NAME` stands for a name of the user's,
 /// `N` for a list index.
@@ -19,129 +24,221 @@ pub fn reference_markdown<T: JsonSchema>() -> String {
             "# Config reference\n\nGenerated from the config types by `svgrl reference`; do \
              not edit. `NAME` stands for a name of your own, `N` for a place in a list.\n",
         ),
-        open: HashSet::new(),
+        headings: HashMap::new(),
+        linked: Vec::new(),
     };
-    writer.section("", &root, description(&root));
-    writer.out
+    writer.section(Inner {
+        path: String::new(),
+        within: String::new(),
+        schema: &root,
+        about: description(&root),
+    });
+    writer.with_links()
 }
 
 struct ReferenceWriter<'a> {
     root: &'a Value,
     out: String,
-    /// Definitions being written: a type inside itself is not followed again.
-    open: HashSet<String>,
+    /// Headings of the sections that are written, by what they hold.
+    headings: HashMap<String, String>,
+    /// What the sections hold that links lead to, in the order of the links.
+    linked: Vec<String>,
 }
 
 /// A part of the config that gets a table of its own.
 struct Inner<'a> {
     path: String,
+    /// The heading of the table that names it.
+    within: String,
     schema: &'a Value,
     about: String,
 }
 
+/// Kinds of a section whose keys are the same but for the tag.
+struct Kinds<'a> {
+    tags: Vec<&'a str>,
+    schema: &'a Value,
+    /// Keys that not every kind has alike.
+    own: KeyList<'a>,
+}
+
+/// Keys with their schemas.
+type KeyList<'a> = Vec<(&'a String, &'a Value)>;
+
 impl<'a> ReferenceWriter<'a> {
-    /// A heading, what the section is about, its table, and the sections inside it.
-    fn section(&mut self, path: &str, schema: &'a Value, about: String) {
-        let identity = schema
-            .get("$ref")
-            .and_then(Value::as_str)
-            .map(str::to_owned);
-        if let Some(identity) = &identity
-            && !self.open.insert(identity.clone())
-        {
+    /// A heading, what the section is about, its table, and the sections inside it; nothing where it stands already.
+    fn section(&mut self, part: Inner<'a>) {
+        let Some(heading) = self.place(&part) else {
             return;
-        }
-        let resolved = resolve(self.root, schema);
+        };
+        let resolved = resolve(self.root, part.schema);
         let mut all = self.variants(resolved);
         if let Some(sections) = sections(self.root, &all) {
             all = sections;
         }
         if let Some((tag, branches)) = tagged(&all) {
-            for branch in branches {
-                let path = format!("{path} ({tag}: {})", branch.tag);
-                let about = match description(branch.schema) {
-                    own if own.is_empty() => about.clone(),
-                    own => own,
-                };
-                self.table(&path, branch.schema, &about);
-            }
-        } else if let [only] = all.as_slice() {
-            self.table(path, only, &about);
-        } else {
-            self.table(path, resolved, &about);
+            return self.union(&heading, &part, (tag, &branches));
         }
-        if let Some(identity) = identity {
-            self.open.remove(&identity);
+        let named = properties(resolved).or_else(|| all.iter().find_map(|kind| properties(kind)));
+        if let Some(named) = named {
+            self.heading(&heading, &part.about);
+            self.table(&heading, &part.path, &named.iter().collect());
         }
     }
 
-    fn table(&mut self, path: &str, schema: &'a Value, about: &str) {
-        let Some(named) = properties(schema) else {
-            return;
+    /// A section that has kinds: what they are, what keys all have, and a table for the keys of each.
+    fn union(&mut self, whole: &str, part: &Inner<'a>, (tag, branches): (&str, &[Branch<'a>])) {
+        let common = common_keys(branches);
+        let kinds = kinds(tag, branches, &common);
+        let heading = |kinds: &Kinds| match kinds.tags.as_slice() {
+            [first, _, _, _, ..] => {
+                let others = kinds.tags.len() - 1;
+                format!("{} ({tag}: {first} and {others} others)", part.path)
+            }
+            few => format!("{} ({tag}: {})", part.path, few.join(", ")),
         };
-        let heading = if path.is_empty() { "top level" } else { path };
+        self.heading(whole, &part.about);
         // Writing to a string cannot fail.
+        let _ = writeln!(self.out, "| `{tag}` | what it is |\n|---|---|");
+        for branch in branches {
+            let of = kinds.iter().find(|kinds| kinds.tags.contains(&branch.tag));
+            let name = match of.filter(|kinds| !kinds.own.is_empty()) {
+                Some(kinds) => format!("[`{}`](#{})", branch.tag, anchor(&heading(kinds))),
+                None => format!("`{}`", branch.tag),
+            };
+            let about = cell(&description(branch.schema));
+            let _ = writeln!(self.out, "| {name} | {about} |");
+        }
+        if !common.is_empty() {
+            let _ = writeln!(self.out, "\nKeys of every `{tag}`:\n");
+            self.table(whole, &part.path, &common);
+        }
+        for kinds in kinds.iter().filter(|kinds| !kinds.own.is_empty()) {
+            let about = match kinds.tags.len() {
+                1 => description(kinds.schema),
+                _ => String::new(),
+            };
+            let heading = heading(kinds);
+            self.heading(&heading, &about);
+            self.table(&heading, &part.path, &kinds.own);
+        }
+    }
+
+    fn heading(&mut self, heading: &str, about: &str) {
         let _ = writeln!(self.out, "\n## {heading}\n");
         if !about.is_empty() {
             let _ = writeln!(self.out, "{about}\n");
         }
+    }
+
+    /// A row a key, and then the sections inside that stand nowhere else.
+    fn table(&mut self, heading: &str, base: &str, keys: &KeyList<'a>) {
         let _ = writeln!(
             self.out,
             "| key | type | default | meaning |\n|---|---|---|---|"
         );
-        let base = path.split(" (").next().unwrap_or(path);
         let mut inner = Vec::new();
-        for (key, property) in named {
-            let resolved = resolve(self.root, property);
+        for (key, property) in keys {
             let mut about = description(property);
             if about.is_empty() {
                 about = match property.get("const") {
                     Some(_) => "Selects these keys.".to_owned(),
-                    None => description(resolved),
+                    None => description(resolve(self.root, property)),
                 };
+            }
+            let path = match base {
+                "" => (*key).clone(),
+                base => format!("{base}.{key}"),
+            };
+            let mut kind = self.kind(property);
+            if let Some((path, schema)) = self.inner(path, property) {
+                let link = format!("[section](#{})", mark(self.linked.len()));
+                kind = kind.replacen("section", &link, 1);
+                self.linked.push(self.identity(schema));
+                inner.push(Inner {
+                    path,
+                    within: heading.to_owned(),
+                    schema,
+                    about: about.clone(),
+                });
             }
             let default = property.get("default");
             let _ = writeln!(
                 self.out,
                 "| `{key}` | {} | {} | {} |",
-                cell(&self.kind(property)),
+                cell(&kind),
                 cell(&default.map_or_else(String::new, shown)),
                 cell(&self.meaning(property, &about)),
             );
-            let path = match base {
-                "" => key.clone(),
-                base => format!("{base}.{key}"),
-            };
-            self.inner(path, property, about, &mut inner);
         }
         for part in inner {
-            self.section(&part.path, part.schema, part.about);
+            self.section(part);
         }
     }
 
-    /// The part of a property that has keys of its own: itself, a list's element, a map's.
-    fn inner(&self, path: String, schema: &'a Value, about: String, found: &mut Vec<Inner<'a>>) {
+    /// What a section holds: the type behind references and options.
+    fn identity(&self, schema: &'a Value) -> String {
+        let mut held = resolve(self.root, schema);
+        while let [only] = self.variants(held).as_slice() {
+            held = *only;
+        }
+        held.to_string()
+    }
+
+    /// A heading of its own for a section; none where what it holds stands under another.
+    fn place(&mut self, part: &Inner<'a>) -> Option<String> {
+        let identity = self.identity(part.schema);
+        if self.headings.contains_key(&identity) {
+            return None;
+        }
+        let path = match part.path.as_str() {
+            "" => "top level",
+            path => path,
+        };
+        let taken = |heading: &String| self.headings.values().any(|other| other == heading);
+        // Two types at one path, of two kinds of the section above.
+        let kind = part.within.split_once(" (");
+        let kind = kind.map_or("", |(_, kind)| kind.trim_end_matches(')'));
+        let mut heading = path.to_owned();
+        let mut copy = 1;
+        while taken(&heading) {
+            copy += 1;
+            heading = match copy {
+                2 if !kind.is_empty() => format!("{path} ({kind})"),
+                _ => format!("{path} ({copy})"),
+            };
+        }
+        self.headings.insert(identity, heading.clone());
+        Some(heading)
+    }
+
+    /// The text, its links leading to where the sections came to stand.
+    fn with_links(self) -> String {
+        let mut text = self.out;
+        for (at, identity) in self.linked.iter().enumerate() {
+            let heading = self.headings.get(identity).map_or("", String::as_str);
+            text = text.replace(&mark(at), &anchor(heading));
+        }
+        text
+    }
+
+    /// The part of a property that has keys of its own, and its path: itself, a list's element, a map's.
+    fn inner(&self, path: String, schema: &'a Value) -> Option<(String, &'a Value)> {
         let resolved = resolve(self.root, schema);
         if let Some(items) = resolved.get("items") {
-            return self.inner(format!("{path}.N"), items, about, found);
+            return self.inner(format!("{path}.N"), items);
         }
         if let Some(values) = resolved
             .get("additionalProperties")
             .filter(|s| s.is_object())
         {
-            return self.inner(format!("{path}.NAME"), values, about, found);
+            return self.inner(format!("{path}.NAME"), values);
         }
         let variants = self.variants(resolved);
         let has_keys = properties(resolved).is_some()
             || variants.iter().any(|variant| properties(variant).is_some())
             || sections(self.root, &variants).is_some();
-        if has_keys {
-            found.push(Inner {
-                path,
-                schema,
-                about,
-            });
-        }
+        has_keys.then_some((path, schema))
     }
 
     /// Alternatives other than null, optional ones opened up.
@@ -218,6 +315,56 @@ impl<'a> ReferenceWriter<'a> {
         }
         text
     }
+}
+
+/// The keys that every kind has with the same schema, in the order of the first; none where there is one kind alone.
+fn common_keys<'a>(branches: &[Branch<'a>]) -> KeyList<'a> {
+    let named = |branch: &Branch<'a>| properties(branch.schema);
+    let [first, others @ ..] = branches else {
+        return Vec::new();
+    };
+    let of_first = named(first).into_iter().flatten();
+    let shared = of_first.filter(|(key, property)| {
+        let alike = |keys: &Map<String, Value>| keys.get(*key) == Some(*property);
+        others.iter().all(|other| named(other).is_some_and(alike))
+    });
+    match others {
+        [] => Vec::new(),
+        _ => shared.collect(),
+    }
+}
+
+/// The kinds with keys beyond `common` and the tag, those with the same keys together.
+fn kinds<'a>(tag: &str, branches: &[Branch<'a>], common: &KeyList<'a>) -> Vec<Kinds<'a>> {
+    let mut found: Vec<Kinds<'a>> = Vec::new();
+    for branch in branches {
+        let named = properties(branch.schema).into_iter().flatten();
+        let own: KeyList = named
+            .filter(|(key, _)| *key != tag && !common.iter().any(|(shared, _)| shared == key))
+            .collect();
+        match found.iter_mut().find(|kinds| kinds.own == own) {
+            Some(kinds) => kinds.tags.push(branch.tag),
+            None => found.push(Kinds {
+                tags: vec![branch.tag],
+                schema: branch.schema,
+                own,
+            }),
+        }
+    }
+    found
+}
+
+/// What stands for the place that the link of this number leads to, until it is known.
+fn mark(number: usize) -> String {
+    format!("\0{number}\0")
+}
+
+/// How a link names a heading: lower case, spaces as hyphens, without other signs.
+fn anchor(heading: &str) -> String {
+    let kept = heading
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " _-".contains(*c));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
 }
 
 fn description(schema: &Value) -> String {

@@ -10,6 +10,38 @@ pub fn schema<T: JsonSchema>() -> Value {
         .to_value()
 }
 
+/// [`schema`] for editors, where a file may stand over a `base`: nothing is required, because the base may hold it, and a
+/// section without its `type`, `format` or `algorithm` may be any of its kinds.
+pub fn editor_schema<T: JsonSchema>() -> Value {
+    let mut root = schema::<T>();
+    relax(&mut root, true);
+    root
+}
+
+/// Leaves out what a file over a base need not say. `is_schema` is false of a map from
+/// names to schemas, whose keys are names.
+fn relax(value: &mut Value, is_schema: bool) {
+    match value {
+        Value::Object(map) => {
+            if is_schema {
+                map.shift_remove("required");
+                if let Some(kinds) = map.shift_remove("oneOf") {
+                    map.insert("anyOf".to_owned(), kinds);
+                }
+            }
+            for (key, inner) in map.iter_mut() {
+                let of_names = is_schema && ["properties", "$defs"].contains(&key.as_str());
+                let plain = is_schema && ["default", "const", "enum"].contains(&key.as_str());
+                if !plain {
+                    relax(inner, !of_names);
+                }
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(|inner| relax(inner, true)),
+        _ => {}
+    }
+}
+
 /// One alternative of a tagged enum.
 pub(super) struct Branch<'a> {
     /// Value of the tag.

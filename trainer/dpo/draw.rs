@@ -3,20 +3,27 @@
 use std::ops::Range;
 
 use models::Decoder;
-use tch::Device;
+use rollout::Prompt;
+use tch::{Device, Tensor};
 
 use super::loss::PairNorm;
 use crate::TrainError;
 use crate::config::{Aggregation, AnswerSelection, DpoConfig};
 use crate::draw_stats::DrawStats;
 use crate::learn::{Learner, LossNorm, MicroBatch, Trajectory, micro_batches_of};
+use crate::learnt_rows::{GivenAnswer, LearntRow, known, of_prompt, on_host};
 use crate::loader::{Loader, PromptRequest};
 use crate::reference_logprobs::{PairKey, pair_key};
+use crate::samples::{GroupRows, StepId};
 
 /// A rank's share of a step's pairs.
 pub(super) struct DrawnPairs {
     /// Chosen and rejected in turn; the two of a pair are siblings.
     pub(super) answers: Vec<Trajectory>,
+    /// The prompt of each pair.
+    prompts: Vec<Prompt>,
+    /// Whether each answer is cut off.
+    cut: Vec<bool>,
     /// Rows left out for the length of their prompt.
     pub(super) too_long: u64,
     /// What was drawn.
@@ -39,10 +46,11 @@ impl DrawnPairs {
             answers: AnswerSelection::Last,
             longest: config.longest_prompt(),
             attempt: 0,
+            balanced: true,
         })?;
         let views = learner.encode_images(&drawn.prompts)?;
         let pairs = drawn.targets.into_iter().zip(drawn.rejected);
-        let mut answers = Vec::new();
+        let (mut answers, mut prompts, mut cut) = (Vec::new(), Vec::new(), Vec::new());
         for ((prompt, (chosen, rejected)), view) in drawn.prompts.into_iter().zip(pairs).zip(views)
         {
             for (what, ids) in [("chosen", chosen), ("rejected", rejected)] {
@@ -53,7 +61,9 @@ impl DrawnPairs {
                     ))
                 })?;
                 check_answer(&learner.model, &prompt.id, &ids)?;
-                ids.truncate(config.max_tokens - prompt.ids.len());
+                let room = config.max_tokens - prompt.ids.len();
+                cut.push(ids.len() > room);
+                ids.truncate(room);
                 answers.push(Trajectory {
                     prompt: prompt.ids.clone(),
                     view: view.clone(),
@@ -62,12 +72,25 @@ impl DrawnPairs {
                     advantage: 0.0,
                 });
             }
+            prompts.push(prompt);
         }
         Ok(Self {
             answers,
+            prompts,
+            cut,
             too_long: drawn.too_long,
             stats: drawn.stats,
         })
+    }
+
+    /// Other answers in their place, whose prompts nobody asks for.
+    pub(super) fn with(self, answers: Vec<Trajectory>) -> Self {
+        Self {
+            answers,
+            prompts: Vec::new(),
+            cut: Vec::new(),
+            ..self
+        }
     }
 
     /// Pairs, chosen tokens, tokens of all answers.
@@ -81,6 +104,45 @@ impl DrawnPairs {
             tokens(2) as f64,
             tokens(1) as f64,
         ]
+    }
+
+    /// The rows of the pairs, of what their passes gave; `text` is that of an answer's tokens.
+    ///
+    /// # Errors
+    /// Passes that left out tokens; libtorch refusing the tensors.
+    pub(super) fn learnt(
+        &self,
+        id: &StepId,
+        seen: &SeenPairs,
+        text: &dyn Fn(&[i64]) -> String,
+    ) -> Result<Vec<GroupRows<LearntRow>>, TrainError> {
+        let lacks = || TrainError::Other("a pass has left out pairs".into());
+        let logprobs = on_host(&seen.logprobs)?;
+        let mut rest = logprobs.as_slice();
+        let mut rows = Vec::with_capacity(self.prompts.len());
+        for (at, (prompt, answers)) in self.prompts.iter().zip(self.answers.chunks(2)).enumerate() {
+            let [loss, margin, chosen, rejected] = *seen.pairs.get(at).ok_or_else(lacks)?;
+            let mut both = Vec::with_capacity(2);
+            for (index, (answer, reference)) in answers.iter().zip([chosen, rejected]).enumerate() {
+                let own = rest.split_off(..answer.ids.len()).ok_or_else(lacks)?;
+                let given = GivenAnswer {
+                    prompt,
+                    index,
+                    ids: &answer.ids,
+                    text: text(&answer.ids),
+                    cut: self.cut[2 * at + index],
+                };
+                both.push(LearntRow {
+                    loss: known(loss),
+                    chosen: Some(index == 0),
+                    reference_logp: known(reference),
+                    margin: known(margin),
+                    ..given.row(id, own)
+                });
+            }
+            rows.push(of_prompt(prompt, both));
+        }
+        Ok(rows)
     }
 
     /// What tells each pair from others.
@@ -106,6 +168,15 @@ impl DrawnPairs {
         });
         own.collect()
     }
+}
+
+/// What a step's passes have computed of its pairs, in order.
+#[derive(Default)]
+pub(super) struct SeenPairs {
+    /// Log-probabilities of the tokens of all answers.
+    pub(super) logprobs: Vec<Tensor>,
+    /// Loss and margin of each pair, and both answers' log-probabilities under the reference policy.
+    pub(super) pairs: Vec<[f64; 4]>,
 }
 
 /// Packed pairs.

@@ -81,6 +81,8 @@ pub struct PairLossOutput {
     pub loss: Tensor,
     /// `[6]` float64, detached, named by [`SUMS`]: this part's share of each.
     pub sums: Tensor,
+    /// `[2, P]` float64, detached: the loss of each pair without the SFT term, and its margin.
+    pub each: Tensor,
 }
 
 /// The loss of the pairs in `terms`.
@@ -115,7 +117,11 @@ pub fn dpo_loss(terms: &PairTerms, options: &PairLossOptions, norm: &PairNorm) -
         ],
         0,
     );
-    PairLossOutput { loss, sums }
+    PairLossOutput {
+        loss,
+        sums,
+        each: Tensor::stack(&[pair.detach(), rewards], 0),
+    }
 }
 
 /// The loss of each pair `[P]`, from the difference of log-ratios `[P]`.

@@ -34,7 +34,11 @@ impl DpoConfig {
             return Ok(Prepared::Logprobs(known));
         }
         let policy = (cx.first_policy)()?;
-        known.begin(&weights_digest(&policy)?, cx.done == 0)?;
+        let digest = {
+            let _whole = cx.learner.whole()?;
+            weights_digest(&policy)?
+        };
+        known.begin(&digest, cx.done == 0)?;
         let before = cx.loader.state();
         let total = cx.stage.common.steps.saturating_sub(cx.done);
         for step in steps {
@@ -73,7 +77,7 @@ impl DpoConfig {
                 answers.extend(pair.iter().cloned());
             }
         }
-        let new = DrawnPairs { answers, ..drawn };
+        let new = drawn.with(answers);
         let batch = &cx.stage.common.batch;
         let head = HeadOptions {
             temperature: 1.0,
@@ -84,7 +88,12 @@ impl DpoConfig {
             chosen_tokens: 1.0,
         };
         let mut sums: Vec<f64> = Vec::new();
-        for part in new.micros(batch.micro_tokens, &norm, cx.learner.device()) {
+        let parts = new.micros(batch.micro_tokens, &norm, cx.learner.device());
+        for pass in 0..cx.learner.passes(parts.len())? {
+            let Some(part) = parts.get(pass) else {
+                Learner::idle_log_probs(policy)?;
+                continue;
+            };
             let source = cx.learner.vision_features();
             // Adapters, where there are any, are the stage's own.
             let mode = AdapterMode::Off;

@@ -8,14 +8,16 @@ use std::time::Instant;
 
 use tch::{Kind, Tensor};
 
-use super::draw::{DrawnPairs, PairMicro};
+use super::draw::{DrawnPairs, PairMicro, SeenPairs};
 use super::loss::{PairLossOptions, PairNorm, PairTerms, SUMS, dpo_loss, of_pairs, sequence_sums};
 use super::reference::{known_logprobs, policy_logprobs};
 use crate::TrainError;
 use crate::algorithm::{Algorithm, PrepareContext, Prepared, StepContext, StepEnd};
-use crate::config::DpoConfig;
+use crate::config::{AlgorithmOptions, DpoConfig};
 use crate::learn::HeadOptions;
 use crate::metrics::{Metrics, keys};
+use crate::samples::to_leader;
+use crate::step_samples::StepSamples;
 use crate::telemetry::{self, Phase};
 
 /// What is learnt at each update.
@@ -43,12 +45,19 @@ impl Algorithm for DpoConfig {
 
         // 2. Loss and gradients, some whole pairs at a time.
         let known = known_logprobs(cx, &drawn)?;
-        let mut sums = [0.0; SUMS.len()];
-        for part in drawn.micros(batch.micro_tokens, &norm, cx.learner.device()) {
-            if cx.stage.interrupt.expired() {
+        let (mut sums, mut seen) = ([0.0; SUMS.len()], SeenPairs::default());
+        let parts = drawn.micros(batch.micro_tokens, &norm, cx.learner.device());
+        let passes = cx.learner.passes(parts.len())?;
+        for pass in 0..passes {
+            telemetry::progress(pass, passes);
+            if cx.learner.stops(cx.stage.interrupt.expired())? {
                 break;
             }
-            let own = self.forward_backward(cx, &part, (&norm, known.as_ref()))?;
+            let Some(part) = parts.get(pass) else {
+                idle(cx)?;
+                continue;
+            };
+            let own = self.forward_backward(cx, part, (&norm, known.as_ref()), &mut seen)?;
             for (sum, value) in sums.iter_mut().zip(own) {
                 *sum += value;
             }
@@ -58,6 +67,13 @@ impl Algorithm for DpoConfig {
         }
         let sums = cx.stage.ranks.sum(sums)?;
         drop(learning);
+        let rows = match self.writes_samples(cx.step) {
+            true => {
+                let own = drawn.learnt(&cx.id(), &seen, &|ids| cx.loader.answer_text(ids))?;
+                to_leader(&cx.stage.ranks, own)?
+            }
+            false => Vec::new(),
+        };
 
         // 3. One update.
         let update = cx.update(sums[0])?;
@@ -77,20 +93,28 @@ impl Algorithm for DpoConfig {
         metrics.extend(drawn.stats.metrics(cx.loader.spreads()));
         Ok(StepEnd::Done {
             metrics,
-            rows: Vec::new(),
+            rows: StepSamples::Learnt(rows),
             tokens: tokens as u64,
         })
     }
 }
 
+/// A pass without pairs, where other ranks have some.
+fn idle(cx: &mut StepContext) -> Result<(), TrainError> {
+    cx.stage.reference.idle(cx.learner)?;
+    cx.learner.idle()
+}
+
 impl DpoConfig {
-    /// Accumulates the gradients of one micro-batch; returns its share of [`SUMS`]. `known` are the pairs'
+    /// Accumulates the gradients of one micro-batch and adds what it computes to `seen`; returns its share of [`SUMS`].
+    /// `known` are the pairs'
     /// log-probabilities under the reference policy `[P, 2]`, where they are cached.
     fn forward_backward(
         &self,
         cx: &mut StepContext,
         PairMicro { micro, pairs }: &PairMicro,
         (norm, known): (&PairNorm, Option<&Tensor>),
+        seen: &mut SeenPairs,
     ) -> Result<Vec<f64>, TrainError> {
         let device = cx.learner.device();
         let head = HeadOptions {
@@ -107,6 +131,7 @@ impl DpoConfig {
         let [chosen_tokens, rejected_tokens] = of_pairs(&lengths);
         let options = PairLossOptions::from(self);
         let mut sums = Tensor::zeros([SUMS.len() as i64], (Kind::Double, device));
+        let mut each = Tensor::zeros([2, 0], (Kind::Double, device));
         cx.learner
             .forward_backward_whole(micro, &head, &mut |logprobs| {
                 let [chosen, rejected] = of_pairs(&sequence_sums(logprobs, &micro.lengths));
@@ -119,9 +144,19 @@ impl DpoConfig {
                     rejected_tokens: &rejected_tokens,
                 };
                 let output = dpo_loss(&terms, &options, norm);
-                sums = output.sums;
+                (sums, each) = (output.sums, output.each);
+                seen.logprobs.push(logprobs.detach());
                 output.loss
             })?;
-        Vec::<f64>::try_from(sums).map_err(|error| TrainError::Learner(error.to_string()))
+        let both = [&reference_chosen, &reference_rejected].map(|own| own.to_kind(Kind::Double));
+        let each = Tensor::cat(&[each, Tensor::stack(&both, 0)], 0).transpose(0, 1);
+        let each: Vec<Vec<f64>> = Vec::try_from(each).map_err(of_torch)?;
+        let four = |own: &Vec<f64>| <[f64; 4]>::try_from(own.as_slice()).ok();
+        seen.pairs.extend(each.iter().filter_map(four));
+        Vec::<f64>::try_from(sums).map_err(of_torch)
     }
+}
+
+fn of_torch(error: tch::TchError) -> TrainError {
+    TrainError::Learner(error.to_string())
 }

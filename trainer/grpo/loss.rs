@@ -1,13 +1,14 @@
 //! The policy loss: log-probabilities in, loss and its statistics out.
 //!
 //! Per token: `-min(rho A, clip(rho) A)`, capped from above by `-c A` for negative A under dual
-//! clipping (Ye et al. 2020), times an optional truncated importance weight, plus
+//! clipping (Ye et al. 2020), times an optional importance weight ([`super::correction`]), plus
 //! `beta KL(p || p_ref)`, minus an entropy bonus. Each token's weight already holds the
 //! normaliser, so sums over micro-batches and ranks are the loss.
 
 use tch::{Kind, Tensor};
 
-use crate::config::{GrpoConfig, KlEstimator, LossConfig, StageCommon};
+use super::correction::token_weights;
+use crate::config::{CorrectionConfig, GrpoConfig, KlEstimator, OldLogprobs, StageCommon};
 use crate::learn::{HeadOptions, LossNorm};
 use crate::metrics::{Metric, keys};
 
@@ -27,6 +28,8 @@ pub struct TokenTerms<'a> {
     pub advantage: &'a Tensor,
     /// Share of each token in the loss: the normaliser of the whole update.
     pub weight: &'a Tensor,
+    /// The weights of a correction of whole completions.
+    pub correction: Option<&'a Tensor>,
 }
 
 /// The options of the loss.
@@ -42,17 +45,22 @@ pub struct LossOptions {
     pub kl: Option<(f64, KlEstimator)>,
     /// Cap of the importance weight; `None`: no weight.
     pub tis_cap: Option<f64>,
+    /// What corrects for the sampler, in place of that.
+    pub correction: Option<CorrectionConfig>,
 }
 
 impl LossOptions {
     /// From a stage's section, with the KL term if it acts in the loss.
-    pub fn new(config: &LossConfig, kl: Option<(f64, KlEstimator)>) -> Self {
+    pub fn new(config: &GrpoConfig, kl: Option<(f64, KlEstimator)>) -> Self {
+        let correction = config.correction();
+        let config = &config.loss;
         Self {
             clip: (config.clip_low, config.clip_high),
             dual_clip: config.dual_clip,
             entropy: config.entropy,
             kl,
             tis_cap: config.tis_cap,
+            correction,
         }
     }
 }
@@ -82,7 +90,7 @@ impl GrpoConfig {
 }
 
 /// The metrics that [`LossOutput::sums`] add up to, in order.
-pub const SUMS: [&Metric; 7] = [
+pub const SUMS: [&Metric; 9] = [
     &keys::POLICY_LOSS,
     &keys::ENTROPY,
     &keys::KL_REF,
@@ -90,13 +98,15 @@ pub const SUMS: [&Metric; 7] = [
     &keys::RATIO,
     &keys::CLIP_LOW,
     &keys::CLIP_HIGH,
+    &keys::RATIO_RAW,
+    &keys::KL_MISMATCH,
 ];
 
 /// The loss of some tokens.
 pub struct LossOutput {
     /// Scalar, attached to the graph.
     pub loss: Tensor,
-    /// `[7]` float64, detached, named by [`SUMS`]: the weighted policy loss, then sums over tokens.
+    /// `[9]` float64, detached, named by [`SUMS`]: the weighted policy loss, then sums over tokens.
     pub sums: Tensor,
 }
 
@@ -125,9 +135,21 @@ pub fn grpo_loss(terms: &TokenTerms, options: &LossOptions) -> LossOutput {
         let capped = policy.minimum(&(terms.advantage * -cap));
         policy = capped.where_self(&negative, &policy);
     }
+    // The learner before the update: the ratio's denominator, unless that is the sampler.
+    let before = match &options.correction {
+        Some(correction) if correction.anchor == OldLogprobs::Sampler => &own,
+        _ => terms.old.unwrap_or(&own),
+    };
+    let raw = before - terms.sampler;
     if let Some(cap) = options.tis_cap {
-        let before = terms.old.unwrap_or(&own);
-        policy = &policy * (before - terms.sampler).exp().clamp_max(cap);
+        policy = &policy * raw.exp().clamp_max(cap);
+    }
+    match (terms.correction, &options.correction) {
+        (Some(weights), _) => policy = &policy * weights.to_kind(policy.kind()),
+        (None, Some(correction)) if !correction.of_sequences() => {
+            policy = &policy * token_weights(&raw, correction).to_kind(policy.kind());
+        }
+        (None, _) => {}
     }
     let mut token = policy.shallow_clone();
     let mut kl_ref = own.zeros_like();
@@ -165,6 +187,8 @@ pub fn grpo_loss(terms: &TokenTerms, options: &LossOptions) -> LossOutput {
             wide(&ratio).sum(Kind::Double),
             clip_low.sum(Kind::Double),
             clip_high.sum(Kind::Double),
+            wide(&raw).exp().sum(Kind::Double),
+            wide(&kl_estimate(&raw, KlEstimator::K3)).sum(Kind::Double),
         ],
         0,
     );
@@ -193,6 +217,7 @@ mod tests {
             entropy: 0.0,
             kl: None,
             tis_cap: None,
+            correction: None,
         };
         let loss = grpo_loss(
             &TokenTerms {
@@ -203,6 +228,7 @@ mod tests {
                 reference: None,
                 advantage: &Tensor::from_slice(&advantages),
                 weight: &Tensor::from_slice(&[1.0f64; 7]),
+                correction: None,
             },
             &options,
         )

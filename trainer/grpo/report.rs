@@ -14,6 +14,7 @@ use crate::config::TaskConfig;
 use crate::draw_stats::DrawStats;
 use crate::learn::Learner;
 use crate::metrics::{Metrics, keys};
+use crate::queue::BatchDraw;
 use crate::samples::{SampleRow, reward_metrics};
 use crate::telemetry::{self, Phase};
 
@@ -24,6 +25,8 @@ pub(super) struct GrpoLog {
     /// The most tokens of a completion.
     most: usize,
     draws: DrawStats,
+    /// Draws of the stage once the step's are made.
+    end: u64,
     pictures_before: u64,
     prefills_before: u64,
 }
@@ -37,20 +40,23 @@ impl GrpoLog {
             too_long: 0,
             most: 0,
             draws: DrawStats::default(),
+            end: 0,
             pictures_before: pictures(cx.learner),
             prefills_before: cx.engine.stats().prefills,
         }
     }
 
-    /// Completions may have so many tokens.
-    pub(super) fn bounded(&mut self, most: usize) {
-        self.most = self.most.max(most);
+    /// The step has a batch that was drawn so.
+    pub(super) fn drawn(&mut self, draw: BatchDraw) {
+        self.most = self.most.max(draw.most);
+        self.too_long += draw.too_long;
+        self.draws.merge(draw.stats);
+        self.end = self.end.max(draw.end);
     }
 
-    /// Prompts were drawn, `too_long` passed over.
-    pub(super) fn drawn(&mut self, too_long: u64, draws: DrawStats) {
-        self.too_long += too_long;
-        self.draws.merge(draws);
+    /// Draws of the stage once the step's are made.
+    pub(super) fn end(&self) -> u64 {
+        self.end
     }
 }
 
@@ -108,6 +114,14 @@ pub(super) fn metrics(
             .count();
         metrics.set(&keys::S_PER_SVG, seconds / drawn.max(1) as f64);
     }
+    // The engine has not had the step's weights yet.
+    let version = cx.engine.stats().policy_version as f64;
+    let behind = rows.iter().map(|row| version - row.policy_version as f64);
+    metrics.set(
+        &keys::STALENESS,
+        behind.sum::<f64>() / rows.len().max(1) as f64,
+    );
+    metrics.set(&keys::QUEUE, cx.queue.len() as f64);
     let looked = pictures(cx.learner) - log.pictures_before;
     metrics.set(&keys::PICTURES, looked as f64);
     let prefills = cx.engine.stats().prefills - log.prefills_before;

@@ -11,8 +11,8 @@ use super::loss::kl_estimate;
 use crate::TrainError;
 use crate::algorithm::StepContext;
 use crate::config::{GrpoConfig, KlPlace};
-use crate::learn::{Trajectory, micro_batches};
-use crate::rollouts::ScoredGroup;
+use crate::learn::{MicroBatch, Trajectory, micro_batches};
+use crate::rollout_batch::ScoredGroup;
 
 /// A scored group with the rewards that its advantages are made of.
 #[derive(Clone)]
@@ -49,7 +49,7 @@ impl ShapedGroup {
 /// Each group with the rewards that its advantages are made of; `views` are the prompts' pictures.
 ///
 /// # Errors
-/// libtorch ending an operation of the reference policy.
+/// libtorch ending an operation of the reference policy; a lost rank.
 pub(super) fn shaped_groups(
     config: &GrpoConfig,
     cx: &StepContext,
@@ -73,8 +73,8 @@ pub(super) fn shaped_groups(
         })
         .collect();
     if config.kl.place == KlPlace::Reward {
-        for group in &mut groups {
-            let penalties = kl_penalties(config, cx, group)?;
+        let penalties = kl_penalties(config, cx, &groups)?;
+        for (group, penalties) in groups.iter_mut().zip(penalties) {
             for (reward, penalty) in group.shaped.iter_mut().zip(penalties) {
                 *reward = reward.map(|reward| reward - config.kl.coefficient * penalty);
             }
@@ -83,38 +83,52 @@ pub(super) fn shaped_groups(
     Ok(groups)
 }
 
-/// The KL estimate of each completion, summed over its tokens; none without a reference policy.
+/// The KL estimate of each group's completions, summed over their tokens; none without a reference policy.
 fn kl_penalties(
     config: &GrpoConfig,
     cx: &StepContext,
-    group: &ShapedGroup,
-) -> Result<Vec<f64>, TrainError> {
-    let zeros = vec![0.0; group.shaped.len()];
-    let trajectories: Vec<_> = group
-        .clone()
-        .trajectories(&zeros)
-        .map(|(trajectory, _)| trajectory)
-        .collect();
-    let mut penalties = Vec::new();
-    let micros = micro_batches(
-        &trajectories,
-        &config.loss_norm(1.0, 1.0),
-        cx.stage.common.batch.micro_tokens,
-        cx.learner.device(),
-    );
-    for micro in micros {
-        let head = config.head(cx.stage.common);
+    groups: &[ShapedGroup],
+) -> Result<Vec<Vec<f64>>, TrainError> {
+    let all = groups.iter().map(|group| micros_of(config, cx, group));
+    let all = all.enumerate().flat_map(|(index, micros)| {
+        let of_group = micros.into_iter().map(move |micro| (index, micro));
+        of_group.collect::<Vec<_>>()
+    });
+    let mut all = all.collect::<Vec<_>>().into_iter();
+    let mut penalties = vec![Vec::new(); groups.len()];
+    let head = config.head(cx.stage.common);
+    for _ in 0..cx.learner.passes(all.len())? {
+        let Some((index, micro)) = all.next() else {
+            cx.stage.reference.idle(cx.learner)?;
+            continue;
+        };
         let theirs = cx.stage.reference.log_probs(cx.learner, &micro, &head)?;
         let Some(theirs) = theirs else {
             return Ok(Vec::new());
         };
         let kl = kl_estimate(&(theirs - &micro.sampler), config.kl.estimator).to_kind(Kind::Double);
         let lengths: Vec<i64> = micro.lengths.iter().map(|len| *len as i64).collect();
-        penalties.extend(
+        penalties[index].extend(
             kl.split_with_sizes(lengths.as_slice(), 0)
                 .iter()
                 .map(|kl| kl.sum(Kind::Double).double_value(&[])),
         );
     }
     Ok(penalties)
+}
+
+/// A group's completions, packed.
+fn micros_of(config: &GrpoConfig, cx: &StepContext, group: &ShapedGroup) -> Vec<MicroBatch> {
+    let zeros = vec![0.0; group.shaped.len()];
+    let trajectories: Vec<_> = group
+        .clone()
+        .trajectories(&zeros)
+        .map(|(trajectory, _)| trajectory)
+        .collect();
+    micro_batches(
+        &trajectories,
+        &config.loss_norm(1.0, 1.0),
+        cx.stage.common.batch.micro_tokens,
+        cx.learner.device(),
+    )
 }

@@ -2,23 +2,22 @@
 //!
 //! Shao et al. 2024 (arXiv 2402.03300), with the variants of [`GrpoConfig`]. Left out on purpose: a
 //! critic, a reward model trained alongside, and any state between steps but the policy, the
-//! optimizer and the loader's place in the data.
-
-use rollout::Sampling;
+//! optimizer, the loader's place in the data, and with `rollout.max_staleness` the batches sampled ahead.
 
 use super::advantage::{advantages, is_zero_spread};
+use super::ahead::{dropped, further_batch, learnt, next_batch};
+use super::balance::balanced;
 use super::gather::{GatheredGroup, gather_rewards};
-use super::length::most_tokens;
 use super::minibatch::{Advantages, minibatches};
 use super::report::{GrpoLog, Seen, metrics};
 use super::shaped::{ShapedGroup, shaped_groups};
 use super::update::optimize;
 use crate::TrainError;
 use crate::algorithm::{Algorithm, StepContext, StepEnd};
-use crate::config::{AnswerSelection, GrpoConfig, ZeroSpread};
-use crate::loader::PromptRequest;
-use crate::rollouts::{RolloutArgs, sample_and_score};
+use crate::config::{GrpoConfig, ZeroSpread};
+use crate::rollout_batch::ScoredGroup;
 use crate::samples::{sample_rows, to_leader};
+use crate::step_samples::StepSamples;
 
 /// How often a step draws further prompts to replace zero-spread groups (dynamic sampling).
 const RESAMPLES: usize = 2;
@@ -29,9 +28,9 @@ impl Algorithm for GrpoConfig {
         let before = cx.loader.state();
         let mut log = GrpoLog::start(cx);
 
-        // 1. Sample and score groups, shape their rewards.
+        // 1. Sample and score groups, or take what was sampled ahead; shape their rewards.
         let Some(groups) = self.rollout_groups(cx, &mut log)? else {
-            return cx.drop_step(&before);
+            return dropped(self, cx, &before);
         };
 
         // 2. Every rank sees every reward, and compares siblings.
@@ -55,11 +54,13 @@ impl Algorithm for GrpoConfig {
         });
         let rows = to_leader(&ranks, rows.collect())?;
 
-        // 4. Minibatches of whole groups; zero-spread and masked completions are only measured.
+        // 4. Minibatches of whole groups, as many rows on each rank; zero-spread and masked completions are only measured.
         let batches = minibatches(self, groups, &all, &by_draw);
+        let batches = balanced(&ranks, cx.learner, batches)?;
         let Some(update) = optimize(self, cx, &batches)? else {
-            return cx.drop_step(&before);
+            return dropped(self, cx, &before);
         };
+        learnt(cx);
 
         // 5. What was seen decides what is drawn next.
         let scored = |group: &GatheredGroup| {
@@ -68,7 +69,7 @@ impl Algorithm for GrpoConfig {
         };
         let seen: Vec<(u64, Vec<f64>)> = all.iter().filter_map(scored).collect();
         let seen = seen.iter().map(|(draw, totals)| (*draw, totals.as_slice()));
-        cx.loader.observe(&seen.collect::<Vec<_>>());
+        cx.loader.observe(&seen.collect::<Vec<_>>(), log.end());
         let tokens = update.learnt as u64;
         let seen = Seen {
             all: &all,
@@ -77,7 +78,7 @@ impl Algorithm for GrpoConfig {
         let metrics = metrics(cx, &log, &update, &seen)?;
         Ok(StepEnd::Done {
             metrics,
-            rows,
+            rows: StepSamples::Sampled(rows),
             tokens,
         })
     }
@@ -90,48 +91,38 @@ impl GrpoConfig {
         cx: &mut StepContext,
         log: &mut GrpoLog,
     ) -> Result<Option<Vec<ShapedGroup>>, TrainError> {
-        let mut groups = Vec::new();
-        let mut missing = cx.stage.common.batch.size;
-        for attempt in 0..=RESAMPLES {
-            let drawn = cx.loader.prompts(PromptRequest {
-                count: missing,
-                answers: AnswerSelection::Last,
-                longest: self.rollout.max_prompt_tokens,
-                attempt,
-            })?;
-            let most = most_tokens(&self.rollout, cx, &drawn.targets)?;
-            log.drawn(drawn.too_long, drawn.stats);
-            log.bounded(most);
-            let args = RolloutArgs {
-                sampling: Sampling {
-                    max_new_tokens: most,
-                    ..self.rollout.sampling()
-                },
-                seed: cx.stage.seed,
-                samples: self.rollout.group_size,
-                step: cx.schedule_step(),
-                measure: false,
-                interrupt: cx.stage.interrupt,
-            };
-            let scored = sample_and_score(cx.engine, cx.stage.scorer, drawn.prompts, &args)?;
-            let dropped = cx.stage.ranks.any(scored.is_none())?;
-            let Some(scored) = scored.filter(|_| !dropped) else {
-                return Ok(None);
-            };
-            let views = cx
-                .learner
-                .encode_images(scored.iter().map(|of| &of.group.prompt))?;
-            groups.extend(shaped_groups(self, cx, scored, views)?);
-            if self.advantage.zero_spread != ZeroSpread::Refill || attempt == RESAMPLES {
-                break;
-            }
+        let Some((scored, draw)) = next_batch(self, cx)? else {
+            return Ok(None);
+        };
+        let mut groups = self.shape(cx, scored)?;
+        log.drawn(draw);
+        if self.advantage.zero_spread != ZeroSpread::Refill {
+            return Ok(Some(groups));
+        }
+        for attempt in 1..=RESAMPLES {
             let usable = groups.iter().filter(|group| !is_zero_spread(&group.shaped));
             let [usable] = cx.stage.ranks.sum([usable.count() as f64])?;
-            missing = cx.stage.common.batch.size.saturating_sub(usable as usize);
+            let missing = cx.stage.common.batch.size.saturating_sub(usable as usize);
             if missing == 0 {
                 break;
             }
+            let Some((scored, draw)) = further_batch(self, cx, (attempt, missing))? else {
+                return Ok(None);
+            };
+            groups.extend(self.shape(cx, scored)?);
+            log.drawn(draw);
         }
         Ok(Some(groups))
+    }
+
+    /// Groups with their pictures, and the rewards that advantages are made of.
+    fn shape(
+        &self,
+        cx: &StepContext,
+        scored: Vec<ScoredGroup>,
+    ) -> Result<Vec<ShapedGroup>, TrainError> {
+        let prompts = scored.iter().map(|of| &of.group.prompt);
+        let views = cx.learner.encode_images(prompts)?;
+        shaped_groups(self, cx, scored, views)
     }
 }

@@ -3,13 +3,15 @@
 use models::{AdapterMode, VisionFeatures};
 use tch::{Kind, Tensor};
 
+use super::correction::completion_weights;
 use super::loss::{LossOptions, SUMS, TokenTerms, grpo_loss};
 use super::minibatch::Minibatches;
 use crate::TrainError;
-use crate::algorithm::StepContext;
+use crate::algorithm::{StageContext, StepContext};
 use crate::config::{GrpoConfig, KlPlace, OldLogprobs};
 use crate::learn::{Learner, MicroBatch, Trajectory, flops, micro_batches};
-use crate::telemetry::Phase;
+use crate::metrics::keys;
+use crate::telemetry::{self, Phase};
 
 /// What a step's updates did.
 #[derive(Debug, Default)]
@@ -41,12 +43,21 @@ impl UpdateStats {
 
 /// One pass: what an update learns from, or what is measured only.
 struct Minibatch {
-    /// Micro-batches, each with the ratio's denominators where they are not the policy's own.
-    micros: Vec<(MicroBatch, Option<Tensor>)>,
+    /// Micro-batches, each with what is known of its tokens from before the first update.
+    micros: Vec<(MicroBatch, BeforeUpdate)>,
     /// Completion tokens on all ranks.
     tokens: f64,
     /// Whether the pass ends in an update.
     learns: bool,
+}
+
+/// What is known of a micro-batch's tokens from before the first update, `[n]` each.
+#[derive(Default)]
+struct BeforeUpdate {
+    /// The ratio's denominators, where they are not the policy's own.
+    old: Option<Tensor>,
+    /// The weights of a correction of whole completions.
+    correction: Option<Tensor>,
 }
 
 /// Passes over the minibatches; each update's loss is normalised by its own tokens on all ranks. Where
@@ -79,9 +90,10 @@ pub(super) fn optimize(
         let Some(sums) = accumulate(config, cx, minibatch, !moved)? else {
             return Ok(None);
         };
+        check_mismatch(config, cx, &sums, minibatch)?;
         match minibatch.learns {
             true => update(cx, &sums, &mut stats)?,
-            false => cx.learner.zero_grad(),
+            false => cx.learner.zero_grad()?,
         }
         moved |= minibatch.learns;
         stats.learnt += if minibatch.learns {
@@ -118,38 +130,104 @@ fn prepare(
         cx.stage.common.batch.micro_tokens,
         cx.learner.device(),
     );
-    let micros = micros.into_iter().map(|micro| {
-        let old = match learns {
-            true => old_logprobs(config, cx, &micro)?,
-            false => None,
-        };
-        Ok((micro, old))
-    });
+    let passes = cx.learner.passes(micros.len())?;
+    let mut paired = Vec::new();
+    let mut micros = micros.into_iter();
+    for _ in 0..passes {
+        match micros.next() {
+            Some(micro) => {
+                let before = match learns {
+                    true => before_update(config, cx, &micro)?,
+                    false => BeforeUpdate::default(),
+                };
+                paired.push((micro, before));
+            }
+            None if learns && recomputes(config) => {
+                Learner::idle_log_probs(&cx.learner.model)?;
+            }
+            None => {}
+        }
+    }
     Ok(Some(Minibatch {
-        micros: micros.collect::<Result<_, TrainError>>()?,
+        micros: paired,
         tokens,
         learns,
     }))
 }
 
-/// The ratio's denominator, where it is not the policy's own log-probability.
-fn old_logprobs(
+/// Whether the learner's own log-probabilities are needed from before the first update.
+fn recomputes(config: &GrpoConfig) -> bool {
+    let several = config.loss.updates * config.loss.epochs > 1;
+    match config.correction() {
+        Some(it) => it.of_sequences() || (several && it.anchor == OldLogprobs::Recomputed),
+        None => several && config.loss.old_logprobs == OldLogprobs::Recomputed,
+    }
+}
+
+/// What has to be known of a micro-batch from before the first update.
+fn before_update(
     config: &GrpoConfig,
     cx: &StepContext,
     micro: &MicroBatch,
-) -> Result<Option<Tensor>, TrainError> {
-    if config.loss.updates * config.loss.epochs == 1 {
-        return Ok(None);
+) -> Result<BeforeUpdate, TrainError> {
+    let mut own = None;
+    if recomputes(config) {
+        let head = config.head(cx.stage.common);
+        let features = match config.rollout.max_staleness {
+            // The rollout's tower is the learner's.
+            0 => VisionFeatures::Cached,
+            _ => cx.learner.vision_features(),
+        };
+        let model = &cx.learner.model;
+        let logprobs = Learner::log_probs(model, micro, &head, features, AdapterMode::On)?;
+        own = Some(logprobs);
     }
-    match config.loss.old_logprobs {
-        OldLogprobs::Sampler => Ok(Some(micro.sampler.shallow_clone())),
-        OldLogprobs::Recomputed => {
-            let head = config.head(cx.stage.common);
-            // Before the first update: the rollout's tower is the learner's.
-            let own = (VisionFeatures::Cached, AdapterMode::On);
-            Learner::log_probs(&cx.learner.model, micro, &head, own.0, own.1).map(Some)
-        }
+    let several = config.loss.updates * config.loss.epochs > 1;
+    let sampler = || Some(micro.sampler.shallow_clone());
+    let Some(correction) = config.correction() else {
+        let sampled = several && config.loss.old_logprobs == OldLogprobs::Sampler;
+        return Ok(BeforeUpdate {
+            old: if sampled { sampler() } else { own },
+            correction: None,
+        });
+    };
+    let weights = own.as_ref().filter(|_| correction.of_sequences());
+    let weights = weights.map(|own| {
+        let raw = own - &micro.sampler;
+        completion_weights(&raw, &micro.advantage, &micro.lengths, &correction)
+    });
+    Ok(BeforeUpdate {
+        old: match correction.anchor {
+            OldLogprobs::Sampler => sampler(),
+            OldLogprobs::Recomputed => own,
+        },
+        correction: weights,
+    })
+}
+
+/// Ends the run when sampler and learner are too far apart for the update to be one of the policy.
+///
+/// # Errors
+/// What to do, then.
+fn check_mismatch(
+    config: &GrpoConfig,
+    cx: &StepContext,
+    sums: &[f64; SUMS.len()],
+    minibatch: &Minibatch,
+) -> Result<(), TrainError> {
+    let most = config.correction().and_then(|it| it.max_kl_mismatch);
+    let place = SUMS.iter().position(|metric| **metric == keys::KL_MISMATCH);
+    let (Some(most), Some(place), true) = (most, place, minibatch.learns) else {
+        return Ok(());
+    };
+    let mismatch = sums[place] / minibatch.tokens;
+    if mismatch <= most {
+        return Ok(());
     }
+    Err(TrainError::Other(format!(
+        "step {} of `{}`: policy/kl_mismatch is {mismatch:.2e}, more than correction.max_kl_mismatch {most}: the completions are no longer the policy's, and the update is not made. Lower rollout.max_staleness or the learning rate, see whether policy/kl_mismatch is small at max_staleness 0 (else the servers compute otherwise than the learner), or raise the bound; the same command goes on from the last checkpoint",
+        cx.step, cx.stage.common.name
+    )))
 }
 
 /// Accumulates the gradients of one minibatch; [`SUMS`] over all ranks, or `None` when the pass may
@@ -163,11 +241,19 @@ fn accumulate(
     let _phase = Phase::ForwardBackward.enter();
     let expired = || droppable && cx.stage.interrupt.expired();
     let mut sums = [0.0; SUMS.len()];
-    for (micro, old) in &minibatch.micros {
-        if expired() {
+    let passes = cx.learner.passes(minibatch.micros.len())?;
+    for pass in 0..passes {
+        telemetry::progress(pass, passes);
+        if cx.learner.stops(expired())? {
             break;
         }
-        let own = forward_backward(config, cx.stage, cx.learner, micro, old.as_ref())?;
+        cx.look_ahead()?;
+        let Some((micro, before)) = minibatch.micros.get(pass) else {
+            cx.stage.reference.idle(cx.learner)?;
+            cx.learner.idle()?;
+            continue;
+        };
+        let own = forward_backward(config, (cx.stage, cx.learner), micro, before)?;
         for (sum, value) in sums.iter_mut().zip(own) {
             *sum += value;
         }
@@ -180,10 +266,9 @@ fn accumulate(
 /// Accumulates the gradients of one micro-batch; returns [`SUMS`].
 fn forward_backward(
     config: &GrpoConfig,
-    stage: &crate::algorithm::StageContext,
-    learner: &mut Learner,
+    (stage, learner): (&StageContext, &mut Learner),
     micro: &MicroBatch,
-    old: Option<&Tensor>,
+    before: &BeforeUpdate,
 ) -> Result<Vec<f64>, TrainError> {
     let head = config.head(stage.common);
     let reference = stage.reference.log_probs(learner, micro, &head)?;
@@ -198,11 +283,12 @@ fn forward_backward(
     let kl = reference
         .as_ref()
         .map(|_| (coefficient, config.kl.estimator));
-    let options = LossOptions::new(&config.loss, kl);
+    let options = LossOptions::new(config, kl);
     let mut sums: Option<Tensor> = None;
     learner.forward_backward(micro, &head, &mut |start, logprobs, entropy| {
         let rows = |tensor: &Tensor| tensor.narrow(0, start, logprobs.size()[0]);
-        let (old, reference) = (old.map(rows), reference.as_ref().map(rows));
+        let (old, reference) = (before.old.as_ref().map(rows), reference.as_ref().map(rows));
+        let correction = before.correction.as_ref().map(rows);
         let output = grpo_loss(
             &TokenTerms {
                 logprobs,
@@ -212,6 +298,7 @@ fn forward_backward(
                 reference: reference.as_ref(),
                 advantage: &rows(&micro.advantage),
                 weight: &rows(&micro.weight),
+                correction: correction.as_ref(),
             },
             &options,
         );
@@ -229,7 +316,7 @@ fn forward_backward(
 /// One optimizer step; refused where the loss is not finite.
 fn update(cx: &mut StepContext, sums: &[f64], stats: &mut UpdateStats) -> Result<(), TrainError> {
     if !sums[0].is_finite() {
-        cx.learner.zero_grad();
+        cx.learner.zero_grad()?;
         stats.skipped += 1.0;
         return Ok(());
     }
@@ -248,12 +335,12 @@ mod tests {
     fn the_loss_is_a_mean_over_the_passes_that_were_made() {
         // Four updates were asked for and two groups kept: two passes of 10 and 30 tokens.
         let stats = UpdateStats {
-            sums: [3.0, 20.0, 0.0, 0.0, 40.0, 0.0, -0.0],
+            sums: [3.0, 20.0, 0.0, 0.0, 40.0, 0.0, -0.0, 40.0, 0.0],
             passes: 2.0,
             tokens: 40.0,
             ..UpdateStats::default()
         };
-        assert_eq!(stats.means(), [1.5, 0.5, 0.0, 0.0, 1.0, 0.0, 0.0]);
+        assert_eq!(stats.means(), [1.5, 0.5, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0]);
         assert!(stats.means()[6].is_sign_positive());
         assert_eq!(UpdateStats::default().means(), [0.0; SUMS.len()]);
     }

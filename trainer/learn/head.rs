@@ -21,7 +21,8 @@ pub struct HeadOptions {
 }
 
 impl HeadOptions {
-    fn block(&self, vocab: i64) -> i64 {
+    /// How many rows of `vocab` logits there are at a time.
+    pub fn rows_of(&self, vocab: i64) -> i64 {
         if self.rows > 0 {
             self.rows as i64
         } else {
@@ -80,7 +81,7 @@ fn blocks<'a>(
     options: &'a HeadOptions,
 ) -> impl Iterator<Item = (i64, Block)> + 'a {
     let total = targets.size()[0];
-    let step = options.block(model.config.vocab_size);
+    let step = options.rows_of(model.config.vocab_size);
     (0..total).step_by(step as usize).map(move |start| {
         let len = step.min(total - start);
         (
@@ -156,7 +157,7 @@ pub fn backward_whole(
     loss: &mut WholeLoss,
 ) -> Tensor {
     let _guard = tch::no_grad_guard();
-    let fits = targets.size()[0] <= options.block(model.config.vocab_size);
+    let fits = targets.size()[0] <= options.rows_of(model.config.vocab_size);
     let kept: Vec<(i64, Block)> = match fits {
         true => blocks(model, hidden, targets, options).collect(),
         false => Vec::new(),

@@ -1,5 +1,6 @@
 //! The policy with its optimizer: gradients are accumulated micro-batch by micro-batch, summed
-//! over the ranks, clipped and applied.
+//! over the ranks, clipped and applied. What a rank holds of them is [`ShardingConfig`]'s choice; the
+//! result is the same.
 //!
 //! Losses come in already divided by the global count, so neither the number of micro-batches
 //! nor that of ranks changes the result beyond rounding.
@@ -8,7 +9,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use models::image::PromptImages;
-use models::{AdapterMode, Component, Decoder, EncodedImages, Recompute, Tape, VisionFeatures};
+use models::{
+    AdapterMode, Component, Decoder, EncodedImages, Recompute, TOWER_UNIT, Tape, VisionFeatures,
+};
 use rollout::Prompt;
 use rollout::engine::ImageCache;
 use tch::{Device, Kind, Tensor};
@@ -16,10 +19,12 @@ use tch::{Device, Kind, Tensor};
 use super::batch::MicroBatch;
 use super::flops;
 use super::head::{self, BlockLoss, HeadOptions, WholeLoss};
-use super::optim::AdamW;
+use super::optim::{AdamW, Laid};
 use super::ranks::Ranks;
+use super::shares::ShardLayout;
+use super::unit_traffic::{UnitTraffic, gather_shares};
 use crate::TrainError;
-use crate::config::OptimizerConfig;
+use crate::config::{OptimizerConfig, ShardingConfig};
 use crate::memory::TrainingMemory;
 use crate::telemetry::Phase;
 
@@ -33,11 +38,14 @@ pub struct Learner {
     pub images: Rc<ImageCache>,
     /// Model FLOPs done for learning so far on this rank; see [`flops`].
     pub flops: f64,
-    ranks: Rc<Ranks>,
+    pub(super) ranks: Rc<Ranks>,
     /// Which activations are computed anew.
     recompute: Recompute,
-    /// Float32 sum of the gradients of what learns `[N]`, where the network is in a narrower kind.
+    /// Float32 sum of the gradients of what learns `[N]`, where the network is in a narrower kind and its gradients
+    /// are whole.
     main_grad: Option<Tensor>,
+    /// From stage 2 of sharding on: what moves gradients, and weights, among the ranks.
+    pub(super) traffic: Option<Rc<UnitTraffic>>,
 }
 
 /// How a policy learns.
@@ -48,6 +56,8 @@ pub struct LearnerOptions<'a> {
     pub recompute: Recompute,
     /// The ranks that learn together.
     pub ranks: Rc<Ranks>,
+    /// What they share out among them.
+    pub sharding: &'a ShardingConfig,
 }
 
 /// What one update did.
@@ -60,27 +70,48 @@ pub struct Update {
 }
 
 impl Learner {
-    /// Makes `model` trainable with a fresh optimizer.
+    /// Makes `model` trainable with a fresh optimizer. Sharded weights are whole until this returns.
     ///
     /// # Errors
-    /// No memory for gradients and moments.
+    /// No memory for gradients and moments; a lost rank.
     pub fn new(mut model: Decoder, options: LearnerOptions) -> Result<Self, TrainError> {
-        model.params.train()?;
-        let trainable = model.params.trainable();
-        let main_grad = matches!(trainable.kind(), Kind::BFloat16 | Kind::Half)
-            .then(|| Tensor::zeros(trainable.size(), (Kind::Float, trainable.device())));
+        let LearnerOptions {
+            ranks, sharding, ..
+        } = options;
+        let trainable = model.params.trainable().shallow_clone();
+        let (kind, device) = (trainable.kind(), trainable.device());
+        let layout = match sharding.stage {
+            0 => ShardLayout::whole(trainable.size()[0]),
+            _ => ShardLayout::new(&model.params.units(), (ranks.rank(), ranks.size())),
+        };
+        let home = match sharding.offload_optimizer {
+            true => Device::Cpu,
+            false => device,
+        };
+        let optimizer = AdamW::of_share(&model, options.optimizer, (layout.clone(), home));
+        let (mut traffic, mut main_grad) = (None, None);
+        if sharding.stage < 2 {
+            model.params.train()?;
+            main_grad = matches!(kind, Kind::BFloat16 | Kind::Half)
+                .then(|| Tensor::zeros(trainable.size(), (Kind::Float, device)));
+        } else {
+            let weights = sharding.stage == 3;
+            let moved = UnitTraffic::learning(&mut model, ranks.clone(), layout, weights)?;
+            traffic = Some(moved);
+        }
         Ok(Self {
-            optimizer: AdamW::new(&model, options.optimizer),
+            optimizer,
             model: Rc::new(model),
             images: Rc::default(),
             flops: 0.0,
-            ranks: options.ranks,
+            ranks,
             recompute: options.recompute,
             main_grad,
+            traffic,
         })
     }
 
-    /// The bytes it holds, measured; [`TrainingMemory::of`] foretells them.
+    /// The bytes it holds on this rank, measured; [`TrainingMemory::of_rank`] foretells them.
     pub fn memory(&self) -> TrainingMemory {
         let bytes = |tensors: &[Option<&Tensor>]| -> i64 {
             let held = tensors.iter().flatten();
@@ -88,14 +119,18 @@ impl Learner {
                 .sum()
         };
         let (params, optimizer) = (&self.model.params, &self.optimizer);
+        let traffic = self.traffic.as_ref();
+        let share = traffic.and_then(|traffic| traffic.weights());
+        let sum = traffic.and_then(|traffic| traffic.gradient_sum());
         TrainingMemory {
-            weights: bytes(&[Some(params.trainable()), Some(params.frozen())]),
-            gradients: bytes(&[params.grad(), self.main_grad.as_ref()]),
+            weights: bytes(&[Some(params.trainable()), Some(params.frozen()), share]),
+            gradients: bytes(&[params.grad(), self.main_grad.as_ref(), sum]),
             optimizer: bytes(&[
                 Some(&optimizer.exp_avg),
                 Some(&optimizer.exp_avg_sq),
                 optimizer.master.as_ref(),
             ]),
+            moving: traffic.map_or(0, |traffic| traffic.peak_bytes()),
         }
     }
 
@@ -146,8 +181,9 @@ impl Learner {
         let source = self.vision_features();
         self.flops += flops::training(&self.model) * flops::forward(&self.model, micro, source);
         let mode = self.model.learning(self.optimizer.updates);
-        catch_torch(|| -> Result<(), TrainError> {
-            let features = self.model.features(&micro.views, source, mode)?;
+        guarded(&self.model, || -> Result<(), TrainError> {
+            let (model, params) = (&self.model, &self.model.params);
+            let features = model.features(&micro.views, source, mode)?;
             let leaf = |tensor: &Tensor| tensor.detach().set_requires_grad(tensor.requires_grad());
             let leaves = features.as_ref().map(|features| features.map(leaf));
             let kept: Vec<Tensor> = leaves
@@ -155,16 +191,23 @@ impl Learner {
                 .flat_map(|leaves| leaves.tensors().map(Tensor::shallow_clone))
                 .collect();
             let input = micro.input.with_features(leaves).with_adapters(mode);
-            let tape = Tape::forward(&self.model, &input, self.recompute);
+            let tape = Tape::forward(model, &input, self.recompute);
             let hidden = tape.hidden().detach();
             let chosen = hidden.index_select(0, &micro.rows);
-            let gradient = head(&self.model, &chosen);
+            let unit = model.config.head_unit();
+            params.gradient_room(unit);
+            let gradient = params.within(unit, None, || head(model, &chosen));
+            if !model.config.tied {
+                params.gradient_ready(unit);
+            }
             let gradient =
                 tch::no_grad(|| hidden.zeros_like().index_add(0, &micro.rows, &gradient));
             tape.backward(&gradient);
+            params.gradient_room(TOWER_UNIT);
             if let Some(features) = features {
                 features.backward(&kept);
             }
+            params.gradient_ready(TOWER_UNIT);
             Ok(())
         })??;
         if let (Some(main_grad), Some(grad)) = (&mut self.main_grad, self.model.params.grad()) {
@@ -201,28 +244,33 @@ impl Learner {
             .iter()
             .map(|shown| self.images.take(shown.as_ref()?))
             .collect();
-        let mut encoded = match self.vision_features() {
-            VisionFeatures::Recompute => Vec::new(),
-            VisionFeatures::Cached => {
-                let missing = shown.iter().zip(&left).filter(|(_, left)| left.is_none());
-                let missing: Vec<_> = missing.filter_map(|(shown, _)| shown.clone()).collect();
-                catch_torch(|| self.model.encode_images(&missing))??
-            }
-        }
-        .into_iter();
+        let missing = shown.iter().zip(&left).filter(|(_, left)| left.is_none());
+        let missing: Vec<_> = missing.filter_map(|(shown, _)| shown.clone()).collect();
+        let mut encoded = self.encode_pictures(&missing)?.into_iter();
         let pairs = shown.into_iter().zip(left);
         Ok(pairs
-            .map(|(shown, left)| {
-                let shown = shown?;
-                let unseen = || {
-                    Rc::new(EncodedImages {
-                        images: shown,
-                        hidden: None,
-                    })
-                };
-                left.or_else(|| encoded.next()).or_else(|| Some(unseen()))
-            })
+            .map(|(shown, left)| shown.and_then(|_| left.or_else(|| encoded.next())))
             .collect())
+    }
+
+    /// Pictures for micro-batches: encoded where the tower stays as it is.
+    ///
+    /// # Errors
+    /// Those of [`Self::encode_images`].
+    pub fn encode_pictures(
+        &self,
+        shown: &[Arc<PromptImages>],
+    ) -> Result<Vec<Rc<EncodedImages>>, TrainError> {
+        let unseen = |images: &Arc<PromptImages>| {
+            Rc::new(EncodedImages {
+                images: images.clone(),
+                hidden: None,
+            })
+        };
+        match self.vision_features() {
+            VisionFeatures::Recompute => Ok(shown.iter().map(unseen).collect()),
+            VisionFeatures::Cached => Ok(catch_torch(|| self.model.encode_images(shown))??),
+        }
     }
 
     /// Log-probability `[n]` of each completion token of `micro` under `model`, without gradient.
@@ -238,12 +286,14 @@ impl Learner {
         source: VisionFeatures,
         mode: AdapterMode,
     ) -> Result<Tensor, TrainError> {
-        catch_torch(|| {
+        guarded(model, || {
             tch::no_grad(|| {
                 let features = model.features(&micro.views, source, mode)?;
                 let input = micro.input.with_features(features).with_adapters(mode);
                 let hidden = model.hidden(&input).index_select(0, &micro.rows);
-                Ok(head::log_probs(model, &hidden, &micro.targets, options))
+                Ok(model.params.within(model.config.head_unit(), None, || {
+                    head::log_probs(model, &hidden, &micro.targets, options)
+                }))
             })
         })?
     }
@@ -258,35 +308,114 @@ impl Learner {
         lr: f64,
         clip_norm: Option<f64>,
     ) -> Result<Update, TrainError> {
-        let grad = self
-            .main_grad
-            .as_ref()
-            .or(self.model.params.grad())
-            .map(Tensor::shallow_clone);
-        let mut grad =
-            grad.ok_or_else(|| TrainError::Other("the learner has no gradients".into()))?;
-        Phase::Reduce.time(|| self.ranks.sum_gradients(&grad))?;
+        let reduce = Phase::Reduce.enter();
+        let (mut grad, grad_norm) = self.sum_gradients()?;
+        drop(reduce);
         let _optim = Phase::Optim.enter();
-        let grad_norm = grad.norm().double_value(&[]);
         let applied = grad_norm.is_finite();
         if applied {
             if let Some(limit) = clip_norm.filter(|limit| grad_norm > *limit) {
                 tch::no_grad(|| grad *= limit / (grad_norm + 1e-6));
             }
-            self.optimizer.step(&self.model.params, &grad, lr)?;
+            self.apply(&grad, lr)?;
         }
         let _ = tch::no_grad(|| grad.zero_());
         Ok(Update { grad_norm, applied })
     }
 
+    /// The gradients summed over the ranks, once: whole, or this rank's share in the order of
+    /// [`AdamW::layout`]; and the norm of all of them, which is the same number on every rank.
+    ///
+    /// # Errors
+    /// A lost rank, named.
+    pub fn sum_gradients(&self) -> Result<(Tensor, f64), TrainError> {
+        let lacks = || TrainError::Other("the learner has no gradients".into());
+        if let Some(traffic) = &self.traffic {
+            let share = traffic.gradients()?.ok_or_else(lacks)?;
+            let all = self.ranks.all_gather(&[square_sum(share)])?;
+            let square: f64 = all.iter().flatten().sum();
+            return Ok((share.shallow_clone(), square.sqrt()));
+        }
+        let whole = self.main_grad.as_ref().or(self.model.params.grad());
+        let whole = whole.ok_or_else(lacks)?.shallow_clone();
+        self.ranks.sum_gradients(&whole)?;
+        let norm = square_sum(&whole).sqrt();
+        Ok((whole, norm))
+    }
+
+    /// One update with the gradients that [`Self::sum_gradients`] gave.
+    fn apply(&mut self, grad: &Tensor, lr: f64) -> Result<(), TrainError> {
+        let params = &self.model.params;
+        let traffic = self.traffic.as_ref();
+        let gradient = match traffic {
+            Some(_) => Laid::Share(grad),
+            None => Laid::Whole(grad),
+        };
+        match traffic.and_then(|traffic| Some((traffic, traffic.weights()?))) {
+            Some((traffic, share)) => {
+                let weights = Laid::Share(share);
+                self.optimizer.apply(params, (weights, gradient), lr)?;
+                traffic.refresh()?;
+            }
+            None => {
+                let weights = Laid::Whole(params.trainable());
+                self.optimizer.apply(params, (weights, gradient), lr)?;
+                let layout = self.optimizer.layout();
+                if layout.world() > 1 {
+                    gather_shares(params.trainable(), layout, &self.ranks)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Forgets the gradients accumulated so far.
-    pub fn zero_grad(&mut self) {
+    ///
+    /// # Errors
+    /// A lost rank, named: what is on its way is waited for.
+    pub fn zero_grad(&mut self) -> Result<(), TrainError> {
+        if let Some(traffic) = &self.traffic {
+            traffic.zero_gradients()?;
+        }
         for grad in [self.main_grad.as_ref(), self.model.params.grad()]
             .into_iter()
             .flatten()
         {
             let _ = tch::no_grad(|| grad.shallow_clone().zero_());
         }
+        Ok(())
+    }
+}
+
+/// Elements that are squared at a time.
+const SQUARED: i64 = 4 << 20;
+
+/// The sum of the squares of `flat [N]`, in float64: in float32 millions of small ones are lost to rounding, and how
+/// many would depend on how ranks share them.
+fn square_sum(flat: &Tensor) -> f64 {
+    let total = flat.size()[0];
+    let squares: Vec<Tensor> = (0..total)
+        .step_by(SQUARED as usize)
+        .map(|start| {
+            let part = flat.narrow(0, start, SQUARED.min(total - start));
+            let wide = part.to_kind(Kind::Double);
+            wide.dot(&wide)
+        })
+        .collect();
+    match squares.is_empty() {
+        true => 0.0,
+        false => Tensor::stack(&squares, 0)
+            .sum(Kind::Double)
+            .double_value(&[]),
+    }
+}
+
+/// `work` over `model` with libtorch's panics as errors, and a rank that was lost meanwhile by its name.
+pub(super) fn guarded<T>(model: &Decoder, work: impl FnOnce() -> T) -> Result<T, TrainError> {
+    let done = catch_torch(work);
+    match model.params.take_failure() {
+        Some(lost) => Err(lost.into()),
+        None => done,
     }
 }
 

@@ -1,43 +1,92 @@
 //! AdamW over the parameters that learn, with its state our own, and the learning-rate schedules.
 //!
 //! Moments are float32; a network in bfloat16 has float32 master weights. Weight decay spares
-//! norms and biases. All state is laid out as the trainable buffer: what is frozen has none.
-
-use std::collections::BTreeMap;
+//! norms and biases. All state is laid out as the trainable buffer, or as a rank's share of it: what is frozen has
+//! none.
 
 use models::{Decoder, ModelError, ParamTable};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use torch_ext::{AdamwArgs, AdamwScalars, fused_adamw_};
 
+use super::shares::{ShardLayout, Stretch};
 use crate::config::{OptimizerConfig, Schedule};
 
-/// The optimizer's state, `[N]` as what learns ([`ParamTable::trainable`]).
+/// Numbers laid out as what learns, or as a rank's share of it.
+#[derive(Debug, Clone, Copy)]
+pub enum Laid<'a> {
+    /// `[N]` as the trainable buffer.
+    Whole(&'a Tensor),
+    /// `[S]` as a share of a [`ShardLayout`].
+    Share(&'a Tensor),
+}
+
+impl Laid<'_> {
+    fn part(&self, stretch: &Stretch) -> Tensor {
+        match self {
+            Self::Whole(flat) => flat.narrow(0, stretch.start, stretch.len),
+            Self::Share(share) => share.narrow(0, stretch.local, stretch.len),
+        }
+    }
+}
+
+/// The optimizer's state of this rank's share, `[S]`; without sharding that is all of what learns.
 pub struct AdamW {
     config: OptimizerConfig,
-    /// First moments `[N]`.
+    layout: ShardLayout,
+    /// First moments `[S]`.
     pub exp_avg: Tensor,
-    /// Second moments `[N]`.
+    /// Second moments `[S]`.
     pub exp_avg_sq: Tensor,
-    /// Master weights `[N]` float32, where the network is in another kind.
+    /// Master weights `[S]` float32, where the network is in another kind or another place.
     pub master: Option<Tensor>,
+    /// Whether the network is in a narrower kind than the moments.
+    narrow: bool,
     /// Updates applied.
     pub updates: u64,
 }
 
 impl AdamW {
-    /// Fresh state for `model`.
+    /// Fresh state for all of `model`.
     pub fn new(model: &Decoder, config: &OptimizerConfig) -> Self {
+        let layout = ShardLayout::whole(model.params.trainable().size()[0]);
+        Self::of_share(model, config, (layout, model.device()))
+    }
+
+    /// Fresh state for this rank's share of `model`, kept at `home`.
+    pub fn of_share(
+        model: &Decoder,
+        config: &OptimizerConfig,
+        (layout, home): (ShardLayout, Device),
+    ) -> Self {
         let trainable = model.params.trainable();
         let kind = moment_kind(trainable.kind());
-        let zeros = || Tensor::zeros(trainable.size(), (kind, trainable.device()));
-        let master = (trainable.kind() != kind).then(|| trainable.to_kind(kind));
-        Self {
+        let zeros = || Tensor::zeros([layout.share()], (kind, home));
+        let narrow = trainable.kind() != kind;
+        let apart = narrow || trainable.device() != home;
+        let optimizer = Self {
             config: config.clone(),
             exp_avg: zeros(),
             exp_avg_sq: zeros(),
-            master,
+            master: apart.then(zeros),
+            layout,
+            narrow,
             updates: 0,
-        }
+        };
+        optimizer.copy_weights(Laid::Whole(trainable));
+        optimizer
+    }
+
+    /// Takes the network's weights for the master weights.
+    fn copy_weights(&self, weights: Laid) {
+        let Some(master) = &self.master else {
+            return;
+        };
+        tch::no_grad(|| {
+            for own in self.layout.stretches() {
+                let to = master.narrow(0, own.local, own.len);
+                to.shallow_clone().copy_(&weights.part(&own));
+            }
+        });
     }
 
     /// One update of `params` with `gradient [N]` at learning rate `lr`.
@@ -50,29 +99,44 @@ impl AdamW {
         gradient: &Tensor,
         lr: f64,
     ) -> Result<(), ModelError> {
+        let weights = Laid::Whole(params.trainable());
+        self.apply(params, (weights, Laid::Whole(gradient)), lr)
+    }
+
+    /// One update of this rank's share of `weights`, of `params`, with its share of `gradient`.
+    ///
+    /// # Errors
+    /// libtorch refusing the tensors.
+    pub fn apply(
+        &mut self,
+        params: &ParamTable,
+        (weights, gradient): (Laid, Laid),
+        lr: f64,
+    ) -> Result<(), ModelError> {
         self.updates += 1;
-        let weights = self.master.as_ref().unwrap_or(params.trainable());
-        let gradient = gradient.to_kind(weights.kind());
-        let step = Tensor::from(self.updates as f32).to_device(weights.device());
-        let parts = |flat: &Tensor, decay: bool| -> Vec<Tensor> {
-            params
-                .split(flat)
-                .filter(|(leaf, _)| leaf.decay == decay)
-                .map(|(_, view)| view)
-                .collect()
-        };
+        let parts = self.layout.leaf_parts(params);
+        let updated = self.master.as_ref().map_or(weights, Laid::Share);
+        let (kind, home) = (self.exp_avg.kind(), self.exp_avg.device());
+        let step = Tensor::from(self.updates as f32).to_device(home);
         for decay in [true, false] {
-            let group = parts(weights, decay);
+            let group: Vec<Stretch> = parts
+                .iter()
+                .filter(|(_, decays)| *decays == decay)
+                .map(|(part, _)| *part)
+                .collect();
             if group.is_empty() {
                 continue;
             }
+            let of = |laid: Laid| -> Vec<Tensor> { group.iter().map(|it| laid.part(it)).collect() };
+            let grads = of(gradient);
+            let grads = grads.iter().map(|part| part.to_kind(kind).to_device(home));
             let steps: Vec<Tensor> = group.iter().map(|_| step.shallow_clone()).collect();
             tch::no_grad(|| {
                 fused_adamw_(AdamwArgs {
-                    params: &group,
-                    grads: &parts(&gradient, decay),
-                    exp_avg: &parts(&self.exp_avg, decay),
-                    exp_avg_sq: &parts(&self.exp_avg_sq, decay),
+                    params: &of(updated),
+                    grads: &grads.collect::<Vec<_>>(),
+                    exp_avg: &of(Laid::Share(&self.exp_avg)),
+                    exp_avg_sq: &of(Laid::Share(&self.exp_avg_sq)),
                     steps: &steps,
                     scalars: AdamwScalars {
                         lr,
@@ -85,51 +149,36 @@ impl AdamW {
             })?;
         }
         if let Some(master) = &self.master {
-            tch::no_grad(|| params.trainable().shallow_clone().copy_(master));
+            tch::no_grad(|| {
+                for own in self.layout.stretches() {
+                    let from = master.narrow(0, own.local, own.len);
+                    weights.part(&own).copy_(&from);
+                }
+            });
         }
         Ok(())
     }
-}
 
-impl AdamW {
-    /// Its tensors by their names in checkpoints, in a fixed order.
+    /// Which part of what learns the state is of.
+    pub fn layout(&self) -> &ShardLayout {
+        &self.layout
+    }
+
+    /// Its tensors by their names in checkpoints, in a fixed order: master weights where the network is in another
+    /// kind, so that equal states are equal bytes wherever they lie.
     pub fn tensors(&self) -> Vec<(String, Tensor)> {
-        let named = |name: &str, tensor: &Tensor| (name.to_owned(), tensor.shallow_clone());
+        let len = match self.layout.world() {
+            1 => self.layout.used(),
+            _ => self.layout.share(),
+        };
+        let named = |name: &str, tensor: &Tensor| (name.to_owned(), tensor.narrow(0, 0, len));
         let mut all = vec![
             named("exp_avg", &self.exp_avg),
             named("exp_avg_sq", &self.exp_avg_sq),
         ];
-        all.extend(self.master.iter().map(|master| named("master", master)));
+        let master = self.master.iter().filter(|_| self.narrow);
+        all.extend(master.map(|master| named("master", master)));
         all
-    }
-
-    /// Takes the tensors of a checkpoint over: either of what learns alone, or of all parameters
-    /// with the frozen ones among them, as checkpoints had it before these lay apart.
-    ///
-    /// # Errors
-    /// A tensor that is not there, or has neither length.
-    pub fn restore(
-        &mut self,
-        mut stored: BTreeMap<String, Tensor>,
-        params: &ParamTable,
-    ) -> Result<(), String> {
-        for (name, own) in self.tensors() {
-            let tensor = stored
-                .remove(&name)
-                .ok_or_else(|| format!("{name} is missing"))?;
-            let tensor = match tensor.size() == own.size() {
-                true => tensor,
-                false => params.trainable_of_joint(&tensor).ok_or_else(|| {
-                    format!(
-                        "{name} has {:?} numbers, the network {:?} that learn",
-                        tensor.size(),
-                        own.size()
-                    )
-                })?,
-            };
-            tch::no_grad(|| own.shallow_clone().copy_(&tensor));
-        }
-        Ok(())
     }
 }
 

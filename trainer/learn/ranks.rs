@@ -1,7 +1,7 @@
 //! The ranks of a run and what they tell each other: sums, votes, rewards, sample rows.
 //!
-//! Plain data parallelism: every rank holds the whole policy, gradients are summed. A rank is one
-//! process; in a world of one nothing is sent.
+//! A rank is one process; in a world of one nothing is sent. What a rank holds of policy, gradients and optimizer is
+//! the affair of `shares` and `unit_traffic`.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -80,6 +80,11 @@ impl Ranks {
     /// A world of one.
     pub fn single(device: Device) -> Self {
         Self::new(ProcessGroup::Solo, device)
+    }
+
+    /// What carries the collectives.
+    pub(crate) fn group(&self) -> &ProcessGroup {
+        &self.group
     }
 
     /// This process's place, `0..size`.
@@ -199,6 +204,28 @@ impl Ranks {
         let mut flat = vec![0.0f64; self.size() * longest];
         let count = flat.len();
         all.copy_data(&mut flat, count);
+        Ok(parts(&flat, longest, &lengths))
+    }
+
+    /// Every rank's bytes, in rank order, on every rank.
+    ///
+    /// # Errors
+    /// A lost rank, named.
+    pub fn all_gather_bytes(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, TorchError> {
+        if self.size() == 1 {
+            return Ok(vec![own.to_vec()]);
+        }
+        let _span = tracing::trace_span!("all_gather", bytes = own.len()).entered();
+        let lengths = self.lengths(own.len())?;
+        let longest = lengths.iter().copied().max().unwrap_or(0).max(1);
+        let mut padded = own.to_vec();
+        padded.resize(longest, 0);
+        let own = Tensor::from_slice(&padded).to_device(self.device);
+        let count = self.size() * longest;
+        let all = Tensor::zeros([count as i64], (Kind::Uint8, self.device));
+        self.group.all_gather(&all, &own)?;
+        let mut flat = vec![0u8; count];
+        all.to_device(Device::Cpu).copy_data_u8(&mut flat, count);
         Ok(parts(&flat, longest, &lengths))
     }
 

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
-use super::{Metrics, keys};
+use super::{AliasSet, Metrics, aliases, keys};
 use crate::tensorboard::{EventLog, Scalars};
 use crate::{TrainError, files};
 
@@ -23,6 +23,7 @@ pub struct MetricsFile {
     covered: File,
     uncovered: Vec<u8>,
     events: EventLog,
+    aliases: Vec<AliasSet>,
 }
 
 impl MetricsFile {
@@ -38,7 +39,17 @@ impl MetricsFile {
             covered: files::open_log(&covered(run))?,
             uncovered: Vec::new(),
             events: EventLog::new(run.join("tensorboard")),
+            aliases: Vec::new(),
         })
+    }
+
+    /// Writes metrics under these names too.
+    #[must_use]
+    pub fn with_aliases(self, aliases: &[AliasSet]) -> Self {
+        Self {
+            aliases: aliases.to_vec(),
+            ..self
+        }
     }
 
     /// Appends one row.
@@ -56,7 +67,15 @@ impl MetricsFile {
         row.insert("time".into(), json!(time));
         let finite = || metrics.iter().filter(|(_, value)| value.is_finite());
         row.extend(finite().map(|(name, value)| (name.to_owned(), json!(value))));
-        let values = finite().collect();
+        let mut theirs = aliases(metrics, &self.aliases);
+        theirs.retain(|(_, value)| value.is_finite());
+        row.extend(
+            theirs
+                .iter()
+                .map(|(name, value)| (name.clone(), json!(value))),
+        );
+        let theirs = theirs.iter().map(|(name, value)| (name.as_str(), *value));
+        let values = finite().chain(theirs).collect();
         self.events
             .write(stage, &Scalars { step, time, values })
             .map_err(TrainError::io("tensorboard"))?;

@@ -59,7 +59,9 @@ metrics! {
     REWARD_MEAN = "reward/total/mean", "mean total reward of the step's completions";
     REWARD_STD = "reward/total/std", "its standard deviation over all completions";
     REWARD_PART = "reward/<part>/mean", "mean of one reward before its weight";
+    REWARD_PART_STD = "reward/<part>/std", "its standard deviation over the completions that have it";
     REWARD_TASK = "reward/<task>/total/mean", "mean total reward of one task's completions";
+    REWARD_TASK_STD = "reward/<task>/total/std", "its standard deviation over the task's completions";
     REWARD_TASK_PART = "reward/<task>/<part>/mean", "mean of one reward within one task";
     METRIC = "metric/<metric>/mean", "mean of one of the tasks' metrics, which no total holds, over the rows it was measured on";
     METRIC_TASK = "metric/<task>/<metric>/mean", "the same within one task";
@@ -73,6 +75,7 @@ metrics! {
     DPO_REJECTED_LOGP = "dpo/rejected_logp", "the same of rejected answers (TRL's logps/rejected)";
     VALID = "svg/valid_frac", "share of completions of the asked form whose SVG renders, of tasks whose completions are SVG";
     VALID_TASK = "svg/<task>/valid_frac", "the same within one task";
+    REASON = "svg/reason/<reason>_frac", "share of completions whose SVG is invalid for this reason (`svg/reason/no_svg_frac`), of tasks whose completions are SVG; absent where none is";
     DEADLINE_HITS = "svg/deadline_hits", "completions whose rendering was ended by the deadline";
     RENDER_MS = "svg/render_ms/mean", "mean milliseconds spent rendering a completion";
     TOKENS_MEAN = "completion/tokens/mean", "mean completion length";
@@ -84,6 +87,8 @@ metrics! {
     KL_REF = "policy/kl_ref", "estimated KL divergence to the reference policy per token";
     KL_SAMPLER = "policy/kl_sampler", "k3 estimate of the gap between sampler and learner per token";
     RATIO = "policy/ratio_mean", "mean importance ratio before clipping";
+    RATIO_RAW = "policy/ratio_raw_mean", "mean of exp(learner - sampler), the learner before the update, before anything is truncated, masked or clipped";
+    KL_MISMATCH = "policy/kl_mismatch", "k3 estimate per token of the KL divergence between sampler and learner before the update: what `correction.max_kl_mismatch` bounds";
     CLIP_LOW = "policy/clip_low_frac", "share of tokens clipped from below";
     CLIP_HIGH = "policy/clip_high_frac", "share of tokens clipped from above";
     LR = "optim/lr", "learning rate";
@@ -101,6 +106,14 @@ metrics! {
     MFU = "perf/mfu", "model FLOPs of this rank's learning over what its device does at most in time/forward_backward_s";
     PICTURES = "perf/pictures", "pictures that went through this rank's vision tower in the step, for sampling and learning";
     PREFILLS = "perf/prefills", "prompts that this rank ran for sampling: one a group";
+    SYNC_S = "engine/sync_s", "seconds of giving the servers of rollout.endpoints or the dedicated samplers the step's weights, probes and answers among them";
+    SYNC_BYTES = "engine/sync_bytes", "bytes that this took";
+    PROBE_GAP = "engine/probe_gap", "largest difference between a server's log-probability and the learner's in the greedy probes after it, natural log";
+    RETRIED = "engine/retried", "completions that were asked for again, since the stage was started or resumed, because a server or a sampler failed";
+    REDRAWN = "engine/redrawn", "completions that were drawn anew, since then, because they held an id that the policy never draws";
+    DROPPED = "engine/dropped", "completions that new weights dropped and that were asked for again, since then (`rollout.partial: abort`)";
+    QUEUE = "engine/queue", "batches ahead of the step when it learnt, sampled or under way";
+    STALENESS = "rollout/staleness/mean", "mean number of the policy's updates between the weights that wrote a completion's first token and those that learnt from it";
     PEAK_MEMORY = "perf/peak_memory_gib", "largest memory so far: the process's, or the GPU allocator's";
     STEP = "progress/step", "steps of the stage done";
     PROMPTS = "progress/prompts", "examples drawn in the stage";

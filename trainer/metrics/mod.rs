@@ -1,5 +1,6 @@
 //! What a step says of itself: numbers under declared names ([`keys`]), one JSON object a step.
 
+mod aliases;
 mod file;
 pub mod keys;
 
@@ -7,6 +8,7 @@ use std::fmt::Write as _;
 
 use indexmap::IndexMap;
 
+pub use aliases::{AliasSet, aliases};
 pub use file::{Keep, MetricsFile, Rows, copy, cut, evaluations};
 pub use keys::Metric;
 
@@ -38,6 +40,11 @@ impl Metrics {
     /// A metric's value.
     pub fn get(&self, metric: &Metric) -> Option<f64> {
         self.0.get(metric.name).copied()
+    }
+
+    /// The value of a metric whose name holds names of the user's, in order.
+    pub fn get_of(&self, metric: &Metric, names: &[&str]) -> Option<f64> {
+        self.0.get(&metric.of(names)).copied()
     }
 
     /// A metric's value on the held-out set `set`.
@@ -75,7 +82,7 @@ impl Metrics {
 /// [`keys::ALL`] in Markdown, the end of configs/REFERENCE.md.
 pub fn reference_markdown() -> String {
     let mut out = String::from(
-        "\n## Metrics\n\nWhat a row of metrics.jsonl may hold beside `stage`, `step` and `time` (Unix seconds); `<..>` stands for a name of your own.\n\n| metric | meaning |\n|---|---|\n",
+        "\n## What a run measures\n\nWhat a row of metrics.jsonl may hold beside `stage`, `step` and `time` (Unix seconds); `<..>` stands for a name of your own.\n\n| metric | meaning |\n|---|---|\n",
     );
     for Metric { name, meaning } in keys::ALL {
         // Writing to a string cannot fail.

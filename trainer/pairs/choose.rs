@@ -103,6 +103,7 @@ mod tests {
                 true => FinishReason::Stop,
                 false => FinishReason::Length,
             },
+            spans: Vec::new(),
         };
         let reward = |(total, valid, _): &(Option<f64>, bool, bool)| Reward {
             total: *total,

@@ -133,6 +133,7 @@ pub fn make_pairs(
                 tokenizer: Some(tokenizer),
                 slots: job.pairs.rollout.slots,
                 cache_tokens: job.pairs.rollout.cache_tokens,
+                servers: job.pairs.rollout.servers(),
             },
         )?;
         engine.sync(policy.as_ref(), 0)?;

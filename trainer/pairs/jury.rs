@@ -15,7 +15,7 @@ use svg::{Renderer, WorkerProgram};
 
 use crate::TrainError;
 use crate::interrupt::Interrupt;
-use crate::rollouts::ScoredGroup;
+use crate::rollout_batch::ScoredGroup;
 
 /// The name of the score among a candidate's parts.
 const PART: &str = "judge";

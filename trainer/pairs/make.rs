@@ -13,7 +13,8 @@ use crate::config::{PairsConfig, ScoredBy};
 use crate::interrupt::Interrupt;
 use crate::learn::Ranks;
 use crate::prompt_builder::PromptBuilder;
-use crate::rollouts::{LAST_STEP, RolloutArgs, sample_and_score};
+use crate::rollout_batch::RolloutArgs;
+use crate::rollouts::{LAST_STEP, RolloutWorkers, sample_and_score};
 
 /// How much is made, and of what.
 #[derive(Debug, Clone)]
@@ -108,9 +109,13 @@ impl PairMaking<'_> {
             samples: self.config.candidates,
             step: LAST_STEP,
             measure: false,
+        };
+        let mut workers = RolloutWorkers {
+            engine: &mut *self.engine,
+            scorer: self.scorer,
             interrupt: self.interrupt,
         };
-        let Some(mut scored) = sample_and_score(self.engine, self.scorer, prompts, &args)? else {
+        let Some(mut scored) = sample_and_score(&mut workers, prompts, args)? else {
             return Ok(None);
         };
         let mut failures = vec![None; scored.len()];

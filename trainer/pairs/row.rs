@@ -5,7 +5,7 @@ use rollout::data::{Draw, conversation_row};
 use serde_json::{Map, Value, json};
 
 use super::choose::{NoPair, choose};
-use crate::rollouts::ScoredGroup;
+use crate::rollout_batch::ScoredGroup;
 
 /// Why a row has no pair.
 pub(super) const DROPPED: &str = "dropped";

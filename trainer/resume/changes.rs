@@ -17,13 +17,14 @@ use crate::{TrainError, files};
 const RECORD: &str = "continued.jsonl";
 
 /// Last parts of keys that may differ between a run and its continuation.
-const LAST: [&str; 23] = [
+const LAST: [&str; 24] = [
     "steps",
     "epochs",
     "every",
     "keep_last",
     "keep_every",
     "at_end",
+    "background",
     "path",
     "media_root",
     "tokenizer",
@@ -48,15 +49,32 @@ fn may_change(key: &str) -> bool {
     let last = key.rsplit('.').next().unwrap_or(key);
     // Where scoring runs does not change its numbers: a service is refused when it would.
     let place = ["rewards.endpoint", "rewards.remote.", "rewards.service."];
+    // Neither does where the servers are that sample, and how they are called.
+    let elsewhere = [
+        ".rollout.endpoints",
+        ".rollout.partial",
+        ".rollout.servers.",
+        ".rollout.placement",
+        ".rollout.samplers.",
+    ];
+    if elsewhere.iter().any(|part| key.contains(part)) {
+        return true;
+    }
     // An encoder's pass keeps each row's feature whatever the others are.
     let encoder = key.starts_with("encoders.") && matches!(last, "device" | "batch");
     if encoder || place.iter().any(|start| key.starts_with(start)) {
+        return true;
+    }
+    // Which rank holds what is memory.
+    if key == "sharding" || key.starts_with("sharding.") {
         return true;
     }
     // What is kept, and whether a stage ends before its last step, is length and cadence.
     let best = key.contains(".checkpoint.best") || key.ends_with(".eval.stop_after");
     best || LAST.contains(&last) && !key.ends_with("schedule.every")
         || matches!(key, "device" | "name")
+        || key.starts_with("tracking")
+        || key.starts_with("metrics.aliases")
 }
 
 /// Keys that may differ between the ranks of one run: where its files lie, and what each computes with.
@@ -92,12 +110,12 @@ pub(crate) fn forbidden_changes(before: &Value, now: &Value) -> Vec<Change> {
     out
 }
 
-/// Keys at which the resolved configs of two ranks differ and must not.
+/// Keys at which the resolved configs of two processes of a run differ and must not.
 #[must_use]
-pub(crate) fn differing_ranks(first: (usize, &Value), second: (usize, &Value)) -> Vec<Change> {
+pub(crate) fn differing_processes(first: (&str, &Value), second: (&str, &Value)) -> Vec<Change> {
     let mut out = Vec::new();
     let said = |a: &Value, b: &Value| {
-        let of = |rank: usize, value: &Value| format!("rank {rank} has {value}");
+        let of = |name: &str, value: &Value| format!("{name} has {value}");
         (of(first.0, a), of(second.0, b))
     };
     compare("", (first.1, second.1), &said, &mut out);
@@ -365,7 +383,7 @@ mod tests {
     fn ranks_must_agree_on_lengths_and_need_not_on_places() {
         let first = json!({"data": {"path": "a"}, "steps": 2, "threads": 1});
         let second = json!({"data": {"path": "b"}, "steps": 3, "threads": 2});
-        let changes = differing_ranks((0, &first), (3, &second));
+        let changes = differing_processes(("rank 0", &first), ("rank 3", &second));
         assert_eq!(changes.len(), 1);
         let said = changes[0].to_string();
         assert_eq!(said, "steps: rank 0 has 2, rank 3 has 3");

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::files::real;
 
 pub use aside::move_aside;
-pub(crate) use changes::{Comparison, decisive, differing_ranks, record};
+pub(crate) use changes::{Comparison, decisive, differing_processes, record};
 pub(crate) use cut::cut_back;
 use fork::Copied;
 pub(crate) use fork::keep_final;

@@ -12,7 +12,8 @@ use crate::interrupt::Interrupt;
 use crate::learn::Ranks;
 use crate::metrics::Metrics;
 use crate::prompt_builder::PromptBuilder;
-use crate::rollouts::{LAST_STEP, RolloutArgs, sample_and_score};
+use crate::rollout_batch::RolloutArgs;
+use crate::rollouts::{LAST_STEP, RolloutWorkers, sample_and_score};
 use crate::samples::{SampleRow, StepId, reward_metrics, sample_rows, to_leader};
 
 /// Draw numbers of held-out prompts: apart from every training draw, the same at each evaluation.
@@ -223,9 +224,13 @@ impl Evaluation<'_> {
             samples: set.samples,
             step: LAST_STEP,
             measure: true,
+        };
+        let mut workers = RolloutWorkers {
+            engine,
+            scorer: self.scorer,
             interrupt: self.interrupt,
         };
-        let groups = sample_and_score(engine, self.scorer, prompts, &args)?;
+        let groups = sample_and_score(&mut workers, prompts, args)?;
         let dropped = self.ranks.any(groups.is_none())?;
         let Some(groups) = groups.filter(|_| !dropped) else {
             return Ok(None);

@@ -9,39 +9,42 @@ mod output;
 mod own_pairs;
 mod policy;
 mod progress;
+mod saving;
 mod stage;
 mod stage_evaluation;
 mod start;
 mod suite_answers;
 pub(crate) mod suite_eval;
 mod verdict;
+mod workers;
 
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use models::Tokenizer;
+use models::{Decoder, Leaf, Tokenizer};
 use rewards::{Scorer, TokenCounter};
-use rollout::data::Catalog;
+use rollout::data::{Catalog, SourceSummary};
 use rollout::template::ChatTemplate;
 use serde_json::Value;
 use torch_ext::ProcessGroup;
 
 use crate::checkpoint::{Checkpoint, Provenance, State};
-use crate::config::Config;
+use crate::config::{Config, StageCommon};
 use crate::data::{left_out, open_catalog};
 use crate::epochs::count_steps;
 use crate::inputs::Inputs;
 use crate::learn::{PhaseKind, Ranks};
 use crate::prompt_builder::PromptBuilder;
 use crate::resume;
-use crate::{TrainError, agreement, extended, files, policy_check, telemetry};
+use crate::stage_survey::StageSurvey;
+use crate::{TrainError, agreement, extended, files, plan, policy_check, telemetry};
 use observer::Throttle;
 use output::RunOutput;
 use start::Start;
 use suite_eval::tasks_and_suites;
 
-pub use observer::Observer;
+pub use observer::{Observer, RunHeader, SourceCounts};
 pub use options::RunOptions;
 
 /// How a run ended.
@@ -94,6 +97,13 @@ pub fn run(
         model: policy,
         ..config.clone()
     };
+    if let Some(samplers) = &options.samplers
+        && with_policy.model != config.model
+    {
+        let policy = serde_json::to_string(&with_policy.model);
+        let policy = policy.map_err(|error| TrainError::Other(error.to_string()))?;
+        samplers.borrow_mut().set_policy(Some(policy));
+    }
     ranks.enter_phase(PhaseKind::Once, "reading the data")?;
     let (opened, inputs) = match RunInputs::of(&with_policy, config, observer) {
         Ok((opened, inputs)) => (Ok(opened), Ok(inputs)),
@@ -137,7 +147,7 @@ pub fn run(
             observer.notice("this run is finished; raise a stage's steps to go on");
             return Ok(RunEnd::AlreadyFinished);
         }
-        options.interrupt.wrote(&checkpoint.path);
+        options.interrupt.wrote(&checkpoint.path, 0);
     }
     ranks.enter_phase(PhaseKind::Once, "start")?;
     left_out(&opened.catalog)
@@ -155,6 +165,12 @@ pub fn run(
         config.seed,
     )?
     .with_vision(shape.vision);
+    if ranks.is_leader() {
+        let mut told = plan::tasks_without_rows(config, &opened.catalog);
+        let surveys = plan::survey(config, (&opened.catalog, LOOKED_AT), &builder)?;
+        told.extend(surveys.iter().flat_map(StageSurvey::sentences));
+        told.iter().for_each(|line| observer.notice(line));
+    }
     let counter: TokenCounter = Arc::new(move |text| tokenizer.encode(text).len());
     let scorer = Scorer::with_encoders(
         &config.rewards,
@@ -162,7 +178,7 @@ pub fn run(
         Some(counter),
         &config.encoder_set(options.device),
     )?;
-    let mut output = RunOutput::new(options.folder, observer);
+    let mut output = RunOutput::new(options.folder, &config.metrics.aliases, observer);
     let run = Run {
         config,
         resolved: &resolved,
@@ -176,13 +192,17 @@ pub fn run(
     run.stages(&mut output)
 }
 
-/// Whether the config names a service that is asked while steps are made: how long it may keep one waiting is not known
+/// Rows of each source that are held against the stages' bounds as a run begins; `svgrl plan` looks at more.
+const LOOKED_AT: usize = 100;
+
+/// Whether the config names a service or samplers that are asked while steps are made: how long it may keep one waiting is not known
 /// from the steps before.
 fn asks_others(config: &Value) -> bool {
     match config {
         Value::Object(map) => map.iter().any(|(name, value)| {
             let names = matches!(name.as_str(), "endpoint" | "endpoints" | "url");
             (names && (value.is_string() || value.as_array().is_some_and(|all| !all.is_empty())))
+                || (name == "placement" && value == "dedicated")
                 || asks_others(value)
         }),
         Value::Array(all) => all.iter().any(asks_others),
@@ -275,6 +295,11 @@ impl Run<'_> {
         for index in first..self.config.stages.len() {
             let here = start.filter(|start| start.state.stage_index == index);
             let model = self.policy(index, weights.as_deref(), here.is_some())?;
+            if index == first {
+                let done = here.map_or(0, |here| here.state.step);
+                let next = (&self.config.stages[index].common, done);
+                output.observer.begins(&self.header(&model, next));
+            }
             let end = self.stage(output, index, model, here)?;
             if matches!(end, RunEnd::Interrupted(_)) {
                 return Ok(end);
@@ -297,6 +322,34 @@ impl Run<'_> {
             output.observer.checkpoint(self.options.folder);
         }
         Ok(RunEnd::Finished)
+    }
+
+    /// What the run is, as it begins or goes on.
+    fn header<'a>(
+        &'a self,
+        policy: &Decoder,
+        (stage, step): (&'a StageCommon, u64),
+    ) -> RunHeader<'a> {
+        let rows = |source: SourceSummary| SourceCounts {
+            name: source.name,
+            train: source.train,
+            held_out: source.held_out,
+        };
+        RunHeader {
+            device: self.options.device,
+            threads: self.options.threads,
+            ranks: self.ranks.size(),
+            parameters: policy.params.leaves().iter().map(Leaf::numel).sum(),
+            sources: self.catalog.summary().into_iter().map(rows).collect(),
+            folder: self.options.folder,
+            stage,
+            step,
+            from: self
+                .start
+                .checkpoint
+                .as_ref()
+                .map(|from| from.path.as_path()),
+        }
     }
 
     /// From here on the run writes: everything that it needs is read. What the folder holds beyond the checkpoint
@@ -329,6 +382,11 @@ impl Run<'_> {
             output.observer.notice(&format!(
                 "the checkpoint was written by {} rank(s) with {} thread(s) each, this is {} with {}: the run continues, but not bitwise",
                 state.world_size, state.threads, size, self.options.threads
+            ));
+        } else if state.sharding != self.config.sharding.stage {
+            output.observer.notice(&format!(
+                "the checkpoint was written at sharding stage {}, this is stage {}: the run continues, but not bitwise",
+                state.sharding, self.config.sharding.stage
             ));
         }
         let asked = self.config.stages[state.stage_index].common.steps;

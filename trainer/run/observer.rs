@@ -3,11 +3,49 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use tch::Device;
+
 use crate::config::StageCommon;
 use crate::metrics::Metrics;
 
+/// What a run is, as it begins or goes on.
+#[derive(Debug)]
+pub struct RunHeader<'a> {
+    /// Where this rank computes.
+    pub device: Device,
+    /// Threads of this rank.
+    pub threads: usize,
+    /// Number of ranks.
+    pub ranks: usize,
+    /// Weights of the policy, those that do not learn among them.
+    pub parameters: i64,
+    /// The sources in the config's order.
+    pub sources: Vec<SourceCounts>,
+    /// The run folder.
+    pub folder: &'a Path,
+    /// The checkpoint that it continues from.
+    pub from: Option<&'a Path>,
+    /// The stage that is next, or goes on.
+    pub stage: &'a StageCommon,
+    /// Its steps that are done.
+    pub step: u64,
+}
+
+/// How many rows a source has.
+#[derive(Debug)]
+pub struct SourceCounts {
+    /// Its name in the config.
+    pub name: String,
+    /// Rows to train on.
+    pub train: usize,
+    /// Rows that are never trained on.
+    pub held_out: usize,
+}
+
 /// Hears of what happens, on rank 0.
 pub trait Observer {
+    /// Everything is read, and the first stage begins.
+    fn begins(&mut self, run: &RunHeader<'_>);
     /// A step or an evaluation was finished and written.
     fn row(&mut self, stage: &StageCommon, step: u64, metrics: &Metrics);
     /// A checkpoint or the run's end was reached.

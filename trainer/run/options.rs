@@ -1,7 +1,10 @@
 //! How a config is run.
 
+use std::cell::RefCell;
 use std::path::Path;
+use std::rc::Rc;
 
+use rollout::engine::SamplerPool;
 use tch::Device;
 
 use crate::interrupt::Interrupt;
@@ -23,6 +26,8 @@ pub struct RunOptions<'a> {
     /// Files that describe the run, by name: written once it is known that it goes on, with config.resolved.yaml, which
     /// the run itself makes.
     pub documents: &'a [(String, Vec<u8>)],
+    /// The samplers beside the ranks, where a stage samples by them.
+    pub samplers: Option<Rc<RefCell<SamplerPool>>>,
     /// Asks the run to end.
     pub interrupt: Interrupt,
 }

@@ -8,11 +8,12 @@ use super::observer::Observer;
 use super::progress::{StageProgress, is_due};
 use crate::TrainError;
 use crate::best::NamedBest;
-use crate::checkpoint::{Checkpoint, Contents, State, remove};
+use crate::checkpoint::remove;
 use crate::config::{StageCommon, StageConfig};
-use crate::metrics::{Metrics, MetricsFile, keys};
+use crate::metrics::{AliasSet, Metrics, MetricsFile, keys};
 use crate::resume::stage_folder;
-use crate::samples::{self, SampleRow};
+use crate::samples;
+use crate::step_samples::StepSamples;
 
 /// A run folder that is being written.
 pub(super) struct RunOutput<'a> {
@@ -21,14 +22,20 @@ pub(super) struct RunOutput<'a> {
     /// On rank 0, once the run writes.
     metrics: Option<MetricsFile>,
     open: bool,
+    aliases: &'a [AliasSet],
     /// Hears of what is written.
     pub(super) observer: &'a mut dyn Observer,
 }
 
 impl<'a> RunOutput<'a> {
-    /// Of `folder`, which nothing is written to yet.
-    pub(super) fn new(folder: &'a Path, observer: &'a mut dyn Observer) -> Self {
+    /// Of `folder`, which nothing is written to yet; metrics have the names of `aliases` too.
+    pub(super) fn new(
+        folder: &'a Path,
+        aliases: &'a [AliasSet],
+        observer: &'a mut dyn Observer,
+    ) -> Self {
         Self {
+            aliases,
             folder,
             metrics: None,
             open: false,
@@ -46,7 +53,8 @@ impl<'a> RunOutput<'a> {
     /// # Errors
     /// Whatever the file system says.
     pub(super) fn open(&mut self, leader: bool) -> Result<(), TrainError> {
-        self.metrics = leader.then(|| MetricsFile::open(self.folder)).transpose()?;
+        let file = leader.then(|| MetricsFile::open(self.folder)).transpose()?;
+        self.metrics = file.map(|file| file.with_aliases(self.aliases));
         self.open = true;
         Ok(())
     }
@@ -68,7 +76,7 @@ impl<'a> RunOutput<'a> {
         stage: &StageConfig,
         progress: &StageProgress,
         mut metrics: Metrics,
-        rows: &[SampleRow],
+        rows: &StepSamples,
     ) -> Result<(), TrainError> {
         metrics.set(&keys::STEP, progress.step as f64);
         metrics.set(&keys::PROMPTS, progress.prompts as f64);
@@ -87,8 +95,8 @@ impl<'a> RunOutput<'a> {
             return Ok(());
         };
         file.check_place()?;
-        if is_due(progress.step, stage.algorithm.options().samples_every()) {
-            samples::write(self.folder, stage.name(), progress.step, rows)?;
+        if stage.algorithm.options().writes_samples(progress.step) {
+            rows.write(self.folder, stage.name(), progress.step)?;
         }
         file.write(stage.name(), progress.step, &metrics)?;
         self.observer.row(&stage.common, progress.step, &metrics);
@@ -123,23 +131,20 @@ impl<'a> RunOutput<'a> {
         Ok(())
     }
 
-    /// Writes a checkpoint of the stage as `name`, names it where it is the best one, and removes those that are not to be kept.
+    /// On rank 0, after a checkpoint of the stage after `step` was written as `name`: names it where it is the best
+    /// one, and removes those that are not to be kept.
     ///
     /// # Errors
     /// Whatever the file system says.
-    pub(super) fn checkpoint(
+    pub(super) fn wrote_checkpoint(
         &mut self,
         stage: &StageCommon,
-        name: &str,
-        (contents, state): (&Contents, &State),
+        (name, step): (&str, u64),
         best: Option<&BestTracker>,
     ) -> Result<(), TrainError> {
         let folder = stage_folder(self.folder, &stage.name);
-        // The rows that it covers first.
-        self.end()?;
-        Checkpoint::write(&folder.join(name), contents, state)?;
         if let Some(best) = best {
-            best.wrote(&folder, name, state.step)?;
+            best.wrote(&folder, name, step)?;
         }
         self.prune(stage)?;
         self.observer.checkpoint(self.folder);

@@ -1,37 +1,31 @@
 //! One stage: steps, evaluations and checkpoints at their times, until it is done or a signal ends it.
 
-use std::path::Path;
 use std::rc::Rc;
 
 use models::Decoder;
 use rollout::Engine;
-use rollout::data::{Cursor, CursorState};
-use rollout::engine::{self, EngineOptions};
+use rollout::data::{Cursor, CursorState, Example};
+use rollout::engine::{EngineOptions, ServersOptions};
 
 use super::best::BestTracker;
 use super::evaluate::subsample;
 use super::output::RunOutput;
 use super::progress::{StageProgress, is_due};
+use super::saving::Saving;
+use super::workers::StageWorkers;
 use super::{Run, RunEnd, ends_whole};
 use crate::TrainError;
 use crate::algorithm::{
     PrepareContext, Prepared, ReferencePolicy, StageContext, StepContext, StepEnd,
 };
-use crate::checkpoint::{Checkpoint, Contents, State};
-use crate::config::StageConfig;
-use crate::learn::{Learner, LearnerOptions, PhaseKind, flops};
+use crate::checkpoint::Checkpoint;
+use crate::config::{RolloutConfig, StageConfig};
+use crate::learn::{Learner, LearnerOptions, PhaseKind, flops, share_reference};
 use crate::loader::{DataLoader, Loader, Share};
 use crate::metrics::keys;
 use crate::peak_memory::peak_memory_gib;
-
-/// What a stage computes with.
-pub(super) struct StageWorkers {
-    pub(super) learner: Learner,
-    pub(super) engine: Box<dyn Engine>,
-    loader: DataLoader,
-    /// Whether it was told what of a suite is left out.
-    pub(super) suite_told: bool,
-}
+use crate::queue::{BatchQueue, StoredQueue};
+use crate::ranked_engine;
 
 impl Run<'_> {
     /// Runs stage `index` from `model`, or from where `start` left it.
@@ -47,15 +41,17 @@ impl Run<'_> {
         let _span = tracing::info_span!("stage", name = stage.name()).entered();
         // Each stage draws its own order, and its completions' numbers are its own.
         let seed = rollout::mix(config.seed, index as u64 + 1);
-        let Some((mut workers, mut progress)) = self.open(output, index, (model, seed), start)?
-        else {
+        let Some((mut workers, progress)) = self.open(output, index, (model, seed), start)? else {
             return Ok(RunEnd::Interrupted(self.options.interrupt.signal()));
         };
         // Without its adapters the policy is the one that the stage began with.
         let adapted = stage.common.lora.is_some();
         let compares = stage.algorithm.options().needs().reference_policy;
         let reference = match compares && !adapted {
-            true => Some(self.first_policy(index)?),
+            true => {
+                let policy = self.first_policy(index)?;
+                Some(share_reference(policy, &self.ranks, &config.sharding)?)
+            }
             false => None,
         };
         self.begin_writing(output)?;
@@ -77,7 +73,6 @@ impl Run<'_> {
         };
         let ends_whole = ends_whole(config, index);
         let mut best = self.best(stage, start)?;
-        let mut stepped = false;
         self.options.interrupt.begin();
         self.ranks.forget_lengths();
         let prepared = self.prepare(output, &context, &mut workers, progress)?;
@@ -88,12 +83,50 @@ impl Run<'_> {
                 return Ok(RunEnd::Interrupted(self.options.interrupt.signal()));
             }
         }
+        let mut saving = Saving::new(self, stage);
+        let ended = self.steps(
+            (output, &mut saving),
+            (&context, &mut workers),
+            (progress, &held_out),
+            &mut best,
+        );
+        let (progress, end) = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                saving.rescue(output, best.as_ref());
+                return Err(error);
+            }
+        };
+        if ends_whole && end.is_none() {
+            saving.begin(output, &workers, &progress, ("final", best.as_ref()))?;
+        }
+        saving.finish(output, best.as_ref())?;
+        Ok(end.unwrap_or(RunEnd::Finished))
+    }
+
+    /// The stage's steps, with evaluations and checkpoints at their times; how the run ended, where a signal came.
+    fn steps(
+        &self,
+        (output, saving): (&mut RunOutput, &mut Saving),
+        (context, workers): (&StageContext, &mut StageWorkers),
+        (mut progress, held_out): (StageProgress, &[Example]),
+        best: &mut Option<BestTracker>,
+    ) -> Result<(StageProgress, Option<RunEnd>), TrainError> {
+        let stage = &self.config.stages[progress.index];
+        let ends_whole = ends_whole(self.config, progress.index);
+        let mut stepped = false;
         loop {
             let mut improved = false;
             if progress.pending_eval {
-                let made = self.evaluate(output, stage, &mut workers, &held_out, progress.step)?;
+                let what = format!(
+                    "the evaluation after {} step {}",
+                    stage.name(),
+                    progress.step
+                );
+                self.options.interrupt.doing(&what, false);
+                let made = self.evaluate(output, stage, workers, held_out, progress.step)?;
                 progress.pending_eval = made.is_none();
-                if let (Some(best), Some(sets)) = (&mut best, made) {
+                if let (Some(best), Some(sets)) = (best.as_mut(), made) {
                     improved = best.observe(progress.step, &sets);
                 }
             }
@@ -106,24 +139,24 @@ impl Run<'_> {
             let stops = asked && (progress.pending_eval || !done);
             let due = stepped && is_due(progress.step, stage.common.checkpoint.every);
             let saves = due || verdict.improved || verdict.ends;
+            let what = format!("what follows {} step {}", stage.name(), progress.step);
+            self.options.interrupt.doing(&what, false);
             if stops || (saves && !(done && ends_whole)) {
                 let name = format!("step_{:06}", progress.step);
-                self.checkpoint(output, &workers, &progress, (&name, best.as_ref()))?;
+                saving.begin(output, workers, &progress, (&name, best.as_ref()))?;
             }
             if stops {
-                return Ok(RunEnd::Interrupted(self.options.interrupt.signal()));
+                let signal = self.options.interrupt.signal();
+                return Ok((progress, Some(RunEnd::Interrupted(signal))));
             }
             if done {
-                break;
+                return Ok((progress, None));
             }
-            let next = self.step(output, &context, &mut workers, progress)?;
+            saving.look(output, best.as_ref())?;
+            let next = self.step(output, context, workers, progress)?;
             stepped |= next.is_some();
             progress = next.unwrap_or(progress);
         }
-        if ends_whole {
-            self.checkpoint(output, &workers, &progress, ("final", best.as_ref()))?;
-        }
-        Ok(RunEnd::Finished)
     }
 
     /// Learner, engine and loader at the stage's beginning, or where `start` left them; `None` when a signal came
@@ -143,28 +176,33 @@ impl Run<'_> {
                 optimizer: &common.optimizer,
                 recompute: common.batch.recompute,
                 ranks: self.ranks.clone(),
+                sharding: &self.config.sharding,
             },
         )?;
         if let Some(start) = start {
             start.load_optimizer(&mut learner.optimizer, &learner.model)?;
         }
         let rollout = stage.algorithm.options().rollout();
-        let mut engine = engine::open(
-            rollout.map(|rollout| rollout.engine).unwrap_or_default(),
+        let mut engine = ranked_engine::open(
+            rollout,
             EngineOptions {
                 policy: learner.model.clone(),
                 images: Some(learner.images.clone()),
                 tokenizer: Some(self.builder.tokenizer().clone()),
                 slots: rollout.map_or(0, |rollout| rollout.slots),
                 cache_tokens: rollout.map_or(0, |rollout| rollout.cache_tokens),
+                servers: ServersOptions::default(),
             },
+            (&self.ranks, self.options.samplers.as_ref()),
         )?;
+        let whole = learner.whole()?;
         engine.sync(learner.model.as_ref(), learner.optimizer.updates)?;
         let sampler: &mut dyn Engine = engine.as_mut();
         let source = (sampler, learner.model.as_ref(), seed);
         let Some(catalog) = self.own_pairs(output, index, source, start)? else {
             return Ok(None);
         };
+        drop(whole);
         // Nobody learns from what was encoded for candidates.
         learner.images.clear();
         let mut curriculum = common.curriculum.clone();
@@ -182,8 +220,11 @@ impl Run<'_> {
             tokens: 0,
             prompts: 0,
         };
+        let mut queue = BatchQueue::default();
         if let Some(start) = start {
-            cursor.restore(&self.place(&start.state.cursor, &cursor.state()))?;
+            let (stored, ahead) = self.ahead(output, start)?;
+            queue = BatchQueue::of(ahead);
+            cursor.restore(&self.place(&stored, &cursor.state()))?;
             progress = StageProgress {
                 index,
                 step: start.state.step,
@@ -202,6 +243,7 @@ impl Run<'_> {
             learner,
             engine,
             loader,
+            queue,
             suite_told: false,
         };
         Ok(Some((workers, progress)))
@@ -271,6 +313,24 @@ impl Run<'_> {
         self.model(Some(&whole.path))
     }
 
+    /// Where a checkpoint's run stands in its data, and what it has sampled ahead. What was accepted to differ may decide
+    /// what is sampled: then that is forgotten, and drawn anew.
+    fn ahead(
+        &self,
+        output: &mut RunOutput,
+        start: &Checkpoint,
+    ) -> Result<(CursorState, Option<StoredQueue>), TrainError> {
+        let stored = StoredQueue::read(&start.path)?;
+        let first = stored.as_ref().and_then(|stored| stored.batches.first());
+        let (Some(first), false) = (first, self.start.changes.is_empty()) else {
+            return Ok((start.state.cursor.clone(), stored));
+        };
+        output.observer.notice(
+            "what the checkpoint had sampled ahead is drawn and sampled anew, as its run was another one",
+        );
+        Ok((first.before.clone(), None))
+    }
+
     /// The place in the data to go on from: the stored one; with other rows that were accepted, as far as the same
     /// streams are there.
     fn place(&self, stored: &CursorState, fresh: &CursorState) -> CursorState {
@@ -307,12 +367,15 @@ impl Run<'_> {
             self.start.step_kind,
             &format!("{} step {step}", stage.name()),
         )?;
+        let doing = format!("{} step {step}", stage.name());
+        self.options.interrupt.doing(&doing, true);
         let flops_before = workers.learner.flops;
         let end = stage.algorithm.algorithm().step(&mut StepContext {
             stage: context,
             learner: &mut workers.learner,
             engine: workers.engine.as_mut(),
             loader: &mut workers.loader,
+            queue: &mut workers.queue,
             step,
         })?;
         let StepEnd::Done {
@@ -324,9 +387,17 @@ impl Run<'_> {
             return Ok(None);
         };
         let learner = &workers.learner;
-        workers
-            .engine
-            .sync(learner.model.as_ref(), learner.optimizer.updates)?;
+        {
+            let rollout = stage.algorithm.options().rollout();
+            // The local engine looks at the weights when it samples.
+            let elsewhere = rollout.is_some_and(RolloutConfig::is_elsewhere);
+            let _whole = elsewhere.then(|| learner.whole()).transpose()?;
+            workers
+                .engine
+                .sync(learner.model.as_ref(), learner.optimizer.updates)?;
+        }
+        workers.look_ahead(&self.scorer, &self.options.interrupt)?;
+        let learner = &workers.learner;
         let peak = flops::peak(
             self.config.peak_tflops,
             learner.device(),
@@ -337,6 +408,14 @@ impl Run<'_> {
             metrics.set(&keys::MFU, mfu);
         }
         metrics.set(&keys::PEAK_MEMORY, peak_memory_gib(learner.device()));
+        if let Some(servers) = workers.engine.stats().servers {
+            metrics.set(&keys::SYNC_S, servers.sync_s);
+            metrics.set(&keys::SYNC_BYTES, servers.sync_bytes as f64);
+            metrics.set(&keys::PROBE_GAP, servers.probe_gap);
+            metrics.set(&keys::RETRIED, servers.retried as f64);
+            metrics.set(&keys::REDRAWN, servers.redrawn as f64);
+            metrics.set(&keys::DROPPED, servers.dropped as f64);
+        }
         let common = &stage.common;
         let progress = StageProgress {
             step,
@@ -351,49 +430,7 @@ impl Run<'_> {
                 .notice(&format!("source {}: bad row left out: {row}", row.source));
         }
         output.step(stage, &progress, metrics, &rows)?;
+        self.options.interrupt.stepped();
         Ok(Some(progress))
-    }
-
-    fn checkpoint(
-        &self,
-        output: &mut RunOutput,
-        workers: &StageWorkers,
-        progress: &StageProgress,
-        (name, best): (&str, Option<&BestTracker>),
-    ) -> Result<(), TrainError> {
-        let stage = &self.config.stages[progress.index];
-        self.ranks.enter_phase(
-            PhaseKind::Checkpoint,
-            &format!("{} checkpoint", stage.name()),
-        )?;
-        if self.ranks.is_leader() {
-            let _span = tracing::info_span!("checkpoint", name).entered();
-            let learner = &workers.learner;
-            let state = State {
-                stage: stage.name().to_owned(),
-                stage_index: progress.index,
-                step: progress.step,
-                evaluation_owed: progress.pending_eval,
-                stopped_after: progress.stopped_after,
-                updates: learner.optimizer.updates,
-                cursor: workers.loader.state(),
-                tokens: progress.tokens,
-                world_size: self.ranks.size(),
-                threads: self.options.threads,
-            };
-            let origin: Option<&Path> = self.config.model.path.as_deref();
-            let contents = Contents {
-                model: &learner.model,
-                optimizer: &learner.optimizer,
-                tokenizer: self.builder.tokenizer(),
-                origin,
-                provenance: &self.start.provenance,
-            };
-            output.checkpoint(&stage.common, name, (&contents, &state), best)?;
-            self.options
-                .interrupt
-                .wrote(&self.stage_folder(stage.name()).join(name));
-        }
-        Ok(self.ranks.barrier()?)
     }
 }

@@ -5,8 +5,8 @@ use rollout::data::Example;
 use super::Run;
 use super::evaluate::{Evaluation, SetScores, sampling};
 use super::output::RunOutput;
-use super::stage::StageWorkers;
 use super::suite_eval::SuiteEvaluation;
+use super::workers::StageWorkers;
 use crate::TrainError;
 use crate::config::{StageConfig, StageSuite};
 use crate::learn::PhaseKind;
@@ -29,6 +29,10 @@ impl Run<'_> {
             policy_version: workers.learner.optimizer.updates,
         };
         let mut sets = Vec::new();
+        let settled = workers.settle(&self.scorer, &self.options.interrupt)?;
+        if self.ranks.any(!settled)? {
+            return Ok(None);
+        }
         if !examples.is_empty() {
             let evaluation = Evaluation {
                 config: &stage.common.eval,
@@ -45,7 +49,10 @@ impl Run<'_> {
                 PhaseKind::Evaluation,
                 &format!("{} evaluation", stage.name()),
             )?;
+            let shares = workers.engine.capabilities().shares_weights;
+            let whole = shares.then(|| workers.learner.whole()).transpose()?;
             let made = evaluation.run(workers.engine.as_mut(), &id)?;
+            drop(whole);
             // Nobody learns from what was encoded for it.
             workers.learner.images.clear();
             let Some(made) = made else {
@@ -86,7 +93,10 @@ impl Run<'_> {
             world: (&self.ranks, &self.options.interrupt),
             pictures: stage.common.eval.pictures,
         };
+        let shares = workers.engine.capabilities().shares_weights;
+        let whole = shares.then(|| workers.learner.whole()).transpose()?;
         let made = evaluation.run(workers.engine.as_mut(), id)?;
+        drop(whole);
         workers.learner.images.clear();
         let Some(made) = made else {
             return Ok(None);

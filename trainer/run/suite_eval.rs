@@ -239,10 +239,12 @@ fn row(
         total: None,
         advantage: 0.0,
         policy_version: id.policy_version,
+        policy_spans: Vec::new(),
         unscored: Vec::new(),
         reward_prompt: question.to_owned(),
         reward_text,
         reference,
+        images: Vec::new(),
         render_ms: 0.0,
         deadline_hit: false,
     }

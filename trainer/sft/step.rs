@@ -4,13 +4,19 @@
 
 use std::time::Instant;
 
+use rollout::Prompt;
+use tch::Tensor;
+
 use crate::TrainError;
 use crate::algorithm::{Algorithm, StepContext, StepEnd};
-use crate::config::{Aggregation, SftConfig};
+use crate::config::{Aggregation, AlgorithmOptions, SftConfig};
 use crate::draw_stats::DrawStats;
 use crate::learn::{HeadOptions, Learner, LossNorm, MicroBatch, Trajectory, micro_batches};
+use crate::learnt_rows::{GivenAnswer, LearntRow, known, of_prompt, on_host};
 use crate::loader::PromptRequest;
 use crate::metrics::{Metrics, keys};
+use crate::samples::to_leader;
+use crate::step_samples::StepSamples;
 use crate::telemetry::{self, Phase};
 
 /// What is learnt at each update.
@@ -19,6 +25,8 @@ const LEARNS: &[Phase] = &[Phase::ForwardBackward, Phase::Reduce, Phase::Optim];
 /// This rank's share of a step's sequences.
 struct Sequences {
     own: Vec<Trajectory>,
+    /// Each one's prompt, and whether its answer is cut off.
+    asked: Vec<(Prompt, bool)>,
     too_long: u64,
     draws: DrawStats,
 }
@@ -53,23 +61,29 @@ impl Algorithm for SftConfig {
             temperature: 1.0,
             rows: batch.logit_rows,
         };
-        let mut loss = 0.0;
-        for micro in micro_batches(
-            &sequences.own,
-            &norm,
-            batch.micro_tokens,
-            cx.learner.device(),
-        ) {
-            if cx.stage.interrupt.expired() {
+        let (mut loss, mut seen) = (0.0, Vec::new());
+        let (own, budget) = (&sequences.own, batch.micro_tokens);
+        let micros = micro_batches(own, &norm, budget, cx.learner.device());
+        let passes = cx.learner.passes(micros.len())?;
+        for pass in 0..passes {
+            telemetry::progress(pass, passes);
+            if cx.learner.stops(cx.stage.interrupt.expired())? {
                 break;
             }
-            loss += forward_backward(cx.learner, &micro, &head)?;
+            match micros.get(pass) {
+                Some(micro) => loss += forward_backward(cx.learner, micro, &head, &mut seen)?,
+                None => cx.learner.idle()?,
+            }
         }
         if cx.stage.ranks.any(cx.stage.interrupt.expired())? {
             return cx.drop_step(&before);
         }
         let [loss] = cx.stage.ranks.sum([loss])?;
         drop(learning);
+        let rows = match self.writes_samples(cx.step) {
+            true => learnt(cx, &sequences, &seen)?,
+            false => Vec::new(),
+        };
         let update = cx.update(loss)?;
         let step_s = started.elapsed().as_secs_f64();
         let mut metrics = Metrics::new();
@@ -85,7 +99,7 @@ impl Algorithm for SftConfig {
         metrics.extend(sequences.draws.metrics(cx.loader.spreads()));
         Ok(StepEnd::Done {
             metrics,
-            rows: Vec::new(),
+            rows: StepSamples::Learnt(rows),
             tokens: tokens as u64,
         })
     }
@@ -99,9 +113,10 @@ impl SftConfig {
             answers: self.train_on,
             longest: self.max_tokens - 1,
             attempt: 0,
+            balanced: true,
         })?;
         let views = cx.learner.encode_images(&drawn.prompts)?;
-        let mut own = Vec::new();
+        let (mut own, mut asked) = (Vec::new(), Vec::new());
         let answers = drawn.targets.into_iter().zip(drawn.weights);
         for ((prompt, (target, weight)), view) in drawn.prompts.into_iter().zip(answers).zip(views)
         {
@@ -119,32 +134,71 @@ impl SftConfig {
                     prompt.id
                 )));
             }
-            ids.truncate(self.max_tokens - prompt.ids.len());
+            let room = self.max_tokens - prompt.ids.len();
+            let cut = ids.len() > room;
+            ids.truncate(room);
+            if ids.is_empty() {
+                continue;
+            }
             own.push(Trajectory {
-                prompt: prompt.ids,
+                prompt: prompt.ids.clone(),
                 view,
                 sampler_logprobs: vec![0.0; ids.len()],
                 ids,
                 advantage: weight,
             });
+            asked.push((prompt, cut));
         }
-        own.retain(|sequence| !sequence.ids.is_empty());
         Ok(Sequences {
             own,
+            asked,
             too_long: drawn.too_long,
             draws: drawn.stats,
         })
     }
 }
 
-/// Accumulates the gradients of one micro-batch; returns its share of the loss.
+/// What was learnt from, on rank 0; `seen` are the log-probabilities of its tokens, in order.
+fn learnt(
+    cx: &StepContext,
+    sequences: &Sequences,
+    seen: &[Tensor],
+) -> Result<Vec<LearntRow>, TrainError> {
+    let (id, logprobs) = (cx.id(), on_host(seen)?);
+    let mut rest = logprobs.as_slice();
+    let lacks = || TrainError::Other("a pass has left out tokens".into());
+    let mut rows = Vec::with_capacity(sequences.own.len());
+    for (sequence, (prompt, cut)) in sequences.own.iter().zip(&sequences.asked) {
+        let own = rest.split_off(..sequence.ids.len()).ok_or_else(lacks)?;
+        let answer = GivenAnswer {
+            prompt,
+            index: 0,
+            ids: &sequence.ids,
+            text: cx.loader.answer_text(&sequence.ids),
+            cut: *cut,
+        };
+        let sum: f64 = own.iter().copied().map(f64::from).sum();
+        let row = LearntRow {
+            loss: known(-sum / own.len() as f64),
+            weight: Some(sequence.advantage),
+            ..answer.row(&id, own)
+        };
+        rows.push(of_prompt(prompt, vec![row]));
+    }
+    to_leader(&cx.stage.ranks, rows)
+}
+
+/// Accumulates the gradients of one micro-batch and adds the log-probabilities of its tokens to `seen`; returns its
+/// share of the loss.
 fn forward_backward(
     learner: &mut Learner,
     micro: &MicroBatch,
     head: &HeadOptions,
+    seen: &mut Vec<Tensor>,
 ) -> Result<f64, TrainError> {
     let mut sum = 0.0;
     learner.forward_backward(micro, head, &mut |start, logprobs, _| {
+        seen.push(logprobs.detach());
         let count = logprobs.size()[0];
         let weight = micro.weight.narrow(0, start, count) * micro.advantage.narrow(0, start, count);
         let loss = (logprobs * weight).sum(logprobs.kind()).neg();

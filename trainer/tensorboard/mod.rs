@@ -1,4 +1,4 @@
-//! TensorBoard event files: scalars only, one folder per stage (TensorBoard shows each as a
+//! TensorBoard event files: scalars here, what is looked at in `media.rs`; one folder per stage (TensorBoard shows each as a
 //! run of its own), one file per folder, appended to, and on resume made to be what the rows of metrics say.
 //!
 //! An event file is a sequence of TFRecords, each a length, its masked CRC, the bytes and
@@ -7,6 +7,7 @@
 //! (string), `summary` = 5; in a summary `value` = 1, with `tag` = 1 (string) and
 //! `simple_value` = 2 (float).
 
+mod media;
 mod record;
 
 use std::fs::{File, OpenOptions};
@@ -14,6 +15,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use media::{
+    HyperMetric, HyperValue, MediaItem, media_name, write_hyper_parameters, write_media,
+};
 use record::EventRecords;
 
 use crate::{TrainError, files};

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
-use trainer::bench::{DpoBench, Shape, StepBench, StepTimes, decode_rate, dpo_times, step_times};
+use trainer::bench::{
+    DecodeBench, DpoBench, Shape, StepBench, StepTimes, decode_rate, dpo_times, step_times,
+};
 use trainer::config::DpoReference;
 
 use crate::cli::{CliFailure, SharedFlags, rows};
@@ -64,6 +66,12 @@ pub struct Args {
     /// Tokens of each sequence in `generate`.
     #[arg(long, default_value_t = 256)]
     tokens: usize,
+    /// Words of each sequence's prompt in `generate`, in tokens; default: 34.
+    #[arg(long, value_name = "TOKENS")]
+    prompt: Option<usize>,
+    /// In `step`: adapters of this rank learn in place of the weights; 0: all weights learn.
+    #[arg(long, value_name = "RANK", default_value_t = 0)]
+    lora: i64,
     /// Measure `reward` over HTTP as well, with this many clients at the same time.
     #[arg(long, default_value_t = 0)]
     clients: usize,
@@ -190,13 +198,36 @@ fn encoders(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, CliFa
 }
 
 fn generate(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, CliFailure> {
+    if args.batch == 0 || args.tokens == 0 || args.prompt == Some(0) {
+        return Err(CliFailure::input(
+            "--batch, --tokens, --prompt: must be >= 1",
+        ));
+    }
+    let bench = DecodeBench {
+        shape: args.model,
+        place,
+        batch: args.batch,
+        tokens: args.tokens,
+        prompt: args.prompt,
+    };
     let mut rates = Vec::new();
     for _ in 0..=args.repeat {
-        rates.push(decode_rate(args.model, place, args.batch, args.tokens)?);
+        rates.push(decode_rate(&bench)?);
     }
-    Ok(
-        json!({"batch": args.batch, "tokens": args.tokens, "tokens_per_s": rates[1..].to_vec(), "median_tokens_per_s": median(&rates[1..])}),
-    )
+    let counted = &rates[1..];
+    let whole: Vec<f64> = counted.iter().map(|rate| rate.tokens_per_s).collect();
+    let mut figures = json!({"batch": args.batch, "tokens": args.tokens, "tokens_per_s": whole, "median_tokens_per_s": median(&whole)});
+    if place.1.is_cuda() {
+        let decode: Vec<f64> = counted
+            .iter()
+            .map(|rate| rate.decode_tokens_per_s)
+            .collect();
+        let nodes = counted.iter().map(|rate| rate.graph_nodes).max();
+        figures["median_decode_tokens_per_s"] = json!(median(&decode));
+        // What one launch of a captured step starts; 0: no graph was captured.
+        figures["graph_nodes_per_token_step"] = json!(nodes.unwrap_or(0));
+    }
+    Ok(figures)
 }
 
 /// The lengths that are asked for.
@@ -235,6 +266,7 @@ fn step(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, CliFailur
         place,
         kl: args.kl,
         lengths: lengths(args)?,
+        lora: args.lora,
     };
     let times = step_times(&bench, args.repeat + 1)?;
     let column = |of: fn(&StepTimes) -> f64| -> Vec<f64> { times[1..].iter().map(of).collect() };
@@ -245,6 +277,8 @@ fn step(args: &Args, place: (tch::Kind, tch::Device)) -> Result<Value, CliFailur
         "median_generate_s": median(&column(|times| times.generate)),
         "median_score_exposed_s": median(&column(|times| times.score_exposed)),
         "median_learn_s": median(&column(|times| times.learn)),
+        "learn_tflops": median(&column(|times| times.learn_tflops)),
+        "mfu": times[1..].iter().filter_map(|times| times.mfu).next_back(),
         "peak_memory_gib": trainer::peak_memory_gib(place.1),
     }))
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use models::{GenerationConfig, load_folder};
 use rewards::ImageSource;
-use rollout::engine::{self, Engine, EngineConfig, EngineOptions};
+use rollout::engine::{self, Engine, EngineConfig, EngineOptions, ServersOptions};
 use rollout::{Request, Sampling, Submission};
 use serde_json::{Value, json};
 use trainer::TrainError;
@@ -50,6 +50,7 @@ impl LocalModel {
             tokenizer: text.tokenizer.clone(),
             slots,
             cache_tokens: 0,
+            servers: ServersOptions::default(),
         };
         Ok(Self {
             text,

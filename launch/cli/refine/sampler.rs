@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use models::{GenerationConfig, load_folder};
-use rollout::engine::{self, EngineConfig, EngineOptions};
+use rollout::engine::{self, EngineConfig, EngineOptions, ServersOptions};
 use rollout::{Completion, Engine, Request, Sampling, Submission};
 use serde_json::{Value, json};
 
@@ -55,6 +55,7 @@ impl RoleSampler {
             tokenizer: text.tokenizer.clone(),
             slots: args.slots,
             cache_tokens: 0,
+            servers: ServersOptions::default(),
         };
         Ok(Self {
             engine: engine::open(EngineConfig::Local, options)?,

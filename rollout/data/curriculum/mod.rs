@@ -51,6 +51,9 @@ pub struct CursorState {
     /// resume.
     #[serde(rename = "strands")]
     pub streams: IndexMap<String, StreamState>,
+    /// Draws whose rewards were not told yet, where rewards choose: number, place of the sampler, place of its part.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<(u64, usize, usize)>,
 }
 
 /// One stream's part of a [`CursorState`].
@@ -160,10 +163,10 @@ impl Cursor {
         Ok(draws)
     }
 
-    /// Hears of the rewards of the draws since it last heard: each draw's number with its
+    /// Hears of the rewards of the draws below number `end` that it has not heard of: each draw's number with its
     /// completions' total rewards, of all ranks and in the same order on each. Draws that are not
     /// named were left out.
-    pub fn observe<'a>(&mut self, groups: impl Iterator<Item = (u64, &'a [f64])>) {
+    pub fn observe<'a>(&mut self, groups: impl Iterator<Item = (u64, &'a [f64])>, end: u64) {
         let Some(order) = &self.observed else {
             return;
         };
@@ -183,7 +186,7 @@ impl Cursor {
                 part.spread = spread::after(part.spread, &seen, order.rate);
             }
         }
-        self.pending.clear();
+        self.pending.retain(|(draw, ..)| *draw >= end);
     }
 
     /// What the rewards observed so far say of each bucket; empty where rewards do not choose.
@@ -218,6 +221,7 @@ impl Cursor {
         CursorState {
             draws: self.draws,
             streams: self.parts().map(state).collect(),
+            pending: self.pending.clone(),
         }
     }
 
@@ -250,6 +254,16 @@ impl Cursor {
                 None => return Err(DataError::State(format!("`{name}` is not in it"))),
             }
         }
+        let known = |(_, sampler, part): &(u64, usize, usize)| {
+            let samplers = self.mixtures.first().map(|mixture| &mixture.samplers);
+            let sampler = samplers.and_then(|samplers| samplers.get(*sampler));
+            sampler.is_some_and(|sampler| *part < sampler.parts.len())
+        };
+        if !state.pending.iter().all(known) {
+            return Err(DataError::State(
+                "it waits for rewards of draws that no bucket has".into(),
+            ));
+        }
         let samplers = self
             .mixtures
             .iter_mut()
@@ -258,7 +272,7 @@ impl Cursor {
             (part.drawn, part.spread) = (stored.drawn, stored.spread);
         }
         self.draws = state.draws;
-        self.pending.clear();
+        self.pending.clone_from(&state.pending);
         Ok(())
     }
 

@@ -51,6 +51,7 @@ fn steps(cursor: &mut Cursor, count: usize) -> Vec<Vec<Draw>> {
         cursor.observe(
             seen.iter()
                 .map(|(draw, rewards)| (*draw, rewards.as_slice())),
+            u64::MAX,
         );
         draws
     };

@@ -35,7 +35,7 @@ pub(super) struct PromptRange {
     readers: usize,
 }
 
-/// The requests of a submission.
+/// The requests of a decoding.
 pub(super) struct AdmissionQueue {
     pub(super) asked: Vec<AskedRequest>,
     waiting: BTreeSet<Age>,
@@ -47,29 +47,33 @@ pub(super) struct AdmissionQueue {
 }
 
 impl AdmissionQueue {
-    /// All completions of `requests` wait for their part of `room`.
-    pub(super) fn new(requests: Vec<(Request, Option<Rc<EncodedImages>>)>, room: Room) -> Self {
-        let ages = requests
-            .iter()
-            .enumerate()
-            .flat_map(|(order, (request, _))| {
-                (0..request.samples).map(move |index| (order, index))
-            });
+    /// Nobody waits for a part of `room` yet.
+    pub(super) fn new(room: Room) -> Self {
         Self {
-            waiting: ages.collect(),
-            asked: requests
-                .into_iter()
-                .map(|(request, view)| AskedRequest {
-                    unfinished: request.samples,
-                    request,
-                    view,
-                    prompt: None,
-                })
-                .collect(),
+            asked: Vec::new(),
+            waiting: BTreeSet::new(),
             room,
             full: false,
             put_back: 0,
         }
+    }
+
+    /// The completions of `request` with the numbers `wanted` wait behind all others.
+    pub(super) fn join(
+        &mut self,
+        request: Request,
+        view: Option<Rc<EncodedImages>>,
+        wanted: impl Iterator<Item = usize>,
+    ) {
+        let order = self.asked.len();
+        let before = self.waiting.len();
+        self.waiting.extend(wanted.map(|index| (order, index)));
+        self.asked.push(AskedRequest {
+            unfinished: self.waiting.len() - before,
+            request,
+            view,
+            prompt: None,
+        });
     }
 
     /// Whether nothing waits.
@@ -179,7 +183,7 @@ impl AdmissionQueue {
     }
 }
 
-/// How much of the cache a submission gets.
+/// How much of the cache a decoding gets.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Room {
     /// Pages of the cache.
@@ -228,5 +232,40 @@ impl Room {
             first_rows: KV_PAGE.min(longest as i64),
             grows: true,
         })
+    }
+
+    /// For requests like `requests` that come and go, `slots` completions at a time, whatever their order.
+    ///
+    /// # Errors
+    /// Those of [`Self::of`].
+    pub(super) fn open(
+        (requests, wanted): (&[Request], usize),
+        (slots, longest): (usize, usize),
+        tokens: usize,
+    ) -> Result<Self, RolloutError> {
+        let room = Self::of(requests, (slots, longest), tokens)?;
+        if room.grows {
+            return Ok(room);
+        }
+        // As many prompts as fill the slots, if those to come have as many completions each.
+        let most = requests
+            .iter()
+            .map(|request| kv_pages(request.ids.len() as i64))
+            .max();
+        let prompts = (slots * requests.len()).div_ceil(wanted.max(1)) as i64;
+        let own = kv_pages(longest as i64).max(1);
+        let pages = room
+            .pages
+            .max(own * slots as i64 + most.unwrap_or(1) * prompts);
+        let bound = tokens as i64 / KV_PAGE;
+        Ok(Self {
+            pages: if tokens == 0 { pages } else { pages.min(bound) },
+            ..room
+        })
+    }
+
+    /// Whether a prompt of `rows` tokens has room with a completion of `longest` when it is alone.
+    pub(super) fn holds(&self, rows: usize, longest: usize) -> bool {
+        kv_pages(rows as i64) + kv_pages(longest as i64).max(1) <= self.pages
     }
 }

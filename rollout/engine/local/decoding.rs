@@ -1,7 +1,8 @@
-//! One submission being decoded: prompts are prefilled once a group, completions take slots as they
+//! Requests being decoded: prompts are prefilled once a group, completions take slots as they
 //! become free, every slot draws one token at a time.
 //!
-//! Requests are admitted in order, so the contents of the slots depend on the submission and the cache's bound alone.
+//! Requests are admitted in order, so the contents of the slots of a submission depend on it and the cache's bound alone.
+//! An open decoding takes further requests while it goes on; it computes rows so that their company changes no bit.
 //! Left out on purpose: prefix trees over different prompts.
 
 use std::collections::VecDeque;
@@ -14,12 +15,13 @@ use models::{
 };
 use tch::{Kind, Tensor};
 
-use super::admission::{AdmissionQueue, Room};
-use super::sampler::Sampler;
+use super::admission::{AdmissionQueue, AskedRequest, Room};
+use super::device_rows::{DeviceRows, RowBounds, StepParts};
+use super::sampler::{SampledTokens, Sampler};
 use super::slots::Slot;
-use super::stop::Stops;
 use crate::RolloutError;
-use crate::engine::{EngineStats, Finished, Submission};
+use crate::engine::stop::Stops;
+use crate::engine::{EngineStats, Finished, Request, Sampling, Submission};
 
 /// Prompt rows that are prefilled at once.
 const PREFILL_ROWS: usize = 16_384;
@@ -27,6 +29,9 @@ const PREFILL_ROWS: usize = 16_384;
 /// Rows of every product where the cache is bounded: from here on MKL computes a row alike whatever stands beside it, so
 /// that a completion drawn again among others is the same bit for bit.
 const ALIKE: usize = 16;
+
+/// Prompts that join an open decoding may be as long as those that opened it, rounded up to a multiple of this.
+const OPEN_ROWS: usize = 256;
 
 /// How much is decoded at a time.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +42,7 @@ pub(super) struct DecodeBounds {
     pub(super) cache_tokens: usize,
 }
 
-/// A submission's sequences, and the cache that holds them.
+/// Sequences that are sampled alike, and the cache that holds them.
 pub(super) struct Decoding {
     sampler: Sampler,
     stops: Stops,
@@ -46,6 +51,11 @@ pub(super) struct Decoding {
     /// A page of the cache that rows without a sequence write to, where there are any.
     spare: Option<i64>,
     slots: Vec<Option<Slot>>,
+    /// The most rows of a prompt or a completion.
+    most_rows: usize,
+    room: Room,
+    /// What a GPU decodes from.
+    device_rows: Option<DeviceRows>,
     admission: AdmissionQueue,
     done: VecDeque<Finished>,
 }
@@ -62,38 +72,115 @@ impl Decoding {
         views: Vec<Rc<EncodedImages>>,
         bounds: DecodeBounds,
     ) -> Result<Self, RolloutError> {
-        // Image tokens, and rows of the head that are no tokens at all.
-        let mut suppressed = model.suppress_tokens().to_vec();
-        if let Some(tokenizer) = &tokenizer {
-            suppressed.extend(tokenizer.unused_ids(model.config.vocab_size));
-        }
-        let stops = Stops::new(tokenizer, &submission.sampling)?;
-        let requests = submission.requests;
+        let Submission {
+            requests,
+            sampling,
+            seed,
+        } = submission;
         let asked: usize = requests.iter().map(|request| request.samples).sum();
         let slots = match bounds.slots {
             0 => asked,
             limit => asked.min(limit),
         };
-        let longest = submission.sampling.max_new_tokens;
+        let longest = sampling.max_new_tokens;
         let room = Room::of(&requests, (slots, longest), bounds.cache_tokens)?;
-        let strict = bounds.cache_tokens > 0;
-        let mut cache = KvCache::new(model, room.pages + i64::from(strict));
-        let spare = strict.then(|| cache.reserve(1)).flatten();
-        let mut views = views.into_iter();
-        let requests = requests.into_iter().map(|request| {
-            let view = request.images.as_ref().and_then(|_| views.next());
-            (request, view)
+        let prompts = requests.iter().map(|request| request.ids.len());
+        let rows = RowBounds {
+            slots,
+            longest,
+            most_rows: prompts.max().unwrap_or(0).max(longest),
+        };
+        let alike = bounds.cache_tokens > 0;
+        let mut decoding =
+            Self::with_room(model, tokenizer, (sampling, seed), (room, rows, alike))?;
+        let wanted = requests.into_iter().map(|request| {
+            let all = (0..request.samples).collect();
+            (request, all)
         });
+        decoding.join(wanted.collect(), views);
+        Ok(decoding)
+    }
+
+    /// Room for requests like `requests`, of whose completions `wanted` are asked for, and for others that [`Self::join`]
+    /// later: `bounds.slots` completions at a time, > 0.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`].
+    pub(super) fn open(
+        model: &Decoder,
+        tokenizer: Option<Arc<Tokenizer>>,
+        (sampling, seed): (Sampling, u64),
+        (requests, wanted): (&[Request], usize),
+        bounds: DecodeBounds,
+    ) -> Result<Self, RolloutError> {
+        let longest = sampling.max_new_tokens;
+        let room = Room::open(
+            (requests, wanted),
+            (bounds.slots, longest),
+            bounds.cache_tokens,
+        )?;
+        let prompts = requests.iter().map(|request| request.ids.len());
+        let most = prompts.max().unwrap_or(0).max(longest);
+        let rows = RowBounds {
+            slots: bounds.slots,
+            longest,
+            most_rows: most.next_multiple_of(OPEN_ROWS),
+        };
+        Self::with_room(model, tokenizer, (sampling, seed), (room, rows, true))
+    }
+
+    fn with_room(
+        model: &Decoder,
+        tokenizer: Option<Arc<Tokenizer>>,
+        (sampling, seed): (Sampling, u64),
+        (room, rows, alike): (Room, RowBounds, bool),
+    ) -> Result<Self, RolloutError> {
+        // Image tokens, and rows of the head that are no tokens at all.
+        let mut suppressed = model.suppress_tokens().to_vec();
+        if let Some(tokenizer) = &tokenizer {
+            suppressed.extend(tokenizer.unused_ids(model.config.vocab_size));
+        }
+        let stops = Stops::new(tokenizer, &sampling)?;
+        let on_gpu = model.device().is_cuda();
+        let with_spare = on_gpu || alike;
+        let mut cache = KvCache::new(model, room.pages + i64::from(with_spare));
+        let spare = with_spare.then(|| cache.reserve(1)).flatten();
+        let spare = spare.map(|range| range.start());
+        let (slots, most_rows) = (rows.slots, rows.most_rows);
+        let device_rows = spare.filter(|_| on_gpu);
         Ok(Self {
-            sampler: Sampler::suppressing(submission.sampling, &suppressed, model.device()),
+            sampler: Sampler::suppressing(sampling, &suppressed, model.device()),
             stops,
-            seed: submission.seed,
+            seed,
             cache,
-            spare: spare.map(|range| range.start()),
+            spare,
             slots: (0..slots).map(|_| None).collect(),
-            admission: AdmissionQueue::new(requests.collect(), room),
+            most_rows,
+            room,
+            device_rows: device_rows.map(|spare| DeviceRows::new(rows, spare, model.device())),
+            admission: AdmissionQueue::new(room),
             done: VecDeque::new(),
         })
+    }
+
+    /// Whether a prompt of `rows` tokens may join this decoding.
+    pub(super) fn has_room_for(&self, rows: usize) -> bool {
+        let longest = self.sampler.sampling.max_new_tokens;
+        rows <= self.most_rows && self.room.holds(rows, longest)
+    }
+
+    /// The wanted completions of `requests` wait behind all others; `views` has the pictures of each request that shows
+    /// any, in order.
+    pub(super) fn join(
+        &mut self,
+        requests: Vec<(Request, Vec<usize>)>,
+        views: Vec<Rc<EncodedImages>>,
+    ) {
+        let mut views = views.into_iter();
+        for (request, wanted) in requests {
+            let view = request.images.as_ref().and_then(|_| views.next());
+            self.admission.join(request, view, wanted.into_iter());
+        }
     }
 
     /// A completion that has ended and was not handed out yet.
@@ -130,6 +217,9 @@ impl Decoding {
                 None => asked.request.ids.len() as i64,
             };
             let slot = Slot::new((&asked.request, age), (range, next), self.seed);
+            if let Some(rows) = &mut self.device_rows {
+                rows.come(index, &slot);
+            }
             self.slots[index] = Some(slot);
             rows.push(index);
             active += 1;
@@ -233,20 +323,33 @@ impl Decoding {
             .iter()
             .filter_map(|&index| self.slots[index].as_ref().map(Slot::uniform))
             .collect();
-        stats.tokens += rows.len() as u64;
         let sampled = self.sampler.sample_tokens(&logits, &uniforms)?;
+        self.take(rows, &sampled, stats);
+        Ok(())
+    }
+
+    /// Gives each of `rows` (slot numbers) its token; whoever has ended by it leaves its slot.
+    fn take(&mut self, rows: &[usize], sampled: &SampledTokens, stats: &mut EngineStats) {
+        stats.tokens += rows.len() as u64;
         for (row, &index) in rows.iter().enumerate() {
             let Some(slot) = &mut self.slots[index] else {
                 continue;
             };
-            slot.push(&sampled, row, &self.stops);
+            slot.push(sampled, row, &self.stops);
             if let Some(finish) = slot.finish(&self.stops, self.sampler.sampling.max_new_tokens) {
                 let mut slot = self.slots[index].take().expect("it was there a line ago");
                 self.admission.ended(&mut self.cache, &mut slot);
                 self.done.push_back(slot.finished(finish, &self.stops));
+                self.rows_changed();
             }
         }
-        Ok(())
+    }
+
+    /// What a GPU decodes from must be written anew.
+    fn rows_changed(&mut self) {
+        if let Some(rows) = &mut self.device_rows {
+            rows.change();
+        }
     }
 
     /// Gives every sequence a place for its next token, the oldest first; where there is none left, the youngest give way.
@@ -260,8 +363,12 @@ impl Decoding {
                 at += 1;
                 continue;
             };
+            let before = slot.start();
             let range = slot.range.as_mut();
             if range.is_some_and(|range| self.cache.extend(range)) {
+                if slot.start() != before {
+                    self.rows_changed();
+                }
                 at += 1;
                 continue;
             }
@@ -272,6 +379,7 @@ impl Decoding {
                 let youngest = order.pop().and_then(|index| self.slots[index].take());
                 if let Some(youngest) = youngest {
                     self.admission.gives_way(&mut self.cache, youngest);
+                    self.rows_changed();
                 }
                 continue;
             }
@@ -280,6 +388,9 @@ impl Decoding {
             let own = own.filter_map(|slot| slot.range.as_mut());
             let prompts = self.admission.prompt_ranges();
             self.cache.compact(prompts.chain(own).collect(), self.spare);
+            if let Some(rows) = &mut self.device_rows {
+                rows.change();
+            }
             let slot = self.slots[index].as_mut();
             let range = slot.and_then(|slot| slot.range.as_mut());
             if !range.is_some_and(|range| self.cache.extend(range)) {
@@ -291,14 +402,14 @@ impl Decoding {
 
     fn decode(&mut self, model: &Decoder, stats: &mut EngineStats) -> Result<(), RolloutError> {
         self.make_room()?;
+        if self.device_rows.is_some() {
+            return self.decode_on_gpu(model, stats);
+        }
         let rows: Vec<usize> = (0..self.slots.len())
             .filter(|&index| self.slots[index].is_some())
             .collect();
         let busy: Vec<&Slot> = self.slots.iter().flatten().collect();
-        let prompt_start = |slot: &Slot| {
-            let prompt = self.admission.asked[slot.age().0].prompt.as_ref();
-            prompt.map_or(0, |prompt| prompt.range.start())
-        };
+        let prompt_start = |slot: &Slot| prompt_start(&self.admission.asked, slot);
         // Rows without a sequence: each writes a place of its own, and reads that.
         let idle = match self.spare {
             Some(start) => (start..).take(ALIKE.saturating_sub(busy.len())).collect(),
@@ -321,10 +432,34 @@ impl Decoding {
             position_ids: each(&Slot::turn, &none),
             longest_prompt: most(Slot::prompt_len).unwrap_or(0),
             largest_position: most(Slot::position).unwrap_or(0),
+            most_rows: 0,
         };
         let _span = tracing::trace_span!("decode", sequences = rows.len()).entered();
         let hidden = self.cache.decode(model, &step)?;
         self.sample_tokens(model, &rows, &hidden, stats)
+    }
+
+    /// One step of the rows that a GPU holds.
+    fn decode_on_gpu(
+        &mut self,
+        model: &Decoder,
+        stats: &mut EngineStats,
+    ) -> Result<(), RolloutError> {
+        let _span = tracing::trace_span!("decode", sequences = self.active()).entered();
+        let Some(device_rows) = &mut self.device_rows else {
+            return Ok(());
+        };
+        let asked = &self.admission.asked;
+        let (rows, sampled) = device_rows.step(&mut StepParts {
+            model,
+            cache: &mut self.cache,
+            sampler: &self.sampler,
+            slots: &self.slots,
+            prompt_start: &|slot| prompt_start(asked, slot),
+        })?;
+        stats.graph_nodes = stats.graph_nodes.max(device_rows.graph_nodes());
+        self.take(&rows, &sampled, stats);
+        Ok(())
     }
 
     /// Admits what fits, then decodes one token a slot unless a completion has ended already.
@@ -342,4 +477,10 @@ impl Decoding {
         stats.moved_rows += self.cache.take_moved_rows() as u64;
         Ok(())
     }
+}
+
+/// Where the prompt of a slot's completion starts in the cache.
+fn prompt_start(asked: &[AskedRequest], slot: &Slot) -> i64 {
+    let prompt = asked[slot.age().0].prompt.as_ref();
+    prompt.map_or(0, |prompt| prompt.range.start())
 }

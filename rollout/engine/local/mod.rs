@@ -5,20 +5,22 @@
 
 mod admission;
 mod decoding;
+mod device_rows;
+mod open;
 mod sampler;
 mod slots;
-mod stop;
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use models::{EncodedImages, Tokenizer, catch_torch};
 
-use crate::RolloutError;
 use crate::engine::{
     Capabilities, Engine, EngineOptions, EngineStats, Finished, Request, Submission, WeightBlocks,
 };
+use crate::{RolloutError, VersionSpan};
 use decoding::{DecodeBounds, Decoding};
+pub(super) use open::{OpenDecoder, WantedSamples};
 
 /// Samples with the learner's tensors in this process.
 pub(super) struct LocalEngine {
@@ -76,7 +78,9 @@ impl Engine for LocalEngine {
     fn next_unless(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Finished>, RolloutError> {
         let model = &self.options.policy;
         while let Some(decoding) = &mut self.decoding {
-            if let Some(finished) = decoding.pop() {
+            if let Some(mut finished) = decoding.pop() {
+                let (version, end) = (self.stats.policy_version, finished.completion.ids.len());
+                finished.completion.spans = vec![VersionSpan { version, end }];
                 return Ok(Some(finished));
             }
             if decoding.is_done() {
@@ -111,6 +115,8 @@ impl Engine for LocalEngine {
         Capabilities {
             pictures: self.options.policy.vision().is_some(),
             exact_lengths: true,
+            ahead: false,
+            shares_weights: true,
         }
     }
 }

@@ -19,6 +19,73 @@ pub struct SampledTokens {
     pub drawn_logprobs: Vec<f32>,
 }
 
+/// [`SampledTokens`] where they were drawn, `[n, 1]` each.
+#[derive(Debug)]
+pub(super) struct DrawnTokens {
+    ids: Tensor,
+    logprobs: Tensor,
+    drawn_logprobs: Tensor,
+}
+
+impl DrawnTokens {
+    /// The ids `[n]`.
+    pub(super) fn ids(&self) -> Tensor {
+        self.ids.view(-1)
+    }
+
+    /// All of them as one tensor `[n, 3]` float64, which holds each exactly.
+    pub(super) fn packed(&self) -> Tensor {
+        let wide = |x: &Tensor| x.to_kind(Kind::Double);
+        Tensor::cat(
+            &[&self.ids, &self.logprobs, &self.drawn_logprobs].map(wide),
+            1,
+        )
+    }
+
+    /// In host memory: from a GPU with one copy.
+    fn read(&self) -> Result<SampledTokens, RolloutError> {
+        if self.ids.device() != Device::Cpu {
+            return SampledTokens::unpack(&self.packed());
+        }
+        let read = |values: &Tensor| {
+            Vec::<f32>::try_from(values.view(-1)).map_err(models::ModelError::from)
+        };
+        SampledTokens {
+            ids: Vec::<i64>::try_from(self.ids()).map_err(models::ModelError::from)?,
+            logprobs: read(&self.logprobs)?,
+            drawn_logprobs: read(&self.drawn_logprobs)?,
+        }
+        .checked()
+    }
+}
+
+impl SampledTokens {
+    /// [`DrawnTokens::packed`] in host memory.
+    ///
+    /// # Errors
+    /// Log-probabilities that are not numbers.
+    pub(super) fn unpack(packed: &Tensor) -> Result<Self, RolloutError> {
+        let packed = packed.to_device(Device::Cpu);
+        let numbers = Vec::<f64>::try_from(packed.view(-1)).map_err(models::ModelError::from)?;
+        let column = |at: usize| numbers.iter().skip(at).step_by(3);
+        Self {
+            ids: column(0).map(|id| *id as i64).collect(),
+            logprobs: column(1).map(|value| *value as f32).collect(),
+            drawn_logprobs: column(2).map(|value| *value as f32).collect(),
+        }
+        .checked()
+    }
+
+    fn checked(self) -> Result<Self, RolloutError> {
+        match self.logprobs.iter().any(|value| value.is_nan()) {
+            true => Err(RolloutError::Torch(
+                "the policy's logits are not numbers (NaN): its weights are broken".into(),
+            )),
+            false => Ok(self),
+        }
+    }
+}
+
 /// Draws tokens.
 #[derive(Debug)]
 pub struct Sampler {
@@ -46,6 +113,12 @@ impl Sampler {
         logits: &Tensor,
         uniforms: &[f64],
     ) -> Result<SampledTokens, RolloutError> {
+        let uniforms = Tensor::from_slice(uniforms).to_device(logits.device());
+        self.draw(logits, &uniforms).read()
+    }
+
+    /// [`Self::sample_tokens`] with `uniforms [n]` float64 on the logits' device, without waiting for it.
+    pub(super) fn draw(&self, logits: &Tensor, uniforms: &Tensor) -> DrawnTokens {
         let greedy = self.sampling.temperature == 0.0;
         let scaled = if greedy || self.sampling.temperature == 1.0 {
             logits.shallow_clone()
@@ -71,30 +144,17 @@ impl Sampler {
             }
             let cumulative = probs.cumsum(-1, Kind::Double);
             let total = cumulative.narrow(-1, -1, 1);
-            let target = Tensor::from_slice(uniforms)
-                .to_device(logits.device())
-                .unsqueeze(-1)
-                * &total;
+            let target = uniforms.unsqueeze(-1) * &total;
             let ids = target
                 .searchsorted(&cumulative, false, true, "right", None::<&Tensor>)
                 .clamp_max(logits.size()[1] - 1);
             let drawn = allowed.gather(-1, &ids, false) - total.log().to_kind(Kind::Float);
             (ids, drawn)
         };
-        let logprobs = logprobs.gather(-1, &ids, false);
-        let read = |values: &Tensor| {
-            Vec::<f32>::try_from(values.view(-1)).map_err(models::ModelError::from)
-        };
-        let drawn = SampledTokens {
-            ids: Vec::<i64>::try_from(ids.view(-1)).map_err(models::ModelError::from)?,
-            logprobs: read(&logprobs)?,
-            drawn_logprobs: read(&drawn)?,
-        };
-        match drawn.logprobs.iter().any(|value| value.is_nan()) {
-            true => Err(RolloutError::Torch(
-                "the policy's logits are not numbers (NaN): its weights are broken".into(),
-            )),
-            false => Ok(drawn),
+        DrawnTokens {
+            logprobs: logprobs.gather(-1, &ids, false),
+            drawn_logprobs: drawn,
+            ids,
         }
     }
 

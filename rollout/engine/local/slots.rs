@@ -3,7 +3,7 @@
 use models::KvRange;
 
 use super::sampler::SampledTokens;
-use super::stop::Stops;
+use crate::engine::stop::Stops;
 use crate::engine::{Finished, Request};
 use crate::{Completion, DrawKey, FinishReason};
 
@@ -61,6 +61,11 @@ impl Slot {
     /// The uniform number for the next token.
     pub(super) fn uniform(&self) -> f64 {
         self.draw.uniform(self.ids.len() as u64)
+    }
+
+    /// The uniform numbers of its first `count` tokens.
+    pub(super) fn uniforms(&self, count: usize) -> Vec<f64> {
+        (0..count as u64).map(|at| self.draw.uniform(at)).collect()
     }
 
     pub(super) fn last_token(&self) -> i64 {
@@ -122,6 +127,8 @@ impl Slot {
             drawn_logprobs: self.drawn_logprobs,
             text,
             finish,
+            // Who holds the weights knows their version.
+            spans: Vec::new(),
         };
         Finished {
             group: self.group,

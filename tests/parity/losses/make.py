@@ -6,6 +6,10 @@ ratio        r = exp(logp - old); without old it is 1 and its derivative that of
 A >= 0       -r A; beyond 1 + high the constant -(1 + high) A         (Schulman et al. 2017)
 A < 0        -r A; below 1 - low the constant -(1 - low) A; above -c A the constant -c A (dual clip)
 importance   times min(exp(old - sampler), cap), a constant; without old it is logp's
+correction   times a constant of r = exp(before - sampler), before being old's or else logp's (with anchor `sampler` logp's,
+             and the ratio is to the sampler): truncated min(max(r, low), high), masked r within and 0 outside, both over r
+             where the anchor is the sampler; r of a token or the product over a completion; opsm 0 where A < 0 and
+             the mean of sampler - before is above delta, else 1
 KL           of d = ref - logp: k1 = -d, k2 = d^2 / 2, k3 = exp(d) - 1 - d     (Schulman 2020)
 entropy      minus coefficient times H
 """
@@ -50,16 +54,41 @@ def kl(logp, ref, estimator):
     return {"k1": (-d, 1.0), "k2": (d * d / 2, -d), "k3": (np.exp(d) - 1 - d, 1 - np.exp(d))}[estimator]
 
 
-def case(data, clip=(0.2, 0.2), dual=None, old=False, kl_term=None, entropy=0.0, cap=None, aggregation="token_mean"):
+def correction_weights(how, raw, advantage):
+    """One weight a token."""
+    out, start = [], 0
+    for length in LENGTHS:
+        own = raw[start:start + length]
+        if how["method"] == "opsm":
+            masked = advantage[start] < 0 and -own.mean() > how["delta"]
+            out += [0.0 if masked else 1.0] * length
+        else:
+            logs = own if how["level"] == "token" else np.full(length, own.sum())
+            for r in np.exp(logs):
+                held = r if how["anchor"] == "sampler" else 1.0
+                within = how["low"] <= r <= how["high"]
+                of = {"none": held, "truncated": min(max(r, how["low"]), how["high"]), "masked": r * within}
+                out.append(of[how["method"]] / held)
+        start += length
+    return np.array(out)
+
+
+def case(data, clip=(0.2, 0.2), dual=None, old=False, kl_term=None, entropy=0.0, cap=None, aggregation="token_mean", correction=None):
     weight = token_weights(aggregation)
     n = len(weight)
-    grad, sums, loss = np.zeros(n), np.zeros(7), 0.0
+    grad, sums, loss = np.zeros(n), np.zeros(9), 0.0
+    at_sampler = correction is not None and correction["anchor"] == "sampler"
+    before = np.array(data["old"] if old and not at_sampler else data["logprobs"])
+    raw = before - np.array(data["sampler"])
+    corrected = np.ones(n) if correction is None else correction_weights(correction, raw, data["advantage"])
+    anchor = data["sampler"] if at_sampler else data["old"]
     for i in range(n):
         logp, a = data["logprobs"][i], data["advantage"][i]
-        r, value, slope = surrogate(logp, data["old"][i] if old else None, a, *clip, dual)
+        r, value, slope = surrogate(logp, anchor[i] if old or at_sampler else None, a, *clip, dual)
         if cap is not None:
             w = min(np.exp((data["old"][i] if old else logp) - data["sampler"][i]), cap)
             value, slope = value * w, slope * w
+        value, slope = value * corrected[i], slope * corrected[i]
         sums[0] += weight[i] * value
         if kl_term is not None:
             k, dk = kl(logp, data["reference"][i], kl_term[1])
@@ -74,7 +103,9 @@ def case(data, clip=(0.2, 0.2), dual=None, old=False, kl_term=None, entropy=0.0,
         sums[4] += r
         sums[5] += clip[0] is not None and a < 0 and r < 1 - clip[0]
         sums[6] += clip[1] is not None and a > 0 and r > 1 + clip[1]
-    options = dict(clip=clip, dual_clip=dual, old=old, kl=kl_term, entropy=entropy, importance_cap=cap, aggregation=aggregation)
+        sums[7] += np.exp(raw[i])
+        sums[8] += np.exp(raw[i]) - 1 - raw[i]
+    options = dict(clip=clip, dual_clip=dual, old=old, kl=kl_term, entropy=entropy, importance_cap=cap, aggregation=aggregation, correction=correction)
     return dict(options=options, loss=loss, grad_logprobs=grad.tolist(), grad_entropy=(-entropy * weight).tolist(), sums=sums.tolist())
 
 
@@ -100,6 +131,13 @@ def losses():
     for aggregation, estimator in itertools.product(["token_mean", "sequence_mean", "constant_length"], ["k1", "k2", "k3"]):
         cases.append(case(data, (0.1, 0.3), 1.4, True, (0.04, estimator), 0.01, 1.2, aggregation))
         cases.append(case(data, (0.1, 0.3), 1.4, False, (0.04, estimator), 0.01, 1.2, aggregation))
+    for level, method, anchor, old in itertools.product(
+        ["token", "sequence"], ["truncated", "masked", "opsm", "none"], ["recomputed", "sampler"], [False, True]
+    ):
+        if (level, method, anchor) == ("sequence", "truncated", "sampler"):
+            continue
+        how = dict(level=level, method=method, anchor=anchor, low=0.7, high=1.25, delta=0.01)
+        cases.append(case(data, (0.1, 0.3), None, old, (0.04, "k3"), 0.01, None, "token_mean", how))
     return dict(lengths=LENGTHS, advantages=ADVANTAGES, constant=CONSTANT, data=data, cases=cases)
 
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use torch_ext::ProcessGroup;
 use trainer::config::{Config, StageCommon, StageConfig};
 use trainer::metrics::{Metrics, keys};
-use trainer::{Interrupt, Observer, Resume, RunEnd, RunOptions};
+use trainer::{Interrupt, Observer, Resume, RunEnd, RunHeader, RunOptions};
 
 use super::super::super::{CliFailure, SharedFlags, config};
 use super::folder::ExampleFolder;
@@ -68,6 +68,7 @@ impl Observer for LastShare {
     fn preparing(&mut self, _: &str, _: u64, _: u64) {}
 
     fn notice(&mut self, _: &str) {}
+    fn begins(&mut self, _: &RunHeader<'_>) {}
 }
 
 /// Trains the policy that `config.yaml` names, and puts the result in its place.
@@ -122,6 +123,7 @@ fn train(config: &mut Config, stage: StageConfig, run: &Path) -> Result<Option<f
         threads: trainer::threads(config.threads),
         accept: &[],
         documents: &[],
+        samplers: None,
         interrupt: Interrupt::never(),
     };
     let mut share = LastShare::default();

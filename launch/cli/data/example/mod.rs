@@ -23,9 +23,12 @@ mod vectorgym;
 
 use std::path::PathBuf;
 
-use super::super::{CliFailure, SharedFlags};
+use super::super::{CliFailure, SharedFlags, config};
 use folder::ExampleFolder;
 use system::SystemExample;
+
+/// Tells editors by which schema they complete a config.
+const SCHEMA_LINE: &str = "# yaml-language-server: $schema=svgrl.schema.json\n";
 
 /// `svgrl data example`
 #[derive(Debug, Clone, clap::Args)]
@@ -79,8 +82,9 @@ pub fn run(args: &Args, shared: &SharedFlags) -> Result<(), CliFailure> {
     let folder = ExampleFolder::create(&args.out, shared.seed.unwrap_or(0))?;
     let example = args.system.example();
     (example.write)(&folder)?;
+    folder.text("svgrl.schema.json", &config::schema_text()?)?;
     folder.text(example.base, example.config)?;
-    folder.text("config.yaml", example.twin)?;
+    folder.text("config.yaml", &format!("{SCHEMA_LINE}{}", example.twin))?;
     if let Some(plan) = &example.fit {
         fit::fit(&folder, plan, shared)?;
     }

@@ -8,11 +8,12 @@ use rollout::data::Split;
 use rollout::prompt::PICTURE;
 use trainer::config::Config;
 
-use super::pictures::{self, PngResult};
+use super::pictures;
 use super::problems::Problems;
 use super::survey::{Sample, Survey, TaskSurvey};
 use crate::cli::data::stats::Lengths;
 use crate::report::page::{clipped, document, escape, picture};
+use crate::report::thumbnail::PngResult;
 
 /// Pictures of a prompt that are shown.
 const MOST_PICTURES: usize = 8;

@@ -5,24 +5,21 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 use rewards::ImageSource;
-use svg::{Filter, Raster, RenderConfig, Renderer, Target, WorkerProgram, extract, resize};
+use svg::{RenderConfig, Renderer, Target, WorkerProgram, extract};
 use trainer::config::Config;
+
+use crate::report::thumbnail::{self, PngResult};
 
 /// What one document may take to draw.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Longer side of what is shown, pixels.
 const SIDE: u32 = 224;
-/// Largest side of a picture that is read, as prompts read it.
-const MOST_SIDE: u32 = 16_384;
 
 /// Draws for a page.
 pub struct PageRenderer {
     renderer: Option<Renderer>,
     renders: IndexMap<String, RenderConfig>,
 }
-
-/// A PNG, or why there is none.
-pub type PngResult = Result<Vec<u8>, String>;
 
 impl PageRenderer {
     /// As the config's tasks draw; without a renderer there are no drawings.
@@ -50,27 +47,5 @@ impl PageRenderer {
 
 /// A picture of a row, small, over white.
 pub fn thumbnail(image: &ImageSource) -> PngResult {
-    let bytes = image.read().map_err(|error| error.to_string())?;
-    let raster = Raster::decode(&bytes, MOST_SIDE).map_err(|error| error.to_string())?;
-    let (width, height) = (raster.width, raster.height);
-    let longest = width.max(height);
-    let small = |side: u32| (side * SIDE / longest).max(1);
-    let size = match longest > SIDE {
-        true => (small(width), small(height)),
-        false => (width, height),
-    };
-    let rgb = resize(
-        &raster.rgb_over([255; 3]),
-        3,
-        (width, height),
-        size,
-        Filter::Bilinear,
-    );
-    let pixels = rgb.as_chunks::<3>().0.iter();
-    let over_white = Raster {
-        width: size.0,
-        height: size.1,
-        rgba: pixels.flat_map(|p| [p[0], p[1], p[2], 255]).collect(),
-    };
-    over_white.to_png().map_err(|error| error.to_string())
+    thumbnail::thumbnail(image, SIDE)
 }
