@@ -356,7 +356,7 @@ impl Decoder {
     /// Fresh weights from `seed`: matrices normal with the config's standard deviation, norms 1,
     /// biases 0, as transformers initialises Qwen.
     pub fn randomise(&self, seed: u64) {
-        tch::manual_seed(seed as i64);
+        let _turn = torch_ext::seeded(seed);
         tch::no_grad(|| {
             for spec in self.params.specs() {
                 let mut view = self.params.view(spec);

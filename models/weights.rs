@@ -237,7 +237,7 @@ pub fn write_random_tensors(
     shapes: &[(String, Vec<i64>)],
     seed: u64,
 ) -> Result<(), ModelError> {
-    tch::manual_seed(seed as i64);
+    let _turn = torch_ext::seeded(seed);
     let tensors: Vec<(String, Tensor)> = shapes
         .iter()
         .map(|(name, shape)| (name.clone(), drawn(name, shape, Device::Cpu)))

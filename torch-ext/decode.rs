@@ -57,6 +57,7 @@ pub fn decode_attention(
 mod tests {
     use super::*;
     use crate::closeness::{FLOAT32, relative_gap};
+    use crate::seeded;
     use tch::{Device, Kind};
 
     const F32: (Kind, Device) = (Kind::Float, Device::Cpu);
@@ -93,7 +94,7 @@ mod tests {
     const CAPACITY: i64 = 70;
 
     fn case(heads: (i64, i64), dim: i64, lengths: &[(i64, i64)]) -> Case {
-        tch::manual_seed(7);
+        let _turn = seeded(7);
         let rows = lengths.len() as i64;
         let part = |places: Vec<i64>, lengths: Vec<i64>| CachePart {
             k: Tensor::randn([heads.1, (rows + 2) * CAPACITY, dim], F32),

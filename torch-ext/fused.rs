@@ -127,6 +127,7 @@ pub fn add_rms_norm(
 mod tests {
     use super::*;
     use crate::closeness::{FLOAT32, relative_gap};
+    use crate::seeded;
     use tch::{Device, Kind};
 
     const F32: (Kind, Device) = (Kind::Float, Device::Cpu);
@@ -146,7 +147,7 @@ mod tests {
     #[test]
     fn silu_mul_matches_plain_operators_from_minus_to_plus_hundred() {
         for width in [1i64, 15, 768] {
-            tch::manual_seed(1);
+            let _turn = seeded(1);
             let x = Tensor::randn([9, 2 * width], F32) * 3.0;
             let halves = x.chunk(2, -1);
             let plain = halves[0].silu() * &halves[1];
@@ -160,7 +161,7 @@ mod tests {
 
     #[test]
     fn norms_match_plain_operators_with_and_without_a_residual() {
-        tch::manual_seed(2);
+        let _turn = seeded(2);
         for width in [7i64, 256] {
             let x = Tensor::randn([5, width], F32);
             let rest = Tensor::randn([5, width], F32);
@@ -175,7 +176,7 @@ mod tests {
 
     #[test]
     fn qkv_lands_normed_and_rotated_in_its_places_and_nowhere_else() {
-        tch::manual_seed(3);
+        let _turn = seeded(3);
         let (rows, q_heads, heads, dim, capacity) = (5i64, 6i64, 2i64, 32i64, 72i64);
         let qkv = Tensor::randn([rows, (q_heads + 2 * heads) * dim], F32);
         let (wq, wk) = (Tensor::rand([dim], F32), Tensor::rand([dim], F32));

@@ -73,6 +73,7 @@ pub fn learn_turn_heads(args: LearnHeads) -> Result<[Tensor; 3], TorchError> {
 mod tests {
     use super::*;
     use crate::closeness::{FLOAT32, relative_gap};
+    use crate::seeded;
     use tch::{Device, Kind};
 
     const F32: (Kind, Device) = (Kind::Float, Device::Cpu);
@@ -125,7 +126,7 @@ mod tests {
 
     #[test]
     fn rms_norm_and_its_gradients_match_float64() {
-        tch::manual_seed(1);
+        let _turn = seeded(1);
         for (rows, width) in [(1i64, 7i64), (130, 256), (64, 30)] {
             let inputs = [leaf(&[rows, 2, width]), leaf(&[width])];
             let ours = |x: &[Tensor]| vec![learn_rms_norm(&x[0], &x[1], EPS).unwrap()];
@@ -136,7 +137,7 @@ mod tests {
 
     #[test]
     fn silu_mul_and_its_gradient_match_float64() {
-        tch::manual_seed(2);
+        let _turn = seeded(2);
         for (rows, width) in [(1i64, 1i64), (9, 15), (200, 768)] {
             let inputs = [leaf(&[rows, 2 * width])];
             let ours = |x: &[Tensor]| vec![learn_silu_mul(&x[0]).unwrap()];
@@ -150,7 +151,7 @@ mod tests {
 
     #[test]
     fn heads_and_their_gradients_match_float64_with_and_without_norms() {
-        tch::manual_seed(3);
+        let _turn = seeded(3);
         let (rows, q_heads, kv_heads, dim) = (150i64, 6i64, 2i64, 32i64);
         let angle = Tensor::rand([rows, dim / 2], F32) * 6.0;
         let angle = Tensor::cat(&[&angle, &angle], -1);
@@ -199,7 +200,7 @@ mod tests {
 
     #[test]
     fn without_a_graph_none_is_made() {
-        tch::manual_seed(4);
+        let _turn = seeded(4);
         let (x, weight) = (leaf(&[3, 8]), leaf(&[8]));
         let out = tch::no_grad(|| learn_rms_norm(&x, &weight, EPS).unwrap());
         assert!(!out.requires_grad());

@@ -34,7 +34,7 @@ pub enum RandomShape {
 /// # Errors
 /// A configuration that is not built; whatever the file system says.
 pub fn write_random_encoder(folder: &Path, seed: u64) -> Result<(), ModelError> {
-    tch::manual_seed(seed as i64);
+    let _turn = torch_ext::seeded(seed);
     let drawn = DrawnTensors::default();
     let weights = Weights::random_kept((Kind::Float, Device::Cpu), &drawn);
     let network = Network::of_weights(folder, || Ok(weights))?;

@@ -10,7 +10,7 @@ use crate::params::ParamTable;
 pub(crate) fn draw_adapters(params: &ParamTable, seed: u64) {
     tch::no_grad(|| {
         for adapter in params.adapters() {
-            tch::manual_seed(mix(seed, name_key(&adapter.module)) as i64);
+            let _turn = torch_ext::seeded(mix(seed, name_key(&adapter.module)));
             // sqrt(6 / ((1 + 5) * inputs))
             let bound = 1.0 / (adapter.a.shape[1] as f64).sqrt();
             let mut fresh = Tensor::empty(adapter.a.shape.as_slice(), (Kind::Float, Device::Cpu));

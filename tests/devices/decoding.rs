@@ -41,7 +41,7 @@ fn policy(layers: usize) -> PathBuf {
     models::write_fresh_policy(&folder, 5).unwrap();
     let model = load_folder(&folder, Kind::Float, Device::Cpu).unwrap();
     tch::no_grad(|| {
-        tch::manual_seed(6);
+        let _turn = torch_ext::seeded(6);
         let weights = model.params.trainable();
         let _ = weights
             .shallow_clone()

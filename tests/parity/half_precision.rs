@@ -126,8 +126,9 @@ fn waves(encoder: &Encoder) -> Vec<Rgb8> {
 fn half_of(shape: RandomShape, kind: Kind) -> f64 {
     let embed = |kind| {
         // The same weights each time.
-        tch::manual_seed(5);
+        let turn = torch_ext::seeded(5);
         let encoder = Encoder::random(shape, (kind, Device::Cpu)).unwrap();
+        drop(turn);
         let pictures = waves(&encoder);
         let pictures: Vec<&Rgb8> = pictures.iter().collect();
         encoder.embed_images(&pictures, Pooling::Cls).unwrap()

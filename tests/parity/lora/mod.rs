@@ -194,7 +194,7 @@ fn fresh(of: &str, lora: &LoraConfig, kind: Kind) -> Decoder {
     let model = ModelConfig::default()
         .adapted(&base(of), (lora, 3), (kind, Device::Cpu))
         .unwrap();
-    tch::manual_seed(9);
+    let _turn = torch_ext::seeded(9);
     tch::no_grad(|| {
         for one in model.params.adapters() {
             let mut b = model.params.view(&one.b);
