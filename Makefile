@@ -1,7 +1,8 @@
 # `make setup CUDA=1` takes the CUDA libraries on a machine without a GPU.
 SETUP = python3 launch/setup_libtorch.py $(if $(CUDA),--cuda)
-# Names a step, runs it, says how long it took.
-step = @printf '== %s\n' "$(1)"; begun=$$(date +%s); { $(2); } && printf '== %s: %s s\n' "$(1)" $$(($$(date +%s) - begun))
+# Names a step, runs it, says how long it took and how much of the disk is left (a full one fails tests of all kinds).
+left = $$(df -Ph . | awk 'NR == 2 { print $$4 }')
+step = @printf '== %s\n' "$(1)"; begun=$$(date +%s); { $(2); }; status=$$?; printf '== %s: %s s, %s of disk left\n' "$(1)" $$(($$(date +%s) - begun)) $(left); exit $$status
 SKIPPED = $(CURDIR)/target/skipped.txt
 
 .PHONY: setup quickstart package book test check bench gpu-check engine-test

@@ -1,9 +1,13 @@
 //! Running the program, and reading and writing its files.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::{Signal, set_parent_process_death_signal};
 use serde_json::Value;
+
+pub use crate::support::scratch::{scratch, shared_scratch};
 
 /// How a process ended and what it said.
 #[derive(Debug)]
@@ -51,7 +55,17 @@ pub fn program() -> Command {
         command.env_remove(name);
     }
     command.env("OMP_NUM_THREADS", "1");
+    ends_with_its_test(&mut command);
     command
+}
+
+/// Has the kernel kill what `command` starts when the test's thread ends: a failed test leaves no run behind that goes
+/// on for ever.
+#[expect(unsafe_code, reason = "the standard library asks for it")]
+fn ends_with_its_test(command: &mut Command) {
+    let mark = || Ok(set_parent_process_death_signal(Some(Signal::KILL))?);
+    // SAFETY: between fork and exec this makes one system call and nothing else.
+    unsafe { command.pre_exec(mark) };
 }
 
 /// Runs `command` to its end.
@@ -68,14 +82,6 @@ pub fn told(command: &mut Command) -> Told {
 /// Runs the program with `args` split at spaces, then `paths` (which may hold any character).
 pub fn svgrl(args: &str, paths: &[&Path]) -> Told {
     told(program().args(args.split_whitespace()).args(paths))
-}
-
-/// An empty folder for one test.
-pub fn scratch(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
 }
 
 /// The folder's files and folders with everything below, copied to `to`.

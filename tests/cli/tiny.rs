@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use serde_json::json;
 
-use super::program::{copy, program, scratch, told, write, write_rows};
+use super::program::{copy, program, scratch, shared_scratch, told, write, write_rows};
 
 /// The tokenizer that the repository carries.
 pub const TOKENIZER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/quickstart_tokenizer");
@@ -98,7 +98,7 @@ impl Tiny {
 pub fn tiny() -> &'static Tiny {
     static TINY: OnceLock<Tiny> = OnceLock::new();
     TINY.get_or_init(|| {
-        let folder = scratch("tiny");
+        let folder = shared_scratch("tiny");
         let config = config(&folder);
         let run = folder.join("run");
         told(

@@ -193,6 +193,7 @@ fn every_encoder_sees_and_reads_the_same() {
 /// DreamSim and LPIPS with both trunks, in float32 and in float16, as rewards.
 #[test]
 fn pictures_are_as_far_apart() {
+    const HALF: &str = "dtype=float16";
     let gpu = gpu!();
     let folder = scratch("devices_distances");
     let (dreamsim, alex, vgg) = (
@@ -226,7 +227,10 @@ fn pictures_are_as_far_apart() {
         command.args(["reward", "-q", "--config"]).arg(&config);
         command.arg("--data").arg(&data).arg("--out").arg(&out);
         for encoder in ["dreamsim", "alex", "vgg"] {
-            for set in set {
+            // A processor that has no arithmetic of float16 takes an hour for VGG's convolutions.
+            let slow = encoder == "vgg" && !matches!(gpu, Gpu::Real);
+            let fit = |set: &&&str| !(slow && **set == HALF);
+            for set in set.iter().filter(fit) {
                 command.args(["--set", &format!("encoders.{encoder}.{set}")]);
             }
         }
@@ -243,7 +247,7 @@ fn pictures_are_as_far_apart() {
     };
     for (name, set, tolerance) in [
         ("gpu.jsonl", &[&*there][..], gpu.tolerance()),
-        ("half.jsonl", &[&*there, "dtype=float16"], half),
+        ("half.jsonl", &[&*there, HALF], half),
     ] {
         for (cpu, gpu) in on_the_cpu.iter().zip(scored(gpu.program(), name, set)) {
             for part in ["dreamsim", "alex", "vgg"] {

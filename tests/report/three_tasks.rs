@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use serde_json::json;
 
-use crate::cli::program::{program, scratch, told, write, write_rows};
+use crate::cli::program::{program, shared_scratch, told, write, write_rows};
 use crate::cli::tiny::{TOKENIZER, drawing};
 
 const TEXT: &str = "\
@@ -100,7 +100,7 @@ pub fn runs() -> &'static [PathBuf; 2] {
     static RUNS: OnceLock<[PathBuf; 2]> = OnceLock::new();
     RUNS.get_or_init(|| {
         [3, 4].map(|seed| {
-            let folder = scratch(&format!("three-tasks-{seed}"));
+            let folder = shared_scratch(&format!("three-tasks-{seed}"));
             let config = config(&folder, seed);
             let run = folder.join(format!("seed-{seed}"));
             let mut command = program();

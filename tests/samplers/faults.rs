@@ -198,17 +198,19 @@ fn shared_out_weights_are_not_looked_at_when_the_only_sampler_goes_within_a_step
         .set("stages.rl.steps=100000");
     let mut launcher = there.start("--learners 2 --samplers 1 --sampler-restarts 1000");
     after_steps(&there.run(), 1);
-    let begun = Instant::now();
-    // One that goes while weights are given is replaced, and the run goes on.
-    while launcher.try_wait().unwrap().is_none() && begun.elapsed() < LONG {
+    // One that goes while weights are given is replaced, and the run goes on: each is left a little longer.
+    for left in (0u64..).map(|times| Duration::from_millis(15 * times)) {
+        std::thread::sleep(left);
         if let Some(victim) = children(&launcher, "SVGRL_SAMPLER=0").pop() {
             signal(&victim, "-KILL");
         }
         let before = steps(&there.run());
-        let moved = || (steps(&there.run()) > before).then_some(());
-        let moment = Instant::now();
-        while moved().is_none() && moment.elapsed() < Duration::from_secs(5) {
-            std::thread::sleep(Duration::from_millis(20));
+        let over = wait_for("neither a step nor an end", || {
+            let over = launcher.try_wait().unwrap().is_some();
+            (over || steps(&there.run()) > before).then_some(over)
+        });
+        if over {
+            break;
         }
     }
     let parts = ["all samplers were lost within a step", "sharding.stage: 3"];

@@ -3,6 +3,8 @@
 
 pub mod chat_server;
 pub mod python;
+pub mod scores;
+pub mod scratch;
 pub mod skip;
 
 pub mod policy;

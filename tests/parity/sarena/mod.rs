@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::program::{Told, program, rows, scratch, told, write};
 use crate::parity::perceptual::{ALEX, ALEX_WIDTHS, inception_file, lpips_folder};
 use crate::support::fixture;
+use crate::support::scores::same_score;
 
 /// The config of the tiny suite, with networks of this test's own.
 pub fn config(folder: &Path, name: &str) -> PathBuf {
@@ -36,12 +37,6 @@ fn eval(config: &Path, predictions: &Path, out: &Path) -> Told {
     told(command.arg("--out").arg(out))
 }
 
-fn close(what: &str, got: &Value, want: &Value) {
-    let (got, want) = (got.as_f64().unwrap_or(f64::NAN), want.as_f64().unwrap());
-    let far = (got - want).abs() / want.abs().max(1.0);
-    assert!(far < 2e-5, "{what}: {got} {want}");
-}
-
 #[test]
 fn numbers_are_those_of_the_packages() {
     let folder = scratch("sarena_parity");
@@ -56,7 +51,7 @@ fn numbers_are_those_of_the_packages() {
     for (task, metrics) in expected["means"].as_object().unwrap() {
         let own = scores["tasks"][task]["metrics"].as_object().unwrap();
         for (metric, want) in metrics.as_object().unwrap() {
-            close(&format!("{task} {metric}"), &own[metric]["value"], want);
+            same_score(&format!("{task} {metric}"), &own[metric]["value"], want);
             seen += 1;
         }
         assert_eq!(
@@ -66,7 +61,7 @@ fn numbers_are_those_of_the_packages() {
         );
     }
     for (name, want) in expected["overall"].as_object().unwrap() {
-        close(name, &scores[name], want);
+        same_score(name, &scores[name], want);
         let interval = &scores["intervals"][name];
         assert!(
             interval["low"].as_f64() <= scores[name].as_f64(),
@@ -87,7 +82,7 @@ fn numbers_are_those_of_the_packages() {
                 .unwrap();
             let got = item["values"].as_object().unwrap();
             for (metric, want) in values.as_object().unwrap() {
-                close(&format!("{task} {id} {metric}"), &got[metric], want);
+                same_score(&format!("{task} {id} {metric}"), &got[metric], want);
             }
             assert_eq!(got.len(), values.as_object().unwrap().len(), "{item}");
         }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::program::{Told, program, rows, scratch, told, write};
 use crate::support::chat_server::chat_server;
 use crate::support::fixture;
+use crate::support::scores::same_score;
 
 fn json_of(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
@@ -49,14 +50,6 @@ fn eval(folder: &Path, judge: &str, out: &Path) -> Told {
     told(command.arg("--out").arg(out))
 }
 
-fn close(what: &str, got: &Value, want: &Value) {
-    let (got, want) = (got.as_f64().unwrap_or(f64::NAN), want.as_f64().unwrap());
-    assert!(
-        (got - want).abs() < 5e-6 * want.abs().max(1.0),
-        "{what}: {got} {want}"
-    );
-}
-
 #[test]
 fn numbers_are_those_of_transformers_and_the_judge_s() {
     let folder = scratch("sgp_parity");
@@ -80,7 +73,7 @@ fn numbers_are_those_of_transformers_and_the_judge_s() {
         for (id, values) in all.as_object().unwrap() {
             for (metric, want) in values.as_object().unwrap() {
                 let got = &item(task, id)["values"][metric];
-                close(&format!("{task} {id} {metric}"), got, want);
+                same_score(&format!("{task} {id} {metric}"), got, want);
                 seen += 1;
             }
         }
@@ -89,7 +82,7 @@ fn numbers_are_those_of_transformers_and_the_judge_s() {
         for (id, values) in all.as_object().unwrap() {
             for (metric, want) in values.as_object().unwrap() {
                 let own = item(&format!("{task}/prompts"), id);
-                close(
+                same_score(
                     &format!("{task} {id} {metric}"),
                     &own["values"][metric],
                     want,
@@ -101,15 +94,15 @@ fn numbers_are_those_of_transformers_and_the_judge_s() {
     for (task, means) in expected["means"].as_object().unwrap() {
         for (metric, want) in means.as_object().unwrap() {
             let got = &scores["tasks"][task]["metrics"][metric]["value"];
-            close(&format!("{task} {metric}"), got, want);
+            same_score(&format!("{task} {metric}"), got, want);
             seen += 1;
         }
     }
     for (id, want) in expected["scores"].as_object().unwrap() {
-        close(id, &item("composition", id)["values"]["score"], want);
+        same_score(id, &item("composition", id)["values"]["score"], want);
     }
     for (name, want) in expected["overall"].as_object().unwrap() {
-        close(name, &scores[name], want);
+        same_score(name, &scores[name], want);
     }
     assert!(seen > 100, "{seen}");
     let reasons = &scores["tasks"]["object"]["reasons"];
@@ -136,7 +129,7 @@ fn numbers_are_those_of_transformers_and_the_judge_s() {
     let said = eval(&folder, "", &out).fine();
     let alone = json_of(&out.join("scores.json"));
     assert!(alone.get("composition").is_none_or(Value::is_null));
-    close(
+    same_score(
         "clip_small",
         &alone["clip_small"],
         &expected["overall"]["clip_small"],
