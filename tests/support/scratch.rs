@@ -2,8 +2,10 @@
 //! A failed test's stays to be looked at, and every one with SVGRL_KEEP in the environment.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
+use std::sync::{Mutex, Once};
+use std::thread::ThreadId;
 
 /// The folders of the test on this thread; each test has a thread of its own.
 struct Made(RefCell<Vec<PathBuf>>);
@@ -25,6 +27,25 @@ impl Drop for Made {
     }
 }
 
+/// The tests that asked for a folder of a name, in that order: each has its own.
+static ASKED: Mutex<BTreeMap<String, Vec<ThreadId>>> = Mutex::new(BTreeMap::new());
+
+/// The name for this test: a number is added where another test has asked for it before.
+fn own(name: &str) -> String {
+    let mut asked = ASKED.lock().unwrap();
+    let tests = asked.entry(name.to_owned()).or_default();
+    let this = std::thread::current().id();
+    let place = tests.iter().position(|test| *test == this);
+    let place = place.unwrap_or_else(|| {
+        tests.push(this);
+        tests.len() - 1
+    });
+    match place {
+        0 => name.to_owned(),
+        place => format!("{name}-{}", place + 1),
+    }
+}
+
 /// An empty folder for one test.
 pub fn scratch(name: &str) -> PathBuf {
     static NOTED: Once = Once::new();
@@ -35,7 +56,7 @@ pub fn scratch(name: &str) -> PathBuf {
             before(panic);
         }));
     });
-    let folder = shared_scratch(name);
+    let folder = shared_scratch(&own(name));
     MADE.with(|made| made.0.borrow_mut().push(folder.clone()));
     folder
 }
