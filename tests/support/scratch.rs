@@ -30,6 +30,13 @@ impl Drop for Made {
 /// The tests that asked for a folder of a name, in that order: each has its own.
 static ASKED: Mutex<BTreeMap<String, Vec<ThreadId>>> = Mutex::new(BTreeMap::new());
 
+/// Whether this process was started by a test, from the same binary.
+fn is_child() -> bool {
+    let parent = std::os::unix::process::parent_id();
+    let binary = std::fs::read_link(format!("/proc/{parent}/exe")).ok();
+    binary.is_some() && binary == std::env::current_exe().ok()
+}
+
 /// The name for this test: a number is added where another test has asked for it before.
 fn own(name: &str) -> String {
     let mut asked = ASKED.lock().unwrap();
@@ -61,8 +68,12 @@ pub fn scratch(name: &str) -> PathBuf {
     folder
 }
 
-/// An empty folder that several tests look at: nothing removes it.
+/// An empty folder that several tests look at: nothing removes it. A process that a test started has others.
 pub fn shared_scratch(name: &str) -> PathBuf {
+    let name = match is_child() {
+        true => format!("{name}-of-{}", std::process::id()),
+        false => name.to_owned(),
+    };
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
