@@ -45,8 +45,7 @@ use siglip::Siglip;
 use text::{TextRules, TextTokens};
 use to_device::{EachTensor, TensorChange, to_device};
 use towers::Towers;
-pub use types::Pooling;
-use types::guarded;
+pub use types::{Pooling, guarded};
 use xlm_roberta::XlmRoberta;
 
 /// A network, its processor and its tokenizer.

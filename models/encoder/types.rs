@@ -35,9 +35,10 @@ pub(super) fn check_output(
 }
 
 /// Runs a network without gradients; a C++ error of libtorch comes back as one.
-pub(super) fn guarded(
-    run: impl FnOnce() -> Result<Tensor, ModelError>,
-) -> Result<Tensor, ModelError> {
+///
+/// # Errors
+/// `run`'s; what libtorch said where one of its operators failed.
+pub fn guarded<T>(run: impl FnOnce() -> Result<T, ModelError>) -> Result<T, ModelError> {
     torch_ext::catch_torch(|| tch::no_grad(run))
         .map_err(|text| ModelError::Torch(tch::TchError::Torch(text)))?
 }

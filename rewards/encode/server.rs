@@ -10,9 +10,8 @@ use super::promise::{NoAnswer, Promise};
 use super::worker::Worker;
 use crossbeam_channel::Receiver;
 use models::ModelError;
-use models::encoder::Encoder;
+use models::encoder::{Encoder, guarded};
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -75,7 +74,8 @@ impl Server {
         loop {
             if waiting.jobs.is_empty() {
                 if let (Some(told), Some(offloader)) = (waiting.offload.take(), &mut offloader) {
-                    let moved = offloader.put_away(&mut |device| worker.move_to(device));
+                    let moved =
+                        guarded(|| offloader.put_away(&mut |device| worker.move_to(device)));
                     self.tell(moved, &told);
                 }
                 match inbox.recv() {
@@ -84,7 +84,7 @@ impl Server {
                 }
             }
             if let (true, Some(offloader)) = (waiting.is_wanted(), &mut offloader) {
-                let moved = offloader.fetch(&mut |device| worker.move_to(device));
+                let moved = guarded(|| offloader.fetch(&mut |device| worker.move_to(device)));
                 waiting.reload = false;
                 if let Err(error) = moved {
                     let promises: Vec<Promise> = waiting.jobs.drain(..).map(|job| job.1).collect();
@@ -123,18 +123,17 @@ impl Server {
                 continue;
             };
             let started = Instant::now();
-            let answers = catch_unwind(AssertUnwindSafe(|| worker.answer(&pass.batch, pass.rows)));
+            let answers = guarded(|| worker.answer(&pass.batch, pass.rows));
             drop(turn);
             last = started.elapsed();
             self.counter.add(pass.promises.len());
             match answers {
-                Ok(Ok(answers)) => {
+                Ok(answers) => {
                     for (promise, answer) in pass.promises.iter().zip(answers) {
                         promise.give(Ok(answer));
                     }
                 }
-                Ok(Err(error)) => self.fail(&error.to_string(), &pass.promises),
-                Err(_) => self.fail("panic", &pass.promises),
+                Err(error) => self.fail(&error.to_string(), &pass.promises),
             }
         }
     }
