@@ -81,6 +81,10 @@ impl Engine for RankedEngine {
         self.inner.settle()
     }
 
+    fn rest_unless(&mut self, stop: &dyn Fn() -> bool) -> Result<(), RolloutError> {
+        self.inner.rest_unless(stop)
+    }
+
     fn sync(&mut self, weights: &dyn WeightBlocks, version: u64) -> Result<(), RolloutError> {
         self.settle()?;
         if !self.ranks.is_leader() {

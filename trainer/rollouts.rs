@@ -71,6 +71,10 @@ impl RolloutWorkers<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
+        match self.engine.rest_unless(&|| self.interrupt.expired()) {
+            Err(RolloutError::Stopped) => return Ok(self.lose(awaited, others)),
+            rested => rested?,
+        }
         drop(generate);
         let exposed = Phase::ScoreExposed.enter();
         while !awaited.is_scored() {

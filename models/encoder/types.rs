@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use tch::Tensor;
-
 use crate::ModelError;
 use crate::image::ImageProcessor;
 

@@ -169,6 +169,16 @@ pub trait Engine {
         Ok(())
     }
 
+    /// This rank has the completions that it waited for and goes on to what all ranks do together; every rank says so of
+    /// the same rollouts. Who is needed by ranks that wait for completions yet stays until they have them, or `stop`.
+    ///
+    /// # Errors
+    /// Those of [`Self::next_unless`].
+    fn rest_unless(&mut self, stop: &dyn Fn() -> bool) -> Result<(), RolloutError> {
+        let _ = stop;
+        Ok(())
+    }
+
     /// Samples with these weights from now on and calls them `version`. An engine elsewhere takes them
     /// block by block; one that shares the learner's tensors notes the number.
     ///

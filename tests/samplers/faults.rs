@@ -150,17 +150,18 @@ fn a_stopped_sampler_is_given_up_and_killed_by_who_started_it() {
 fn the_only_sampler_is_replaced_within_a_step() {
     let here = colocated("samplers_only_here", &[STEPS]);
     let there = Training::dedicated("samplers_only").set(STEPS);
-    // Of two learners rank 0 alone gives a successor its weights, which it cannot where it waits for a rank that samples
-    // yet: such a run ends with 75.
-    let launcher = there.start("--learners 1 --samplers 1");
-    for count in [1, 4, 7] {
+    let launcher = there.start("--learners 2 --samplers 1 --sampler-restarts 9");
+    // At several places within a step, where one learner may have all that it waits for and the other not yet.
+    for (count, later) in [(1, 0), (2, 8), (3, 12), (4, 16), (5, 20), (7, 24), (9, 32)] {
         after_steps(&there.run(), count);
+        std::thread::sleep(Duration::from_millis(later));
         if let Some(victim) = children(&launcher, "SVGRL_SAMPLER=0").pop() {
             signal(&victim, "-KILL");
         }
     }
     let done = ended(launcher).fine();
     assert!(done.err.contains("sampler 0 (on "), "{}", done.err);
+    // Two ranks sum gradients in another order than one: what is sampled is what is compared, as far as that is the same.
     let sampled = |run: &Path| {
         let rows = rows(&run.join("samples/rl/step_000001.jsonl"));
         rows.into_iter()
@@ -214,18 +215,8 @@ fn shared_out_weights_are_not_looked_at_when_the_only_sampler_goes_within_a_step
             break;
         }
     }
-    let done = ended(launcher);
-    assert_eq!(done.code, 75, "{done:#?}");
-    // The second is said where rank 0 had all of its own completions by then, and waited for the other rank's.
-    let either = [
-        "all samplers were lost within a step",
-        "is alive but still in phase",
-    ];
-    assert!(
-        either.iter().any(|part| done.err.contains(part)),
-        "{}",
-        done.err
-    );
+    let parts = ["all samplers were lost within a step", "sharding.stage: 3"];
+    ended(launcher).refused(75, &parts);
 }
 
 #[test]

@@ -149,7 +149,7 @@ impl PolicyAnswerer<'_> {
         loop {
             let finished = match self.engine.next_unless(&|| interrupt.expired()) {
                 Ok(Some(finished)) => finished,
-                Ok(None) => return Ok((true, answers)),
+                Ok(None) => break,
                 Err(RolloutError::Stopped) => return Ok((false, answers)),
                 Err(error) => return Err(error.into()),
             };
@@ -163,6 +163,11 @@ impl PolicyAnswerer<'_> {
                 prompt: prompt.to_string(),
                 said: Ok(said),
             });
+        }
+        match self.engine.rest_unless(&|| interrupt.expired()) {
+            Ok(()) => Ok((true, answers)),
+            Err(RolloutError::Stopped) => Ok((false, answers)),
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -142,6 +142,23 @@ impl SamplerDesk {
         }
     }
 
+    /// Notes that a learner has all completions of the run's rollout `number`.
+    ///
+    /// # Errors
+    /// A store that no longer answers.
+    pub(super) fn note_rest(&self, number: u64) -> Result<(), TorchError> {
+        self.store.add(&format!("rest/{number}"), 1).map(drop)
+    }
+
+    /// How many learners have all completions of that rollout.
+    ///
+    /// # Errors
+    /// A store that no longer answers.
+    pub(super) fn resting(&self, number: u64) -> Result<usize, TorchError> {
+        let count = self.store.add(&format!("rest/{number}"), 0)?;
+        Ok(usize::try_from(count).unwrap_or_default())
+    }
+
     /// Shows the other learners who has weights.
     ///
     /// # Errors

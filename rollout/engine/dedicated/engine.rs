@@ -25,6 +25,8 @@ use crate::engine::{
 
 /// Time between two looks at a signal.
 const POLL: Duration = Duration::from_millis(50);
+/// Time between two looks at who samples yet.
+const REST: Duration = Duration::from_millis(2);
 /// Time between two looks at who has come.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -273,6 +275,31 @@ impl Engine for DedicatedEngine {
         while self.queue.is_under_way() {
             self.hear(POLL)?;
             self.tend()?;
+        }
+        Ok(())
+    }
+
+    /// Rank 0 alone gives a sampler's successor its weights: it stays until no rank needs that, for as long as the run goes
+    /// on without samplers.
+    fn rest_unless(&mut self, stop: &dyn Fn() -> bool) -> Result<(), RolloutError> {
+        let (rank, ranks, rest) = {
+            let mut pool = self.pool.borrow_mut();
+            pool.rests += 1;
+            (pool.place.rank, pool.place.ranks, pool.rests)
+        };
+        if ranks < 2 {
+            return Ok(());
+        }
+        self.pool.borrow().desk.note_rest(rest).map_err(store)?;
+        let begun = Instant::now();
+        while rank == 0 && begun.elapsed() < self.config.deadline() {
+            if self.pool.borrow().desk.resting(rest).map_err(store)? >= ranks {
+                break;
+            }
+            if stop() {
+                return Err(RolloutError::Stopped);
+            }
+            self.go_on(REST)?;
         }
         Ok(())
     }

@@ -44,6 +44,8 @@ pub struct SamplerPool {
     absent: Absence,
     /// Engines that have used this pool.
     stages: u64,
+    /// Rollouts whose completions this learner had all of.
+    pub(super) rests: u64,
 }
 
 /// What the samplers were given last.
@@ -126,6 +128,7 @@ impl SamplerPool {
             },
             absent: Absence::default(),
             stages: 0,
+            rests: 0,
         })
     }
 
