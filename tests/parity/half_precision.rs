@@ -59,7 +59,7 @@ fn cosines_of_tiny_networks_stay_within_thousandths() {
             println!("{name} {what}: {own:e} from float32, cosines {pairs:e}");
             // The mean of a text's tokens is nobody's feature.
             let pairs_hold = *what == "text mean" || pairs < 3e-3;
-            assert!(own < 5e-6 && pairs_hold, "{name} {what}: {own:e} {pairs:e}");
+            assert!(own < 3e-6 && pairs_hold, "{name} {what}: {own:e} {pairs:e}");
         }
     }
 }
@@ -90,7 +90,7 @@ fn pixels_maps_and_pooled_vectors_of_any_scale_are_the_same() {
                     println!("{name} {} {gain}, {what}: {own:e}", parts[part][0]);
                     // 1.4e-6 is the most that was measured.
                     assert!(
-                        own < 5e-6,
+                        own < 3e-6,
                         "{name} {} {gain}, {what}: {own:e}",
                         parts[part][0]
                     );
@@ -145,7 +145,7 @@ fn half_of(shape: RandomShape, kind: Kind) -> f64 {
 #[test]
 fn cosines_of_a_published_shape_stay_within_a_thousandth() {
     // 1.4e-4 was measured.
-    assert!(half_of(RandomShape::Dinov2Base, Kind::Half) < 1e-3);
+    assert!(half_of(RandomShape::Dinov2Base, Kind::Half) < 3e-4);
 }
 
 /// A gigabyte and a half of weights; bfloat16 is shown beside it.
@@ -206,7 +206,7 @@ fn dreamsim_stays_within_a_thousandth() {
         let folder = calm_dreamsim("dreamsim_half");
         each_member(&folder, |name| name.starts_with(part).then_some(gain));
         // 6.2e-7 and 3.1e-4 are the most that was measured, on processors of two makers.
-        close(&format!("dreamsim {part} {gain}"), &folder, (3e-6, 1e-3));
+        close(&format!("dreamsim {part} {gain}"), &folder, (2e-6, 1e-3));
     }
 }
 
@@ -223,7 +223,7 @@ fn inception_stays_within_a_thousandth() {
             _ => None,
         });
         // 1.4e-7 and 6.0e-6 are the most that was measured, AVX2 alone included.
-        close(&format!("inception {gain}"), &file, (1e-6, 5e-5));
+        close(&format!("inception {gain}"), &file, (5e-7, 2e-5));
     }
 }
 
@@ -246,7 +246,7 @@ fn lpips_stays_within_a_thousandth() {
         for (full, half) in full.iter().zip(&half) {
             println!("lpips {name}, gain {gain}: {full} and {half}");
             // 1.4e-4 is the most that was measured.
-            assert!((full - half).abs() < 1e-3 * full.abs(), "{full} and {half}");
+            assert!((full - half).abs() < 3e-4 * full.abs(), "{full} and {half}");
         }
     }
 }
